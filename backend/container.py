@@ -1,0 +1,330 @@
+"""
+The ``.sta`` container: one file with everything that is needed to run a compiled model, and to explain it.
+
+Layout, little endian: a 32-byte header (magic, version, number of sections, checksum of the section table, file size),
+the section table (name, offset, size, CRC-32), then the sections in the order of ``SECTIONS``, each at the next
+multiple of 64 bytes, gaps zero. The layout follows from the sizes alone, so equal contents are equal bytes. JSON sections are
+canonical: sorted keys, no spaces, UTF-8. Constants are memory-mapped, never copied.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from sta.backend.isa import EncodingError, Instruction, decode_program, encode_program
+
+MAGIC = b"STA\x00"
+VERSION = (1, 0)
+ALIGNMENT = 64
+SECTIONS = ("code", "constants", "program", "signature", "debug", "ir", "target")
+PROGRAM_KEYS = ("spad", "wbuf", "acc", "dram", "macs", "dense_macs")
+"""Integers that the program section must have: bytes of the four memories, useful and dense-equivalent MACs."""
+
+_HEADER = struct.Struct("<4sHHIIQ8s")
+_ENTRY = struct.Struct("<16sQQI4s")
+
+Json = dict[str, Any]
+
+
+class ContainerError(ValueError):
+    """A container is corrupt, truncated, of another version or inconsistent; the message names the section."""
+
+
+@dataclass
+class Container:
+    """
+    The contents of a ``.sta`` file.
+
+    DRAM addresses [0, len(constants)) are the read-only constants; ``writable_base`` up to ``program["dram"]`` is
+    scratch, inputs and outputs.
+    """
+
+    code: list[Instruction]
+    constants: NDArray[np.uint8]
+    """One-dimensional; read-only and backed by the file where it was read from one."""
+    program: Json
+    """The integers of ``PROGRAM_KEYS``."""
+    signature: Json
+    """``inputs`` and ``outputs``: lists of TensorSignature as JSON, with ``address`` and ``bytes`` in DRAM."""
+    debug: Json = field(default_factory=lambda: {"instructions": [], "buffers": [], "constants": []})
+    """``instructions``: [first pc, module path, operation] by ascending pc, each valid up to the next; ``buffers`` and
+    ``constants``: where things lie, with their names."""
+    ir: str = ""
+    """The final IR, as text."""
+    target: Json = field(default_factory=dict[str, Any])
+    """The target the program was compiled for, as JSON."""
+
+    @property
+    def writable_base(self) -> int:
+        """The first writable DRAM address: the size of the constants, rounded up to the alignment."""
+        return _align(len(self.constants))
+
+    def module_path(self, pc: int) -> str:
+        """Returns the path of the model's module that the instruction at ``pc`` belongs to, or an empty string."""
+        return self._location(pc)[0]
+
+    def operation(self, pc: int) -> str:
+        """Returns the name of the operation that the instruction at ``pc`` was made from, or an empty string."""
+        return self._location(pc)[1]
+
+    def _location(self, pc: int) -> tuple[str, str]:
+        entries: list[tuple[int, str, str]] = self.debug["instructions"]
+        position = bisect.bisect_right(entries, pc, key=lambda entry: entry[0]) - 1
+        return (entries[position][1], entries[position][2]) if position >= 0 else ("", "")
+
+    def check(self) -> None:
+        """Raises ContainerError unless every section has the form that this module documents."""
+        if self.constants.dtype != np.uint8 or self.constants.ndim != 1:
+            raise ContainerError("section 'constants': not a one-dimensional array of bytes")
+        _check_program(self.program)
+        _check_signature(self.signature)
+        _check_debug(self.debug, len(self.code))
+        if not isinstance(cast(object, self.ir), str):
+            raise ContainerError("section 'ir': not text")
+        if not isinstance(cast(object, self.target), dict):
+            raise ContainerError("section 'target': not a JSON object")
+
+
+def _align(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def is_integer(value: object) -> bool:
+    """Whether a value from JSON is an integer (``true`` is none)."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_list_of_objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in cast(list[object], value))
+
+
+def _check_program(program: object) -> None:
+    if not isinstance(program, dict):
+        raise ContainerError("section 'program': not a JSON object")
+    entries = cast(Json, program)
+    for key in PROGRAM_KEYS:
+        if not is_integer(entries.get(key)) or entries[key] < 0:
+            raise ContainerError(f"section 'program': '{key}' is missing or not a non-negative integer")
+
+
+def _check_signature(signature: object) -> None:
+    if not isinstance(signature, dict):
+        raise ContainerError("section 'signature': not a JSON object")
+    for key in ("inputs", "outputs"):
+        if not _is_list_of_objects(cast(Json, signature).get(key)):
+            raise ContainerError(f"section 'signature': '{key}' is missing or not a list of objects")
+
+
+def _check_debug(debug: object, instruction_count: int) -> None:
+    if not isinstance(debug, dict):
+        raise ContainerError("section 'debug': not a JSON object")
+    entries = cast(Json, debug)
+    for key in ("buffers", "constants"):
+        if not _is_list_of_objects(entries.get(key)):
+            raise ContainerError(f"section 'debug': '{key}' is missing or not a list of objects")
+    if not isinstance(entries.get("instructions"), list):
+        raise ContainerError("section 'debug': 'instructions' is missing or not a list")
+    previous = -1
+    for entry in entries["instructions"]:
+        if not _is_location(entry):
+            raise ContainerError("section 'debug': an instruction entry is not [pc, module path, operation]")
+        if not previous < entry[0] < instruction_count:
+            raise ContainerError(f"section 'debug': instruction {entry[0]} is out of order or beyond the code")
+        previous = entry[0]
+
+
+def _is_location(entry: object) -> bool:
+    if not isinstance(entry, list | tuple):
+        return False
+    parts = cast(list[object], entry)
+    return len(parts) == 3 and is_integer(parts[0]) and isinstance(parts[1], str) and isinstance(parts[2], str)
+
+
+def canonical_json(value: object, section: str) -> bytes:
+    """Returns the one byte string that stands for a JSON value; ContainerError naming ``section`` if it is not JSON."""
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ContainerError(f"section '{section}': cannot be written as JSON: {error}") from None
+
+
+def parse_json(data: bytes, section: str) -> Any:
+    """Returns the JSON value in ``data``; ContainerError naming ``section`` if it is malformed or not canonical."""
+    try:
+        value = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise ContainerError(f"section '{section}': not JSON: {error}") from None
+    if canonical_json(value, section) != data:
+        raise ContainerError(f"section '{section}': the JSON is not in canonical form")
+    return value
+
+
+def _payloads(container: Container) -> list[memoryview]:
+    container.check()
+    try:
+        ir = container.ir.encode()
+    except UnicodeEncodeError as error:
+        raise ContainerError(f"section 'ir': cannot be written as UTF-8: {error}") from None
+    contents: dict[str, bytes | memoryview] = {
+        "code": encode_program(container.code),
+        "constants": np.ascontiguousarray(container.constants).data,
+        "program": canonical_json(container.program, "program"),
+        "signature": canonical_json(container.signature, "signature"),
+        "debug": canonical_json(container.debug, "debug"),
+        "ir": ir,
+        "target": canonical_json(container.target, "target"),
+    }
+    return [memoryview(contents[name]) for name in SECTIONS]
+
+
+def _offsets(sizes: Iterable[int]) -> tuple[list[int], int]:
+    """Returns where sections of the given sizes start, and the size of the file."""
+    offsets: list[int] = []
+    position = _HEADER.size + _ENTRY.size * len(SECTIONS)
+    for size in sizes:
+        offsets.append(_align(position))
+        position = offsets[-1] + size
+    return offsets, position
+
+
+def _pieces(container: Container) -> list[bytes | memoryview]:
+    """Returns the consecutive pieces of the file: header and table, then for each section its gap and its bytes."""
+    payloads = _payloads(container)
+    offsets, file_size = _offsets(payload.nbytes for payload in payloads)
+    table = b"".join(
+        _ENTRY.pack(name.encode(), offset, payload.nbytes, zlib.crc32(payload), b"")
+        for name, offset, payload in zip(SECTIONS, offsets, payloads, strict=True)
+    )
+    header = _HEADER.pack(MAGIC, *VERSION, len(SECTIONS), zlib.crc32(table), file_size, b"")
+    pieces: list[bytes | memoryview] = [header + table]
+    position = len(header) + len(table)
+    for offset, payload in zip(offsets, payloads, strict=True):
+        pieces += [bytes(offset - position), payload]
+        position = offset + payload.nbytes
+    return pieces
+
+
+def container_bytes(container: Container) -> bytes:
+    """Returns the bytes of the file; raises ContainerError if a section cannot be written."""
+    return b"".join(_pieces(container))
+
+
+def write_container(container: Container, path: str | os.PathLike[str]) -> None:
+    """
+    Writes a container. The file appears complete or not at all.
+
+    Raises:
+        ContainerError: a section cannot be written.
+        OSError: the file cannot be written.
+    """
+    pieces = _pieces(container)
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.writelines(pieces)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_container(path: str | os.PathLike[str]) -> Container:
+    """
+    Reads a container; its constants are mapped from the file, which must not be changed in place while in use.
+
+    Raises:
+        ContainerError: the file is not a container, or is corrupt, truncated or of another version.
+        OSError: the file cannot be opened.
+    """
+    path = Path(path)
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            raise ContainerError(f"section 'header': {path.name} is empty")
+        mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    return parse_container(mapped)
+
+
+def parse_container(data: NDArray[np.uint8]) -> Container:
+    """
+    Returns the container in the bytes of a file; its constants are a view of ``data``.
+
+    Raises:
+        ContainerError: as ``read_container``.
+    """
+    table = _read_table(data)
+    sections = {name: data[offset : offset + size] for name, (offset, size, _) in table.items()}
+    for name, (_, _, checksum) in table.items():
+        if zlib.crc32(sections[name].data) != checksum:
+            raise ContainerError(f"section '{name}': the checksum does not match; the file is corrupt")
+    _check_gaps(data, table)
+    try:
+        code = decode_program(sections["code"].tobytes())
+    except EncodingError as error:
+        raise ContainerError(f"section 'code': {error}") from None
+    try:
+        ir = sections["ir"].tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise ContainerError(f"section 'ir': not UTF-8: {error}") from None
+    values = {name: parse_json(sections[name].tobytes(), name) for name in ("program", "signature", "debug", "target")}
+    container = Container(code, sections["constants"], ir=ir, **values)
+    container.check()
+    return container
+
+
+def _read_table(data: NDArray[np.uint8]) -> Mapping[str, tuple[int, int, int]]:
+    """Returns offset, size and checksum of every section, after checking header and table."""
+    if data[: len(MAGIC)].tobytes() != MAGIC:
+        raise ContainerError("section 'header': not an STA container")
+    if len(data) < _HEADER.size:
+        raise ContainerError("section 'header': the file is truncated")
+    _, major, minor, count, checksum, file_size, reserved = _HEADER.unpack(data[: _HEADER.size].tobytes())
+    if (major, minor) > VERSION or major < VERSION[0]:
+        raise ContainerError(
+            f"section 'header': the container has version {major}.{minor}, this toolchain reads version "
+            f"{VERSION[0]}.{VERSION[1]}; compile the model again, or use the toolchain that wrote it"
+        )
+    if count != len(SECTIONS) or any(reserved):
+        raise ContainerError("section 'header': wrong number of sections or reserved bytes that are not zero")
+    if file_size != len(data):
+        raise ContainerError(f"section 'header': the file has {len(data)} bytes, should have {file_size}")
+    table = data[_HEADER.size : _HEADER.size + _ENTRY.size * count].tobytes()
+    if len(table) != _ENTRY.size * count or zlib.crc32(table) != checksum:
+        raise ContainerError("section 'table': the checksum does not match; the file is corrupt")
+    return _check_table([_ENTRY.unpack_from(table, position * _ENTRY.size) for position in range(count)], file_size)
+
+
+def _check_table(entries: list[tuple[bytes, int, int, int, bytes]], file_size: int) -> dict[str, tuple[int, int, int]]:
+    offsets, end = _offsets(entry[2] for entry in entries)
+    table: dict[str, tuple[int, int, int]] = {}
+    for name, expected_offset, entry in zip(SECTIONS, offsets, entries, strict=True):
+        given_name, offset, size, checksum, reserved = entry
+        if given_name != name.encode().ljust(16, b"\0") or any(reserved):
+            raise ContainerError(f"section 'table': the entry of section '{name}' is malformed")
+        if offset != expected_offset:
+            raise ContainerError(f"section '{name}': starts at byte {offset}, expected {expected_offset}")
+        table[name] = (offset, size, checksum)
+    if end != file_size:
+        raise ContainerError(f"section 'table': the sections end at byte {end}, the file at {file_size}")
+    return table
+
+
+def _check_gaps(data: NDArray[np.uint8], table: Mapping[str, tuple[int, int, int]]) -> None:
+    position = _HEADER.size + _ENTRY.size * len(table)
+    for name, (offset, size, _) in table.items():
+        if data[position:offset].any():
+            raise ContainerError(f"section '{name}': the bytes before it are not zero")
+        position = offset + size
