@@ -1,0 +1,145 @@
+"""How a program's inputs and outputs go between the host's arrays and the device's integers."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+DEVICE_DTYPES = ("int8", "uint8", "int16", "int32")
+"""The dtypes a tensor may have on the device."""
+TENSOR_KINDS = ("quantized", "index", "mask")
+"""What the integers of a tensor mean."""
+
+
+@dataclass(frozen=True)
+class TensorSignature:
+    """
+    One input or output of a program.
+
+    Raises `ValueError` for fields that make no sense.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    host_dtype: str
+    """NumPy name of the dtype that the model has on the host."""
+    device_dtype: str
+    """One of `DEVICE_DTYPES`."""
+    kind: str
+    """``quantized``: real = (integer - zero_point) * scale; ``index``: 0 <= integer < limit; ``mask``: 0 or 1."""
+    scale: float = 1.0
+    zero_point: int = 0
+    limit: int = 0
+    """Rows of the table that an index points into; unused otherwise."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in TENSOR_KINDS:
+            raise ValueError(f"tensor {self.name!r}: kind {self.kind!r} is not one of {', '.join(TENSOR_KINDS)}")
+        if self.device_dtype not in DEVICE_DTYPES:
+            raise ValueError(f"tensor {self.name!r}: {self.device_dtype!r} is not one of {', '.join(DEVICE_DTYPES)}")
+        if any(size < 0 for size in self.shape):
+            raise ValueError(f"tensor {self.name!r}: shape {self.shape} has a negative size")
+        try:
+            np.dtype(self.host_dtype)
+        except TypeError as error:
+            raise ValueError(f"tensor {self.name!r}: {self.host_dtype!r} is not a dtype") from error
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"tensor {self.name!r}: scale must be finite and positive, got {self.scale}")
+        limits = np.iinfo(self.device_dtype)
+        if not limits.min <= self.zero_point <= limits.max:
+            raise ValueError(f"tensor {self.name!r}: zero point {self.zero_point} does not fit {self.device_dtype}")
+        if self.kind == "index" and not 1 <= self.limit <= int(limits.max) + 1:
+            raise ValueError(f"tensor {self.name!r}: limit {self.limit} does not fit {self.device_dtype}")
+
+    def encode(self, array: npt.ArrayLike) -> npt.NDArray[Any]:
+        """
+        Return the device's integers for a host array, in the device dtype and the same shape.
+
+        quantized: ``rint(x / scale) + zero_point`` in float64 (half to even), saturated; index: unchanged; mask: 1 where
+        the value is not zero.
+
+        Raises `ValueError` naming the tensor, what is expected and what was given, for another shape or kind of dtype,
+        NaN or infinity, and the first index out of range.
+        """
+        values = np.asarray(array)
+        self._check_host(values)
+        if self.kind == "mask":
+            return (values != 0).astype(self.device_dtype)
+        if self.kind == "index":
+            self._check_indices(values)
+            return values.astype(self.device_dtype)
+        limits = np.iinfo(self.device_dtype)
+        # A huge value over a tiny scale may become infinite; it saturates like any other.
+        with np.errstate(over="ignore"):
+            scaled = np.rint(values.astype(np.float64) / self.scale) + self.zero_point
+        return np.clip(scaled, limits.min, limits.max).astype(self.device_dtype)
+
+    def decode(self, integers: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+        """Return float32 values for the device's integers: ``(x - zero_point) * scale`` when quantized, else x itself."""
+        if self.kind != "quantized":
+            return integers.astype(np.float32)
+        return ((integers.astype(np.float64) - self.zero_point) * self.scale).astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the signature as a dictionary that JSON can hold."""
+        return {**dataclasses.asdict(self), "shape": list(self.shape)}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "TensorSignature":
+        """
+        Return the signature that `to_json` described; raise `ValueError` for missing keys or wrong types.
+
+        Keys that are not fields are ignored: a container adds the address.
+        """
+        fields: dict[str, Any] = {}
+        for field in dataclasses.fields(TensorSignature):
+            if field.name not in values:
+                raise ValueError(f"a tensor's signature lacks the key {field.name!r}")
+            fields[field.name] = _checked_field(field.name, values[field.name])
+        return TensorSignature(**fields)
+
+    def _check_host(self, values: npt.NDArray[Any]) -> None:
+        """Raise `ValueError` unless a host array has the right shape, kind of dtype, and only finite values."""
+        if values.shape != self.shape:
+            raise ValueError(f"input {self.name!r}: expected shape {self.shape}, got {values.shape}")
+        if values.dtype.kind not in self._host_kinds():
+            raise ValueError(f"input {self.name!r}: expected {self.host_dtype}, got {values.dtype}")
+        if values.dtype.kind == "f" and not np.all(np.isfinite(values)):
+            position = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
+            raise ValueError(f"input {self.name!r}: expected finite values, got {values[position]} at {list(position)}")
+
+    def _host_kinds(self) -> str:
+        """Return the kinds of dtype (NumPy's letters) that may stand for the host dtype."""
+        if np.dtype(self.host_dtype).kind == "f":
+            return "f"
+        return "biu" if self.kind == "mask" else "iu"
+
+    def _check_indices(self, values: npt.NDArray[Any]) -> None:
+        """Raise `ValueError` naming the first index outside 0..limit-1."""
+        wrong = (values < 0) | (values >= self.limit)
+        if not wrong.any():
+            return
+        position = tuple(np.argwhere(wrong)[0].tolist())
+        raise ValueError(
+            f"input {self.name!r}: expected indices in 0..{self.limit - 1}, got {values[position]} at {list(position)}"
+        )
+
+
+def _checked_field(name: str, value: Any) -> Any:
+    """Return a field read from JSON in its Python type; raise `ValueError` if JSON held another one."""
+    if name == "shape":
+        if isinstance(value, list) and all(type(size) is int for size in value):  # pyright: ignore[reportUnknownVariableType]
+            return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    elif name in ("zero_point", "limit"):
+        if type(value) is int:
+            return value
+    elif name == "scale":
+        if type(value) in (int, float):
+            return float(value)
+    elif isinstance(value, str):
+        return value
+    raise ValueError(f"a tensor's signature has a bad value for {name!r}: {value!r}")

@@ -1,0 +1,168 @@
+"""Look-up tables: TOSA TABLE for 16-bit values, and the powers of two of the softmax."""
+
+import difflib
+import math
+from collections.abc import Callable
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from functools import lru_cache
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sta.spec.integers import Int64Array, as_int64, rounding_shift
+
+Float64Array: TypeAlias = npt.NDArray[np.float64]
+RealFunction: TypeAlias = Callable[[Float64Array], Float64Array]
+
+TABLE_ENTRIES = 513
+"""Entries of a 16-bit table: one every 128 values, and one past the end to interpolate to."""
+TABLE_FRACTION_BITS = 7
+"""Fraction bits of a table's result."""
+EXPONENT_FRACTION_BITS = 10
+"""Fraction bits of the logarithms (base two) that `exp2` takes."""
+
+_LARGEST_EXP2_SHIFT = 40
+
+
+def table_16(x: npt.NDArray[np.int16], table: npt.NDArray[np.int16]) -> npt.NDArray[np.int32]:
+    """
+    Look up int16 values in a table of 513 int16 entries with linear interpolation: TOSA TABLE on int16.
+
+    ``i = (x + 32768) >> 7``, ``f = x & 127``, result ``(table[i] << 7) + (table[i + 1] - table[i]) * f``: int32 with 7
+    fraction bits, between -2^22 and 2^22. TOSA asks for neighbours whose difference fits int16; here any are defined.
+
+    Raises `ValueError` for other dtypes or a table of another size.
+    """
+    if x.dtype != np.int16:
+        raise ValueError(f"a 16-bit table takes int16 values, got {x.dtype}")
+    if table.dtype != np.int16 or table.shape != (TABLE_ENTRIES,):
+        raise ValueError(f"a 16-bit table is int16[{TABLE_ENTRIES}], got {table.dtype} of shape {table.shape}")
+    return _interpolated(table.tobytes())[x.astype(np.intp) + 32768]
+
+
+@lru_cache(maxsize=64)
+def _interpolated(table: bytes) -> npt.NDArray[np.int32]:
+    """Return the result of a table for every int16 value in ascending order: one gather serves a whole tile."""
+    entries = np.frombuffer(table, dtype=np.int16).astype(np.int32)
+    fractions = np.arange(1 << TABLE_FRACTION_BITS, dtype=np.int32)
+    slopes = np.diff(entries)
+    results = (entries[:-1, np.newaxis] << TABLE_FRACTION_BITS) + slopes[:, np.newaxis] * fractions
+    results = results.reshape(-1)
+    results.flags.writeable = False
+    return results
+
+
+def build_table_16(function: RealFunction, input_scale: float, output_scale: float) -> npt.NDArray[np.int16]:
+    """
+    Return the table (int16[513]) of a real function between quantized values.
+
+    Entry i is ``f((i - 256) * 128 * input_scale) / output_scale``, rounded half to even and saturated to int16.
+
+    Raises `ValueError` for scales that are not finite and positive, or where the function is not a number.
+    """
+    for name, scale in (("input", input_scale), ("output", output_scale)):
+        if not (math.isfinite(scale) and scale > 0):
+            raise ValueError(f"the {name} scale of a table must be finite and positive, got {scale}")
+    points = (np.arange(TABLE_ENTRIES, dtype=np.float64) - 256) * 128 * input_scale
+    with np.errstate(over="ignore"):
+        results = function(points) / output_scale
+    if np.any(np.isnan(results)):
+        raise ValueError(f"the function of a table is not a number at {points[np.isnan(results)][0]}")
+    return np.clip(np.rint(results), -32768, 32767).astype(np.int16)
+
+
+@lru_cache(maxsize=2)
+def exp2_table(bits: int) -> Int64Array:
+    """
+    Return ``round((2^bits - 1) * 2^7 * 2^(f / 1024))`` for f in 0..1023, exactly rounded (int64, read-only).
+
+    `bits` is 8 or 16. Computed with 60 decimal digits; the powers are irrational, so that no tie can occur.
+    """
+    if bits not in (8, 16):
+        raise ValueError(f"exponentials have 8 or 16 bits, not {bits}")
+    count = 1 << EXPONENT_FRACTION_BITS
+    with localcontext() as context:
+        context.prec = 60
+        scale = Decimal(((1 << bits) - 1) << TABLE_FRACTION_BITS)
+        powers = [scale * Decimal(2) ** (Decimal(f) / count) for f in range(count)]
+        entries = [int(power.to_integral_value(ROUND_HALF_EVEN)) for power in powers]
+    table = np.array(entries, dtype=np.int64)
+    table.flags.writeable = False
+    return table
+
+
+@lru_cache(maxsize=2)
+def _exp2_results(bits: int) -> Int64Array:
+    """Return `exp2` of 0, -1, -2, ... down to the first octave where everything is zero."""
+    octaves = bits + 3
+    t = -np.arange(octaves << EXPONENT_FRACTION_BITS, dtype=np.int64)
+    fraction = t & ((1 << EXPONENT_FRACTION_BITS) - 1)
+    octave = t >> EXPONENT_FRACTION_BITS
+    return rounding_shift(exp2_table(bits)[fraction], np.minimum(TABLE_FRACTION_BITS - octave, _LARGEST_EXP2_SHIFT))
+
+
+def exp2(t: npt.ArrayLike, bits: int) -> Int64Array:
+    """
+    Return ``(2^bits - 1) * 2^(t / 1024)`` as the softmax unit computes it; t <= 0, int64 result of the same shape.
+
+    With ``f = t & 1023`` and ``i = t >> 10``: ``rounding_shift(exp2_table(bits)[f], min(7 - i, 40))``. Every int64 t
+    is allowed; below about -(bits + 1) octaves the result is zero.
+
+    Raises `ValueError` for positive t.
+    """
+    exponents = as_int64(t)
+    if exponents.size and int(exponents.max()) > 0:
+        raise ValueError(f"the exponent of a softmax cannot be positive, got {int(exponents.max())}")
+    results = _exp2_results(bits)
+    return results[-np.maximum(exponents, 1 - results.size)]
+
+
+def _pointwise(function: Callable[[float], float]) -> RealFunction:
+    """
+    Apply a function of Python floats to arrays.
+
+    Python's `math` gives the same last bit whatever the processor; NumPy's vectorised versions need not.
+    """
+    vectorised = np.vectorize(function, otypes=[np.float64])
+
+    def apply(x: Float64Array) -> Float64Array:
+        return np.asarray(vectorised(np.asarray(x, dtype=np.float64)), dtype=np.float64)
+
+    return apply
+
+
+def _sigmoid(x: float) -> float:
+    """Return the logistic function, without overflow for large negative x."""
+    if x >= 0:
+        return 1.0 / (1.0 + math.exp(-x))
+    return math.exp(x) / (1.0 + math.exp(x))
+
+
+def _gelu(x: float) -> float:
+    """Return x times the normal distribution function; `erfc` keeps the negative tail's digits."""
+    return 0.5 * x * math.erfc(-x / math.sqrt(2.0))
+
+
+def _gelu_tanh(x: float) -> float:
+    """Return GELU's tanh approximation (Hendrycks and Gimpel 2016)."""
+    return 0.5 * x * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+ACTIVATIONS: dict[str, RealFunction] = {
+    "gelu": _pointwise(_gelu),
+    "gelu_tanh": _pointwise(_gelu_tanh),
+    "relu": _pointwise(lambda x: max(x, 0.0)),
+    "sigmoid": _pointwise(_sigmoid),
+    "silu": _pointwise(lambda x: x * _sigmoid(x)),
+    "tanh": _pointwise(math.tanh),
+}
+"""The activation functions on float64 arrays, by name."""
+
+
+def activation(name: str) -> RealFunction:
+    """Return an activation function on float64 arrays; raise `ValueError` with a suggestion for an unknown name."""
+    if name in ACTIVATIONS:
+        return ACTIVATIONS[name]
+    close = difflib.get_close_matches(name, ACTIVATIONS, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(f"unknown activation {name!r}; {hint}known: {', '.join(ACTIVATIONS)}")

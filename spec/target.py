@@ -1,0 +1,155 @@
+"""Targets: the sizes and speeds of a machine, read from YAML by the compiler and carried by containers as JSON."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_PRESETS = Path(__file__).parent / "targets"
+_LARGEST_TILE = 255
+_SRAM_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Target:
+    """
+    One machine. All values are positive integers, the clock may have a fraction.
+
+    Raises `ValueError` naming the key for values of a wrong type or out of range.
+    """
+
+    name: str
+    array_rows: int
+    """R: rows of processing elements, each working on one row of activations."""
+    array_columns: int
+    """C: columns of processing elements, each working on one output channel."""
+    multipliers: int
+    """L: int8 multipliers of one processing element."""
+    window: int
+    """Activations along the reduction axis that a row of the array can feed its selectors in a cycle."""
+    vector_lanes: int
+    """Elements the vector unit handles in a cycle and pass."""
+    softmax_lanes: int
+    """Elements the softmax unit handles in a cycle and pass."""
+    clock_mhz: float
+    """Clock in MHz."""
+    sram_bytes: int
+    """Bytes shared by the scratchpad, the weight buffer and the accumulators; a multiple of 64."""
+    dma_bytes_per_cycle: int
+    """Bytes moved by each of load and store in a cycle."""
+    dma_latency: int
+    """Cycles from the last transfer of a DMA to its completion."""
+    drain_latency: int
+    """Cycles from the last step of a product to results that can be drained."""
+    tile_rows: int = 128
+    """Most rows of a product tile (an instruction field of 8 bits)."""
+    tile_columns: int = 64
+    """Most columns of a product tile (an instruction field of 8 bits)."""
+    queue_depth: int = 16
+    """Instructions that wait in front of a unit before the sequencer stalls."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"target key 'name' must be a text, got {self.name!r}")
+        for field in dataclasses.fields(self):
+            if field.name != "name":
+                _check_number(field.name, getattr(self, field.name))
+        if self.sram_bytes % _SRAM_ALIGNMENT:
+            raise ValueError(f"target key 'sram_bytes' must be a multiple of {_SRAM_ALIGNMENT}, got {self.sram_bytes}")
+        for key in ("tile_rows", "tile_columns"):
+            if getattr(self, key) > _LARGEST_TILE:
+                raise ValueError(f"target key '{key}' must be at most {_LARGEST_TILE}, got {getattr(self, key)}")
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Multiply-accumulate operations of the whole array in a cycle: R * C * L."""
+        return self.array_rows * self.array_columns * self.multipliers
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the target as a dictionary that JSON can hold, keys in the order of the fields."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Target":
+        """Return the target that `to_json` described; raises `ValueError` like `from_mapping`."""
+        return Target.from_mapping(values)
+
+    @staticmethod
+    def from_mapping(values: Mapping[str, Any]) -> "Target":
+        """
+        Return the target described by a mapping from field names to values.
+
+        Raises `ValueError` for an unknown key (with a suggestion), a missing key, or a bad value.
+        """
+        fields = {field.name: field for field in dataclasses.fields(Target)}
+        for key in values:
+            if key not in fields:
+                raise ValueError(f"unknown target key {key!r}{_suggestion(str(key), list(fields))}")
+        required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+        missing = [name for name in required if name not in values]
+        if missing:
+            raise ValueError(f"target keys missing: {', '.join(missing)}")
+        return Target(**values)
+
+
+def preset_names() -> list[str]:
+    """Return the names of the targets that come with the toolchain, sorted."""
+    return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
+
+
+def load_target(name_or_path: str | Path) -> Target:
+    """
+    Return a preset by its name, or the target in a YAML file (needs PyYAML; a file's name is its default name).
+
+    Raises `ValueError` for an unknown name (listing the names, with a suggestion), an unreadable file, or bad contents.
+    """
+    text = str(name_or_path)
+    if text in preset_names():
+        return _read_target(_PRESETS / f"{text}.yaml")
+    path = Path(name_or_path)
+    if path.is_file():
+        return _read_target(path)
+    if path.suffix in (".yaml", ".yml"):
+        raise ValueError(f"target file {text!r} does not exist")
+    names = preset_names()
+    raise ValueError(
+        f"unknown target {text!r}{_suggestion(text, names)}; known targets: {', '.join(names)}, or the path of a YAML file"
+    )
+
+
+def _read_target(path: Path) -> Target:
+    """Return the target in a YAML file; raise `ValueError` naming the file."""
+    # Only the compiler reads YAML: running a binary must not need the package.
+    import yaml
+
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read target file {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"target file {path} does not hold a mapping of keys to values")
+    try:
+        return Target.from_mapping({"name": path.stem, **values})
+    except ValueError as error:
+        raise ValueError(f"target file {path}: {error}") from error
+
+
+def _check_number(key: str, value: Any) -> None:
+    """Raise `ValueError` unless the value of a target key is a positive number of the key's kind."""
+    if key == "clock_mhz":
+        valid = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+        kind = "number"
+    else:
+        valid = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        kind = "integer"
+    if not valid:
+        raise ValueError(f"target key '{key}' must be a positive {kind}, got {value!r}")
+
+
+def _suggestion(word: str, choices: list[str]) -> str:
+    """Return ``; did you mean ...?`` for the closest choice, or nothing."""
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

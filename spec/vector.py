@@ -1,0 +1,84 @@
+"""The vector unit's two operations on a tile: the map pipeline and the normalization."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sta.spec.integers import Int64Array, IntegerArray, apply_scale_32, as_int64, check_int32, saturate
+from sta.spec.norm import layer_norm
+from sta.spec.parameters import MapParameters, NormParameters
+from sta.spec.softmax import normalize
+from sta.spec.tables import table_16
+
+
+def map_tile(
+    source: IntegerArray,
+    parameters: MapParameters,
+    destination_dtype: npt.DTypeLike,
+    *,
+    table: npt.NDArray[np.int16] | None = None,
+    residual: IntegerArray | None = None,
+    sums: IntegerArray | None = None,
+) -> npt.NDArray[Any]:
+    """
+    Take a tile ``[m, n]`` of integers through the vector unit's pipeline to the destination dtype.
+
+    In order: add the bias; rescale, or with `sums` ``[m]`` normalize (see `sta.spec.softmax.normalize`); with a `table`
+    (int16[513]) saturate to int16, look up and rescale; with a `residual` ``[m, n]`` add it after its own bias and
+    scale; add the output zero point; saturate to int8, uint8, int16 or int32. Each step is on int64; the source plus
+    bias fits int32, each rescaled term is then below 2^32, so that their sum is far inside int64.
+
+    Raises `OverflowError` if the source plus bias leaves int32, `ValueError` for parameters that are neither scalar nor
+    one for each column, sums with parameters that are not scalar, or shapes that do not match.
+    """
+    _check_map(source, parameters, residual, sums)
+    values = as_int64(source) + parameters.bias
+    check_int32(values, "the source of a map plus its bias is out of range:")
+    if sums is None:
+        result = apply_scale_32(values, parameters.multiplier, parameters.shift)
+    else:
+        result = normalize(values, sums, int(parameters.multiplier[0]), int(parameters.shift[0]))
+    if table is not None:
+        looked_up = table_16(saturate(result, np.int16), table)
+        result = apply_scale_32(looked_up, parameters.table_multiplier, parameters.table_shift)
+    if residual is not None:
+        result = result + _rescaled_residual(residual, parameters)
+    return saturate(result + parameters.output_zero_point, destination_dtype)
+
+
+def _rescaled_residual(residual: IntegerArray, parameters: MapParameters) -> Int64Array:
+    """Return the residual in units of the output."""
+    shifted = as_int64(residual) + parameters.residual_bias
+    return apply_scale_32(shifted, parameters.residual_multiplier, parameters.residual_shift)
+
+
+def _check_map(
+    source: IntegerArray, parameters: MapParameters, residual: IntegerArray | None, sums: IntegerArray | None
+) -> None:
+    """Raise `ValueError` unless the arguments of `map_tile` match."""
+    if source.ndim != 2:
+        raise ValueError(f"a tile has two dimensions, got shape {source.shape}")
+    if parameters.columns not in (1, source.shape[1]):
+        raise ValueError(f"{parameters.columns} parameters for {source.shape[1]} columns")
+    if residual is not None and residual.shape != source.shape:
+        raise ValueError(f"a residual of shape {residual.shape} for a tile of shape {source.shape}")
+    if sums is None:
+        return
+    if sums.shape != source.shape[:1]:
+        raise ValueError(f"sums of shape {sums.shape} for a tile of shape {source.shape}")
+    if parameters.columns != 1:
+        raise ValueError("a map that normalizes has scalar parameters")
+
+
+def norm_tile(
+    source: npt.NDArray[np.int16], parameters: NormParameters, kind: str
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int8]]:
+    """
+    Normalize a tile of int16 rows ``[m, n]``: the int16 result and its rescaled int8 copy, both ``[m, n]``.
+
+    The copy is ``saturate(apply_scale_32(result, copy_multiplier, copy_shift) + copy_zero_point)``. Raises `ValueError`
+    like `sta.spec.norm.layer_norm`.
+    """
+    result = layer_norm(source, parameters.gamma, parameters.beta, parameters.epsilon, parameters.shift, kind)
+    rescaled = apply_scale_32(result, parameters.copy_multiplier, parameters.copy_shift)
+    return result, saturate(rescaled + parameters.copy_zero_point, np.int8)
