@@ -1,0 +1,57 @@
+"""Module paths (`encoder.layer.0.attention.self.query`), kept as the location of operations."""
+
+from __future__ import annotations
+
+from xdsl.dialects.builtin import ArrayAttr, CallSiteLoc, FileLineColLoc, FusedLoc, LocationAttr, NameLoc, StringAttr
+from xdsl.ir import Attribute, Operation
+
+
+def module_path(operation: Operation) -> str:
+    """The path of the model's module that `operation` comes from; "" where none is known."""
+    return _path(operation.location)
+
+
+def source_line(operation: Operation) -> str:
+    """The place in the model's source that `operation` comes from, as "file:line"; "" where none is known."""
+    return _line(operation.location)
+
+
+def describe(operation: Operation) -> str:
+    """The module path of `operation` and, in parentheses, its source line, for messages."""
+    path, line = module_path(operation), source_line(operation)
+    if not path:
+        return line or "unknown place"
+    return f"{path} ({line})" if line else path
+
+
+def named(path: str, child: LocationAttr) -> NameLoc:
+    """The location of module `path`, with `child`'s source line."""
+    return NameLoc(StringAttr(path), child)
+
+
+def _path(location: Attribute) -> str:
+    if isinstance(location, NameLoc):
+        return location.desc.data
+    for part in _parts(location):
+        if path := _path(part):
+            return path
+    return ""
+
+
+def _line(location: Attribute) -> str:
+    if isinstance(location, FileLineColLoc):
+        return f"{location.filename.data}:{location.line.data}"
+    for part in _parts(location):
+        if line := _line(part):
+            return line
+    return ""
+
+
+def _parts(location: Attribute) -> tuple[Attribute, ...]:
+    if isinstance(location, NameLoc):
+        return (location.location,)
+    if isinstance(location, CallSiteLoc):
+        return (location.callee, location.caller)
+    if isinstance(location, FusedLoc) and ArrayAttr[Attribute].constr().verifies(location.locations):
+        return location.locations.data
+    return ()

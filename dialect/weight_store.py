@@ -1,0 +1,129 @@
+"""
+The arrays a module names: weights, tables and other constants, kept beside the IR and never inside its text.
+
+An operation refers to an array by name (`dense_resource<encoder.layer.0.output.dense.weight>` in the `torch` dialect,
+`@"encoder…"` in `nm`). The store holds what the name stands for. Arrays handed out are read-only, so a pass cannot
+change a weight behind another one's back: it puts the changed array under a new name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class WeightStore:
+    """Named, immutable NumPy arrays of any shape and dtype."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Array] = {}
+        self._unread: dict[str, Callable[[str], Array]] = {}
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> WeightStore:
+        """
+        The store that `path`, a safetensors file, holds. An array is read when it is first asked for.
+
+        Raises FileNotFoundError, and ValueError if the file is not a safetensors file.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no weight file at {path}")
+        try:
+            file: Any = safe_open(path, framework="numpy")
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a safetensors file: {error}") from error
+        store = cls()
+        store._unread = {name: file.get_tensor for name in file.keys()}
+        return store
+
+    def get(self, name: str) -> Array:
+        """The array called `name`, read-only. Raises KeyError if there is none."""
+        if name in self._unread:
+            self._arrays[name] = _read_only(self._unread.pop(name)(name))
+        if name not in self._arrays:
+            raise KeyError(f"the weight store holds no array called {name!r}")
+        return self._arrays[name]
+
+    def put(self, name: str, array: Array) -> None:
+        """
+        Keep `array` under `name`, without copying it.
+
+        Putting the same dtype, shape and bytes again changes nothing. Raises ValueError if the name already stands for
+        something else.
+        """
+        if name not in self:
+            self._arrays[name] = _read_only(array)
+            return
+        if not _identical(self.get(name), array):
+            raise ValueError(f"the weight store already holds another array called {name!r}")
+
+    def put_unique(self, name: str, array: Array) -> str:
+        """
+        Keep `array` under `name`, or under `name` with the lowest free number behind it.
+
+        A name that already stands for the same bytes is used again. Returns the name used.
+        """
+        candidate, number = name, 1
+        while candidate in self and not _identical(self.get(candidate), array):
+            number += 1
+            candidate = f"{name}.{number}"
+        self.put(candidate, array)
+        return candidate
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted({*self._arrays, *self._unread})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays or name in self._unread
+
+    def __len__(self) -> int:
+        return len(self._arrays) + len(self._unread)
+
+    def copy(self) -> WeightStore:
+        """A store with the same arrays, not copied; what is put into one is not seen by the other."""
+        store = WeightStore()
+        store._arrays = dict(self._arrays)
+        store._unread = dict(self._unread)
+        return store
+
+    def save(self, path: str | os.PathLike[str], names: Iterable[str] | None = None) -> None:
+        """
+        Write the arrays called `names` (all when None) to the safetensors file `path`.
+
+        The file is written beside its place and then moved there, so that no half-written file is ever seen.
+        """
+        from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType] - its path type is
+
+        chosen = self.names() if names is None else sorted(set(names))
+        unfinished = Path(f"{os.fspath(path)}.part")
+        try:
+            save_file({name: np.ascontiguousarray(self.get(name)) for name in chosen}, unfinished)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _read_only(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _identical(left: Array, right: Array) -> bool:
+    """Whether both hold the same bytes: NaN equals NaN, and 0.0 differs from -0.0."""
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    same_memory = left.__array_interface__["data"] == right.__array_interface__["data"]
+    if same_memory and left.strides == right.strides:
+        return True
+    return np.ascontiguousarray(left).tobytes() == np.ascontiguousarray(right).tobytes()
