@@ -85,7 +85,7 @@ def apply_scale_32(value: npt.ArrayLike, multiplier: npt.ArrayLike, shift: npt.A
 
     Values wider than int32 (a 16-bit product's ``256 * high + low``, a difference of two scores) are exact too, up to
     magnitudes of 2^55: the value is then cut into ``high * 2^24 + low``, and
-    ``floor((high * 2^24 + low) * m + half) / 2^s) = (high * m + ((low * m + half) >> 24)) >> (s - 24)``.
+    ``((high * 2^24 + low) * m + half) >> s = (high * m + ((low * m + half) >> 24)) >> (s - 24)``.
 
     Raises `ValueError` for a shift outside 2..62 or a multiplier outside 0..2^31 - 1, `OverflowError` for values beyond
     2^55 that the saturation leaves.
@@ -109,16 +109,19 @@ def apply_scale_32(value: npt.ArrayLike, multiplier: npt.ArrayLike, shift: npt.A
     return result
 
 
+def check_scale(multiplier: int, shift: int, what: str = "") -> None:
+    """Raise `ValueError` unless a rescaling's multiplier is in 0..2^31-1 and its shift in 2..62."""
+    if not 0 <= multiplier < MULTIPLIER_LIMIT:
+        raise ValueError(f"{what}multiplier must be in 0..2^31-1, got {multiplier}")
+    if not SHIFT_RANGE[0] <= shift <= SHIFT_RANGE[1]:
+        raise ValueError(f"{what}shift must be in 2..62, got {shift}")
+
+
 def _checked_scales(multipliers: Int64Array, shifts: Int64Array) -> tuple[int, int]:
     """Return the smallest and largest shift; raise `ValueError` for multipliers or shifts out of range."""
-    lowest, highest = extremes(multipliers)
-    if lowest < 0 or highest >= MULTIPLIER_LIMIT:
-        raise ValueError(f"multiplier must be in 0..2^31-1, got {lowest if lowest < 0 else highest}")
-    if not shifts.size:
-        return SHIFT_RANGE
-    lowest, highest = extremes(shifts)
-    if lowest < SHIFT_RANGE[0] or highest > SHIFT_RANGE[1]:
-        raise ValueError(f"shift must be in 2..62, got {lowest if lowest < SHIFT_RANGE[0] else highest}")
+    lowest, highest = extremes(shifts) if shifts.size else SHIFT_RANGE
+    for multiplier, shift in zip(extremes(multipliers), (lowest, highest), strict=True):
+        check_scale(multiplier, shift)
     return lowest, highest
 
 
@@ -138,7 +141,7 @@ def _apply_scale_wide(values: Int64Array, multipliers: Int64Array, shifts: Int64
 
 def encode_scale(scale: npt.ArrayLike) -> tuple[Int32Array, Int32Array]:
     """
-    Encode positive real scales as ``multiplier / 2^shift``, the way TOSA's lowering does (both int32, scale's shape).
+    Encode positive real scales as ``multiplier / 2^shift`` (both int32, shaped like `scale`), as TOSA's lowering does.
 
     ``mantissa, exponent = frexp(scale)``; ``multiplier = round(mantissa * 2^31)``, half up; if that is 2^31 it is
     halved and the exponent raised; ``shift = 31 - exponent``. A shift above 62 becomes 62 and the multiplier is shifted
@@ -171,12 +174,20 @@ def _first_where(values: npt.NDArray[np.float64], condition: npt.NDArray[np.bool
 def saturate(values: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Clamp integers to the range of the integer `dtype` and return them in it, same shape."""
     array = np.asarray(values)
-    source, limits = np.iinfo(array.dtype), np.iinfo(np.dtype(dtype))
-    if source.min >= limits.min and source.max <= limits.max:
+    lowest, highest = dtype_range(array.dtype)
+    lower, upper = dtype_range(np.dtype(dtype))
+    if lower <= lowest and highest <= upper:
         return array.astype(dtype)
     # Both bounds must be representable in the array's own dtype.
-    clamped = np.clip(array, max(limits.min, source.min), min(limits.max, source.max))
-    return clamped.astype(dtype)
+    return np.clip(array, max(lower, lowest), min(upper, highest)).astype(dtype)
+
+
+def dtype_range(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Return the smallest and the largest value of an integer dtype; raise `TypeError` for other dtypes."""
+    if dtype.kind not in "iu":
+        raise TypeError(f"expected an integer dtype, got {dtype}")
+    bits = 8 * dtype.itemsize
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if dtype.kind == "i" else (0, (1 << bits) - 1)
 
 
 def check_int32(values: Int64Array, what: str) -> None:
@@ -218,5 +229,5 @@ def _dtype_magnitude(dtype: np.dtype[Any]) -> int:
     """Return the largest magnitude of an 8- or 16-bit integer dtype."""
     if dtype.kind not in "iu" or dtype.itemsize > 2:
         raise TypeError(f"operands of a product are 8- or 16-bit integers, got {dtype}")
-    limits = np.iinfo(dtype)
-    return max(-int(limits.min), int(limits.max))
+    lowest, highest = dtype_range(dtype)
+    return max(-lowest, highest)

@@ -91,10 +91,9 @@ def unpack(data: UInt8Array, rows: int, k: int, pattern: Pattern, encoding: str)
     """
     row_bytes = _metadata_bytes(k, pattern, encoding)
     if data.dtype != np.uint8 or data.shape != (rows * (kept(k, pattern) + row_bytes),):
-        raise ValueError(
-            f"a block of {rows} x {k} weights, {pattern} {encoding}, is {packed_size(rows, k, pattern, encoding)} bytes; "
-            f"got {data.dtype} of shape {data.shape}"
-        )
+        expected = f"a block of {rows} x {k} weights, {pattern} {encoding}"
+        size = packed_size(rows, k, pattern, encoding)
+        raise ValueError(f"{expected}, is uint8 of {size} bytes; got {data.dtype} of shape {data.shape}")
     count = rows * kept(k, pattern)
     values = np.ascontiguousarray(data[:count]).view(np.int8)
     if encoding == "dense":
@@ -231,7 +230,7 @@ def _index_bits(selected: BoolArray, pattern: Pattern) -> UInt8Array:
     """Return the bits of the index fields, one row of bits a row of weights."""
     positions = (np.flatnonzero(selected) % pattern.m).astype(np.uint8)
     shifts = np.arange(_field_bits(pattern), dtype=np.uint8)
-    bits = (positions[:, np.newaxis] >> shifts) & 1
+    bits = (positions[:, np.newaxis] >> shifts) & np.uint8(1)
     return bits.reshape(selected.shape[0], -1)
 
 

@@ -32,8 +32,9 @@ def layer_norm(
     Normalize rows ``x`` int16 ``[..., n]`` with int32 ``gamma[n]``, ``beta[n]`` that have ``shift - 20`` fraction bits.
 
     With ``s1 = sum x``, ``s2 = sum x^2``: layer ``D = n*s2 - s1^2 + epsilon``, ``c = n*x - s1``; rms
-    ``D = n*s2 + epsilon``, ``c = n*x``, so that ``c / sqrt(D)`` is the normalized value. With ``h = (bit_length(D)+1)//2``
-    and ``r = min(isqrt(2^(60+2h) // D), 2^31 - 1)``: ``z = rounding_shift(c * r, 10 + h)`` has 20 fraction bits and
+    ``D = n*s2 + epsilon``, ``c = n*x``, so that ``c / sqrt(D)`` is the normalized value. With
+    ``h = (bit_length(D) + 1) // 2`` and ``r = min(isqrt(2^(60+2h) // D), 2^31 - 1)``:
+    ``z = rounding_shift(c * r, 10 + h)`` has 20 fraction bits and
     ``y = saturate(rounding_shift(z * gamma + (beta << 20), shift))``. epsilon >= 1, so that a constant row gives beta.
 
     Ranges for n <= 8192: D < 2^57 + 2^61, |c| < 2^29, 2^30 <= r < 2^31, |z| <= 2^20 * sqrt(n) + 1 < 2^27, and

@@ -2,10 +2,10 @@
 The parameter blocks that instructions of the vector and softmax units read from the weight buffer.
 
 Little endian. A map block is a header of 32 bytes (six int32: table multiplier, table shift, residual bias, residual
-multiplier, residual shift, output zero point; 8 zero bytes), then ``bias`` int32[c], ``multiplier`` int32[c] and ``shift``
-int8[c], padded with zeros to a multiple of 4. A norm block is a header of 32 bytes (int64 epsilon; int32 shift, copy
-multiplier, copy shift, copy zero point; 8 zero bytes), then ``gamma`` int32[n] and ``beta`` int32[n]. A softmax block is
-int32 multiplier, int32 shift and 8 zero bytes.
+multiplier, residual shift, output zero point; 8 zero bytes), then ``bias`` int32[c], ``multiplier`` int32[c] and
+``shift`` int8[c], padded with zeros to a multiple of 4. A norm block is a header of 32 bytes (int64 epsilon; int32
+shift, copy multiplier, copy shift, copy zero point; 8 zero bytes), then ``gamma`` int32[n] and ``beta`` int32[n]. A
+softmax block is int32 multiplier, int32 shift and 8 zero bytes.
 """
 
 import struct
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sta.spec.integers import IDENTITY_SCALE, MULTIPLIER_LIMIT, SHIFT_RANGE, Int32Array
+from sta.spec.integers import IDENTITY_SCALE, Int32Array, check_scale
 from sta.spec.norm import EPSILON_LIMIT
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
@@ -67,10 +67,10 @@ class MapParameters:
         if not self.bias.shape == self.multiplier.shape == self.shift.shape or not self.bias.size:
             lengths = f"{self.bias.shape}, {self.multiplier.shape}, {self.shift.shape}"
             raise ValueError(f"bias, multiplier and shift must be as long as each other and not empty, got {lengths}")
-        _check_scale("", int(self.multiplier.min()), int(self.shift.min()))
-        _check_scale("", int(self.multiplier.max()), int(self.shift.max()))
-        _check_scale("table ", self.table_multiplier, self.table_shift)
-        _check_scale("residual ", self.residual_multiplier, self.residual_shift)
+        check_scale(int(self.multiplier.min()), int(self.shift.min()))
+        check_scale(int(self.multiplier.max()), int(self.shift.max()))
+        check_scale(self.table_multiplier, self.table_shift, "table ")
+        check_scale(self.residual_multiplier, self.residual_shift, "residual ")
         _check_int32("residual bias", self.residual_bias)
         _check_int32("output zero point", self.output_zero_point)
 
@@ -99,7 +99,7 @@ class MapParameters:
 
     @staticmethod
     def from_bytes(data: Buffer, columns: int) -> "MapParameters":
-        """Read a block with `columns` entries from the start of `data`; raise `ValueError` if it is short or invalid."""
+        """Read a block with `columns` entries from the start of `data`; `ValueError` if it is short or invalid."""
         block = _block(data, map_parameters_size(columns), "map")
         arrays = block[HEADER_BYTES:]
         return MapParameters(
@@ -142,7 +142,7 @@ class NormParameters:
             raise ValueError(f"epsilon must be in 1..2^61-1, got {self.epsilon}")
         if not 0 <= self.shift <= 63:
             raise ValueError(f"shift must be in 0..63, got {self.shift}")
-        _check_scale("copy ", self.copy_multiplier, self.copy_shift)
+        check_scale(self.copy_multiplier, self.copy_shift, "copy ")
         _check_int32("copy zero point", self.copy_zero_point)
 
     @staticmethod
@@ -159,7 +159,7 @@ class NormParameters:
 
     @staticmethod
     def from_bytes(data: Buffer, n: int) -> "NormParameters":
-        """Read a block for rows of `n` values from the start of `data`; raise `ValueError` if it is short or invalid."""
+        """Read a block for rows of `n` values from the start of `data`; `ValueError` if it is short or invalid."""
         block = _block(data, norm_parameters_size(n), "norm")
         arrays = block[HEADER_BYTES:]
         return NormParameters(
@@ -185,7 +185,7 @@ class SoftmaxParameters:
     shift: int
 
     def __post_init__(self) -> None:
-        _check_scale("", self.multiplier, self.shift)
+        check_scale(self.multiplier, self.shift)
 
     @staticmethod
     def size() -> int:
@@ -198,13 +198,13 @@ class SoftmaxParameters:
 
     @staticmethod
     def from_bytes(data: Buffer) -> "SoftmaxParameters":
-        """Read a block from the start of `data`; raise `ValueError` if it is short or invalid."""
+        """Read a block from the start of `data`; `ValueError` if it is short or invalid."""
         return SoftmaxParameters(*_SOFTMAX.unpack_from(_block(data, SOFTMAX_PARAMETERS_SIZE, "softmax")))
 
 
 def _block(data: Buffer, size: int, kind: str) -> bytes:
     """Return the first `size` bytes of a buffer; raise `ValueError` if there are fewer."""
-    block = bytes(memoryview(data)[:size])
+    block = data[:size].tobytes() if isinstance(data, np.ndarray) else bytes(data[:size])
     if len(block) != size:
         raise ValueError(f"a {kind} parameter block has {size} bytes, got {len(block)}")
     return block
@@ -221,14 +221,6 @@ def _parameter_array(name: str, values: Any, dtype: type[np.integer[Any]]) -> np
     if not np.array_equal(converted, array):
         raise ValueError(f"{name} does not fit {np.dtype(dtype)}")
     return converted
-
-
-def _check_scale(name: str, multiplier: int, shift: int) -> None:
-    """Raise `ValueError` unless multiplier and shift are in range."""
-    if not 0 <= multiplier < MULTIPLIER_LIMIT:
-        raise ValueError(f"{name}multiplier must be in 0..2^31-1, got {multiplier}")
-    if not SHIFT_RANGE[0] <= shift <= SHIFT_RANGE[1]:
-        raise ValueError(f"{name}shift must be in 2..62, got {shift}")
 
 
 def _check_int32(name: str, value: int) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ DEVICE_DTYPES = ("int8", "uint8", "int16", "int32")
 """The dtypes a tensor may have on the device."""
 TENSOR_KINDS = ("quantized", "index", "mask")
 """What the integers of a tensor mean."""
+
+# The fields that are not texts; the shape is a list of integers.
+_JSON_TYPES: dict[str, tuple[type, ...]] = {"shape": (), "scale": (float, int), "zero_point": (int,), "limit": (int,)}
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class TensorSignature:
         """
         Return the device's integers for a host array, in the device dtype and the same shape.
 
-        quantized: ``rint(x / scale) + zero_point`` in float64 (half to even), saturated; index: unchanged; mask: 1 where
-        the value is not zero.
+        quantized: ``rint(x / scale) + zero_point`` in float64 (half to even), saturated; index: unchanged; mask: 1
+        where the value is not zero.
 
         Raises `ValueError` naming the tensor, what is expected and what was given, for another shape or kind of dtype,
         NaN or infinity, and the first index out of range.
@@ -79,7 +82,7 @@ class TensorSignature:
         return np.clip(scaled, limits.min, limits.max).astype(self.device_dtype)
 
     def decode(self, integers: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
-        """Return float32 values for the device's integers: ``(x - zero_point) * scale`` when quantized, else x itself."""
+        """Return the device's integers as float32: ``(x - zero_point) * scale`` when quantized, else x itself."""
         if self.kind != "quantized":
             return integers.astype(np.float32)
         return ((integers.astype(np.float64) - self.zero_point) * self.scale).astype(np.float32)
@@ -131,15 +134,10 @@ class TensorSignature:
 
 def _checked_field(name: str, value: Any) -> Any:
     """Return a field read from JSON in its Python type; raise `ValueError` if JSON held another one."""
-    if name == "shape":
-        if isinstance(value, list) and all(type(size) is int for size in value):  # pyright: ignore[reportUnknownVariableType]
-            return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    elif name in ("zero_point", "limit"):
-        if type(value) is int:
-            return value
-    elif name == "scale":
-        if type(value) in (int, float):
-            return float(value)
-    elif isinstance(value, str):
-        return value
+    if name == "shape" and isinstance(value, list):
+        sizes = cast("list[object]", value)
+        if all(type(size) is int for size in sizes):
+            return tuple(sizes)
+    elif type(value) in _JSON_TYPES.get(name, (str,)):
+        return float(value) if name == "scale" else value
     raise ValueError(f"a tensor's signature has a bad value for {name!r}: {value!r}")

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sta.spec.integers import Int64Array, IntegerArray, apply_scale_32, as_int64
+from sta.spec.integers import Int64Array, IntegerArray, apply_scale_32, as_int64, check_scale
 from sta.spec.tables import exp2
 
 _LARGEST_SHIFT = 62
@@ -45,12 +45,13 @@ def normalize(values: IntegerArray, sums: IntegerArray, multiplier: int, shift: 
 
     `values` is ``[..., m, d]``, `sums` ``[..., m]`` (0 <= sum < 2^31); int64 result of the values' shape, neither
     saturated nor with a zero point. Rows whose sum is zero are zero. With b the bit length of a sum,
-    ``r = min(round_half_up(2^(30+b) / sum), 2^31 - 1)``, ``m' = (multiplier * r + 2^30) >> 31``, ``s' = shift + b - 1``,
-    and the result is ``apply_scale_32(value, m', s')``. All intermediates are below 2^63: b <= 31, so that the dividend
-    is at most 2^62.
+    ``r = min(round_half_up(2^(30+b) / sum), 2^31 - 1)``, ``m' = (multiplier * r + 2^30) >> 31`` and
+    ``s' = shift + b - 1`` the result is ``apply_scale_32(value, m', s')``. All intermediates are below 2^63: b <= 31,
+    so that the dividend, doubled for rounding, is at most 2^62 plus the sum.
 
-    Raises `ValueError` if a sum is out of range or an s' is above 62.
+    Raises `ValueError` if a sum, the multiplier (0..2^31-1) or the shift (2..62) is out of range, or an s' above 62.
     """
+    check_scale(multiplier, shift)
     totals = as_int64(sums)
     if totals.size and not 0 <= int(totals.min()) <= int(totals.max()) < _SUM_LIMIT:
         raise ValueError("the sum of a row of exponentials must be in 0..2^31-1")
@@ -65,5 +66,4 @@ def normalize(values: IntegerArray, sums: IntegerArray, multiplier: int, shift: 
     if shifts.size and int(shifts.max()) > _LARGEST_SHIFT:
         raise ValueError(f"shift {shift} is too large for a sum of {int(totals.max())}: together above 62")
     results = apply_scale_32(values, multipliers[..., np.newaxis], shifts[..., np.newaxis])
-    results[np.broadcast_to(empty[..., np.newaxis], results.shape)] = 0
-    return results
+    return np.where(empty[..., np.newaxis], 0, results) if empty.any() else results

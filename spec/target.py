@@ -115,9 +115,8 @@ def load_target(name_or_path: str | Path) -> Target:
     if path.suffix in (".yaml", ".yml"):
         raise ValueError(f"target file {text!r} does not exist")
     names = preset_names()
-    raise ValueError(
-        f"unknown target {text!r}{_suggestion(text, names)}; known targets: {', '.join(names)}, or the path of a YAML file"
-    )
+    known = f"known targets: {', '.join(names)}, or the path of a YAML file"
+    raise ValueError(f"unknown target {text!r}{_suggestion(text, names)}; {known}")
 
 
 def _read_target(path: Path) -> Target:
