@@ -3,8 +3,8 @@ The ``.sta`` container: one file with everything that is needed to run a compile
 
 Layout, little endian: a 32-byte header (magic, version, number of sections, checksum of the section table, file size),
 the section table (name, offset, size, CRC-32), then the sections in the order of ``SECTIONS``, each at the next
-multiple of 64 bytes, gaps zero. The layout follows from the sizes alone, so equal contents are equal bytes. JSON sections are
-canonical: sorted keys, no spaces, UTF-8. Constants are memory-mapped, never copied.
+multiple of 64 bytes, gaps zero. The layout follows from the sizes alone, so equal contents are equal bytes. JSON
+sections are canonical: sorted keys, no spaces, UTF-8. Constants are memory-mapped, never copied.
 """
 
 from __future__ import annotations

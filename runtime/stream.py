@@ -1,0 +1,199 @@
+"""
+From instructions to steps: loops matched, and every register operand as an affine form in the loop counters.
+
+A register is written by ``lea`` only, from constants, other registers and counters, and may not carry a value from one
+iteration to the next. So its value at an instruction is a fixed affine form, found here once; engines and timing never
+execute a ``lea``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sta.backend.container import Container
+from sta.backend.isa import MAXIMUM_LOOP_DEPTH, REGISTER_BITS, Instruction
+from sta.runtime.affine import Affine
+from sta.runtime.errors import ProgramError, at
+
+_NEVER_WRITTEN = "has not been written"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A static instruction, resolved."""
+
+    pc: int
+    instruction: Instruction
+    registers: dict[str, Affine]
+    """The values of the register fields of a unit's instruction, by field name."""
+    counts: tuple[int, ...]
+    """Iterations of the loops around the instruction, outermost first."""
+    partner: int
+    """The pc of the ``end`` of a ``loop``, and of the ``loop`` of an ``end``; -1 for others."""
+
+    @property
+    def depth(self) -> int:
+        """The number of loops around the instruction; a ``loop`` and its ``end`` do not count themselves."""
+        return len(self.counts)
+
+    @property
+    def executions(self) -> int:
+        """How often the instruction is executed in a run."""
+        product = 1
+        for count in self.counts:
+            product *= count
+        return product
+
+
+class _Resolver:
+    """Walks the code once, keeping for each register its value, or why it may not be read."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.partners = _match_loops(container)
+        self.values: dict[int, Affine | str] = {0: Affine(0)}
+        self.loops: list[Step] = []
+
+    def error(self, pc: int, message: str) -> ProgramError:
+        return ProgramError(f"{at(self.container, pc)}: {message}")
+
+    @property
+    def counters(self) -> list[int]:
+        return [loop.instruction["counter"] for loop in self.loops]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        return tuple(loop.instruction["count"] for loop in self.loops)
+
+    def steps(self) -> list[Step]:
+        return [self.step(pc, instruction) for pc, instruction in enumerate(self.container.code)]
+
+    def step(self, pc: int, instruction: Instruction) -> Step:
+        name = instruction.name
+        if name == "end":
+            self.leave(pc)
+        registers = {} if instruction.definition.is_sequencer else self.operands(pc, instruction)
+        step = Step(pc, instruction, registers, self.counts, self.partners.get(pc, -1))
+        if name == "loop":
+            self.enter(step)
+        if name == "lea":
+            self.lea(pc, instruction)
+        return step
+
+    def operands(self, pc: int, instruction: Instruction) -> dict[str, Affine]:
+        return {field.name: self.read(pc, number) for field, number in instruction if field.kind == "register"}
+
+    def read(self, pc: int, number: int) -> Affine:
+        value = self.values.get(number, _NEVER_WRITTEN)
+        if isinstance(value, str):
+            raise self.error(pc, f"register r{number} is read but {value}")
+        return value
+
+    def lea(self, pc: int, instruction: Instruction) -> None:
+        target = instruction["rd"]
+        if target == 0 or target in self.counters:
+            reason = "is always 0" if target == 0 else "is the counter of a loop around it"
+            raise self.error(pc, f"register r{target} cannot be written, it {reason}")
+        value = self.read(pc, instruction["rs"]).plus(Affine(instruction["imm"]))
+        for counter, step in (("c1", "s1"), ("c2", "s2")):
+            value = value.plus(self.read_counter(pc, instruction[counter]), instruction[step])
+        low, high = value.interval(self.counts)
+        if low < 0 or high >= 1 << REGISTER_BITS:
+            raise self.error(pc, f"register r{target} ranges over {low}..{high}, outside 0..2^{REGISTER_BITS}-1")
+        self.values[target] = value
+
+    def read_counter(self, pc: int, number: int) -> Affine:
+        if number != 0 and number not in self.counters:
+            raise self.error(pc, f"register r{number} is used as counter, but is not the counter of a loop around it")
+        return self.read(pc, number)
+
+    def enter(self, loop: Step) -> None:
+        counter = loop.instruction["counter"]
+        if counter == 0 or counter in self.counters:
+            reason = "it is always 0" if counter == 0 else "a loop around this one counts with it"
+            raise self.error(loop.pc, f"register r{counter} cannot be the counter, {reason}")
+        for number in self.written(loop):
+            self.values[number] = "is written only later in the same loop body"
+        self.values[counter] = Affine(0, ((len(self.loops), 1),))
+        self.loops.append(loop)
+
+    def leave(self, pc: int) -> None:
+        loop = self.loops.pop()
+        for number in (*self.written(loop), loop.instruction["counter"]):
+            self.values[number] = f"was last written inside the loop that ends at instruction {pc}"
+
+    def written(self, loop: Step) -> set[int]:
+        """Returns the registers that the body of a loop writes, counters of loops inside it included."""
+        body = self.container.code[loop.pc + 1 : loop.partner]
+        targets = {"lea": "rd", "loop": "counter"}
+        return {instruction[targets[instruction.name]] for instruction in body if instruction.name in targets} - {0}
+
+
+def _match_loops(container: Container) -> dict[int, int]:
+    """Returns the pc of each loop's end and of each end's loop; checks nesting and the position of ``halt``."""
+    partners: dict[int, int] = {}
+    open_loops: list[int] = []
+    last = len(container.code) - 1
+    for pc, instruction in enumerate(container.code):
+        if (instruction.name == "halt") != (pc == last):
+            raise ProgramError(f"{at(container, pc)}: a program has one halt, its last instruction")
+        if instruction.name == "loop":
+            open_loops.append(pc)
+        if len(open_loops) > MAXIMUM_LOOP_DEPTH:
+            raise ProgramError(f"{at(container, pc)}: loops are nested deeper than {MAXIMUM_LOOP_DEPTH}")
+        if instruction.name != "end":
+            continue
+        if not open_loops:
+            raise ProgramError(f"{at(container, pc)}: there is no loop to close")
+        start = open_loops.pop()
+        partners[start], partners[pc] = pc, start
+    if open_loops:
+        raise ProgramError(f"{at(container, open_loops[-1])}: the loop has no end")
+    return partners
+
+
+def resolve(container: Container) -> list[Step]:
+    """
+    Returns one step for each instruction of the code section.
+
+    Raises:
+        ProgramError: no code, wrong nesting, or a register is used against the rules; names the instruction.
+    """
+    if not container.code:
+        raise ProgramError("the program has no instructions")
+    return _Resolver(container).steps()
+
+
+def dynamic_instructions(steps: Sequence[Step]) -> int:
+    """Returns how many instructions the sequencer issues in a run; an ``end`` counts once an iteration."""
+    return sum(
+        step.executions * (steps[step.partner].instruction["count"] if step.instruction.name == "end" else 1)
+        for step in steps
+    )
+
+
+def execution(steps: Sequence[Step], counters: list[int]) -> Iterator[Step]:
+    """
+    Iterates over the unit instructions and fences of a run in program order.
+
+    ``counters`` (MAXIMUM_LOOP_DEPTH entries) always holds the counters for the step yielded last.
+    """
+    pc = 0
+    while True:
+        step = steps[pc]
+        pc += 1
+        match step.instruction.name:
+            case "halt":
+                return
+            case "lea":
+                pass
+            case "loop":
+                counters[step.depth] = 0
+                pc = pc if step.instruction["count"] else step.partner + 1
+            case "end":
+                counters[step.depth] += 1
+                count = steps[step.partner].instruction["count"]
+                pc = step.partner + 1 if counters[step.depth] < count else pc
+            case _:
+                yield step
