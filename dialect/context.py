@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sta.dialect.weight_store import WeightStore
 from xdsl.context import Context
 from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
 from xdsl.ir import Dialect
-
-from sta.dialect.weight_store import WeightStore
 
 if TYPE_CHECKING:
     from sta.spec.target import Target
@@ -102,3 +101,16 @@ def weights_of(context: Context) -> WeightStore:
             "this pass reads weights: run it in a sta.dialect.context.CompileContext (`sta opt --weights`)"
         )
     return context.weights
+
+
+def target_of(context: Context) -> Target:
+    """
+    The target of the compile that `context` belongs to.
+
+    Raises ValueError for a plain xDSL context, which has none.
+    """
+    if not isinstance(context, CompileContext):
+        raise ValueError(
+            "this pass needs a target: run it in a sta.dialect.context.CompileContext (`sta opt --target`)"
+        )
+    return context.target

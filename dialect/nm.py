@@ -1,0 +1,872 @@
+"""
+The `nm` dialect: a Transformer in integers, on tensors, with N:M sparsity in the type of a weight.
+
+Every operation is thin over `sta.spec`: the interpreter in `sta.dialect.nm_interpreter` calls the specification
+and nothing else, so the meaning of a module is defined once. Values carry their width and signedness in their
+element type (`si8`, `ui8`, `si16`, `si32`); `si32` is an accumulator or a number on its way to a clamp.
+
+Before fusion a product and what follows it are separate operations (`nm.product`, `nm.rescale_channels`,
+`nm.table`, `nm.add`, `nm.clamp`); `nm-fuse-epilogues` gathers them into `nm.linear` and `nm.map`, which are what
+one pass of the machine's product array and vector unit does. Fusion never changes a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
+from xdsl.dialects.builtin import (
+    DenseArrayBase,
+    IntegerAttr,
+    IntegerType,
+    Signedness,
+    StringAttr,
+    SymbolRefAttr,
+    TensorType,
+    UnitAttr,
+    i64,
+)
+from xdsl.ir import Attribute, Dialect, Operation, ParametrizedAttribute, SSAValue
+from xdsl.irdl import (
+    AttrSizedOperandSegments,
+    AttrSizedResultSegments,
+    IRDLOperation,
+    ParsePropInAttrDict,
+    irdl_attr_definition,
+    irdl_op_definition,
+    operand_def,
+    opt_operand_def,
+    opt_prop_def,
+    opt_result_def,
+    prop_def,
+    result_def,
+    traits_def,
+)
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
+from xdsl.traits import Pure
+from xdsl.utils.exceptions import VerifyException
+
+si8 = IntegerType(8, Signedness.SIGNED)
+ui8 = IntegerType(8, Signedness.UNSIGNED)
+si16 = IntegerType(16, Signedness.SIGNED)
+si32 = IntegerType(32, Signedness.SIGNED)
+ELEMENT_TYPES: tuple[IntegerType, ...] = (si8, ui8, si16, si32)
+
+Tensor = TensorType[Attribute]
+Integer = IntegerAttr[IntegerType]
+
+
+@irdl_attr_definition
+class PatternAttr(ParametrizedAttribute):
+    """
+    The N:M pattern of a weight along its reduction axis and the encoding it is stored in: the encoding slot of the
+    weight's tensor type.
+
+    ```mlir
+    tensor<384x384xsi8, #nm.pattern<2:4, bitmap>>
+    ```
+    """
+
+    name = "nm.pattern"
+
+    n: Integer
+    m: Integer
+    encoding: StringAttr
+
+    def __init__(self, pattern: Pattern, encoding: str):
+        super().__init__(IntegerAttr(pattern.n, i64), IntegerAttr(pattern.m, i64), StringAttr(encoding))
+
+    @property
+    def pattern(self) -> Pattern:
+        """
+        The pattern as the specification's type.
+        """
+        return Pattern(self.n.value.data, self.m.value.data)
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            n = parser.parse_integer(allow_boolean=False, allow_negative=False)
+            parser.parse_punctuation(":")
+            m = parser.parse_integer(allow_boolean=False, allow_negative=False)
+            parser.parse_punctuation(",")
+            encoding = parser.parse_identifier("one of " + ", ".join(ENCODINGS))
+        return (IntegerAttr(n, i64), IntegerAttr(m, i64), StringAttr(encoding))
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(f"{self.n.value.data}:{self.m.value.data}, {self.encoding.data}")
+
+    def verify(self) -> None:
+        n, m = self.n.value.data, self.m.value.data
+        if not 1 <= n <= m <= 32:
+            raise VerifyException(f"pattern {n}:{m} is not 1 <= N <= M <= 32")
+        if self.encoding.data not in ENCODINGS:
+            raise VerifyException(f"encoding '{self.encoding.data}' is not one of {', '.join(ENCODINGS)}")
+        if (n == m) != (self.encoding.data == "dense"):
+            raise VerifyException(f"a {n}:{m} weight cannot be stored as '{self.encoding.data}'")
+
+
+def pattern_of(weight: SSAValue) -> tuple[Pattern, str]:
+    """
+    Pattern and encoding of a weight value; a type without encoding is dense.
+    """
+    encoding = tensor_of(weight).encoding
+    if isinstance(encoding, PatternAttr):
+        return encoding.pattern, encoding.encoding.data
+    return DENSE, "dense"
+
+
+def tensor_of(value: SSAValue) -> Tensor:
+    """
+    The tensor type of a value.
+
+    Raises VerifyException if the value is not a tensor of a static shape with an integer element type of the dialect.
+    """
+    type_ = value.type
+    if not isinstance(type_, TensorType):
+        raise VerifyException(f"expected a tensor, got {type_}")
+    tensor: Tensor = type_
+    if tensor.element_type not in ELEMENT_TYPES:
+        raise VerifyException(f"element type {tensor.element_type} is none of si8, ui8, si16, si32")
+    if -1 in tensor.get_shape():
+        raise VerifyException(f"{tensor} has a dynamic shape")
+    return tensor
+
+
+def integer(value: int) -> Integer:
+    """
+    A 64-bit integer attribute.
+    """
+    return IntegerAttr(value, i64)
+
+
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise VerifyException(message)
+
+
+def _expect_element(value: SSAValue, allowed: Sequence[IntegerType], what: str) -> Tensor:
+    tensor = tensor_of(value)
+    names = " or ".join(str(t) for t in allowed)
+    _expect(tensor.element_type in allowed, f"{what} must be {names}, got {tensor.element_type}")
+    return tensor
+
+
+def _expect_scale(multiplier: int, shift: int, what: str) -> None:
+    _expect(0 <= multiplier < 2**31, f"{what} multiplier {multiplier} is outside [0, 2^31)")
+    _expect(2 <= shift <= 62, f"{what} shift {shift} is outside [2, 62]")
+
+
+@irdl_op_definition
+class WeightOp(IRDLOperation):
+    """
+    A constant of the model, held by the weight store under its name and never spelt out in the IR.
+
+    ```mlir
+    %w = nm.weight @"encoder.layer.0.output.dense.weight" : tensor<384x1536xsi8, #nm.pattern<2:4, bitmap>>
+    ```
+    """
+
+    name = "nm.weight"
+    weight = prop_def(SymbolRefAttr)
+    """
+    Name in the weight store.
+    """
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$weight attr-dict `:` type($result)"
+
+    def __init__(self, weight: str, result_type: Attribute):
+        super().__init__(properties={"weight": SymbolRefAttr(weight)}, result_types=[result_type])
+
+    @property
+    def store_name(self) -> str:
+        """
+        Name in the weight store.
+        """
+        return self.weight.root_reference.data
+
+    def verify_(self) -> None:
+        tensor = tensor_of(self.result)
+        if isinstance(tensor.encoding, PatternAttr):
+            _expect(len(tensor.get_shape()) == 2, "a pattern needs a weight of two axes [N, K]")
+            _expect(tensor.element_type == si8, "a pattern needs a weight of si8")
+
+
+@irdl_op_definition
+class ProductOp(IRDLOperation):
+    """
+    Product of activations `[..., K]` with a weight `[N, K]`: `acc[..., n] = sum_k x[..., k] * w[n, k]` in int32.
+
+    ```mlir
+    %acc = nm.product %x, %w : tensor<1x128x384xsi8>, tensor<384x384xsi8> -> tensor<1x128x384xsi32>
+    ```
+    """
+
+    name = "nm.product"
+    x = operand_def(TensorType)
+    weight = operand_def(TensorType)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = "$x `,` $weight attr-dict `:` type($x) `,` type($weight) `->` type($result)"
+
+    def __init__(self, x: SSAValue, weight: SSAValue):
+        shape = (*tensor_of(x).get_shape()[:-1], tensor_of(weight).get_shape()[0])
+        super().__init__(operands=[x, weight], result_types=[TensorType(si32, shape)])
+
+    def verify_(self) -> None:
+        _verify_product(self.x, self.weight, _expect_element(self.result, (si32,), "the result"))
+
+
+def _verify_product(x: SSAValue, weight: SSAValue, result: Tensor) -> None:
+    x_shape = _expect_element(x, (si8, ui8), "the activations").get_shape()
+    w_shape = _expect_element(weight, (si8,), "the weight").get_shape()
+    _expect(len(w_shape) == 2, f"the weight must have two axes [N, K], got {len(w_shape)}")
+    _expect(x_shape[-1] == w_shape[1], f"K is {x_shape[-1]} in the activations and {w_shape[1]} in the weight")
+    expected = (*x_shape[:-1], w_shape[0])
+    _expect(result.get_shape() == expected, f"the result must have shape {expected}, got {result.get_shape()}")
+
+
+@irdl_op_definition
+class RescaleOp(IRDLOperation):
+    """
+    `apply_scale_32(x + bias, multiplier, shift)` with one bias and one scale for the tensor; the result is not
+    saturated.
+
+    ```mlir
+    %y = nm.rescale %x {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 31 : i64} : tensor<8x4xsi16> -> tensor<8x4xsi32>
+    ```
+    """  # noqa: E501
+
+    name = "nm.rescale"
+    x = operand_def(TensorType)
+    bias = prop_def(Integer)
+    multiplier = prop_def(Integer)
+    shift = prop_def(Integer)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    def __init__(self, x: SSAValue, bias: int, multiplier: int, shift: int):
+        super().__init__(
+            operands=[x],
+            properties={"bias": integer(bias), "multiplier": integer(multiplier), "shift": integer(shift)},
+            result_types=[TensorType(si32, tensor_of(x).get_shape())],
+        )
+
+    def verify_(self) -> None:
+        _expect_scale(self.multiplier.value.data, self.shift.value.data, "the")
+        _verify_elementwise(self.x, self.result)
+
+
+def _verify_elementwise(x: SSAValue, result: SSAValue) -> None:
+    shape = tensor_of(x).get_shape()
+    result_shape = _expect_element(result, (si32,), "the result").get_shape()
+    _expect(shape == result_shape, f"the result must have shape {shape}, got {result_shape}")
+
+
+@irdl_op_definition
+class RescaleChannelsOp(IRDLOperation):
+    """
+    `apply_scale_32(x + bias[n], multiplier[n], shift[n])` along the last axis; the result is not saturated.
+
+    ```mlir
+    %y = nm.rescale_channels %acc, %bias, %multiplier, %shift : tensor<8x4xsi32>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>
+    ```
+    """  # noqa: E501
+
+    name = "nm.rescale_channels"
+    x = operand_def(TensorType)
+    bias = operand_def(TensorType)
+    multiplier = operand_def(TensorType)
+    shift = operand_def(TensorType)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = (
+        "$x `,` $bias `,` $multiplier `,` $shift attr-dict `:` type($x) `,` type($bias) `,` type($multiplier) `,` "
+        "type($shift) `->` type($result)"
+    )
+
+    def __init__(self, x: SSAValue, bias: SSAValue, multiplier: SSAValue, shift: SSAValue):
+        super().__init__(
+            operands=[x, bias, multiplier, shift],
+            result_types=[TensorType(si32, tensor_of(x).get_shape())],
+        )
+
+    def verify_(self) -> None:
+        _verify_elementwise(self.x, self.result)
+        _verify_channels(tensor_of(self.x).get_shape()[-1], self.bias, self.multiplier, self.shift)
+
+
+def _verify_channels(channels: int, bias: SSAValue, multiplier: SSAValue, shift: SSAValue) -> None:
+    for value, element, what in ((bias, si32, "bias"), (multiplier, si32, "multiplier"), (shift, si8, "shift")):
+        shape = _expect_element(value, (element,), f"the {what}").get_shape()
+        _expect(shape == (channels,), f"the {what} must have shape ({channels},), got {shape}")
+
+
+@irdl_op_definition
+class TableOp(IRDLOperation):
+    """
+    TOSA TABLE on the input saturated to 16 bits: 513 entries, linear interpolation, 7 fraction bits in the result.
+
+    ```mlir
+    %y = nm.table %x, %table : tensor<8x4xsi32>, tensor<513xsi16> -> tensor<8x4xsi32>
+    ```
+    """
+
+    name = "nm.table"
+    x = operand_def(TensorType)
+    table = operand_def(TensorType)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = "$x `,` $table attr-dict `:` type($x) `,` type($table) `->` type($result)"
+
+    def __init__(self, x: SSAValue, table: SSAValue):
+        super().__init__(operands=[x, table], result_types=[TensorType(si32, tensor_of(x).get_shape())])
+
+    def verify_(self) -> None:
+        _verify_elementwise(self.x, self.result)
+        _verify_table(self.table)
+
+
+def _verify_table(table: SSAValue) -> None:
+    shape = _expect_element(table, (si16,), "the table").get_shape()
+    _expect(shape == (513,), f"the table must have 513 entries, got shape {shape}")
+
+
+@irdl_op_definition
+class AddOp(IRDLOperation):
+    """
+    Sum of two int32 tensors; the second broadcasts to the first.
+
+    ```mlir
+    %c = nm.add %a, %b : tensor<8x4xsi32>, tensor<4xsi32> -> tensor<8x4xsi32>
+    ```
+    """
+
+    name = "nm.add"
+    a = operand_def(TensorType)
+    b = operand_def(TensorType)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = "$a `,` $b attr-dict `:` type($a) `,` type($b) `->` type($result)"
+
+    def __init__(self, a: SSAValue, b: SSAValue):
+        super().__init__(operands=[a, b], result_types=[a.type])
+
+    def verify_(self) -> None:
+        _verify_elementwise(self.a, self.result)
+        _verify_broadcast(_expect_element(self.b, (si32,), "an addend"), tensor_of(self.result), "the second addend")
+
+
+def _verify_broadcast(tensor: Tensor, full: Tensor, what: str) -> None:
+    shape, target = tensor.get_shape(), full.get_shape()
+    fits = len(shape) <= len(target) and all(
+        a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False)
+    )
+    _expect(fits and shape[-1] == target[-1], f"{what} of shape {shape} does not broadcast to {target}")
+
+
+@irdl_op_definition
+class ClampOp(IRDLOperation):
+    """
+    `saturate(x + zero_point)` to the result's element type.
+
+    ```mlir
+    %y = nm.clamp %x {zero_point = -3 : i64} : tensor<8x4xsi32> -> tensor<8x4xsi8>
+    ```
+    """
+
+    name = "nm.clamp"
+    x = operand_def(TensorType)
+    zero_point = prop_def(Integer)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    def __init__(self, x: SSAValue, zero_point: int, element_type: IntegerType):
+        super().__init__(
+            operands=[x],
+            properties={"zero_point": integer(zero_point)},
+            result_types=[TensorType(element_type, tensor_of(x).get_shape())],
+        )
+
+    def verify_(self) -> None:
+        shape = _expect_element(self.x, (si32,), "the operand").get_shape()
+        result_shape = _expect_element(self.result, (si8, ui8, si16), "the result").get_shape()
+        _expect(shape == result_shape, f"the result must have shape {shape}, got {result_shape}")
+
+
+class EpilogueOp(IRDLOperation):
+    """
+    What `nm.linear` and `nm.map` share: the vector unit's pipeline `sta.spec.vector.map_tile`.
+    """
+
+    table = opt_operand_def(TensorType)
+    """
+    513 entries, read by the value saturated to 16 bits.
+    """
+    residual = opt_operand_def(TensorType)
+    """
+    Added after its own rescaling; broadcasts to the result's shape.
+    """
+    table_multiplier = prop_def(Integer)
+    table_shift = prop_def(Integer)
+    residual_bias = prop_def(Integer)
+    residual_multiplier = prop_def(Integer)
+    residual_shift = prop_def(Integer)
+    zero_point = prop_def(Integer)
+    result = result_def(TensorType)
+
+    def verify_epilogue(self) -> None:
+        """
+        Raises VerifyException when the table, the residual or a scale is not what the vector unit takes.
+        """
+        _expect_scale(self.table_multiplier.value.data, self.table_shift.value.data, "table")
+        _expect_scale(self.residual_multiplier.value.data, self.residual_shift.value.data, "residual")
+        result = _expect_element(self.result, ELEMENT_TYPES, "the result")
+        if self.table is not None:
+            _verify_table(self.table)
+        if self.residual is not None:
+            _verify_broadcast(tensor_of(self.residual), result, "the residual")
+
+
+IDENTITY_SCALE = (1 << 30, 30)
+"""
+Multiplier and shift of an unused stage: exactly the identity.
+"""
+
+EPILOGUE_SCALARS = (
+    "table_multiplier",
+    "table_shift",
+    "residual_bias",
+    "residual_multiplier",
+    "residual_shift",
+    "zero_point",
+)
+
+
+def epilogue_properties(
+    *,
+    table_scale: tuple[int, int] = IDENTITY_SCALE,
+    residual_bias: int = 0,
+    residual_scale: tuple[int, int] = IDENTITY_SCALE,
+    zero_point: int = 0,
+) -> dict[str, Attribute]:
+    """
+    The scalar properties of an epilogue, unused stages being the identity.
+    """
+    values = (*table_scale, residual_bias, *residual_scale, zero_point)
+    return {key: integer(value) for key, value in zip(EPILOGUE_SCALARS, values, strict=True)}
+
+
+@irdl_op_definition
+class LinearOp(EpilogueOp):
+    """
+    A product with its epilogue: bias, requantization per channel, activation table and residual, applied as the
+    accumulators drain.
+
+    ```mlir
+    %y = nm.linear %x, %w, %bias, %multiplier, %shift residual %r {...} : ... -> tensor<1x128x384xsi16>
+    ```
+    """
+
+    name = "nm.linear"
+    x = operand_def(TensorType)
+    weight = operand_def(TensorType)
+    bias = operand_def(TensorType)
+    multiplier = operand_def(TensorType)
+    shift = operand_def(TensorType)
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    traits = traits_def(Pure())
+
+    def __init__(
+        self,
+        product: tuple[SSAValue, SSAValue],
+        scales: tuple[SSAValue, SSAValue, SSAValue],
+        table: SSAValue | None,
+        residual: SSAValue | None,
+        scalars: dict[str, Attribute],
+        result_type: Attribute,
+    ):
+        super().__init__(
+            operands=[*product, *scales, table, residual],
+            properties=scalars,
+            result_types=[result_type],
+        )
+
+    def verify_(self) -> None:
+        _verify_product(self.x, self.weight, tensor_of(self.result))
+        _verify_channels(tensor_of(self.weight).get_shape()[0], self.bias, self.multiplier, self.shift)
+        self.verify_epilogue()
+
+
+@irdl_op_definition
+class MapOp(EpilogueOp):
+    """
+    One pass of the vector unit over a tensor: bias and scale of the whole tensor, table, residual, saturation.
+
+    ```mlir
+    %y = nm.map %x {...} : (tensor<1x128x384xsi16>) -> tensor<1x128x384xsi8>
+    ```
+    """
+
+    name = "nm.map"
+    x = operand_def(TensorType)
+    bias = prop_def(Integer)
+    multiplier = prop_def(Integer)
+    shift = prop_def(Integer)
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    traits = traits_def(Pure())
+
+    def __init__(
+        self,
+        x: SSAValue,
+        scale: tuple[int, int, int],
+        table: SSAValue | None,
+        residual: SSAValue | None,
+        scalars: dict[str, Attribute],
+        result_type: Attribute,
+    ):
+        own = {key: integer(value) for key, value in zip(("bias", "multiplier", "shift"), scale, strict=True)}
+        super().__init__(operands=[x, table, residual], properties={**scalars, **own}, result_types=[result_type])
+
+    def verify_(self) -> None:
+        _expect_scale(self.multiplier.value.data, self.shift.value.data, "the")
+        shape = tensor_of(self.x).get_shape()
+        _expect(shape == tensor_of(self.result).get_shape(), f"the result must have shape {shape}")
+        self.verify_epilogue()
+
+
+@irdl_op_definition
+class NormOp(IRDLOperation):
+    """
+    LayerNorm or RMSNorm over the last axis of the 16-bit stream (`sta.spec.norm`), and, if asked for, its rescaled
+    8-bit copy, written together.
+
+    ```mlir
+    %y, %copy = nm.norm %x, %gamma, %beta {kind = "layer", ...} : ...
+    ```
+    """
+
+    name = "nm.norm"
+    KINDS: ClassVar[tuple[str, ...]] = ("layer", "rms")
+
+    x = operand_def(TensorType)
+    gamma = operand_def(TensorType)
+    beta = operand_def(TensorType)
+    kind = prop_def(StringAttr)
+    epsilon = prop_def(Integer)
+    shift = prop_def(Integer)
+    copy_multiplier = prop_def(Integer)
+    copy_shift = prop_def(Integer)
+    copy_zero_point = prop_def(Integer)
+    result = opt_result_def(TensorType)
+    copy = opt_result_def(TensorType)
+    irdl_options = (AttrSizedResultSegments(as_property=True),)
+    traits = traits_def(Pure())
+
+    def __init__(
+        self,
+        x: SSAValue,
+        gamma: SSAValue,
+        beta: SSAValue,
+        kind: str,
+        epsilon: int,
+        shift: int,
+        copy_scale: tuple[int, int, int] | None = None,
+        stream: bool = True,
+    ):
+        shape = tensor_of(x).get_shape()
+        multiplier, copy_shift, zero_point = copy_scale or (*IDENTITY_SCALE, 0)
+        super().__init__(
+            operands=[x, gamma, beta],
+            properties={
+                "kind": StringAttr(kind),
+                "epsilon": integer(epsilon),
+                "shift": integer(shift),
+                "copy_multiplier": integer(multiplier),
+                "copy_shift": integer(copy_shift),
+                "copy_zero_point": integer(zero_point),
+            },
+            result_types=[
+                [TensorType(si16, shape)] if stream else [],
+                [TensorType(si8, shape)] if copy_scale is not None else [],
+            ],
+        )
+
+    def verify_(self) -> None:
+        shape = _expect_element(self.x, (si16,), "the operand").get_shape()
+        for value, what in ((self.gamma, "gamma"), (self.beta, "beta")):
+            other = _expect_element(value, (si32,), what).get_shape()
+            _expect(other == shape[-1:], f"{what} must have shape {shape[-1:]}, got {other}")
+        _expect(self.kind.data in self.KINDS, f"kind '{self.kind.data}' is not one of {', '.join(self.KINDS)}")
+        _expect(self.epsilon.value.data >= 1, "epsilon must be at least 1")
+        _expect_scale(self.copy_multiplier.value.data, self.copy_shift.value.data, "copy")
+        _expect(bool(self.results), "a norm without result")
+        for value, element in ((self.result, si16), (self.copy, si8)):
+            if value is not None:
+                other = _expect_element(value, (element,), "the result").get_shape()
+                _expect(other == shape, f"the result must have shape {shape}, got {other}")
+
+
+@irdl_op_definition
+class GatherOp(IRDLOperation):
+    """
+    Rows of an embedding table: `result[..., :] = table[indices[...], :]`.
+
+    ```mlir
+    %rows = nm.gather %table, %ids : tensor<30522x384xsi16>, tensor<1x128xsi32> -> tensor<1x128x384xsi16>
+    ```
+    """
+
+    name = "nm.gather"
+    table = operand_def(TensorType)
+    indices = operand_def(TensorType)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = "$table `,` $indices attr-dict `:` type($table) `,` type($indices) `->` type($result)"
+
+    def __init__(self, table: SSAValue, indices: SSAValue):
+        table_type = tensor_of(table)
+        shape = (*tensor_of(indices).get_shape(), table_type.get_shape()[1])
+        super().__init__(operands=[table, indices], result_types=[TensorType(table_type.element_type, shape)])
+
+    def verify_(self) -> None:
+        table = tensor_of(self.table)
+        _expect(len(table.get_shape()) == 2, "the table must have two axes [rows, width]")
+        indices = _expect_element(self.indices, (si32,), "the indices")
+        expected = (*indices.get_shape(), table.get_shape()[1])
+        result = tensor_of(self.result)
+        _expect(result.get_shape() == expected, f"the result must have shape {expected}, got {result.get_shape()}")
+        _expect(result.element_type == table.element_type, "the result's element type is not the table's")
+
+
+@irdl_op_definition
+class AttentionOp(IRDLOperation):
+    """
+    Scaled dot-product attention with its softmax, on `[B, H, S, D]` operands: int32 scores, un-normalized 8-bit
+    exponentials with their own sum, and the reciprocal of the sum applied as P.V drains (DESIGN, "Attention softmax to
+    the bit"). Scores and exponentials are not values of the program: they never leave the chip.
+
+    `permutation` names, for each axis of the result, the axis of `[B, H, S, D]` it shows: attention writes its output
+    in the layout its consumer reads.
+
+    ```mlir
+    %y = nm.attention %q, %k, %v mask %m {permutation = array<i64: 0, 2, 1, 3>, ...} : ... -> tensor<1x128x12x32xsi8>
+    ```
+    """
+
+    name = "nm.attention"
+    q = operand_def(TensorType)
+    k = operand_def(TensorType)
+    v = operand_def(TensorType)
+    mask = opt_operand_def(TensorType)
+    """
+    `ui8`, broadcastable to `[B, H, Sq, Sk]`; a key is admissible where it is not 0.
+    """
+    score_multiplier = prop_def(Integer)
+    score_shift = prop_def(Integer)
+    """
+    Scale of a score to log2 units with 10 fraction bits.
+    """
+    output_multiplier = prop_def(Integer)
+    output_shift = prop_def(Integer)
+    zero_point = prop_def(Integer)
+    causal = opt_prop_def(UnitAttr)
+    permutation = prop_def(DenseArrayBase)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+
+    def __init__(
+        self,
+        operands: tuple[SSAValue, SSAValue, SSAValue],
+        mask: SSAValue | None,
+        score_scale: tuple[int, int],
+        output_scale: tuple[int, int, int],
+        causal: bool,
+        element_type: IntegerType,
+        permutation: Sequence[int] = (0, 1, 2, 3),
+    ):
+        shape = tensor_of(operands[0]).get_shape()
+        properties: dict[str, Attribute] = {
+            "score_multiplier": integer(score_scale[0]),
+            "score_shift": integer(score_scale[1]),
+            "output_multiplier": integer(output_scale[0]),
+            "output_shift": integer(output_scale[1]),
+            "zero_point": integer(output_scale[2]),
+            "permutation": DenseArrayBase.from_list(i64, list(permutation)),
+        }
+        if causal:
+            properties["causal"] = UnitAttr()
+        super().__init__(
+            operands=[*operands, [mask] if mask is not None else []],
+            properties=properties,
+            result_types=[TensorType(element_type, [shape[axis] for axis in permutation])],
+        )
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """
+        The permutation as integers.
+        """
+        return tuple(int(axis) for axis in self.permutation.get_values())
+
+    def verify_(self) -> None:
+        shapes = [_expect_element(value, (si8,), "q, k and v").get_shape() for value in (self.q, self.k, self.v)]
+        _expect(all(len(shape) == 4 for shape in shapes), "q, k and v must have four axes [B, H, S, D]")
+        q, k, v = shapes
+        _expect(k == v and q[:2] == k[:2] and q[3] == k[3], f"q {q}, k {k} and v {v} do not belong together")
+        _expect(sorted(self.axes) == [0, 1, 2, 3], f"{self.axes} is not a permutation of 0, 1, 2, 3")
+        _expect_scale(self.score_multiplier.value.data, self.score_shift.value.data, "score")
+        _expect_scale(self.output_multiplier.value.data, self.output_shift.value.data, "output")
+        expected = tuple(q[axis] for axis in self.axes)
+        result = _expect_element(self.result, (si8, si16), "the result").get_shape()
+        _expect(result == expected, f"the result must have shape {expected}, got {result}")
+        if self.mask is not None:
+            mask = _expect_element(self.mask, (ui8,), "the mask").get_shape()
+            full = (q[0], q[1], q[2], k[2])
+            fits = len(mask) == 4 and all(a in (1, b) for a, b in zip(mask, full, strict=True))
+            _expect(fits and mask[3] == full[3], f"a mask of shape {mask} does not broadcast to {full}")
+
+
+@irdl_op_definition
+class ViewOp(IRDLOperation):
+    """
+    The same elements in the same order under another shape.
+
+    ```mlir
+    %y = nm.view %x : tensor<1x128x384xsi8> -> tensor<1x128x12x32xsi8>
+    ```
+    """
+
+    name = "nm.view"
+    x = operand_def(TensorType)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    def __init__(self, x: SSAValue, shape: Sequence[int]):
+        super().__init__(operands=[x], result_types=[TensorType(tensor_of(x).element_type, shape)])
+
+    def verify_(self) -> None:
+        x, result = tensor_of(self.x), tensor_of(self.result)
+        _expect(x.element_type == result.element_type, "a view keeps the element type")
+        _expect(x.element_count() == result.element_count(), f"a view keeps the element count: {x} -> {result}")
+
+
+@irdl_op_definition
+class PermuteOp(IRDLOperation):
+    """
+    The axes in another order: axis i of the result is axis `permutation[i]` of the operand.
+
+    ```mlir
+    %y = nm.permute %x {permutation = array<i64: 0, 2, 1, 3>} : tensor<1x128x12x32xsi8> -> tensor<1x12x128x32xsi8>
+    ```
+    """
+
+    name = "nm.permute"
+    x = operand_def(TensorType)
+    permutation = prop_def(DenseArrayBase)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    def __init__(self, x: SSAValue, permutation: Sequence[int]):
+        tensor = tensor_of(x)
+        shape = [tensor.get_shape()[axis] for axis in permutation]
+        super().__init__(
+            operands=[x],
+            properties={"permutation": DenseArrayBase.from_list(i64, list(permutation))},
+            result_types=[TensorType(tensor.element_type, shape)],
+        )
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """
+        The permutation as integers.
+        """
+        return tuple(int(axis) for axis in self.permutation.get_values())
+
+    def verify_(self) -> None:
+        x, result = tensor_of(self.x), tensor_of(self.result)
+        _expect(sorted(self.axes) == list(range(x.get_num_dims())), f"{self.axes} is not a permutation of the axes")
+        expected = tuple(x.get_shape()[axis] for axis in self.axes)
+        _expect(result.get_shape() == expected, f"the result must have shape {expected}, got {result.get_shape()}")
+        _expect(x.element_type == result.element_type, "a permutation keeps the element type")
+
+
+@irdl_op_definition
+class SliceOp(IRDLOperation):
+    """
+    `x[..., start:stop, ...]` along one axis.
+
+    ```mlir
+    %y = nm.slice %x {axis = 1 : i64, start = 0 : i64, stop = 1 : i64} : tensor<1x128x384xsi8> -> tensor<1x1x384xsi8>
+    ```
+    """
+
+    name = "nm.slice"
+    x = operand_def(TensorType)
+    axis = prop_def(Integer)
+    start = prop_def(Integer)
+    stop = prop_def(Integer)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    def __init__(self, x: SSAValue, axis: int, start: int, stop: int):
+        tensor = tensor_of(x)
+        shape = list(tensor.get_shape())
+        shape[axis] = stop - start
+        super().__init__(
+            operands=[x],
+            properties={"axis": integer(axis), "start": integer(start), "stop": integer(stop)},
+            result_types=[TensorType(tensor.element_type, shape)],
+        )
+
+    def verify_(self) -> None:
+        x, result = tensor_of(self.x), tensor_of(self.result)
+        axis, start, stop = self.axis.value.data, self.start.value.data, self.stop.value.data
+        _expect(0 <= axis < x.get_num_dims(), f"axis {axis} of a tensor with {x.get_num_dims()} axes")
+        expected = list(x.get_shape())
+        _expect(0 <= start < stop <= expected[axis], f"[{start}, {stop}) is outside axis {axis} of {x}")
+        expected[axis] = stop - start
+        _expect(list(result.get_shape()) == expected, f"the result must have shape {expected}")
+        _expect(x.element_type == result.element_type, "a slice keeps the element type")
+
+
+VIEW_OPERATIONS: tuple[type[Operation], ...] = (ViewOp, PermuteOp, SliceOp)
+"""
+Operations that only rename elements.
+"""
+
+NM = Dialect(
+    "nm",
+    [
+        WeightOp,
+        ProductOp,
+        RescaleOp,
+        RescaleChannelsOp,
+        TableOp,
+        AddOp,
+        ClampOp,
+        LinearOp,
+        MapOp,
+        NormOp,
+        GatherOp,
+        AttentionOp,
+        ViewOp,
+        PermuteOp,
+        SliceOp,
+    ],
+    [PatternAttr],
+)

@@ -1,0 +1,630 @@
+"""
+The `sta` dialect: the STA machine, one operation an instruction.
+
+Memory is explicit: `dram`, and on the chip `spad` (activations, exponentials, masks), `wbuf` (packed weights, parameter
+blocks and tables) and `acc` (int32 accumulators). A memref's memory space says where it lives; only `sta.load`,
+`sta.store` and `sta.gather` see `dram`. Loops over tiles stay loops (`sta.loop` is the machine's hardware loop), and a
+tile is a `sta.view` whose offset is affine in the loop counters, which is what the address registers can hold.
+
+Before `sta-allocate` a buffer is only named; afterwards `sta.alloc` and `sta.constant` carry their byte offset. Before
+`sta-synchronize` the operations mean program order; afterwards semaphores and fences say so to the machine's queues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sta.dialect.nm import ELEMENT_TYPES, Integer, PatternAttr, integer, si8, si16, si32, ui8
+from sta.spec.nm_format import packed_size
+from xdsl.dialects.builtin import (
+    DenseArrayBase,
+    IndexType,
+    IntegerType,
+    MemRefType,
+    StridedLayoutAttr,
+    StringAttr,
+    SymbolRefAttr,
+    UnitAttr,
+    i64,
+)
+from xdsl.ir import Attribute, Block, Dialect, ParametrizedAttribute, Region, SSAValue
+from xdsl.irdl import (
+    AttrSizedOperandSegments,
+    IRDLOperation,
+    ParsePropInAttrDict,
+    irdl_attr_definition,
+    irdl_op_definition,
+    operand_def,
+    opt_operand_def,
+    opt_prop_def,
+    prop_def,
+    region_def,
+    result_def,
+    traits_def,
+    var_operand_def,
+)
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
+from xdsl.traits import NoTerminator
+from xdsl.utils.exceptions import VerifyException
+
+SPACES = ("dram", "spad", "wbuf", "acc")
+CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")
+
+MemRef = MemRefType[Attribute]
+
+
+@irdl_attr_definition
+class SpaceAttr(ParametrizedAttribute):
+    """
+    A memory of the machine: `#sta.space<spad>`.
+    """
+
+    name = "sta.space"
+    space: StringAttr
+
+    def __init__(self, space: str):
+        super().__init__(StringAttr(space))
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return (StringAttr(parser.parse_identifier("one of " + ", ".join(SPACES))),)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(self.space.data)
+
+    def verify(self) -> None:
+        if self.space.data not in SPACES:
+            raise VerifyException(f"memory '{self.space.data}' is not one of {', '.join(SPACES)}")
+
+
+def memref(shape: Sequence[int], element: Attribute, space: str, strides: Sequence[int] | None = None) -> MemRef:
+    """
+    A memref type in a memory; with `strides` (in elements) a view at an offset that is not part of the type.
+    """
+    if strides is None:
+        return MemRefType(element, shape, memory_space=SpaceAttr(space))
+    return MemRefType(element, shape, StridedLayoutAttr(list(strides), None), SpaceAttr(space))
+
+
+def memref_of(value: SSAValue) -> MemRef:
+    """
+    The memref type of a value.
+
+    Raises VerifyException if the value is not a memref of a static shape in a memory of the machine.
+    """
+    type_ = value.type
+    if not isinstance(type_, MemRefType):
+        raise VerifyException(f"expected a memref, got {type_}")
+    reference: MemRef = type_
+    if not isinstance(reference.memory_space, SpaceAttr):
+        raise VerifyException(f"{reference} names no memory (dram, spad, wbuf or acc)")
+    if reference.element_type not in ELEMENT_TYPES:
+        raise VerifyException(f"element type {reference.element_type} is none of si8, ui8, si16, si32")
+    if -1 in reference.get_shape():
+        raise VerifyException(f"{reference} has a dynamic shape")
+    return reference
+
+
+def space_of(value: SSAValue) -> str:
+    """
+    The memory a memref value lives in.
+    """
+    space = memref_of(value).memory_space
+    assert isinstance(space, SpaceAttr)
+    return space.space.data
+
+
+def element_bytes(value: SSAValue) -> int:
+    """
+    Bytes of one element of a memref value.
+    """
+    element = memref_of(value).element_type
+    assert isinstance(element, IntegerType)
+    return element.width.data // 8
+
+
+def strides_of(value: SSAValue) -> tuple[int, ...]:
+    """
+    Strides of a memref value in elements.
+    """
+    strides = memref_of(value).get_strides()
+    assert strides is not None
+    result: list[int] = []
+    for stride in strides:
+        if stride is None:
+            raise VerifyException(f"{value.type} has a dynamic stride")
+        result.append(stride)
+    return tuple(result)
+
+
+def buffer_bytes(value: SSAValue) -> int:
+    """
+    Bytes a contiguous memref takes.
+    """
+    return memref_of(value).element_count() * element_bytes(value)
+
+
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise VerifyException(message)
+
+
+def _expect_operand(value: SSAValue, what: str, space: str, elements: Sequence[Attribute], rank: int) -> MemRef:
+    reference = memref_of(value)
+    _expect(space_of(value) == space, f"{what} must be in {space}, got {space_of(value)}")
+    names = " or ".join(str(e) for e in elements)
+    _expect(reference.element_type in elements, f"{what} must hold {names}, got {reference.element_type}")
+    _expect(reference.get_num_dims() == rank, f"{what} must have {rank} axes, got {reference.get_num_dims()}")
+    _expect(strides_of(value)[-1] == 1, f"the last axis of {what} must be contiguous")
+    return reference
+
+
+def _expect_shape(value: SSAValue, shape: Sequence[int], what: str) -> None:
+    got = memref_of(value).get_shape()
+    _expect(tuple(got) == tuple(shape), f"{what} must have shape {tuple(shape)}, got {tuple(got)}")
+
+
+@irdl_op_definition
+class ConstantOp(IRDLOperation):
+    """
+    Constant bytes in DRAM, held by the weight store: packed weights, parameter blocks, tables, embedding tables.
+
+    ```mlir
+    %w = sta.constant @"encoder.layer.0.output.dense.weight@packed" {class = "weights"} : memref<184320xui8, #sta.space<dram>>
+    ```
+    """  # noqa: E501
+
+    name = "sta.constant"
+    constant = prop_def(SymbolRefAttr)
+    kind = prop_def(StringAttr, prop_name="class")
+    """
+    What DRAM traffic to it counts as: weights, parameters, tables, embedding or other.
+    """
+    offset = opt_prop_def(Integer)
+    """
+    Byte offset in DRAM, once allocated.
+    """
+    result = result_def(MemRefType)
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$constant attr-dict `:` type($result)"
+
+    def __init__(self, name: str, kind: str, result_type: MemRef):
+        super().__init__(
+            properties={"constant": SymbolRefAttr(name), "class": StringAttr(kind)}, result_types=[result_type]
+        )
+
+    @property
+    def store_name(self) -> str:
+        """
+        Name in the weight store.
+        """
+        return self.constant.root_reference.data
+
+    def verify_(self) -> None:
+        _expect(space_of(self.result) == "dram", "a constant lives in dram")
+        _expect(self.kind.data in CONSTANT_CLASSES, f"class '{self.kind.data}' is none of {CONSTANT_CLASSES}")
+
+
+@irdl_op_definition
+class AllocOp(IRDLOperation):
+    """
+    A buffer of the program, poisoned until something is written to it.
+
+    ```mlir
+    %x = sta.alloc "encoder.layer.0.output.dense" : memref<128x384xsi16, #sta.space<spad>>
+    ```
+    """
+
+    name = "sta.alloc"
+    label = prop_def(StringAttr)
+    """
+    The model's name for what the buffer holds.
+    """
+    offset = opt_prop_def(Integer)
+    """
+    Byte offset in its memory, once allocated.
+    """
+    result = result_def(MemRefType)
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$label attr-dict `:` type($result)"
+
+    def __init__(self, label: str, result_type: MemRef):
+        super().__init__(properties={"label": StringAttr(label)}, result_types=[result_type])
+
+    def verify_(self) -> None:
+        memref_of(self.result)
+
+
+@irdl_op_definition
+class ViewOp(IRDLOperation):
+    """
+    A strided window into a buffer: its first element is element
+    `offset + coefficients[0] * counters[0] + ...` of the source.
+
+    ```mlir
+    %tile = sta.view %x[%i] {offset = 0 : i64, coefficients = array<i64: 8192>} : memref<...> -> memref<...>
+    ```
+    """
+
+    name = "sta.view"
+    source = operand_def(MemRefType)
+    counters = var_operand_def(IndexType)
+    offset = prop_def(Integer)
+    coefficients = prop_def(DenseArrayBase)
+    result = result_def(MemRefType)
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$source `[` $counters `]` attr-dict `:` type($source) `->` type($result)"
+
+    def __init__(self, source: SSAValue, terms: Sequence[tuple[SSAValue, int]], offset: int, result_type: MemRef):
+        super().__init__(
+            operands=[source, [counter for counter, _ in terms]],
+            properties={
+                "offset": integer(offset),
+                "coefficients": DenseArrayBase.from_list(i64, [coefficient for _, coefficient in terms]),
+            },
+            result_types=[result_type],
+        )
+
+    @property
+    def terms(self) -> tuple[tuple[SSAValue, int], ...]:
+        """
+        The loop counters and their coefficients, in elements.
+        """
+        return tuple(zip(self.counters, (int(c) for c in self.coefficients.get_values()), strict=True))
+
+    def verify_(self) -> None:
+        source, result = memref_of(self.source), memref_of(self.result)
+        _expect(len(self.counters) == len(self.coefficients), "every counter needs a coefficient")
+        _expect(source.memory_space == result.memory_space, "a view stays in its memory")
+        _expect(source.element_type == result.element_type, "a view keeps the element type")
+        _expect(self.offset.value.data >= 0, "a view cannot start before its buffer")
+
+
+@irdl_op_definition
+class LoopOp(IRDLOperation):
+    """
+    A hardware loop: the body runs `count` times, its counter going 0, 1, ..., count - 1.
+
+    ```mlir
+    "sta.loop"() <{count = 12 : i64}> ({ ^bb0(%i: index): ... }) : () -> ()
+    ```
+    """
+
+    name = "sta.loop"
+    count = prop_def(Integer)
+    body = region_def("single_block")
+    traits = traits_def(NoTerminator())
+
+    def __init__(self, count: int, body: Region | None = None):
+        region = body or Region(Block(arg_types=[IndexType()]))
+        super().__init__(properties={"count": integer(count)}, regions=[region])
+
+    @property
+    def counter(self) -> SSAValue:
+        """
+        The loop counter.
+        """
+        return self.body.block.args[0]
+
+    def verify_(self) -> None:
+        _expect(self.count.value.data >= 0, "a loop cannot run a negative number of times")
+        types = [arg.type for arg in self.body.block.args]
+        _expect(types == [IndexType()], "the body takes the counter, an index, and nothing else")
+
+
+class UnitOp(IRDLOperation):
+    """
+    An operation that runs on a unit of the machine: it may wait for semaphores and post to them.
+    """
+
+    wait = opt_prop_def(DenseArrayBase)
+    """
+    Semaphores that must be at least 1 before it starts; each is decremented.
+    """
+    post = opt_prop_def(DenseArrayBase)
+    """
+    Semaphores incremented when its result is complete.
+    """
+
+
+@irdl_op_definition
+class LoadOp(UnitOp):
+    """
+    Rows of bytes from DRAM to the scratchpad or the weight buffer (unit `ld`).
+    """
+
+    name = "sta.load"
+    source = operand_def(MemRefType)
+    destination = operand_def(MemRefType)
+
+    def __init__(self, source: SSAValue, destination: SSAValue):
+        super().__init__(operands=[source, destination])
+
+    def verify_(self) -> None:
+        _expect(space_of(self.source) == "dram", "a load reads dram")
+        _expect(space_of(self.destination) in ("spad", "wbuf"), "a load writes spad or wbuf")
+        _verify_transfer(self.source, self.destination)
+
+
+def _verify_transfer(source: SSAValue, destination: SSAValue) -> None:
+    a, b = memref_of(source), memref_of(destination)
+    _expect(a.element_type == b.element_type, "a transfer keeps the element type")
+    _expect(a.get_num_dims() in (1, 2), "a transfer moves one or two axes")
+    _expect_shape(destination, a.get_shape(), "the destination")
+    _expect(strides_of(source)[-1] == 1 and strides_of(destination)[-1] == 1, "rows must be contiguous")
+
+
+@irdl_op_definition
+class StoreOp(UnitOp):
+    """
+    Rows of bytes from the scratchpad to DRAM (unit `st`).
+    """
+
+    name = "sta.store"
+    source = operand_def(MemRefType)
+    destination = operand_def(MemRefType)
+
+    def __init__(self, source: SSAValue, destination: SSAValue):
+        super().__init__(operands=[source, destination])
+
+    def verify_(self) -> None:
+        _expect(space_of(self.source) == "spad", "a store reads spad")
+        _expect(space_of(self.destination) == "dram", "a store writes dram")
+        _verify_transfer(self.source, self.destination)
+
+
+@irdl_op_definition
+class GatherOp(UnitOp):
+    """
+    Rows of a table in DRAM, named by indices in the scratchpad (unit `ld`); an index outside the table is an error.
+    """
+
+    name = "sta.gather"
+    table = operand_def(MemRefType)
+    indices = operand_def(MemRefType)
+    destination = operand_def(MemRefType)
+
+    def __init__(self, table: SSAValue, indices: SSAValue, destination: SSAValue):
+        super().__init__(operands=[table, indices, destination])
+
+    def verify_(self) -> None:
+        table = memref_of(self.table)
+        _expect(space_of(self.table) == "dram", "the table must be in dram")
+        _expect(table.get_num_dims() == 2, "the table must have two axes")
+        indices = _expect_operand(self.indices, "the indices", "spad", (si32,), 1)
+        _expect_operand(self.destination, "the destination", "spad", (table.element_type,), 2)
+        _expect_shape(self.destination, (indices.get_shape()[0], table.get_shape()[1]), "the destination")
+
+
+@irdl_op_definition
+class ProductOp(UnitOp):
+    """
+    A tile product on the DMME array (unit `mm`): `acc[i, j] (+)= sum_k a[i, k] * b[j, k]`.
+
+    `b` is either a packed block in the weight buffer (`memref<bytes x ui8, wbuf>`, with its pattern) or a dense
+    operand in the scratchpad, `[columns, K]`, or `[K, columns]` if `transposed`.
+    """
+
+    name = "sta.mm"
+    acc = operand_def(MemRefType)
+    a = operand_def(MemRefType)
+    b = operand_def(MemRefType)
+    pattern = prop_def(PatternAttr)
+    transposed = opt_prop_def(UnitAttr)
+    accumulate = opt_prop_def(UnitAttr)
+    scores = opt_prop_def(UnitAttr)
+    """
+    The product makes attention scores: what it writes must not leave the chip.
+    """
+
+    def __init__(
+        self,
+        acc: SSAValue,
+        a: SSAValue,
+        b: SSAValue,
+        pattern: PatternAttr,
+        *,
+        transposed: bool = False,
+        accumulate: bool = False,
+        scores: bool = False,
+    ):
+        flags = {"transposed": transposed, "accumulate": accumulate, "scores": scores}
+        super().__init__(
+            operands=[acc, a, b],
+            properties={"pattern": pattern, **{key: UnitAttr() for key, value in flags.items() if value}},
+        )
+
+    def verify_(self) -> None:
+        acc = _expect_operand(self.acc, "acc", "acc", (si32,), 2)
+        a = _expect_operand(self.a, "a", "spad", (si8, ui8), 2)
+        rows, depth = a.get_shape()
+        _expect(acc.get_shape()[0] == rows, f"acc has {acc.get_shape()[0]} rows, a {rows}")
+        columns = acc.get_shape()[1]
+        if space_of(self.b) == "spad":
+            _expect_operand(self.b, "b", "spad", (si8,), 2)
+            _expect_shape(self.b, (depth, columns) if self.transposed else (columns, depth), "b")
+            _expect(self.pattern.pattern.is_dense, "an operand in spad is dense")
+            return
+        _expect_operand(self.b, "b", "wbuf", (ui8,), 1)
+        _expect(self.transposed is None, "a packed operand is not transposed")
+        size = packed_size(columns, depth, self.pattern.pattern, self.pattern.encoding.data)
+        _expect_shape(self.b, (size,), "the packed operand")
+
+
+@irdl_op_definition
+class SoftmaxOp(UnitOp):
+    """
+    Exponentials and their row sums from int32 scores in the accumulators (unit `sm`, mode `row`).
+    """
+
+    name = "sta.softmax"
+    scores = operand_def(MemRefType)
+    destination = operand_def(MemRefType)
+    sums = operand_def(MemRefType)
+    parameters = operand_def(MemRefType)
+    mask = opt_operand_def(MemRefType)
+    row_offset = var_operand_def(IndexType)
+    """
+    Loop counters of the first row's index, for a causal softmax.
+    """
+    causal = opt_prop_def(UnitAttr)
+    row_base = prop_def(Integer)
+    row_coefficients = prop_def(DenseArrayBase)
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
+
+    def __init__(
+        self,
+        operands: tuple[SSAValue, SSAValue, SSAValue, SSAValue],
+        mask: SSAValue | None,
+        causal: bool,
+        row_base: int = 0,
+        row_terms: Sequence[tuple[SSAValue, int]] = (),
+    ):
+        super().__init__(
+            operands=[*operands, mask, [counter for counter, _ in row_terms]],
+            properties={
+                "row_base": integer(row_base),
+                "row_coefficients": DenseArrayBase.from_list(i64, [c for _, c in row_terms]),
+                **({"causal": UnitAttr()} if causal else {}),
+            },
+        )
+
+    @property
+    def row_terms(self) -> tuple[tuple[SSAValue, int], ...]:
+        """
+        Loop counters and coefficients of the first row's index.
+        """
+        return tuple(zip(self.row_offset, (int(c) for c in self.row_coefficients.get_values()), strict=True))
+
+    def verify_(self) -> None:
+        shape = _expect_operand(self.scores, "the scores", "acc", (si32,), 2).get_shape()
+        _expect_operand(self.destination, "the exponentials", "spad", (ui8,), 2)
+        _expect_shape(self.destination, shape, "the exponentials")
+        _expect_operand(self.sums, "the sums", "spad", (si32,), 1)
+        _expect_shape(self.sums, shape[:1], "the sums")
+        _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
+        _expect(len(self.row_offset) == len(self.row_coefficients), "every counter needs a coefficient")
+        if self.mask is not None:
+            _expect_operand(self.mask, "the mask", "spad", (ui8,), 2)
+            _expect_shape(self.mask, shape, "the mask")
+
+
+@irdl_op_definition
+class MapOp(UnitOp):
+    """
+    One pass of the vector unit over a tile (unit `vp`): the drain of accumulators, or a pass over the scratchpad.
+
+    With `normalize` the residual operand is the row sums of a softmax, and the drain divides by them.
+    """
+
+    name = "sta.map"
+    source = operand_def(MemRefType)
+    destination = operand_def(MemRefType)
+    parameters = operand_def(MemRefType)
+    table = opt_operand_def(MemRefType)
+    residual = opt_operand_def(MemRefType)
+    per_channel = opt_prop_def(UnitAttr)
+    normalize = opt_prop_def(UnitAttr)
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
+
+    def __init__(
+        self,
+        operands: tuple[SSAValue, SSAValue, SSAValue],
+        table: SSAValue | None = None,
+        residual: SSAValue | None = None,
+        *,
+        per_channel: bool = False,
+        normalize: bool = False,
+    ):
+        flags = {"per_channel": per_channel, "normalize": normalize}
+        super().__init__(
+            operands=[*operands, table, residual],
+            properties={key: UnitAttr() for key, value in flags.items() if value},
+        )
+
+    def verify_(self) -> None:
+        source = memref_of(self.source)
+        _expect(space_of(self.source) in ("acc", "spad"), "a map reads acc or spad")
+        _expect(source.get_num_dims() == 2, "a map reads two axes")
+        shape = source.get_shape()
+        _expect_operand(self.destination, "the destination", "spad", ELEMENT_TYPES, 2)
+        _expect_shape(self.destination, shape, "the destination")
+        _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
+        if self.table is not None:
+            _expect_operand(self.table, "the table", "wbuf", (si16,), 1)
+        if self.normalize is not None:
+            _expect(self.residual is not None and self.per_channel is None, "normalize needs sums and scalar scales")
+        if self.residual is None:
+            return
+        if self.normalize is not None:
+            _expect_operand(self.residual, "the sums", "spad", (si32,), 1)
+            _expect_shape(self.residual, shape[:1], "the sums")
+            return
+        _expect_operand(self.residual, "the residual", "spad", (si8, si16, si32), 2)
+        _expect_shape(self.residual, shape, "the residual")
+
+
+@irdl_op_definition
+class NormOp(UnitOp):
+    """
+    LayerNorm or RMSNorm of rows of the 16-bit stream (unit `vp`), to 16 bits, to an 8-bit copy, or both.
+    """
+
+    name = "sta.norm"
+    source = operand_def(MemRefType)
+    parameters = operand_def(MemRefType)
+    destination = opt_operand_def(MemRefType)
+    copy = opt_operand_def(MemRefType)
+    kind = prop_def(StringAttr)
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
+
+    def __init__(
+        self, source: SSAValue, parameters: SSAValue, destination: SSAValue | None, copy: SSAValue | None, kind: str
+    ):
+        super().__init__(operands=[source, parameters, destination, copy], properties={"kind": StringAttr(kind)})
+
+    def verify_(self) -> None:
+        shape = _expect_operand(self.source, "the source", "spad", (si16,), 2).get_shape()
+        _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
+        _expect(self.kind.data in ("layer", "rms"), f"kind '{self.kind.data}' is neither layer nor rms")
+        _expect(self.destination is not None or self.copy is not None, "a norm that writes nothing")
+        for value, element in ((self.destination, si16), (self.copy, si8)):
+            if value is not None:
+                _expect_operand(value, "the destination", "spad", (element,), 2)
+                _expect_shape(value, shape, "the destination")
+
+
+@irdl_op_definition
+class FenceOp(IRDLOperation):
+    """
+    The sequencer waits until every unit is idle.
+    """
+
+    name = "sta.fence"
+    assembly_format = "attr-dict"
+
+    def __init__(self):
+        super().__init__()
+
+
+STA = Dialect(
+    "sta",
+    [
+        ConstantOp,
+        AllocOp,
+        ViewOp,
+        LoopOp,
+        LoadOp,
+        StoreOp,
+        GatherOp,
+        ProductOp,
+        SoftmaxOp,
+        MapOp,
+        NormOp,
+        FenceOp,
+    ],
+    [SpaceAttr],
+)

@@ -1,0 +1,235 @@
+"""
+Lowering of the `nm` dialect to the machine: tile loops, DMA, and the choice of what stays on the chip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from numpy.typing import NDArray
+from sta.dialect import nm, sta
+from sta.dialect.context import target_of, weights_of
+from sta.dialect.weight_store import WeightStore
+from sta.passes.lower_attention import AttentionLowering
+from sta.passes.lower_linear import LinearLowering
+from sta.passes.lower_vector import lower_gather, lower_map, lower_norm
+from sta.passes.memory_plan import CapacityError, plan_memory
+from sta.passes.strided_view import NotAView, StridedView
+from sta.passes.tile_builder import Operand, TileBuilder
+from sta.spec.target import Target
+from xdsl.context import Context
+from xdsl.dialects import func
+from xdsl.dialects.builtin import DictionaryAttr, IntegerType, ModuleOp, StringAttr
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.passes import ModulePass
+
+TRANSFER_ROWS = 8192
+
+
+@dataclass
+class FunctionLowering:
+    """
+    One attempt at lowering a function; values in `in_dram` live in DRAM, all others in the scratchpad.
+    """
+
+    source: func.FuncOp
+    weights: WeightStore
+    target: Target
+    in_dram: set[SSAValue]
+    packed: dict[Hashable, NDArray[Any]]
+    operands: dict[SSAValue, Operand] = field(default_factory=dict[SSAValue, Operand])
+    buffers: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
+    """
+    The buffer of the program that was made for a value of the source.
+    """
+
+    def lower(self) -> func.FuncOp:
+        """
+        The function on memrefs: its arguments are the inputs and then the outputs, all in DRAM.
+        """
+        inputs = self.source.body.block.args
+        terminator = self.source.body.block.last_op
+        assert isinstance(terminator, func.ReturnOp)
+        types = [self._argument(value) for value in (*inputs, *terminator.arguments)]
+        block = Block(arg_types=types)
+        self.builder = TileBuilder(self.target, self.weights, block, self.packed)
+        for value, argument in zip(inputs, block.args, strict=False):
+            self._bind_input(value, argument)
+        for op in self.source.body.block.ops:
+            self.builder.begin(op)
+            self._lower(op)
+        for value, argument in zip(terminator.arguments, block.args[len(inputs) :], strict=True):
+            self._store_output(value, argument)
+        block.add_op(func.ReturnOp())
+        function = func.FuncOp(self.source.sym_name.data, (types, []), Region(block), arg_attrs=self._attributes())
+        function.location = self.source.location
+        return function
+
+    def _attributes(self) -> Any:
+        inputs, outputs = self.source.arg_attrs, self.source.res_attrs
+        assert inputs is not None
+        assert outputs is not None
+        return type(inputs)(
+            [_with_direction(entry, "input") for entry in inputs]
+            + [_with_direction(entry, "output") for entry in outputs]
+        )
+
+    def _argument(self, value: SSAValue) -> Attribute:
+        tensor = nm.tensor_of(value)
+        return sta.memref(tensor.get_shape(), tensor.element_type, "dram")
+
+    def _bind_input(self, value: SSAValue, argument: SSAValue) -> None:
+        operand = self._contiguous(argument)
+        if value in self.in_dram or not value.uses:
+            self.operands[value] = operand
+            return
+        resident = self._result(value, "input")
+        self._transfer(operand, resident)
+        self.operands[value] = resident
+
+    def _contiguous(self, buffer: SSAValue) -> Operand:
+        reference = sta.memref_of(buffer)
+        assert isinstance(reference.element_type, IntegerType)
+        return Operand(buffer, StridedView.contiguous(reference.get_shape()), reference.element_type)
+
+    def _transfer(self, source: Operand, destination: Operand) -> None:
+        """
+        Copies a whole contiguous tensor between DRAM and the scratchpad.
+        """
+        shape = source.view.shape
+        rows, columns = prod(shape[:-1]), shape[-1]
+
+        def move(position: Any, count: int) -> None:
+            tiles = [
+                self.builder.view(operand.buffer, position.scaled(columns), (count, columns), (columns, 1))
+                for operand in (source, destination)
+            ]
+            op = sta.LoadOp if source.space == "dram" else sta.StoreOp
+            self.builder.emit(op(tiles[0], tiles[1]))
+
+        self.builder.loop(rows, TRANSFER_ROWS, move)
+
+    def _result(self, value: SSAValue, label: str | None = None) -> Operand:
+        """
+        A new contiguous buffer for a value.
+        """
+        tensor = nm.tensor_of(value)
+        space = "dram" if value in self.in_dram else "spad"
+        assert isinstance(tensor.element_type, IntegerType)
+        name = label or self.builder.path
+        buffer = self.builder.allocate(name, tensor.get_shape(), tensor.element_type, space)
+        self.buffers[value] = buffer
+        operand = Operand(buffer, StridedView.contiguous(tensor.get_shape()), tensor.element_type)
+        self.operands[value] = operand
+        return operand
+
+    def _operand(self, value: SSAValue) -> Operand:
+        if value not in self.operands:
+            op = value.owner
+            assert isinstance(op, nm.WeightOp)
+            values = self.weights.get(op.store_name)
+            element = nm.tensor_of(value).element_type
+            self.operands[value] = self._contiguous(self.builder.constant(op.store_name, "other", values, element))
+        return self.operands[value]
+
+    def _optional(self, value: SSAValue | None) -> Operand | None:
+        return None if value is None else self._operand(value)
+
+    def _lower(self, op: Operation) -> None:
+        builder = self.builder
+        match op:
+            case nm.WeightOp() | func.ReturnOp():
+                return
+            case nm.ViewOp() | nm.PermuteOp() | nm.SliceOp():
+                self.operands[op.result] = self._view(op)
+            case nm.LinearOp():
+                residual = self._optional(op.residual)
+                LinearLowering(builder, op, self._operand(op.x), self._result(op.result), residual).lower()
+            case nm.MapOp():
+                residual = self._optional(op.residual)
+                lower_map(builder, op, self._operand(op.x), self._result(op.result), residual)
+            case nm.NormOp():
+                results = [None if value is None else self._result(value) for value in (op.result, op.copy)]
+                lower_norm(builder, op, self._operand(op.x), *results)
+            case nm.GatherOp():
+                lower_gather(builder, op, self._operand(op.indices), self._result(op.result))
+            case nm.AttentionOp():
+                operands = (self._operand(op.q), self._operand(op.k), self._operand(op.v))
+                mask = self._optional(op.mask)
+                AttentionLowering(builder, op, operands, mask, self._result(op.result)).lower()
+            case _:
+                raise ValueError(f"{op.name} has no lowering: run nm-fuse-epilogues first")
+
+    def _view(self, op: nm.ViewOp | nm.PermuteOp | nm.SliceOp) -> Operand:
+        operand = self._operand(op.x)
+        try:
+            return Operand(operand.buffer, _viewed(op, operand.view), operand.element)
+        except NotAView:
+            copy = self.builder.copied(operand)
+            return Operand(copy.buffer, _viewed(op, copy.view), copy.element)
+
+    def _store_output(self, value: SSAValue, argument: SSAValue) -> None:
+        source = self._operand(value)
+        if source.space == "dram":
+            source = self.builder.copied(source)
+        self.builder.runs(
+            source, self._contiguous(argument), lambda tile, place: self.builder.emit(sta.StoreOp(tile, place))
+        )
+
+
+def _viewed(op: nm.ViewOp | nm.PermuteOp | nm.SliceOp, view: StridedView) -> StridedView:
+    match op:
+        case nm.ViewOp():
+            return view.reshaped(nm.tensor_of(op.result).get_shape())
+        case nm.PermuteOp():
+            return view.permuted(op.axes)
+        case nm.SliceOp():
+            return view.sliced(op.axis.value.data, op.start.value.data, op.stop.value.data)
+
+
+def _with_direction(entry: DictionaryAttr, direction: str) -> DictionaryAttr:
+    return DictionaryAttr({**entry.data, "sta.direction": StringAttr(direction)})
+
+
+def _spill(lowering: FunctionLowering, crowded: Sequence[SSAValue]) -> set[SSAValue]:
+    """
+    Values whose buffers are among those that found no place, and so move to DRAM.
+    """
+    return {value for value, buffer in lowering.buffers.items() if buffer in set(crowded)}
+
+
+@dataclass(frozen=True)
+class ConvertNmToStaPass(ModulePass):
+    """
+    Lowers every operation to loops over tiles. Values stay in the scratchpad; those that do not fit move to DRAM, and
+    the operations that use them load and store tiles.
+    """
+
+    name = "convert-nm-to-sta"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        weights, target = weights_of(ctx), target_of(ctx)
+        for function in [f for f in op.ops if isinstance(f, func.FuncOp)]:
+            lowered = self._lower(function, weights, target)
+            op.body.block.insert_op_before(lowered, function)
+            function.detach()
+            function.erase(safe_erase=False)
+
+    def _lower(self, function: func.FuncOp, weights: WeightStore, target: Target) -> func.FuncOp:
+        in_dram: set[SSAValue] = set()
+        packed: dict[Hashable, NDArray[Any]] = {}
+        while True:
+            lowering = FunctionLowering(function, weights, target, in_dram, packed)
+            lowered = lowering.lower()
+            try:
+                plan_memory(lowered, target)
+            except CapacityError as error:
+                spilled = _spill(lowering, error.crowded)
+                if not spilled:
+                    raise
+                in_dram |= spilled
+                continue
+            return lowered

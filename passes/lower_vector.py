@@ -1,0 +1,119 @@
+"""
+`nm.map`, `nm.norm` and `nm.gather` as tiles of the vector unit and of the DMA.
+"""
+
+from __future__ import annotations
+
+from sta.dialect import nm, sta
+from sta.dialect.nm_interpreter import epilogue_scalars, norm_parameters, scalar_map_parameters
+from sta.passes.strided_view import StridedView
+from sta.passes.tile_builder import Operand, Position, TileBuilder
+from xdsl.ir import SSAValue
+
+COLUMN_LIMIT = 4096
+"""
+Columns of one tile of the vector unit: within its 13-bit field, and 1 MiB for 128 rows of 16 bits.
+"""
+GATHER_ROWS = 128
+
+
+def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, residual: Operand | None) -> None:
+    """
+    Row tiles of the vector unit over a whole tensor.
+    """
+    x = builder.with_rows(x)
+    operands = [x, result] + ([broadcast_rows(builder, residual, result)] if residual else [])
+    scale = (op.bias.value.data, op.multiplier.value.data, op.shift.value.data)
+    parameters = builder.load_parameters(
+        f"{builder.path}@parameters", scalar_map_parameters(*scale, epilogue_scalars(op)).to_bytes()
+    )
+    table = builder.load_table(op.table)
+
+    def rows(positions: list[Position], count: int, strides: list[int]) -> None:
+        def columns(column: Position, width: int) -> None:
+            shape = (count, width)
+            limit = (builder.target.tile_rows, min(x.columns, COLUMN_LIMIT))
+            sources = [
+                builder.read(operand, position + column, shape, stride, limit)
+                for operand, position, stride in zip(operands, positions, strides, strict=True)
+                if operand is not result
+            ]
+            added = sources[1] if len(sources) > 1 else None
+
+            def write(destination: SSAValue) -> None:
+                builder.emit(sta.MapOp((sources[0], destination, parameters), table, added))
+
+            builder.write(result, positions[1] + column, shape, strides[1], limit, write)
+
+        builder.loop(x.columns, COLUMN_LIMIT, columns)
+
+    builder.rows([operand.view for operand in operands], builder.target.tile_rows, rows)
+
+
+def lower_norm(builder: TileBuilder, op: nm.NormOp, x: Operand, stream: Operand | None, copy: Operand | None) -> None:
+    """
+    Row tiles of whole rows; the 16-bit stream and the 8-bit copy are written together.
+    """
+    x = builder.with_rows(x)
+    written = [operand for operand in (stream, copy) if operand is not None]
+    gamma, beta = (builder.weights.get(_store_name(value)) for value in (op.gamma, op.beta))
+    block = norm_parameters(op, gamma, beta).to_bytes()
+    parameters = builder.load_parameters(f"{builder.path}@parameters", block)
+    limit = (builder.target.tile_rows, x.columns)
+
+    def rows(positions: list[Position], count: int, strides: list[int]) -> None:
+        shape = (count, x.columns)
+        source = builder.read(x, positions[0], shape, strides[0], limit)
+        places = list(zip(written, positions[1:], strides[1:], strict=True))
+
+        def write(destinations: list[SSAValue]) -> None:
+            if len(destinations) < len(places):
+                operand, position, stride = places[len(destinations)]
+                builder.write(operand, position, shape, stride, limit, lambda tile: write([*destinations, tile]))
+                return
+            targets = iter(destinations)
+            first = next(targets) if stream is not None else None
+            second = next(targets) if copy is not None else None
+            builder.emit(sta.NormOp(source, parameters, first, second, op.kind.data))
+
+        write([])
+
+    builder.rows([x.view, *(operand.view for operand in written)], builder.target.tile_rows, rows)
+
+
+def _store_name(value: SSAValue) -> str:
+    op = value.owner
+    assert isinstance(op, nm.WeightOp)
+    return op.store_name
+
+
+def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result: Operand) -> None:
+    """
+    Rows of the embedding table by DMA, `GATHER_ROWS` at a time.
+    """
+    weight = op.table.owner
+    assert isinstance(weight, nm.WeightOp)
+    values = builder.weights.get(weight.store_name)
+    table = builder.constant(weight.store_name, "embedding", values, result.element)
+    if indices.space == "dram" or indices.view != StridedView.contiguous(indices.view.shape):
+        indices = builder.copied(indices)
+    width = values.shape[1]
+
+    def rows(positions: list[Position], count: int, strides: list[int]) -> None:
+        window = builder.view(indices.buffer, positions[0], (count,), (1,))
+
+        def write(destination: SSAValue) -> None:
+            builder.emit(sta.GatherOp(table, window, destination))
+
+        builder.write(result, positions[1], (count, width), strides[1], (GATHER_ROWS, width), write)
+
+    one_a_row = StridedView((*indices.view.axes, ()))
+    builder.rows([one_a_row, result.view], GATHER_ROWS, rows)
+
+
+def broadcast_rows(builder: TileBuilder, residual: Operand, result: Operand) -> Operand:
+    """
+    A residual that moves along with the result, repeating where it broadcasts.
+    """
+    rows = builder.with_rows(residual)
+    return Operand(rows.buffer, rows.view.broadcast(result.view.shape), rows.element)

@@ -1,0 +1,134 @@
+"""
+Where the buffers of a lowered function go: lifetimes, the partition of the chip's memory, byte offsets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sta.dialect import sta
+from sta.dialect.location import module_path
+from sta.passes.first_fit import Lifetime, aligned, first_fit
+from sta.spec.target import Target
+from xdsl.dialects import func
+from xdsl.dialects.builtin import StringAttr
+from xdsl.ir import Block, Operation, SSAValue
+
+
+class CapacityError(ValueError):
+    """
+    Buffers that are live at once take more than the chip has. `crowded` are those that found no place.
+    """
+
+    def __init__(self, message: str, crowded: list[SSAValue]):
+        super().__init__(message)
+        self.crowded = crowded
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """
+    Byte offset of every buffer, and the bytes of each memory.
+    """
+
+    offsets: dict[SSAValue, int]
+    sizes: dict[str, int]
+
+
+def plan_memory(function: func.FuncOp, target: Target) -> MemoryPlan:
+    """
+    Places every buffer: accumulators and weight buffer take what they need, the scratchpad the rest.
+
+    DRAM holds constants first, then inputs and outputs, then scratch. Raises CapacityError, naming a layer and giving
+    the bytes needed and there, if buffers that are live at once do not fit.
+    """
+    block = function.body.block
+    buffers = [op.result for op in block.ops if isinstance(op, sta.AllocOp)]
+    lifetimes = _lifetimes(block, buffers)
+    offsets: dict[SSAValue, int] = {}
+    sizes: dict[str, int] = {}
+    constants = [op.result for op in block.ops if isinstance(op, sta.ConstantOp)]
+    dram = 0
+    for value in (*constants, *block.args):
+        offsets[value] = dram
+        dram += aligned(sta.buffer_bytes(value))
+    free = target.sram_bytes
+    for space in ("acc", "wbuf", "spad", "dram"):
+        members = [buffer for buffer in buffers if sta.space_of(buffer) == space]
+        capacity = None if space == "dram" else free
+        places, extent = first_fit([lifetimes[buffer] for buffer in members], capacity)
+        crowded = [buffer for buffer, place in zip(members, places, strict=True) if place is None]
+        if crowded:
+            raise CapacityError(
+                _explain(crowded[0], members, lifetimes, space, free), _spillable(crowded, members, lifetimes)
+            )
+        start = dram if space == "dram" else 0
+        offsets |= {buffer: start + place for buffer, place in zip(members, places, strict=True) if place is not None}
+        sizes[space] = start + extent
+        if space != "dram":
+            free -= extent
+    sizes["spad"] += free
+    return MemoryPlan(offsets, sizes)
+
+
+def _lifetimes(block: Block, buffers: list[SSAValue]) -> dict[SSAValue, Lifetime]:
+    """
+    First and last use of each buffer, by position in the function's own block; a loop is one position.
+    """
+    position = {op: index for index, op in enumerate(block.ops)}
+    spans: dict[SSAValue, tuple[int, int]] = {}
+    for buffer in buffers:
+        places = [position[_ancestor(op, block)] for op in _users(buffer)] or [0]
+        spans[buffer] = (min(places), max(places))
+    return {buffer: Lifetime(sta.buffer_bytes(buffer), *span) for buffer, span in spans.items()}
+
+
+def _users(buffer: SSAValue) -> list[Operation]:
+    users: list[Operation] = []
+    for use in buffer.uses:
+        users.append(use.operation)
+        if isinstance(use.operation, sta.ViewOp):
+            users += _users(use.operation.result)
+    return users
+
+
+def _ancestor(op: Operation, block: Block) -> Operation:
+    while op.parent_block() is not block:
+        parent = op.parent_op()
+        assert parent is not None
+        op = parent
+    return op
+
+
+def _label(buffer: SSAValue) -> str:
+    op = buffer.owner
+    assert isinstance(op, sta.AllocOp)
+    label: StringAttr = op.label
+    return label.data or module_path(op)
+
+
+def _explain(
+    buffer: SSAValue, members: list[SSAValue], lifetimes: dict[SSAValue, Lifetime], space: str, free: int
+) -> str:
+    live = [other for other in members if lifetimes[other].overlaps(lifetimes[buffer])]
+    needed = sum(aligned(lifetimes[other].size) for other in live)
+    largest = ", ".join(
+        f"{_label(other)} {lifetimes[other].size:,}"
+        for other in sorted(live, key=lambda other: -lifetimes[other].size)[:4]
+    )
+    return (
+        f"{_label(buffer)}: the layer needs {needed:,} bytes of {space} at once, {free:,} are there "
+        f"(largest buffers: {largest}); use a target with more memory or a shorter sequence"
+    )
+
+
+def _spillable(crowded: list[SSAValue], members: list[SSAValue], lifetimes: dict[SSAValue, Lifetime]) -> list[SSAValue]:
+    """
+    The buffers without a place, and for each the largest buffer it competes with.
+    """
+    result = list(crowded)
+    for buffer in crowded:
+        rivals = [other for other in members if other is not buffer and lifetimes[other].overlaps(lifetimes[buffer])]
+        if rivals:
+            result.append(max(rivals, key=lambda other: lifetimes[other].size))
+    return result

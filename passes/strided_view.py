@@ -1,0 +1,198 @@
+"""
+Strided views as plain arithmetic: how the elements of a tensor lie in its buffer.
+
+A logical axis is a list of (size, stride) factors, outermost first, so that a reshape which splits or merges axes stays a
+view where a single stride an axis would force a copy (a sequence-first `[S, B*H, D]` view of attention inputs is one).
+Strides are in elements. No IR here: the passes that lower tensors to buffers call it, and its tests need nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+Factor = tuple[int, int]
+"""
+Size and stride of one step of an axis.
+"""
+
+
+class NotAView(ValueError):
+    """
+    The elements cannot be reached by strides: they have to be copied first.
+    """
+
+
+def merge(factors: Sequence[Factor]) -> tuple[Factor, ...]:
+    """
+    The same order of elements with the fewest factors; factors of size 1 go, broadcast factors (stride 0) join.
+    """
+    merged: list[Factor] = []
+    for size, stride in factors:
+        if size == 1:
+            continue
+        if merged and merged[-1][1] == size * stride:
+            merged[-1] = (merged[-1][0] * size, stride)
+        else:
+            merged.append((size, stride))
+    return tuple(merged)
+
+
+def split(factors: Sequence[Factor], sizes: Sequence[int]) -> tuple[tuple[Factor, ...], ...]:
+    """
+    Groups row-major `factors` so that group i has `sizes[i]` elements.
+
+    Raises NotAView where a boundary between groups falls inside a factor that it does not divide.
+    """
+    rest = list(factors)[::-1]
+    groups: list[tuple[Factor, ...]] = []
+    for size in sizes[::-1]:
+        groups.append(_take_last(rest, size))
+    return tuple(groups[::-1])
+
+
+def _take_last(rest: list[Factor], size: int) -> tuple[Factor, ...]:
+    """
+    Removes the innermost `size` elements from `rest`, which is innermost first.
+    """
+    group: list[Factor] = []
+    while size > 1:
+        if not rest:
+            raise NotAView(f"{size} elements too many")
+        inner, stride = rest.pop(0)
+        if size % inner == 0:
+            group.append((inner, stride))
+            size //= inner
+        elif inner % size == 0:
+            group.append((size, stride))
+            rest.insert(0, (inner // size, stride * size))
+            size = 1
+        else:
+            raise NotAView(f"a boundary at {size} cuts an axis of {inner}")
+    return tuple(group[::-1])
+
+
+@dataclass(frozen=True)
+class StridedView:
+    """
+    Axes as tuples of factors, and the offset of the first element; all in elements of the buffer.
+    """
+
+    axes: tuple[tuple[Factor, ...], ...]
+    offset: int = 0
+
+    @classmethod
+    def contiguous(cls, shape: Sequence[int]) -> StridedView:
+        """
+        The row-major view of a buffer of `shape`.
+        """
+        strides = [prod(shape[i + 1 :]) for i in range(len(shape))]
+        return cls(tuple(((size, stride),) for size, stride in zip(shape, strides, strict=True)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """
+        The logical shape.
+        """
+        return tuple(prod(size for size, _ in axis) for axis in self.axes)
+
+    def reshaped(self, shape: Sequence[int]) -> StridedView:
+        """
+        The same elements in the same order under another shape.
+
+        Raises NotAView if that order cannot be expressed by strides.
+        """
+        factors = merge([factor for axis in self.axes for factor in axis])
+        return StridedView(split(factors, shape), self.offset)
+
+    def permuted(self, axes: Sequence[int]) -> StridedView:
+        """
+        Axis i of the result is axis `axes[i]` of this view.
+        """
+        return StridedView(tuple(self.axes[axis] for axis in axes), self.offset)
+
+    def sliced(self, axis: int, start: int, stop: int) -> StridedView:
+        """
+        Elements `start:stop` along one axis.
+
+        Raises NotAView if the axis has several factors and the slice is not a run of one of them.
+        """
+        factors = merge(self.axes[axis]) or ((1, 0),)
+        inner = prod(size for size, _ in factors[1:])
+        length = stop - start
+        if length == 1:
+            return self._replaced(axis, (), self.offset + _position(factors, start))
+        if start % inner or length % inner:
+            raise NotAView(f"a slice [{start}, {stop}) cuts an axis made of {factors}")
+        stride = factors[0][1]
+        return self._replaced(axis, ((length // inner, stride), *factors[1:]), self.offset + start // inner * stride)
+
+    def broadcast(self, shape: Sequence[int]) -> StridedView:
+        """
+        The view with NumPy's broadcasting to `shape`: axes of size 1, and axes it has not, repeat with stride 0.
+        """
+        axes = ((),) * (len(shape) - len(self.axes)) + self.axes
+        sizes = (1,) * (len(shape) - len(self.axes)) + self.shape
+        return StridedView(
+            tuple(axis if size == full else ((full, 0),) for axis, size, full in zip(axes, sizes, shape, strict=True)),
+            self.offset,
+        )
+
+    def _replaced(self, axis: int, factors: tuple[Factor, ...], offset: int) -> StridedView:
+        return StridedView((*self.axes[:axis], factors, *self.axes[axis + 1 :]), offset)
+
+
+def _position(factors: Sequence[Factor], index: int) -> int:
+    position = 0
+    for size, stride in reversed(factors):
+        position += index % size * stride
+        index //= size
+    return position
+
+
+@dataclass(frozen=True)
+class Axis:
+    """
+    One axis of a common iteration space: its size and each view's stride along it.
+    """
+
+    size: int
+    strides: tuple[int, ...]
+
+
+def iteration_space(views: Sequence[Sequence[Sequence[Factor]]]) -> tuple[Axis, ...]:
+    """
+    The coarsest axes, outermost first, along which several views of one shape all move by strides.
+
+    `views` holds for each view its axes (tuples of factors), all of the same total number of elements, visited in the
+    same row-major order. A view that repeats its elements (a broadcast) has stride 0 there.
+
+    Raises NotAView if the views' factors do not nest.
+    """
+    flat = [merge([factor for axis in view for factor in axis]) for view in views]
+    total = prod(size for size, _ in flat[0])
+    boundaries = {1, total}
+    for factors in flat:
+        inner = 1
+        for size, _ in reversed(factors):
+            inner *= size
+            boundaries.add(inner)
+    ordered = sorted(boundaries)
+    if any(b % a for a, b in pairwise(ordered)):
+        raise NotAView(f"axes with boundaries at {ordered} do not nest")
+    sizes = [b // a for a, b in pairwise(ordered)][::-1]
+    groups = [split(factors, sizes) for factors in flat]
+    axes = [Axis(size, tuple(group[i][0][1] for group in groups)) for i, size in enumerate(sizes)]
+    return _merge_axes(axes)
+
+
+def _merge_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    merged: list[Axis] = []
+    for axis in axes:
+        if merged and all(a == b * axis.size for a, b in zip(merged[-1].strides, axis.strides, strict=True)):
+            merged[-1] = Axis(merged[-1].size * axis.size, axis.strides)
+        else:
+            merged.append(axis)
+    return tuple(merged)

@@ -1,0 +1,375 @@
+"""
+Building rolled tile loops in the `sta` dialect: affine positions, loops with their remainders, tiles of operands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sta.dialect import nm, sta
+from sta.dialect.location import module_path
+from sta.dialect.nm_interpreter import scalar_map_parameters
+from sta.dialect.weight_store import WeightStore
+from sta.passes.strided_view import Axis, NotAView, StridedView, iteration_space, merge
+from sta.spec.target import Target
+from xdsl.dialects.builtin import IntegerType
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.irdl import IRDLOperation
+
+RUN_LIMIT = 4096
+"""
+Elements of the longest row of a copy: within the column field of every instruction that copies.
+"""
+
+
+@dataclass(frozen=True)
+class Position:
+    """
+    An element index that is affine in loop counters.
+    """
+
+    constant: int = 0
+    terms: tuple[tuple[SSAValue, int], ...] = ()
+
+    def __add__(self, other: Position | int) -> Position:
+        if isinstance(other, int):
+            return Position(self.constant + other, self.terms)
+        coefficients = dict(self.terms)
+        for counter, coefficient in other.terms:
+            coefficients[counter] = coefficients.get(counter, 0) + coefficient
+        return Position(self.constant + other.constant, tuple(coefficients.items()))
+
+    def scaled(self, factor: int) -> Position:
+        """
+        The position times a constant.
+        """
+        if factor == 0:
+            return Position()
+        return Position(self.constant * factor, tuple((counter, c * factor) for counter, c in self.terms))
+
+
+@dataclass(frozen=True)
+class Operand:
+    """
+    A tensor in memory: its buffer and how its elements lie in it.
+    """
+
+    buffer: SSAValue
+    view: StridedView
+    element: IntegerType
+
+    @property
+    def space(self) -> str:
+        """
+        The memory the buffer is in: spad or dram.
+        """
+        return sta.space_of(self.buffer)
+
+    @property
+    def columns(self) -> int:
+        """
+        Elements of the last axis.
+        """
+        return self.view.shape[-1]
+
+    def has_contiguous_rows(self) -> bool:
+        """
+        Whether the last axis is contiguous: what every instruction asks of its operands.
+        """
+        factors = merge(self.view.axes[-1])
+        return not factors or (len(factors) == 1 and factors[0][1] == 1)
+
+
+RowBody = Callable[[list[Position], int, list[int]], None]
+"""
+Called for a tile of rows with the position of its first row in each operand, the number of rows, and the operands'
+row strides (in elements).
+"""
+
+
+@dataclass
+class TileBuilder:
+    """
+    Appends `sta` operations to the block it is in; `location` is that of the operation being lowered.
+    """
+
+    target: Target
+    weights: WeightStore
+    function: Block
+    packed: dict[Hashable, NDArray[Any]] = field(default_factory=dict[Hashable, NDArray[Any]])
+    """
+    Packed weights by what they were packed from; shared by the attempts of one lowering.
+    """
+    source: Operation | None = None
+    staging: dict[tuple[SSAValue, str], SSAValue] = field(default_factory=dict[tuple[SSAValue, str], SSAValue])
+
+    def __post_init__(self) -> None:
+        self.block = self.function
+
+    @property
+    def path(self) -> str:
+        """
+        Module path of the operation being lowered.
+        """
+        return "" if self.source is None else module_path(self.source)
+
+    def begin(self, op: Operation) -> None:
+        """
+        Starts the lowering of `op`: what follows carries its location, and tile buffers are its own.
+        """
+        self.source = op
+        self.staging = {}
+
+    def emit(self, op: IRDLOperation) -> None:
+        """
+        Appends an operation.
+        """
+        if self.source is not None:
+            op.location = self.source.location
+        self.block.add_op(op)
+
+    def allocate(self, label: str, shape: Sequence[int], element: Attribute, space: str) -> SSAValue:
+        """
+        A buffer of the program; allocations stand in the function's own block, whatever loop asks for them.
+        """
+        op = sta.AllocOp(label, sta.memref(shape, element, space))
+        if self.source is not None:
+            op.location = self.source.location
+        self._at_top(op)
+        return op.result
+
+    def _at_top(self, op: Operation) -> None:
+        outermost = self.block
+        anchor: Operation | None = None
+        while outermost is not self.function:
+            anchor = outermost.parent_op()
+            assert anchor is not None
+            parent = anchor.parent_block()
+            assert parent is not None
+            outermost = parent
+        if anchor is None:
+            self.function.add_op(op)
+        else:
+            self.function.insert_op_before(op, anchor)
+
+    def constant(self, name: str, kind: str, values: NDArray[Any], element: Attribute) -> SSAValue:
+        """
+        Constant data in DRAM under a name in the weight store.
+        """
+        op = sta.ConstantOp(self.weights.put_unique(name, values), kind, sta.memref(values.shape, element, "dram"))
+        if self.source is not None:
+            op.location = self.source.location
+        self._at_top(op)
+        return op.result
+
+    def view(self, buffer: SSAValue, position: Position, shape: Sequence[int], strides: Sequence[int]) -> SSAValue:
+        """
+        A strided window of a buffer, its first element at `position` (in elements).
+        """
+        reference = sta.memref_of(buffer)
+        type_ = sta.memref(shape, reference.element_type, sta.space_of(buffer), strides)
+        op = sta.ViewOp(buffer, position.terms, position.constant, type_)
+        self.emit(op)
+        return op.result
+
+    def loop(self, size: int, tile: int, body: Callable[[Position, int], None]) -> None:
+        """
+        Runs `body` over tiles of an axis: full tiles in a rolled loop, the remainder after it.
+        """
+        full, rest = divmod(size, tile)
+        if full == 1:
+            body(Position(), tile)
+        if full > 1:
+            self._rolled(full, lambda counter: body(Position(0, ((counter, tile),)), tile))
+        if rest:
+            body(Position(full * tile), rest)
+
+    def _rolled(self, count: int, body: Callable[[SSAValue], None]) -> None:
+        loop = sta.LoopOp(count)
+        self.emit(loop)
+        outer, self.block = self.block, loop.body.block
+        body(loop.counter)
+        self.block = outer
+
+    def rows(self, operands: Sequence[StridedView], tile: int, body: RowBody) -> None:
+        """
+        Loops over tiles of the rows (all axes but the last) that several operands share.
+
+        Raises NotAView if the operands' rows do not nest.
+        """
+        self.space(iteration_space([view.axes[:-1] for view in operands]), [v.offset for v in operands], tile, body)
+
+    def space(self, axes: Sequence[Axis], offsets: Sequence[int], tile: int, body: RowBody) -> None:
+        """
+        Loops over an iteration space; its innermost axis is the one cut into tiles.
+        """
+        starts = [Position(offset) for offset in offsets]
+        if not axes:
+            body(starts, 1, [0] * len(starts))
+            return
+        self._space(axes, starts, tile, body)
+
+    def _space(self, axes: Sequence[Axis], starts: list[Position], tile: int, body: RowBody) -> None:
+        axis, *inner = axes
+
+        def moved(position: Position) -> list[Position]:
+            return [start + position.scaled(stride) for start, stride in zip(starts, axis.strides, strict=True)]
+
+        if inner:
+            self.loop(axis.size, 1, lambda position, _: self._space(inner, moved(position), tile, body))
+            return
+        self.loop(axis.size, tile, lambda position, rows: body(moved(position), rows, list(axis.strides)))
+
+    def read(
+        self, operand: Operand, position: Position, shape: tuple[int, int], stride: int, limit: tuple[int, int]
+    ) -> SSAValue:
+        """
+        A tile of rows in the scratchpad: a window of the operand, or a copy loaded from DRAM into a buffer of `limit`.
+        """
+        tile = self.view(operand.buffer, position, shape, (stride, 1))
+        if operand.space == "spad":
+            return tile
+        staged = self.staged(operand, "tile", limit, shape)
+        self.emit(sta.LoadOp(tile, staged))
+        return staged
+
+    def matrix(
+        self, operand: Operand, position: Position, shape: tuple[int, int], stride: int
+    ) -> tuple[SSAValue, Position, int]:
+        """
+        A whole matrix in the scratchpad as buffer, position and row stride: the operand's own, or a loaded copy.
+        """
+        if operand.space == "spad":
+            return operand.buffer, position, stride
+        tile = self.read(operand, position, shape, stride, shape)
+        return tile, Position(), shape[1]
+
+    def staged(self, operand: Operand, what: str, limit: tuple[int, int], shape: tuple[int, int]) -> SSAValue:
+        """
+        A window of `shape` into the tile buffer of an operand that lives in DRAM.
+        """
+        key = (operand.buffer, f"{what}{limit}")
+        if key not in self.staging:
+            self.staging[key] = self.allocate(f"{self.path}:{what}", limit, operand.element, "spad")
+        return self.view(self.staging[key], Position(), shape, (limit[1], 1))
+
+    def write(
+        self,
+        operand: Operand,
+        position: Position,
+        shape: tuple[int, int],
+        stride: int,
+        limit: tuple[int, int],
+        body: Callable[[SSAValue], None],
+    ) -> None:
+        """
+        Lets `body` write a tile of rows: in place, or in a buffer of `limit` that is then stored to DRAM.
+        """
+        tile = self.view(operand.buffer, position, shape, (stride, 1))
+        if operand.space == "spad":
+            body(tile)
+            return
+        staged = self.staged(operand, "result", limit, shape)
+        body(staged)
+        self.emit(sta.StoreOp(staged, tile))
+
+    def load_constant(self, name: str, kind: str, values: NDArray[Any], element: Attribute, label: str) -> SSAValue:
+        """
+        A whole constant vector, loaded into the weight buffer.
+        """
+        source = self.constant(name, kind, values, element)
+        buffer = self.allocate(f"{self.path}:{label}", values.shape, element, "wbuf")
+        self.emit(sta.LoadOp(source, buffer))
+        return buffer
+
+    def load_parameters(self, name: str, parameters: bytes) -> SSAValue:
+        """
+        A parameter block, loaded into the weight buffer.
+        """
+        values = np.frombuffer(parameters, np.uint8)
+        return self.load_constant(name, "parameters", values, nm.ui8, "parameters")
+
+    def load_table(self, table: SSAValue | None) -> SSAValue | None:
+        """
+        The activation table of an epilogue, loaded into the weight buffer.
+        """
+        if table is None:
+            return None
+        op = table.owner
+        assert isinstance(op, nm.WeightOp)
+        return self.load_constant(f"{op.store_name}@table", "tables", self.weights.get(op.store_name), nm.si16, "table")
+
+    def copied(self, operand: Operand) -> Operand:
+        """
+        The operand with its elements copied into a contiguous buffer in the scratchpad.
+        """
+        shape = operand.view.shape
+        buffer = self.allocate(f"{self.path}:copy", (prod(shape),), operand.element, "spad")
+        result = Operand(buffer, StridedView.contiguous(shape), operand.element)
+        parameters = None
+        if operand.space == "spad":
+            parameters = self.load_parameters("identity", scalar_map_parameters(0, *nm.IDENTITY_SCALE).to_bytes())
+
+        def copy(source: SSAValue, destination: SSAValue) -> None:
+            if parameters is None:
+                self.emit(sta.LoadOp(source, destination))
+            else:
+                self.emit(sta.MapOp((source, destination, parameters)))
+
+        self.runs(operand, result, copy)
+        return result
+
+    def runs(self, source: Operand, destination: Operand, body: Callable[[SSAValue, SSAValue], None]) -> None:
+        """
+        Walks two operands of one shape in tiles of the longest runs that are contiguous in both.
+        """
+        axes = iteration_space([source.view.axes, destination.view.axes])
+        columns = 1
+        if axes and axes[-1].strides == (1, 1):
+            columns = _largest_divisor(axes[-1].size, RUN_LIMIT)
+            axes = _cut(axes, columns)
+
+        def tile(positions: list[Position], rows: int, strides: list[int]) -> None:
+            first, second = (
+                self.view(operand.buffer, position, (rows, columns), (stride, 1))
+                for operand, position, stride in zip((source, destination), positions, strides, strict=True)
+            )
+            body(first, second)
+
+        self.space(axes, [source.view.offset, destination.view.offset], self.target.tile_rows, tile)
+
+    def with_rows(self, operand: Operand) -> Operand:
+        """
+        The operand itself if its last axis is contiguous, else a copy.
+        """
+        return operand if operand.has_contiguous_rows() else self.copied(operand)
+
+
+def _largest_divisor(size: int, limit: int) -> int:
+    return next(divisor for divisor in range(min(size, limit), 0, -1) if size % divisor == 0)
+
+
+def _cut(axes: Sequence[Axis], columns: int) -> tuple[Axis, ...]:
+    """
+    The axes with the innermost `columns` elements, which one row of a copy covers, taken off.
+    """
+    last = axes[-1]
+    if last.size == columns:
+        return tuple(axes[:-1])
+    return (*axes[:-1], Axis(last.size // columns, tuple(stride * columns for stride in last.strides)))
+
+
+def nested(views: Sequence[StridedView]) -> bool:
+    """
+    Whether the rows of several operands can be walked together.
+    """
+    try:
+        iteration_space([view.axes[:-1] for view in views])
+    except NotAView:
+        return False
+    return True
