@@ -1,0 +1,1286 @@
+"""
+The `torch` dialect: the part of torch-mlir's dialect that a Transformer's import consists of.
+
+Operations and types have the names, operands and text of torch-mlir, so that what it prints is what this dialect
+parses. Two things are ours: `torch.fake_quantize`, a quantize–dequantize pair in one operation, and the meaning of
+`torch.aten.scaled_dot_product_attention` with a mask *and* `is_causal`, which PyTorch refuses and which here admits the
+pairs that both admit.
+
+Weights are `torch.vtensor.literal` operations whose value is a `dense_resource` named after the parameter; the array
+itself is in a `sta.dialect.weight_store.WeightStore`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import Any, ClassVar, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    BFloat16Type,
+    DenseIntOrFPElementsAttr,
+    DenseResourceAttr,
+    Float16Type,
+    Float32Type,
+    Float64Type,
+    FloatAttr,
+    IntAttr,
+    IntegerAttr,
+    IntegerType,
+    NoneAttr,
+    Signedness,
+    StringAttr,
+    TensorType,
+    f32,
+    f64,
+    i1,
+    i64,
+)
+from xdsl.ir import Attribute, Dialect, Operation, OpResult, ParametrizedAttribute, SSAValue, TypeAttribute
+from xdsl.irdl import (
+    BaseAttr,
+    IRDLOperation,
+    VarConstraint,
+    irdl_attr_definition,
+    irdl_op_definition,
+    operand_def,
+    param_def,
+    prop_def,
+    result_def,
+    traits_def,
+    var_operand_def,
+    var_result_def,
+)
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
+from xdsl.traits import ConstantLike, Pure
+from xdsl.utils.exceptions import VerifyException
+
+from sta.dialect.weight_store import WeightStore
+
+Array = NDArray[Any]
+Constant = int | float | bool | str | None | list["Constant"]
+"""A Python value of a constant operand: a scalar, a string, None, or a list of such."""
+
+si8 = IntegerType(8, Signedness.SIGNED)
+si16 = IntegerType(16, Signedness.SIGNED)
+si32 = IntegerType(32, Signedness.SIGNED)
+si64 = IntegerType(64, Signedness.SIGNED)
+ui8 = IntegerType(8, Signedness.UNSIGNED)
+
+_DTYPES: dict[Attribute, np.dtype[Any]] = {
+    i1: np.dtype(np.bool_),
+    si8: np.dtype(np.int8),
+    ui8: np.dtype(np.uint8),
+    si16: np.dtype(np.int16),
+    si32: np.dtype(np.int32),
+    si64: np.dtype(np.int64),
+    Float16Type(): np.dtype(np.float16),
+    f32: np.dtype(np.float32),
+    f64: np.dtype(np.float64),
+}
+
+
+def numpy_dtype(element_type: Attribute) -> np.dtype[Any]:
+    """The NumPy dtype of a tensor's element type. Raises ValueError where NumPy has none (bfloat16)."""
+    if element_type not in _DTYPES:
+        raise ValueError(f"no NumPy dtype for elements of type {element_type}")
+    return _DTYPES[element_type]
+
+
+def element_type_of(dtype: np.dtype[Any]) -> Attribute:
+    """The element type of a tensor of NumPy dtype `dtype`. Raises ValueError if the dialect has none."""
+    for element_type, candidate in _DTYPES.items():
+        if candidate == dtype:
+            return element_type
+    raise ValueError(f"the torch dialect has no elements of dtype {dtype}")
+
+
+# --- Types ---
+
+
+@irdl_attr_definition
+class IntType(ParametrizedAttribute, TypeAttribute):
+    """A Python int: `!torch.int`."""
+
+    name = "torch.int"
+
+
+@irdl_attr_definition
+class FloatType(ParametrizedAttribute, TypeAttribute):
+    """A Python float: `!torch.float`."""
+
+    name = "torch.float"
+
+
+@irdl_attr_definition
+class BoolType(ParametrizedAttribute, TypeAttribute):
+    """A Python bool: `!torch.bool`."""
+
+    name = "torch.bool"
+
+
+@irdl_attr_definition
+class NoneType(ParametrizedAttribute, TypeAttribute):
+    """Python's None: `!torch.none`."""
+
+    name = "torch.none"
+
+
+@irdl_attr_definition
+class StrType(ParametrizedAttribute, TypeAttribute):
+    """A Python string: `!torch.str`."""
+
+    name = "torch.str"
+
+
+@irdl_attr_definition
+class DeviceType(ParametrizedAttribute, TypeAttribute):
+    """A torch.device: `!torch.Device`."""
+
+    name = "torch.Device"
+
+
+@irdl_attr_definition
+class VTensorType(ParametrizedAttribute, TypeAttribute):
+    """
+    An immutable tensor of static shape: `!torch.vtensor<[1,128,384],f32>`.
+
+    Without parameters it is any tensor, which only the element type of a list may be.
+    """
+
+    name = "torch.vtensor"
+
+    shape: ArrayAttr[IntAttr] | NoneAttr = param_def()
+    element_type: Attribute = param_def()
+
+    def __init__(self, shape: Iterable[int] | None, element_type: Attribute | None) -> None:
+        sizes = NoneAttr() if shape is None else ArrayAttr([IntAttr(size) for size in shape])
+        super().__init__(sizes, NoneAttr() if element_type is None else element_type)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape. Raises ValueError for the type of any tensor."""
+        if isinstance(self.shape, NoneAttr):
+            raise ValueError("the type of any tensor has no shape")
+        return tuple(size.data for size in self.shape)
+
+    @property
+    def rank(self) -> int:
+        """The number of axes."""
+        return len(self.sizes)
+
+    @property
+    def element_count(self) -> int:
+        """The number of elements."""
+        return prod(self.sizes)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the elements are floating-point numbers."""
+        return isinstance(self.element_type, Float16Type | BFloat16Type | Float32Type | Float64Type)
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        if parser.parse_optional_punctuation("<") is None:
+            return (NoneAttr(), NoneAttr())
+        sizes = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: _parse_size(parser))
+        parser.parse_punctuation(",")
+        element_type = parser.parse_type()
+        parser.parse_punctuation(">")
+        return (ArrayAttr([IntAttr(size) for size in sizes]), element_type)
+
+    def print_parameters(self, printer: Printer) -> None:
+        if isinstance(self.shape, NoneAttr):
+            return
+        with printer.in_angle_brackets():
+            printer.print_string(f"[{','.join(str(size) for size in self.sizes)}],")
+            printer.print_attribute(self.element_type)
+
+    def verify(self) -> None:
+        if isinstance(self.shape, NoneAttr) != isinstance(self.element_type, NoneAttr):
+            raise VerifyException("a tensor type has a shape and an element type, or neither")
+        if isinstance(self.shape, NoneAttr):
+            return
+        if any(size < 0 for size in self.sizes):
+            raise VerifyException(f"a tensor's sizes cannot be negative: {list(self.sizes)}")
+        if self.element_type not in _DTYPES and not isinstance(self.element_type, BFloat16Type):
+            raise VerifyException(f"a tensor cannot have elements of type {self.element_type}")
+
+
+def _parse_size(parser: AttrParser) -> int:
+    if parser.parse_optional_punctuation("?") is not None:
+        parser.raise_error("dynamic sizes are not supported: every size of a tensor is a number")
+    return parser.parse_integer(allow_boolean=False, allow_negative=False)
+
+
+_SCALAR_TYPES: dict[str, type[ParametrizedAttribute]] = {
+    "int": IntType,
+    "float": FloatType,
+    "bool": BoolType,
+    "none": NoneType,
+    "str": StrType,
+    "Device": DeviceType,
+}
+
+
+@irdl_attr_definition
+class ListType(ParametrizedAttribute, TypeAttribute):
+    """A Python list: `!torch.list<int>`. Element types are written without `!torch.`."""
+
+    name = "torch.list"
+
+    element_type: Attribute = param_def()
+
+    def __init__(self, element_type: Attribute) -> None:
+        super().__init__(element_type)
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return (_parse_nested(parser),)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            _print_nested(printer, self.element_type)
+
+
+@irdl_attr_definition
+class OptionalType(ParametrizedAttribute, TypeAttribute):
+    """A value or None: `!torch.optional<int>`."""
+
+    name = "torch.optional"
+
+    element_type: Attribute = param_def()
+
+    def __init__(self, element_type: Attribute) -> None:
+        super().__init__(element_type)
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return (_parse_nested(parser),)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            _print_nested(printer, self.element_type)
+
+
+def _parse_nested(parser: AttrParser) -> Attribute:
+    """Parse a type of the dialect that stands inside another one, where `!torch.` is left out."""
+    keyword = parser.parse_optional_keyword_in((*_SCALAR_TYPES, "vtensor", "list", "optional"))
+    if keyword is None:
+        return parser.parse_type()
+    if keyword == "vtensor":
+        return VTensorType.new(VTensorType.parse_parameters(parser))
+    if keyword == "list":
+        return ListType.new(ListType.parse_parameters(parser))
+    if keyword == "optional":
+        return OptionalType.new(OptionalType.parse_parameters(parser))
+    return _SCALAR_TYPES[keyword].new(())
+
+
+def _print_nested(printer: Printer, element_type: Attribute) -> None:
+    if not isinstance(element_type, ParametrizedAttribute) or not element_type.name.startswith("torch."):
+        printer.print_attribute(element_type)
+        return
+    printer.print_string(element_type.name.removeprefix("torch."))
+    element_type.print_parameters(printer)
+
+
+any_tensor = VTensorType(None, None)
+TENSOR = BaseAttr(VTensorType)
+OPTIONAL_TENSOR = BaseAttr(VTensorType) | BaseAttr(NoneType)
+INTEGER_LIST = BaseAttr(ListType)
+
+
+# --- Constants ---
+
+
+class _ConstantOperation(IRDLOperation):
+    """An operation without operands whose result is known."""
+
+    traits = traits_def(Pure(), ConstantLike())
+
+
+@irdl_op_definition
+class LiteralOp(_ConstantOperation):
+    """
+    A constant tensor: in the text when small, else named and kept in the weight store.
+
+    ```mlir
+    %0 = torch.vtensor.literal(dense<true> : tensor<i1>) : !torch.vtensor<[],i1>
+    %1 = torch.vtensor.literal(dense_resource<pooler.dense.bias> : tensor<384xf32>) : !torch.vtensor<[384],f32>
+    ```
+    """
+
+    name = "torch.vtensor.literal"
+
+    value = prop_def(BaseAttr(DenseIntOrFPElementsAttr) | BaseAttr(DenseResourceAttr))
+    """The tensor, or the name of an array in the weight store."""
+
+    result = result_def(VTensorType)
+
+    assembly_format = "`(` $value `)` attr-dict `:` type($result)"
+
+    def __init__(self, value: DenseIntOrFPElementsAttr | DenseResourceAttr, result_type: VTensorType) -> None:
+        super().__init__(properties={"value": value}, result_types=[result_type])
+
+    @classmethod
+    def named(cls, name: str, sizes: Iterable[int], dtype: np.dtype[Any]) -> LiteralOp:
+        """The literal of the array called `name` in the weight store, of shape `sizes`."""
+        sizes, element_type = tuple(sizes), element_type_of(dtype)
+        return cls(
+            DenseResourceAttr.from_params(name, TensorType(element_type, sizes)), VTensorType(sizes, element_type)
+        )
+
+    @property
+    def resource(self) -> str | None:
+        """The name of the array in the weight store; None if the value is in the text."""
+        return self.value.resource_handle.data if isinstance(self.value, DenseResourceAttr) else None
+
+    def array(self, store: WeightStore) -> Array:
+        """The value, read-only. Raises ValueError if the stored array has another shape or dtype than the operation."""
+        return self._stored(self.resource, store) if self.resource is not None else self._inline()
+
+    def _stored(self, name: str, store: WeightStore) -> Array:
+        array, expected = store.get(name), self._numpy_type()
+        if (array.shape, array.dtype) != expected:
+            raise ValueError(
+                f"{name!r} is {array.dtype}{list(array.shape)} in the weight store, not {self.result.type}"
+            )
+        return array
+
+    def _inline(self) -> Array:
+        value = cast(DenseIntOrFPElementsAttr, self.value)
+        sizes, dtype = self._numpy_type()
+        numbers = value.get_values()
+        if dtype == np.bool_:
+            numbers = [number != 0 for number in numbers]
+        array = np.array(numbers, dtype=dtype)
+        array = np.broadcast_to(array, sizes) if value.is_splat() else array.reshape(sizes)
+        array.flags.writeable = False
+        return array
+
+    def _numpy_type(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        return self.result.type.sizes, numpy_dtype(self.result.type.element_type)
+
+    def verify_(self) -> None:
+        shaped = cast(TensorType[Attribute], self.value.get_type())
+        tensor = self.result.type
+        if shaped.get_shape() != tensor.sizes or shaped.get_element_type() != tensor.element_type:
+            raise VerifyException(f"the value is a {shaped}, the result a {tensor}")
+
+
+@irdl_op_definition
+class ConstantIntOp(_ConstantOperation):
+    """A Python int: `%int5 = torch.constant.int 5`."""
+
+    name = "torch.constant.int"
+
+    value = prop_def(IntegerAttr.constr(i64))
+    result = result_def(IntType)
+
+    assembly_format = "$value attr-dict"
+
+    def __init__(self, value: int) -> None:
+        super().__init__(properties={"value": IntegerAttr(value, i64)}, result_types=[IntType()])
+
+
+@irdl_op_definition
+class ConstantFloatOp(_ConstantOperation):
+    """A Python float: `%float = torch.constant.float 1.000000e-12`."""
+
+    name = "torch.constant.float"
+
+    value = prop_def(FloatAttr.constr(f64))
+    result = result_def(FloatType)
+
+    assembly_format = "$value attr-dict"
+
+    def __init__(self, value: float) -> None:
+        super().__init__(properties={"value": FloatAttr(value, f64)}, result_types=[FloatType()])
+
+
+@irdl_op_definition
+class ConstantBoolOp(_ConstantOperation):
+    """A Python bool: `%false = torch.constant.bool false`."""
+
+    name = "torch.constant.bool"
+
+    value = prop_def(IntegerAttr.constr(i1))
+    result = result_def(BoolType)
+
+    assembly_format = "$value attr-dict"
+
+    def __init__(self, value: bool) -> None:
+        super().__init__(properties={"value": IntegerAttr.from_bool(value)}, result_types=[BoolType()])
+
+
+@irdl_op_definition
+class ConstantNoneOp(_ConstantOperation):
+    """Python's None: `%none = torch.constant.none`."""
+
+    name = "torch.constant.none"
+
+    result = result_def(NoneType)
+
+    assembly_format = "attr-dict"
+
+    def __init__(self) -> None:
+        super().__init__(result_types=[NoneType()])
+
+
+@irdl_op_definition
+class ConstantStrOp(_ConstantOperation):
+    """A Python string: `%str = torch.constant.str "tanh"`."""
+
+    name = "torch.constant.str"
+
+    value = prop_def(StringAttr)
+    result = result_def(StrType)
+
+    assembly_format = "$value attr-dict"
+
+    def __init__(self, value: str) -> None:
+        super().__init__(properties={"value": StringAttr(value)}, result_types=[StrType()])
+
+
+@irdl_op_definition
+class ConstantDeviceOp(_ConstantOperation):
+    """A torch.device: `%cpu = torch.constant.device "cpu"`."""
+
+    name = "torch.constant.device"
+
+    value = prop_def(StringAttr)
+    result = result_def(DeviceType)
+
+    assembly_format = "$value attr-dict"
+
+    def __init__(self, value: str) -> None:
+        super().__init__(properties={"value": StringAttr(value)}, result_types=[DeviceType()])
+
+
+@irdl_op_definition
+class ListConstructOp(IRDLOperation):
+    """
+    A Python list.
+
+    ```mlir
+    %0 = torch.prim.ListConstruct %int1, %int128 : (!torch.int, !torch.int) -> !torch.list<int>
+    ```
+    """
+
+    name = "torch.prim.ListConstruct"
+
+    elements = var_operand_def()
+    result = result_def(ListType)
+
+    traits = traits_def(Pure())
+
+    assembly_format = "$elements attr-dict `:` functional-type(operands, results)"
+
+    def __init__(self, elements: Sequence[SSAValue], element_type: Attribute) -> None:
+        super().__init__(operands=[elements], result_types=[ListType(element_type)])
+
+
+@irdl_op_definition
+class ListUnpackOp(IRDLOperation):
+    """
+    The elements of a list.
+
+    ```mlir
+    %0:2 = torch.prim.ListUnpack %list : !torch.list<vtensor> -> !torch.vtensor<[2],f32>, !torch.vtensor<[2],f32>
+    ```
+    """
+
+    name = "torch.prim.ListUnpack"
+
+    list = operand_def(ListType)
+    elements = var_result_def()
+
+    traits = traits_def(Pure())
+
+    assembly_format = "$list attr-dict `:` type($list) `->` type($elements)"
+
+
+ScalarConstantOp = ConstantIntOp | ConstantFloatOp | ConstantBoolOp | ConstantStrOp | ConstantDeviceOp
+
+
+def is_constant(value: SSAValue) -> bool:
+    """Whether `value` is a Python constant: a scalar, a string, None, or a list of those. Tensors never are."""
+    operation = value.owner
+    if isinstance(operation, ListConstructOp):
+        return all(is_constant(element) for element in operation.elements)
+    return isinstance(operation, ScalarConstantOp | ConstantNoneOp)
+
+
+def constant_of(value: SSAValue) -> Constant:
+    """The Python constant that `value` is. Raises ValueError if it is none."""
+    operation = value.owner
+    if isinstance(operation, ListConstructOp):
+        return [constant_of(element) for element in operation.elements]
+    if isinstance(operation, ConstantNoneOp):
+        return None
+    if isinstance(operation, ConstantBoolOp):
+        return bool(operation.value.value.data)
+    if isinstance(operation, ConstantIntOp):
+        return operation.value.value.data
+    if isinstance(operation, ConstantFloatOp):
+        return operation.value.value.data
+    if isinstance(operation, ConstantStrOp | ConstantDeviceOp):
+        return operation.value.data
+    raise ValueError(f"a value of type {value.type} is not a constant")
+
+
+def integer_of(value: SSAValue) -> int:
+    """The Python int that `value` is. Raises ValueError if it is not a constant int."""
+    constant = constant_of(value)
+    if not isinstance(constant, int) or isinstance(constant, bool):
+        raise ValueError(f"expected a constant int, found {constant!r}")
+    return constant
+
+
+def number_of(value: SSAValue) -> float:
+    """The Python int or float that `value` is, as a float. Raises ValueError if it is neither."""
+    constant = constant_of(value)
+    if not isinstance(constant, int | float) or isinstance(constant, bool):
+        raise ValueError(f"expected a constant number, found {constant!r}")
+    return float(constant)
+
+
+def integers_of(value: SSAValue) -> list[int]:
+    """The list of Python ints that `value` is. Raises ValueError if it is not a constant list of ints."""
+    operation = value.owner
+    if not isinstance(operation, ListConstructOp):
+        raise ValueError("expected a constant list of ints")
+    return [integer_of(element) for element in operation.elements]
+
+
+def tensor_type(value: SSAValue) -> VTensorType:
+    """The tensor type of `value`. Raises ValueError if it is not a tensor."""
+    if not isinstance(value.type, VTensorType):
+        raise ValueError(f"expected a tensor, found a value of type {value.type}")
+    return value.type
+
+
+def sizes_of(value: SSAValue) -> tuple[int, ...]:
+    """The shape of the tensor `value`. Raises ValueError if it is not a tensor."""
+    return tensor_type(value).sizes
+
+
+# --- ATen ---
+
+
+class AtenOperation(IRDLOperation):
+    """
+    One overload of an ATen operator: `torch.aten.add.Tensor` is `torch.ops.aten.add.Tensor`.
+
+    Operands are the operator's arguments in the order of its schema. All are pure.
+    """
+
+    traits = traits_def(Pure())
+
+    assembly_format: ClassVar[str | None] = "operands attr-dict `:` type(operands) `->` type(results)"
+
+    @classmethod
+    def with_operands(cls, operands: Sequence[SSAValue], result_type: Attribute) -> AtenOperation:
+        """The operation on `operands`, one for each argument of the schema, with one result."""
+        return cls(operands=list(operands), result_types=[result_type])
+
+
+Aten = TypeVar("Aten", bound=AtenOperation)
+
+
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise VerifyException(message)
+
+
+def _shape_text(value: SSAValue) -> str:
+    return str(list(sizes_of(value)))
+
+
+class UnaryOperation(AtenOperation):
+    """An element-wise function of one tensor, whose type its result has."""
+
+    input = operand_def(TENSOR)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        _expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
+
+
+@irdl_op_definition
+class ReluOp(UnaryOperation):
+    """max(x, 0)."""
+
+    name = "torch.aten.relu"
+
+
+@irdl_op_definition
+class TanhOp(UnaryOperation):
+    """The hyperbolic tangent."""
+
+    name = "torch.aten.tanh"
+
+
+@irdl_op_definition
+class SiluOp(UnaryOperation):
+    """x * sigmoid(x)."""
+
+    name = "torch.aten.silu"
+
+
+@irdl_op_definition
+class SigmoidOp(UnaryOperation):
+    """1 / (1 + exp(-x))."""
+
+    name = "torch.aten.sigmoid"
+
+
+@irdl_op_definition
+class GeluOp(AtenOperation):
+    """The Gaussian error linear unit: exact for approximate "none", by tanh for "tanh"."""
+
+    name = "torch.aten.gelu"
+
+    input = operand_def(TENSOR)
+    approximate = operand_def(StrType)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        _expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
+
+
+ActivationOp = ReluOp | TanhOp | SiluOp | SigmoidOp | GeluOp
+
+
+def activation_name(operation: ActivationOp) -> str:
+    """The name `sta.spec.tables` has for the activation: gelu, gelu_tanh, relu, silu, tanh or sigmoid."""
+    plain = operation.name.removeprefix("torch.aten.")
+    if isinstance(operation, GeluOp) and constant_of(operation.approximate) == "tanh":
+        return "gelu_tanh"
+    return plain
+
+
+@irdl_op_definition
+class LinearOp(AtenOperation):
+    """input [..., k] times the transpose of weight [n, k], plus bias [n] or None."""
+
+    name = "torch.aten.linear"
+
+    input = operand_def(TENSOR)
+    weight = operand_def(TENSOR)
+    bias = operand_def(OPTIONAL_TENSOR)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        given, weight, result = sizes_of(self.input), sizes_of(self.weight), self.result.type.sizes
+        _expect(len(weight) == 2, f"the weight must have 2 axes, not shape {list(weight)}")
+        _expect(len(given) >= 1 and given[-1] == weight[1], f"input {list(given)} does not fit weight {list(weight)}")
+        _expect(
+            result == (*given[:-1], weight[0]), f"the result must be {[*given[:-1], weight[0]]}, not {list(result)}"
+        )
+        if isinstance(self.bias.type, VTensorType):
+            _expect(self.bias.type.sizes == weight[:1], f"bias {_shape_text(self.bias)} does not fit {list(weight)}")
+
+
+@irdl_op_definition
+class EmbeddingOp(AtenOperation):
+    """The rows of weight [rows, n] that the integers in indices [...] name: [..., n]."""
+
+    name = "torch.aten.embedding"
+
+    weight = operand_def(TENSOR)
+    indices = operand_def(TENSOR)
+    padding_idx = operand_def(IntType)
+    scale_grad_by_freq = operand_def(BoolType)
+    sparse = operand_def(BoolType)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        weight, expected = sizes_of(self.weight), [*sizes_of(self.indices), *sizes_of(self.weight)[1:]]
+        _expect(len(weight) == 2, f"the table must have 2 axes, not shape {list(weight)}")
+        _expect(not tensor_type(self.indices).is_float, "the indices must be integers")
+        _expect(list(self.result.type.sizes) == expected, f"the result must be {expected}, not {self.result.type}")
+
+
+@irdl_op_definition
+class LayerNormOp(AtenOperation):
+    """Normalization over the last axes, given by normalized_shape, then weight and bias (or None)."""
+
+    name = "torch.aten.layer_norm"
+
+    input = operand_def(TENSOR)
+    normalized_shape = operand_def(INTEGER_LIST)
+    weight = operand_def(OPTIONAL_TENSOR)
+    bias = operand_def(OPTIONAL_TENSOR)
+    eps = operand_def(FloatType)
+    cudnn_enable = operand_def(BoolType)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        _expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
+        if not is_constant(self.normalized_shape):
+            return
+        normalized = integers_of(self.normalized_shape)
+        given = list(sizes_of(self.input))
+        _expect(given[len(given) - len(normalized) :] == normalized, f"{given} does not end in {normalized}")
+
+
+@irdl_op_definition
+class ScaledDotProductAttentionOp(AtenOperation):
+    """
+    softmax(query @ key^T * scale, over the admissible keys) @ value.
+
+    query [..., m, d], key [..., n, d], value [..., n, e]; attn_mask is None, a bool tensor that is true where a key is
+    admissible, or a float tensor that is added. With is_causal key j is admissible for query i iff j <= i. A mask and
+    is_causal together admit what both admit (PyTorch takes only one of them). A query without admissible key gives 0.
+    """
+
+    name = "torch.aten.scaled_dot_product_attention"
+
+    query = operand_def(TENSOR)
+    key = operand_def(TENSOR)
+    value = operand_def(TENSOR)
+    attn_mask = operand_def(OPTIONAL_TENSOR)
+    dropout_p = operand_def(FloatType)
+    is_causal = operand_def(BoolType)
+    scale = operand_def(BaseAttr(FloatType) | BaseAttr(NoneType))
+    enable_gqa = operand_def(BoolType)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        query, key, value = sizes_of(self.query), sizes_of(self.key), sizes_of(self.value)
+        _expect(min(len(query), len(key), len(value)) >= 2, "query, key and value must have 2 axes at least")
+        _expect(query[-1] == key[-1], f"query {list(query)} and key {list(key)} differ in their last axis")
+        _expect(key[-2] == value[-2], f"key {list(key)} and value {list(value)} differ in their number of rows")
+        expected = [*query[:-1], value[-1]]
+        _expect(list(self.result.type.sizes)[-2:] == expected[-2:], f"the result must end in {expected[-2:]}")
+
+
+@irdl_op_definition
+class AddTensorOp(AtenOperation):
+    """input + alpha * other, broadcast."""
+
+    name = "torch.aten.add.Tensor"
+
+    input = operand_def(TENSOR)
+    other = operand_def(TENSOR)
+    alpha = operand_def(BaseAttr(IntType) | BaseAttr(FloatType))
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        _verify_broadcast(self.input, self.other, self.result)
+
+
+@irdl_op_definition
+class MulTensorOp(AtenOperation):
+    """input * other, broadcast."""
+
+    name = "torch.aten.mul.Tensor"
+
+    input = operand_def(TENSOR)
+    other = operand_def(TENSOR)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        _verify_broadcast(self.input, self.other, self.result)
+
+
+@irdl_op_definition
+class DivTensorOp(AtenOperation):
+    """input / other, broadcast."""
+
+    name = "torch.aten.div.Tensor"
+
+    input = operand_def(TENSOR)
+    other = operand_def(TENSOR)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        _verify_broadcast(self.input, self.other, self.result)
+
+
+def _verify_broadcast(left: SSAValue, right: SSAValue, result: OpResult) -> None:
+    try:
+        expected = np.broadcast_shapes(sizes_of(left), sizes_of(right))
+    except ValueError:
+        raise VerifyException(f"{_shape_text(left)} and {_shape_text(right)} do not broadcast") from None
+    _expect(sizes_of(result) == expected, f"the result must be {list(expected)}, not {_shape_text(result)}")
+
+
+@irdl_op_definition
+class MulScalarOp(AtenOperation):
+    """input * other, a Python number."""
+
+    name = "torch.aten.mul.Scalar"
+
+    input = operand_def(TENSOR)
+    other = operand_def(BaseAttr(IntType) | BaseAttr(FloatType))
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class DivScalarOp(AtenOperation):
+    """input / other, a Python number."""
+
+    name = "torch.aten.div.Scalar"
+
+    input = operand_def(TENSOR)
+    other = operand_def(BaseAttr(IntType) | BaseAttr(FloatType))
+    result = result_def(VTensorType)
+
+
+class ProductOperation(AtenOperation):
+    """input [..., m, k] times other [..., k, n]."""
+
+    input = operand_def(TENSOR)
+    other = operand_def(TENSOR)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        left, right = sizes_of(self.input), sizes_of(self.other)
+        if min(len(left), len(right)) < 2:
+            return
+        _expect(left[-1] == right[-2], f"{list(left)} cannot be multiplied with {list(right)}")
+        expected = (left[-2], right[-1])
+        _expect(self.result.type.sizes[-2:] == expected, f"the result must end in {list(expected)}")
+
+
+@irdl_op_definition
+class MatmulOp(ProductOperation):
+    """A matrix product, broadcast over leading axes."""
+
+    name = "torch.aten.matmul"
+
+
+@irdl_op_definition
+class BmmOp(ProductOperation):
+    """A batch of matrix products."""
+
+    name = "torch.aten.bmm"
+
+
+@irdl_op_definition
+class MmOp(ProductOperation):
+    """A matrix product."""
+
+    name = "torch.aten.mm"
+
+
+@irdl_op_definition
+class AddmmOp(AtenOperation):
+    """beta * input + alpha * (mat1 [m, k] times mat2 [k, n])."""
+
+    name = "torch.aten.addmm"
+
+    input = operand_def(TENSOR)
+    mat1 = operand_def(TENSOR)
+    mat2 = operand_def(TENSOR)
+    beta = operand_def(BaseAttr(IntType) | BaseAttr(FloatType))
+    alpha = operand_def(BaseAttr(IntType) | BaseAttr(FloatType))
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class SoftmaxIntOp(AtenOperation):
+    """The softmax over axis dim."""
+
+    name = "torch.aten.softmax.int"
+
+    input = operand_def(TENSOR)
+    dim = operand_def(IntType)
+    dtype = operand_def(BaseAttr(IntType) | BaseAttr(NoneType))
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class SoftmaxOp(AtenOperation):
+    """The softmax over axis dim, as decompositions leave it."""
+
+    name = "torch.aten._softmax"
+
+    input = operand_def(TENSOR)
+    dim = operand_def(IntType)
+    half_to_float = operand_def(BoolType)
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class ViewOp(AtenOperation):
+    """The same elements in row-major order under another shape; one size may be -1."""
+
+    name = "torch.aten.view"
+
+    input = operand_def(TENSOR)
+    size = operand_def(INTEGER_LIST)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        _verify_same_count(self.input, self.result)
+
+
+@irdl_op_definition
+class ReshapeOp(AtenOperation):
+    """As view, for tensors of any layout."""
+
+    name = "torch.aten.reshape"
+
+    input = operand_def(TENSOR)
+    shape = operand_def(INTEGER_LIST)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        _verify_same_count(self.input, self.result)
+
+
+def _verify_same_count(source: SSAValue, result: OpResult) -> None:
+    same = tensor_type(source).element_count == tensor_type(result).element_count
+    _expect(same, f"{_shape_text(source)} and {_shape_text(result)} differ in their number of elements")
+
+
+@irdl_op_definition
+class PermuteOp(AtenOperation):
+    """The axes in another order: axis i of the result is axis dims[i] of the input."""
+
+    name = "torch.aten.permute"
+
+    input = operand_def(TENSOR)
+    dims = operand_def(INTEGER_LIST)
+    result = result_def(VTensorType)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The constant order of axes, counted from the front."""
+        return tuple(axis % tensor_type(self.input).rank for axis in integers_of(self.dims))
+
+    def verify_(self) -> None:
+        if not is_constant(self.dims):
+            return
+        given = sizes_of(self.input)
+        _expect(sorted(self.axes) == list(range(len(given))), f"{list(self.axes)} is no order of {len(given)} axes")
+        expected = [given[axis] for axis in self.axes]
+        _expect(list(self.result.type.sizes) == expected, f"the result must be {expected}, not {self.result.type}")
+
+
+@irdl_op_definition
+class SliceTensorOp(AtenOperation):
+    """Positions start, start + step, ... below end along axis dim."""
+
+    name = "torch.aten.slice.Tensor"
+
+    input = operand_def(TENSOR)
+    dim = operand_def(IntType)
+    start = operand_def(BaseAttr(IntType) | BaseAttr(NoneType))
+    end = operand_def(BaseAttr(IntType) | BaseAttr(NoneType))
+    step = operand_def(IntType)
+    result = result_def(VTensorType)
+
+    @property
+    def bounds(self) -> tuple[int, int, int, int]:
+        """The constant axis, start, end and step, as non-negative numbers within the axis."""
+        sizes = sizes_of(self.input)
+        axis = integer_of(self.dim) % len(sizes)
+        start, end = (cast(int | None, constant_of(bound)) for bound in (self.start, self.end))
+        low, high, step = slice(start, end, integer_of(self.step)).indices(sizes[axis])
+        return axis, low, max(low, high), step
+
+    def verify_(self) -> None:
+        if not all(is_constant(bound) for bound in (self.dim, self.start, self.end, self.step)):
+            return
+        axis, low, high, step = self.bounds
+        expected = list(sizes_of(self.input))
+        expected[axis] = len(range(low, high, step))
+        _expect(list(self.result.type.sizes) == expected, f"the result must be {expected}, not {self.result.type}")
+
+
+@irdl_op_definition
+class TransposeIntOp(AtenOperation):
+    """Two axes exchanged."""
+
+    name = "torch.aten.transpose.int"
+
+    input = operand_def(TENSOR)
+    dim0 = operand_def(IntType)
+    dim1 = operand_def(IntType)
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class TOp(AtenOperation):
+    """The transpose of a matrix; a vector as it is."""
+
+    name = "torch.aten.t"
+
+    input = operand_def(TENSOR)
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class SelectIntOp(AtenOperation):
+    """Position index along axis dim, which disappears."""
+
+    name = "torch.aten.select.int"
+
+    input = operand_def(TENSOR)
+    dim = operand_def(IntType)
+    index = operand_def(IntType)
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class ExpandOp(AtenOperation):
+    """Axes of size 1 repeated without copying."""
+
+    name = "torch.aten.expand"
+
+    input = operand_def(TENSOR)
+    size = operand_def(INTEGER_LIST)
+    implicit = operand_def(BoolType)
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class ToDtypeOp(AtenOperation):
+    """The elements converted to another type, given by PyTorch's number for it (11 is bool, 6 is float32)."""
+
+    name = "torch.aten.to.dtype"
+
+    input = operand_def(TENSOR)
+    dtype = operand_def(IntType)
+    non_blocking = operand_def(BoolType)
+    copy = operand_def(BoolType)
+    memory_format = operand_def(BaseAttr(IntType) | BaseAttr(NoneType))
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        same = sizes_of(self.input) == self.result.type.sizes
+        _expect(same, f"{_shape_text(self.input)} and {self.result.type} differ in shape")
+
+
+class GenericOperation(AtenOperation):
+    """An operator that only folding, mask analysis or the rewriting of views looks at, by its name."""
+
+    arguments = var_operand_def()
+    outputs = var_result_def()
+
+    @classmethod
+    def with_operands(cls, operands: Sequence[SSAValue], result_type: Attribute) -> AtenOperation:
+        """The operation on `operands`, one for each argument of the schema, with one result."""
+        return cls(operands=[list(operands)], result_types=[[result_type]])
+
+
+def _generic(overload: str) -> type[GenericOperation]:
+    """The class of `torch.aten.<overload>`."""
+    members = {"name": f"torch.aten.{overload}", "__doc__": f"ATen's `{overload}`, as PyTorch defines it."}
+    return irdl_op_definition(type(f"Generic_{overload.replace('.', '_')}", (GenericOperation,), members))
+
+
+GENERIC_OVERLOADS: tuple[str, ...] = (
+    "__and__.Tensor",
+    "_to_copy",
+    "_unsafe_view",
+    "add.Scalar",
+    "alias",
+    "all.dim",
+    "arange",
+    "arange.start",
+    "arange.start_step",
+    "bitwise_and.Tensor",
+    "bitwise_not",
+    "bitwise_or.Tensor",
+    "broadcast_to",
+    "cat",
+    "chunk",
+    "clone",
+    "constant_pad_nd",
+    "contiguous",
+    "cumsum",
+    "detach",
+    "div.Tensor_mode",
+    "dropout",
+    "empty.memory_format",
+    "eq.Scalar",
+    "eq.Tensor",
+    "exp",
+    "expand_as",
+    "fill.Scalar",
+    "flatten.using_ints",
+    "full",
+    "full_like",
+    "gather",
+    "ge.Scalar",
+    "ge.Tensor",
+    "gt.Scalar",
+    "gt.Tensor",
+    "index.Tensor",
+    "index.Tensor_hacked_twin",
+    "le.Scalar",
+    "le.Tensor",
+    "lift_fresh_copy",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "lt.Scalar",
+    "lt.Tensor",
+    "masked_fill.Scalar",
+    "masked_fill.Tensor",
+    "mean.dim",
+    "movedim.int",
+    "mul.int",
+    "native_layer_norm",
+    "ne.Scalar",
+    "ne.Tensor",
+    "new_ones",
+    "new_zeros",
+    "ones",
+    "ones_like",
+    "pow.Tensor_Scalar",
+    "repeat",
+    "rms_norm",
+    "rsqrt",
+    "rsub.Scalar",
+    "scalar_tensor",
+    "split.Tensor",
+    "split_with_sizes",
+    "sqrt",
+    "squeeze",
+    "squeeze.dim",
+    "sub.Scalar",
+    "sub.Tensor",
+    "sum.dim_IntList",
+    "swapaxes",
+    "swapdims",
+    "to.device",
+    "to.dtype_layout",
+    "tril",
+    "triu",
+    "type_as",
+    "unflatten.int",
+    "unsqueeze",
+    "where.ScalarOther",
+    "where.ScalarSelf",
+    "where.Scalar",
+    "where.self",
+    "zeros",
+    "zeros_like",
+)
+"""Operators without a class of their own."""
+
+
+# --- Quantization ---
+
+
+@irdl_op_definition
+class FakeQuantizeOp(IRDLOperation):
+    """
+    A tensor rounded to the numbers that `storage` can hold: a quantize–dequantize pair in one operation.
+
+    ```mlir
+    %1 = torch.fake_quantize %0 to si8 scale 2.500000e-02 zero_point -3 : !torch.vtensor<[1,128,384],f32>
+    ```
+
+    result = (clamp(round_half_even(x / scale) + zero_point, low, high) - zero_point) * scale, computed in float32 as
+    `torch.fake_quantize_per_tensor_affine` does. The range is that of `storage`: -128..127 or -32768..32767.
+    """
+
+    name = "torch.fake_quantize"
+
+    STORAGES: ClassVar[tuple[IntegerType, ...]] = (si8, si16)
+    TYPE: ClassVar = VarConstraint("TYPE", TENSOR)
+
+    input = operand_def(TYPE)
+    result = result_def(TYPE)
+
+    scale = prop_def(FloatAttr.constr(f64))
+    """The size of one step, positive and finite."""
+
+    zero_point = prop_def(IntegerAttr.constr(i64))
+    """The integer that stands for 0.0; 0 for si16."""
+
+    storage = prop_def(IntegerType)
+    """si8 or si16."""
+
+    traits = traits_def(Pure())
+
+    assembly_format = "$input `to` $storage `scale` $scale `zero_point` $zero_point attr-dict `:` type($input)"
+
+    def __init__(self, value: SSAValue, scale: float, zero_point: int, storage: IntegerType) -> None:
+        super().__init__(
+            operands=[value],
+            result_types=[value.type],
+            properties={
+                "scale": FloatAttr(scale, f64),
+                "zero_point": IntegerAttr(zero_point, i64),
+                "storage": storage,
+            },
+        )
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The smallest and largest stored number."""
+        half = 1 << (self.storage.width.data - 1)
+        return -half, half - 1
+
+    def verify_(self) -> None:
+        _expect(tensor_type(self.input).element_type == f32, f"takes float32 numbers, not {self.input.type}")
+        _expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
+        _expect(self.storage in self.STORAGES, f"stores numbers as si8 or si16, not {self.storage}")
+        scale, (low, high) = self.scale.value.data, self.limits
+        _expect(0.0 < scale < float("inf"), f"the scale must be positive and finite, not {scale}")
+        _expect(low <= self.zero_point.value.data <= high, f"zero point outside {self.storage}: {low}..{high}")
+        _expect(self.storage == si8 or self.zero_point.value.data == 0, "si16 is symmetric: its zero point is 0")
+
+
+_OPERATIONS: list[type[Operation]] = [
+    LiteralOp,
+    ConstantIntOp,
+    ConstantFloatOp,
+    ConstantBoolOp,
+    ConstantNoneOp,
+    ConstantStrOp,
+    ConstantDeviceOp,
+    ListConstructOp,
+    ListUnpackOp,
+    ReluOp,
+    TanhOp,
+    SiluOp,
+    SigmoidOp,
+    GeluOp,
+    LinearOp,
+    EmbeddingOp,
+    LayerNormOp,
+    ScaledDotProductAttentionOp,
+    AddTensorOp,
+    MulTensorOp,
+    DivTensorOp,
+    MulScalarOp,
+    DivScalarOp,
+    MatmulOp,
+    BmmOp,
+    MmOp,
+    AddmmOp,
+    SoftmaxIntOp,
+    SoftmaxOp,
+    ViewOp,
+    ReshapeOp,
+    PermuteOp,
+    SliceTensorOp,
+    TransposeIntOp,
+    TOp,
+    SelectIntOp,
+    ExpandOp,
+    ToDtypeOp,
+    FakeQuantizeOp,
+]
+
+Torch = Dialect(
+    "torch",
+    [*_OPERATIONS, *(_generic(overload) for overload in GENERIC_OVERLOADS)],
+    [IntType, FloatType, BoolType, NoneType, StrType, DeviceType, VTensorType, ListType, OptionalType],
+)
