@@ -107,7 +107,7 @@ class WeightStore:
         chosen = self.names() if names is None else sorted(set(names))
         unfinished = Path(f"{os.fspath(path)}.part")
         try:
-            save_file({name: np.ascontiguousarray(self.get(name)) for name in chosen}, unfinished)
+            save_file({name: np.asarray(self.get(name), order="C") for name in chosen}, unfinished)
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -126,4 +126,4 @@ def _identical(left: Array, right: Array) -> bool:
     same_memory = left.__array_interface__["data"] == right.__array_interface__["data"]
     if same_memory and left.strides == right.strides:
         return True
-    return np.ascontiguousarray(left).tobytes() == np.ascontiguousarray(right).tobytes()
+    return left.tobytes() == right.tobytes()
