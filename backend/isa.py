@@ -24,7 +24,7 @@ REGISTER_COUNT = 64
 REGISTER_BITS = 48
 SEMAPHORE_COUNT = 16
 MAXIMUM_LOOP_DEPTH = 8
-UNITS = ("ld", "st", "mm", "sm", "vp")
+UNITS: tuple[str, ...] = ("ld", "st", "mm", "sm", "vp")
 """The execution units, in the order in which they are served where they compete in one cycle."""
 
 FieldKind = Literal["unsigned", "signed", "register", "choice", "flag", "mask"]

@@ -1,0 +1,9 @@
+"""Loads and runs ``.sta`` containers. Needs NumPy and nothing else."""
+
+from sta.runtime.errors import ProgramError
+from sta.runtime.program import Program, Result
+
+__all__ = ["Program", "ProgramError", "Result", "load"]
+
+load = Program.load
+"""Reads a program from a ``.sta`` file; see ``Program.load``."""

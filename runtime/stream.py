@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sta.backend.container import Container
 from sta.backend.isa import MAXIMUM_LOOP_DEPTH, REGISTER_BITS, Instruction
@@ -173,27 +174,55 @@ def dynamic_instructions(steps: Sequence[Step]) -> int:
     )
 
 
-def execution(steps: Sequence[Step], counters: list[int]) -> Iterator[Step]:
-    """
-    Iterates over the unit instructions and fences of a run in program order.
+class _Node(NamedTuple):
+    """An instruction other than ``lea``, ready for execution."""
 
+    step: Step
+    name: str
+    issued: int
+    """Instructions that the sequencer issues here: this one and the ``lea`` right before it."""
+    depth: int
+    iterations: int
+    """Iterations, for a ``loop`` and its ``end``."""
+    target: int
+    """The node to jump to: after the ``end`` for a ``loop``, after the ``loop`` for an ``end``."""
+
+
+def _nodes(steps: Sequence[Step]) -> list[_Node]:
+    """Returns the program without its ``lea``, whose effects are known."""
+    kept = [step for step in steps if step.instruction.name != "lea"]
+    position = {step.pc: index for index, step in enumerate(kept)}
+    nodes: list[_Node] = []
+    previous = -1
+    for step in kept:
+        loop = steps[step.partner] if step.instruction.name == "end" else step
+        count = loop.instruction["count"] if loop.instruction.name == "loop" else 0
+        target = position[step.partner] + 1 if step.partner >= 0 else -1
+        nodes.append(_Node(step, step.instruction.name, step.pc - previous, step.depth, count, target))
+        previous = step.pc
+    return nodes
+
+
+def execution(steps: Sequence[Step], counters: list[int]) -> Iterator[tuple[Step, int]]:
+    """
+    Iterates over the unit instructions and fences of a run in program order, and the final halt.
+
+    Yields each with the number of instructions that the sequencer has issued since the one before, itself included.
     ``counters`` (MAXIMUM_LOOP_DEPTH entries) always holds the counters for the step yielded last.
     """
-    pc = 0
-    while True:
-        step = steps[pc]
-        pc += 1
-        match step.instruction.name:
-            case "halt":
-                return
-            case "lea":
-                pass
-            case "loop":
-                counters[step.depth] = 0
-                pc = pc if step.instruction["count"] else step.partner + 1
-            case "end":
-                counters[step.depth] += 1
-                count = steps[step.partner].instruction["count"]
-                pc = step.partner + 1 if counters[step.depth] < count else pc
-            case _:
-                yield step
+    nodes = _nodes(steps)
+    position = issued = 0
+    name = ""
+    while name != "halt":
+        step, name, own, depth, iterations, target = nodes[position]
+        position += 1
+        issued += own
+        if name == "loop":
+            counters[depth] = 0
+            position = position if iterations else target
+        elif name == "end":
+            counters[depth] += 1
+            position = target if counters[depth] < iterations else position
+        else:
+            yield step, issued
+            issued = 0

@@ -1,0 +1,96 @@
+"""The memories of the machine as byte arrays, and views of the rectangles that instructions touch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sta.runtime.accesses import Access
+from sta.runtime.affine import Affine
+from sta.runtime.stream import Step
+from sta.runtime.validate import Port, ValidProgram
+
+Array = NDArray[Any]
+
+
+class Tile:
+    """
+    A rectangle of memory whose place depends on the loop counters.
+
+    ``at(counters)`` returns it as an array ``[rows, columns]`` that shares memory: reading and writing it reads and
+    writes the machine's memory.
+    """
+
+    __slots__ = ("_address", "_dtype", "_fixed", "_itemsize", "_memory", "_shape", "_stride")
+
+    def __init__(
+        self, memory: NDArray[np.uint8], address: Affine, stride: Affine, shape: tuple[int, int], dtype: np.dtype[Any]
+    ) -> None:
+        self._memory = memory
+        self._address = address
+        self._stride = stride
+        self._shape = shape
+        self._dtype = dtype
+        self._itemsize = dtype.itemsize
+        # Most operands do not move: their view is made once.
+        self._fixed = None if address.terms or stride.terms else self._view(())
+
+    def at(self, counters: Sequence[int]) -> Array:
+        """Returns the rectangle for the given loop counters."""
+        return self._view(counters) if self._fixed is None else self._fixed
+
+    def _view(self, counters: Sequence[int]) -> Array:
+        strides = (self._stride.at(counters), self._itemsize)
+        return np.ndarray(self._shape, self._dtype, self._memory, self._address.at(counters), strides)
+
+
+@dataclass
+class Memories:
+    """The on-chip memories and the two parts of DRAM, as bytes."""
+
+    program: ValidProgram
+    spad: NDArray[np.uint8]
+    wbuf: NDArray[np.uint8]
+    acc: NDArray[np.uint8]
+    constants: NDArray[np.uint8]
+    """The read-only part of DRAM, from address 0."""
+    writable: NDArray[np.uint8]
+    """The writable part of DRAM, from the container's ``writable_base``."""
+
+    @staticmethod
+    def allocate(program: ValidProgram) -> Memories:
+        """Returns zeroed memories of the sizes in the program's header; the constants are the container's own."""
+        sizes = program.memories
+        spad, wbuf, acc = (np.zeros(sizes[space], np.uint8) for space in ("spad", "wbuf", "acc"))
+        scratch = max(sizes["dram"] - program.container.writable_base, 0)
+        return Memories(program, spad, wbuf, acc, program.container.constants, np.zeros(scratch, np.uint8))
+
+    def poison(self, byte: int) -> None:
+        """Overwrites everything writable with a byte, so that results cannot depend on what was there before."""
+        for memory in (self.spad, self.wbuf, self.acc, self.writable):
+            memory.fill(byte)
+
+    def tile(self, step: Step, access: Access) -> Tile:
+        """Returns the rectangle that an instruction accesses."""
+        memory, address = self._place(step, access)
+        stride = Affine(access.row_bytes) if access.stride is None else step.registers[access.stride]
+        return Tile(memory, address, stride, (access.rows, access.columns), access.dtype)
+
+    def _place(self, step: Step, access: Access) -> tuple[NDArray[np.uint8], Affine]:
+        """Returns the array that an access falls into, and its address relative to the array's start."""
+        address = step.registers[access.address]
+        if access.space != "dram":
+            return {"spad": self.spad, "wbuf": self.wbuf, "acc": self.acc}[access.space], address
+        base = self.program.container.writable_base
+        # The validator made sure that an access stays in one part of DRAM.
+        if address.interval(step.counts)[0] >= base and self.writable.size:
+            return self.writable, address.plus(Affine(-base))
+        return self.constants, address
+
+    def port(self, port: Port) -> Array:
+        """Returns an input or output as an array of its device dtype and shape that shares memory."""
+        start = port.address - self.program.container.writable_base
+        return self.writable[start : start + port.bytes].view(port.signature.device_dtype).reshape(port.signature.shape)

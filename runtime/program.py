@@ -1,0 +1,236 @@
+"""Loading, running and saving compiled programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sta.backend.container import Container, read_container, write_container
+from sta.backend.isa import suggestion
+from sta.runtime.reference import ReferenceEngine
+from sta.runtime.taint import check_taint
+from sta.runtime.timing import Timing, simulate
+from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
+from sta.spec.signature import TensorSignature
+from sta.spec.target import Target
+
+ENGINES = ("auto", "reference")
+"""Names of the engines; ``auto`` chooses the fastest there is."""
+POISON = 0xA5
+"""The byte that writable memory holds at the start of a run, unless the caller says otherwise."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run returned, and what it cost."""
+
+    outputs: dict[str, NDArray[np.float32]]
+    """The outputs by name, as real numbers."""
+    raw: dict[str, NDArray[Any]]
+    """The same as the device's integers."""
+    timing: Timing
+    seconds: float
+    """The time that the target takes, at its clock."""
+    mac_efficiency: float
+    """Useful MACs by the MACs that the array could have done in all cycles, 0..1."""
+    macs: int
+    """Useful MACs, from the model's unpadded shapes."""
+
+    @property
+    def cycles(self) -> int:
+        """Cycles that the target takes."""
+        return self.timing.cycles
+
+    @property
+    def dram_bytes(self) -> int:
+        """Bytes read from and written to DRAM."""
+        return self.timing.dram_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the costs (not the outputs) as a dictionary that JSON can hold."""
+        return {
+            **self.timing.to_json(),
+            "seconds": self.seconds,
+            "mac_efficiency": self.mac_efficiency,
+            "macs": self.macs,
+            "dram_bytes": self.dram_bytes,
+        }
+
+
+class Program:
+    """
+    A compiled model, ready to run. Not for use by several threads at once.
+
+    Creating one validates the container; everything that does not depend on data (timing, the check that attention
+    scores stay on the chip) is computed once, when first asked for.
+    """
+
+    def __init__(
+        self, container: Container, *, instruction_limit: int = INSTRUCTION_LIMIT, memory_limit: int = MEMORY_LIMIT
+    ) -> None:
+        """
+        Checks a container.
+
+        Args:
+            container: the compiled model.
+            instruction_limit: most instructions that a run may issue.
+            memory_limit: most bytes of on-chip memory and writable DRAM that a run may need.
+
+        Raises:
+            ContainerError: a section does not have its documented form.
+            ProgramError: the program breaks a rule of the machine or exceeds a limit.
+        """
+        container.check()
+        self._valid = validate(container, instruction_limit=instruction_limit, memory_limit=memory_limit)
+        self._scores_stay_on_chip = False
+
+    @staticmethod
+    def load(
+        path: str | os.PathLike[str], *, instruction_limit: int = INSTRUCTION_LIMIT, memory_limit: int = MEMORY_LIMIT
+    ) -> Program:
+        """
+        Reads a program from a ``.sta`` file and checks it; the limits are those of ``Program``.
+
+        Raises:
+            OSError: the file cannot be opened.
+            ContainerError: the file is not a container, or is corrupt, truncated or of another version.
+            ProgramError: the program breaks a rule of the machine or exceeds a limit.
+        """
+        return Program(read_container(path), instruction_limit=instruction_limit, memory_limit=memory_limit)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the program to a ``.sta`` file, completely or not at all; raises OSError if that fails."""
+        write_container(self.container, path)
+
+    @property
+    def container(self) -> Container:
+        """The container that the program was made from."""
+        return self._valid.container
+
+    @property
+    def valid(self) -> ValidProgram:
+        """The checked program: resolved steps, memory sizes, ports."""
+        return self._valid
+
+    @property
+    def target(self) -> Target:
+        """The machine that the program was compiled for."""
+        return self._valid.target
+
+    @property
+    def inputs(self) -> list[TensorSignature]:
+        """What the program takes."""
+        return [port.signature for port in self._valid.inputs]
+
+    @property
+    def outputs(self) -> list[TensorSignature]:
+        """What the program returns."""
+        return [port.signature for port in self._valid.outputs]
+
+    @cached_property
+    def timing(self) -> Timing:
+        """The cost of a run, which does not depend on data; ProgramError if the program deadlocks."""
+        return simulate(self._valid)
+
+    @property
+    def cycles(self) -> int:
+        """Cycles that a run takes on the target."""
+        return self.timing.cycles
+
+    @property
+    def seconds(self) -> float:
+        """Time that a run takes on the target, at its clock."""
+        return self.cycles / (self.target.clock_mhz * 1e6)
+
+    @property
+    def dram_bytes(self) -> int:
+        """Bytes that a run reads from and writes to DRAM."""
+        return self.timing.dram_bytes
+
+    @property
+    def macs(self) -> int:
+        """Useful MACs of a run, from the model's unpadded shapes."""
+        return self.container.program["macs"]
+
+    @property
+    def dense_macs(self) -> int:
+        """MACs of a run if every weight were counted, zero or not."""
+        return self.container.program["dense_macs"]
+
+    @property
+    def mac_efficiency(self) -> float:
+        """Useful MACs by the MACs that the array could have done in all cycles, 0..1."""
+        return self.macs / (self.cycles * self.target.macs_per_cycle)
+
+    def check(self) -> None:
+        """
+        Makes the checks that need a walk through the whole run: no deadlock, and attention scores stay on the chip.
+
+        They do not depend on data; ``run`` makes them before the first run.
+
+        Raises:
+            ProgramError: a check failed; names the instruction.
+        """
+        _ = self.timing
+        if not self._scores_stay_on_chip:
+            check_taint(self._valid)
+        self._scores_stay_on_chip = True
+
+    @cached_property
+    def _reference_engine(self) -> ReferenceEngine:
+        return ReferenceEngine(self._valid)
+
+    def encode_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """
+        Returns the device's integers for host arrays, by input name.
+
+        Raises:
+            ValueError: a name is missing or unexpected, or an array has the wrong shape, dtype or values.
+        """
+        names = [signature.name for signature in self.inputs]
+        _check_names(inputs, names)
+        return {signature.name: signature.encode(inputs[signature.name]) for signature in self.inputs}
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], engine: str = "auto", poison: int = POISON) -> Result:
+        """
+        Runs the program.
+
+        Args:
+            inputs: arrays by input name, shaped as the signature says.
+            engine: one of ``ENGINES``; all give the same bits.
+            poison: the byte, 0..255, that writable memory holds at the start; no result depends on it.
+
+        Raises:
+            ValueError: unknown engine, poison out of range, or unsuitable inputs.
+            ProgramError: the program deadlocks, breaks a rule, or leaves a number range during the run.
+        """
+        if engine not in ENGINES:
+            raise ValueError(f"unknown engine {engine!r}{suggestion(engine, ENGINES)}; known: {', '.join(ENGINES)}")
+        if not 0 <= poison <= 255:
+            raise ValueError(f"poison is {poison}, outside 0..255")
+        encoded = self.encode_inputs(inputs)
+        self.check()
+        raw = self._reference_engine.run(encoded, poison)
+        return Result(
+            outputs={signature.name: signature.decode(raw[signature.name]) for signature in self.outputs},
+            raw=raw,
+            timing=self.timing,
+            seconds=self.seconds,
+            mac_efficiency=self.mac_efficiency,
+            macs=self.macs,
+        )
+
+
+def _check_names(given: Mapping[str, Any], expected: Sequence[str]) -> None:
+    wanted = f"the program takes {', '.join(map(repr, expected)) or 'no inputs'}"
+    for name in given:
+        if name not in expected:
+            raise ValueError(f"unexpected input {name!r}{suggestion(name, expected)}; {wanted}")
+    missing = [name for name in expected if name not in given]
+    if missing:
+        raise ValueError(f"missing input {', '.join(map(repr, missing))}; {wanted}")

@@ -1,0 +1,243 @@
+"""
+The reference engine: the readable definition of what each instruction does.
+
+It executes in program order, one instruction after the other. All arithmetic is that of ``sta.spec``. Each static
+instruction is turned once into a function of the loop counters; a run calls these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from sta.backend.isa import MAXIMUM_LOOP_DEPTH
+from sta.runtime.accesses import DTYPES, accesses
+from sta.runtime.errors import ProgramError
+from sta.runtime.memory import Array, Memories, Tile
+from sta.runtime.stream import Step, execution
+from sta.runtime.validate import ValidProgram
+from sta.spec.integers import check_int32, matrix_product
+from sta.spec.nm_format import Pattern, unpack
+from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
+from sta.spec.softmax import softmax_row
+from sta.spec.vector import map_tile, norm_tile
+
+Counters = Sequence[int]
+Operation = Callable[[Counters], None]
+Tiles = Mapping[str, Tile]
+
+
+class ReferenceEngine:
+    """Runs one program, any number of times. Not for use by several threads at once."""
+
+    def __init__(self, program: ValidProgram) -> None:
+        self._program = program
+        self._memories = Memories.allocate(program)
+        self._operations = {
+            step.pc: self._operation(step) for step in program.steps if not step.instruction.definition.is_sequencer
+        }
+
+    def run(self, inputs: Mapping[str, Array], poison: int) -> dict[str, Array]:
+        """
+        Runs the program.
+
+        Args:
+            inputs: device integers by input name, in the device dtype and shape of the signature.
+            poison: the byte, 0..255, that all writable memory holds at the start.
+
+        Returns:
+            Device integers by output name.
+
+        Raises:
+            ProgramError: an index outside its table, a sum outside int32, or malformed weights or parameters.
+        """
+        memories = self._memories
+        memories.poison(poison)
+        for port in self._program.inputs:
+            memories.port(port)[...] = inputs[port.signature.name]
+        counters = [0] * MAXIMUM_LOOP_DEPTH
+        operations = self._operations
+        for step, _ in execution(self._program.steps, counters):
+            operation = operations.get(step.pc)
+            if operation is None:
+                continue
+            try:
+                operation(counters)
+            except (ValueError, OverflowError) as error:
+                raise ProgramError(f"{self._program.at(step.pc)}: {error}") from None
+        return {port.signature.name: memories.port(port).copy() for port in self._program.outputs}
+
+    def _operation(self, step: Step) -> Operation:
+        tiles = {access.name: self._memories.tile(step, access) for access in accesses(step.instruction)}
+        return _OPERATIONS[step.instruction.name](step, tiles)
+
+
+def _sync(step: Step, tiles: Tiles) -> Operation:
+    """Program order is order enough."""
+
+    def execute(counters: Counters) -> None:
+        pass
+
+    return execute
+
+
+def _ld(step: Step, tiles: Tiles) -> Operation:
+    dram, sram = tiles["dram"], tiles["sram"]
+
+    def execute(counters: Counters) -> None:
+        sram.at(counters)[...] = dram.at(counters)
+
+    return execute
+
+
+def _st(step: Step, tiles: Tiles) -> Operation:
+    dram, sram = tiles["dram"], tiles["sram"]
+
+    def execute(counters: Counters) -> None:
+        dram.at(counters)[...] = sram.at(counters)
+
+    return execute
+
+
+def _gather(step: Step, tiles: Tiles) -> Operation:
+    row_bytes = step.instruction["row_bytes"]
+    limit = step.registers["limit"]
+    indices, destination, first_row = tiles["indices"], tiles["destination"], tiles["table"]
+
+    def execute(counters: Counters) -> None:
+        rows, wanted = limit.at(counters), indices.at(counters)[0]
+        outside = np.flatnonzero((wanted < 0) | (wanted >= rows))
+        if outside.size:
+            raise ValueError(f"index {wanted[outside[0]]} at position {outside[0]} is outside 0..{rows - 1}")
+        table = np.lib.stride_tricks.as_strided(first_row.at(counters), (rows, row_bytes), (row_bytes, 1))
+        destination.at(counters)[...] = table[wanted]
+
+    return execute
+
+
+def _mm(step: Step, tiles: Tiles) -> Operation:
+    instruction = step.instruction
+    activations, weights, accumulators = tiles["a"], _weights(step, tiles["b"]), tiles["acc"]
+    accumulate = bool(instruction["accumulate"])
+
+    def execute(counters: Counters) -> None:
+        result = matrix_product(activations.at(counters), weights(counters), check=not accumulate)
+        target = accumulators.at(counters)
+        if accumulate:
+            result += target
+            check_int32(result, "an accumulated sum of products is out of range:")
+        target[...] = result
+
+    return execute
+
+
+def _weights(step: Step, b: Tile) -> Callable[[Counters], Array]:
+    """Returns the function that gives a product's second operand as int8 ``[columns, depth]``."""
+    instruction = step.instruction
+    if instruction.choice("b_space") == "spad":
+        return (lambda counters: b.at(counters).T) if instruction["b_transposed"] else b.at
+    rows, depth, encoding = instruction["columns"], instruction["depth"], instruction.choice("encoding")
+    pattern = Pattern(instruction["n"], instruction["m"])
+    if encoding == "dense":
+        return lambda counters: b.at(counters).view(np.int8).reshape(rows, depth)
+    return lambda counters: _unpacked(b.at(counters).tobytes(), rows, depth, pattern, encoding)
+
+
+@lru_cache(maxsize=32)
+def _unpacked(block: bytes, rows: int, depth: int, pattern: Pattern, encoding: str) -> NDArray[np.int8]:
+    """Returns unpacked weights; a block is used by several row tiles in succession."""
+    return unpack(np.frombuffer(block, np.uint8), rows, depth, pattern, encoding)
+
+
+@lru_cache(maxsize=256)
+def _map_parameters(block: bytes, columns: int) -> MapParameters:
+    return MapParameters.from_bytes(block, columns)
+
+
+@lru_cache(maxsize=64)
+def _norm_parameters(block: bytes, columns: int) -> NormParameters:
+    return NormParameters.from_bytes(block, columns)
+
+
+def _softmax(step: Step, tiles: Tiles) -> Operation:
+    instruction = step.instruction
+    scores, destination, sums, parameters = (tiles[name] for name in ("scores", "destination", "sums", "parameters"))
+    admissible = _admissible(step, tiles)
+    bits = int(instruction.choice("p_bits"))
+
+    def execute(counters: Counters) -> None:
+        scale = SoftmaxParameters.from_bytes(parameters.at(counters)[0])
+        exponentials, totals = softmax_row(
+            scores.at(counters), admissible(counters), scale.multiplier, scale.shift, bits
+        )
+        destination.at(counters)[...] = exponentials
+        sums.at(counters)[0] = totals
+
+    return execute
+
+
+def _admissible(step: Step, tiles: Tiles) -> Callable[[Counters], NDArray[np.bool_]]:
+    """Returns the function that gives the admissible keys, broadcastable to ``[rows, keys]``."""
+    instruction = step.instruction
+    queries = np.arange(instruction["rows"])[:, np.newaxis]
+    keys = np.arange(instruction["keys"])
+    row_offset = step.registers["row_offset"]
+    mask = tiles.get("mask")
+    causal = bool(instruction["causal"])
+
+    def admissible(counters: Counters) -> NDArray[np.bool_]:
+        allowed = np.ones((1, 1), np.bool_) if mask is None else mask.at(counters) != 0
+        return allowed & (keys <= queries + row_offset.at(counters)) if causal else allowed
+
+    return admissible
+
+
+def _map(step: Step, tiles: Tiles) -> Operation:
+    instruction = step.instruction
+    source, destination, parameters = tiles["source"], tiles["destination"], tiles["parameters"]
+    table, residual, sums = tiles.get("table"), tiles.get("residual"), tiles.get("sums")
+    columns = instruction["columns"] if instruction["per_channel"] else 1
+    dtype = DTYPES[instruction.choice("destination_type")]
+
+    def execute(counters: Counters) -> None:
+        destination.at(counters)[...] = map_tile(
+            source.at(counters),
+            _map_parameters(parameters.at(counters).tobytes(), columns),
+            dtype,
+            table=None if table is None else table.at(counters)[0],
+            residual=None if residual is None else residual.at(counters),
+            sums=None if sums is None else sums.at(counters)[0],
+        )
+
+    return execute
+
+
+def _norm(step: Step, tiles: Tiles) -> Operation:
+    instruction = step.instruction
+    source, parameters = tiles["source"], tiles["parameters"]
+    destination, copy = tiles.get("destination"), tiles.get("copy")
+    kind, columns = instruction.choice("kind"), instruction["columns"]
+
+    def execute(counters: Counters) -> None:
+        block = _norm_parameters(parameters.at(counters).tobytes(), columns)
+        stream, narrow = norm_tile(source.at(counters), block, kind)
+        if destination is not None:
+            destination.at(counters)[...] = stream
+        if copy is not None:
+            copy.at(counters)[...] = narrow
+
+    return execute
+
+
+_OPERATIONS: dict[str, Callable[[Step, Tiles], Operation]] = {
+    "sync": _sync,
+    "ld": _ld,
+    "st": _st,
+    "gather": _gather,
+    "mm": _mm,
+    "softmax": _softmax,
+    "map": _map,
+    "norm": _norm,
+}

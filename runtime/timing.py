@@ -1,0 +1,249 @@
+"""
+The timing model: how many cycles a program takes on its target.
+
+The sequencer issues one instruction a cycle, in order. An instruction of a unit enters the unit's queue at the end of
+its cycle; while as many as ``queue_depth`` instructions wait there, the sequencer stalls. A unit starts the head of its
+queue when it is free and every semaphore the head waits for is at least 1; it decrements these. It is then busy for the
+instruction's cycles (``sta.spec.cost``) and takes the next one, while the result becomes complete some latency later
+(and never before those of earlier instructions of the unit); completion posts. A fence, and the final halt, last until
+all queues are empty and all results complete. In a cycle posts come first; then the units start in the order of
+``UNITS``. Nothing here depends on data.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sta.backend.isa import MAXIMUM_LOOP_DEPTH, SEMAPHORE_COUNT, UNITS, Instruction
+from sta.runtime.affine import Affine
+from sta.runtime.errors import ProgramError
+from sta.runtime.stream import Step, execution
+from sta.runtime.validate import ValidProgram
+from sta.spec.cost import dma_cycles, product_cycles, softmax_cycles, vector_cycles
+from sta.spec.pattern import Pattern
+from sta.spec.target import Target
+
+_MAP_PASSES = 1
+_NORM_PASSES = 2
+_NEVER = 1 << 200
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a run of a program costs."""
+
+    cycles: int
+    """From the start to the completion of the last result."""
+    busy: dict[str, int]
+    """Cycles in which each unit works."""
+    dram_bytes_read: int
+    dram_bytes_written: int
+    instructions: int
+    """Instructions that the sequencer issues."""
+
+    @property
+    def dram_bytes(self) -> int:
+        """Bytes read from and written to DRAM."""
+        return self.dram_bytes_read + self.dram_bytes_written
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the numbers as a dictionary that JSON can hold."""
+        return {
+            "cycles": self.cycles,
+            "busy": dict(self.busy),
+            "dram_bytes_read": self.dram_bytes_read,
+            "dram_bytes_written": self.dram_bytes_written,
+            "instructions": self.instructions,
+        }
+
+
+class _Job(NamedTuple):
+    """What the timing of one static unit instruction needs."""
+
+    pc: int
+    unit: int
+    busy: int
+    latency: int
+    waits: tuple[int, ...]
+    posts: tuple[int, ...]
+    stride: Affine | None
+    """The DRAM stride of a copy where it depends on loop counters, so that the cycles do."""
+
+
+def simulate(program: ValidProgram) -> Timing:
+    """
+    Returns the timing of a program.
+
+    Raises:
+        ProgramError: deadlock; names the instruction that each unit hangs on and what it waits for.
+    """
+    queues = _Queues(program)
+    jobs = [None if step.instruction.definition.is_sequencer else _job(step, program.target) for step in program.steps]
+    counters = [0] * MAXIMUM_LOOP_DEPTH
+    for step, issued in execution(program.steps, counters):
+        job = jobs[step.pc]
+        queues.now += issued - 1
+        if job is None:
+            queues.drain()
+        elif job.stride is None:
+            queues.enter(job, job.busy)
+        else:
+            queues.enter(job, busy_cycles(step.instruction, program.target, job.stride.at(counters)))
+    read, written = _dram_bytes(program)
+    busy = dict(zip(UNITS, queues.busy, strict=True))
+    return Timing(queues.now, busy, read, written, program.instructions)
+
+
+def _dram_bytes(program: ValidProgram) -> tuple[int, int]:
+    totals = {"ld": 0, "gather": 0, "st": 0}
+    for step in program.steps:
+        name = step.instruction.name
+        if name in totals:
+            totals[name] += step.executions * step.instruction["rows"] * step.instruction["row_bytes"]
+    return totals["ld"] + totals["gather"], totals["st"]
+
+
+def busy_cycles(instruction: Instruction, target: Target, dram_stride: int = 0) -> int:
+    """
+    Returns the cycles for which an instruction keeps its unit busy.
+
+    Args:
+        instruction: an instruction of a unit.
+        target: the machine.
+        dram_stride: for ``ld`` and ``st`` the bytes between rows in DRAM; rows that lie next to each other are
+            transferred as one.
+    """
+    match instruction.name:
+        case "ld" | "st":
+            rows, row_bytes = instruction["rows"], instruction["row_bytes"]
+            if dram_stride == row_bytes:
+                return dma_cycles(target, 1, rows * row_bytes)
+            return dma_cycles(target, rows, row_bytes)
+        case "gather":
+            return dma_cycles(target, instruction["rows"], instruction["row_bytes"])
+        case "mm":
+            sizes = (instruction["rows"], instruction["columns"], instruction["depth"])
+            return product_cycles(target, *sizes, Pattern(instruction["n"], instruction["m"]))
+        case "softmax":
+            return softmax_cycles(target, instruction["rows"], instruction["keys"])
+        case "map":
+            return vector_cycles(target, instruction["rows"], instruction["columns"], _MAP_PASSES)
+        case "norm":
+            return vector_cycles(target, instruction["rows"], instruction["columns"], _NORM_PASSES)
+        case _:
+            return 0
+
+
+def result_latency(instruction: Instruction, target: Target) -> int:
+    """Returns the cycles from the end of an instruction's work to the completion of its result."""
+    if instruction.name in ("ld", "st", "gather"):
+        return target.dma_latency
+    return target.drain_latency if instruction.name == "mm" else 0
+
+
+def _job(step: Step, target: Target) -> _Job:
+    instruction = step.instruction
+    stride = step.registers.get("dram_stride", Affine(0))
+    return _Job(
+        step.pc,
+        UNITS.index(instruction.unit),
+        busy_cycles(instruction, target, stride.base),
+        result_latency(instruction, target),
+        instruction.semaphores("wait"),
+        instruction.semaphores("post"),
+        stride if stride.terms else None,
+    )
+
+
+class _Queues:
+    """The units with their queues, and the semaphores."""
+
+    def __init__(self, program: ValidProgram) -> None:
+        units = len(UNITS)
+        self.program = program
+        self.depth = program.target.queue_depth
+        self.now = 0
+        """The end of the cycle that the sequencer has spent last; events up to here may be outstanding."""
+        self.busy = [0] * units
+        self.queues: list[deque[tuple[int, _Job, int]]] = [deque() for _ in range(units)]
+        """Entry time, instruction and cycles of those that wait, oldest first."""
+        self.free = [0] * units
+        self.complete = [0] * units
+        self.ready = [_NEVER] * units
+        """When the head of each queue may start; never if there is none, or if it waits for a semaphore."""
+        self.blocked: dict[int, tuple[int, int]] = {}
+        """The units whose head waits for a semaphore: when it could have started otherwise, and the semaphore."""
+        self.semaphores = [0] * SEMAPHORE_COUNT
+        self.posts: list[tuple[int, tuple[int, ...]]] = []
+        """A heap of posts to come: time and semaphores."""
+
+    def enter(self, job: _Job, busy: int) -> None:
+        """Puts an instruction into its queue, after stalling the sequencer while that is full."""
+        self.now += 1
+        queue = self.queues[job.unit]
+        while len(queue) >= self.depth:
+            time = self.advance()
+            if len(queue) < self.depth and time > self.now:
+                self.now = time
+        queue.append((self.now, job, busy))
+        if len(queue) == 1:
+            self.ready[job.unit] = max(self.now, self.free[job.unit])
+
+    def drain(self) -> None:
+        """Lets the sequencer wait until all queues are empty and all results complete."""
+        while self.posts or any(self.queues):
+            self.advance()
+        self.now = max(self.now + 1, *self.complete)
+
+    def advance(self) -> int:
+        """Handles the next event, and returns its time."""
+        time = min(self.ready)
+        if self.posts and self.posts[0][0] <= time:
+            return self.post()
+        if time == _NEVER:
+            raise self.deadlock()
+        self.start(self.ready.index(time), time)
+        return time
+
+    def post(self) -> int:
+        time, semaphores = heapq.heappop(self.posts)
+        for semaphore in semaphores:
+            self.semaphores[semaphore] += 1
+        for unit in [unit for unit, (_, semaphore) in self.blocked.items() if semaphore in semaphores]:
+            since, _ = self.blocked.pop(unit)
+            self.ready[unit] = max(since, time)
+        return time
+
+    def start(self, unit: int, time: int) -> None:
+        """Starts the head of a unit's queue, or blocks the unit if a semaphore is missing."""
+        queue = self.queues[unit]
+        _, job, busy = queue[0]
+        semaphores = self.semaphores
+        for semaphore in job.waits:
+            if not semaphores[semaphore]:
+                self.ready[unit] = _NEVER
+                self.blocked[unit] = (time, semaphore)
+                return
+        for semaphore in job.waits:
+            semaphores[semaphore] -= 1
+        queue.popleft()
+        end = time + busy
+        complete = max(self.complete[unit], end + job.latency)
+        self.busy[unit] += busy
+        self.free[unit] = end
+        self.complete[unit] = complete
+        self.ready[unit] = max(end, queue[0][0]) if queue else _NEVER
+        if job.posts:
+            heapq.heappush(self.posts, (complete, job.posts))
+
+    def deadlock(self) -> ProgramError:
+        lines = [
+            f"{UNITS[unit]}: {self.program.at(queue[0][1].pc)} waits for "
+            + ", ".join(f"semaphore {number}" for number in queue[0][1].waits if not self.semaphores[number])
+            for unit, queue in enumerate(self.queues)
+            if queue
+        ]
+        return ProgramError("deadlock: no unit can start its next instruction\n  " + "\n  ".join(lines))
