@@ -13,12 +13,14 @@ Before `sta-allocate` a buffer is only named; afterwards `sta.alloc` and `sta.co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sta.dialect.nm import ELEMENT_TYPES, Integer, PatternAttr, integer, si8, si16, si32, ui8
 from sta.spec.nm_format import packed_size
 from xdsl.dialects.builtin import (
     DenseArrayBase,
     IndexType,
+    IntegerAttr,
     IntegerType,
     MemRefType,
     StridedLayoutAttr,
@@ -628,3 +630,62 @@ STA = Dialect(
     ],
     [SpaceAttr],
 )
+
+
+@dataclass(frozen=True)
+class Window:
+    """
+    What a chain of views comes to: the buffer, and the position of the first element in it, in elements.
+    """
+
+    buffer: SSAValue
+    offset: int
+    terms: tuple[tuple[SSAValue, int], ...]
+
+
+def window_of(value: SSAValue) -> Window:
+    """
+    The buffer behind a chain of views, and where in it the view starts.
+    """
+    offset = 0
+    coefficients: dict[SSAValue, int] = {}
+    while isinstance(value.owner, ViewOp):
+        view = value.owner
+        offset += view.offset.value.data
+        for counter, coefficient in view.terms:
+            coefficients[counter] = coefficients.get(counter, 0) + coefficient
+        value = view.source
+    return Window(value, offset, tuple(coefficients.items()))
+
+
+def loop_count(counter: SSAValue) -> int:
+    """
+    How often the loop with this counter runs.
+    """
+    block = counter.owner
+    assert isinstance(block, Block)
+    loop = block.parent_op()
+    assert isinstance(loop, LoopOp)
+    return loop.count.value.data
+
+
+def offset_of(buffer: SSAValue) -> int:
+    """
+    Byte offset of an allocated buffer or constant.
+
+    Raises VerifyException before allocation.
+    """
+    op = buffer.owner
+    assert isinstance(op, AllocOp | ConstantOp)
+    if op.offset is None:
+        raise VerifyException("the buffer has no offset yet: run sta-allocate first")
+    return op.offset.value.data
+
+
+def integer_of(attribute: Attribute) -> int:
+    """
+    The value of an integer attribute.
+    """
+    assert isinstance(attribute, IntegerAttr)
+    value: IntegerAttr[IntegerType] = attribute
+    return value.value.data

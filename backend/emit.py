@@ -1,0 +1,432 @@
+"""
+From the `sta` dialect to microcode: registers for the affine addresses, one instruction an operation.
+
+The only module of the back end that knows xDSL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sta.backend.container import Container
+from sta.backend.isa import REGISTER_COUNT, Instruction
+from sta.dialect import sta
+from sta.dialect.location import module_path
+from sta.dialect.signature import signature_of
+from sta.dialect.weight_store import WeightStore
+from sta.spec.target import Target
+from xdsl.dialects import func
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    DenseArrayBase,
+    DictionaryAttr,
+    IntegerType,
+    ModuleOp,
+    Signedness,
+    StringAttr,
+)
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.printer import Printer
+
+FIRST_TEMPORARY = 1
+COUNTER_REGISTERS = 8
+LAST_TEMPORARY = REGISTER_COUNT - COUNTER_REGISTERS - 1
+STEP_LIMIT = (1 << 23) - 1
+ALIGNMENT = 64
+
+Affine = tuple[int, tuple[tuple[int, int], ...]]
+"""
+A register's value: a constant, and (counter register, step) pairs.
+"""
+
+
+def element_name(element: Attribute) -> str:
+    """
+    The instruction set's name of an element type: s8, u8, s16 or s32.
+    """
+    assert isinstance(element, IntegerType)
+    sign = "u" if element.signedness.data == Signedness.UNSIGNED else "s"
+    return f"{sign}{element.width.data}"
+
+
+class Emitter:
+    """
+    Emits one function.
+    """
+
+    def __init__(self, function: func.FuncOp):
+        self.function = function
+        self.code: list[Instruction] = []
+        self.locations: list[tuple[str, str]] = []
+        self.counters: dict[SSAValue, int] = {}
+        self.held: dict[Affine, int] = {}
+        self.current = ("", "")
+        self.arguments = _argument_offsets(function)
+
+    def run(self) -> list[Instruction]:
+        """
+        The microcode of the function, ending in a fence and a halt.
+        """
+        self._block(self.function.body.block)
+        self.current = ("", "")
+        self._append(Instruction.make("fence"))
+        self._append(Instruction.make("halt"))
+        return self.code
+
+    def _append(self, instruction: Instruction) -> None:
+        self.code.append(instruction)
+        self.locations.append(self.current)
+
+    def _block(self, block: Block) -> None:
+        for op in block.ops:
+            self.current = (module_path(op), op.name)
+            match op:
+                case sta.LoopOp():
+                    self._loop(op)
+                case sta.FenceOp():
+                    self._append(Instruction.make("fence"))
+                case sta.UnitOp():
+                    self._unit(op)
+                case sta.AllocOp() | sta.ConstantOp() | sta.ViewOp() | func.ReturnOp():
+                    continue
+                case _:
+                    raise ValueError(f"{op.name} is no instruction")
+
+    def _loop(self, loop: sta.LoopOp) -> None:
+        register = REGISTER_COUNT - 1 - len(self.counters)
+        if len(self.counters) >= COUNTER_REGISTERS:
+            raise ValueError(f"{module_path(loop)}: loops nest deeper than the machine's {COUNTER_REGISTERS}")
+        self._append(Instruction.make("loop", counter=register, count=loop.count.value.data))
+        # A register written in the body may not carry a value into it, nor out of it.
+        self.held = {}
+        self.counters[loop.counter] = register
+        self._block(loop.body.block)
+        del self.counters[loop.counter]
+        self.held = {}
+        self._append(Instruction.make("end"))
+
+    def _register(self, constant: int, terms: Sequence[tuple[SSAValue, int]] = ()) -> int:
+        """
+        A register that holds an affine value; the least recently used one is taken if none does.
+        """
+        steps = tuple(sorted((self.counters[counter], step) for counter, step in terms if step))
+        key: Affine = (constant, steps)
+        if key == (0, ()):
+            return 0
+        if key in self.held:
+            register = self.held.pop(key)
+        else:
+            register = self._free_register()
+            self._load_address(register, constant, steps)
+        self.held[key] = register
+        return register
+
+    def _free_register(self) -> int:
+        if len(self.held) < LAST_TEMPORARY:
+            taken = set(self.held.values())
+            return next(r for r in range(FIRST_TEMPORARY, LAST_TEMPORARY + 1) if r not in taken)
+        oldest = next(iter(self.held))
+        return self.held.pop(oldest)
+
+    def _load_address(self, register: int, constant: int, steps: Sequence[tuple[int, int]]) -> None:
+        pieces = [piece for counter, step in steps for piece in _pieces(counter, step)] or [(0, 0)]
+        source = 0
+        for start in range(0, len(pieces), 2):
+            (c1, s1), (c2, s2) = (*pieces[start : start + 2], (0, 0))[:2]
+            self._append(Instruction.make("lea", rd=register, rs=source, imm=constant, c1=c1, s1=s1, c2=c2, s2=s2))
+            source, constant = register, 0
+
+    def _address(self, value: SSAValue) -> int:
+        window = sta.window_of(value)
+        size = sta.element_bytes(value)
+        base = self.arguments.get(window.buffer)
+        start = (sta.offset_of(window.buffer) if base is None else base) + window.offset * size
+        return self._register(start, [(counter, step * size) for counter, step in window.terms])
+
+    def _stride(self, value: SSAValue) -> int:
+        return self._register(sta.strides_of(value)[0] * sta.element_bytes(value))
+
+    def _unit(self, op: sta.UnitOp) -> None:
+        order = {"wait": _semaphores(op.wait), "post": _semaphores(op.post)}
+        match op:
+            case sta.LoadOp():
+                self._transfer("ld", op.source, op.destination, space=sta.space_of(op.destination), **order)
+            case sta.StoreOp():
+                self._transfer("st", op.destination, op.source, **order)
+            case sta.GatherOp():
+                self._gather(op, order)
+            case sta.ProductOp():
+                self._product(op, order)
+            case sta.SoftmaxOp():
+                self._softmax(op, order)
+            case sta.MapOp():
+                self._map(op, order)
+            case sta.NormOp():
+                self._norm(op, order)
+            case _:
+                raise ValueError(f"{op.name} is no instruction")
+
+    def _transfer(self, name: str, dram: SSAValue, sram: SSAValue, **fields: Any) -> None:
+        shape = sta.memref_of(dram).get_shape()
+        rows = shape[0] if len(shape) == 2 else 1
+        row_bytes = shape[-1] * sta.element_bytes(dram)
+        strides = {"dram_stride": 0, "sram_stride": 0}
+        if rows > 1:
+            strides = {"dram_stride": self._stride(dram), "sram_stride": self._stride(sram)}
+        self._append(
+            Instruction.make(
+                name,
+                dram=self._address(dram),
+                sram=self._address(sram),
+                rows=rows,
+                row_bytes=row_bytes,
+                **strides,
+                **fields,
+            )
+        )
+
+    def _gather(self, op: sta.GatherOp, order: dict[str, Any]) -> None:
+        rows, width = sta.memref_of(op.destination).get_shape()
+        self._append(
+            Instruction.make(
+                "gather",
+                table=self._address(op.table),
+                indices=self._address(op.indices),
+                destination=self._address(op.destination),
+                destination_stride=self._stride(op.destination),
+                limit=self._register(sta.memref_of(op.table).get_shape()[0]),
+                rows=rows,
+                row_bytes=width * sta.element_bytes(op.destination),
+                **order,
+            )
+        )
+
+    def _product(self, op: sta.ProductOp, order: dict[str, Any]) -> None:
+        rows, depth = sta.memref_of(op.a).get_shape()
+        pattern = op.pattern.pattern
+        dense_operand = sta.space_of(op.b) == "spad"
+        self._append(
+            Instruction.make(
+                "mm",
+                acc=self._address(op.acc),
+                a=self._address(op.a),
+                b=self._address(op.b),
+                acc_stride=self._stride(op.acc),
+                a_stride=self._stride(op.a),
+                b_stride=self._stride(op.b) if dense_operand else 0,
+                rows=rows,
+                columns=sta.memref_of(op.acc).get_shape()[1],
+                depth=depth,
+                n=pattern.n,
+                m=pattern.m,
+                encoding=op.pattern.encoding.data,
+                b_space=sta.space_of(op.b),
+                b_transposed=int(op.transposed is not None),
+                accumulate=int(op.accumulate is not None),
+                a_type=element_name(sta.memref_of(op.a).element_type),
+                scores=int(op.scores is not None),
+                **order,
+            )
+        )
+
+    def _softmax(self, op: sta.SoftmaxOp, order: dict[str, Any]) -> None:
+        rows, keys = sta.memref_of(op.scores).get_shape()
+        mask: dict[str, int] = {}
+        if op.mask is not None:
+            mask = {"mask": self._address(op.mask), "mask_stride": self._stride(op.mask), "has_mask": 1}
+        self._append(
+            Instruction.make(
+                "softmax",
+                scores=self._address(op.scores),
+                destination=self._address(op.destination),
+                sums=self._address(op.sums),
+                parameters=self._address(op.parameters),
+                scores_stride=self._stride(op.scores),
+                destination_stride=self._stride(op.destination),
+                row_offset=self._register(op.row_base.value.data, op.row_terms),
+                rows=rows,
+                keys=keys,
+                causal=int(op.causal is not None),
+                **mask,
+                **order,
+            )
+        )
+
+    def _map(self, op: sta.MapOp, order: dict[str, Any]) -> None:
+        rows, columns = sta.memref_of(op.source).get_shape()
+        source = element_name(sta.memref_of(op.source).element_type)
+        optional: dict[str, Any] = {}
+        if op.residual is not None:
+            optional["residual"] = self._address(op.residual)
+        if op.residual is not None and op.normalize is None:
+            optional["residual_stride"] = self._stride(op.residual)
+            optional["residual_type"] = element_name(sta.memref_of(op.residual).element_type)
+        if op.table is not None:
+            optional |= {"table": self._address(op.table), "has_table": 1}
+        self._append(
+            Instruction.make(
+                "map",
+                source=self._address(op.source),
+                destination=self._address(op.destination),
+                parameters=self._address(op.parameters),
+                source_stride=self._stride(op.source),
+                destination_stride=self._stride(op.destination),
+                rows=rows,
+                columns=columns,
+                source_type="acc" if sta.space_of(op.source) == "acc" else source,
+                destination_type=element_name(sta.memref_of(op.destination).element_type),
+                per_channel=int(op.per_channel is not None),
+                normalize=int(op.normalize is not None),
+                **optional,
+                **order,
+            )
+        )
+
+    def _norm(self, op: sta.NormOp, order: dict[str, Any]) -> None:
+        rows, columns = sta.memref_of(op.source).get_shape()
+        outputs = (op.destination is not None) + 2 * (op.copy is not None)
+        optional: dict[str, int] = {}
+        for name, value in (("destination", op.destination), ("copy", op.copy)):
+            if value is not None:
+                optional |= {name: self._address(value), f"{name}_stride": self._stride(value)}
+        self._append(
+            Instruction.make(
+                "norm",
+                source=self._address(op.source),
+                parameters=self._address(op.parameters),
+                source_stride=self._stride(op.source),
+                rows=rows,
+                columns=columns,
+                kind=op.kind.data,
+                outputs=outputs,
+                **optional,
+                **order,
+            )
+        )
+
+
+def _pieces(counter: int, step: int) -> list[tuple[int, int]]:
+    """
+    A step as a sum of steps that each fit their field.
+    """
+    count = -(-abs(step) // STEP_LIMIT)
+    return [(counter, step // count + (index < step % count)) for index in range(count)]
+
+
+def _semaphores(attribute: DenseArrayBase | None) -> tuple[int, ...]:
+    return () if attribute is None else tuple(int(value) for value in attribute.get_values())
+
+
+def _argument_attributes(function: func.FuncOp) -> list[DictionaryAttr]:
+    attributes = function.arg_attrs
+    assert isinstance(attributes, ArrayAttr)
+    return [entry for entry in attributes if isinstance(entry, DictionaryAttr)]
+
+
+def _argument_offsets(function: func.FuncOp) -> dict[SSAValue, int]:
+    entries = _argument_attributes(function)
+    arguments = function.body.block.args
+    return {value: sta.integer_of(entry.data["sta.offset"]) for value, entry in zip(arguments, entries, strict=True)}
+
+
+def emit(module: ModuleOp, weights: WeightStore, target: Target, macs: int, dense_macs: int) -> Container:
+    """
+    The container of an allocated and synchronized module.
+
+    `macs` and `dense_macs` are the model's useful multiply-accumulates, with and without its sparsity.
+
+    Raises ValueError for operations that are no instructions.
+    """
+    function = next(op for op in module.ops if isinstance(op, func.FuncOp))
+    emitter = Emitter(function)
+    code = emitter.run()
+    memory = function.attributes["sta.memory"]
+    assert isinstance(memory, DictionaryAttr)
+    constants, directory = _constants(function, weights)
+    return Container(
+        code=code,
+        constants=constants,
+        program={
+            **{space: sta.integer_of(size) for space, size in memory.data.items()},
+            "macs": macs,
+            "dense_macs": dense_macs,
+        },
+        signature=_signature(function),
+        debug={
+            "instructions": _run_length(emitter.locations),
+            "buffers": _buffers(function),
+            "constants": directory,
+        },
+        ir=print_with_locations(module),
+        target=target.to_json(),
+    )
+
+
+def print_with_locations(module: ModuleOp) -> str:
+    """
+    The module's text, every operation with its location.
+    """
+    from io import StringIO
+
+    text = StringIO()
+    Printer(stream=text, print_debuginfo=True).print_op(module)
+    return text.getvalue() + "\n"
+
+
+def _run_length(locations: Sequence[tuple[str, str]]) -> list[list[int | str]]:
+    entries: list[list[int | str]] = []
+    for pc, (path, operation) in enumerate(locations):
+        if not entries or entries[-1][1:] != [path, operation]:
+            entries.append([pc, path, operation])
+    return entries
+
+
+def _constants(function: func.FuncOp, weights: WeightStore) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
+    operations = [op for op in function.body.block.ops if isinstance(op, sta.ConstantOp)]
+    directory = [
+        {
+            "name": op.store_name,
+            "class": op.kind.data,
+            "offset": sta.offset_of(op.result),
+            "bytes": sta.buffer_bytes(op.result),
+        }
+        for op in operations
+    ]
+    end = max((entry["offset"] + entry["bytes"] for entry in directory), default=0)
+    constants = np.zeros(-(-end // ALIGNMENT) * ALIGNMENT, np.uint8)
+    for op, entry in zip(operations, directory, strict=True):
+        data = np.ascontiguousarray(weights.get(op.store_name)).view(np.uint8).reshape(-1)
+        constants[entry["offset"] : entry["offset"] + entry["bytes"]] = data
+    return constants, directory
+
+
+def _buffers(function: func.FuncOp) -> list[dict[str, Any]]:
+    operations: list[Operation] = list(function.body.block.ops)
+    return [
+        {
+            "name": op.label.data,
+            "space": sta.space_of(op.result),
+            "offset": sta.offset_of(op.result),
+            "bytes": sta.buffer_bytes(op.result),
+        }
+        for op in operations
+        if isinstance(op, sta.AllocOp)
+    ]
+
+
+def _signature(function: func.FuncOp) -> dict[str, Any]:
+    ports: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
+    for value, entry in zip(function.body.block.args, _argument_attributes(function), strict=True):
+        direction = entry.data["sta.direction"]
+        assert isinstance(direction, StringAttr)
+        ports[direction.data].append(
+            {
+                **signature_of(entry, tuple(sta.memref_of(value).get_shape())).to_json(),
+                "address": sta.integer_of(entry.data["sta.offset"]),
+                "bytes": sta.buffer_bytes(value),
+            }
+        )
+    return {"inputs": ports["input"], "outputs": ports["output"]}

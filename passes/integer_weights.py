@@ -1,0 +1,92 @@
+"""
+Float parameters of a layer as the integers of its product: plain NumPy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sta.spec.integers import encode_scale
+
+ACTIVATION_MAGNITUDE = 128
+"""
+Largest magnitude of an int8 activation.
+"""
+WEIGHT_MAGNITUDE = 127
+BIAS_LIMIT = 1 << 30
+"""
+Largest magnitude a bias may take: half of int32, so that the product has the other half.
+"""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class LinearIntegers:
+    """
+    A linear layer in integers: `acc = x_q @ weights.T + bias`, one unit of `acc[n]` being `scales[n]`.
+    """
+
+    weights: NDArray[np.int8]
+    """
+    [N, K], symmetric per output channel.
+    """
+    bias: NDArray[np.int32]
+    """
+    [N], the input's zero point folded in.
+    """
+    scales: NDArray[np.float64]
+    """
+    [N].
+    """
+
+
+def quantize_linear(weights: Array, bias: Array | None, input_scale: float, input_zero_point: int) -> LinearIntegers:
+    """
+    Quantizes float weights [N, K] and bias [N] for an input of the given scale and zero point.
+
+    Weights are int8 in [-127, 127], one scale an output channel (DESIGN, Numbers). Raises OverflowError, with the
+    numbers, if an accumulator could leave int32.
+    """
+    values = np.asarray(weights, np.float64)
+    offsets = np.zeros(values.shape[0]) if bias is None else np.asarray(bias, np.float64)
+    largest = np.abs(values).max(axis=1)
+    weight_scales = largest / WEIGHT_MAGNITUDE
+    # A channel whose weights are next to nothing beside its bias: the bias must still fit.
+    weight_scales = np.maximum(weight_scales, np.abs(offsets) / (input_scale * BIAS_LIMIT))
+    weight_scales = np.where(weight_scales > 0, weight_scales, 1.0)
+    integers = np.rint(values / weight_scales[:, None]).astype(np.int8)
+    scales = weight_scales * input_scale
+    row_sums = integers.sum(axis=1, dtype=np.int64)
+    folded = np.rint(offsets / scales).astype(np.int64) - input_zero_point * row_sums
+    _prove_no_overflow(integers, folded)
+    return LinearIntegers(integers, folded.astype(np.int32), scales)
+
+
+def _prove_no_overflow(weights: NDArray[np.int8], bias: NDArray[np.int64]) -> None:
+    magnitude = np.abs(weights.astype(np.int16)).sum(axis=1, dtype=np.int64)
+    bound = magnitude * ACTIVATION_MAGNITUDE + np.abs(bias)
+    worst = int(bound.argmax())
+    if bound[worst] >= 1 << 31:
+        raise OverflowError(
+            f"an accumulator could reach {int(bound[worst]):,} in output channel {worst} "
+            f"(K = {weights.shape[1]}), more than int32 holds"
+        )
+
+
+def requantization(scales: NDArray[np.float64], output_scale: float) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+    """
+    Multiplier int32[N] and shift int8[N] that take accumulators of the given scales to `output_scale`.
+    """
+    multiplier, shift = encode_scale(scales / output_scale)
+    return multiplier.astype(np.int32), shift.astype(np.int8)
+
+
+def quantize_symmetric(values: Array, scale: float) -> NDArray[np.int16]:
+    """
+    `round(values / scale)`, ties to even, saturated to int16.
+    """
+    return np.clip(np.rint(np.asarray(values, np.float64) / scale), -32768, 32767).astype(np.int16)
