@@ -101,7 +101,8 @@ def apply_scale_32(value: npt.ArrayLike, multiplier: npt.ArrayLike, shift: npt.A
     magnitude, largest = max(-low, high), int(multipliers.max(initial=0))
     if magnitude * largest + (1 << (highest_shift - 1)) >= _INT64_LIMIT:
         return _apply_scale_wide(as_int64(values), multipliers, shifts, magnitude * largest)
-    result = as_int64(values) * multipliers
+    # The cast happens inside the multiplication: one buffer less to fill.
+    result = np.multiply(values, multipliers, dtype=np.int64, casting="same_kind")
     if result.ndim == 0 or np.broadcast_shapes(result.shape, shifts.shape) != result.shape:
         return np.asarray((result + (np.int64(1) << (shifts - 1))) >> shifts)
     result += np.int64(1) << (shifts - 1)

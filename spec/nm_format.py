@@ -69,15 +69,15 @@ def pack(weights: Int8Array, pattern: Pattern, encoding: str) -> UInt8Array:
     Raises `ValueError` naming row and group if a group has more than N non-zeros.
     """
     rows, k = _checked_weights(weights).shape
-    row_bytes = _metadata_bytes(k, pattern, encoding)
+    _check_encoding(pattern, encoding)
     if encoding == "dense":
         return np.ascontiguousarray(weights).reshape(-1).view(np.uint8).copy()
     groups = _grouped(weights, pattern.m)
     selected = _selected_positions(groups, pattern)
     values = groups[selected].reshape(rows, kept(k, pattern))
-    bits = selected.reshape(rows, -1) if encoding == "bitmap" else _index_bits(selected, pattern)
-    metadata = np.packbits(bits, axis=1, bitorder="little")
-    assert metadata.shape == (rows, row_bytes)
+    bits = selected if encoding == "bitmap" else _index_bits(selected, pattern)
+    row_bits = groups.shape[1] * _metadata_bits(pattern, encoding)
+    metadata = np.packbits(bits.reshape(rows, row_bits), axis=1, bitorder="little")
     return np.concatenate([values.reshape(-1).view(np.uint8), metadata.reshape(-1)])
 
 
@@ -168,7 +168,7 @@ def prune_by_magnitude(weights: npt.NDArray[FloatType], pattern: Pattern) -> npt
     order = np.argsort(-magnitudes.reshape(-1, pattern.m), axis=1, kind="stable")
     keep = np.zeros(order.shape, dtype=np.bool_)
     np.put_along_axis(keep, order[:, : pattern.n], True, axis=1)
-    return np.where(keep.reshape(rows, -1)[:, :k], weights, weights.dtype.type(0))
+    return np.where(keep.reshape(magnitudes.shape)[:, :k], weights, weights.dtype.type(0))
 
 
 def _field_bits(pattern: Pattern) -> int:
@@ -183,13 +183,18 @@ def _metadata_bits(pattern: Pattern, encoding: str) -> int:
 
 def _metadata_bytes(k: int, pattern: Pattern, encoding: str) -> int:
     """Return the metadata bytes of a row; raise `ValueError` if the encoding does not go with the pattern."""
+    _check_encoding(pattern, encoding)
+    if encoding == "dense":
+        return 0
+    return -(-(-(-k // pattern.m) * _metadata_bits(pattern, encoding)) // 8)
+
+
+def _check_encoding(pattern: Pattern, encoding: str) -> None:
+    """Raise `ValueError` unless the encoding is known and goes with the pattern."""
     if encoding not in ENCODINGS:
         raise ValueError(f"unknown encoding {encoding!r}: it is one of {', '.join(ENCODINGS)}")
     if (encoding == "dense") != pattern.is_dense:
         raise ValueError(f"pattern {pattern} cannot be stored as {encoding}")
-    if encoding == "dense":
-        return 0
-    return -(-(-(-k // pattern.m) * _metadata_bits(pattern, encoding)) // 8)
 
 
 def _checked_weights(weights: Int8Array) -> Int8Array:
@@ -227,11 +232,10 @@ def _selected_positions(groups: Int8Array, pattern: Pattern) -> BoolArray:
 
 
 def _index_bits(selected: BoolArray, pattern: Pattern) -> UInt8Array:
-    """Return the bits of the index fields, one row of bits a row of weights."""
+    """Return the bits of the index fields, one row of bits a field."""
     positions = (np.flatnonzero(selected) % pattern.m).astype(np.uint8)
     shifts = np.arange(_field_bits(pattern), dtype=np.uint8)
-    bits = (positions[:, np.newaxis] >> shifts) & np.uint8(1)
-    return bits.reshape(selected.shape[0], -1)
+    return (positions[:, np.newaxis] >> shifts) & np.uint8(1)
 
 
 def _bitmap_mask(bits: UInt8Array, pattern: Pattern) -> BoolArray:

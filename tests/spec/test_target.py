@@ -1,0 +1,100 @@
+"""Targets: presets, files and their mistakes."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sta.spec.target import Target, load_target, preset_names
+
+BASE = load_target("sta-base").to_json()
+
+
+def test_presets() -> None:
+    assert preset_names() == ["sta-base", "sta-large", "sta-small"]
+    rates = {name: load_target(name).macs_per_cycle for name in preset_names()}
+    assert rates == {"sta-small": 256, "sta-base": 1024, "sta-large": 4096}
+    assert all(load_target(name).name == name for name in preset_names())
+
+
+def test_the_base_target_is_the_one_results_are_reported_on() -> None:
+    assert BASE == {
+        "name": "sta-base",
+        "array_rows": 16,
+        "array_columns": 16,
+        "multipliers": 4,
+        "window": 64,
+        "vector_lanes": 32,
+        "softmax_lanes": 32,
+        "clock_mhz": 200,
+        "sram_bytes": 1 << 20,
+        "dma_bytes_per_cycle": 64,
+        "dma_latency": 100,
+        "drain_latency": 40,
+        "tile_rows": 128,
+        "tile_columns": 64,
+        "queue_depth": 16,
+    }
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_targets_survive_json(name: str) -> None:
+    target = load_target(name)
+    assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    lines = [f"{key}: {value}" for key, value in BASE.items() if key not in ("name", "tile_rows", "clock_mhz")]
+    path.write_text("\n".join([*lines, "clock_mhz: 187.5"]))
+    expected = dataclasses.replace(load_target("sta-base"), name="mine", clock_mhz=187.5)
+    assert load_target(path) == load_target(str(path)) == expected
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown target 'sta-bass'; did you mean 'sta-base'.*sta-base, sta-large"):
+        load_target("sta-bass")
+    with pytest.raises(ValueError, match=r"target file 'no\.yaml' does not exist"):
+        load_target("no.yaml")
+    with pytest.raises(ValueError, match="unknown target"):
+        load_target("")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("- 1\n", "does not hold a mapping"), ("a: [", "cannot read"), ("widow: 64\n", "did you mean 'window'")],
+)
+def test_bad_files_name_themselves(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"bad.yaml.*{message}|{message}.*bad.yaml"):
+        load_target(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"windw": 64}, "unknown target key 'windw'; did you mean 'window'"),
+        ({"window": 0}, "'window' must be a positive integer, got 0"),
+        ({"window": -4}, "'window'"),
+        ({"window": 6.0}, "'window' must be a positive integer, got 6.0"),
+        ({"window": "64"}, "'window'"),
+        ({"window": True}, "'window'"),
+        ({"clock_mhz": "fast"}, "'clock_mhz' must be a positive number"),
+        ({"clock_mhz": float("inf")}, "'clock_mhz'"),
+        ({"clock_mhz": float("nan")}, "'clock_mhz'"),
+        ({"sram_bytes": 1000}, "'sram_bytes' must be a multiple of 64, got 1000"),
+        ({"tile_rows": 256}, "'tile_rows' must be at most 255"),
+        ({"name": 3}, "'name' must be a text"),
+    ],
+)
+def test_bad_values_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Target.from_mapping({**BASE, **change})
+
+
+def test_missing_keys_are_listed() -> None:
+    left = {key: value for key, value in BASE.items() if key not in ("window", "dma_latency", "queue_depth")}
+    with pytest.raises(ValueError, match=r"missing: window, dma_latency$"):
+        Target.from_mapping(left)
