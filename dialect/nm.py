@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
 from xdsl.dialects.builtin import (
     DenseArrayBase,
     IntegerAttr,
@@ -47,6 +46,8 @@ from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
+
+from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
 
 si8 = IntegerType(8, Signedness.SIGNED)
 ui8 = IntegerType(8, Signedness.UNSIGNED)

@@ -10,6 +10,10 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from xdsl.dialects.builtin import IntegerType, Signedness
+from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
+from xdsl.ir import Attribute, SSAValue
+
 from sta.dialect import nm
 from sta.dialect.weight_store import WeightStore
 from sta.spec.integers import apply_scale_32, matrix_product, saturate
@@ -17,9 +21,6 @@ from sta.spec.parameters import MapParameters, NormParameters
 from sta.spec.softmax import normalize, softmax_row
 from sta.spec.tables import table_16
 from sta.spec.vector import map_tile, norm_tile
-from xdsl.dialects.builtin import IntegerType, Signedness
-from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
-from xdsl.ir import Attribute, SSAValue
 
 Array = NDArray[Any]
 

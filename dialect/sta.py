@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sta.dialect.nm import ELEMENT_TYPES, Integer, PatternAttr, integer, si8, si16, si32, ui8
-from sta.spec.nm_format import packed_size
 from xdsl.dialects.builtin import (
     DenseArrayBase,
     IndexType,
@@ -49,6 +47,9 @@ from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.traits import NoTerminator
 from xdsl.utils.exceptions import VerifyException
+
+from sta.dialect.nm import ELEMENT_TYPES, Integer, PatternAttr, integer, si8, si16, si32, ui8
+from sta.spec.nm_format import packed_size
 
 SPACES = ("dram", "spad", "wbuf", "acc")
 CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")

@@ -10,6 +10,12 @@ from math import prod
 from typing import Any
 
 from numpy.typing import NDArray
+from xdsl.context import Context
+from xdsl.dialects import func
+from xdsl.dialects.builtin import DictionaryAttr, IntegerType, ModuleOp, StringAttr
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.passes import ModulePass
+
 from sta.dialect import nm, sta
 from sta.dialect.context import target_of, weights_of
 from sta.dialect.weight_store import WeightStore
@@ -20,11 +26,6 @@ from sta.passes.memory_plan import CapacityError, plan_memory
 from sta.passes.strided_view import NotAView, StridedView
 from sta.passes.tile_builder import Operand, TileBuilder
 from sta.spec.target import Target
-from xdsl.context import Context
-from xdsl.dialects import func
-from xdsl.dialects.builtin import DictionaryAttr, IntegerType, ModuleOp, StringAttr
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
-from xdsl.passes import ModulePass
 
 TRANSFER_ROWS = 8192
 

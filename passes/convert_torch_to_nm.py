@@ -14,6 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from xdsl.context import Context
+from xdsl.dialects import func
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, IntegerType, ModuleOp, StringAttr, TensorType
+from xdsl.ir import Block, Operation, Region, SSAValue
+from xdsl.passes import ModulePass
+
 from sta.dialect import nm, torch
 from sta.dialect.context import weights_of
 from sta.dialect.location import module_path
@@ -25,11 +31,6 @@ from sta.spec.integers import encode_scale
 from sta.spec.norm import quantize_norm_parameters
 from sta.spec.signature import TensorSignature
 from sta.spec.tables import ACTIVATIONS, build_table_16
-from xdsl.context import Context
-from xdsl.dialects import func
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, IntegerType, ModuleOp, StringAttr, TensorType
-from xdsl.ir import Block, Operation, Region, SSAValue
-from xdsl.passes import ModulePass
 
 LOG2_UNITS = 1024 / math.log(2)
 """

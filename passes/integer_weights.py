@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sta.spec.integers import encode_scale
 
 ACTIVATION_MAGNITUDE = 128

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from xdsl.ir import SSAValue
+
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import scalar_map_parameters
 from sta.passes.strided_view import StridedView, iteration_space, merge
@@ -11,7 +13,6 @@ from sta.passes.tile_builder import Operand, Position, TileBuilder
 from sta.spec.nm_format import DENSE
 from sta.spec.parameters import SoftmaxParameters
 from sta.spec.target import Target
-from xdsl.ir import SSAValue
 
 DENSE_OPERAND = nm.PatternAttr(DENSE, "dense")
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from xdsl.ir import SSAValue
+
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import channel_map_parameters, epilogue_scalars
 from sta.passes.lower_vector import broadcast_rows
@@ -16,7 +18,6 @@ from sta.passes.tile_builder import Operand, Position, TileBuilder
 from sta.spec.nm_format import Pattern, pack, packed_size
 from sta.spec.parameters import map_parameters_size
 from sta.spec.target import Target
-from xdsl.ir import SSAValue
 
 DEPTH_LIMIT = (1 << 14) - 1
 """

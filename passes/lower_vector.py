@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+from xdsl.ir import SSAValue
+
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import epilogue_scalars, norm_parameters, scalar_map_parameters
 from sta.passes.strided_view import StridedView
 from sta.passes.tile_builder import Operand, Position, TileBuilder
-from xdsl.ir import SSAValue
 
 COLUMN_LIMIT = 4096
 """

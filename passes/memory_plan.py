@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xdsl.dialects import func
+from xdsl.dialects.builtin import StringAttr
+from xdsl.ir import Block, Operation, SSAValue
+
 from sta.dialect import sta
 from sta.dialect.location import module_path
 from sta.passes.first_fit import Lifetime, aligned, first_fit
 from sta.spec.target import Target
-from xdsl.dialects import func
-from xdsl.dialects.builtin import StringAttr
-from xdsl.ir import Block, Operation, SSAValue
 
 
 class CapacityError(ValueError):

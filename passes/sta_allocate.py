@@ -6,14 +6,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sta.dialect import sta
-from sta.dialect.context import target_of
-from sta.dialect.nm import integer
-from sta.passes.memory_plan import MemoryPlan, plan_memory
 from xdsl.context import Context
 from xdsl.dialects import func
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 from xdsl.passes import ModulePass
+
+from sta.dialect import sta
+from sta.dialect.context import target_of
+from sta.dialect.nm import integer
+from sta.passes.memory_plan import MemoryPlan, plan_memory
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """
 Strided views as plain arithmetic: how the elements of a tensor lie in its buffer.
 
-A logical axis is a list of (size, stride) factors, outermost first, so that a reshape which splits or merges axes stays a
-view where a single stride an axis would force a copy (a sequence-first `[S, B*H, D]` view of attention inputs is one).
+A logical axis is a list of (size, stride) factors, outermost first, so that a reshape which splits or merges axes
+stays a view where a single stride an axis would force a copy (a sequence-first `[S, B*H, D]` view of attention inputs).
 Strides are in elements. No IR here: the passes that lower tensors to buffers call it, and its tests need nothing else.
 """
 

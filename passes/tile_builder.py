@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from xdsl.dialects.builtin import IntegerType
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.irdl import IRDLOperation
+
 from sta.dialect import nm, sta
 from sta.dialect.location import module_path
 from sta.dialect.nm_interpreter import scalar_map_parameters
 from sta.dialect.weight_store import WeightStore
 from sta.passes.strided_view import Axis, NotAView, StridedView, iteration_space, merge
 from sta.spec.target import Target
-from xdsl.dialects.builtin import IntegerType
-from xdsl.ir import Attribute, Block, Operation, SSAValue
-from xdsl.irdl import IRDLOperation
 
 RUN_LIMIT = 4096
 """

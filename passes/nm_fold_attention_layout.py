@@ -1,0 +1,56 @@
+"""
+Attention writes its output in the layout its consumer reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+from xdsl.pattern_rewriter import PatternRewriter, PatternRewriteWalker, RewritePattern, op_type_rewrite_pattern
+
+from sta.dialect import nm
+
+
+class FoldPermutation(RewritePattern):
+    """
+    `permute(attention)` becomes an attention whose result has the permuted axes.
+    """
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: nm.PermuteOp, rewriter: PatternRewriter) -> None:
+        attention = op.x.owner
+        if not isinstance(attention, nm.AttentionOp) or not op.x.has_one_use():
+            return
+        element = nm.tensor_of(op.result).element_type
+        assert isinstance(element, nm.IntegerType)
+        folded = nm.AttentionOp(
+            (attention.q, attention.k, attention.v),
+            attention.mask,
+            (attention.score_multiplier.value.data, attention.score_shift.value.data),
+            (
+                attention.output_multiplier.value.data,
+                attention.output_shift.value.data,
+                attention.zero_point.value.data,
+            ),
+            attention.causal is not None,
+            element,
+            [attention.axes[axis] for axis in op.axes],
+        )
+        folded.location = attention.location
+        rewriter.replace_matched_op(folded)
+        rewriter.erase_op(attention)
+
+
+@dataclass(frozen=True)
+class NmFoldAttentionLayoutPass(ModulePass):
+    """
+    Folds a permutation of an attention's result into the attention.
+    """
+
+    name = "nm-fold-attention-layout"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        PatternRewriteWalker(FoldPermutation()).rewrite_module(op)

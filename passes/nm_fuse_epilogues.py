@@ -1,0 +1,161 @@
+"""
+Gathers what follows a product into its drain, and elementwise chains into single passes of the vector unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from sta.dialect import nm
+from sta.passes.dead_code import erase_dead_code
+
+STORED = (nm.si8, nm.ui8, nm.si16)
+"""
+Element types of values that exist between instructions.
+"""
+
+
+@dataclass
+class Chain:
+    """
+    A chain of the vector unit, read backwards from its result: stages not found stay the identity.
+    """
+
+    residual: nm.RescaleOp | None = None
+    table: SSAValue | None = None
+    table_scale: tuple[int, int] = nm.IDENTITY_SCALE
+    channels: nm.RescaleChannelsOp | None = None
+    source: SSAValue | None = None
+    scale: tuple[int, int, int] = (0, *nm.IDENTITY_SCALE)
+
+
+def _scale(op: nm.RescaleOp) -> tuple[int, int, int]:
+    return op.bias.value.data, op.multiplier.value.data, op.shift.value.data
+
+
+def _is_stored(value: SSAValue) -> bool:
+    return nm.tensor_of(value).element_type in STORED
+
+
+def match_chain(value: SSAValue) -> Chain:
+    """
+    The longest chain of the vector unit that ends in `value`, an int32 tensor.
+    """
+    chain = Chain()
+    main = _match_residual(value, chain)
+    main = _match_table(main, chain)
+    _match_first_stage(main, chain)
+    return chain
+
+
+def _match_residual(value: SSAValue, chain: Chain) -> SSAValue:
+    op = value.owner
+    if not isinstance(op, nm.AddOp):
+        return value
+    for main, other in ((op.a, op.b), (op.b, op.a)):
+        residual = other.owner
+        full = nm.tensor_of(main).get_shape() == nm.tensor_of(value).get_shape()
+        if (
+            full
+            and isinstance(residual, nm.RescaleOp)
+            and _is_stored(residual.x)
+            and not _is_plain_rescale(main, other)
+        ):
+            chain.residual = residual
+            return main
+    return value
+
+
+def _is_plain_rescale(main: SSAValue, other: SSAValue) -> bool:
+    """
+    Whether the addends should change places: the main term is no product although the other is one.
+    """
+    return isinstance(other.owner, nm.RescaleChannelsOp) and not isinstance(main.owner, nm.RescaleChannelsOp)
+
+
+def _match_table(value: SSAValue, chain: Chain) -> SSAValue:
+    rescale = value.owner
+    if not isinstance(rescale, nm.RescaleOp) or not isinstance(rescale.x.owner, nm.TableOp):
+        return value
+    if rescale.bias.value.data:
+        return value
+    table = rescale.x.owner
+    chain.table = table.table
+    chain.table_scale = _scale(rescale)[1:]
+    clamp = table.x.owner
+    absorbed = isinstance(clamp, nm.ClampOp) and table.x.has_one_use() and clamp.zero_point.value.data == 0
+    if absorbed and nm.tensor_of(table.x).element_type == nm.si16:
+        assert isinstance(clamp, nm.ClampOp)
+        return clamp.x
+    return table.x
+
+
+def _match_first_stage(value: SSAValue, chain: Chain) -> None:
+    op = value.owner
+    if isinstance(op, nm.RescaleChannelsOp) and isinstance(op.x.owner, nm.ProductOp):
+        chain.channels = op
+    elif isinstance(op, nm.RescaleOp) and not isinstance(op.x.owner, nm.TableOp):
+        chain.source, chain.scale = op.x, _scale(op)
+    else:
+        chain.source = value
+
+
+def build(chain: Chain, zero_point: int, result_type: Attribute) -> nm.LinearOp | nm.MapOp:
+    """
+    The fused operation of a chain.
+    """
+    residual = chain.residual
+    scalars = nm.epilogue_properties(
+        table_scale=chain.table_scale,
+        residual_bias=0 if residual is None else _scale(residual)[0],
+        residual_scale=nm.IDENTITY_SCALE if residual is None else _scale(residual)[1:],
+        zero_point=zero_point,
+    )
+    added = None if residual is None else residual.x
+    if chain.channels is None:
+        assert chain.source is not None
+        return nm.MapOp(chain.source, chain.scale, chain.table, added, scalars, result_type)
+    product = chain.channels.x.owner
+    assert isinstance(product, nm.ProductOp)
+    scales = (chain.channels.bias, chain.channels.multiplier, chain.channels.shift)
+    return nm.LinearOp((product.x, product.weight), scales, chain.table, added, scalars, result_type)
+
+
+def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation) -> None:
+    fused.location = located.location
+    Rewriter.insert_op(fused, InsertPoint.before(op))
+    op.results[0].replace_all_uses_with(fused.result)
+
+
+@dataclass(frozen=True)
+class NmFuseEpiloguesPass(ModulePass):
+    """
+    Replaces every chain of elementwise operations by `nm.linear` (where it starts at a product) or `nm.map`; bits stay.
+
+    An int32 value that no chain absorbs is written as it is.
+    """
+
+    name = "nm-fuse-epilogues"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        operations = [inner for inner in op.walk() if isinstance(inner, nm.ClampOp)]
+        # Consumers first: a clamp before a table belongs to the chain of the clamp after it.
+        for clamp in reversed(operations):
+            if clamp.result.uses:
+                chain = match_chain(clamp.x)
+                located = clamp if chain.channels is None else chain.channels
+                _replace(clamp, build(chain, clamp.zero_point.value.data, clamp.result.type), located)
+        erase_dead_code(op)
+        for leftover in reversed(list(op.walk())):
+            if (
+                isinstance(leftover, nm.AddOp | nm.RescaleOp | nm.RescaleChannelsOp | nm.TableOp)
+                and leftover.results[0].uses
+            ):
+                _replace(leftover, build(match_chain(leftover.results[0]), 0, leftover.results[0].type), leftover)
+        erase_dead_code(op)

@@ -1,0 +1,51 @@
+"""
+Multiply-accumulates the model needs, from its own shapes: the numerator of MAC efficiency (DESIGN, The machine).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from xdsl.dialects.builtin import ModuleOp
+
+from sta.dialect import nm
+
+
+@dataclass(frozen=True)
+class UsefulMacs:
+    """
+    `kept`: with the weights' sparsity; `dense`: as if every weight were multiplied.
+    """
+
+    kept: int
+    dense: int
+
+
+def useful_macs(module: ModuleOp) -> UsefulMacs:
+    """
+    Counts `m * n * K * N / M` for every product with weights and, for attention, twice the width for every admissible
+    (query, key) pair; what padding, recomputation or tiling add does not count. A mask that is only known at run time
+    excludes nothing.
+    """
+    kept = dense = 0
+    for op in module.walk():
+        if isinstance(op, nm.ProductOp | nm.LinearOp):
+            columns, depth = nm.tensor_of(op.weight).get_shape()
+            pairs = prod(nm.tensor_of(op.x).get_shape()[:-1]) * columns * depth
+            pattern, _ = nm.pattern_of(op.weight)
+            dense += pairs
+            kept += pairs * pattern.n // pattern.m
+        if isinstance(op, nm.AttentionOp):
+            batch, heads, queries, depth = nm.tensor_of(op.q).get_shape()
+            keys = nm.tensor_of(op.k).get_shape()[2]
+            pairs = batch * heads * _admissible(queries, keys, op.causal is not None) * depth * 2
+            dense += pairs
+            kept += pairs
+    return UsefulMacs(kept, dense)
+
+
+def _admissible(queries: int, keys: int, causal: bool) -> int:
+    if not causal:
+        return queries * keys
+    return sum(min(query + 1, keys) for query in range(queries))
