@@ -1,0 +1,233 @@
+"""
+The compiler from end to end: a model in, a program out.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+
+from sta.backend.emit import emit, print_with_locations
+from sta.bit_check import BitCheck
+from sta.dialect.context import CompileContext
+from sta.frontend.model import ImportedModel, import_model
+from sta.frontend.samples import read_samples
+from sta.passes.memory_plan import CapacityError
+from sta.passes.pipeline import FLOAT_PIPELINE, INTEGER_PIPELINE, pass_registry
+from sta.passes.torch_calibrate import calibrate
+from sta.passes.torch_check_supported import check_supported
+from sta.passes.torch_prune import TorchPrunePass
+from sta.passes.useful_macs import useful_macs
+from sta.runtime import Program
+from sta.spec.target import Target, load_target
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.nn import Module
+
+Array = NDArray[Any]
+
+Report = Callable[[str, float | None], None]
+"""
+Told what is going on: the stage, and how much of it is done (None where that is not known).
+"""
+
+
+class CompileError(ValueError):
+    """
+    A model that cannot be compiled as asked; the message names the layer, the cause and the way out.
+    """
+
+
+def _silent(stage: str, done: float | None) -> None:
+    return None
+
+
+@dataclass
+class Compilation:
+    """
+    One run of the compiler; `module` is the IR as the last pass left it.
+
+    `integer_module` is the last module of the `nm` dialect: its interpreter gives the bits of the program.
+    """
+
+    context: CompileContext
+    module: ModuleOp
+    dump_directory: Path | None = None
+    check: BitCheck | None = None
+    report: Report = _silent
+    integer_module: ModuleOp | None = None
+    program: Program | None = None
+    _dumped: int = 0
+    _text: str = field(default="", repr=False)
+
+    def apply(self, name: str, pass_: ModulePass) -> None:
+        """
+        Runs one pass, verifies the module, dumps it if it changed, and compares its bits if asked to.
+        """
+        self.report(name, None)
+        pass_.apply(self.context, self.module)
+        self.module.verify()
+        self.after(name)
+
+    def after(self, name: str) -> None:
+        """
+        What follows every step: dump and check.
+        """
+        self._dump(name)
+        if self.check is not None:
+            self.check.compare(name, self.module, self.context)
+
+    def apply_all(self, names: Sequence[str]) -> None:
+        """
+        Runs passes by name.
+        """
+        registry = pass_registry()
+        for name in names:
+            if name == "convert-nm-to-sta":
+                self.integer_module = self.module.clone()
+            self.apply(name, registry[name]()())
+
+    def _dump(self, name: str) -> None:
+        if self.dump_directory is None:
+            return
+        text = print_with_locations(self.module)
+        if text != self._text:
+            self.dump_directory.mkdir(parents=True, exist_ok=True)
+            (self.dump_directory / f"{self._dumped:02d}-{name}.mlir").write_text(text)
+            self._dumped += 1
+            self._text = text
+
+
+def _samples(
+    model: ImportedModel, calibration: Mapping[str, Array] | str | os.PathLike[str] | None
+) -> list[dict[str, Array]]:
+    """
+    The samples activation ranges are taken from: calibration data, or else the example inputs.
+    """
+    if calibration is not None:
+        return list(read_samples(calibration, model))
+    if not model.example_inputs:
+        raise CompileError("the model came without example inputs: give calibration data")
+    warnings.warn(
+        "no calibration data: activation ranges are taken from the example inputs alone, which costs accuracy",
+        stacklevel=4,
+    )
+    return [model.example_inputs]
+
+
+def _patterns(sparsity: str | Mapping[str, str] | None) -> str:
+    if sparsity is None:
+        return ""
+    if isinstance(sparsity, str):
+        return f"*={sparsity}"
+    return ",".join(f"{glob}={pattern}" for glob, pattern in sparsity.items())
+
+
+def compile_model(
+    model: Any,
+    example_inputs: Mapping[str, Any] | Sequence[Any] | None = None,
+    *,
+    target: str | os.PathLike[str] | Target = "sta-base",
+    sparsity: str | Mapping[str, str] | None = None,
+    calibration: Mapping[str, Array] | str | os.PathLike[str] | None = None,
+    check: bool = False,
+    dump_ir: str | os.PathLike[str] | None = None,
+    report: Report = _silent,
+) -> Compilation:
+    """
+    Like `compile`, but returns the whole compilation: the program and the modules it was made from.
+    """
+    machine = target if isinstance(target, Target) else load_target(os.fspath(target))
+    report("import", None)
+    imported = import_model(model, example_inputs)
+    samples = _samples(imported, calibration)
+    context = CompileContext(imported.weights, machine)
+    compilation = Compilation(
+        context,
+        imported.module,
+        dump_directory=None if dump_ir is None else Path(dump_ir),
+        check=BitCheck(samples[0]) if check else None,
+        report=report,
+    )
+    compilation.after("import")
+    compilation.apply_all(FLOAT_PIPELINE)
+    check_supported(compilation.module)
+    if patterns := _patterns(sparsity):
+        compilation.apply("torch-prune", TorchPrunePass(patterns))
+    _quantize(compilation, samples)
+    try:
+        compilation.apply_all(INTEGER_PIPELINE)
+    except CapacityError as error:
+        raise CompileError(f"target {machine.name}: {error}") from error
+    assert compilation.integer_module is not None
+    macs = useful_macs(compilation.integer_module)
+    report("emit", None)
+    container = emit(compilation.module, context.weights, machine, macs.kept, macs.dense)
+    compilation.program = Program(container)
+    if compilation.check is not None:
+        report("check the program", None)
+        compilation.check.compare_program(compilation.program)
+    return compilation
+
+
+def _quantize(compilation: Compilation, samples: list[dict[str, Array]]) -> None:
+    def progress(done: int) -> None:
+        compilation.report("calibrate", done / len(samples))
+
+    calibrate(compilation.module, compilation.context, samples, progress)
+    compilation.after("torch-calibrate")
+    compilation.apply_all(("torch-quantize", "convert-torch-to-nm"))
+
+
+def compile(
+    model: Any,
+    example_inputs: Mapping[str, Any] | Sequence[Any] | None = None,
+    *,
+    target: str | os.PathLike[str] | Target = "sta-base",
+    sparsity: str | Mapping[str, str] | None = None,
+    calibration: Mapping[str, Array] | str | os.PathLike[str] | None = None,
+    check: bool = False,
+    dump_ir: str | os.PathLike[str] | None = None,
+    report: Report = _silent,
+) -> Program:
+    """
+    Compiles a Transformer to STA microcode.
+
+    Args:
+        model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` file.
+        example_inputs: arrays or tensors by name or in `forward`'s order; required for an `nn.Module`.
+        target: a preset's name, the path of a YAML file, or a `Target`.
+        sparsity: `"N:M"` for every linear layer, or a mapping from module-path glob to pattern: pruned one-shot by
+            magnitude. N:M zeros that the weights already have are found without it.
+        calibration: arrays by input name, first axis the samples, or the path of an `.npz` file of such.
+        check: run a sample through the IR after every pass and stop at the first pass whose bits differ.
+        dump_ir: a directory for the IR after every pass that changed it.
+        report: told about progress.
+
+    Raises:
+        ModelError: the model cannot be imported, or holds operations that are not supported (all are listed).
+        CompileError: a layer does not fit the target.
+        CheckError: a pass changed the result.
+        ValueError: an unknown target, a malformed pattern, calibration data that does not match the model.
+    """
+    program = compile_model(
+        model,
+        example_inputs,
+        target=target,
+        sparsity=sparsity,
+        calibration=calibration,
+        check=check,
+        dump_ir=dump_ir,
+        report=report,
+    ).program
+    assert program is not None
+    return program

@@ -1,0 +1,31 @@
+"""
+What `xdsl-opt` and `xdsl-gui` find through the `xdsl.universe` entry point: our dialects and passes.
+"""
+
+from __future__ import annotations
+
+from xdsl.ir import Dialect
+from xdsl.universe import Universe
+
+from sta.passes.pipeline import pass_registry
+
+
+def _torch() -> Dialect:
+    from sta.dialect.torch import Torch
+
+    return Torch
+
+
+def _nm() -> Dialect:
+    from sta.dialect.nm import NM
+
+    return NM
+
+
+def _sta() -> Dialect:
+    from sta.dialect.sta import STA
+
+    return STA
+
+
+STA_UNIVERSE = Universe(all_dialects={"torch": _torch, "nm": _nm, "sta": _sta}, all_passes=pass_registry())

@@ -1,0 +1,70 @@
+"""
+The compiler's pipeline, as one readable list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from xdsl.passes import ModulePass
+
+PassFactory = Callable[[], type[ModulePass]]
+
+FLOAT_PIPELINE = (
+    "torch-fold-constants",
+    "torch-canonicalize-views",
+    "torch-fold-masks",
+    "torch-recognize-attention",
+    "torch-fold-constants",
+    "torch-canonicalize-views",
+)
+"""
+On the imported module; what it computes stays, up to the rounding of floats.
+"""
+
+INTEGER_PIPELINE = (
+    "nm-sink-views",
+    "nm-choose-encoding",
+    "nm-fold-attention-layout",
+    "nm-fuse-epilogues",
+    "nm-fuse-norm-copies",
+    "convert-nm-to-sta",
+    "sta-allocate",
+    "sta-synchronize",
+)
+"""
+From the first integer module on; not a bit changes.
+"""
+
+_CLASSES = {
+    "torch-fold-constants": "TorchFoldConstantsPass",
+    "torch-canonicalize-views": "TorchCanonicalizeViewsPass",
+    "torch-fold-masks": "TorchFoldMasksPass",
+    "torch-recognize-attention": "TorchRecognizeAttentionPass",
+    "torch-prune": "TorchPrunePass",
+    "torch-quantize": "TorchQuantizePass",
+    "convert-torch-to-nm": "ConvertTorchToNmPass",
+    "nm-sink-views": "NmSinkViewsPass",
+    "nm-choose-encoding": "NmChooseEncodingPass",
+    "nm-fold-attention-layout": "NmFoldAttentionLayoutPass",
+    "nm-fuse-epilogues": "NmFuseEpiloguesPass",
+    "nm-fuse-norm-copies": "NmFuseNormCopiesPass",
+    "convert-nm-to-sta": "ConvertNmToStaPass",
+    "sta-allocate": "StaAllocatePass",
+    "sta-synchronize": "StaSynchronizePass",
+}
+
+
+def _factory(name: str) -> PassFactory:
+    def load() -> type[ModulePass]:
+        return getattr(import_module(f"sta.passes.{name.replace('-', '_')}"), _CLASSES[name])
+
+    return load
+
+
+def pass_registry() -> dict[str, PassFactory]:
+    """
+    Every pass by its name, imported when it is asked for: pass `foo-bar` is class `FooBarPass` in `foo_bar.py`.
+    """
+    return {name: _factory(name) for name in _CLASSES}
