@@ -361,7 +361,8 @@ class LiteralOp(_ConstantOperation):
         if dtype == np.bool_:
             numbers = [number != 0 for number in numbers]
         array = np.array(numbers, dtype=dtype)
-        array = np.broadcast_to(array, sizes) if value.is_splat() else array.reshape(sizes)
+        # A splat is written, and kept, as one number.
+        array = array.reshape(sizes) if array.size == prod(sizes) else np.full(sizes, array[0])
         array.flags.writeable = False
         return array
 

@@ -90,6 +90,8 @@ def _call(overload: str, values: PythonValues) -> PythonValues:
     import torch
 
     operator, _, variant = overload.partition(".")
+    # Values have no strides: a view that PyTorch refuses for those of its own tensors is a reshape.
+    operator = "reshape" if operator in ("view", "_unsafe_view") else operator
     # torch-mlir drops the optional entries of an index list and marks the result as a twin.
     variant = variant.removesuffix("_hacked_twin") or "default"
     function: Any = getattr(getattr(torch.ops.aten, operator), variant)
@@ -197,7 +199,12 @@ def run_torch(
     interpreter = Interpreter(module)
     interpreter.register_implementations(FuncFunctions())
     interpreter.register_implementations(TorchFunctions(module, context.weights, observe))
-    results = interpreter.call_op(function, tuple(arguments))
+    try:
+        results = interpreter.call_op(function, tuple(arguments))
+    except TorchInterpretationError as error:
+        # xDSL adds a note with the text of the whole module.
+        error.__notes__.clear()
+        raise
     outputs = [np.array(result.numpy()) for result in results]
     return dict(zip(output_names(function), outputs, strict=True))
 

@@ -1,0 +1,37 @@
+"""What can be wrong with a model: errors that name the model's layer, the cause and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class ModelError(ValueError):
+    """A model or its sample inputs cannot be compiled. The message says why, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class UnsupportedOperation:
+    """An operation that cannot be compiled."""
+
+    name: str
+    """The operator, as PyTorch spells it: `aten.conv2d`."""
+
+    module_path: str
+    """The module of the model that uses it, with its source line where known."""
+
+    note: str
+    """What is supported instead, or why this form is not; may be empty."""
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.module_path}" + (f": {self.note}" if self.note else "")
+
+
+class UnsupportedOperationsError(ModelError):
+    """The model uses operations that cannot be compiled. `operations` lists all of them, in the model's order."""
+
+    def __init__(self, operations: Iterable[UnsupportedOperation]) -> None:
+        self.operations = tuple(operations)
+        count = len(self.operations)
+        head = f"the model uses {count} operation{'s' if count > 1 else ''} that cannot be compiled:"
+        super().__init__("\n".join([head, *(f"  {operation}" for operation in self.operations)]))

@@ -1,0 +1,264 @@
+"""
+From an exported program to a module of the `torch` dialect, through torch-mlir.
+
+torch-mlir lowers the program's graph to its own `torch` dialect, folds shape arithmetic and removes what is no value;
+its generic text is parsed into xDSL. Weights stay out of the text: a hook replaces each by a `dense_resource` of one
+byte that is named after the parameter.
+"""
+# pyright: basic, reportAttributeAccessIssue=false
+# torch-mlir has no type stubs.
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
+from xdsl.dialects.func import ReturnOp
+from xdsl.parser import Parser
+from xdsl.utils.exceptions import ParseError, VerifyException
+
+from sta.dialect.context import CompileContext
+from sta.dialect.torch import VTensorType
+from sta.dialect.torch_interpreter import main_function
+from sta.dialect.weight_store import WeightStore
+from sta.frontend.errors import ModelError
+from sta.frontend.program import quiet
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+ROOT = "forward"
+"""The module path of what the model's own `forward` does, outside any of its submodules."""
+
+KEPT_OPERATORS = (
+    "aten.linear aten.layer_norm aten.scaled_dot_product_attention aten.gelu aten.softmax.int aten._softmax "
+    "aten.embedding aten.matmul aten.silu aten.bmm aten.mm aten.addmm aten.native_layer_norm aten.rms_norm "
+    "aten.where.self aten.mean.dim aten.tanh aten.relu aten.sigmoid aten.t aten.transpose.int aten.chunk "
+    "aten.split.Tensor aten.split_with_sizes aten.select.int aten.flatten.using_ints aten.unflatten.int "
+    "aten.masked_fill.Scalar aten.masked_fill.Tensor aten.expand aten.unsqueeze aten.squeeze aten.squeeze.dim "
+    "aten.view aten.permute aten.reshape aten.dropout aten.to.dtype aten.slice.Tensor aten.rsub.Scalar"
+).split()
+"""Operators that torch-mlir is told not to take apart."""
+
+
+@dataclass(frozen=True)
+class RawImport:
+    """What torch-mlir makes of a program: a verified module, and the arrays that its literals name."""
+
+    module: ModuleOp
+    weights: WeightStore
+
+
+def import_program(program: ExportedProgram, input_names: list[str], output_names: list[str]) -> RawImport:
+    """
+    Import `program`, which is not changed.
+
+    The function is called `main`; its arguments and results carry their names as `sta.name`. Raises ModelError for
+    dynamic shapes, for a model that changes its buffers, and for what torch-mlir cannot import.
+    """
+    _check_static(program)
+    _check_pure(program)
+    decomposed = _decomposed(program)
+    names = _literal_names(decomposed)
+    weights = WeightStore()
+    text = _torch_mlir_text(decomposed, names, weights)
+    module = _parse(text)
+    _name_values(module, input_names, output_names)
+    return RawImport(module, weights)
+
+
+def _check_static(program: ExportedProgram) -> None:
+    import torch
+
+    inputs = set(program.graph_signature.user_inputs)
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if node.op != "placeholder" or node.name not in inputs or not isinstance(value, torch.Tensor):
+            continue
+        if any(not isinstance(size, int) for size in value.shape):
+            sizes = ", ".join(str(size) for size in value.shape)
+            raise ModelError(
+                f"input {node.name!r} has dynamic sizes [{sizes}], and only static shapes can be compiled: "
+                "export the model without dynamic_shapes"
+            )
+
+
+def _check_pure(program: ExportedProgram) -> None:
+    signature = program.graph_signature
+    changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+    if changed:
+        raise ModelError(
+            f"the model changes {', '.join(changed)} when it runs, and only models without state can be compiled: "
+            "export it in evaluation mode and without caches"
+        )
+
+
+def _decomposed(program: ExportedProgram) -> ExportedProgram:
+    """A functional copy of `program` that torch-mlir can import: its state holds every tensor the graph refers to."""
+    try:
+        with quiet():
+            copy = program.run_decompositions({})
+    except Exception as error:
+        raise ModelError(f"PyTorch cannot make the exported program functional: {error}") from error
+    # torch-mlir looks buffers up in the state only, and buffers that are not persistent are constants.
+    constants = {name: value for name, value in copy.constants.items() if hasattr(value, "numel")}
+    copy._state_dict = {**constants, **copy.state_dict}
+    return copy
+
+
+def _literal_names(program: ExportedProgram) -> dict[int, str]:
+    """The resource name of every parameter, buffer and constant, by the identity of its tensor; tied ones share one."""
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+    for parameter, tensor in [*program.state_dict.items(), *program.constants.items()]:
+        if id(tensor) in names:
+            continue
+        name = resource_name(parameter)
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        names[id(tensor)] = name
+    return names
+
+
+def resource_name(parameter: str) -> str:
+    """The name of `parameter` as an identifier of MLIR: `0.weight`, which is none, becomes `_0.weight`."""
+    name = re.sub(r"[^\w$.]", "_", parameter, flags=re.ASCII)
+    return name if re.match(r"[A-Za-z_]", name) else f"_{name}"
+
+
+def _array(name: str, tensor: Any) -> np.ndarray:
+    """The memory of `tensor` as an array."""
+    import torch
+
+    if tensor.dtype in (torch.bfloat16, torch.float16, torch.float64):
+        raise ModelError(f"{name} is {str(tensor.dtype).removeprefix('torch.')}: convert the model with model.float()")
+    try:
+        return tensor.detach().cpu().contiguous().numpy()
+    except (TypeError, RuntimeError) as error:
+        raise ModelError(f"{name} cannot be read as an array of numbers: {error}") from error
+
+
+def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: WeightStore) -> str:
+    """torch-mlir's generic text of `program`, with locations; puts the tensors it names into `weights`."""
+    import torch
+    from torch_mlir import ir
+    from torch_mlir.dialects import torch as torch_mlir_dialect
+    from torch_mlir.extras import fx_importer
+    from torch_mlir.passmanager import PassManager
+
+    class Hooks(fx_importer.FxImporterHooks):
+        def resolve_literal(self, gni, literal, info):
+            if not isinstance(literal, torch.Tensor) or literal.numel() <= 1:
+                return None
+            name = names.get(id(literal)) or f"constant_{len(weights)}"
+            weights.put(name, _array(name, literal))
+            builtin_type = fx_importer._create_mlir_tensor_type(literal.dtype, literal.size())
+            one_byte = np.zeros(1, np.uint8)
+            value = ir.DenseResourceElementsAttr.get_from_buffer(one_byte, name, builtin_type)
+            result = gni._cc.tensor_to_vtensor_type(literal)
+            return ir.Operation.create("torch.vtensor.literal", results=[result], attributes={"value": value}).result
+
+    class Locations(fx_importer.ContextCache):
+        def get_node_location(self, node):
+            return _location(ir, context, node)
+
+    context = ir.Context()
+    torch_mlir_dialect.register_dialect(context)
+    diagnostics: list[str] = []
+    context.attach_diagnostic_handler(lambda diagnostic: diagnostics.append(diagnostic.message) or True)
+    importer = fx_importer.FxImporter(context=context, hooks=Hooks())
+    importer._cc = Locations(context, py_attr_tracker=importer._py_attr_tracker)
+    kept = ",".join([*KEPT_OPERATORS, *_unknown_operators(program)])
+    pipeline = f"torchdynamo-export-to-torch-backend-pipeline{{backend-legal-ops={kept} extra-library=}}"
+    try:
+        with quiet(), context:
+            importer.import_frozen_program(program, func_name="main")
+            PassManager.parse(f"builtin.module({pipeline})").run(importer.module.operation)
+    except ModelError:
+        raise
+    except Exception as error:
+        reason = "\n  ".join(diagnostics) or str(error)
+        raise ModelError(f"torch-mlir cannot import the model:\n  {reason}") from error
+    return importer.module.operation.get_asm(enable_debug_info=True, print_generic_op_form=True, use_local_scope=True)
+
+
+def _unknown_operators(program: ExportedProgram) -> list[str]:
+    """Operators outside ATen, for torch-mlir to let pass, so that all can be reported by the name of their module."""
+    unknown: set[str] = set()
+    for node in program.graph.nodes:
+        name = str(node.target)
+        if node.op == "call_function" and "." in name and not name.startswith(("aten.", "<")):
+            unknown.add(name.removesuffix(".default"))
+    return sorted(unknown)
+
+
+def _location(ir: Any, context: Any, node: Node) -> Any:
+    """The module path of `node` as a named location with the model's own source line."""
+    return ir.Location.name(node_module_path(node), _source_location(ir, context, node), context=context)
+
+
+def node_module_path(node: Node) -> str:
+    """The path of the innermost module that `node` was traced in: `encoder.layer.0.attention.self`."""
+    stack = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return ROOT
+    path = list(stack.values())[-1][0]
+    path = re.sub(r"^(L\['self'\]|L__self__|self)\.?_?", "", path)
+    # A module that is called more than once has the number of the call behind its name.
+    return re.sub(r"@\d+", "", path) or ROOT
+
+
+def _source_location(ir: Any, context: Any, node: Node) -> Any:
+    frames = re.findall(r'File "([^"]+)", line ([0-9]+)', node.meta.get("stack_trace") or "")
+    if not frames:
+        return ir.Location.unknown(context=context)
+    own = [frame for frame in frames if not portable_path(frame[0]).startswith("torch/")]
+    file, line = (own or frames)[-1]
+    return ir.Location.file(portable_path(file), int(line), 0, context=context)
+
+
+def portable_path(file: str) -> str:
+    """`file` below site-packages, or its last part: the same on every machine."""
+    parts = re.split(r"[\\/]", file)
+    for root in ("site-packages", "dist-packages"):
+        if root in parts:
+            return "/".join(parts[parts.index(root) + 1 :])
+    return parts[-1]
+
+
+def _parse(text: str) -> ModuleOp:
+    context = CompileContext()
+    # What the dialect does not know is reported together with all else that is not supported.
+    context.allow_unregistered = True
+    try:
+        module = Parser(context, text, "<torch-mlir>").parse_module()
+        module.verify()
+    except (ParseError, VerifyException) as error:
+        raise ModelError(f"what torch-mlir made of the model cannot be read: {error}") from error
+    return module
+
+
+def _name_values(module: ModuleOp, input_names: list[str], output_names: list[str]) -> None:
+    """Set `sta.name` on the arguments and results of `main`, and leave out results that are no tensors."""
+    function = main_function(module)
+    if len(input_names) != len(function.body.block.args):
+        raise ModelError(
+            f"the model has inputs {input_names}, but {len(function.body.block.args)} of them are tensors: "
+            "give only tensors as example inputs"
+        )
+    terminator = function.body.block.last_op
+    assert isinstance(terminator, ReturnOp)
+    kept = [index for index, value in enumerate(terminator.operands) if isinstance(value.type, VTensorType)]
+    terminator.operands = [terminator.operands[index] for index in kept]
+    function.update_function_type()
+    function.arg_attrs = _named(input_names)
+    function.res_attrs = _named([output_names[index] for index in kept])
+
+
+def _named(names: list[str]) -> ArrayAttr[DictionaryAttr]:
+    return ArrayAttr([DictionaryAttr({"sta.name": StringAttr(name)}) for name in names])

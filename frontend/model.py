@@ -1,0 +1,122 @@
+"""The front end: a model in, a module of the `torch` dialect and the arrays that it names out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import ModuleOp
+
+from sta.dialect.torch import numpy_dtype, tensor_type
+from sta.dialect.torch_interpreter import main_function
+from sta.dialect.weight_store import WeightStore
+from sta.frontend.errors import ModelError
+from sta.frontend.program import ExampleInputs, export_module, load_program, suggestion
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.nn import Module
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A model as the compiler works on it."""
+
+    module: ModuleOp
+    """Its function `main`, in the `torch` dialect."""
+
+    weights: WeightStore
+    """The arrays that the module's literals name."""
+
+    example_inputs: dict[str, Array]
+    """One input of the model, by name; empty where none came with it."""
+
+    input_names: list[str]
+    """The inputs, in `forward`'s order."""
+
+    output_names: list[str]
+    """The outputs, in `forward`'s order."""
+
+
+def import_model(
+    model: Module | ExportedProgram | str | os.PathLike[str], example_inputs: ExampleInputs | None = None
+) -> ImportedModel:
+    """
+    Import a module, an exported program or a `.pt2` file. The caller's object is not changed.
+
+    `example_inputs` (by name, or in `forward`'s order) give a module's shapes and dtypes, and are required for one; an
+    exported program brings its own, which are used where none are given. Raises ModelError if the model or the example
+    inputs cannot be used; the message says why.
+    """
+    from sta.frontend.importer import import_program
+    from sta.frontend.signature import input_names, output_names
+
+    program = _program(model, example_inputs)
+    inputs, outputs = input_names(program), output_names(program)
+    imported = import_program(program, inputs, outputs)
+    function = main_function(imported.module)
+    examples = _examples(program, inputs, None if _is_module(model) else example_inputs)
+    for name, value in zip(inputs, function.body.block.args, strict=True):
+        if name in examples:
+            expected = tensor_type(value)
+            _check_example(name, examples[name], expected.sizes, numpy_dtype(expected.element_type))
+    kept = [name.data["sta.name"] for name in function.res_attrs.data] if function.res_attrs is not None else []
+    return ImportedModel(imported.module, imported.weights, examples, inputs, [name.data for name in kept])  # type: ignore[attr-defined]
+
+
+def _is_module(model: object) -> bool:
+    import torch
+
+    return isinstance(model, torch.nn.Module)
+
+
+def _program(model: Any, example_inputs: ExampleInputs | None) -> ExportedProgram:
+    import torch
+
+    if isinstance(model, torch.export.ExportedProgram):
+        return model
+    if isinstance(model, torch.nn.Module):
+        return export_module(model, example_inputs)
+    if isinstance(model, str | os.PathLike):
+        return load_program(os.fspath(cast("os.PathLike[str]", model)))
+    raise ModelError(f"a model is a module, an exported program or the path of a .pt2 file, not {type(model).__name__}")
+
+
+def _examples(program: ExportedProgram, names: list[str], given: ExampleInputs | None) -> dict[str, Array]:
+    """Example inputs by name: the given ones, or those that the program was exported with."""
+    if isinstance(given, dict):
+        for name in given:
+            if name not in names:
+                raise ModelError(f"the model has no input {name!r}{suggestion(name, names)}")
+        missing = [name for name in names if name not in given]
+        if missing:
+            raise ModelError(f"example inputs lack {', '.join(missing)}")
+        return {name: _array(given[name]) for name in names}
+    leaves = _leaves(program.example_inputs) if given is None else list(given)
+    if not leaves:
+        return {}
+    if len(leaves) != len(names):
+        raise ModelError(f"the model has {len(names)} inputs ({', '.join(names)}), not {len(leaves)}")
+    return {name: _array(leaf) for name, leaf in zip(names, leaves, strict=True)}
+
+
+def _leaves(tree: Any) -> list[Any]:
+    from torch.utils import _pytree  # pyright: ignore[reportPrivateUsage] - no public way to flatten a tree
+
+    return [] if tree is None else list(_pytree.tree_leaves(tree))
+
+
+def _array(value: Any) -> Array:
+    import torch
+
+    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+def _check_example(name: str, array: Array, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if array.shape != sizes or array.dtype != dtype:
+        raise ModelError(f"example input {name!r} is {array.dtype}{list(array.shape)}, not {dtype}{list(sizes)}")

@@ -1,0 +1,181 @@
+"""Getting an exported program: from a module and example inputs, or from a `.pt2` file."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import logging
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sta.frontend.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.nn import Module
+
+ExampleInputs = Mapping[str, Any] | Sequence[Any]
+"""Arrays or tensors, by the names of `forward`'s parameters or in their order."""
+
+
+def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
+    """
+    Load the `.pt2` file at `path`.
+
+    A program exported from a Hugging Face model loads only where the class of its outputs is known to PyTorch, so the
+    module that defines it is imported first. Raises ModelError if the file is missing, is no `.pt2` file or does not
+    load.
+    """
+    import torch
+
+    _check_file(Path(path))
+    _register_output_classes(Path(path))
+    with _collected_log("torch.export", "torch._export") as log, quiet():
+        try:
+            return torch.export.load(os.fspath(path))
+        except Exception as error:  # whatever a damaged archive makes the loader raise
+            raise ModelError(f"cannot load {path}: {_last_line(log) or _last_line([str(error)])}") from error
+
+
+def export_module(module: Module, example_inputs: ExampleInputs | None) -> ExportedProgram:
+    """
+    Export `module` as it is in evaluation mode, for inputs of the shapes and dtypes of `example_inputs`.
+
+    The module is left as it was. Raises ModelError if there are no example inputs, if one has a name that `forward`
+    does not take, or if PyTorch cannot export the module.
+    """
+    import torch
+
+    if example_inputs is None:
+        raise ModelError("example inputs are needed to export a module: give a tensor for each input of forward")
+    arguments, keywords = _arguments(module, example_inputs)
+    with _evaluation(module), quiet():
+        try:
+            return torch.export.export(module, arguments, keywords, strict=False)
+        except Exception as error:  # whatever the model's own code raises
+            raise ModelError(
+                f"cannot export {type(module).__name__}: {_first_line(str(error)) or type(error).__name__}\n"
+                "The model must run on the example inputs, and its control flow must not depend on their values."
+            ) from error
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(f"there is no model file at {path}")
+    if zipfile.is_zipfile(path):
+        return
+    raise ModelError(f"{path} is not a .pt2 file: save one with torch.export.save(torch.export.export(model, …), path)")
+
+
+def _register_output_classes(path: Path) -> None:
+    """Import the modules of the Hugging Face classes that the program mentions, which registers them with PyTorch."""
+    for module_name in sorted(_mentioned_modules(path)):
+        try:
+            importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise ModelError(
+                f"{path} was exported from a Hugging Face model: install transformers to load it "
+                f"({module_name} defines the class of its outputs, and could not be imported: {error})"
+            ) from error
+
+
+def _mentioned_modules(path: Path) -> set[str]:
+    modules: set[str] = set()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if not name.endswith(".json"):
+                    continue
+                text = archive.read(name).decode("utf-8", errors="replace")
+                modules |= set(re.findall(r'"type":\s*"(transformers(?:\.\w+)*)\.\w+"', text.replace('\\"', '"')))
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
+    return modules
+
+
+def _arguments(module: Module, example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of `forward`, as tensors, the latter in the order of its parameters."""
+    if not isinstance(example_inputs, Mapping):
+        return tuple(_tensor(value) for value in example_inputs), {}
+    parameters = inspect.signature(module.forward).parameters
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    for name in example_inputs:
+        if name not in parameters and not takes_any:
+            raise ModelError(f"{type(module).__name__}.forward takes no {name!r}{suggestion(name, parameters)}")
+    order = [*(name for name in parameters if name in example_inputs), *example_inputs]
+    return (), {name: _tensor(example_inputs[name]) for name in dict.fromkeys(order)}
+
+
+def suggestion(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    """The end of a message about the unknown `name`: the closest known one, or all of them."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(repr(one) for one in known)}"
+
+
+def _tensor(value: Any) -> Any:
+    """A tensor for a NumPy array; anything else as it is."""
+    import numpy as np
+    import torch
+
+    return torch.tensor(value) if isinstance(value, np.ndarray | np.generic) else value
+
+
+@contextmanager
+def _evaluation(module: Module) -> Generator[None]:
+    """Evaluation mode for every part of `module`, and no fused attention, whose operator nothing can be done with."""
+    import torch
+
+    training = {part: part.training for part in module.modules()}
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    try:
+        for part in training:
+            part.training = False
+        torch.backends.mha.set_fastpath_enabled(False)
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        for part, was_training in training.items():
+            part.training = was_training
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Warnings of PyTorch about its own internals are of no use to whoever compiles a model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _collected_log(*names: str) -> Generator[list[str]]:
+    """Collect what the loggers called `names` say instead of showing it."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(logger.handlers[:], logger.propagate) for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.handlers, logger.propagate = [handler], False
+        yield messages
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+
+
+def _last_line(messages: Sequence[str]) -> str:
+    """The last line that is not empty: where a traceback says what happened."""
+    lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _first_line(message: str) -> str:
+    """The first line that is not empty: where PyTorch's exporter says what it could not do."""
+    return next((line.strip() for line in message.splitlines() if line.strip()), "")
