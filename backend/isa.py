@@ -15,7 +15,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 WORD_BYTES = 16
 WORD_BITS = 8 * WORD_BYTES
@@ -28,7 +28,7 @@ UNITS: tuple[str, ...] = ("ld", "st", "mm", "sm", "vp")
 """The execution units, in the order in which they are served where they compete in one cycle."""
 
 FieldKind = Literal["unsigned", "signed", "register", "choice", "flag", "mask"]
-FieldValue = int | str | Iterable[int]
+FieldValue = SupportsIndex | str | Iterable[int]
 
 
 class EncodingError(ValueError):

@@ -1,0 +1,214 @@
+"""
+Writes ``docs/isa.md`` from the instruction table: ``python -m sta.backend.isa_docs > docs/isa.md``.
+
+A test checks that the file in the repository is what this module writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from sta.backend.isa import (
+    INSTRUCTIONS,
+    MAXIMUM_LOOP_DEPTH,
+    OPCODE_BITS,
+    REGISTER_BITS,
+    REGISTER_COUNT,
+    SEMAPHORE_COUNT,
+    UNIT_FIELDS,
+    UNITS,
+    WORD_BITS,
+    Field,
+    InstructionDefinition,
+)
+
+_UNIT_ORDER = ", ".join(f"`{unit}`" for unit in UNITS)
+
+_INTRODUCTION = f"""\
+# The instruction set
+
+<!-- Generated from backend/isa.py by `python -m sta.backend.isa_docs > docs/isa.md`; do not edit. -->
+
+## The machine
+
+A sequencer reads the program and feeds five units, each of which executes its instructions in order:
+
+| unit | does |
+|---|---|
+| `ld` | copies from DRAM to on-chip memory, and gathers table rows |
+| `st` | copies from on-chip memory to DRAM |
+| `mm` | products of a tile of int8 activations with dense or N:M-sparse int8 weights |
+| `sm` | the exponentials and row sums of an attention softmax |
+| `vp` | everything element by element, and LayerNorm and RMSNorm |
+
+Memories, each with byte addresses from 0:
+
+| space | holds | read by | written by |
+|---|---|---|---|
+| `dram` | constants at 0, then (from the next multiple of 64) writable scratch, inputs and outputs | `ld` | `st` |
+| `spad` | activations, masks, indices, sums | `st`, `mm`, `sm`, `vp` | `ld`, `sm`, `vp` |
+| `wbuf` | packed weights, parameter blocks, tables | `mm`, `sm`, `vp` | `ld` |
+| `acc` | int32 accumulators | `mm`, `sm`, `vp` | `mm` |
+
+Only `ld` and `st` touch DRAM. The program's header divides the target's SRAM among spad, wbuf and acc. All memory
+except the constants holds arbitrary bytes at the start. Addresses and strides of int32 data are multiples of 4, of
+int16 data multiples of 2, parameter blocks start at multiples of 4. An access lies wholly inside its memory, and in
+DRAM wholly inside the constants or wholly inside the writable part. The rows of a result must not overlap.
+
+An instruction reads all its sources before it writes. The result of a program is that of executing its instructions
+one after the other, in program order; semaphores and fences must be placed so that the units, running side by side,
+keep it.
+
+Integer arithmetic, the packed weight format and the layout of parameter blocks are defined by the Python package
+`sta.spec` (`spec/` in the repository), to which the descriptions below refer.
+
+## Encoding
+
+An instruction is {WORD_BITS} bits, little endian. Bits 0-{OPCODE_BITS - 1} are the opcode; fields follow from the
+least significant bit on; the remaining bits are zero. Signed fields are two's complement. A program is a sequence of
+instructions that ends with its only `halt`.
+
+## Sequencer
+
+The sequencer executes `lea`, `loop`, `end`, `fence` and `halt` itself and passes all others on to the queue of their
+unit. It reads an instruction's registers when it issues the instruction.
+
+There are {REGISTER_COUNT} address registers of {REGISTER_BITS} bits for non-negative integers; r0 always holds 0.
+The values of the others at the start are undefined. Registers are affine in the loop counters by construction:
+
+- `lea` computes its result from a register, constants and up to two counters of loops around it. Results stay inside
+  0..2^{REGISTER_BITS}-1.
+- A register that is written inside a loop body may not be read in that body before it is written there, nor after the
+  loop if it was last written inside it. No value travels from one iteration to the next.
+- `loop` sets its counter register to 0, 1, .., count-1. The counter is readable inside the body only, and nothing
+  else writes it there.
+- Loops nest up to {MAXIMUM_LOOP_DEPTH} deep. A count of 0 skips the body.
+
+So the range of every address is known before a program runs, and is checked then.
+
+## Semaphores
+
+There are {SEMAPHORE_COUNT} semaphores, counters that are 0 at the start. An instruction of a unit starts when each
+semaphore in its `wait` field is at least 1, and decrements these; it increments those in its `post` field when its
+result is complete. `sync` does nothing else. A program in which no unit can start its next instruction, while the
+sequencer cannot issue one, is in deadlock; this does not depend on data and is found before a run.
+
+## Timing
+
+- The sequencer takes one cycle for an instruction. One for a unit enters the unit's queue at the end of this cycle.
+  While `queue_depth` instructions wait in the queue, the sequencer stalls.
+- A unit starts the first instruction of its queue when it has finished the one before and all semaphores allow it. It
+  is then busy for the cycles given below.
+- The result is complete when the work is done and the latency has passed: `dma_latency` for `ld`, `st` and `gather`,
+  `drain_latency` for `mm`, none for the others. Results of a unit complete in order.
+- `fence` and `halt` take one cycle, and last until all queues are empty and all results complete.
+- Within a cycle posts come first. Then units start, in the order {_UNIT_ORDER}; so the first of two units that wait
+  for the same semaphore takes it.
+
+R, C and L are the target's `array_rows`, `array_columns` and `multipliers`; `kept` is ceil(depth / M) * N, or the
+depth itself when M = N. No cycle count depends on data.
+
+## What stays on the chip
+
+Accumulators written with `scores` and the exponentials of `softmax` are tainted, and so is what products, maps and
+norms make of them, until a `map` with `normalize` clears the taint or other data overwrites it. `st` and `gather`
+must not read tainted bytes.
+
+## Fields of every unit instruction
+"""
+
+_DETAILS = {
+    "halt": "",
+    "lea": "",
+    "loop": "",
+    "end": "",
+    "fence": "",
+    "sync": "Cycles: 0.",
+    "ld": (
+        "Cycles: rows * ceil(row_bytes / `dma_bytes_per_cycle`); where dram_stride equals row_bytes all rows count as "
+        "one long row."
+    ),
+    "st": "Cycles: as `ld`.",
+    "gather": (
+        "Reads the indices from spad and the rows from DRAM. Cycles: rows * ceil(row_bytes / `dma_bytes_per_cycle`)."
+    ),
+    "mm": (
+        "Cycles: ceil(rows / R) * ceil(columns / C) * steps. A dense step takes L values of k: steps = ceil(depth / "
+        "L). A sparse step takes L kept weights, and at most `window` activations: steps = max(ceil(kept / L), "
+        "ceil(depth / `window`)). rows and columns are at most the target's `tile_rows` and `tile_columns`. A packed "
+        "block is `columns` rows of `depth` weights as `sta.spec.nm_format.pack` writes it, its encoding `dense` "
+        "exactly when M = N; malformed metadata stops the run."
+    ),
+    "softmax": (
+        "Defined by `sta.spec.softmax.softmax_row`. A key is admissible if the mask (when there is one) and the "
+        "causal test (when asked for) allow it; the exponential of others is 0, and a row without admissible key has "
+        "sum 0. Parameter block: `sta.spec.parameters.SoftmaxParameters`. Cycles: 2 * ceil(rows * keys / "
+        "`softmax_lanes`)."
+    ),
+    "map": (
+        "Defined by `sta.spec.vector.map_tile`. Parameter block: `sta.spec.parameters.MapParameters`, with one entry "
+        "or, with `per_channel`, one for each column. With `normalize` there is no residual, the register `residual` "
+        "addresses the sums, and the parameters are scalar. A source plus bias outside int32 stops the run. Cycles: "
+        "ceil(rows * columns / `vector_lanes`)."
+    ),
+    "norm": (
+        "Defined by `sta.spec.vector.norm_tile`. Parameter block: `sta.spec.parameters.NormParameters`. At most 8192 "
+        "columns. The int16 result is written before the copy. Cycles: 2 * ceil(rows * columns / `vector_lanes`)."
+    ),
+}
+
+
+def _range(field: Field) -> str:
+    if field.kind == "register":
+        return "register"
+    if field.kind == "mask":
+        return f"{field.bits} semaphores"
+    text = ", ".join(f"`{name}`" for name in field.choices) if field.choices else f"{field.minimum}..{field.maximum}"
+    return f"{text}, stored minus {field.bias}" if field.bias else text
+
+
+def _default(field: Field) -> str:
+    if field.default is None:
+        return "required"
+    if field.choices:
+        return f"`{field.choices[field.default]}`"
+    return {"register": "r0", "mask": "none"}.get(field.kind, str(field.default))
+
+
+def _table(fields: tuple[Field, ...], position: int) -> Iterator[str]:
+    yield "| bits | field | values | default | meaning |"
+    yield "|---|---|---|---|---|"
+    for field in fields:
+        last = position + field.bits - 1
+        bits = f"{position}" if field.bits == 1 else f"{position}-{last}"
+        yield f"| {bits} | `{field.name}` | {_range(field)} | {_default(field)} | {field.description} |"
+        position = last + 1
+
+
+def _instruction(definition: InstructionDefinition) -> Iterator[str]:
+    yield f"### `{definition.name}`"
+    yield ""
+    unit = "the unit in its field `unit`" if definition.unit == "any" else f"`{definition.unit}`"
+    executed = "sequencer" if definition.is_sequencer else unit
+    yield f"Opcode {definition.opcode}, executed by: {executed}. {definition.summary}"
+    if _DETAILS[definition.name]:
+        yield ""
+        yield _DETAILS[definition.name]
+    yield ""
+    if definition.own_fields:
+        common = 0 if definition.is_sequencer else sum(field.bits for field in UNIT_FIELDS)
+        yield from _table(definition.own_fields, OPCODE_BITS + common)
+        yield ""
+
+
+def document() -> str:
+    """Returns the text of ``docs/isa.md``."""
+    lines = [_INTRODUCTION, *_table(UNIT_FIELDS, OPCODE_BITS), "", "## Instructions", ""]
+    for definition in INSTRUCTIONS:
+        lines += _instruction(definition)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())
