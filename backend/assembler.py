@@ -22,6 +22,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sta.backend.container import VERSION, Container, Json
 from sta.backend.instruction_text import parse_instruction, print_instruction
 from sta.backend.isa import EncodingError, Instruction, suggestion

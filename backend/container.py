@@ -22,6 +22,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sta.backend.isa import EncodingError, Instruction, decode_program, encode_program
 
 MAGIC = b"STA\x00"

@@ -11,13 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sta.backend.container import Container
-from sta.backend.isa import REGISTER_COUNT, Instruction
-from sta.dialect import sta
-from sta.dialect.location import module_path
-from sta.dialect.signature import signature_of
-from sta.dialect.weight_store import WeightStore
-from sta.spec.target import Target
 from xdsl.dialects import func
 from xdsl.dialects.builtin import (
     ArrayAttr,
@@ -30,6 +23,14 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.printer import Printer
+
+from sta.backend.container import Container
+from sta.backend.isa import REGISTER_COUNT, Instruction
+from sta.dialect import sta
+from sta.dialect.location import module_path
+from sta.dialect.signature import signature_of
+from sta.dialect.weight_store import WeightStore
+from sta.spec.target import Target
 
 FIRST_TEMPORARY = 1
 COUNTER_REGISTERS = 8
