@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
 from sta.spec.cost import product_steps
 from sta.spec.pattern import DENSE, LARGEST_GROUP, Pattern, kept
 
@@ -162,8 +163,8 @@ def prune_by_magnitude(weights: npt.NDArray[FloatType], pattern: Pattern) -> npt
     if pattern.is_dense:
         return weights.copy()
     rows, k = weights.shape
-    # Padding sorts behind everything, zeros included.
-    magnitudes = np.full((rows, -(-k // pattern.m) * pattern.m), -1, dtype=weights.dtype)
+    # The order is stable, so that padding comes after the zeros of its group.
+    magnitudes = np.zeros((rows, -(-k // pattern.m) * pattern.m), dtype=weights.dtype)
     np.abs(weights, out=magnitudes[:, :k])
     order = np.argsort(-magnitudes.reshape(-1, pattern.m), axis=1, kind="stable")
     keep = np.zeros(order.shape, dtype=np.bool_)

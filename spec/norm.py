@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from sta.spec.integers import Int32Array, Int64Array, rounding_shift, saturate
 
 KINDS = ("layer", "rms")

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
 from sta.spec.integers import IDENTITY_SCALE, Int32Array, check_scale
 from sta.spec.norm import EPSILON_LIMIT
 

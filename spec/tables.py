@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
 from sta.spec.integers import Int64Array, as_int64, rounding_shift
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from sta.spec.integers import Int64Array, IntegerArray, apply_scale_32, as_int64, check_int32, saturate
 from sta.spec.norm import layer_norm
 from sta.spec.parameters import MapParameters, NormParameters

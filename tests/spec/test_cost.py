@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sta.spec.cost import dma_cycles, product_cycles, product_steps, softmax_cycles, vector_cycles
 from sta.spec.pattern import DENSE, Pattern
 from sta.spec.target import load_target

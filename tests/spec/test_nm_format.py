@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sta.spec.cost import product_steps
 from sta.spec.nm_format import (
     DENSE,

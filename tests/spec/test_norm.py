@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from sta.spec.norm import layer_norm, quantize_norm_parameters
 
 KINDS = st.sampled_from(["layer", "rms"])
@@ -44,6 +45,24 @@ def test_layer_norm_follows_its_definition(data: st.DataObject, kind: str, epsil
     assert result.dtype == np.int16
     lists = gamma.tolist(), beta.tolist()
     assert result.tolist() == [row_by_definition(row, *lists, epsilon, shift, kind) for row in rows.tolist()]
+
+
+@given(st.lists(st.integers(-300, 300), min_size=1, max_size=60), st.integers(-32768, 32767), KINDS, st.integers(0, 5))
+def test_every_bit_of_the_normalized_values(values: list[int], outlier: int, kind: str, shift: int) -> None:
+    # The values next to an outlier are small: with gamma 1 and hardly a shift, their 20 fraction bits are the result.
+    row = [*values, outlier]
+    ones, zeros = np.ones(len(row), dtype=np.int32), np.zeros(len(row), dtype=np.int32)
+    result = layer_norm(np.array([row], dtype=np.int16), ones, zeros, 7, shift, kind)
+    assert result[0].tolist() == row_by_definition(row, ones.tolist(), zeros.tolist(), 7, shift, kind)
+
+
+def test_the_largest_reciprocal_root_is_below_one() -> None:
+    # D is 2^42: the exact root 2^31 would give z = 1/2, rounded up; the largest int32 is just below.
+    one, zero = np.ones(1, dtype=np.int32), np.zeros(1, dtype=np.int32)
+    x = np.array([[1]], dtype=np.int16)
+    assert layer_norm(x, one, zero, 2**42 - 1, 0, "rms").item() == 0
+    assert layer_norm(x, one, zero, 2**42 - 2, 0, "rms").item() == 1
+    assert row_by_definition([1], [1], [0], 2**42 - 2, 0, "rms") == [1]
 
 
 def extreme_rows(n: int) -> npt.NDArray[np.int16]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from sta.spec.signature import TensorSignature
 
 REAL = TensorSignature("x", (2, 3), "float32", "int8", "quantized", 0.5, 10)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from sta.spec.integers import encode_scale
 from sta.spec.softmax import normalize, softmax_row
 from sta.spec.tables import exp2_table
@@ -104,6 +105,14 @@ def test_normalize_takes_every_sum(total: int) -> None:
     values = np.array([[2**31 - 1, -(2**31), 12345]], dtype=np.int64)
     expected = [reciprocal_by_definition(value, total, 2**31 - 1, 31) for value in values[0].tolist()]
     assert normalize(values, np.array([total]), 2**31 - 1, 31)[0].tolist() == expected
+
+
+def test_normalize_rounds_every_reciprocal() -> None:
+    totals = np.arange(1, 600)
+    values = np.random.default_rng(0).integers(-(2**31), 2**31, (totals.size, 40))
+    rows = zip(values.tolist(), totals.tolist(), strict=True)
+    expected = [[reciprocal_by_definition(value, total, 2**31 - 1, 31) for value in row] for row, total in rows]
+    assert normalize(values, totals, 2**31 - 1, 31).tolist() == expected
 
 
 def test_normalize_refuses() -> None:

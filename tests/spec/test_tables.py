@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from sta.spec.tables import ACTIVATIONS, activation, build_table_16, exp2, exp2_table, table_16
 
 EVERY_INT16 = np.arange(-32768, 32768).astype(np.int16)

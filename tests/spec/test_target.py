@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from sta.spec.target import Target, load_target, preset_names
 
 BASE = load_target("sta-base").to_json()

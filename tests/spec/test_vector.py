@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from sta.spec.integers import apply_scale_32
 from sta.spec.norm import layer_norm
 from sta.spec.parameters import MapParameters, NormParameters
