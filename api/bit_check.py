@@ -15,7 +15,6 @@ from sta.dialect.context import CompileContext
 from sta.dialect.run_module import level_of, run_integers
 from sta.dialect.torch_interpreter import run_torch
 from sta.runtime import Program
-from sta.spec.signature import TensorSignature
 
 Array = NDArray[Any]
 
@@ -72,7 +71,8 @@ class BitCheck:
         for poison in POISONS if level_of(module) == "sta" else POISONS[:1]:
             raw, signatures = run_integers(module, context.weights, self.inputs, poison)
             self._compare_bits(step, raw)
-        self._note(step, _decoded(raw, signatures))
+            decoded = {name: signatures[name].decode(values) for name, values in raw.items()}
+            self._note(step, decoded)
 
     def compare_program(self, program: Program) -> None:
         """
@@ -97,7 +97,8 @@ class BitCheck:
 
     def _note(self, step: str, outputs: dict[str, Array]) -> None:
         worst = min(signal_to_noise(self._imported[name], values) for name, values in outputs.items())
-        self.fidelity.append((step, worst))
+        if (step, worst) not in self.fidelity:
+            self.fidelity.append((step, worst))
 
     def _compare_bits(self, step: str, raw: dict[str, Array]) -> None:
         if not self._bits:
@@ -111,7 +112,3 @@ class BitCheck:
                     f"pass {step} changed {int(differs.sum()):,} of {differs.size:,} integers of output '{name}' "
                     f"(first at {place}: {expected[place]} after {self._first_integer_step}, now {raw[name][place]})"
                 )
-
-
-def _decoded(raw: dict[str, Array], signatures: dict[str, TensorSignature]) -> dict[str, Array]:
-    return {name: signatures[name].decode(values) for name, values in raw.items()}

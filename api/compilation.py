@@ -30,8 +30,7 @@ from sta.runtime import Program
 from sta.spec.target import Target, load_target
 
 if TYPE_CHECKING:
-    from torch.export import ExportedProgram
-    from torch.nn import Module
+    pass
 
 Array = NDArray[Any]
 

@@ -7,13 +7,12 @@ The only module of the back end that knows xDSL.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects import func
 from xdsl.dialects.builtin import (
-    ArrayAttr,
     DenseArrayBase,
     DictionaryAttr,
     IntegerType,
@@ -26,7 +25,7 @@ from xdsl.printer import Printer
 
 from sta.backend.container import Container
 from sta.backend.isa import REGISTER_COUNT, Instruction
-from sta.dialect import sta
+from sta.dialect import nm, sta
 from sta.dialect.location import module_path
 from sta.dialect.signature import signature_of
 from sta.dialect.weight_store import WeightStore
@@ -48,9 +47,9 @@ def element_name(element: Attribute) -> str:
     """
     The instruction set's name of an element type: s8, u8, s16 or s32.
     """
-    assert isinstance(element, IntegerType)
-    sign = "u" if element.signedness.data == Signedness.UNSIGNED else "s"
-    return f"{sign}{element.width.data}"
+    integer = cast(IntegerType, element)
+    sign = "u" if integer.signedness.data == Signedness.UNSIGNED else "s"
+    return f"{sign}{integer.width.data}"
 
 
 class Emitter:
@@ -318,19 +317,17 @@ def _pieces(counter: int, step: int) -> list[tuple[int, int]]:
 
 
 def _semaphores(attribute: DenseArrayBase | None) -> tuple[int, ...]:
-    return () if attribute is None else tuple(int(value) for value in attribute.get_values())
+    return () if attribute is None else nm.integers_of(attribute)
 
 
 def _argument_attributes(function: func.FuncOp) -> list[DictionaryAttr]:
-    attributes = function.arg_attrs
-    assert isinstance(attributes, ArrayAttr)
-    return [entry for entry in attributes if isinstance(entry, DictionaryAttr)]
+    return [] if function.arg_attrs is None else list(function.arg_attrs)
 
 
 def _argument_offsets(function: func.FuncOp) -> dict[SSAValue, int]:
     entries = _argument_attributes(function)
     arguments = function.body.block.args
-    return {value: sta.integer_of(entry.data["sta.offset"]) for value, entry in zip(arguments, entries, strict=True)}
+    return {value: nm.integer_of(entry.data["sta.offset"]) for value, entry in zip(arguments, entries, strict=True)}
 
 
 def emit(module: ModuleOp, weights: WeightStore, target: Target, macs: int, dense_macs: int) -> Container:
@@ -351,7 +348,7 @@ def emit(module: ModuleOp, weights: WeightStore, target: Target, macs: int, dens
         code=code,
         constants=constants,
         program={
-            **{space: sta.integer_of(size) for space, size in memory.data.items()},
+            **{space: nm.integer_of(size) for space, size in memory.data.items()},
             "macs": macs,
             "dense_macs": dense_macs,
         },
@@ -387,7 +384,7 @@ def _run_length(locations: Sequence[tuple[str, str]]) -> list[list[int | str]]:
 
 def _constants(function: func.FuncOp, weights: WeightStore) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
     operations = [op for op in function.body.block.ops if isinstance(op, sta.ConstantOp)]
-    directory = [
+    directory: list[dict[str, Any]] = [
         {
             "name": op.store_name,
             "class": op.kind.data,
@@ -426,7 +423,7 @@ def _signature(function: func.FuncOp) -> dict[str, Any]:
         ports[direction.data].append(
             {
                 **signature_of(entry, tuple(sta.memref_of(value).get_shape())).to_json(),
-                "address": sta.integer_of(entry.data["sta.offset"]),
+                "address": nm.integer_of(entry.data["sta.offset"]),
                 "bytes": sta.buffer_bytes(value),
             }
         )

@@ -13,7 +13,7 @@ one pass of the machine's product array and vector unit does. Fusion never chang
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
     DenseArrayBase,
@@ -129,7 +129,7 @@ def tensor_of(value: SSAValue) -> Tensor:
     type_ = value.type
     if not isinstance(type_, TensorType):
         raise VerifyException(f"expected a tensor, got {type_}")
-    tensor: Tensor = type_
+    tensor = cast(Tensor, type_)
     if tensor.element_type not in ELEMENT_TYPES:
         raise VerifyException(f"element type {tensor.element_type} is none of si8, ui8, si16, si32")
     if -1 in tensor.get_shape():
@@ -137,11 +137,39 @@ def tensor_of(value: SSAValue) -> Tensor:
     return tensor
 
 
+def element_of(value: SSAValue) -> IntegerType:
+    """
+    The element type of a tensor value.
+    """
+    return cast(IntegerType, tensor_of(value).element_type)
+
+
 def integer(value: int) -> Integer:
     """
     A 64-bit integer attribute.
     """
     return IntegerAttr(value, i64)
+
+
+def integer_of(attribute: Attribute) -> int:
+    """
+    The value of an integer attribute.
+    """
+    return cast(Integer, attribute).value.data
+
+
+def integers(values: Sequence[int]) -> DenseArrayBase:
+    """
+    An array of 64-bit integers.
+    """
+    return DenseArrayBase.from_list(i64, list(values))
+
+
+def integers_of(array: DenseArrayBase) -> tuple[int, ...]:
+    """
+    The values of an array of integers.
+    """
+    return tuple(int(value) for value in cast("DenseArrayBase[IntegerType]", array).get_values())
 
 
 def _expect(condition: bool, message: str) -> None:
@@ -702,7 +730,7 @@ class AttentionOp(IRDLOperation):
             "output_multiplier": integer(output_scale[0]),
             "output_shift": integer(output_scale[1]),
             "zero_point": integer(output_scale[2]),
-            "permutation": DenseArrayBase.from_list(i64, list(permutation)),
+            "permutation": integers(permutation),
         }
         if causal:
             properties["causal"] = UnitAttr()
@@ -717,7 +745,7 @@ class AttentionOp(IRDLOperation):
         """
         The permutation as integers.
         """
-        return tuple(int(axis) for axis in self.permutation.get_values())
+        return integers_of(self.permutation)
 
     def verify_(self) -> None:
         shapes = [_expect_element(value, (si8,), "q, k and v").get_shape() for value in (self.q, self.k, self.v)]
@@ -785,7 +813,7 @@ class PermuteOp(IRDLOperation):
         shape = [tensor.get_shape()[axis] for axis in permutation]
         super().__init__(
             operands=[x],
-            properties={"permutation": DenseArrayBase.from_list(i64, list(permutation))},
+            properties={"permutation": integers(permutation)},
             result_types=[TensorType(tensor.element_type, shape)],
         )
 
@@ -794,7 +822,7 @@ class PermuteOp(IRDLOperation):
         """
         The permutation as integers.
         """
-        return tuple(int(axis) for axis in self.permutation.get_values())
+        return integers_of(self.permutation)
 
     def verify_(self) -> None:
         x, result = tensor_of(self.x), tensor_of(self.result)

@@ -29,9 +29,9 @@ def element_dtype(element: Attribute) -> np.dtype[Any]:
     """
     The NumPy dtype of an element type of the dialect (si8, ui8, si16, si32).
     """
-    assert isinstance(element, IntegerType)
-    kind = "uint" if element.signedness.data == Signedness.UNSIGNED else "int"
-    return np.dtype(f"{kind}{element.width.data}")
+    integer = cast(IntegerType, element)
+    kind = "uint" if integer.signedness.data == Signedness.UNSIGNED else "int"
+    return np.dtype(f"{kind}{integer.width.data}")
 
 
 def tensor_dtype(value: SSAValue) -> np.dtype[Any]:

@@ -93,7 +93,7 @@ def _run_sta(
     sizes = function.attributes.get("sta.memory")
     memories = None
     if isinstance(sizes, DictionaryAttr):
-        memories = {space: sta.integer_of(size) for space, size in sizes.data.items()}
+        memories = {space: nm.integer_of(size) for space, size in sizes.data.items()}
     interpreter = Interpreter(module)
     interpreter.register_implementations(FuncFunctions())
     interpreter.register_implementations(StaFunctions(weights, memories, poison))

@@ -4,9 +4,12 @@ Signatures of inputs and outputs as attributes of a function's arguments and res
 
 from __future__ import annotations
 
-from sta.spec.signature import TensorSignature
+from typing import cast
+
 from xdsl.dialects.builtin import DictionaryAttr, FloatAttr, IntegerAttr, IntegerType, StringAttr, f64, i64
 from xdsl.ir import Attribute
+
+from sta.spec.signature import TensorSignature
 
 
 def signature_attribute(signature: TensorSignature) -> DictionaryAttr:
@@ -50,6 +53,4 @@ def _text(attribute: Attribute) -> str:
 def _number(attribute: Attribute) -> float:
     if isinstance(attribute, FloatAttr):
         return attribute.value.data
-    assert isinstance(attribute, IntegerAttr)
-    value: IntegerAttr[IntegerType] = attribute
-    return value.value.data
+    return cast("IntegerAttr[IntegerType]", attribute).value.data

@@ -14,18 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from xdsl.dialects.builtin import (
     DenseArrayBase,
     IndexType,
-    IntegerAttr,
     IntegerType,
     MemRefType,
     StridedLayoutAttr,
     StringAttr,
     SymbolRefAttr,
     UnitAttr,
-    i64,
 )
 from xdsl.ir import Attribute, Block, Dialect, ParametrizedAttribute, Region, SSAValue
 from xdsl.irdl import (
@@ -48,7 +47,7 @@ from xdsl.printer import Printer
 from xdsl.traits import NoTerminator
 from xdsl.utils.exceptions import VerifyException
 
-from sta.dialect.nm import ELEMENT_TYPES, Integer, PatternAttr, integer, si8, si16, si32, ui8
+from sta.dialect.nm import ELEMENT_TYPES, Integer, PatternAttr, integer, integers, integers_of, si8, si16, si32, ui8
 from sta.spec.nm_format import packed_size
 
 SPACES = ("dram", "spad", "wbuf", "acc")
@@ -101,7 +100,7 @@ def memref_of(value: SSAValue) -> MemRef:
     type_ = value.type
     if not isinstance(type_, MemRefType):
         raise VerifyException(f"expected a memref, got {type_}")
-    reference: MemRef = type_
+    reference = cast(MemRef, type_)
     if not isinstance(reference.memory_space, SpaceAttr):
         raise VerifyException(f"{reference} names no memory (dram, spad, wbuf or acc)")
     if reference.element_type not in ELEMENT_TYPES:
@@ -120,13 +119,18 @@ def space_of(value: SSAValue) -> str:
     return space.space.data
 
 
+def element_of(value: SSAValue) -> IntegerType:
+    """
+    The element type of a memref value.
+    """
+    return cast(IntegerType, memref_of(value).element_type)
+
+
 def element_bytes(value: SSAValue) -> int:
     """
     Bytes of one element of a memref value.
     """
-    element = memref_of(value).element_type
-    assert isinstance(element, IntegerType)
-    return element.width.data // 8
+    return element_of(value).width.data // 8
 
 
 def strides_of(value: SSAValue) -> tuple[int, ...]:
@@ -266,7 +270,7 @@ class ViewOp(IRDLOperation):
             operands=[source, [counter for counter, _ in terms]],
             properties={
                 "offset": integer(offset),
-                "coefficients": DenseArrayBase.from_list(i64, [coefficient for _, coefficient in terms]),
+                "coefficients": integers([coefficient for _, coefficient in terms]),
             },
             result_types=[result_type],
         )
@@ -276,7 +280,7 @@ class ViewOp(IRDLOperation):
         """
         The loop counters and their coefficients, in elements.
         """
-        return tuple(zip(self.counters, (int(c) for c in self.coefficients.get_values()), strict=True))
+        return tuple(zip(self.counters, integers_of(self.coefficients), strict=True))
 
     def verify_(self) -> None:
         source, result = memref_of(self.source), memref_of(self.result)
@@ -490,7 +494,7 @@ class SoftmaxOp(UnitOp):
             operands=[*operands, mask, [counter for counter, _ in row_terms]],
             properties={
                 "row_base": integer(row_base),
-                "row_coefficients": DenseArrayBase.from_list(i64, [c for _, c in row_terms]),
+                "row_coefficients": integers([c for _, c in row_terms]),
                 **({"causal": UnitAttr()} if causal else {}),
             },
         )
@@ -500,7 +504,7 @@ class SoftmaxOp(UnitOp):
         """
         Loop counters and coefficients of the first row's index.
         """
-        return tuple(zip(self.row_offset, (int(c) for c in self.row_coefficients.get_values()), strict=True))
+        return tuple(zip(self.row_offset, integers_of(self.row_coefficients), strict=True))
 
     def verify_(self) -> None:
         shape = _expect_operand(self.scores, "the scores", "acc", (si32,), 2).get_shape()
@@ -681,12 +685,3 @@ def offset_of(buffer: SSAValue) -> int:
     if op.offset is None:
         raise VerifyException("the buffer has no offset yet: run sta-allocate first")
     return op.offset.value.data
-
-
-def integer_of(attribute: Attribute) -> int:
-    """
-    The value of an integer attribute.
-    """
-    assert isinstance(attribute, IntegerAttr)
-    value: IntegerAttr[IntegerType] = attribute
-    return value.value.data

@@ -146,8 +146,7 @@ class StaFunctions(InterpreterFunctions):
         admissible = np.ones((1, scores.shape[1]), bool) if op.mask is None else values[op.mask].array() != 0
         if op.causal is not None:
             first = op.row_base.value.data + sum(values[counter] * step for counter, step in op.row_terms)
-            rows, keys = np.arange(scores.shape[0])[:, None], np.arange(scores.shape[1])[None, :]
-            admissible = admissible & (keys <= rows + first)
+            admissible = admissible & np.tri(*scores.shape, k=first, dtype=bool)
         scale = SoftmaxParameters.from_bytes(parameters)
         destination[...], sums[...] = softmax_row(scores, admissible, scale.multiplier, scale.shift)
         return ()

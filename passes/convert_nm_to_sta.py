@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 from xdsl.context import Context
 from xdsl.dialects import func
-from xdsl.dialects.builtin import DictionaryAttr, IntegerType, ModuleOp, StringAttr
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 
@@ -92,9 +92,7 @@ class FunctionLowering:
         self.operands[value] = resident
 
     def _contiguous(self, buffer: SSAValue) -> Operand:
-        reference = sta.memref_of(buffer)
-        assert isinstance(reference.element_type, IntegerType)
-        return Operand(buffer, StridedView.contiguous(reference.get_shape()), reference.element_type)
+        return Operand(buffer, StridedView.contiguous(sta.memref_of(buffer).get_shape()), sta.element_of(buffer))
 
     def _transfer(self, source: Operand, destination: Operand) -> None:
         """
@@ -119,13 +117,10 @@ class FunctionLowering:
         """
         tensor = nm.tensor_of(value)
         space = "dram" if value in self.in_dram else "spad"
-        assert isinstance(tensor.element_type, IntegerType)
-        name = label or self.builder.path
-        buffer = self.builder.allocate(name, tensor.get_shape(), tensor.element_type, space)
+        buffer = self.builder.allocate(label or self.builder.path, tensor.get_shape(), nm.element_of(value), space)
         self.buffers[value] = buffer
-        operand = Operand(buffer, StridedView.contiguous(tensor.get_shape()), tensor.element_type)
-        self.operands[value] = operand
-        return operand
+        self.operands[value] = self._contiguous(buffer)
+        return self.operands[value]
 
     def _operand(self, value: SSAValue) -> Operand:
         if value not in self.operands:

@@ -373,7 +373,7 @@ class FunctionConversion:
     def _activation(self, op: torch.ActivationOp, storage: Storage) -> Quantized:
         x = self._quantized(op.input)
         function = ACTIVATIONS[torch.activation_name(op)]
-        samples = function(np.arange(-256, 257) * 128.0 * x.scale)
+        samples = function(np.arange(-256, 257, dtype=np.float64) * (128.0 * x.scale))
         table_scale = float(np.abs(samples).max()) / STREAM_LIMIT or 1.0
         table = build_table_16(function, x.scale, table_scale)
         constant = self._constant(f"{self.path}.{torch.activation_name(op)}@table", table, nm.si16)

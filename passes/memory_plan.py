@@ -44,11 +44,11 @@ def plan_memory(function: func.FuncOp, target: Target) -> MemoryPlan:
     the bytes needed and there, if buffers that are live at once do not fit.
     """
     block = function.body.block
-    buffers = [op.result for op in block.ops if isinstance(op, sta.AllocOp)]
+    buffers: list[SSAValue] = [op.result for op in block.ops if isinstance(op, sta.AllocOp)]
     lifetimes = _lifetimes(block, buffers)
     offsets: dict[SSAValue, int] = {}
     sizes: dict[str, int] = {}
-    constants = [op.result for op in block.ops if isinstance(op, sta.ConstantOp)]
+    constants: list[SSAValue] = [op.result for op in block.ops if isinstance(op, sta.ConstantOp)]
     dram = 0
     for value in (*constants, *block.args):
         offsets[value] = dram

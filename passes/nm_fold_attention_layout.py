@@ -24,8 +24,6 @@ class FoldPermutation(RewritePattern):
         attention = op.x.owner
         if not isinstance(attention, nm.AttentionOp) or not op.x.has_one_use():
             return
-        element = nm.tensor_of(op.result).element_type
-        assert isinstance(element, nm.IntegerType)
         folded = nm.AttentionOp(
             (attention.q, attention.k, attention.v),
             attention.mask,
@@ -36,12 +34,12 @@ class FoldPermutation(RewritePattern):
                 attention.zero_point.value.data,
             ),
             attention.causal is not None,
-            element,
+            nm.element_of(op.result),
             [attention.axes[axis] for axis in op.axes],
         )
         folded.location = attention.location
-        rewriter.replace_matched_op(folded)
-        rewriter.erase_op(attention)
+        rewriter.replace(op, folded)
+        rewriter.erase(attention)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def undone(view: Reordering, value: SSAValue) -> nm.ViewOp | nm.PermuteOp:
 def _insert(rewriter: PatternRewriter, place: Operation, *new: IRDLOperation) -> None:
     for op in new:
         op.location = place.location
-    rewriter.replace_matched_op(new)
+    rewriter.replace(place, new)
 
 
 class SinkBelowAdd(RewritePattern):
@@ -96,9 +96,7 @@ class SinkBelowClamp(RewritePattern):
         view = _reordering(op.x)
         if view is None:
             return
-        element = nm.tensor_of(op.result).element_type
-        assert isinstance(element, nm.IntegerType)
-        clamped = nm.ClampOp(view.x, op.zero_point.value.data, element)
+        clamped = nm.ClampOp(view.x, op.zero_point.value.data, nm.element_of(op.result))
         _insert(rewriter, op, clamped, reapplied(view, clamped.result))
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from xdsl.context import Context
 from xdsl.dialects import func
-from xdsl.dialects.builtin import DenseArrayBase, ModuleOp, i64
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 
-from sta.dialect import sta
+from sta.dialect import nm, sta
 
 SEMAPHORES = 16
 """
@@ -122,8 +122,8 @@ class _Synchronizer:
         arguments = function.body.block.args
         attributes = function.arg_attrs
         assert attributes is not None
-        self.arguments = {
-            value: sta.integer_of(entry.data["sta.offset"]) for value, entry in zip(arguments, attributes, strict=True)
+        self.arguments: dict[SSAValue, int] = {
+            value: nm.integer_of(entry.data["sta.offset"]) for value, entry in zip(arguments, attributes, strict=True)
         }
 
     def run(self, block: Block) -> None:
@@ -209,5 +209,5 @@ def _operands(op: sta.UnitOp, name: str) -> list[SSAValue]:
 
 def _append(op: sta.UnitOp, name: str, semaphore: int) -> None:
     present = getattr(op, name)
-    values = [] if present is None else [int(v) for v in present.get_values()]
-    setattr(op, name, DenseArrayBase.from_list(i64, [*values, semaphore]))
+    values = () if present is None else nm.integers_of(present)
+    setattr(op, name, nm.integers([*values, semaphore]))
