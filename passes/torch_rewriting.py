@@ -14,7 +14,6 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.traits import IsTerminator
 
 from sta.dialect import torch
-from sta.dialect.location import module_path
 from sta.dialect.torch_interpreter import main_function, operation_name
 from sta.dialect.weight_store import WeightStore
 
@@ -146,17 +145,6 @@ def single_use(value: SSAValue) -> bool:
 def is_aten(operation: object, *overloads: str) -> bool:
     """Whether `operation` is one of the ATen overloads, spelled as in `add.Tensor`."""
     return isinstance(operation, Operation) and operation_name(operation).removeprefix("torch.aten.") in overloads
-
-
-def derived_name(operation: Operation, suffix: str) -> str:
-    """A readable name for what a pass computes from the constants of `operation`: the largest one's, with a suffix."""
-    literals = [literal for operand in operation.operands if (literal := literal_of(operand)) is not None]
-    named = [literal for literal in literals if literal.resource is not None]
-    if not named:
-        return f"{identifier(module_path(operation)) or 'constant'}.{suffix}"
-    largest = max(named, key=lambda literal: literal.result.type.element_count)
-    name = str(largest.resource)
-    return name if name.endswith(f".{suffix}") else f"{name}.{suffix}"
 
 
 def identifier(text: str) -> str:
