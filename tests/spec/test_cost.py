@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sta.spec.cost import dma_cycles, product_cycles, product_steps, softmax_cycles, vector_cycles
@@ -53,6 +53,7 @@ def test_cycles_of_whole_tiles() -> None:
     assert dma_cycles(BASE, 0, 65) == 0
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 80), st.integers(1, 7), st.integers(1, 7))
 def test_product_cycles_count_array_passes(m: int, n: int, k: int, array_rows: int, array_columns: int) -> None:
     target = dataclasses.replace(BASE, array_rows=array_rows, array_columns=array_columns, multipliers=3)

@@ -33,6 +33,7 @@ def scaled(value: int, multiplier: int, shift: int) -> int:
     return (max(-limit, min(limit - 1, value)) * multiplier + limit) >> shift
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(INT64, st.integers(0, 63)), min_size=1))
 def test_rounding_shift_rounds_halves_up(cases: list[tuple[int, int]]) -> None:
     x, shift = (np.array(column, dtype=np.int64) for column in zip(*cases, strict=True))
@@ -52,6 +53,7 @@ def test_rounding_shift_refuses_real_numbers() -> None:
         rounding_shift(np.array([1.5]), 1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(VALUES, MULTIPLIERS, SHIFTS), min_size=1, max_size=20))
 def test_apply_scale_is_tosa_on_unbounded_integers(cases: list[tuple[int, int, int]]) -> None:
     values, multipliers, shifts = (np.array(column, dtype=np.int64) for column in zip(*cases, strict=True))
@@ -60,6 +62,7 @@ def test_apply_scale_is_tosa_on_unbounded_integers(cases: list[tuple[int, int, i
     assert [int(apply_scale_32(*case)) for case in cases] == expected
 
 
+@settings(deadline=None)
 @given(st.lists(INT32, min_size=1, max_size=6), st.lists(st.tuples(MULTIPLIERS, SHIFTS), min_size=1, max_size=6))
 def test_apply_scale_broadcasts(rows: list[int], columns: list[tuple[int, int]]) -> None:
     values = np.array(rows, dtype=np.int32)[:, np.newaxis]
@@ -79,11 +82,13 @@ def test_apply_scale_leaves_its_arguments_alone() -> None:
     assert values.tolist() == [2**40, -7, 5]
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**29), 2**29 - 1))
 def test_identity_scale(value: int) -> None:
     assert int(apply_scale_32(value, *IDENTITY_SCALE)) == value
 
 
+@settings(deadline=None)
 @given(st.integers(2**55, 2**63 - 1), st.sampled_from([60, 62]))
 def test_apply_scale_never_wraps(magnitude: int, shift: int) -> None:
     for value in (magnitude, -magnitude):
@@ -132,6 +137,7 @@ def test_encode_scale_examples(scale: float, multiplier: int | None, shift: int 
     assert encoded[0].dtype == encoded[1].dtype == np.int32
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(2.0**-70, 2.0**28), min_size=1))
 def test_encode_scale_is_close(scales: list[float]) -> None:
     multipliers, shifts = encode_scale(scales)
@@ -148,6 +154,7 @@ def test_encode_scale_refuses(scale: float) -> None:
         encode_scale([1.0, scale])
 
 
+@settings(deadline=None)
 @given(
     st.lists(INT64, max_size=8),
     st.sampled_from([np.int8, np.uint8, np.int16, np.int32, np.int64]),

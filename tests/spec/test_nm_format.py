@@ -63,7 +63,7 @@ def packed_bit_by_bit(weights: npt.NDArray[np.int8], pattern: Pattern, encoding:
     return bytes(values + metadata)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 4), st.integers(0, 75), SPARSE, METADATA, SEEDS)
 def test_pack_is_the_documented_layout(rows: int, k: int, pattern: Pattern, encoding: str, seed: int) -> None:
     weights = sparse_weights(rows, k, pattern, seed)
@@ -76,6 +76,7 @@ def test_pack_is_the_documented_layout(rows: int, k: int, pattern: Pattern, enco
     np.testing.assert_array_equal(restored, weights)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4), st.integers(0, 20), st.integers(1, 32), SEEDS)
 def test_dense_is_the_weights_themselves(rows: int, k: int, m: int, seed: int) -> None:
     weights = np.random.default_rng(seed).integers(-128, 128, (k, rows)).astype(np.int8).T
@@ -118,6 +119,7 @@ def test_sizes_of_the_published_table() -> None:
     assert smaller_encoding(DENSE) == smaller_encoding(Pattern(8, 8)) == "dense"
 
 
+@settings(deadline=None)
 @given(PATTERNS, st.integers(0, 3000))
 def test_kept_and_smaller_encoding(pattern: Pattern, k: int) -> None:
     expected = k if pattern.n == pattern.m else (k + pattern.m - 1) // pattern.m * pattern.n
@@ -127,6 +129,7 @@ def test_kept_and_smaller_encoding(pattern: Pattern, k: int) -> None:
     assert chosen == min(packed_size(1, 8 * pattern.m, pattern, name) for name in others)
 
 
+@settings(deadline=None)
 @given(PATTERNS)
 def test_patterns_read_what_they_write(pattern: Pattern) -> None:
     assert Pattern.parse(str(pattern)) == pattern
@@ -199,6 +202,7 @@ def test_padding_may_name_positions_beyond_the_row() -> None:
     assert unpack(data, 1, 6, Pattern(2, 4), "bitmap").tolist() == [[1, 2, 0, 0, 3, 0]]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3), st.integers(1, 40), SPARSE, METADATA, st.data())
 def test_unpack_accepts_only_blocks_of_their_pattern(
     rows: int, k: int, pattern: Pattern, encoding: str, data: st.DataObject
@@ -221,7 +225,7 @@ def largest_count(weights: npt.NDArray[Any], m: int) -> int:
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 70), PATTERNS, SEEDS)
 def test_searches_find_what_trying_everything_finds(rows: int, k: int, pattern: Pattern, seed: int) -> None:
     weights = sparse_weights(rows, k, pattern, seed)
@@ -259,6 +263,7 @@ def test_choices() -> None:
     assert product_steps(128, choose_pattern(one_in_16, 4, 16), 4, 16) == 8
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4), st.integers(0, 70), PATTERNS, st.sampled_from([np.float16, np.float32, np.float64]), SEEDS)
 def test_pruning_keeps_the_largest(
     rows: int, k: int, pattern: Pattern, dtype: type[np.floating[Any]], seed: int

@@ -35,6 +35,7 @@ def row_by_definition(
     return [min(max(result, -32768), 32767) for result in results]
 
 
+@settings(deadline=None)
 @given(st.data(), KINDS, st.one_of(st.integers(1, 100), st.integers(1, 2**61 - 1)), st.integers(0, 63))
 def test_layer_norm_follows_its_definition(data: st.DataObject, kind: str, epsilon: int, shift: int) -> None:
     n = data.draw(st.integers(1, 40))
@@ -47,6 +48,7 @@ def test_layer_norm_follows_its_definition(data: st.DataObject, kind: str, epsil
     assert result.tolist() == [row_by_definition(row, *lists, epsilon, shift, kind) for row in rows.tolist()]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-300, 300), min_size=1, max_size=60), st.integers(-32768, 32767), KINDS, st.integers(0, 5))
 def test_every_bit_of_the_normalized_values(values: list[int], outlier: int, kind: str, shift: int) -> None:
     # The values next to an outlier are small: with gamma 1 and hardly a shift, their 20 fraction bits are the result.
@@ -90,7 +92,7 @@ def test_layer_norm_at_the_ends_of_its_ranges(kind: str, n: int) -> None:
         assert result.tolist() == [row_by_definition(row, *lists, epsilon, 43, kind) for row in rows.tolist()]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 900),
     KINDS,
@@ -157,6 +159,7 @@ def test_layer_norm_refuses(change: dict[str, object], message: str) -> None:
         layer_norm(**{**arguments, **change})  # pyright: ignore[reportArgumentType]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), min_size=1), st.floats(1e-3, 1e3))
 def test_parameters_get_as_many_bits_as_fit(pairs: list[tuple[float, float]], output_scale: float) -> None:
     real = np.array(pairs).T

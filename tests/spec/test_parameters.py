@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -54,6 +54,7 @@ def test_a_softmax_block() -> None:
     assert SoftmaxParameters.size() == SOFTMAX_PARAMETERS_SIZE == 16
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.data())
 def test_map_blocks_survive(columns: int, data: st.DataObject) -> None:
     block = MapParameters(
@@ -73,6 +74,7 @@ def test_map_blocks_survive(columns: int, data: st.DataObject) -> None:
         assert restored.shift.tolist() == block.shift.tolist()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.data())
 def test_norm_blocks_survive(n: int, data: st.DataObject) -> None:
     block = NormParameters(
@@ -86,6 +88,7 @@ def test_norm_blocks_survive(n: int, data: st.DataObject) -> None:
     assert (restored.epsilon, restored.gamma.tolist()) == (block.epsilon, block.gamma.tolist())
 
 
+@settings(deadline=None)
 @given(MULTIPLIER, SHIFT)
 def test_softmax_blocks_survive(multiplier: int, shift: int) -> None:
     block = SoftmaxParameters(multiplier, shift)

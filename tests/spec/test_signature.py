@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -17,6 +17,7 @@ IDS = TensorSignature("input_ids", (2, 3), "int64", "int32", "index", limit=100)
 MASK = TensorSignature("attention_mask", (2, 3), "int64", "uint8", "mask")
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(np.float64, (4,), elements=st.floats(allow_nan=False, allow_infinity=False)),
     st.floats(1e-9, 1e9),

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -42,6 +42,7 @@ def exponentials_by_definition(
     return result
 
 
+@settings(deadline=None)
 @given(st.data(), MULTIPLIERS, st.integers(2, 62), st.sampled_from([8, 16]))
 def test_softmax_row_follows_its_definition(data: st.DataObject, multiplier: int, shift: int, bits: int) -> None:
     shape = data.draw(hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=6))
@@ -88,6 +89,7 @@ def reciprocal_by_definition(value: int, total: int, multiplier: int, shift: int
     return saturated_scale(value, (multiplier * reciprocal + 2**30) >> 31, shift + length - 1)
 
 
+@settings(deadline=None)
 @given(st.data(), MULTIPLIERS, st.integers(2, 42))
 def test_normalize_follows_its_definition(data: st.DataObject, multiplier: int, shift: int) -> None:
     m, d = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
@@ -100,6 +102,7 @@ def test_normalize_follows_its_definition(data: st.DataObject, multiplier: int, 
     assert result.reshape(-1, d).tolist() == expected
 
 
+@settings(deadline=None)
 @given(st.one_of(st.integers(0, 2**31 - 1), st.integers(0, 30).map(lambda bit: 1 << bit), st.just(2**31 - 1)))
 def test_normalize_takes_every_sum(total: int) -> None:
     values = np.array([[2**31 - 1, -(2**31), 12345]], dtype=np.int64)

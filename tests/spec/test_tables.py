@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -20,6 +20,7 @@ def looked_up(value: int, table: list[int]) -> int:
     return (table[index] << 7) + (table[index + 1] - table[index]) * fraction
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.int16, 513), hnp.arrays(np.int16, (3, 4)))
 def test_table_16_is_tosa(table: np.ndarray, x: np.ndarray) -> None:
     entries: list[int] = table.tolist()
@@ -119,6 +120,7 @@ def test_exp2_follows_its_definition(bits: int) -> None:
     assert np.all(np.diff(result) <= 0)
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 0), st.sampled_from([8, 16]))
 def test_exp2_takes_any_exponent(t: int, bits: int) -> None:
     assert int(exp2([t], bits)[0]) == exp2_by_definition(t, bits)

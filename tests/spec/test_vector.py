@@ -52,7 +52,7 @@ def drawn_parameters(data: st.DataObject, columns: int) -> MapParameters:
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data(), SOURCES, DESTINATIONS, RESIDUALS, st.booleans(), st.booleans())
 def test_map_tile_is_the_pipeline(
     data: st.DataObject,
@@ -138,6 +138,7 @@ def test_map_tile_refuses_what_does_not_match() -> None:
         map_tile(tile[0], three, np.int8)
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.int16, (3, 5)), st.sampled_from(["layer", "rms"]), MULTIPLIER, SHIFT, INT32)
 def test_norm_tile_writes_stream_and_copy(
     source: npt.NDArray[np.int16], kind: str, multiplier: int, shift: int, zero_point: int
