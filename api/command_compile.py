@@ -1,0 +1,160 @@
+"""``sta compile``: a model file to a program."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sta.output_file import check_output
+from sta.progress import Progress
+from sta.spec.pattern import Pattern
+from sta.spec.target import Target, load_target
+from sta.tables import count, duration, percent, print_json, print_table, size
+from sta.usage import UsageError
+
+if TYPE_CHECKING:
+    from sta.compilation import Compilation
+
+
+def execute(arguments: Namespace) -> None:
+    """Runs the command; raises what ``sta.compile`` raises."""
+    target = _target(arguments.target)
+    sparsity = _pattern(arguments.sparsity)
+    output = Path(arguments.output)
+    inputs = [Path(arguments.model), *([Path(arguments.calibration)] if arguments.calibration else [])]
+    check_output(output, *inputs)
+    with Progress() as progress:
+        progress.report("load PyTorch and torch-mlir", None)
+        # Imported here: a misspelt target is reported at once.
+        from sta.compilation import compile_model
+
+        compilation = compile_model(
+            arguments.model,
+            target=target,
+            sparsity=sparsity,
+            calibration=arguments.calibration,
+            check=arguments.check,
+            dump_ir=arguments.dump_ir,
+            report=progress.report,
+        )
+        assert compilation.program is not None
+        compilation.program.save(output)
+    summary = summarize(compilation, output)
+    if arguments.json:
+        print_json(summary)
+    else:
+        _print_summary(summary)
+
+
+def _target(name: str) -> Target:
+    try:
+        return load_target(name)
+    except ValueError as error:
+        if Path(name).is_file():
+            raise
+        raise UsageError(str(error)) from error
+
+
+def _pattern(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return str(Pattern.parse(text))
+    except ValueError as error:
+        raise UsageError(f"argument --sparsity: {error}") from error
+
+
+def summarize(compilation: Compilation, output: Path) -> dict[str, Any]:
+    """Returns what there is to say about a compilation and the file it was saved to, for JSON to hold."""
+    program = compilation.program
+    assert program is not None
+    return {
+        "output": str(output),
+        "target": program.target.name,
+        "file_bytes": output.stat().st_size,
+        "instructions": len(program.container.code),
+        "cycles": program.cycles,
+        "seconds": program.seconds,
+        "mac_efficiency": program.mac_efficiency,
+        "dram_bytes": program.dram_bytes,
+        "macs": program.macs,
+        "dense_macs": program.dense_macs,
+        "memory": {space: program.container.program[space] for space in ("spad", "wbuf", "acc", "dram")},
+        "sparsity": _sparsity(compilation),
+        "check": _fidelity(compilation),
+    }
+
+
+def _sparsity(compilation: Compilation) -> list[dict[str, Any]]:
+    """Layers, weights and packed bytes of every pattern and encoding that occurs, the most weights first."""
+    from sta.dialect import nm
+    from sta.spec.nm_format import packed_size
+
+    layers: Counter[tuple[Pattern, str]] = Counter()
+    weights: Counter[tuple[Pattern, str]] = Counter()
+    packed: Counter[tuple[Pattern, str]] = Counter()
+    assert compilation.integer_module is not None
+    for op in compilation.integer_module.walk():
+        if not isinstance(op, nm.LinearOp | nm.ProductOp):
+            continue
+        rows, depth = nm.tensor_of(op.weight).get_shape()
+        pattern, encoding = nm.pattern_of(op.weight)
+        layers[pattern, encoding] += 1
+        weights[pattern, encoding] += rows * depth
+        packed[pattern, encoding] += packed_size(rows, depth, pattern, encoding)
+    return [
+        {
+            "pattern": "dense" if pattern.is_dense else str(pattern),
+            "encoding": encoding,
+            "layers": layers[pattern, encoding],
+            "weights": weights[pattern, encoding],
+            "bytes": packed[pattern, encoding],
+        }
+        for pattern, encoding in sorted(layers, key=lambda key: (-weights[key], str(key)))
+    ]
+
+
+def _fidelity(compilation: Compilation) -> list[dict[str, Any]]:
+    """Every step with its signal-to-noise ratio against the imported model in decibels; None where nothing differs."""
+    if compilation.check is None:
+        return []
+    exact = float("inf")
+    return [{"step": step, "decibels": None if ratio == exact else ratio} for step, ratio in compilation.check.fidelity]
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    if summary["check"]:
+        print_table(
+            ["step", "SQNR against the model"],
+            [[row["step"], _decibels(row["decibels"])] for row in summary["check"]],
+            title="check: bits are equal after every pass",
+            numbers=[1],
+        )
+    print_table(
+        ["pattern", "encoding", "layers", "weights", "packed"],
+        [
+            [row["pattern"], row["encoding"], count(row["layers"]), count(row["weights"]), size(row["bytes"])]
+            for row in summary["sparsity"]
+        ],
+        numbers=[2, 3, 4],
+    )
+    print_table(
+        [summary["output"], f"on {summary['target']}"],
+        [
+            ["file size", size(summary["file_bytes"])],
+            ["instructions", count(summary["instructions"])],
+            ["cycles", count(summary["cycles"])],
+            ["time", duration(summary["seconds"])],
+            ["MAC efficiency", percent(summary["mac_efficiency"])],
+            ["useful MACs", count(summary["macs"])],
+            ["dense-equivalent MACs", count(summary["dense_macs"])],
+            ["DRAM traffic", size(summary["dram_bytes"])],
+        ],
+        numbers=[1],
+    )
+
+
+def _decibels(ratio: float | None) -> str:
+    return "exact" if ratio is None else f"{ratio:.1f} dB"

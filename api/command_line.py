@@ -1,0 +1,210 @@
+"""
+The ``sta`` command.
+
+Results go to standard output, progress, warnings and errors to standard error. The exit code is 0, or 1 with one
+``sta: error:`` message for input that cannot be used, or 2 for a command that was called wrongly.
+
+Only what the command needs is imported: running a program needs NumPy, compiling one torch and xDSL as well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple, TextIO
+
+from sta.usage import Parser, UsageError, check_options, suggestion
+
+_DESCRIPTION = "Compile Transformers to STA microcode, and run it bit-exactly."
+
+
+class _Command(NamedTuple):
+    """A command: ``execute`` of module ``sta.<module>`` does its work."""
+
+    module: str
+    summary: str
+    add_arguments: Callable[[Parser], None]
+
+
+def _add_compile_arguments(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL.pt2", help="a program saved with torch.export.save")
+    parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the compiled program")
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE.npz",
+        help="inputs by name, first axis the samples, to take the ranges of activations from",
+    )
+    parser.add_argument("--sparsity", metavar="N:M", help="keep the N largest of every M weights of each linear layer")
+    parser.add_argument(
+        "--target", metavar="NAME|FILE.yaml", default="sta-base", help="the machine (default: sta-base)"
+    )
+    parser.add_argument("--dump-ir", metavar="DIR", help="write the IR after every pass that changed it")
+    parser.add_argument(
+        "--check", action="store_true", help="run a sample after every pass; stop at the first whose bits differ"
+    )
+    _add_json(parser)
+
+
+def _add_run_arguments(parser: Parser) -> None:
+    parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+    parser.add_argument("--inputs", metavar="FILE.npz", required=True, help="the inputs by name")
+    parser.add_argument("-o", "--output", metavar="FILE.npz", required=True, help="the outputs by name, float32")
+    parser.add_argument("--engine", metavar="NAME", default="auto", help="auto or reference (default: auto)")
+    _add_json(parser)
+
+
+def _add_objdump_arguments(parser: Parser) -> None:
+    parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+    parser.add_argument("-o", "--output", metavar="FILE.s", help="where to write (default: standard output)")
+
+
+def _add_asm_arguments(parser: Parser) -> None:
+    parser.add_argument("source", metavar="FILE.s", help="assembly as `sta objdump` writes it; - for standard input")
+    parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the program")
+
+
+def _add_nothing(parser: Parser) -> None:
+    """For a command that reads its arguments itself."""
+
+
+def _add_json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+COMMANDS = {
+    "compile": _Command("command_compile", "compile a model to a program", _add_compile_arguments),
+    "run": _Command("command_run", "run a program", _add_run_arguments),
+    "opt": _Command("command_opt", "run passes on a module of the torch, nm or sta dialect", _add_nothing),
+    "objdump": _Command("command_objdump", "show everything in a program, as assembly", _add_objdump_arguments),
+    "asm": _Command("command_asm", "make a program from assembly", _add_asm_arguments),
+    "targets": _Command("command_targets", "list the machines that come with the toolchain", _add_json),
+}
+"""All commands by name."""
+
+
+class _ShowVersion(Action):
+    """Prints the version; a class of its own because looking the version up takes a moment."""
+
+    def __call__(self, parser: ArgumentParser, *arguments: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"sta {version('sta-toolchain')}")
+        parser.exit()
+
+
+def _add_global_arguments(parser: Parser) -> None:
+    parser.add_argument("--debug", action="store_true", help="show the Python traceback of an error")
+
+
+def _overview() -> Parser:
+    """The parser of the command line up to the command."""
+    lines = [f"  {name:<9} {command.summary}" for name, command in COMMANDS.items()]
+    parser = Parser(
+        prog="sta",
+        usage="sta COMMAND ...",
+        description=_DESCRIPTION + "\n\ncommands:\n" + "\n".join(lines),
+        epilog="`sta COMMAND --help` says more about a command.",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    _add_global_arguments(parser)
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
+    return parser
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
+    """The arguments before the command, the command or "", and those after it."""
+    for position, argument in enumerate(arguments):
+        if not argument.startswith("-"):
+            return list(arguments[:position]), argument, list(arguments[position + 1 :])
+    return list(arguments), "", []
+
+
+def _execute(arguments: Sequence[str]) -> int:
+    before, name, after = _split(arguments)
+    overview = _overview()
+    check_options(before, overview.options)
+    overview.parse_args(before)
+    if not name:
+        raise UsageError(f"a command is missing: one of {', '.join(COMMANDS)}")
+    if name not in COMMANDS:
+        raise UsageError(f"unknown command {name!r}{suggestion(name, COMMANDS)}")
+    command = COMMANDS[name]
+    execute = import_module(f"sta.{command.module}").execute
+    if name == "opt":
+        # xDSL's driver has a parser of its own.
+        return execute([argument for argument in after if argument != "--debug"])
+    parser = Parser(prog=f"sta {name}", description=command.summary.capitalize() + ".")
+    command.add_arguments(parser)
+    _add_global_arguments(parser)
+    check_options(after, parser.options)
+    execute(parser.parse_args(after))
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Runs the command line and returns its exit code.
+
+    Args:
+        arguments: what follows ``sta``; those of the process if None.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = _show_warning
+        try:
+            status = _execute(given)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            # Whoever reads the output has seen enough; Python must not try to write the rest when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except KeyboardInterrupt:
+            return _fail("interrupted", 130)
+        except UsageError as error:
+            command = " ".join(["sta", *(name for name in [_split(given)[1]] if name in COMMANDS)])
+            return _fail(f"{error} (see `{command} --help`)", 2)
+        except Exception as error:
+            if "--debug" in given:
+                traceback.print_exc()
+            return _fail(_describe(error), 1)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"sta: error: {message}", file=sys.stderr)
+    return status
+
+
+def _describe(error: Exception) -> str:
+    """What the message says about an error."""
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("sta"):
+        return f"this needs the package {error.name}: install sta-toolchain[compile]"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"internal error, please report it with what --debug shows: {reason}"
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"sta: warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""``sta opt``: xDSL's driver with our dialects and passes, a weight store and a target."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import IO
+
+from xdsl.utils.arg_spec import parse_pipeline
+from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError
+from xdsl.xdsl_opt_main import xDSLOptMain
+
+from sta.dialect.context import DEFAULT_TARGET, CompileContext
+from sta.dialect.weight_store import WeightStore
+from sta.output_file import check_output, write_text
+from sta.spec.target import load_target
+from sta.usage import Parser, UsageError, check_options, suggestion
+
+
+class _KeptText(StringIO):
+    """Text that can still be read when the driver has closed its output."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+def _add_context_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", metavar="FILE.safetensors", help="the arrays that the module names")
+    parser.add_argument(
+        "--sta-target",
+        metavar="NAME|FILE.yaml",
+        default=DEFAULT_TARGET,
+        help=f"the machine that passes compile for (default: {DEFAULT_TARGET})",
+    )
+
+
+def _context(arguments: Sequence[str]) -> CompileContext:
+    """The context with the weights and the target that a command line asks for."""
+    parser = Parser(add_help=False)
+    _add_context_arguments(parser)
+    chosen, _ = parser.parse_known_args(arguments)
+    try:
+        target = load_target(chosen.sta_target)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return CompileContext(None if chosen.weights is None else WeightStore.open(chosen.weights), target)
+
+
+class OptimizerDriver(xDSLOptMain):
+    """
+    Parses a module, runs passes on it and prints it.
+
+    Passes find the arrays that the module names and the target in its context (``CompileContext``).
+    """
+
+    ctx: CompileContext
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        """
+        Reads the command line.
+
+        Raises:
+            UsageError: an option or pass does not exist; with a suggestion.
+            ValueError: the weights or the target cannot be read.
+        """
+        self._given = list(arguments)
+        self._written = _KeptText()
+        self._context = _context(arguments)
+        super().__init__(
+            "Run passes on a module of the torch, nm or sta dialect, or of any dialect of xDSL.", arguments
+        )
+
+    def register_all_dialects(self) -> None:
+        """Registers xDSL's dialects and ours; ours know the names of arrays."""
+        from xdsl.universe import Universe
+
+        self.ctx = self._context
+        ours = set(self.ctx.registered_dialect_names)
+        for name, dialect in Universe.get_multiverse().all_dialects.items():
+            if name not in ours:
+                self.ctx.register_dialect(name, dialect)
+
+    def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
+        """Adds our options, and looks for unknown ones before xDSL's parser does."""
+        arg_parser.prog = "sta opt"
+        self._add_arguments(arg_parser)
+        # A parser that knows the spellings, to suggest from.
+        shadow = Parser()
+        self._add_arguments(shadow)
+        check_options(self._given, shadow.options)
+
+    def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        super().register_all_arguments(parser)
+        _add_context_arguments(parser)
+        parser.add_argument("--save-weights", metavar="FILE.safetensors", help="where to write them after the passes")
+
+    def setup_pipeline(self) -> None:
+        """Makes the list of passes."""
+        self._check_pass_names()
+        try:
+            super().setup_pipeline()
+        except ValueError as error:
+            raise UsageError(f"argument --passes: {_last_line(error)}") from error
+
+    def _check_pass_names(self) -> None:
+        try:
+            specs = list(parse_pipeline(self.args.passes))
+        except ArgSpecParseError as error:
+            raise UsageError(f"argument --passes: {_last_line(error)}") from error
+        for spec in specs:
+            if spec.name not in self.available_passes:
+                raise UsageError(f"unknown pass {spec.name!r}{suggestion(spec.name, self.available_passes)}")
+
+    def prepare_output(self) -> IO[str]:
+        """A file is written when everything has gone well."""
+        return sys.stdout if self.args.output_file is None else self._written
+
+    def run(self) -> None:
+        """Does the work; raises what parser, verifiers and passes raise."""
+        for path in (self.args.output_file, self.args.save_weights):
+            if path is not None:
+                check_output(Path(path))
+        # Whatever the file is called, its contents are IR.
+        self.args.frontend = self.args.frontend or "mlir"
+        super().run()
+        if self.args.output_file is not None:
+            write_text(Path(self.args.output_file), self._written.getvalue())
+        if self.args.save_weights is not None:
+            self.ctx.weights.save(self.args.save_weights)
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """
+    Runs the command and returns its exit code.
+
+    Raises:
+        UsageError: an option or pass does not exist.
+        ValueError: the input cannot be parsed or verified, or a pass failed; the message shows the place.
+        OSError: a file cannot be read or written.
+    """
+    try:
+        OptimizerDriver(arguments).run()
+    except ParseError as error:
+        raise ValueError(_parse_message(error)) from error
+    except DiagnosticException as error:
+        raise ValueError(_diagnostic_message(error)) from error
+    except KeyError as error:
+        if "weight store" in str(error):
+            raise ValueError(f"{error.args[0]}: give the arrays with --weights") from error
+        raise
+    return 0
+
+
+def _last_line(error: BaseException) -> str:
+    """What is wrong: xDSL puts the place before it."""
+    return str(error).strip().splitlines()[-1].strip()
+
+
+def _parse_message(error: ParseError) -> str:
+    """The place and the message, then the line with the place marked."""
+    place, *context = error.span.print_with_context().rstrip().splitlines()
+    return "\n".join([f"{place}: {' '.join(error.msg.split())}", *context])
+
+
+def _diagnostic_message(error: DiagnosticException) -> str:
+    """The message, then the operation that it is about, of the whole module that xDSL prints."""
+    notes = "\n".join(getattr(error, "__notes__", [])).splitlines()
+    marks = [position for position, line in enumerate(notes) if re.fullmatch(r"\s*\^+-*", line)]
+    return "\n".join([str(error).strip(), *(notes[position - 1] for position in marks[:1] if position)])

@@ -1,0 +1,70 @@
+"""Output files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def check_output(path: Path, *inputs: Path) -> None:
+    """
+    Looks whether a file can be written at a path, before the work that leads up to it.
+
+    Raises:
+        ValueError: the directory does not exist, the path is a directory, or it is one of the inputs.
+    """
+    if path.is_dir():
+        raise ValueError(f"cannot write {path}: it is a directory")
+    if not path.parent.is_dir():
+        raise ValueError(f"cannot write {path}: there is no directory {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"cannot write {path}: no permission to write in {path.parent}")
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise ValueError(f"cannot write {path}: it is an input of the same command")
+
+
+@contextmanager
+def new_file(path: Path) -> Generator[IO[bytes]]:
+    """
+    Opens a file that takes its name when all is written, and is removed if anything fails.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text; raises OSError if that fails."""
+    with new_file(path) as file:
+        file.write(text.encode())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """
+    Writes arrays by name as ``.npz``: equal arrays are equal bytes.
+
+    ``numpy.savez`` is not used because it takes the names as keywords, of which some are its own.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with new_file(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

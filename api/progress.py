@@ -1,0 +1,60 @@
+"""Progress of long work on standard error; nothing is shown of work that is done at once."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+_PATIENCE = 2.0
+"""Seconds before anything is shown."""
+
+
+class Progress:
+    """
+    Shows stages of work: a line that changes on a terminal, a line a stage elsewhere.
+
+    A context manager; call ``report`` inside.
+    """
+
+    def __init__(self) -> None:
+        """Starts the clock."""
+        self._start = time.monotonic()
+        self._stage = ""
+        self._status: Status | None = None
+
+    def __enter__(self) -> Progress:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Removes the line that changes."""
+        if self._status is not None:
+            self._status.stop()
+
+    def report(self, stage: str, done: float | None) -> None:
+        """Takes the name of the stage, and the fraction 0..1 of it that is done, or None where that is not known."""
+        if time.monotonic() - self._start < _PATIENCE:
+            return
+        if sys.stderr.isatty() and self._show(stage if done is None else f"{stage} {done:.0%}"):
+            return
+        if stage != self._stage:
+            print(f"sta: {stage}", file=sys.stderr, flush=True)
+        self._stage = stage
+
+    def _show(self, text: str) -> bool:
+        if self._status is None:
+            try:
+                from rich.console import Console
+            except ModuleNotFoundError:
+                return False
+            self._status = Console(stderr=True, markup=False).status(text)
+            self._status.start()
+        self._status.update(text)
+        return True

@@ -1,0 +1,68 @@
+"""Command lines: a parser whose errors come with a suggestion, and that never guesses what was meant."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+
+class UsageError(Exception):
+    """The command was called wrongly; the message is one line."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Returns ``"; did you mean 'x'?"`` for the known word closest to a misspelt one, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+@contextmanager
+def about(file: str) -> Generator[None]:
+    """Makes a ValueError that is raised inside begin with the file that it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+class Parser(argparse.ArgumentParser):
+    """
+    An argument parser that raises UsageError, and does not take an abbreviated option for the whole.
+
+    ``options`` are the spellings of all options, to suggest from.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        """Takes what ``argparse.ArgumentParser`` takes."""
+        self.options: list[str] = []
+        super().__init__(*arguments, allow_abbrev=False, **keywords)
+
+    def add_argument(self, *names: Any, **keywords: Any) -> argparse.Action:
+        """Adds an argument, and remembers its spellings if it is an option."""
+        action = super().add_argument(*names, **keywords)
+        self.options += action.option_strings
+        return action
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        raise UsageError(message)
+
+
+def check_options(arguments: Sequence[str], options: Sequence[str]) -> None:
+    """
+    Looks for options that do not exist, before an error that only follows from one is reported.
+
+    Raises:
+        UsageError: names the first unknown option, with a suggestion.
+    """
+    for argument in arguments:
+        if argument == "--":
+            return
+        name = argument.split("=", 1)[0]
+        is_option = name.startswith("-") and name != "-"
+        is_short_with_value = not name.startswith("--") and name[:2] in options
+        if is_option and name not in options and not is_short_with_value:
+            raise UsageError(f"unknown option {name!r}{suggestion(name, options)}")
