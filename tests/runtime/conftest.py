@@ -161,7 +161,7 @@ def bench() -> Bench:
     return Bench()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_bench() -> Callable[[], Bench]:
-    """Returns the maker of empty benches, for tests that need several."""
+    """Returns the maker of empty benches, for tests that need many."""
     return Bench
