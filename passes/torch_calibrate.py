@@ -1,16 +1,20 @@
 """
-Ranges of a float module's values over calibration samples, kept on the operations that make them.
+The range of every float value of a module, seen on samples.
+
+Not a pass: it needs data. The ranges are written down as the attribute `sta.range` (two float64: lowest, highest) of
+the operation that computes the value, and of the function's argument, where `torch-quantize` reads them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import DenseArrayBase, Float64Type, ModuleOp, f64
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, ModuleOp, f64
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 
 from sta.dialect import torch
 from sta.dialect.context import CompileContext
@@ -21,80 +25,112 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = NDArray[Any]
+Progress = Callable[[int], None]
+
 RANGE = "sta.range"
-"""
-Attribute [lowest, highest] of an operation with a float result, or of a float input.
-"""
+"""The attribute that holds a range."""
+
+
+class RangeObserver(Protocol):
+    """Sees a value in every sample and decides on the range that its quantization covers."""
+
+    def update(self, values: Array) -> None:
+        """See the float32 array that the value is in one sample."""
+        ...
+
+    def range(self) -> tuple[float, float]:
+        """The lowest and highest number to be represented."""
+        ...
+
+
+class ExtremesObserver:
+    """The lowest and highest number that ever occurred."""
+
+    def __init__(self) -> None:
+        self._low = float("inf")
+        self._high = float("-inf")
+
+    def update(self, values: Array) -> None:
+        """See the float32 array that the value is in one sample."""
+        self._low = min(self._low, float(values.min()))
+        self._high = max(self._high, float(values.max()))
+
+    def range(self) -> tuple[float, float]:
+        """The lowest and highest number to be represented."""
+        return self._low, self._high
 
 
 def calibrate(
     module: ModuleOp,
     context: CompileContext,
     samples: Iterable[Mapping[str, Array]],
-    progress: Callable[[int], None] | None = None,
-) -> None:
+    progress: Progress | None = None,
+    observer: Callable[[], RangeObserver] = ExtremesObserver,
+) -> int:
     """
-    Runs the module on every sample and sets `sta.range` on each operation with a float result and each float input.
+    Run `module` on every sample, inputs by name, and set `sta.range` on what it computes.
 
-    `progress` is told the number of samples done. Raises ValueError if a value is not finite, naming the layer, and if
-    there is no sample.
+    `progress` is called with the number of samples done. `observer` makes what chooses each value's range. Returns the
+    number of samples; raises ValueError if there are none, or if a value is not finite.
     """
-    ranges: dict[SSAValue, tuple[float, float]] = {}
-
-    def widen(value: SSAValue, low: float, high: float) -> None:
-        before = ranges.get(value, (low, high))
-        ranges[value] = (min(low, before[0]), max(high, before[1]))
-
-    def observe(value: SSAValue, tensor: Tensor) -> None:
-        if torch.tensor_type(value).is_float and tensor.numel():
-            low, high = tensor.aminmax()
-            widen(value, float(low), float(high))
-
     function = main_function(module)
-    inputs = dict(zip(input_names(function), function.body.block.args, strict=True))
-    done = 0
-    for sample in samples:
-        for name, value in inputs.items():
-            if torch.tensor_type(value).is_float:
-                widen(value, float(sample[name].min()), float(sample[name].max()))
-        run_torch(module, context, dict(sample), observe)
-        done += 1
-        if progress is not None:
-            progress(done)
-    if not done:
-        raise ValueError("calibration needs at least one sample")
-    for value, (low, high) in ranges.items():
-        _set_range(module, value, low, high)
+    arguments = dict(zip(input_names(function), function.body.block.args, strict=True))
+    observers: dict[SSAValue, RangeObserver] = {}
 
-
-def _set_range(module: ModuleOp, value: SSAValue, low: float, high: float) -> None:
-    attribute = cast(Attribute, DenseArrayBase.from_list(f64, [low, high]))
-    function = main_function(module)
-    arguments = list(function.body.block.args)
-    for index, argument in enumerate(arguments):
-        if argument is value:
-            set_argument_attribute(function, index, RANGE, attribute)
+    def observe(value: SSAValue, result: Tensor) -> None:
+        if not torch.tensor_type(value).is_float:
             return
+        if value not in observers:
+            observers[value] = observer()
+        observers[value].update(result.numpy())
+
+    count = 0
+    for sample in samples:
+        run_torch(module, context, sample, observe)
+        for name, argument in arguments.items():
+            _observe_input(observers, observer, argument, sample[name])
+        count += 1
+        if progress is not None:
+            progress(count)
+    if count == 0:
+        raise ValueError("calibration needs at least one sample")
+    for value, seen in observers.items():
+        _set_range(function, value, *seen.range())
+    return count
+
+
+def _observe_input(
+    observers: dict[SSAValue, RangeObserver], observer: Callable[[], RangeObserver], argument: SSAValue, array: Array
+) -> None:
+    if not torch.tensor_type(argument).is_float:
+        return
+    observers.setdefault(argument, observer()).update(array)
+
+
+def _set_range(function: FuncOp, value: SSAValue, low: float, high: float) -> None:
+    if not np.isfinite([low, high]).all():
+        raise ValueError(f"a value of type {value.type} is not finite on the calibration samples")
+    attribute = DenseArrayBase.from_list(f64, [low, high])
+    if isinstance(value, BlockArgument):
+        set_argument_attribute(function, value.index, RANGE, attribute)
+        return
     operation = value.owner
     assert isinstance(operation, Operation)
     operation.attributes[RANGE] = attribute
 
 
-def range_of(module: ModuleOp, value: SSAValue) -> tuple[float, float] | None:
-    """
-    The calibrated range of a value, widened to hold 0; None if the value was not calibrated.
-    """
-    function = main_function(module)
-    attribute = None
-    if value in function.body.block.args:
-        index = list(function.body.block.args).index(value)  # pyright: ignore[reportArgumentType] - it is one of them
-        entries = function.arg_attrs
-        attribute = None if entries is None else entries.data[index].data.get(RANGE)
-    elif isinstance(value.owner, Operation):
-        attribute = value.owner.attributes.get(RANGE)
+def range_of(function: FuncOp, value: SSAValue) -> tuple[float, float] | None:
+    """The calibrated range of `value`; None if it has none."""
+    if not isinstance(value, BlockArgument):
+        return _pair(value.owner.attributes.get(RANGE)) if isinstance(value.owner, Operation) else None
+    attributes = function.arg_attrs.data[value.index] if function.arg_attrs is not None else DictionaryAttr({})
+    return _pair(attributes.data.get(RANGE))
+
+
+def _pair(attribute: Attribute | None) -> tuple[float, float] | None:
+    if attribute is None:
+        return None
     if not isinstance(attribute, DenseArrayBase):
-        return None
-    low, high = cast("DenseArrayBase[Float64Type]", attribute).get_values()
-    if not np.isfinite([low, high]).all():
-        return None
-    return min(float(low), 0.0), max(float(high), 0.0)
+        raise ValueError(f"{RANGE} is an array of two float64, not {attribute}")
+    low, high = (float(number) for number in attribute.get_values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
+    return low, high

@@ -1,9 +1,15 @@
 """
-Puts quantize-dequantize pairs into a calibrated float module: which value is stored how, and with which scale.
+The number format of every value: which are 8 bits wide, which 16, and their scales.
 
-The policy (DESIGN, Numbers): operands of products with weights are int8 with a zero point, queries, keys and values
-symmetric int8, everything on the residual stream symmetric int16. A linear that feeds nothing but an addition stays in
-the accumulators.
+Policy. What a product takes is 8 bits wide: the input of a linear layer with a zero point, query, key and value of
+attention without. The residual stream and everything else between products is 16 bits wide and symmetric: what an
+addition, a normalization, an activation and the outside world take. A value that both kinds take is 16 bits wide, and
+rounded once more to 8 for the products. A linear layer whose only use is an addition stays in the accumulators and is
+not rounded before it. Scales come from the ranges that calibration saw (`sta.range`); those of tables and constants
+from themselves. Weights, biases and the parameters of normalizations stay float here.
+
+The result is the module with a `torch.fake_quantize` on every value that is stored, which is what
+`convert-torch-to-nm` turns into integers.
 """
 
 from __future__ import annotations
@@ -12,213 +18,241 @@ from dataclasses import dataclass
 
 import numpy as np
 from xdsl.context import Context
-from xdsl.dialects import func
 from xdsl.dialects.builtin import IntegerType, ModuleOp
-from xdsl.ir import Block, Operation, SSAValue, Use
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import BlockArgument, Operation, SSAValue, Use
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import torch
 from sta.dialect.context import weights_of
-from sta.dialect.location import module_path
+from sta.dialect.location import describe
+from sta.dialect.torch import si8, si16
 from sta.dialect.torch_interpreter import main_function
 from sta.dialect.weight_store import WeightStore
 from sta.passes.torch_calibrate import range_of
+from sta.passes.torch_rewriting import array_of, erase_dead, operations_of, single_use
 
-VIEWS = (torch.ViewOp, torch.PermuteOp, torch.SliceTensorOp)
-ACTIVATIONS = (torch.ReluOp, torch.TanhOp, torch.SiluOp, torch.SigmoidOp, torch.GeluOp)
-PRODUCERS = (
-    torch.LinearOp,
-    torch.AddTensorOp,
-    torch.LayerNormOp,
-    torch.ScaledDotProductAttentionOp,
-    torch.EmbeddingOp,
-    *ACTIVATIONS,
+SMALLEST_RANGE = 2.0**-20
+"""
+A value that never got larger than this is taken to get that large: any scale will do for one that is always zero, but
+the ratio of two scales must stay within what a multiplier and a shift can express.
+"""
+
+_VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp
+_PRODUCERS = (
+    torch.LinearOp
+    | torch.AddTensorOp
+    | torch.LayerNormOp
+    | torch.ActivationOp
+    | torch.ScaledDotProductAttentionOp
+    | torch.EmbeddingOp
 )
-NARROWEST = 1e-12
-"""
-The magnitude a range has at least: a value that was always 0 still needs a scale.
-"""
 
 
 @dataclass(frozen=True)
 class Format:
-    """
-    How a value is stored.
-    """
+    """How a value is stored: real = (integer - zero_point) * scale."""
 
     storage: IntegerType
     scale: float
     zero_point: int = 0
 
 
-def symmetric(low: float, high: float, storage: IntegerType) -> Format:
-    """
-    The symmetric format that reaches the larger of the two magnitudes.
-    """
-    limit = (1 << (storage.width.data - 1)) - 1
-    return Format(storage, max(-low, high, NARROWEST) / limit)
+def symmetric(storage: IntegerType, low: float, high: float) -> Format:
+    """The format without zero point that just holds `low` and `high`."""
+    largest = max(abs(low), abs(high), SMALLEST_RANGE)
+    return Format(storage, _float32(largest / ((1 << (storage.width.data - 1)) - 1)))
 
 
 def affine(low: float, high: float) -> Format:
-    """
-    The int8 format with zero point over [low, high]; 0 is in the range and is stored exactly.
-    """
-    scale = max(high - low, NARROWEST) / 255
-    zero_point = int(np.clip(np.rint(-128 - low / scale), -128, 127))
-    return Format(torch.si8, scale, zero_point)
+    """The 8-bit format with a zero point that just holds `low`, `high` and 0."""
+    low, high = min(low, 0.0), max(high, 0.0, min(low, 0.0) + SMALLEST_RANGE)
+    scale = _float32((high - low) / 255)
+    return Format(si8, scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
 
 
-def kinds_of(operation: Operation) -> set[str]:
-    """
-    How an operation needs its operand, seen through views: as operand of a "product" with weights, of "attention", or
-    on the "stream".
-    """
-    if isinstance(operation, VIEWS):
-        return {kind for use in operation.result.uses for kind in kinds_of(use.operation)} or {"stream"}
-    if isinstance(operation, torch.LinearOp):
-        return {"product"}
-    if isinstance(operation, torch.ScaledDotProductAttentionOp):
-        return {"attention"}
-    return {"stream"}
+def _float32(number: float) -> float:
+    """`number` rounded to float32, in which fake_quantize computes."""
+    return float(np.float32(number))
 
 
-def _single_chain(value: SSAValue) -> Operation | None:
-    """
-    The operation at the end of a chain of views in which every value has one use.
-    """
-    while value.has_one_use():
-        operation = next(iter(value.uses)).operation
-        if not isinstance(operation, VIEWS):
-            return operation
-        value = operation.result
-    return None
+def quantize(module: ModuleOp, store: WeightStore) -> None:
+    """Insert `torch.fake_quantize` into the function `main` of a calibrated module, by the policy of this file."""
+    quantizer = _Quantizer(main_function(module), store)
+    arguments = [argument for argument in main_function(module).body.block.args if _is_float(argument)]
+    for argument in arguments:
+        quantizer.visit(argument)
+    for operation in operations_of(module):
+        if isinstance(operation, _PRODUCERS):
+            quantizer.visit(operation.result)
+        elif isinstance(operation, torch.LiteralOp) and _is_float(operation.result):
+            quantizer.visit_literal(operation)
+    erase_dead(module)
 
 
-def _origin(value: SSAValue) -> SSAValue:
-    while isinstance(value.owner, VIEWS):
-        value = value.owner.input
+def _is_float(value: SSAValue) -> bool:
+    return isinstance(value.type, torch.VTensorType) and value.type.is_float
+
+
+@dataclass(frozen=True)
+class _Consumer:
+    """A use of a value by something other than a view, and the views on the way there."""
+
+    use: Use
+    path: tuple[Operation, ...]
+
+
+class _Quantizer:
+    def __init__(self, function: FuncOp, store: WeightStore) -> None:
+        self._function = function
+        self._store = store
+
+    def visit(self, value: SSAValue) -> None:
+        """Round `value` where it is made, and once more where its consumers want something else."""
+        if value.first_use is None or self._stays_in_accumulators(value):
+            return
+        wanted = [(consumer, self._wanted(value, consumer)) for consumer in _consumers(value)]
+        formats = list(dict.fromkeys(kind for _, kind in wanted))
+        stream = self._stream_format(value)
+        fixed = isinstance(value, BlockArgument) or isinstance(value.owner, torch.EmbeddingOp)
+        primary = formats[0] if len(formats) == 1 and not fixed else stream
+        rounded = self._round(value, primary)
+        for kind in formats:
+            if kind != primary:
+                narrow = self._round(rounded, kind, only=[])
+                _redirect(rounded, narrow, [consumer for consumer, wants in wanted if wants == kind])
+
+    def visit_literal(self, literal: torch.LiteralOp) -> None:
+        """Round a constant that is stored like a value: one that is added, normalized or attended to."""
+        uses = [use for use in literal.result.uses if not _is_parameter(use)]
+        if not uses:
+            return
+        array = array_of(literal.result, self._store)
+        assert array is not None
+        extremes = float(array.min(initial=0.0)), float(array.max(initial=0.0))
+        for storage in (si16, si8):
+            wanting = [use for use in uses if (storage == si8) == isinstance(use.operation, _ATTENTION)]
+            if wanting:
+                self._round(literal.result, symmetric(storage, *extremes), only=wanting)
+
+    def _wanted(self, value: SSAValue, consumer: _Consumer) -> Format:
+        """The format in which `consumer` takes `value`."""
+        operation = consumer.use.operation
+        if isinstance(operation, torch.LinearOp):
+            return affine(*self._range(value))
+        if isinstance(operation, torch.ScaledDotProductAttentionOp):
+            return symmetric(si8, *self._range(value))
+        return self._stream_format(value)
+
+    def _stream_format(self, value: SSAValue) -> Format:
+        return symmetric(si16, *self._range(value))
+
+    def _range(self, value: SSAValue) -> tuple[float, float]:
+        if isinstance(value.owner, torch.EmbeddingOp):
+            table = array_of(value.owner.weight, self._store)
+            if table is not None:
+                return float(table.min()), float(table.max())
+        found = range_of(self._function, value)
+        if found is None:
+            place = describe(value.owner) if isinstance(value.owner, Operation) else "an input"
+            raise ValueError(f"{place} has no calibrated range: calibrate the module before it is quantized")
+        return found
+
+    def _stays_in_accumulators(self, value: SSAValue) -> bool:
+        """Whether `value` is that of a linear layer which only an addition takes, beside something that is rounded."""
+        addition = _only_addition(value)
+        if addition is None:
+            return False
+        rivals = [side for side in (addition.input, addition.other) if _source(side) is not value]
+        if not rivals:
+            return False
+        # Where two linear layers are added, the first operand is the one that stays.
+        return _only_addition(_source(rivals[0])) is None or _source(addition.input) is value
+
+    def _round(self, value: SSAValue, kind: Format, only: list[Use] | None = None) -> SSAValue:
+        """Insert a fake_quantize after `value`, for the uses in `only` (all, if None)."""
+        uses = list(value.uses) if only is None else only
+        operation = torch.FakeQuantizeOp(value, kind.scale, kind.zero_point, kind.storage)
+        if isinstance(value, BlockArgument):
+            point = InsertPoint.at_start(value.block)
+            operation.location = value.location
+        else:
+            assert isinstance(value.owner, Operation)
+            point = InsertPoint.after(value.owner)
+            operation.location = value.owner.location
+        Rewriter.insert_op(operation, point)
+        for use in uses:
+            use.operation.operands[use.index] = operation.result
+        return operation.result
+
+
+_ATTENTION = torch.ScaledDotProductAttentionOp
+
+
+def _is_parameter(use: Use) -> bool:
+    """Whether `use` is that of a weight, a bias or a table, which are converted with their operation."""
+    operation, index = use.operation, use.index
+    if isinstance(operation, torch.LinearOp | torch.LayerNormOp):
+        return index > 0
+    return isinstance(operation, torch.EmbeddingOp | torch.FakeQuantizeOp) or (
+        isinstance(operation, _ATTENTION) and index > 2
+    )
+
+
+def _consumers(value: SSAValue, path: tuple[Operation, ...] = ()) -> list[_Consumer]:
+    """What uses `value`, through views."""
+    consumers: list[_Consumer] = []
+    for use in value.uses:
+        if isinstance(use.operation, _VIEWS):
+            consumers += _consumers(use.operation.result, (*path, use.operation))
+        else:
+            consumers.append(_Consumer(use, path))
+    return consumers
+
+
+def _source(value: SSAValue) -> SSAValue:
+    """What `value` is a rearrangement of, past its rounding."""
+    while isinstance(value.owner, _VIEWS | torch.FakeQuantizeOp):
+        value = value.owner.operands[0]
     return value
 
 
-class Quantizer:
-    """
-    Quantizes one module.
-    """
+def _only_addition(value: SSAValue) -> torch.AddTensorOp | None:
+    """The addition that is all that uses the linear layer `value`, through views; None if there is other use."""
+    if not isinstance(value.owner, torch.LinearOp):
+        return None
+    current = value
+    while single_use(current):
+        user = next(iter(current.uses)).operation
+        if isinstance(user, torch.AddTensorOp):
+            return user if user.result.type == current.type else None
+        if not isinstance(user, _VIEWS):
+            return None
+        current = user.result
+    return None
 
-    def __init__(self, module: ModuleOp, weights: WeightStore):
-        self.module = module
-        self.weights = weights
-        self.in_accumulators: set[SSAValue] = set()
 
-    def run(self) -> None:
-        """
-        Quantizes inputs, then the results of operations in order, then constants that are added.
-        """
-        block = main_function(self.module).body.block
-        for argument in list(block.args):
-            if torch.tensor_type(argument).is_float and argument.uses:
-                self._quantize(argument, InsertPoint.at_start(block))
-        for operation in list(block.ops):
-            if isinstance(operation, PRODUCERS) and not self._stays_in_accumulators(operation):
-                self._quantize(operation.results[0], InsertPoint.after(operation))
-        for operation in list(block.ops):
-            if isinstance(operation, torch.AddTensorOp):
-                self._quantize_constants(operation)
-
-    def _stays_in_accumulators(self, operation: Operation) -> bool:
-        """
-        Whether a linear's only use is an addition to something that is stored.
-        """
-        if not isinstance(operation, torch.LinearOp):
-            return False
-        addition = _single_chain(operation.result)
-        if not isinstance(addition, torch.AddTensorOp):
-            return False
-        same_shape = torch.sizes_of(addition.result)
-        for term, other in ((addition.input, addition.other), (addition.other, addition.input)):
-            if _origin(term) is operation.result and _origin(other) not in self.in_accumulators:
-                if torch.sizes_of(term) != same_shape:
-                    return False
-                self.in_accumulators.add(operation.result)
-                return True
-        return False
-
-    def _range(self, value: SSAValue) -> tuple[float, float]:
-        owner = value.owner
-        if isinstance(owner, torch.EmbeddingOp) and isinstance(owner.weight.owner, torch.LiteralOp):
-            table = owner.weight.owner.array(self.weights)
-            return float(table.min()), float(table.max())
-        found = range_of(self.module, value)
-        if found is None:
-            where = "an input" if isinstance(owner, Block) else module_path(owner) or owner.name
-            raise ValueError(f"{where}: no finite range: calibrate the module on finite data first")
-        return found
-
-    def _quantize(self, value: SSAValue, place: InsertPoint) -> None:
-        """
-        Stores a value in its primary format; narrower copies for other uses are made from that.
-        """
-        low, high = self._range(value)
-        kinds = {kind for use in value.uses for kind in kinds_of(use.operation)}
-        formats = {
-            "stream": symmetric(low, high, torch.si16),
-            "attention": symmetric(low, high, torch.si8),
-            "product": affine(low, high),
-        }
-        must_be_wide = isinstance(value.owner, Block | torch.EmbeddingOp) or len(kinds) > 1 or not kinds
-        primary = "stream" if must_be_wide else next(iter(kinds))
-        uses = list(value.uses)
-        stored = self._insert(value, formats[primary], place)
-        self._route(stored.result, primary, uses, formats, InsertPoint.after(stored))
-
-    def _route(
-        self, stored: SSAValue, primary: str, uses: list[Use], formats: dict[str, Format], place: InsertPoint
-    ) -> None:
-        """
-        Lets each use read the format it needs: `stored`, or a copy made of it once. A view whose uses differ reads
-        `stored`, and its uses are routed in turn.
-        """
-        copies = {primary: stored}
-        for use in uses:
-            operation = use.operation
-            kinds = kinds_of(operation)
-            if len(kinds) > 1:
-                operation.operands[use.index] = stored
-                view = operation.results[0]
-                self._route(view, primary, list(view.uses), formats, InsertPoint.after(operation))
-                continue
-            kind = next(iter(kinds), "stream")
-            if kind not in copies:
-                copies[kind] = self._insert(stored, formats[kind], place).result
-            operation.operands[use.index] = copies[kind]
-
-    def _insert(self, value: SSAValue, form: Format, place: InsertPoint) -> torch.FakeQuantizeOp:
-        pair = torch.FakeQuantizeOp(value, form.scale, form.zero_point, form.storage)
-        if not isinstance(value.owner, Block):
-            pair.location = value.owner.location
-        Rewriter.insert_op(pair, place)
-        return pair
-
-    def _quantize_constants(self, operation: torch.AddTensorOp) -> None:
-        for index, operand in enumerate((operation.input, operation.other)):
-            literal = _origin(operand).owner
-            if isinstance(literal, torch.LiteralOp) and isinstance(operand.owner, torch.LiteralOp):
-                values = literal.array(self.weights)
-                form = symmetric(float(values.min()), float(values.max()), torch.si16)
-                operation.operands[index] = self._insert(operand, form, InsertPoint.before(operation)).result
+def _redirect(source: SSAValue, target: SSAValue, consumers: list[_Consumer]) -> None:
+    """Let `consumers` of `source` use `target` instead, through views of its own."""
+    copies: dict[Operation, SSAValue] = {}
+    for consumer in consumers:
+        value = target
+        for view in consumer.path:
+            if view not in copies:
+                copy = view.clone({view.operands[0]: value})
+                Rewriter.insert_op(copy, InsertPoint.after(view))
+                copies[view] = copy.results[0]
+            value = copies[view]
+        consumer.use.operation.operands[consumer.use.index] = value
 
 
 @dataclass(frozen=True)
 class TorchQuantizePass(ModulePass):
-    """
-    Inserts `torch.fake_quantize` after every value that is stored, by the ranges that calibration left.
-    """
+    """Round every value that is stored to 8 or 16 bits, by the ranges that calibration saw."""
 
     name = "torch-quantize"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        weights = weights_of(ctx)
-        for function in op.ops:
-            if isinstance(function, func.FuncOp):
-                Quantizer(op, weights).run()
+        """Insert torch.fake_quantize into `op`. Raises ValueError if it was not calibrated."""
+        quantize(op, weights_of(ctx))
