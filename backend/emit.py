@@ -150,8 +150,10 @@ class Emitter:
         return self._register(sta.strides_of(value)[0] * sta.element_bytes(value))
 
     def _unit(self, op: sta.UnitOp) -> None:
-        order = {"wait": _semaphores(op.wait), "post": _semaphores(op.post)}
+        order: dict[str, Any] = {"wait": _semaphores(op.wait), "post": _semaphores(op.post)}
         match op:
+            case sta.SyncOp():
+                self._append(Instruction.make("sync", unit=op.unit.data, **order))
             case sta.LoadOp():
                 self._transfer("ld", op.source, op.destination, space=sta.space_of(op.destination), **order)
             case sta.StoreOp():

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
     DenseArrayBase,
@@ -605,6 +605,27 @@ class NormOp(UnitOp):
 
 
 @irdl_op_definition
+class SyncOp(UnitOp):
+    """
+    No work: waits in a unit's queue, then posts once the earlier operations of that unit are complete.
+
+    ```mlir
+    "sta.sync"() <{unit = "mm", wait = array<i64: 3>}> : () -> ()
+    ```
+    """
+
+    name = "sta.sync"
+    UNITS: ClassVar[tuple[str, ...]] = ("ld", "st", "mm", "sm", "vp")
+    unit = prop_def(StringAttr)
+
+    def __init__(self, unit: str):
+        super().__init__(properties={"unit": StringAttr(unit)})
+
+    def verify_(self) -> None:
+        _expect(self.unit.data in self.UNITS, f"unit '{self.unit.data}' is not one of {', '.join(self.UNITS)}")
+
+
+@irdl_op_definition
 class FenceOp(IRDLOperation):
     """
     The sequencer waits until every unit is idle.
@@ -631,6 +652,7 @@ STA = Dialect(
         SoftmaxOp,
         MapOp,
         NormOp,
+        SyncOp,
         FenceOp,
     ],
     [SpaceAttr],

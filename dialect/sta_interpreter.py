@@ -110,6 +110,10 @@ class StaFunctions(InterpreterFunctions):
     def run_fence(self, interpreter: Interpreter, op: sta.FenceOp, args: PythonValues) -> PythonValues:
         return ()
 
+    @impl(sta.SyncOp)
+    def run_sync(self, interpreter: Interpreter, op: sta.SyncOp, args: PythonValues) -> PythonValues:
+        return ()
+
     @impl(sta.LoadOp)
     def run_load(self, interpreter: Interpreter, op: sta.LoadOp, args: PythonValues) -> PythonValues:
         args[1].array()[...] = args[0].array()

@@ -1,10 +1,9 @@
 """
-Semaphores and fences: what makes the machine's queues keep program order where it matters.
+Semaphores that make the machine's queues keep program order where it matters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from xdsl.context import Context
@@ -14,6 +13,7 @@ from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from sta.dialect import nm, sta
+from sta.passes.synchronization import Channel, Loop, Node, Range, Work, synchronize
 
 SEMAPHORES = 16
 """
@@ -43,70 +43,20 @@ The operands an operation writes; it reads all others, and an accumulating produ
 """
 
 
-@dataclass(frozen=True)
-class Range:
+@dataclass(eq=False)
+class Item(Work):
     """
-    Bytes of a memory that an operation may touch, whatever the loop counters are.
-    """
-
-    space: str
-    start: int
-    stop: int
-
-    def overlaps(self, other: Range) -> bool:
-        """
-        Whether the two share a byte.
-        """
-        return self.space == other.space and self.start < other.stop and other.start < self.stop
-
-
-@dataclass
-class Access:
-    """
-    One operation since the last fence: its unit, its place in the unit's queue, what it reads and writes.
+    The work of one operation.
     """
 
-    op: sta.UnitOp
-    unit: str
-    order: int
-    reads: list[Range]
-    writes: list[Range]
-
-    def conflicts(self, other: Access) -> bool:
-        """
-        Whether the order of the two matters.
-        """
-        return (
-            _overlap(self.writes, other.writes)
-            or _overlap(self.writes, other.reads)
-            or _overlap(self.reads, other.writes)
-        )
-
-
-def _overlap(first: Iterable[Range], second: Iterable[Range]) -> bool:
-    others = list(second)
-    return any(a.overlaps(b) for a in first for b in others)
-
-
-@dataclass
-class _Straight:
-    """
-    A stretch of a block without loop or fence.
-    """
-
-    accesses: list[Access] = field(default_factory=list[Access])
-    known: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
-    """
-    For (waiting unit, posting unit): the last operation of the posting unit known to be complete.
-    """
-    semaphore: int = 0
+    op: sta.UnitOp | None = None
 
 
 @dataclass(frozen=True)
 class StaSynchronizePass(ModulePass):
     """
-    Orders conflicting operations of different units by semaphores within a straight stretch of code, and by fences at
-    the start of a loop's body and after a loop, so that no semaphore is in flight across an iteration.
+    Gives operations the semaphores they wait for and post to (`sta.passes.synchronization` says which), one semaphore
+    for each ordered pair of units, and inserts `sta.sync` where no operation can do so itself.
     """
 
     name = "sta-synchronize"
@@ -114,75 +64,46 @@ class StaSynchronizePass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for function in op.ops:
             if isinstance(function, func.FuncOp):
-                _Synchronizer(function).run(function.body.block)
+                _Synchronizer(function).run()
 
 
+@dataclass
 class _Synchronizer:
-    def __init__(self, function: func.FuncOp):
-        arguments = function.body.block.args
-        attributes = function.arg_attrs
+    function: func.FuncOp
+    semaphores: dict[Channel, int] = field(default_factory=dict[Channel, int])
+
+    def __post_init__(self) -> None:
+        attributes = self.function.arg_attrs
         assert attributes is not None
         self.arguments: dict[SSAValue, int] = {
-            value: nm.integer_of(entry.data["sta.offset"]) for value, entry in zip(arguments, attributes, strict=True)
+            value: nm.integer_of(entry.data["sta.offset"])
+            for value, entry in zip(self.function.body.block.args, attributes, strict=True)
         }
 
-    def run(self, block: Block) -> None:
+    def run(self) -> None:
         """
-        Synchronizes a block and the loops in it.
+        Synchronizes the function.
         """
-        straight = _Straight()
-        for op in list(block.ops):
+        block = self.function.body.block
+        self._write(block, synchronize(self._read(block)))
+
+    def _read(self, block: Block) -> list[Node]:
+        nodes: list[Node] = []
+        for op in block.ops:
             if isinstance(op, sta.LoopOp):
-                self._loop(block, op, straight)
-                straight = _Straight()
+                nodes.append(Loop(self._read(op.body.block), op))
             elif isinstance(op, sta.UnitOp):
-                straight = self._order(block, op, straight)
+                nodes.append(self._item(op))
+        return nodes
 
-    def _loop(self, block: Block, loop: sta.LoopOp, before: _Straight) -> None:
-        body = loop.body.block
-        first = body.first_op
-        assert first is not None
-        body.insert_op_before(sta.FenceOp(), first)
-        self.run(body)
-        block.insert_op_after(sta.FenceOp(), loop)
-
-    def _order(self, block: Block, op: sta.UnitOp, straight: _Straight) -> _Straight:
-        access = self._access(op, len(straight.accesses))
-        waited = self._waits(access, straight)
-        if straight.semaphore + len(waited) > SEMAPHORES:
-            block.insert_op_before(sta.FenceOp(), op)
-            access.order = 0
-            return _Straight([access])
-        for earlier in waited:
-            _append(earlier.op, "post", straight.semaphore)
-            _append(op, "wait", straight.semaphore)
-            straight.known[access.unit, earlier.unit] = earlier.order
-            straight.semaphore += 1
-        straight.accesses.append(access)
-        return straight
-
-    def _waits(self, access: Access, straight: _Straight) -> list[Access]:
-        """
-        For each other unit the last operation that conflicts and is not known to be complete.
-        """
-        latest: dict[str, Access] = {}
-        for earlier in straight.accesses:
-            if earlier.unit != access.unit and earlier.conflicts(access):
-                latest[earlier.unit] = earlier
-        return [
-            earlier
-            for unit, earlier in sorted(latest.items())
-            if straight.known.get((access.unit, unit), -1) < earlier.order
-        ]
-
-    def _access(self, op: sta.UnitOp, order: int) -> Access:
-        written = {operand for name in WRITTEN[type(op)] for operand in _operands(op, name)}
+    def _item(self, op: sta.UnitOp) -> Item:
+        written = {value for name in WRITTEN[type(op)] if (value := getattr(op, name)) is not None}
         memory = [operand for operand in op.operands if isinstance(operand.type, sta.MemRefType)]
-        writes = [self._range(operand) for operand in memory if operand in written]
-        reads = [self._range(operand) for operand in memory if operand not in written]
+        writes = tuple(self._range(operand) for operand in memory if operand in written)
+        reads = tuple(self._range(operand) for operand in memory if operand not in written)
         if isinstance(op, sta.ProductOp) and op.accumulate is not None:
-            reads.append(self._range(op.acc))
-        return Access(op, UNIT_OF[type(op)], order, reads, writes)
+            reads += (self._range(op.acc),)
+        return Item(UNIT_OF[type(op)], reads, writes, op=op)
 
     def _range(self, value: SSAValue) -> Range:
         """
@@ -190,24 +111,56 @@ class _Synchronizer:
         """
         window = sta.window_of(value)
         size = sta.element_bytes(value)
-        start = self._base(window.buffer) + window.offset * size
+        base = self.arguments.get(window.buffer)
+        start = (sta.offset_of(window.buffer) if base is None else base) + window.offset * size
         slack = sum(max(0, coefficient) * (sta.loop_count(counter) - 1) for counter, coefficient in window.terms)
         shape, strides = sta.memref_of(value).get_shape(), sta.strides_of(value)
         span = sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)) + 1
         return Range(sta.space_of(value), start, start + (slack + span) * size)
 
-    def _base(self, buffer: SSAValue) -> int:
-        if buffer in self.arguments:
-            return self.arguments[buffer]
-        return sta.offset_of(buffer)
+    def _write(self, block: Block, nodes: list[Node]) -> None:
+        """
+        Writes waits and posts back; new items become operations in front of the one that follows them.
+        """
+        pending: list[sta.SyncOp] = []
+        for node in nodes:
+            op = node.op if isinstance(node, Item) else node.source if isinstance(node, Loop) else None
+            if isinstance(node, Loop):
+                assert isinstance(op, sta.LoopOp)
+                self._write(op.body.block, node.body)
+            else:
+                target = op if isinstance(op, sta.UnitOp) else sta.SyncOp(node.unit)
+                self._assign(target, node)
+                if not isinstance(op, sta.UnitOp):
+                    assert isinstance(target, sta.SyncOp)
+                    pending.append(target)
+                    continue
+            assert isinstance(op, Operation)
+            for sync in pending:
+                sync.location = op.location
+                block.insert_op_before(sync, op)
+            pending = []
+        self._append(block, pending)
 
+    def _append(self, block: Block, pending: list[sta.SyncOp]) -> None:
+        last = block.last_op
+        for sync in pending:
+            if isinstance(last, func.ReturnOp):
+                block.insert_op_before(sync, last)
+            else:
+                block.add_op(sync)
+            if last is not None:
+                sync.location = last.location
 
-def _operands(op: sta.UnitOp, name: str) -> list[SSAValue]:
-    value = getattr(op, name)
-    return [] if value is None else [value]
+    def _assign(self, op: sta.UnitOp, work: Work) -> None:
+        if work.waits:
+            op.wait = nm.integers(sorted(self._semaphore(channel) for channel in work.waits))
+        if work.posts:
+            op.post = nm.integers(sorted(self._semaphore(channel) for channel in work.posts))
 
-
-def _append(op: sta.UnitOp, name: str, semaphore: int) -> None:
-    present = getattr(op, name)
-    values = () if present is None else nm.integers_of(present)
-    setattr(op, name, nm.integers([*values, semaphore]))
+    def _semaphore(self, channel: Channel) -> int:
+        if channel not in self.semaphores:
+            self.semaphores[channel] = len(self.semaphores)
+            if len(self.semaphores) > SEMAPHORES:
+                raise ValueError(f"more than {SEMAPHORES} pairs of units wait for each other")
+        return self.semaphores[channel]
