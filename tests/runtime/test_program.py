@@ -106,7 +106,7 @@ def test_runs_do_not_influence_each_other(copier: Any) -> None:
 def test_unsuitable_inputs(copier: Any, changes: dict[str, Any], message: str) -> None:
     inputs = {"values": VALUES, "identifiers": IDENTIFIERS, **changes}
     given = {name: value for name, value in inputs.items() if value is not None}
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError) as error:  # noqa: PT011
         copier.program().run(given)
     assert str(error.value) == message
 
