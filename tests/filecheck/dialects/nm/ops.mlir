@@ -1,0 +1,83 @@
+// RUN: sta opt %s | sta opt | filecheck %s
+// RUN: sta opt %s --print-op-generic | sta opt | filecheck %s
+
+builtin.module {
+// CHECK: builtin.module {
+  func.func @values(%x: tensor<1x6x8xsi8>, %acc: tensor<1x6x4xsi32>) {
+  // CHECK-NEXT: func.func @values(%x: tensor<1x6x8xsi8>, %acc: tensor<1x6x4xsi32>) {
+    %w = nm.weight @encoder.layer.0.dense.weight : tensor<4x8xsi8, #nm.pattern<2:4, bitmap>>
+    // CHECK-NEXT: %w = nm.weight @encoder.layer.0.dense.weight : tensor<4x8xsi8, #nm.pattern<2:4, bitmap>>
+    %w1 = nm.weight @index : tensor<4x8xsi8, #nm.pattern<1:8, index>>
+    // CHECK-NEXT: %w1 = nm.weight @index : tensor<4x8xsi8, #nm.pattern<1:8, index>>
+    %w2 = nm.weight @dense : tensor<4x8xsi8, #nm.pattern<1:1, dense>>
+    // CHECK-NEXT: %w2 = nm.weight @dense : tensor<4x8xsi8, #nm.pattern<1:1, dense>>
+    %w3 = nm.weight @plain : tensor<4x8xsi8>
+    // CHECK-NEXT: %w3 = nm.weight @plain : tensor<4x8xsi8>
+    %bias = nm.weight @bias : tensor<4xsi32>
+    // CHECK-NEXT: %bias = nm.weight @bias : tensor<4xsi32>
+    %multiplier = nm.weight @multiplier : tensor<4xsi32>
+    // CHECK-NEXT: %multiplier = nm.weight @multiplier : tensor<4xsi32>
+    %shift = nm.weight @shift : tensor<4xsi8>
+    // CHECK-NEXT: %shift = nm.weight @shift : tensor<4xsi8>
+    %table = nm.weight @gelu : tensor<513xsi16>
+    // CHECK-NEXT: %table = nm.weight @gelu : tensor<513xsi16>
+    %product = nm.product %x, %w : tensor<1x6x8xsi8>, tensor<4x8xsi8, #nm.pattern<2:4, bitmap>> -> tensor<1x6x4xsi32>
+    // CHECK-NEXT: %product = nm.product %x, %w : tensor<1x6x8xsi8>, tensor<4x8xsi8, #nm.pattern<2:4, bitmap>> -> tensor<1x6x4xsi32>
+    %rescaled = nm.rescale %acc {bias = -3 : i64, multiplier = 1073741824 : i64, shift = 31 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xsi32>
+    // CHECK-NEXT: %rescaled = nm.rescale %acc {bias = -3 : i64, multiplier = 1073741824 : i64, shift = 31 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xsi32>
+    %channels = nm.rescale_channels %acc, %bias, %multiplier, %shift : tensor<1x6x4xsi32>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<1x6x4xsi32>
+    // CHECK-NEXT: %channels = nm.rescale_channels %acc, %bias, %multiplier, %shift : tensor<1x6x4xsi32>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<1x6x4xsi32>
+    %looked_up = nm.table %acc, %table : tensor<1x6x4xsi32>, tensor<513xsi16> -> tensor<1x6x4xsi32>
+    // CHECK-NEXT: %looked_up = nm.table %acc, %table : tensor<1x6x4xsi32>, tensor<513xsi16> -> tensor<1x6x4xsi32>
+    %sum = nm.add %acc, %bias : tensor<1x6x4xsi32>, tensor<4xsi32> -> tensor<1x6x4xsi32>
+    // CHECK-NEXT: %sum = nm.add %acc, %bias : tensor<1x6x4xsi32>, tensor<4xsi32> -> tensor<1x6x4xsi32>
+    %clamped = nm.clamp %sum {zero_point = -3 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xui8>
+    // CHECK-NEXT: %clamped = nm.clamp %sum {zero_point = -3 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xui8>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+
+  func.func @rearrangements(%x: tensor<1x6x8xsi8>, %ids: tensor<1x6xsi32>) {
+  // CHECK-NEXT: func.func @rearrangements(%x: tensor<1x6x8xsi8>, %ids: tensor<1x6xsi32>) {
+    %rows = nm.weight @embedding : tensor<30x8xsi16>
+    // CHECK-NEXT: %rows = nm.weight @embedding : tensor<30x8xsi16>
+    %gathered = nm.gather %rows, %ids : tensor<30x8xsi16>, tensor<1x6xsi32> -> tensor<1x6x8xsi16>
+    // CHECK-NEXT: %gathered = nm.gather %rows, %ids : tensor<30x8xsi16>, tensor<1x6xsi32> -> tensor<1x6x8xsi16>
+    %viewed = nm.view %x : tensor<1x6x8xsi8> -> tensor<1x6x2x4xsi8>
+    // CHECK-NEXT: %viewed = nm.view %x : tensor<1x6x8xsi8> -> tensor<1x6x2x4xsi8>
+    %permuted = nm.permute %viewed {permutation = array<i64: 0, 2, 1, 3>} : tensor<1x6x2x4xsi8> -> tensor<1x2x6x4xsi8>
+    // CHECK-NEXT: %permuted = nm.permute %viewed {permutation = array<i64: 0, 2, 1, 3>} : tensor<1x6x2x4xsi8> -> tensor<1x2x6x4xsi8>
+    %sliced = nm.slice %x {axis = 1 : i64, start = 0 : i64, stop = 1 : i64} : tensor<1x6x8xsi8> -> tensor<1x1x8xsi8>
+    // CHECK-NEXT: %sliced = nm.slice %x {axis = 1 : i64, start = 0 : i64, stop = 1 : i64} : tensor<1x6x8xsi8> -> tensor<1x1x8xsi8>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+
+  func.func @fused(%x: tensor<1x6x8xsi8>, %stream: tensor<1x6x4xsi16>, %heads: tensor<1x2x6x4xsi8>, %mask: tensor<1x1x1x6xui8>) {
+  // CHECK-NEXT: func.func @fused(%x: tensor<1x6x8xsi8>, %stream: tensor<1x6x4xsi16>, %heads: tensor<1x2x6x4xsi8>, %mask: tensor<1x1x1x6xui8>) {
+    %w = nm.weight @w : tensor<4x8xsi8>
+    // CHECK-NEXT: %w = nm.weight @w : tensor<4x8xsi8>
+    %bias = nm.weight @bias : tensor<4xsi32>
+    // CHECK-NEXT: %bias = nm.weight @bias : tensor<4xsi32>
+    %multiplier = nm.weight @multiplier : tensor<4xsi32>
+    // CHECK-NEXT: %multiplier = nm.weight @multiplier : tensor<4xsi32>
+    %shift = nm.weight @shift : tensor<4xsi8>
+    // CHECK-NEXT: %shift = nm.weight @shift : tensor<4xsi8>
+    %table = nm.weight @gelu : tensor<513xsi16>
+    // CHECK-NEXT: %table = nm.weight @gelu : tensor<513xsi16>
+    %linear = "nm.linear"(%x, %w, %bias, %multiplier, %shift, %stream) <{table_multiplier = 1073741824 : i64, table_shift = 30 : i64, residual_bias = 0 : i64, residual_multiplier = 1073741824 : i64, residual_shift = 30 : i64, zero_point = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0, 1>}> : (tensor<1x6x8xsi8>, tensor<4x8xsi8>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>, tensor<1x6x4xsi16>) -> tensor<1x6x4xsi16>
+    // CHECK-NEXT: %linear = "nm.linear"(%x, %w, %bias, %multiplier, %shift, %stream) <{table_multiplier = 1073741824 : i64, table_shift = 30 : i64, residual_bias = 0 : i64, residual_multiplier = 1073741824 : i64, residual_shift = 30 : i64, zero_point = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0, 1>}> : (tensor<1x6x8xsi8>, tensor<4x8xsi8>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>, tensor<1x6x4xsi16>) -> tensor<1x6x4xsi16>
+    %mapped = "nm.map"(%stream, %table) <{bias = 0 : i64, multiplier = 1073741824 : i64, shift = 34 : i64, table_multiplier = 1073741824 : i64, table_shift = 37 : i64, residual_bias = 0 : i64, residual_multiplier = 1073741824 : i64, residual_shift = 30 : i64, zero_point = -5 : i64, operandSegmentSizes = array<i32: 1, 1, 0>}> : (tensor<1x6x4xsi16>, tensor<513xsi16>) -> tensor<1x6x4xsi8>
+    // CHECK-NEXT: %mapped = "nm.map"(%stream, %table) <{bias = 0 : i64, multiplier = 1073741824 : i64, shift = 34 : i64, table_multiplier = 1073741824 : i64, table_shift = 37 : i64, residual_bias = 0 : i64, residual_multiplier = 1073741824 : i64, residual_shift = 30 : i64, zero_point = -5 : i64, operandSegmentSizes = array<i32: 1, 1, 0>}> : (tensor<1x6x4xsi16>, tensor<513xsi16>) -> tensor<1x6x4xsi8>
+    %norm, %copy = "nm.norm"(%stream, %bias, %bias) <{kind = "layer", epsilon = 1 : i64, shift = 30 : i64, copy_multiplier = 1073741824 : i64, copy_shift = 38 : i64, copy_zero_point = 0 : i64, resultSegmentSizes = array<i32: 1, 1>}> : (tensor<1x6x4xsi16>, tensor<4xsi32>, tensor<4xsi32>) -> (tensor<1x6x4xsi16>, tensor<1x6x4xsi8>)
+    // CHECK-NEXT: %norm, %copy = "nm.norm"(%stream, %bias, %bias) <{kind = "layer", epsilon = 1 : i64, shift = 30 : i64, copy_multiplier = 1073741824 : i64, copy_shift = 38 : i64, copy_zero_point = 0 : i64, resultSegmentSizes = array<i32: 1, 1>}> : (tensor<1x6x4xsi16>, tensor<4xsi32>, tensor<4xsi32>) -> (tensor<1x6x4xsi16>, tensor<1x6x4xsi8>)
+    %attention = "nm.attention"(%heads, %heads, %heads, %mask) <{score_multiplier = 1073741824 : i64, score_shift = 34 : i64, output_multiplier = 1073741824 : i64, output_shift = 38 : i64, zero_point = 0 : i64, causal, permutation = array<i64: 0, 2, 1, 3>}> : (tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x1x6xui8>) -> tensor<1x6x2x4xsi8>
+    // CHECK-NEXT: %attention = "nm.attention"(%heads, %heads, %heads, %mask) <{score_multiplier = 1073741824 : i64, score_shift = 34 : i64, output_multiplier = 1073741824 : i64, output_shift = 38 : i64, zero_point = 0 : i64, causal, permutation = array<i64: 0, 2, 1, 3>}> : (tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x1x6xui8>) -> tensor<1x6x2x4xsi8>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+}
+// CHECK-NEXT: }

@@ -1,0 +1,148 @@
+// RUN: sta opt %s --split-input-file --verify-diagnostics --parsing-diagnostics | filecheck %s
+
+// CHECK: pattern 5:4 is not 1 <= N <= M <= 32
+%w = nm.weight @w : tensor<4x8xsi8, #nm.pattern<5:4, bitmap>>
+
+// -----
+
+// CHECK: encoding 'bitmaps' is not one of dense, bitmap, index
+%w = nm.weight @w : tensor<4x8xsi8, #nm.pattern<2:4, bitmaps>>
+
+// -----
+
+// CHECK: a 2:4 weight cannot be stored as 'dense'
+%w = nm.weight @w : tensor<4x8xsi8, #nm.pattern<2:4, dense>>
+
+// -----
+
+// CHECK: a pattern needs a weight of two axes [N, K]
+%w = nm.weight @w : tensor<8xsi8, #nm.pattern<2:4, bitmap>>
+
+// -----
+
+// CHECK: a pattern needs a weight of si8
+%w = nm.weight @w : tensor<4x8xsi16, #nm.pattern<2:4, bitmap>>
+
+// -----
+
+// CHECK: element type f32 is none of si8, ui8, si16, si32
+%w = nm.weight @w : tensor<4x8xf32>
+
+// -----
+
+// CHECK: tensor<?x8xsi8> has a dynamic shape
+%w = nm.weight @w : tensor<?x8xsi8>
+
+// -----
+
+// CHECK: K is 8 in the activations and 12 in the weight
+%x, %w = "test.op"() : () -> (tensor<6x8xsi8>, tensor<4x12xsi8>)
+%acc = nm.product %x, %w : tensor<6x8xsi8>, tensor<4x12xsi8> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: the activations must be si8 or ui8, got si32
+%x, %w = "test.op"() : () -> (tensor<6x8xsi32>, tensor<4x8xsi8>)
+%acc = nm.product %x, %w : tensor<6x8xsi32>, tensor<4x8xsi8> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: the result must have shape (6, 4), got (4, 6)
+%x, %w = "test.op"() : () -> (tensor<6x8xsi8>, tensor<4x8xsi8>)
+%acc = nm.product %x, %w : tensor<6x8xsi8>, tensor<4x8xsi8> -> tensor<4x6xsi32>
+
+// -----
+
+// CHECK: the shift 63 is outside [2, 62]
+%acc = "test.op"() : () -> tensor<6x4xsi32>
+%y = nm.rescale %acc {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 63 : i64} : tensor<6x4xsi32> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: the multiplier -1 is outside [0, 2^31)
+%acc = "test.op"() : () -> tensor<6x4xsi32>
+%y = nm.rescale %acc {bias = 0 : i64, multiplier = -1 : i64, shift = 31 : i64} : tensor<6x4xsi32> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: the bias must have shape (4,), got (5,)
+%acc, %bias, %multiplier, %shift = "test.op"() : () -> (tensor<6x4xsi32>, tensor<5xsi32>, tensor<4xsi32>, tensor<4xsi8>)
+%y = nm.rescale_channels %acc, %bias, %multiplier, %shift : tensor<6x4xsi32>, tensor<5xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: the table must have 513 entries, got shape (512,)
+%acc, %table = "test.op"() : () -> (tensor<6x4xsi32>, tensor<512xsi16>)
+%y = nm.table %acc, %table : tensor<6x4xsi32>, tensor<512xsi16> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: the second addend of shape (3,) does not broadcast to (6, 4)
+%a, %b = "test.op"() : () -> (tensor<6x4xsi32>, tensor<3xsi32>)
+%y = nm.add %a, %b : tensor<6x4xsi32>, tensor<3xsi32> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: the result must be si8 or ui8 or si16, got si32
+%x = "test.op"() : () -> tensor<6x4xsi32>
+%y = nm.clamp %x {zero_point = 0 : i64} : tensor<6x4xsi32> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: kind 'batch' is not one of layer, rms
+%x, %gamma = "test.op"() : () -> (tensor<6x4xsi16>, tensor<4xsi32>)
+%norm = "nm.norm"(%x, %gamma, %gamma) <{kind = "batch", epsilon = 1 : i64, shift = 30 : i64, copy_multiplier = 1073741824 : i64, copy_shift = 38 : i64, copy_zero_point = 0 : i64, resultSegmentSizes = array<i32: 1, 0>}> : (tensor<6x4xsi16>, tensor<4xsi32>, tensor<4xsi32>) -> tensor<6x4xsi16>
+
+// -----
+
+// CHECK: epsilon must be at least 1
+%x, %gamma = "test.op"() : () -> (tensor<6x4xsi16>, tensor<4xsi32>)
+%norm = "nm.norm"(%x, %gamma, %gamma) <{kind = "rms", epsilon = 0 : i64, shift = 30 : i64, copy_multiplier = 1073741824 : i64, copy_shift = 38 : i64, copy_zero_point = 0 : i64, resultSegmentSizes = array<i32: 1, 0>}> : (tensor<6x4xsi16>, tensor<4xsi32>, tensor<4xsi32>) -> tensor<6x4xsi16>
+
+// -----
+
+// CHECK: a norm without result
+%x, %gamma = "test.op"() : () -> (tensor<6x4xsi16>, tensor<4xsi32>)
+"nm.norm"(%x, %gamma, %gamma) <{kind = "rms", epsilon = 1 : i64, shift = 30 : i64, copy_multiplier = 1073741824 : i64, copy_shift = 38 : i64, copy_zero_point = 0 : i64, resultSegmentSizes = array<i32: 0, 0>}> : (tensor<6x4xsi16>, tensor<4xsi32>, tensor<4xsi32>) -> ()
+
+// -----
+
+// CHECK: the indices must be si32, got si8
+%table, %ids = "test.op"() : () -> (tensor<30x8xsi16>, tensor<6xsi8>)
+%rows = nm.gather %table, %ids : tensor<30x8xsi16>, tensor<6xsi8> -> tensor<6x8xsi16>
+
+// -----
+
+// CHECK: the result's element type is not the table's
+%table, %ids = "test.op"() : () -> (tensor<30x8xsi16>, tensor<6xsi32>)
+%rows = nm.gather %table, %ids : tensor<30x8xsi16>, tensor<6xsi32> -> tensor<6x8xsi8>
+
+// -----
+
+// CHECK: a mask of shape (1, 1, 1, 5) does not broadcast to (1, 2, 6, 6)
+%q, %m = "test.op"() : () -> (tensor<1x2x6x4xsi8>, tensor<1x1x1x5xui8>)
+%y = "nm.attention"(%q, %q, %q, %m) <{score_multiplier = 1073741824 : i64, score_shift = 34 : i64, output_multiplier = 1073741824 : i64, output_shift = 38 : i64, zero_point = 0 : i64, permutation = array<i64: 0, 1, 2, 3>}> : (tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x1x5xui8>) -> tensor<1x2x6x4xsi8>
+
+// -----
+
+// CHECK: (0, 1, 2, 2) is not a permutation of 0, 1, 2, 3
+%q = "test.op"() : () -> tensor<1x2x6x4xsi8>
+%y = "nm.attention"(%q, %q, %q) <{score_multiplier = 1073741824 : i64, score_shift = 34 : i64, output_multiplier = 1073741824 : i64, output_shift = 38 : i64, zero_point = 0 : i64, permutation = array<i64: 0, 1, 2, 2>}> : (tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>) -> tensor<1x2x6x4xsi8>
+
+// -----
+
+// CHECK: a view keeps the element count
+%x = "test.op"() : () -> tensor<6x8xsi8>
+%y = nm.view %x : tensor<6x8xsi8> -> tensor<6x9xsi8>
+
+// -----
+
+// CHECK: (0, 0) is not a permutation of the axes
+%x = "test.op"() : () -> tensor<6x8xsi8>
+%y = nm.permute %x {permutation = array<i64: 0, 0>} : tensor<6x8xsi8> -> tensor<6x6xsi8>
+
+// -----
+
+// CHECK: [3, 9) is outside axis 0
+%x = "test.op"() : () -> tensor<6x8xsi8>
+%y = nm.slice %x {axis = 0 : i64, start = 3 : i64, stop = 9 : i64} : tensor<6x8xsi8> -> tensor<6x8xsi8>
