@@ -1,5 +1,5 @@
 """How lit runs the tests of dialects and passes: `// RUN:` lines with `sta opt` and `filecheck`."""
-# pyright: basic, reportUndefinedVariable=false
+# pyright: basic, reportUndefinedVariable=false, reportMissingImports=false
 # ruff: noqa: F821 - lit defines `config` and `lit_config`
 
 import sys

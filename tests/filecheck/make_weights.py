@@ -7,6 +7,7 @@ Values count 1, 2, 3, ... up to 100 and again; with a pattern only the first N o
 import sys
 
 import numpy as np
+
 from sta.dialect.weight_store import WeightStore
 
 
