@@ -119,15 +119,8 @@ class StridedView:
 
         Raises NotAView if the axis has several factors and the slice is not a run of one of them.
         """
-        factors = merge(self.axes[axis]) or ((1, 0),)
-        inner = prod(size for size, _ in factors[1:])
-        length = stop - start
-        if length == 1:
-            return self._replaced(axis, (), self.offset + _position(factors, start))
-        if start % inner or length % inner:
-            raise NotAView(f"a slice [{start}, {stop}) cuts an axis made of {factors}")
-        stride = factors[0][1]
-        return self._replaced(axis, ((length // inner, stride), *factors[1:]), self.offset + start // inner * stride)
+        factors, offset = _run(merge(self.axes[axis]), start, stop)
+        return self._replaced(axis, factors, self.offset + offset)
 
     def broadcast(self, shape: Sequence[int]) -> StridedView:
         """
@@ -144,12 +137,21 @@ class StridedView:
         return StridedView((*self.axes[:axis], factors, *self.axes[axis + 1 :]), offset)
 
 
-def _position(factors: Sequence[Factor], index: int) -> int:
-    position = 0
-    for size, stride in reversed(factors):
-        position += index % size * stride
-        index //= size
-    return position
+def _run(factors: Sequence[Factor], start: int, stop: int) -> tuple[tuple[Factor, ...], int]:
+    """
+    Factors and position of elements `start:stop`: whole steps of one factor, whatever is outside of it.
+    """
+    if not factors:
+        return (), 0
+    stride, rest = factors[0][1], tuple(factors[1:])
+    inner = prod(size for size, _ in rest)
+    step, first = divmod(start, inner)
+    if rest and step == (stop - 1) // inner:
+        run, position = _run(rest, first, stop - step * inner)
+        return run, step * stride + position
+    if first or stop % inner:
+        raise NotAView(f"a slice [{start}, {stop}) cuts an axis made of {tuple(factors)}")
+    return ((stop // inner - step, stride), *rest), step * stride
 
 
 @dataclass(frozen=True)
