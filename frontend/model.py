@@ -12,9 +12,11 @@ from xdsl.dialects.builtin import ModuleOp
 
 from sta.dialect.torch import numpy_dtype, tensor_type
 from sta.dialect.torch_interpreter import main_function
+from sta.dialect.torch_interpreter import output_names as result_names
 from sta.dialect.weight_store import WeightStore
 from sta.frontend.errors import ModelError
 from sta.frontend.program import ExampleInputs, export_module, load_program, suggestion
+from sta.frontend.samples import InputType
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -42,6 +44,13 @@ class ImportedModel:
     output_names: list[str]
     """The outputs, in `forward`'s order."""
 
+    @property
+    def input_types(self) -> dict[str, InputType]:
+        """Shape and NumPy dtype of every input, by name."""
+        types = (tensor_type(value) for value in main_function(self.module).body.block.args)
+        kinds = (InputType(kind.sizes, numpy_dtype(kind.element_type)) for kind in types)
+        return dict(zip(self.input_names, kinds, strict=True))
+
 
 def import_model(
     model: Module | ExportedProgram | str | os.PathLike[str], example_inputs: ExampleInputs | None = None
@@ -59,14 +68,13 @@ def import_model(
     program = _program(model, example_inputs)
     inputs, outputs = input_names(program), output_names(program)
     imported = import_program(program, inputs, outputs)
-    function = main_function(imported.module)
     examples = _examples(program, inputs, None if _is_module(model) else example_inputs)
-    for name, value in zip(inputs, function.body.block.args, strict=True):
+    kept = result_names(main_function(imported.module))
+    result = ImportedModel(imported.module, imported.weights, examples, inputs, kept)
+    for name, kind in result.input_types.items():
         if name in examples:
-            expected = tensor_type(value)
-            _check_example(name, examples[name], expected.sizes, numpy_dtype(expected.element_type))
-    kept = [name.data["sta.name"] for name in function.res_attrs.data] if function.res_attrs is not None else []
-    return ImportedModel(imported.module, imported.weights, examples, inputs, [name.data for name in kept])  # type: ignore[attr-defined]
+            _check_example(name, examples[name], kind)
+    return result
 
 
 def _is_module(model: object) -> bool:
@@ -117,6 +125,7 @@ def _array(value: Any) -> Array:
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
-def _check_example(name: str, array: Array, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    if array.shape != sizes or array.dtype != dtype:
-        raise ModelError(f"example input {name!r} is {array.dtype}{list(array.shape)}, not {dtype}{list(sizes)}")
+def _check_example(name: str, array: Array, kind: InputType) -> None:
+    if (array.shape, array.dtype) != (kind.sizes, kind.dtype):
+        given, expected = f"{array.dtype}{list(array.shape)}", f"{kind.dtype}{list(kind.sizes)}"
+        raise ModelError(f"example input {name!r} is {given}, not {expected}")

@@ -1,0 +1,221 @@
+"""
+What cannot be compiled, all of it at once, before any work.
+
+Runs on the folded and canonicalized module, so what is computed from constants never counts. Each rule is a predicate
+whose note tells the user what is supported instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp, StringAttr, f32, i1
+from xdsl.dialects.func import ReturnOp
+from xdsl.ir import BlockArgument, Operation, SSAValue
+from xdsl.passes import ModulePass
+
+from sta.dialect import torch
+from sta.dialect.location import describe
+from sta.dialect.model_errors import UnsupportedOperation, UnsupportedOperationsError
+from sta.dialect.torch_interpreter import operation_name
+from sta.passes.torch_fold_masks import REASON
+from sta.passes.torch_rewriting import literal_of, operations_of
+
+WIDEST_NORM = 8192
+"""The longest row that a normalization takes."""
+
+_NOTES = {
+    "aten._softmax": "softmax is supported inside attention: matmul, scale, mask, softmax over the keys, matmul",
+    "aten.softmax.int": "softmax is supported inside attention: matmul, scale, mask, softmax over the keys, matmul",
+    "aten.matmul": "products are supported with a constant weight, or inside attention",
+    "aten.bmm": "products are supported with a constant weight, or inside attention",
+    "aten.mm": "products are supported with a constant weight, or inside attention",
+    "aten.addmm": "products are supported with a constant weight and bias, or inside attention",
+    "aten.mean.dim": "leave pooling to the host: return the last hidden state",
+    "aten.native_layer_norm": "layer_norm is supported",
+    "aten.dropout": "export the model in evaluation mode: model.eval()",
+    "aten.gather": "tables are read with embedding",
+    "aten.index.Tensor": "tables are read with embedding",
+    "aten.index.Tensor_hacked_twin": "tables are read with embedding",
+    "aten.index_select": "tables are read with embedding",
+    "aten.expand": "values cannot be repeated, except by the broadcast of an addition",
+    "aten.cat": "values cannot be concatenated",
+    "aten.add.Scalar": "add a constant tensor instead",
+    "aten.sub.Tensor": "only additions are supported",
+    "aten.mul.Tensor": "only additions of two values are supported",
+}
+"""What to do instead, for operators that people meet."""
+
+Rule = Callable[[Any], str | None]
+"""What is wrong with an operation of the rule's kind; None if nothing is."""
+
+
+def check_supported(module: ModuleOp) -> None:
+    """
+    Raises UnsupportedOperationsError with every operation in the function `main` of `module` that cannot be compiled.
+    """
+    found = [problem for operation in operations_of(module) if (problem := _problem(operation)) is not None]
+    if found:
+        raise UnsupportedOperationsError(found)
+
+
+def _problem(operation: Operation) -> UnsupportedOperation | None:
+    name = operation_name(operation).removeprefix("torch.")
+    if isinstance(operation, _ALWAYS):
+        return None
+    for kind, rule in _RULES.items():
+        if isinstance(operation, kind):
+            note = rule(operation) or _wrong_number_type(operation)
+            return None if note is None else UnsupportedOperation(name, describe(operation), note)
+    if name == "operator" and isinstance(spelled := operation.attributes.get("name"), StringAttr):
+        name = spelled.data.removeprefix("torch.")
+    return UnsupportedOperation(name, describe(operation), _NOTES.get(name, ""))
+
+
+def _wrong_number_type(operation: Operation) -> str | None:
+    for value in (*operation.operands, *operation.results):
+        if isinstance(value.type, torch.VTensorType) and value.type.is_float and value.type.element_type != f32:
+            return (
+                f"works on {value.type.element_type}, and only f32 is supported: convert the model with model.float()"
+            )
+    return None
+
+
+def _linear(operation: torch.LinearOp) -> str | None:
+    """A linear layer has a weight and a bias that are constants."""
+    constant = literal_of(operation.weight) is not None and _is_parameter(operation.bias)
+    return None if constant else "its weight and bias must be constants"
+
+
+def _embedding(operation: torch.EmbeddingOp) -> str | None:
+    """An embedding reads a constant table at positions that are an input."""
+    if literal_of(operation.weight) is None:
+        return "its table must be a constant"
+    value = operation.indices
+    while isinstance(value.owner, _REARRANGING | torch.ToDtypeOp):
+        value = value.owner.operands[0]
+    return None if isinstance(value, BlockArgument) else "its indices must be an input of the model"
+
+
+def _layer_norm(operation: torch.LayerNormOp) -> str | None:
+    """A normalization is over the last axis, with constant parameters."""
+    if len(torch.integers_of(operation.normalized_shape)) != 1:
+        return "only the last axis can be normalized over"
+    if not _is_parameter(operation.weight) or not _is_parameter(operation.bias):
+        return "its weight and bias must be constants"
+    width = torch.sizes_of(operation.input)[-1]
+    return None if width <= WIDEST_NORM else f"rows of {width} are longer than {WIDEST_NORM}"
+
+
+def _gelu(operation: torch.GeluOp) -> str | None:
+    """GELU is exact or approximated by tanh."""
+    approximate = torch.constant_of(operation.approximate)
+    return None if approximate in ("none", "tanh") else f"the approximation {approximate!r} is unknown"
+
+
+def _add(operation: torch.AddTensorOp) -> str | None:
+    """An addition is of two float values, one of which has the shape of the result."""
+    if torch.constant_of(operation.alpha) != 1:
+        return "only alpha = 1 is supported"
+    if not operation.result.type.is_float:
+        return "only float values can be added"
+    shapes = (torch.sizes_of(operation.input), torch.sizes_of(operation.other))
+    return None if operation.result.type.sizes in shapes else "one of its operands must have the shape of the result"
+
+
+def _attention(operation: torch.ScaledDotProductAttentionOp) -> str | None:
+    """Attention has four axes, heads of one width, no dropout, and one of the masks that torch-fold-masks makes."""
+    if isinstance(reason := operation.attributes.get(REASON), StringAttr):
+        return f"its mask is not supported: {reason.data}"
+    query, key, value = (torch.sizes_of(part) for part in (operation.query, operation.key, operation.value))
+    if torch.number_of(operation.dropout_p) != 0.0:
+        return _NOTES["aten.dropout"]
+    if torch.constant_of(operation.enable_gqa) or query[:-2] != key[:-2] or query[:-2] != value[:-2]:
+        return "query, key and value must have the same batch and heads (grouped queries are not supported)"
+    if key != value or len(query) != 4:
+        return "query, key and value must have four axes, and keys and values the same shape"
+    return None if _is_mask(operation.attn_mask) else "its mask must be a constant, or a padding mask that is an input"
+
+
+def _slice(operation: torch.SliceTensorOp) -> str | None:
+    """A slice takes positions that follow each other."""
+    step = operation.bounds[3]
+    return None if step == 1 else f"takes every {step}th position, and only step 1 is supported"
+
+
+def _to_dtype(operation: torch.ToDtypeOp) -> str | None:
+    """A conversion makes a mask of an input, or other integers of its integers."""
+    from_input = isinstance(operation.input, BlockArgument) and not torch.tensor_type(operation.input).is_float
+    return None if from_input and not operation.result.type.is_float else "only integer inputs can be converted"
+
+
+def _return(operation: ReturnOp) -> str | None:
+    """Outputs are float values."""
+    integers = [value for value in operation.arguments if not torch.tensor_type(value).is_float]
+    return "an output that is not a float tensor is not supported" if integers else None
+
+
+def _is_parameter(value: SSAValue) -> bool:
+    return isinstance(value.type, torch.NoneType) or literal_of(value) is not None
+
+
+def _is_mask(value: SSAValue) -> bool:
+    if isinstance(value.type, torch.NoneType):
+        return True
+    if torch.tensor_type(value).element_type != i1:
+        return False
+    while isinstance(value.owner, torch.ViewOp | torch.ToDtypeOp):
+        value = value.owner.operands[0]
+    return isinstance(value, BlockArgument) or literal_of(value) is not None
+
+
+_REARRANGING = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp
+
+_ALWAYS = (
+    torch.LiteralOp
+    | torch.ConstantIntOp
+    | torch.ConstantFloatOp
+    | torch.ConstantBoolOp
+    | torch.ConstantNoneOp
+    | torch.ConstantStrOp
+    | torch.ConstantDeviceOp
+    | torch.ListConstructOp
+    | torch.FakeQuantizeOp
+)
+
+
+def _nothing(operation: Operation) -> None:
+    """Supported in every form."""
+
+
+_RULES: dict[type[Operation], Rule] = {
+    torch.LinearOp: _linear,
+    torch.EmbeddingOp: _embedding,
+    torch.LayerNormOp: _layer_norm,
+    torch.GeluOp: _gelu,
+    torch.ReluOp: _nothing,
+    torch.TanhOp: _nothing,
+    torch.SiluOp: _nothing,
+    torch.SigmoidOp: _nothing,
+    torch.AddTensorOp: _add,
+    torch.ScaledDotProductAttentionOp: _attention,
+    torch.ViewOp: _nothing,
+    torch.PermuteOp: _nothing,
+    torch.SliceTensorOp: _slice,
+    torch.ToDtypeOp: _to_dtype,
+    ReturnOp: _return,
+}
+
+
+@dataclass(frozen=True)
+class TorchCheckSupportedPass(ModulePass):
+    """Refuse a module with operations that cannot be compiled, and list all of them."""
+
+    name = "torch-check-supported"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Raises UnsupportedOperationsError if anything in `op` cannot be compiled."""
+        check_supported(op)
