@@ -314,7 +314,7 @@ class FunctionConversion:
         assert weight is not None
         try:
             integers = quantize_linear(weight[1], None if bias is None else bias[1], x.scale, x.zero_point)
-        except OverflowError as error:
+        except (OverflowError, ValueError) as error:
             raise ConversionError(f"{self.path}: {error}") from error
         constant = self._constant(f"{weight[0]}@int8", integers.weights, nm.si8)
         return self._emit(nm.ProductOp(x.value, constant)).result, integers

@@ -22,6 +22,11 @@ BIAS_LIMIT = 1 << 30
 Largest magnitude a bias may take: half of int32, so that the product has the other half.
 """
 
+EMPTY_CHANNEL_SCALE = 2.0**-20
+"""
+Scale of the weights of a channel without any: its accumulators are always zero.
+"""
+
 Array = NDArray[Any]
 
 
@@ -50,21 +55,29 @@ def quantize_linear(weights: Array, bias: Array | None, input_scale: float, inpu
     Quantizes float weights [N, K] and bias [N] for an input of the given scale and zero point.
 
     Weights are int8 in [-127, 127], one scale an output channel (DESIGN, Numbers). Raises OverflowError, with the
-    numbers, if an accumulator could leave int32.
+    numbers, if an accumulator could leave int32, ValueError if a weight or bias is infinite or not a number.
     """
     values = np.asarray(weights, np.float64)
     offsets = np.zeros(values.shape[0]) if bias is None else np.asarray(bias, np.float64)
+    _check_finite(values, offsets)
     largest = np.abs(values).max(axis=1)
     weight_scales = largest / WEIGHT_MAGNITUDE
     # A channel whose weights are next to nothing beside its bias: the bias must still fit.
     weight_scales = np.maximum(weight_scales, np.abs(offsets) / (input_scale * BIAS_LIMIT))
-    weight_scales = np.where(weight_scales > 0, weight_scales, 1.0)
+    # A channel that is all zero may have any scale: one so small that every output's scale can be reached from it.
+    weight_scales = np.where(weight_scales > 0, weight_scales, EMPTY_CHANNEL_SCALE)
     integers = np.rint(values / weight_scales[:, None]).astype(np.int8)
     scales = weight_scales * input_scale
     row_sums = integers.sum(axis=1, dtype=np.int64)
     folded = np.rint(offsets / scales).astype(np.int64) - input_zero_point * row_sums
     _prove_no_overflow(integers, folded)
     return LinearIntegers(integers, folded.astype(np.int32), scales)
+
+
+def _check_finite(weights: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
+    broken = ~(np.isfinite(weights).all(axis=1) & np.isfinite(bias))
+    if broken.any():
+        raise ValueError(f"a weight or the bias of output channel {int(broken.argmax())} is infinite or not a number")
 
 
 def _prove_no_overflow(weights: NDArray[np.int8], bias: NDArray[np.int64]) -> None:
