@@ -103,8 +103,9 @@ sequencer cannot issue one, is in deadlock; this does not depend on data and is 
 - The result is complete when the work is done and the latency has passed: `dma_latency` for `ld`, `st` and `gather`,
   `drain_latency` for `mm`, none for the others. Results of a unit complete in order.
 - `fence` and `halt` take one cycle, and last until all queues are empty and all results complete.
-- Within a cycle posts come first. Then units start, in the order {_UNIT_ORDER}; so the first of two units that wait
-  for the same semaphore takes it.
+- Within a cycle results complete and post first, then the sequencer's instruction enters its queue, then units start,
+  in the order {_UNIT_ORDER}. What a start brings about in the same cycle (a post of a `sync`, room in a full queue)
+  comes before the next start. So the order decides only where two units wait for the same semaphore.
 
 R, C and L are the target's `array_rows`, `array_columns` and `multipliers`; `kept` is ceil(depth / M) * N, or the
 depth itself when M = N. No cycle count depends on data.

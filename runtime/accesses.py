@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from sta.backend.isa import Instruction
 from sta.spec.nm_format import Pattern, packed_size
 from sta.spec.parameters import SOFTMAX_PARAMETERS_SIZE, map_parameters_size, norm_parameters_size

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sta.runtime.accesses import Access
 from sta.runtime.affine import Affine
 from sta.runtime.stream import Step

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sta.backend.container import Container, read_container, write_container
 from sta.backend.isa import suggestion
 from sta.runtime.reference import ReferenceEngine

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sta.backend.isa import MAXIMUM_LOOP_DEPTH
 from sta.runtime.accesses import DTYPES, accesses
 from sta.runtime.errors import ProgramError

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sta.backend.isa import MAXIMUM_LOOP_DEPTH
 from sta.runtime.accesses import Access, accesses
 from sta.runtime.affine import Affine

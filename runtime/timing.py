@@ -6,8 +6,12 @@ its cycle; while as many as ``queue_depth`` instructions wait there, the sequenc
 queue when it is free and every semaphore the head waits for is at least 1; it decrements these. It is then busy for the
 instruction's cycles (``sta.spec.cost``) and takes the next one, while the result becomes complete some latency later
 (and never before those of earlier instructions of the unit); completion posts. A fence, and the final halt, last until
-all queues are empty and all results complete. In a cycle posts come first; then the units start in the order of
-``UNITS``. Nothing here depends on data.
+all queues are empty and all results complete. Within a cycle results complete and post first, then the sequencer's
+instruction enters its queue, then units start, in the order of ``UNITS``; what a start brings about in the same cycle
+comes before the next start. Nothing here depends on data.
+
+The simulation goes from event to event, and lets the sequencer run ahead of the units until a queue looks full: until
+then nothing that the units do can hold it up. No event is handled later than one that it could influence.
 """
 
 from __future__ import annotations

@@ -204,8 +204,8 @@ def stepped(container: Container, program: Program) -> int | None:
     """
     Returns the cycles by stepping through single cycles, or None for deadlock; the textbook form of the model.
 
-    At each time, in this order: results complete and post; units start in turn until none can; an instruction whose
-    cycle has passed enters its queue; the sequencer goes on.
+    At each time, again and again until nothing changes: results complete and post; the instruction whose cycle has
+    passed enters its queue; the first unit that can start does.
     """
     target = program.target
     stream = unrolled(container.code)
@@ -215,7 +215,7 @@ def stepped(container: Container, program: Program) -> int | None:
     semaphores = [0] * 16
     position, issuing, time = 0, 1, 0
     while True:
-        # Zero-cycle results may complete, and let others start, at the same time.
+        # A start may post at once or make room in a queue; what follows from it comes before the next start.
         settled = False
         while not settled:
             settled = True
@@ -223,6 +223,15 @@ def stepped(container: Container, program: Program) -> int | None:
                 pending.remove(complete)
                 for semaphore in complete[1].semaphores("post"):
                     semaphores[semaphore] += 1
+            if position < len(stream) and issuing <= time:
+                instruction = stream[position]
+                idle = not pending and not any(queues.values())
+                enters = not instruction.definition.is_sequencer
+                if enters and len(queues[instruction.unit]) < target.queue_depth:
+                    queues[instruction.unit].append(instruction)
+                    position, issuing = position + 1, time + 1
+                elif not enters and (idle or instruction.name not in ("fence", "halt")):
+                    position, issuing = position + 1, time + 1
             for unit in UNITS:
                 queue = queues[unit]
                 if queue and free[unit] <= time and all(semaphores[s] for s in queue[0].semaphores("wait")):
@@ -234,15 +243,6 @@ def stepped(container: Container, program: Program) -> int | None:
                     pending.append((last[unit], head))
                     settled = False
                     break
-            if settled and position < len(stream) and issuing <= time:
-                instruction = stream[position]
-                idle = not pending and not any(queues.values())
-                if instruction.definition.is_sequencer:
-                    if instruction.name not in ("fence", "halt") or idle:
-                        position, issuing, settled = position + 1, time + 1, False
-                elif len(queues[instruction.unit]) < target.queue_depth:
-                    queues[instruction.unit].append(instruction)
-                    position, issuing, settled = position + 1, time + 1, False
         if position == len(stream):
             return time
         if not pending and issuing <= time and all(free[unit] <= time for unit in UNITS):
