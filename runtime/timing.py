@@ -11,7 +11,7 @@ instruction enters its queue, then units start, in the order of ``UNITS``; what 
 comes before the next start. Nothing here depends on data.
 
 The simulation goes from event to event, and lets the sequencer run ahead of the units until a queue looks full: until
-then nothing that the units do can hold it up. No event is handled later than one that it could influence.
+then nothing that the units do can hold it up.
 """
 
 from __future__ import annotations
