@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import scalar_map_parameters
-from sta.passes.strided_view import StridedView, iteration_space, merge
+from sta.passes.strided_view import Axis, StridedView, iteration_space, merge
 from sta.passes.tile_builder import Operand, Position, TileBuilder
 from sta.spec.nm_format import DENSE
 from sta.spec.parameters import SoftmaxParameters
@@ -19,10 +22,42 @@ DENSE_OPERAND = nm.PatternAttr(DENSE, "dense")
 
 def score_rows(target: Target, rows: int, keys: int, columns: int) -> int:
     """
-    Rows of scores held at once: a quarter of the chip's memory for accumulators, or at least one row.
+    Rows of scores in a tile: two tiles in a quarter of the chip's memory, or at least one row each.
     """
-    bytes_a_row = 4 * (keys + columns)
+    bytes_a_row = 2 * 4 * (keys + columns)
     return max(1, min(rows, target.tile_rows, target.sram_bytes // 4 // bytes_a_row))
+
+
+Matrix = tuple[SSAValue, Position, int]
+"""
+A matrix in the scratchpad: buffer, position of its first element, row stride.
+"""
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """
+    What one row tile needs on the chip; there are two sets.
+    """
+
+    scores: SSAValue
+    acc: SSAValue
+    exponentials: SSAValue
+    sums: SSAValue
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    One row tile of one head: where the head starts in each operand, the tile's first row, and its rows; the head's keys
+    and values if they are already on the chip.
+    """
+
+    positions: list[Position]
+    row: Position
+    rows: int
+    keys: Matrix | None = None
+    values: Matrix | None = None
 
 
 class AttentionLowering:
@@ -73,53 +108,93 @@ class AttentionLowering:
             {"zero_point": self.op.zero_point.value.data},
         )
         self.drain_parameters = builder.load_parameters(f"{path}.output@parameters", drain.to_bytes())
-        self.scores = builder.allocate(f"{path}:scores", (self.tile, self.keys), nm.si32, "acc")
-        self.acc = builder.allocate(f"{path}:acc", (self.tile, self.columns), nm.si32, "acc")
-        self.exponentials = builder.allocate(f"{path}:exponentials", (self.tile, self.keys), nm.ui8, "spad")
-        self.sums = builder.allocate(f"{path}:sums", (self.tile,), nm.si32, "spad")
+        self.buffers = [self._buffers(slot) for slot in (0, 1)]
         operands = [self.q, self.k, self.v, self.result] + ([self.mask] if self.mask else [])
         heads = iteration_space([operand.view.axes[:2] for operand in operands])
-        builder.space(heads, [operand.view.offset for operand in operands], 1, self._head)
+        offsets = [operand.view.offset for operand in operands]
+        if self.queries > self.tile or not heads:
+            builder.space(heads, offsets, 1, self._head)
+            return
+        *outer, inner = heads
+        builder.space(outer, offsets, 1, lambda positions, *_: self._all_heads(inner, positions))
+
+    def _buffers(self, slot: int) -> Buffers:
+        builder, path = self.builder, self.builder.path
+        return Buffers(
+            builder.allocate(f"{path}:scores{slot}", (self.tile, self.keys), nm.si32, "acc"),
+            builder.allocate(f"{path}:acc{slot}", (self.tile, self.columns), nm.si32, "acc"),
+            builder.allocate(f"{path}:exponentials{slot}", (self.tile, self.keys), nm.ui8, "spad"),
+            builder.allocate(f"{path}:sums{slot}", (self.tile,), nm.si32, "spad"),
+        )
+
+    def _all_heads(self, axis: Axis, starts: list[Position]) -> None:
+        """
+        Heads of one row tile each: the scores of a head are made while the softmax of the one before it runs.
+        """
+
+        def task(head: Position, _: int) -> Task:
+            positions = [start + head.scaled(stride) for start, stride in zip(starts, axis.strides, strict=True)]
+            return Task(positions, Position(), self.queries)
+
+        self._pipeline(axis.size, 1, task)
 
     def _head(self, positions: list[Position], _rows: int, _strides: list[int]) -> None:
-        shape = (self.keys, self.depth)
-        self.key_matrix = self.builder.matrix(self.k, positions[1], shape, _row_stride(self.k.view))
-        self.value_matrix = self.builder.matrix(self.v, positions[2], shape, _row_stride(self.v.view))
-        self.builder.loop(self.queries, self.tile, lambda row, rows: self._rows(positions, row, rows))
+        """
+        One head in several row tiles, pipelined likewise; its keys and values are loaded once.
+        """
+        keys, values = self._key_matrix(positions), self._value_matrix(positions)
+        self._pipeline(self.queries, self.tile, lambda row, rows: Task(positions, row, rows, keys, values))
 
-    def _rows(self, positions: list[Position], row: Position, rows: int) -> None:
-        builder = self.builder
+    def _key_matrix(self, positions: list[Position]) -> Matrix:
+        return self.builder.matrix(self.k, positions[1], (self.keys, self.depth), _row_stride(self.k.view))
+
+    def _value_matrix(self, positions: list[Position]) -> Matrix:
+        return self.builder.matrix(self.v, positions[2], (self.keys, self.depth), _row_stride(self.v.view))
+
+    def _pipeline(self, size: int, tile: int, task: Callable[[Position, int], Task]) -> None:
+        def first(position: Position, count: int) -> None:
+            self._weigh(task(position, count))
+
+        def second(position: Position, count: int) -> None:
+            self._combine(task(position, count))
+
+        self.builder.pipeline(size, tile, first, second)
+
+    def _weigh(self, task: Task) -> None:
+        """
+        Scores and their exponentials.
+        """
+        builder, rows = self.builder, task.rows
+        buffers = self.buffers[builder.slot]
+        keys = task.keys or self._key_matrix(task.positions)
         stride = _row_stride(self.q.view)
         limit = (self.tile, self.depth)
-        q = builder.read(self.q, positions[0] + row.scaled(stride), (rows, self.depth), stride, limit)
-        builder.loop(self.keys, builder.target.tile_columns, lambda key, count: self._scores(q, rows, key, count))
-        scores = builder.view(self.scores, Position(), (rows, self.keys), (self.keys, 1))
-        exponentials = builder.view(self.exponentials, Position(), (rows, self.keys), (self.keys, 1))
-        sums = builder.view(self.sums, Position(), (rows,), (1,))
-        mask = None if self.mask is None else self._mask(self.mask, positions[4], row, rows)
+        position = task.positions[0] + task.row.scaled(stride)
+        q = builder.read(self.q, position, (rows, self.depth), stride, limit)
+
+        def scores(key: Position, count: int) -> None:
+            buffer, start, key_stride = keys
+            k = builder.view(buffer, start + key.scaled(key_stride), (count, self.depth), (key_stride, 1))
+            acc = builder.view(buffers.scores, key, (rows, count), (self.keys, 1))
+            builder.emit(sta.ProductOp(acc, q, k, DENSE_OPERAND, scores=True))
+
+        builder.loop(self.keys, builder.target.tile_columns, scores)
         causal = self.op.causal is not None
-        first_row = row if causal else Position()
+        first_row = task.row if causal else Position()
         builder.emit(
             sta.SoftmaxOp(
-                (scores, exponentials, sums, self.softmax_parameters),
-                mask,
+                (
+                    builder.view(buffers.scores, Position(), (rows, self.keys), (self.keys, 1)),
+                    builder.view(buffers.exponentials, Position(), (rows, self.keys), (self.keys, 1)),
+                    builder.view(buffers.sums, Position(), (rows,), (1,)),
+                    self.softmax_parameters,
+                ),
+                None if self.mask is None else self._mask(self.mask, task.positions[4], task.row, rows),
                 causal,
                 first_row.constant,
                 first_row.terms,
             )
         )
-
-        def values(column: Position, count: int) -> None:
-            self._values(exponentials, sums, positions[3], row, rows, column, count)
-
-        builder.loop(self.depth, self.columns, values)
-
-    def _scores(self, q: SSAValue, rows: int, key: Position, count: int) -> None:
-        builder = self.builder
-        buffer, position, stride = self.key_matrix
-        k = builder.view(buffer, position + key.scaled(stride), (count, self.depth), (stride, 1))
-        acc = builder.view(self.scores, key, (rows, count), (self.keys, 1))
-        builder.emit(sta.ProductOp(acc, q, k, DENSE_OPERAND, scores=True))
 
     def _mask(self, mask: Operand, position: Position, row: Position, rows: int) -> SSAValue:
         builder = self.builder
@@ -129,28 +204,30 @@ class AttentionLowering:
         buffer, first, row_stride = builder.matrix(mask, start, (count, self.keys), stride)
         return builder.view(buffer, first, (rows, self.keys), (row_stride if stride else 0, 1))
 
-    def _values(
-        self,
-        exponentials: SSAValue,
-        sums: SSAValue,
-        position: Position,
-        row: Position,
-        rows: int,
-        column: Position,
-        count: int,
-    ) -> None:
-        builder = self.builder
-        buffer, start, stride = self.value_matrix
-        v = builder.view(buffer, start + column, (self.keys, count), (stride, 1))
-        acc = builder.view(self.acc, Position(), (rows, count), (self.columns, 1))
-        builder.emit(sta.ProductOp(acc, exponentials, v, DENSE_OPERAND, transposed=True))
+    def _combine(self, task: Task) -> None:
+        """
+        The product with the values, and its normalizing drain.
+        """
+        builder, rows = self.builder, task.rows
+        buffers = self.buffers[builder.slot]
+        buffer, start, stride = task.values or self._value_matrix(task.positions)
+        exponentials = builder.view(buffers.exponentials, Position(), (rows, self.keys), (self.keys, 1))
+        sums = builder.view(buffers.sums, Position(), (rows,), (1,))
         out_stride = _row_stride(self.result.view)
-        place = position + row.scaled(out_stride) + column
+        out = task.positions[3] + task.row.scaled(out_stride)
 
-        def drain(destination: SSAValue) -> None:
-            builder.emit(sta.MapOp((acc, destination, self.drain_parameters), None, sums, normalize=True))
+        def values(column: Position, count: int) -> None:
+            v = builder.view(buffer, start + column, (self.keys, count), (stride, 1))
+            acc = builder.view(buffers.acc, Position(), (rows, count), (self.columns, 1))
+            builder.emit(sta.ProductOp(acc, exponentials, v, DENSE_OPERAND, transposed=True))
 
-        builder.write(self.result, place, (rows, count), out_stride, (self.tile, self.columns), drain)
+            def drain(destination: SSAValue) -> None:
+                builder.emit(sta.MapOp((acc, destination, self.drain_parameters), None, sums, normalize=True))
+
+            limit = (self.tile, self.columns)
+            builder.write(self.result, out + column, (rows, count), out_stride, limit, drain)
+
+        builder.loop(self.depth, self.columns, values)
 
 
 def _row_stride(view: StridedView) -> int:

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from xdsl.dialects.builtin import IntegerType
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
@@ -22,6 +22,10 @@ from sta.spec.target import Target
 DEPTH_LIMIT = (1 << 14) - 1
 """
 Largest reduction an `mm` instruction's depth field holds.
+"""
+BEAT = 64
+"""
+Bytes that parameter blocks and packed weights are padded to, so that each starts on a beat of the DMA.
 """
 
 
@@ -74,52 +78,54 @@ class LinearLowering:
 
     def lower(self) -> None:
         """
-        Emits the loops: columns outermost, so that weights are loaded once if the depth is not cut.
+        Emits the loops: columns outermost, so that weights are loaded once if the depth is not cut. Weights and
+        accumulators are double-buffered.
         """
         builder, tiling = self.builder, self.tiling
+        self.parameters_size = _padded(map_parameters_size(tiling.columns))
         self.packed = self._pack()
-        self.parameters = self._parameters()
-        block = packed_size(tiling.columns, self.depths[0], self.pattern, self.encoding)
-        self.weight_buffer = builder.allocate(f"{builder.path}:weights", (block,), nm.ui8, "wbuf")
-        parameters_size = map_parameters_size(tiling.columns)
-        self.parameter_buffer = builder.allocate(f"{builder.path}:parameters", (parameters_size,), nm.ui8, "wbuf")
-        self.acc = builder.allocate(f"{builder.path}:acc", (tiling.rows, tiling.columns), nm.si32, "acc")
+        block = _padded(packed_size(tiling.columns, self.depths[0], self.pattern, self.encoding))
+        self.whole_depth = len(self.depths) == 1
+        if self.whole_depth:
+            self.blocks = self._slots("weights", (self.parameters_size + block,), nm.ui8, "wbuf")
+        else:
+            self.blocks = self._slots("weights", (block,), nm.ui8, "wbuf")
+            self.parameters = self._slots("parameters", (self.parameters_size,), nm.ui8, "wbuf")
+        self.accs = self._slots("acc", (tiling.rows, tiling.columns), nm.si32, "acc")
         self.table = builder.load_table(self.op.table)
-        builder.loop(self.columns, tiling.columns, self._columns)
+        builder.rotate(self.columns, tiling.columns, self._columns)
+
+    def _slots(self, what: str, shape: tuple[int, ...], element: IntegerType, space: str) -> list[SSAValue]:
+        path = self.builder.path
+        return [self.builder.allocate(f"{path}:{what}{slot}", shape, element, space) for slot in (0, 1)]
 
     def _pack(self) -> SSAValue:
-        op = self.op.weight.owner
-        assert isinstance(op, nm.WeightOp)
-        weights = self.builder.weights.get(op.store_name)
-        key = (op.store_name, self.tiling, self.pattern, self.encoding)
+        """
+        For each group of columns its parameter block and its packed weights, each padded to a beat of the DMA.
+        """
+        weight, *scales = (_store_name(v) for v in (self.op.weight, self.op.bias, self.op.multiplier, self.op.shift))
+        key = (weight, *scales, self.tiling, self.pattern, self.encoding, str(epilogue_scalars(self.op)))
         if key not in self.builder.packed:
-            self.builder.packed[key] = np.concatenate(self._blocks(weights))
-        return self.builder.constant(f"{op.store_name}@packed", "weights", self.builder.packed[key], nm.ui8)
+            self.builder.packed[key] = np.concatenate(self._blocks(weight, scales))
+        return self.builder.constant(f"{weight}@packed", "weights", self.builder.packed[key], nm.ui8)
 
-    def _blocks(self, weights: NDArray[np.int8]) -> list[NDArray[np.uint8]]:
-        return [
-            pack(np.ascontiguousarray(weights[n : n + self.tiling.columns, k : k + depth]), self.pattern, self.encoding)
-            for n in range(0, self.columns, self.tiling.columns)
-            for k, depth in zip(self._depth_starts(), self.depths, strict=True)
-        ]
+    def _blocks(self, weight: str, scales: list[str]) -> list[NDArray[np.uint8]]:
+        weights = self.builder.weights.get(weight)
+        arrays = [self.builder.weights.get(name) for name in scales]
+        scalars = epilogue_scalars(self.op)
+        blocks: list[NDArray[np.uint8]] = []
+        for n in range(0, self.columns, self.tiling.columns):
+            bias, multiplier, shift = (array[n : n + self.tiling.columns] for array in arrays)
+            parameters = channel_map_parameters(bias, multiplier, shift, scalars).to_bytes()
+            blocks.append(_pad(np.frombuffer(parameters, np.uint8), self.parameters_size))
+            for k, depth in zip(self._depth_starts(), self.depths, strict=True):
+                tile = np.ascontiguousarray(weights[n : n + self.tiling.columns, k : k + depth])
+                packed = pack(tile, self.pattern, self.encoding)
+                blocks.append(_pad(packed, _padded(packed.size)))
+        return blocks
 
     def _depth_starts(self) -> list[int]:
         return list(range(0, self.depth, self.tiling.depth))
-
-    def _parameters(self) -> SSAValue:
-        arrays = [self._vector(value) for value in (self.op.bias, self.op.multiplier, self.op.shift)]
-        scalars = epilogue_scalars(self.op)
-        blocks: list[bytes] = []
-        for n in range(0, self.columns, self.tiling.columns):
-            bias, multiplier, shift = (array[n : n + self.tiling.columns] for array in arrays)
-            blocks.append(channel_map_parameters(bias, multiplier, shift, scalars).to_bytes())
-        values = np.frombuffer(b"".join(blocks), np.uint8)
-        return self.builder.constant(f"{self.builder.path}@parameters", "parameters", values, nm.ui8)
-
-    def _vector(self, value: SSAValue) -> NDArray[Any]:
-        op = value.owner
-        assert isinstance(op, nm.WeightOp)
-        return self.builder.weights.get(op.store_name)
 
     def _columns(self, column: Position, columns: int) -> None:
         """
@@ -127,20 +133,42 @@ class LinearLowering:
         """
         builder = self.builder
         size = map_parameters_size(columns)
-        source = builder.view(
-            self.parameters, self._block(column, map_parameters_size(self.tiling.columns)), (size,), (1,)
-        )
-        parameters = builder.view(self.parameter_buffer, Position(), (size,), (1,))
-        builder.emit(sta.LoadOp(source, parameters))
-        weights = self._load_weights(column, columns, 0) if len(self.depths) == 1 else None
+        weights: SSAValue | None = None
+        if self.whole_depth:
+            packed = packed_size(columns, self.depth, self.pattern, self.encoding)
+            block = self.blocks[builder.slot]
+            self._load(column, 0, self.parameters_size + packed, block)
+            parameters = builder.view(block, Position(), (size,), (1,))
+            weights = builder.view(block, Position(self.parameters_size), (packed,), (1,))
+        else:
+            parameters = self._load(column, 0, size, self.parameters[builder.slot])
         views = [self.x.view, self.result.view] + ([self.residual.view] if self.residual else [])
 
         def tile(positions: list[Position], rows: int, strides: list[int]) -> None:
-            acc = builder.view(self.acc, Position(), (rows, columns), (self.tiling.columns, 1))
+            acc = builder.view(self.accs[builder.slot], Position(), (rows, columns), (self.tiling.columns, 1))
             self._products(acc, positions[0], rows, strides[0], column, columns, weights)
             self._drain(acc, positions[1:], rows, strides[1:], column, columns, parameters)
 
         builder.rows(views, self.tiling.rows, tile)
+
+    def _load(self, column: Position, start: int, size: int, buffer: SSAValue) -> SSAValue:
+        """
+        Loads bytes of a group of columns, from `start` of its block on.
+        """
+        builder = self.builder
+        group = self._group_bytes(self.tiling.columns)
+        source = builder.view(self.packed, self._block(column, group) + start, (size,), (1,))
+        destination = builder.view(buffer, Position(), (size,), (1,))
+        builder.emit(sta.LoadOp(source, destination))
+        return destination
+
+    def _group_bytes(self, columns: int, depths: int | None = None) -> int:
+        """
+        Bytes of a group of columns up to its first `depths` cuts of the depth (all when None).
+        """
+        cuts = self.depths if depths is None else self.depths[:depths]
+        sizes = [_padded(packed_size(columns, depth, self.pattern, self.encoding)) for depth in cuts]
+        return self.parameters_size + sum(sizes)
 
     def _block(self, column: Position, block: int) -> Position:
         """
@@ -149,16 +177,6 @@ class LinearLowering:
         tile = self.tiling.columns
         terms = tuple((counter, coefficient // tile * block) for counter, coefficient in column.terms)
         return Position(column.constant // tile * block, terms)
-
-    def _load_weights(self, column: Position, columns: int, depth_index: int) -> SSAValue:
-        builder = self.builder
-        whole = sum(packed_size(self.tiling.columns, depth, self.pattern, self.encoding) for depth in self.depths)
-        before = sum(packed_size(columns, depth, self.pattern, self.encoding) for depth in self.depths[:depth_index])
-        size = packed_size(columns, self.depths[depth_index], self.pattern, self.encoding)
-        source = builder.view(self.packed, self._block(column, whole) + before, (size,), (1,))
-        destination = builder.view(self.weight_buffer, Position(), (size,), (1,))
-        builder.emit(sta.LoadOp(source, destination))
-        return destination
 
     def _products(
         self,
@@ -172,7 +190,10 @@ class LinearLowering:
     ) -> None:
         pattern = nm.PatternAttr(self.pattern, self.encoding)
         for index, (start, depth) in enumerate(zip(self._depth_starts(), self.depths, strict=True)):
-            packed = weights or self._load_weights(column, columns, index)
+            packed = weights
+            if packed is None:
+                size = packed_size(columns, depth, self.pattern, self.encoding)
+                packed = self._load(column, self._group_bytes(columns, index), size, self.blocks[index % 2])
             limit = (self.tiling.rows, self.depths[0])
             a = self.builder.read(self.x, position + start, (rows, depth), stride, limit)
             self.builder.emit(sta.ProductOp(acc, a, packed, pattern, accumulate=index > 0))
@@ -197,3 +218,17 @@ class LinearLowering:
             builder.emit(sta.MapOp((acc, destination, parameters), self.table, residual, per_channel=True))
 
         builder.write(self.result, positions[0] + column, shape, strides[0], limit, drain)
+
+
+def _store_name(value: SSAValue) -> str:
+    op = value.owner
+    assert isinstance(op, nm.WeightOp)
+    return op.store_name
+
+
+def _padded(size: int) -> int:
+    return -(-size // BEAT) * BEAT
+
+
+def _pad(data: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    return np.pad(data, (0, size - data.size))

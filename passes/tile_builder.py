@@ -111,6 +111,11 @@ class TileBuilder:
 
     def __post_init__(self) -> None:
         self.block = self.function
+        self.slot = 0
+        """
+        Which of two buffers the tile being built uses: it alternates from tile to tile of a rotating loop.
+        """
+        self._views: dict[Hashable, SSAValue] = {}
 
     @property
     def path(self) -> str:
@@ -125,6 +130,7 @@ class TileBuilder:
         """
         self.source = op
         self.staging = {}
+        self._views = {}
 
     def emit(self, op: IRDLOperation) -> None:
         """
@@ -170,12 +176,20 @@ class TileBuilder:
 
     def view(self, buffer: SSAValue, position: Position, shape: Sequence[int], strides: Sequence[int]) -> SSAValue:
         """
-        A strided window of a buffer, its first element at `position` (in elements).
+        A strided window of a buffer, its first element at `position` (in elements): the buffer itself if that is all
+        of it; a window that the block already has is used again.
         """
+        whole = (sta.memref_of(buffer).get_shape(), sta.strides_of(buffer))
+        if position == Position() and whole == (tuple(shape), tuple(strides)):
+            return buffer
+        key = (self.block, buffer, position, tuple(shape), tuple(strides))
+        if key in self._views:
+            return self._views[key]
         reference = sta.memref_of(buffer)
         type_ = sta.memref(shape, reference.element_type, sta.space_of(buffer), strides)
         op = sta.ViewOp(buffer, position.terms, position.constant, type_)
         self.emit(op)
+        self._views[key] = op.result
         return op.result
 
     def loop(self, size: int, tile: int, body: Callable[[Position, int], None]) -> None:
@@ -190,7 +204,78 @@ class TileBuilder:
         if rest:
             body(Position(full * tile), rest)
 
-    def _rolled(self, count: int, body: Callable[[SSAValue], None]) -> None:
+    def rotate(self, size: int, tile: int, body: Callable[[Position, int], None]) -> None:
+        """
+        Like `loop`, with the slot alternating from tile to tile, so that one tile's buffers are filled while the other
+        tile's are in use. An axis of one tile leaves the slot to the loop around it.
+        """
+        full, rest = divmod(size, tile)
+        if size <= tile:
+            self.loop(size, tile, body)
+            return
+
+        def both(start: Position) -> None:
+            for self.slot in (0, 1):
+                body(start + self.slot * tile, tile)
+
+        outer = self.slot
+        pairs = full // 2
+        if pairs == 1:
+            both(Position())
+        if pairs > 1:
+            self._rolled(pairs, lambda counter: both(Position(0, ((counter, 2 * tile),))))
+        self.slot = 0
+        if full % 2:
+            body(Position((full - 1) * tile), tile)
+            self.slot = 1
+        if rest:
+            body(Position(full * tile), rest)
+        self.slot = outer
+
+    def pipeline(
+        self,
+        size: int,
+        tile: int,
+        first: Callable[[Position, int], None],
+        second: Callable[[Position, int], None],
+    ) -> None:
+        """
+        Runs two stages over tiles of an axis, the first stage of a tile before the second of the tile before it, with
+        the slot alternating from tile to tile.
+        """
+        full, rest = divmod(size, tile)
+
+        def stage(body: Callable[[Position, int], None], slot: int, position: Position, count: int) -> None:
+            outer, self.slot = self.slot, slot
+            body(position, count)
+            self.slot = outer
+
+        def step(start: Position, index: int) -> None:
+            """
+            The first stage of the full tile after `index`, the second of `index` itself.
+            """
+            stage(first, (index + 1) % 2, start + (index + 1) * tile, tile)
+            stage(second, index % 2, start + index * tile, tile)
+
+        if full:
+            stage(first, 0, Position(), tile)
+        pairs = max(full - 1, 0) // 2
+        if pairs == 1:
+            step(Position(), 0)
+            step(Position(), 1)
+        if pairs > 1:
+            starts: Callable[[SSAValue], Position] = lambda counter: Position(0, ((counter, 2 * tile),))  # noqa: E731
+            self._rolled(pairs, lambda counter: [step(starts(counter), index) for index in (0, 1)])
+        for index in range(2 * pairs, full - 1):
+            step(Position(), index)
+        if rest:
+            stage(first, full % 2, Position(full * tile), rest)
+        if full:
+            stage(second, (full - 1) % 2, Position((full - 1) * tile), tile)
+        if rest:
+            stage(second, full % 2, Position(full * tile), rest)
+
+    def _rolled(self, count: int, body: Callable[[SSAValue], object]) -> None:
         loop = sta.LoopOp(count)
         self.emit(loop)
         outer, self.block = self.block, loop.body.block
@@ -199,7 +284,7 @@ class TileBuilder:
 
     def rows(self, operands: Sequence[StridedView], tile: int, body: RowBody) -> None:
         """
-        Loops over tiles of the rows (all axes but the last) that several operands share.
+        Rotates over tiles of the rows (all axes but the last) that several operands share.
 
         Raises NotAView if the operands' rows do not nest.
         """
@@ -222,9 +307,9 @@ class TileBuilder:
             return [start + position.scaled(stride) for start, stride in zip(starts, axis.strides, strict=True)]
 
         if inner:
-            self.loop(axis.size, 1, lambda position, _: self._space(inner, moved(position), tile, body))
+            self.rotate(axis.size, 1, lambda position, _: self._space(inner, moved(position), tile, body))
             return
-        self.loop(axis.size, tile, lambda position, rows: body(moved(position), rows, list(axis.strides)))
+        self.rotate(axis.size, tile, lambda position, rows: body(moved(position), rows, list(axis.strides)))
 
     def read(
         self, operand: Operand, position: Position, shape: tuple[int, int], stride: int, limit: tuple[int, int]
@@ -254,7 +339,7 @@ class TileBuilder:
         """
         A window of `shape` into the tile buffer of an operand that lives in DRAM.
         """
-        key = (operand.buffer, f"{what}{limit}")
+        key = (operand.buffer, f"{what}{limit}{self.slot}")
         if key not in self.staging:
             self.staging[key] = self.allocate(f"{self.path}:{what}", limit, operand.element, "spad")
         return self.view(self.staging[key], Position(), shape, (limit[1], 1))
