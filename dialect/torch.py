@@ -19,13 +19,12 @@ from typing import Any, ClassVar, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import (
+    AnyFloat,
     ArrayAttr,
-    BFloat16Type,
+    ComplexType,
     DenseIntOrFPElementsAttr,
     DenseResourceAttr,
     Float16Type,
-    Float32Type,
-    Float64Type,
     FloatAttr,
     IntAttr,
     IntegerAttr,
@@ -181,7 +180,7 @@ class VTensorType(ParametrizedAttribute, TypeAttribute):
     @property
     def is_float(self) -> bool:
         """Whether the elements are floating-point numbers."""
-        return isinstance(self.element_type, Float16Type | BFloat16Type | Float32Type | Float64Type)
+        return isinstance(self.element_type, AnyFloat)
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
@@ -207,7 +206,7 @@ class VTensorType(ParametrizedAttribute, TypeAttribute):
             return
         if any(size < 0 for size in self.sizes):
             raise VerifyException(f"a tensor's sizes cannot be negative: {list(self.sizes)}")
-        if self.element_type not in _DTYPES and not isinstance(self.element_type, BFloat16Type):
+        if not isinstance(self.element_type, IntegerType | AnyFloat | ComplexType):
             raise VerifyException(f"a tensor cannot have elements of type {self.element_type}")
 
 

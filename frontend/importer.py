@@ -151,17 +151,21 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
     from torch_mlir.extras import fx_importer
     from torch_mlir.passmanager import PassManager
 
+    resources: dict[str, Any] = {}
+
     class Hooks(fx_importer.FxImporterHooks):
         def resolve_literal(self, gni, literal, info):
             if not isinstance(literal, torch.Tensor) or literal.numel() <= 1:
                 return None
-            name = names.get(id(literal)) or f"constant_{len(weights)}"
-            weights.put(name, _array(name, literal))
-            builtin_type = fx_importer._create_mlir_tensor_type(literal.dtype, literal.size())
-            one_byte = np.zeros(1, np.uint8)
-            value = ir.DenseResourceElementsAttr.get_from_buffer(one_byte, name, builtin_type)
+            name = names.setdefault(id(literal), f"constant_{len(weights)}")
+            # MLIR would give a second resource of the same name another one.
+            if name not in resources:
+                weights.put(name, _array(name, literal))
+                kind = fx_importer._create_mlir_tensor_type(literal.dtype, literal.size())
+                resources[name] = ir.DenseResourceElementsAttr.get_from_buffer(np.zeros(1, np.uint8), name, kind)
             result = gni._cc.tensor_to_vtensor_type(literal)
-            return ir.Operation.create("torch.vtensor.literal", results=[result], attributes={"value": value}).result
+            attributes = {"value": resources[name]}
+            return ir.Operation.create("torch.vtensor.literal", results=[result], attributes=attributes).result
 
     class Locations(fx_importer.ContextCache):
         def get_node_location(self, node):
@@ -244,19 +248,25 @@ def _parse(text: str) -> ModuleOp:
 
 
 def _name_values(module: ModuleOp, input_names: list[str], output_names: list[str]) -> None:
-    """Set `sta.name` on the arguments and results of `main`, and leave out results that are no tensors."""
+    """Set `sta.name` on the arguments and results of `main`, and leave out those that are no tensors."""
     function = main_function(module)
-    if len(input_names) != len(function.body.block.args):
-        raise ModelError(
-            f"the model has inputs {input_names}, but {len(function.body.block.args)} of them are tensors: "
-            "give only tensors as example inputs"
-        )
-    terminator = function.body.block.last_op
+    block = function.body.block
+    if len(input_names) != len(block.args):
+        raise ModelError(f"the model has {len(input_names)} inputs ({', '.join(input_names)}), not {len(block.args)}")
+    inputs = dict(zip(input_names, block.args, strict=True))
+    for name, argument in inputs.items():
+        if isinstance(argument.type, VTensorType):
+            continue
+        # Exporting made what depends on a Python value constant.
+        if argument.first_use is not None:
+            raise ModelError(f"input {name!r} is no tensor")
+        block.erase_arg(argument)
+    terminator = block.last_op
     assert isinstance(terminator, ReturnOp)
     kept = [index for index, value in enumerate(terminator.operands) if isinstance(value.type, VTensorType)]
     terminator.operands = [terminator.operands[index] for index in kept]
     function.update_function_type()
-    function.arg_attrs = _named(input_names)
+    function.arg_attrs = _named([name for name, argument in inputs.items() if argument in block.args])
     function.res_attrs = _named([output_names[index] for index in kept])
 
 

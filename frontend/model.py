@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
 from sta.dialect.torch import numpy_dtype, tensor_type
+from sta.dialect.torch_interpreter import input_names as argument_names
 from sta.dialect.torch_interpreter import main_function
 from sta.dialect.torch_interpreter import output_names as result_names
 from sta.dialect.weight_store import WeightStore
@@ -66,14 +68,15 @@ def import_model(
     from sta.frontend.signature import input_names, output_names
 
     program = _program(model, example_inputs)
-    inputs, outputs = input_names(program), output_names(program)
-    imported = import_program(program, inputs, outputs)
-    examples = _examples(program, inputs, None if _is_module(model) else example_inputs)
-    kept = result_names(main_function(imported.module))
-    result = ImportedModel(imported.module, imported.weights, examples, inputs, kept)
-    for name, kind in result.input_types.items():
-        if name in examples:
-            _check_example(name, examples[name], kind)
+    leaves, outputs = input_names(program), output_names(program)
+    imported = import_program(program, leaves, outputs)
+    function = main_function(imported.module)
+    inputs = argument_names(function)
+    given = _examples(program, leaves, None if _is_module(model) else example_inputs)
+    examples = {name: _array(given[name]) for name in inputs if name in given}
+    result = ImportedModel(imported.module, imported.weights, examples, inputs, result_names(function))
+    for name, array in examples.items():
+        _check_example(name, array, result.input_types[name])
     return result
 
 
@@ -95,22 +98,22 @@ def _program(model: Any, example_inputs: ExampleInputs | None) -> ExportedProgra
     raise ModelError(f"a model is a module, an exported program or the path of a .pt2 file, not {type(model).__name__}")
 
 
-def _examples(program: ExportedProgram, names: list[str], given: ExampleInputs | None) -> dict[str, Array]:
+def _examples(program: ExportedProgram, names: list[str], given: ExampleInputs | None) -> dict[str, Any]:
     """Example inputs by name: the given ones, or those that the program was exported with."""
-    if isinstance(given, dict):
+    if isinstance(given, Mapping):
         for name in given:
             if name not in names:
                 raise ModelError(f"the model has no input {name!r}{suggestion(name, names)}")
         missing = [name for name in names if name not in given]
         if missing:
             raise ModelError(f"example inputs lack {', '.join(missing)}")
-        return {name: _array(given[name]) for name in names}
+        return dict(given)
     leaves = _leaves(program.example_inputs) if given is None else list(given)
     if not leaves:
         return {}
     if len(leaves) != len(names):
         raise ModelError(f"the model has {len(names)} inputs ({', '.join(names)}), not {len(leaves)}")
-    return {name: _array(leaf) for name, leaf in zip(names, leaves, strict=True)}
+    return dict(zip(names, leaves, strict=True))
 
 
 def _leaves(tree: Any) -> list[Any]:

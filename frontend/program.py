@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
+import io
 import logging
 import os
 import re
 import warnings
 import zipfile
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
 
     _check_file(Path(path))
     _register_output_classes(Path(path))
-    with _collected_log("torch.export", "torch._export") as log, quiet():
+    with quiet(), _collected_log("torch.export", "torch._export") as log:
         try:
             return torch.export.load(os.fspath(path))
         except Exception as error:  # whatever a damaged archive makes the loader raise
@@ -127,7 +128,7 @@ def _tensor(value: Any) -> Any:
     return torch.tensor(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
-@contextmanager
+@contextlib.contextmanager
 def _evaluation(module: Module) -> Generator[None]:
     """Evaluation mode for every part of `module`, and no fused attention, whose operator nothing can be done with."""
     import torch
@@ -145,15 +146,20 @@ def _evaluation(module: Module) -> Generator[None]:
             part.training = was_training
 
 
-@contextmanager
+@contextlib.contextmanager
 def quiet() -> Generator[None]:
-    """Warnings of PyTorch about its own internals are of no use to whoever compiles a model."""
-    with warnings.catch_warnings():
+    """What PyTorch says about its own internals, on any channel, is of no use to whoever compiles a model."""
+    with (
+        warnings.catch_warnings(),
+        _collected_log("torch"),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         yield
 
 
-@contextmanager
+@contextlib.contextmanager
 def _collected_log(*names: str) -> Generator[list[str]]:
     """Collect what the loggers called `names` say instead of showing it."""
     messages: list[str] = []

@@ -102,7 +102,7 @@ def calibrate(
 def _observe_input(
     observers: dict[SSAValue, RangeObserver], observer: Callable[[], RangeObserver], argument: SSAValue, array: Array
 ) -> None:
-    if not torch.tensor_type(argument).is_float:
+    if not torch.tensor_type(argument).is_float or argument.first_use is None:
         return
     observers.setdefault(argument, observer()).update(array)
 

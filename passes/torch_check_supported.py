@@ -14,7 +14,7 @@ from typing import Any
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, StringAttr, f32, i1
 from xdsl.dialects.func import ReturnOp
-from xdsl.ir import BlockArgument, Operation, SSAValue
+from xdsl.ir import BlockArgument, Operation, SSAValue, Use
 from xdsl.passes import ModulePass
 
 from sta.dialect import torch
@@ -57,9 +57,26 @@ def check_supported(module: ModuleOp) -> None:
     """
     Raises UnsupportedOperationsError with every operation in the function `main` of `module` that cannot be compiled.
     """
-    found = [problem for operation in operations_of(module) if (problem := _problem(operation)) is not None]
+    operations = operations_of(module)
+    of_masks = _of_masks(operations)
+    counted = [operation for operation in operations if operation not in of_masks]
+    found = [problem for operation in counted if (problem := _problem(operation)) is not None]
     if found:
         raise UnsupportedOperationsError(found)
+
+
+def _of_masks(operations: list[Operation]) -> set[Operation]:
+    """What only masks are made with: an attention whose mask is not supported is the one to be reported."""
+    found: set[Operation] = set()
+    for operation in reversed(operations):
+        uses = [use for result in operation.results for use in result.uses]
+        if uses and all(use.operation in found or _is_mask_use(use) for use in uses):
+            found.add(operation)
+    return found
+
+
+def _is_mask_use(use: Use) -> bool:
+    return isinstance(use.operation, torch.ScaledDotProductAttentionOp) and use.index == 3
 
 
 def _problem(operation: Operation) -> UnsupportedOperation | None:
