@@ -113,7 +113,7 @@ def _samples(
     The samples activation ranges are taken from: calibration data, or else the example inputs.
     """
     if calibration is not None:
-        return list(read_samples(calibration, model))
+        return read_samples(calibration, model.input_types)
     if not model.example_inputs:
         raise CompileError("the model came without example inputs: give calibration data")
     warnings.warn(
@@ -123,12 +123,10 @@ def _samples(
     return [model.example_inputs]
 
 
-def _patterns(sparsity: str | Mapping[str, str] | None) -> str:
-    if sparsity is None:
-        return ""
+def _pruning(sparsity: str | Mapping[str, str]) -> TorchPrunePass:
     if isinstance(sparsity, str):
-        return f"*={sparsity}"
-    return ",".join(f"{glob}={pattern}" for glob, pattern in sparsity.items())
+        return TorchPrunePass(sparsity)
+    return TorchPrunePass(patterns=tuple(f"{glob}={pattern}" for glob, pattern in sparsity.items()))
 
 
 def compile_model(
@@ -160,8 +158,8 @@ def compile_model(
     compilation.after("import")
     compilation.apply_all(FLOAT_PIPELINE)
     check_supported(compilation.module)
-    if patterns := _patterns(sparsity):
-        compilation.apply("torch-prune", TorchPrunePass(patterns))
+    if sparsity is not None:
+        compilation.apply("torch-prune", _pruning(sparsity))
     _quantize(compilation, samples)
     try:
         compilation.apply_all(INTEGER_PIPELINE)

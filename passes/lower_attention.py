@@ -116,7 +116,7 @@ class AttentionLowering:
             builder.space(heads, offsets, 1, self._head)
             return
         *outer, inner = heads
-        builder.space(outer, offsets, 1, lambda positions, *_: self._all_heads(inner, positions))
+        builder.space(outer, offsets, 1, lambda positions, _rows, _strides: self._all_heads(inner, positions))
 
     def _buffers(self, slot: int) -> Buffers:
         builder, path = self.builder, self.builder.path

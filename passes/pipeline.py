@@ -43,6 +43,7 @@ _CLASSES = {
     "torch-fold-masks": "TorchFoldMasksPass",
     "torch-recognize-attention": "TorchRecognizeAttentionPass",
     "torch-prune": "TorchPrunePass",
+    "torch-check-supported": "TorchCheckSupportedPass",
     "torch-quantize": "TorchQuantizePass",
     "convert-torch-to-nm": "ConvertTorchToNmPass",
     "nm-sink-views": "NmSinkViewsPass",
