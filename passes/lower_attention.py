@@ -146,10 +146,10 @@ class AttentionLowering:
         self._pipeline(self.queries, self.tile, lambda row, rows: Task(positions, row, rows, keys, values))
 
     def _key_matrix(self, positions: list[Position]) -> Matrix:
-        return self.builder.matrix(self.k, positions[1], (self.keys, self.depth), _row_stride(self.k.view))
+        return self.builder.matrix("keys", self.k, positions[1], (self.keys, self.depth), _row_stride(self.k.view))
 
     def _value_matrix(self, positions: list[Position]) -> Matrix:
-        return self.builder.matrix(self.v, positions[2], (self.keys, self.depth), _row_stride(self.v.view))
+        return self.builder.matrix("values", self.v, positions[2], (self.keys, self.depth), _row_stride(self.v.view))
 
     def _pipeline(self, size: int, tile: int, task: Callable[[Position, int], Task]) -> None:
         def first(position: Position, count: int) -> None:
@@ -170,7 +170,7 @@ class AttentionLowering:
         stride = _row_stride(self.q.view)
         limit = (self.tile, self.depth)
         position = task.positions[0] + task.row.scaled(stride)
-        q = builder.read(self.q, position, (rows, self.depth), stride, limit)
+        q = builder.read("queries", self.q, position, (rows, self.depth), stride, limit)
 
         def scores(key: Position, count: int) -> None:
             buffer, start, key_stride = keys
@@ -201,7 +201,7 @@ class AttentionLowering:
         stride = _row_stride(mask.view)
         count = rows if stride else 1
         start = position + row.scaled(stride)
-        buffer, first, row_stride = builder.matrix(mask, start, (count, self.keys), stride)
+        buffer, first, row_stride = builder.matrix("mask", mask, start, (count, self.keys), stride)
         return builder.view(buffer, first, (rows, self.keys), (row_stride if stride else 0, 1))
 
     def _combine(self, task: Task) -> None:
@@ -225,7 +225,7 @@ class AttentionLowering:
                 builder.emit(sta.MapOp((acc, destination, self.drain_parameters), None, sums, normalize=True))
 
             limit = (self.tile, self.columns)
-            builder.write(self.result, out + column, (rows, count), out_stride, limit, drain)
+            builder.write("result", self.result, out + column, (rows, count), out_stride, limit, drain)
 
         builder.loop(self.depth, self.columns, values)
 

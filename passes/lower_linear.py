@@ -195,7 +195,7 @@ class LinearLowering:
                 size = packed_size(columns, depth, self.pattern, self.encoding)
                 packed = self._load(column, self._group_bytes(columns, index), size, self.blocks[index % 2])
             limit = (self.tiling.rows, self.depths[0])
-            a = self.builder.read(self.x, position + start, (rows, depth), stride, limit)
+            a = self.builder.read("activations", self.x, position + start, (rows, depth), stride, limit)
             self.builder.emit(sta.ProductOp(acc, a, packed, pattern, accumulate=index > 0))
 
     def _drain(
@@ -212,12 +212,12 @@ class LinearLowering:
         shape, limit = (rows, columns), (self.tiling.rows, self.tiling.columns)
         residual = None
         if self.residual is not None:
-            residual = builder.read(self.residual, positions[1] + column, shape, strides[1], limit)
+            residual = builder.read("residual", self.residual, positions[1] + column, shape, strides[1], limit)
 
         def drain(destination: SSAValue) -> None:
             builder.emit(sta.MapOp((acc, destination, parameters), self.table, residual, per_channel=True))
 
-        builder.write(self.result, positions[0] + column, shape, strides[0], limit, drain)
+        builder.write("result", self.result, positions[0] + column, shape, strides[0], limit, drain)
 
 
 def _store_name(value: SSAValue) -> str:

@@ -34,17 +34,15 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
         def columns(column: Position, width: int) -> None:
             shape = (count, width)
             limit = (builder.target.tile_rows, min(x.columns, COLUMN_LIMIT))
-            sources = [
-                builder.read(operand, position + column, shape, stride, limit)
-                for operand, position, stride in zip(operands, positions, strides, strict=True)
-                if operand is not result
-            ]
-            added = sources[1] if len(sources) > 1 else None
+            source = builder.read("source", x, positions[0] + column, shape, strides[0], limit)
+            added = None
+            if len(operands) > 2:
+                added = builder.read("residual", operands[2], positions[2] + column, shape, strides[2], limit)
 
             def write(destination: SSAValue) -> None:
-                builder.emit(sta.MapOp((sources[0], destination, parameters), table, added))
+                builder.emit(sta.MapOp((source, destination, parameters), table, added))
 
-            builder.write(result, positions[1] + column, shape, strides[1], limit, write)
+            builder.write("result", result, positions[1] + column, shape, strides[1], limit, write)
 
         builder.loop(x.columns, COLUMN_LIMIT, columns)
 
@@ -64,13 +62,14 @@ def lower_norm(builder: TileBuilder, op: nm.NormOp, x: Operand, stream: Operand 
 
     def rows(positions: list[Position], count: int, strides: list[int]) -> None:
         shape = (count, x.columns)
-        source = builder.read(x, positions[0], shape, strides[0], limit)
+        source = builder.read("source", x, positions[0], shape, strides[0], limit)
         places = list(zip(written, positions[1:], strides[1:], strict=True))
 
         def write(destinations: list[SSAValue]) -> None:
             if len(destinations) < len(places):
                 operand, position, stride = places[len(destinations)]
-                builder.write(operand, position, shape, stride, limit, lambda tile: write([*destinations, tile]))
+                role = "stream" if operand is stream else "copy"
+                builder.write(role, operand, position, shape, stride, limit, lambda tile: write([*destinations, tile]))
                 return
             targets = iter(destinations)
             first = next(targets) if stream is not None else None
@@ -106,7 +105,7 @@ def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result
         def write(destination: SSAValue) -> None:
             builder.emit(sta.GatherOp(table, window, destination))
 
-        builder.write(result, positions[1], (count, width), strides[1], (GATHER_ROWS, width), write)
+        builder.write("result", result, positions[1], (count, width), strides[1], (GATHER_ROWS, width), write)
 
     one_a_row = StridedView((*indices.view.axes, ()))
     builder.rows([one_a_row, result.view], GATHER_ROWS, rows)

@@ -107,7 +107,10 @@ class TileBuilder:
     Packed weights by what they were packed from; shared by the attempts of one lowering.
     """
     source: Operation | None = None
-    staging: dict[tuple[SSAValue, str], SSAValue] = field(default_factory=dict[tuple[SSAValue, str], SSAValue])
+    staging: dict[Hashable, SSAValue] = field(default_factory=dict[Hashable, SSAValue])
+    """
+    Tile buffers of the operation being lowered, by role, size and slot.
+    """
 
     def __post_init__(self) -> None:
         self.block = self.function
@@ -312,40 +315,49 @@ class TileBuilder:
         self.rotate(axis.size, tile, lambda position, rows: body(moved(position), rows, list(axis.strides)))
 
     def read(
-        self, operand: Operand, position: Position, shape: tuple[int, int], stride: int, limit: tuple[int, int]
+        self,
+        role: str,
+        operand: Operand,
+        position: Position,
+        shape: tuple[int, int],
+        stride: int,
+        limit: tuple[int, int],
     ) -> SSAValue:
         """
-        A tile of rows in the scratchpad: a window of the operand, or a copy loaded from DRAM into a buffer of `limit`.
+        A tile of rows in the scratchpad: a window of the operand, or a copy loaded from DRAM into the buffer of `limit`
+        that `role` has in the operation.
         """
         tile = self.view(operand.buffer, position, shape, (stride, 1))
         if operand.space == "spad":
             return tile
-        staged = self.staged(operand, "tile", limit, shape)
+        staged = self.staged(role, operand, limit, shape)
         self.emit(sta.LoadOp(tile, staged))
         return staged
 
     def matrix(
-        self, operand: Operand, position: Position, shape: tuple[int, int], stride: int
+        self, role: str, operand: Operand, position: Position, shape: tuple[int, int], stride: int
     ) -> tuple[SSAValue, Position, int]:
         """
         A whole matrix in the scratchpad as buffer, position and row stride: the operand's own, or a loaded copy.
         """
         if operand.space == "spad":
             return operand.buffer, position, stride
-        tile = self.read(operand, position, shape, stride, shape)
+        tile = self.read(role, operand, position, shape, stride, shape)
         return tile, Position(), shape[1]
 
-    def staged(self, operand: Operand, what: str, limit: tuple[int, int], shape: tuple[int, int]) -> SSAValue:
+    def staged(self, role: str, operand: Operand, limit: tuple[int, int], shape: tuple[int, int]) -> SSAValue:
         """
-        A window of `shape` into the tile buffer of an operand that lives in DRAM.
+        A window of `shape` into the tile buffer of an operand that lives in DRAM. Each role has its own: an operation
+        may read one tensor in several roles, at several places.
         """
-        key = (operand.buffer, f"{what}{limit}{self.slot}")
+        key = (role, limit, self.slot)
         if key not in self.staging:
-            self.staging[key] = self.allocate(f"{self.path}:{what}", limit, operand.element, "spad")
+            self.staging[key] = self.allocate(f"{self.path}:{role}", limit, operand.element, "spad")
         return self.view(self.staging[key], Position(), shape, (limit[1], 1))
 
     def write(
         self,
+        role: str,
         operand: Operand,
         position: Position,
         shape: tuple[int, int],
@@ -360,7 +372,7 @@ class TileBuilder:
         if operand.space == "spad":
             body(tile)
             return
-        staged = self.staged(operand, "result", limit, shape)
+        staged = self.staged(role, operand, limit, shape)
         body(staged)
         self.emit(sta.StoreOp(staged, tile))
 
