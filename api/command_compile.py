@@ -132,6 +132,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
             title="check: bits are equal after every pass",
             numbers=[1],
         )
+        print()
     print_table(
         ["pattern", "encoding", "layers", "weights", "packed"],
         [
@@ -140,6 +141,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
         ],
         numbers=[2, 3, 4],
     )
+    print()
     print_table(
         [summary["output"], f"on {summary['target']}"],
         [

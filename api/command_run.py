@@ -41,6 +41,7 @@ def _print_result(result: Result, target: str) -> None:
         ],
         numbers=[2, 3],
     )
+    print()
     print_table(
         ["cost", f"on {target}"],
         [

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
 _PATIENCE = 2.0
 """Seconds before anything is shown."""
+_LINE_INTERVAL = 1.0
+"""Seconds between two lines where they stay."""
 
 
 class Progress:
     """
-    Shows stages of work: a line that changes on a terminal, a line a stage elsewhere.
+    Shows stages of work: a line that changes on a terminal, a line now and then elsewhere.
 
     A context manager; call ``report`` inside.
     """
@@ -24,7 +26,7 @@ class Progress:
     def __init__(self) -> None:
         """Starts the clock."""
         self._start = time.monotonic()
-        self._stage = ""
+        self._last_line = float("-inf")
         self._status: Status | None = None
 
     def __enter__(self) -> Progress:
@@ -40,13 +42,15 @@ class Progress:
 
     def report(self, stage: str, done: float | None) -> None:
         """Takes the name of the stage, and the fraction 0..1 of it that is done, or None where that is not known."""
-        if time.monotonic() - self._start < _PATIENCE:
+        now = time.monotonic()
+        if now - self._start < _PATIENCE:
             return
-        if sys.stderr.isatty() and self._show(stage if done is None else f"{stage} {done:.0%}"):
+        text = stage if done is None else f"{stage} {done:.0%}"
+        if sys.stderr.isatty() and self._show(text):
             return
-        if stage != self._stage:
-            print(f"sta: {stage}", file=sys.stderr, flush=True)
-        self._stage = stage
+        if now - self._last_line >= _LINE_INTERVAL:
+            print(f"sta: {text}", file=sys.stderr, flush=True)
+            self._last_line = now
 
     def _show(self, text: str) -> bool:
         if self._status is None:
