@@ -28,10 +28,15 @@ class UnsupportedOperation:
 
 
 class UnsupportedOperationsError(ModelError):
-    """The model uses operations that cannot be compiled. `operations` lists all of them, in the model's order."""
+    """
+    The model uses operations that cannot be compiled.
 
-    def __init__(self, operations: Iterable[UnsupportedOperation]) -> None:
+    `operations` lists all of them, in the model's order; `supported` tells what can be.
+    """
+
+    def __init__(self, operations: Iterable[UnsupportedOperation], supported: str) -> None:
         self.operations = tuple(operations)
         count = len(self.operations)
         head = f"the model uses {count} operation{'s' if count > 1 else ''} that cannot be compiled:"
-        super().__init__("\n".join([head, *(f"  {operation}" for operation in self.operations)]))
+        lines = [f"  {operation}" for operation in self.operations]
+        super().__init__("\n".join([head, *lines, f"Supported are {supported}."]))

@@ -32,14 +32,26 @@ Observe = Callable[[SSAValue, "Tensor"], None]
 
 ATEN = "torch.aten."
 
+FOREIGN_OPERATOR = "foreign.operator"
+"""An operation that stands for an operator which torch-mlir does not know; its attribute `name` says which."""
+
 
 class TorchInterpretationError(RuntimeError):
     """An operation could not be run. The message names it and its module path."""
 
 
 def operation_name(operation: Operation) -> str:
-    """The name of `operation`, also where its dialect does not define it."""
-    return operation.op_name.data if isinstance(operation, UnregisteredOp) else operation.name
+    """
+    The name of `operation`, also where its dialect does not define it.
+
+    For FOREIGN_OPERATOR, the operator that it stands for.
+    """
+    if not isinstance(operation, UnregisteredOp):
+        return operation.name
+    wrapped = operation.properties.get("name", operation.attributes.get("name"))
+    if operation.op_name.data == FOREIGN_OPERATOR and isinstance(wrapped, StringAttr):
+        return wrapped.data
+    return operation.op_name.data
 
 
 def evaluate(operation: Operation, values: PythonValues, store: WeightStore) -> PythonValues:
@@ -68,11 +80,17 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
     if isinstance(operation, dialect.ScaledDotProductAttentionOp):
         return (_attention(values),)
     name = operation_name(operation)
-    if name.startswith(ATEN):
-        return _call(name.removeprefix(ATEN), values)
     if operation.results and dialect.is_constant(operation.results[0]):
         return (dialect.constant_of(operation.results[0]),)
-    raise NotImplementedError("it is no operation of ATen")
+    return _call(name, values)
+
+
+def is_random(operation: Operation) -> bool:
+    """Whether `operation` draws random numbers, so that its result is no constant even if its operands are."""
+    import torch
+
+    function = _overload(operation_name(operation))
+    return function is not None and torch.Tag.nondeterministic_seeded in function.tags
 
 
 def tensor_from(array: Array) -> Tensor:
@@ -85,22 +103,36 @@ def tensor_from(array: Array) -> Tensor:
         return torch.from_numpy(array)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
 
 
-def _call(overload: str, values: PythonValues) -> PythonValues:
-    """Call the ATen overload named as torch-mlir does, `add.Tensor` or `gelu`."""
+def _call(name: str, values: PythonValues) -> PythonValues:
+    """Call the overload named as torch-mlir does, `torch.aten.add.Tensor` or `torch.aten.gelu`."""
     import torch
 
-    operator, _, variant = overload.partition(".")
-    # Values have no strides: a view that PyTorch refuses for those of its own tensors is a reshape.
-    operator = "reshape" if operator in ("view", "_unsafe_view") else operator
-    # torch-mlir drops the optional entries of an index list and marks the result as a twin.
-    variant = variant.removesuffix("_hacked_twin") or "default"
-    function: Any = getattr(getattr(torch.ops.aten, operator), variant)
+    function = _overload(name)
+    if function is None:
+        raise NotImplementedError("this PyTorch has no such operator")
     arguments = function._schema.arguments
     positional = [value for argument, value in zip(arguments, values, strict=True) if not argument.kwarg_only]
     keywords = {argument.name: value for argument, value in zip(arguments, values, strict=True) if argument.kwarg_only}
     with torch.no_grad():
         result: Any = function(*positional, **keywords)
+    if name.startswith((f"{ATEN}empty", f"{ATEN}new_empty")):
+        # What is in the memory of a new tensor must not depend on chance.
+        result.zero_()
     return cast(PythonValues, result) if isinstance(result, tuple) else (result,)
+
+
+def _overload(name: str) -> Any:
+    """PyTorch's operator for torch-mlir's `torch.aten.add.Tensor` or `torch.aten.gelu`; None if there is none."""
+    import torch
+
+    namespace, _, overload = name.removeprefix("torch.").partition(".")
+    operator, _, variant = overload.partition(".")
+    # Values have no strides: a view that PyTorch refuses for those of its own tensors is a reshape.
+    operator = "reshape" if operator in ("view", "_unsafe_view") else operator
+    # torch-mlir drops the optional entries of an index list and marks the result as a twin.
+    variant = variant.removesuffix("_hacked_twin") or "default"
+    packet = getattr(getattr(torch.ops, namespace), operator, None) if operator else None
+    return getattr(packet, variant, None)
 
 
 def _fake_quantize(operation: dialect.FakeQuantizeOp, value: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from xdsl.utils.exceptions import ParseError, VerifyException
 
 from sta.dialect.context import CompileContext
 from sta.dialect.torch import VTensorType
-from sta.dialect.torch_interpreter import main_function
+from sta.dialect.torch_interpreter import FOREIGN_OPERATOR, main_function
 from sta.dialect.weight_store import WeightStore
 from sta.frontend.errors import ModelError
 from sta.frontend.program import quiet
@@ -172,16 +172,18 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
             return _location(ir, context, node)
 
     context = ir.Context()
+    context.allow_unregistered_dialects = True
     torch_mlir_dialect.register_dialect(context)
     diagnostics: list[str] = []
     context.attach_diagnostic_handler(lambda diagnostic: diagnostics.append(diagnostic.message) or True)
     importer = fx_importer.FxImporter(context=context, hooks=Hooks())
     importer._cc = Locations(context, py_attr_tracker=importer._py_attr_tracker)
-    kept = ",".join([*KEPT_OPERATORS, *_unknown_operators(program)])
+    kept = ",".join(KEPT_OPERATORS)
     pipeline = f"torchdynamo-export-to-torch-backend-pipeline{{backend-legal-ops={kept} extra-library=}}"
     try:
         with quiet(), context:
             importer.import_frozen_program(program, func_name="main")
+            _hide_unknown_operators(ir, importer.module)
             PassManager.parse(f"builtin.module({pipeline})").run(importer.module.operation)
     except ModelError:
         raise
@@ -191,14 +193,32 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
     return importer.module.operation.get_asm(enable_debug_info=True, print_generic_op_form=True, use_local_scope=True)
 
 
-def _unknown_operators(program: ExportedProgram) -> list[str]:
-    """Operators outside ATen, for torch-mlir to let pass, so that all can be reported by the name of their module."""
-    unknown: set[str] = set()
-    for node in program.graph.nodes:
-        name = str(node.target)
-        if node.op == "call_function" and "." in name and not name.startswith(("aten.", "<")):
-            unknown.add(name.removesuffix(".default"))
-    return sorted(unknown)
+def _hide_unknown_operators(ir: Any, module: Any) -> None:
+    """
+    Replace `torch.operator`, in which torch-mlir wraps what it does not know, and at which its pipeline stops.
+
+    Whether such an operator folds away, or is reported with all others that cannot be compiled, is found out later.
+    """
+    found: list[Any] = []
+
+    def visit(operation: Any) -> Any:
+        if operation.name == "torch.operator":
+            found.append(operation)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+    for operation in found:
+        foreign = ir.Operation.create(
+            FOREIGN_OPERATOR,
+            results=[result.type for result in operation.results],
+            operands=list(operation.operands),
+            attributes={"name": operation.attributes["name"]},
+            loc=operation.location,
+            ip=ir.InsertionPoint(operation),
+        )
+        for before, after in zip(operation.results, foreign.results, strict=True):
+            before.replace_all_uses_with(after)
+        operation.erase()
 
 
 def _location(ir: Any, context: Any, node: Node) -> Any:

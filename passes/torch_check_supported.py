@@ -27,6 +27,11 @@ from sta.passes.torch_rewriting import literal_of, operations_of
 WIDEST_NORM = 8192
 """The longest row that a normalization takes."""
 
+SUPPORTED = (
+    "linear, embedding, layer_norm, scaled_dot_product_attention (also spelled out), gelu, relu, tanh, silu, sigmoid, "
+    "add, rearrangements without copies (view, permute, slice, …), and whatever depends on no input"
+)
+
 _NOTES = {
     "aten._softmax": "softmax is supported inside attention: matmul, scale, mask, softmax over the keys, matmul",
     "aten.softmax.int": "softmax is supported inside attention: matmul, scale, mask, softmax over the keys, matmul",
@@ -34,6 +39,7 @@ _NOTES = {
     "aten.bmm": "products are supported with a constant weight, or inside attention",
     "aten.mm": "products are supported with a constant weight, or inside attention",
     "aten.addmm": "products are supported with a constant weight and bias, or inside attention",
+    "aten.convolution": "patches that do not overlap can be cut by the host, and projected with linear",
     "aten.mean.dim": "leave pooling to the host: return the last hidden state",
     "aten.native_layer_norm": "layer_norm is supported",
     "aten.dropout": "export the model in evaluation mode: model.eval()",
@@ -62,7 +68,7 @@ def check_supported(module: ModuleOp) -> None:
     counted = [operation for operation in operations if operation not in of_masks]
     found = [problem for operation in counted if (problem := _problem(operation)) is not None]
     if found:
-        raise UnsupportedOperationsError(found)
+        raise UnsupportedOperationsError(found, SUPPORTED)
 
 
 def _of_masks(operations: list[Operation]) -> set[Operation]:
@@ -87,8 +93,6 @@ def _problem(operation: Operation) -> UnsupportedOperation | None:
         if isinstance(operation, kind):
             note = rule(operation) or _wrong_number_type(operation)
             return None if note is None else UnsupportedOperation(name, describe(operation), note)
-    if name == "operator" and isinstance(spelled := operation.attributes.get("name"), StringAttr):
-        name = spelled.data.removeprefix("torch.")
     return UnsupportedOperation(name, describe(operation), _NOTES.get(name, ""))
 
 

@@ -120,7 +120,9 @@ def replace(operation: Operation, values: Sequence[SSAValue]) -> None:
 def erase_dead(module: ModuleOp) -> None:
     """Erase every operation of `main` whose results nothing uses: operations of the `torch` dialect do nothing else."""
     for operation in reversed(operations_of(module)):
-        if operation.has_trait(IsTerminator) or any(result.first_use is not None for result in operation.results):
+        if operation.has_trait(IsTerminator, value_if_unregistered=False) or any(
+            result.first_use is not None for result in operation.results
+        ):
             continue
         operation.detach()
         operation.erase()
