@@ -13,11 +13,12 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import nm
+from sta.dialect.location import module_path
 from sta.passes.dead_code import erase_dead_code
 
-STORED = (nm.si8, nm.ui8, nm.si16)
+STORED = (nm.si8, nm.si16)
 """
-Element types of values that exist between instructions.
+Element types of stored values that the vector unit adds.
 """
 
 
@@ -25,9 +26,12 @@ Element types of values that exist between instructions.
 class Chain:
     """
     A chain of the vector unit, read backwards from its result: stages not found stay the identity.
+
+    An int32 tensor passes the identity unchanged while its values are below 2^29 in magnitude.
     """
 
-    residual: nm.RescaleOp | None = None
+    residual: SSAValue | None = None
+    residual_scale: tuple[int, int, int] = (0, *nm.IDENTITY_SCALE)
     table: SSAValue | None = None
     table_scale: tuple[int, int] = nm.IDENTITY_SCALE
     channels: nm.RescaleChannelsOp | None = None
@@ -59,49 +63,47 @@ def _match_residual(value: SSAValue, chain: Chain) -> SSAValue:
     if not isinstance(op, nm.AddOp):
         return value
     for main, other in ((op.a, op.b), (op.b, op.a)):
-        residual = other.owner
+        rescale = other.owner
         full = nm.tensor_of(main).get_shape() == nm.tensor_of(value).get_shape()
-        if (
-            full
-            and isinstance(residual, nm.RescaleOp)
-            and _is_stored(residual.x)
-            and not _is_plain_rescale(main, other)
-        ):
-            chain.residual = residual
+        if full and isinstance(rescale, nm.RescaleOp) and _is_stored(rescale.x):
+            chain.residual, chain.residual_scale = rescale.x, _scale(rescale)
             return main
-    return value
-
-
-def _is_plain_rescale(main: SSAValue, other: SSAValue) -> bool:
-    """
-    Whether the addends should change places: the main term is no product although the other is one.
-    """
-    return isinstance(other.owner, nm.RescaleChannelsOp) and not isinstance(main.owner, nm.RescaleChannelsOp)
+    # Neither is a stored tensor: the one that may broadcast is written as int32 first.
+    chain.residual = op.b
+    return op.a
 
 
 def _match_table(value: SSAValue, chain: Chain) -> SSAValue:
-    rescale = value.owner
-    if not isinstance(rescale, nm.RescaleOp) or not isinstance(rescale.x.owner, nm.TableOp):
+    op = value.owner
+    if isinstance(op, nm.RescaleOp) and isinstance(op.x.owner, nm.TableOp) and not op.bias.value.data:
+        chain.table_scale = _scale(op)[1:]
+        op = op.x.owner
+    if not isinstance(op, nm.TableOp):
         return value
-    if rescale.bias.value.data:
-        return value
-    table = rescale.x.owner
-    chain.table = table.table
-    chain.table_scale = _scale(rescale)[1:]
-    clamp = table.x.owner
-    absorbed = isinstance(clamp, nm.ClampOp) and table.x.has_one_use() and clamp.zero_point.value.data == 0
-    if absorbed and nm.tensor_of(table.x).element_type == nm.si16:
-        assert isinstance(clamp, nm.ClampOp)
+    chain.table = op.table
+    clamp = op.x.owner
+    if isinstance(clamp, nm.ClampOp) and _is_absorbed(clamp):
         return clamp.x
-    return table.x
+    return op.x
+
+
+def _is_absorbed(clamp: nm.ClampOp) -> bool:
+    """
+    Whether a clamp in front of a table is the one that the table makes itself. A sum keeps its clamp: it would be
+    written as int32 otherwise.
+    """
+    saturates = clamp.zero_point.value.data == 0 and nm.element_of(clamp.result) == nm.si16
+    return saturates and clamp.result.has_one_use() and not isinstance(clamp.x.owner, nm.AddOp)
 
 
 def _match_first_stage(value: SSAValue, chain: Chain) -> None:
     op = value.owner
     if isinstance(op, nm.RescaleChannelsOp) and isinstance(op.x.owner, nm.ProductOp):
         chain.channels = op
-    elif isinstance(op, nm.RescaleOp) and not isinstance(op.x.owner, nm.TableOp):
+    elif isinstance(op, nm.RescaleOp):
         chain.source, chain.scale = op.x, _scale(op)
+    elif isinstance(op, nm.RescaleChannelsOp):
+        raise ValueError(f"{module_path(op)}: nm.rescale_channels scales what no nm.product made; use nm.rescale")
     else:
         chain.source = value
 
@@ -110,21 +112,20 @@ def build(chain: Chain, zero_point: int, result_type: Attribute) -> nm.LinearOp 
     """
     The fused operation of a chain.
     """
-    residual = chain.residual
+    residual_bias, *residual_scale = chain.residual_scale
     scalars = nm.epilogue_properties(
         table_scale=chain.table_scale,
-        residual_bias=0 if residual is None else _scale(residual)[0],
-        residual_scale=nm.IDENTITY_SCALE if residual is None else _scale(residual)[1:],
+        residual_bias=residual_bias,
+        residual_scale=(residual_scale[0], residual_scale[1]),
         zero_point=zero_point,
     )
-    added = None if residual is None else residual.x
     if chain.channels is None:
         assert chain.source is not None
-        return nm.MapOp(chain.source, chain.scale, chain.table, added, scalars, result_type)
+        return nm.MapOp(chain.source, chain.scale, chain.table, chain.residual, scalars, result_type)
     product = chain.channels.x.owner
     assert isinstance(product, nm.ProductOp)
     scales = (chain.channels.bias, chain.channels.multiplier, chain.channels.shift)
-    return nm.LinearOp((product.x, product.weight), scales, chain.table, added, scalars, result_type)
+    return nm.LinearOp((product.x, product.weight), scales, chain.table, chain.residual, scalars, result_type)
 
 
 def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation) -> None:
@@ -138,7 +139,8 @@ class NmFuseEpiloguesPass(ModulePass):
     """
     Replaces every chain of elementwise operations by `nm.linear` (where it starts at a product) or `nm.map`; bits stay.
 
-    An int32 value that no chain absorbs is written as it is.
+    An int32 value that no chain absorbs is written as it is. Raises ValueError, naming the layer, for a scale per
+    channel of something that is no product.
     """
 
     name = "nm-fuse-epilogues"

@@ -59,7 +59,8 @@ def _insert(rewriter: PatternRewriter, place: Operation, *new: IRDLOperation) ->
 
 class SinkBelowAdd(RewritePattern):
     """
-    `add(view(a), b)` becomes `view(add(a, inverse view(b)))` where `a` comes from accumulators.
+    `add(view(a), b)` becomes `view(add(a, inverse view(b)))` where `a` comes from accumulators and `b` does not: a view
+    of one of them has to stay otherwise.
     """
 
     @op_type_rewrite_pattern
@@ -68,7 +69,7 @@ class SinkBelowAdd(RewritePattern):
             view = _reordering(term)
             if view is None or nm.tensor_of(term).get_shape() != nm.tensor_of(other).get_shape():
                 continue
-            if not _from_accumulators(view.x):
+            if not _from_accumulators(view.x) or _from_accumulators(other):
                 continue
             moved = undone(view, other)
             total = nm.AddOp(view.x, moved.result)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation
 
 from sta.backend.emit import emit
 from sta.dialect.context import CompileContext
@@ -83,3 +84,8 @@ def check_pipeline(case: Case) -> Program:
 def function_of(case: Case) -> func.FuncOp:
     """Returns the function of a case's module."""
     return main_function(case.module)
+
+
+def operations(case: Case, *kinds: type[Operation]) -> list[Operation]:
+    """Returns the operations of some kinds in a case's function, in order."""
+    return [op for op in function_of(case).body.walk() if isinstance(op, kinds)]
