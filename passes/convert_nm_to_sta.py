@@ -122,6 +122,19 @@ class FunctionLowering:
         self.operands[value] = self._contiguous(buffer)
         return self.operands[value]
 
+    def _in_place(self, value: SSAValue, source: SSAValue | None) -> Operand:
+        """
+        A buffer for a value: that of `source`, which is read element by element as the value is written, if this is its
+        last use.
+        """
+        if source is None or value in self.in_dram or not source.has_one_use() or source not in self.buffers:
+            return self._result(value)
+        if nm.tensor_of(source) != nm.tensor_of(value) or self.operands[source].space != "spad":
+            return self._result(value)
+        self.buffers[value] = self.buffers[source]
+        self.operands[value] = self.operands[source]
+        return self.operands[value]
+
     def _operand(self, value: SSAValue) -> Operand:
         if value not in self.operands:
             op = value.owner
@@ -143,13 +156,15 @@ class FunctionLowering:
                 self.operands[op.result] = self._view(op)
             case nm.LinearOp():
                 residual = self._optional(op.residual)
-                LinearLowering(builder, op, self._operand(op.x), self._result(op.result), residual).lower()
+                result = self._in_place(op.result, op.residual)
+                LinearLowering(builder, op, self._operand(op.x), result, residual).lower()
             case nm.MapOp():
                 residual = self._optional(op.residual)
-                lower_map(builder, op, self._operand(op.x), self._result(op.result), residual)
+                lower_map(builder, op, self._operand(op.x), self._in_place(op.result, op.x), residual)
             case nm.NormOp():
-                results = [None if value is None else self._result(value) for value in (op.result, op.copy)]
-                lower_norm(builder, op, self._operand(op.x), *results)
+                stream = None if op.result is None else self._in_place(op.result, op.x)
+                copy = None if op.copy is None else self._result(op.copy)
+                lower_norm(builder, op, self._operand(op.x), stream, copy)
             case nm.GatherOp():
                 lower_gather(builder, op, self._operand(op.indices), self._result(op.result))
             case nm.AttentionOp():

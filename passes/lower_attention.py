@@ -22,10 +22,13 @@ DENSE_OPERAND = nm.PatternAttr(DENSE, "dense")
 
 def score_rows(target: Target, rows: int, keys: int, columns: int) -> int:
     """
-    Rows of scores in a tile: two tiles in a quarter of the chip's memory, or at least one row each.
+    Rows of scores in a tile: two tiles in an eighth of the chip's memory, of about equal size and whole array rows where
+    that is possible, or at least one row each.
     """
-    bytes_a_row = 2 * 4 * (keys + columns)
-    return max(1, min(rows, target.tile_rows, target.sram_bytes // 4 // bytes_a_row))
+    most = max(1, min(rows, target.tile_rows, target.sram_bytes // 8 // (2 * 4 * (keys + columns))))
+    even = -(-rows // -(-rows // most))
+    whole = -(-even // target.array_rows) * target.array_rows
+    return whole if whole <= most else most
 
 
 Matrix = tuple[SSAValue, Position, int]
@@ -112,7 +115,8 @@ class AttentionLowering:
         operands = [self.q, self.k, self.v, self.result] + ([self.mask] if self.mask else [])
         heads = iteration_space([operand.view.axes[:2] for operand in operands])
         offsets = [operand.view.offset for operand in operands]
-        if self.queries > self.tile or not heads:
+        on_chip = self.k.space == self.v.space == "spad"
+        if not heads or (self.queries > self.tile and not on_chip):
             builder.space(heads, offsets, 1, self._head)
             return
         *outer, inner = heads
@@ -129,14 +133,17 @@ class AttentionLowering:
 
     def _all_heads(self, axis: Axis, starts: list[Position]) -> None:
         """
-        Heads of one row tile each: the scores of a head are made while the softmax of the one before it runs.
+        Row tiles of all heads in turn: the scores of a head are made while the softmax of the one before it runs.
         """
 
-        def task(head: Position, _: int) -> Task:
-            positions = [start + head.scaled(stride) for start, stride in zip(starts, axis.strides, strict=True)]
-            return Task(positions, Position(), self.queries)
+        def row_tile(row: Position, rows: int) -> None:
+            def task(head: Position, _: int) -> Task:
+                positions = [start + head.scaled(stride) for start, stride in zip(starts, axis.strides, strict=True)]
+                return Task(positions, row, rows)
 
-        self._pipeline(axis.size, 1, task)
+            self._pipeline(axis.size, 1, task)
+
+        self.builder.loop(self.queries, self.tile, row_tile)
 
     def _head(self, positions: list[Position], _rows: int, _strides: list[int]) -> None:
         """

@@ -42,10 +42,10 @@ class LinearTiling:
 
 def choose_tiling(target: Target, rows: int, columns: int, depth: int, pattern: Pattern, encoding: str) -> LinearTiling:
     """
-    The largest tile whose packed weights take at most a quarter of the chip's memory; depth is cut only if one group of
-    columns as narrow as the array does not fit otherwise.
+    The largest tile whose packed weights, of which up to four blocks are on the chip at once, take at most a sixteenth
+    of its memory; depth is cut only if one group of columns as narrow as the array does not fit otherwise.
     """
-    budget = target.sram_bytes // 4
+    budget = target.sram_bytes // 16
     tile_columns = min(columns, target.tile_columns)
     while tile_columns > target.array_columns and packed_size(tile_columns, depth, pattern, encoding) > budget:
         tile_columns = max(target.array_columns, tile_columns // 2)

@@ -4,6 +4,7 @@ Where the buffers of a lowered function go: lifetimes, the partition of the chip
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from xdsl.dialects import func
@@ -36,6 +37,13 @@ class MemoryPlan:
     sizes: dict[str, int]
 
 
+PREFETCH = (3, 2, 1, 0)
+"""
+How many operations ahead the buffers for weights are reserved, best first: while they do not share bytes with those of
+the operations before, the next weights load under products.
+"""
+
+
 def plan_memory(function: func.FuncOp, target: Target) -> MemoryPlan:
     """
     Places every buffer: accumulators and weight buffer take what they need, the scratchpad the rest.
@@ -43,9 +51,18 @@ def plan_memory(function: func.FuncOp, target: Target) -> MemoryPlan:
     DRAM holds constants first, then inputs and outputs, then scratch. Raises CapacityError, naming a layer and giving
     the bytes needed and there, if buffers that are live at once do not fit.
     """
+    for ahead in PREFETCH[:-1]:
+        try:
+            return _plan(function, target, ahead)
+        except CapacityError:
+            continue
+    return _plan(function, target, PREFETCH[-1])
+
+
+def _plan(function: func.FuncOp, target: Target, ahead: int) -> MemoryPlan:
     block = function.body.block
     buffers: list[SSAValue] = [op.result for op in block.ops if isinstance(op, sta.AllocOp)]
-    lifetimes = _lifetimes(block, buffers)
+    lifetimes = _lifetimes(block, buffers, ahead)
     offsets: dict[SSAValue, int] = {}
     sizes: dict[str, int] = {}
     constants: list[SSAValue] = [op.result for op in block.ops if isinstance(op, sta.ConstantOp)]
@@ -72,16 +89,38 @@ def plan_memory(function: func.FuncOp, target: Target) -> MemoryPlan:
     return MemoryPlan(offsets, sizes)
 
 
-def _lifetimes(block: Block, buffers: list[SSAValue]) -> dict[SSAValue, Lifetime]:
+def _lifetimes(block: Block, buffers: list[SSAValue], ahead: int) -> dict[SSAValue, Lifetime]:
     """
-    First and last use of each buffer, by position in the function's own block; a loop is one position.
+    First and last use of each buffer, by position in the function's own block; a loop is one position. Buffers for
+    weights begin `ahead` operations earlier.
     """
     position = {op: index for index, op in enumerate(block.ops)}
-    spans: dict[SSAValue, tuple[int, int]] = {}
+    starts = _starts(block)
+    lifetimes: dict[SSAValue, Lifetime] = {}
     for buffer in buffers:
         places = [position[_ancestor(op, block)] for op in _users(buffer)] or [0]
-        spans[buffer] = (min(places), max(places))
-    return {buffer: Lifetime(sta.buffer_bytes(buffer), *span) for buffer, span in spans.items()}
+        first = min(places)
+        if sta.space_of(buffer) == "wbuf":
+            begun = bisect_right(starts, first) - 1
+            first = starts[max(0, begun - ahead)] if ahead else first
+        lifetimes[buffer] = Lifetime(sta.buffer_bytes(buffer), first, max(places))
+    return lifetimes
+
+
+def _starts(block: Block) -> list[int]:
+    """
+    Positions at which the lowering of an operation begins: with the buffers it allocates.
+    """
+    starts = [0]
+    working = False
+    for index, op in enumerate(block.ops):
+        if isinstance(op, sta.AllocOp | sta.ConstantOp):
+            if working:
+                starts.append(index)
+            working = False
+        else:
+            working = True
+    return starts
 
 
 def _users(buffer: SSAValue) -> list[Operation]:
