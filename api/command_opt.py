@@ -83,6 +83,8 @@ class OptimizerDriver(xDSLOptMain):
         for name, dialect in Universe.get_multiverse().all_dialects.items():
             if name not in ours:
                 self.ctx.register_dialect(name, dialect)
+        # The printer asks it for the arrays that literals name, also where a pass made the first literal.
+        self.ctx.load_registered_dialect("builtin")
 
     def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
         """Adds our options, and looks for unknown ones before xDSL's parser does."""

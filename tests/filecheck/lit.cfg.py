@@ -16,4 +16,5 @@ config.test_source_root = str(here)
 config.test_exec_root = str(here.parents[1] / "build" / "filecheck")
 # The commands of the environment that lit itself runs in.
 config.environment["PATH"] = str(Path(sys.executable).parent) + ":" + config.environment["PATH"]
-config.substitutions.append(("%make_weights", f"{sys.executable} {here / 'make_weights.py'}"))
+for script in ("make_weights", "show_weights"):
+    config.substitutions.append((f"%{script}", f"{sys.executable} {here / script}.py"))

@@ -1,7 +1,8 @@
 """
 Writes the arrays that a test's module names: `make_weights.py FILE.safetensors NAME:DTYPE:SHAPE[:N:M] ...`.
 
-Values count 1, 2, 3, ... up to 100 and again; with a pattern only the first N of every M on the last axis stay.
+Values count 2, 3, ... up to 61 and again, so that they can be shifts; with a pattern only the first N of every M on the
+last axis stay.
 """
 
 import sys
@@ -13,7 +14,7 @@ from sta.dialect.weight_store import WeightStore
 
 def make(shape: tuple[int, ...], dtype: str, pattern: list[int]) -> np.ndarray:
     """Returns the array."""
-    values = np.arange(int(np.prod(shape))) % 100 + 1
+    values = np.arange(int(np.prod(shape))) % 60 + 2
     array = values.reshape(shape).astype(dtype)
     if pattern:
         kept, group = pattern

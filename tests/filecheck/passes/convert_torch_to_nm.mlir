@@ -1,0 +1,23 @@
+// RUN: %make_weights %t.safetensors w:float32:4x8 b:float32:4
+// RUN: sta opt %s --weights %t.safetensors -p convert-torch-to-nm | filecheck %s
+
+// Rounded values are integers, and the steps between them integer operations.
+func.func @main(%x: !torch.vtensor<[1,6,8],f32> {sta.name = "x"}) -> (!torch.vtensor<[1,6,4],f32> {sta.name = "output"}) {
+  %w = torch.vtensor.literal(dense_resource<w> : tensor<4x8xf32>) : !torch.vtensor<[4,8],f32>
+  %b = torch.vtensor.literal(dense_resource<b> : tensor<4xf32>) : !torch.vtensor<[4],f32>
+  %x16 = torch.fake_quantize %x to si16 scale 1.000000e-03 zero_point 0 : !torch.vtensor<[1,6,8],f32>
+  %x8 = torch.fake_quantize %x16 to si8 scale 2.500000e-01 zero_point -3 : !torch.vtensor<[1,6,8],f32>
+  %y = torch.aten.linear %x8, %w, %b : !torch.vtensor<[1,6,8],f32>, !torch.vtensor<[4,8],f32>, !torch.vtensor<[4],f32> -> !torch.vtensor<[1,6,4],f32>
+  %y16 = torch.fake_quantize %y to si16 scale 2.000000e-03 zero_point 0 : !torch.vtensor<[1,6,4],f32>
+  func.return %y16 : !torch.vtensor<[1,6,4],f32>
+}
+
+// CHECK:      func.func @main(%[[X:.*]]: tensor<1x6x8xsi16> {sta.name = "x", {{.*}} sta.kind = "quantized", sta.scale = 1.000000e-03 : f64
+// CHECK-NEXT: %[[WIDE:.*]] = nm.rescale %[[X]] {bias = 0 : i64, multiplier = 1099511628 : i64, shift = 38 : i64}
+// CHECK-NEXT: %[[NARROW:.*]] = nm.clamp %[[WIDE]] {zero_point = -3 : i64} : tensor<1x6x8xsi32> -> tensor<1x6x8xsi8>
+// CHECK-NEXT: %[[WEIGHT:.*]] = nm.weight @{{.*}} : tensor<4x8xsi8>
+// CHECK-NEXT: %[[ACC:.*]] = nm.product %[[NARROW]], %[[WEIGHT]]
+// CHECK:      %[[SCALED:.*]] = nm.rescale_channels %[[ACC]]
+// CHECK-NEXT: %[[Y:.*]] = nm.clamp %[[SCALED]] {zero_point = 0 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xsi16>
+// CHECK-NEXT: func.return %[[Y]]
+// CHECK-NOT:  torch.

@@ -1,0 +1,18 @@
+// RUN: sta opt %s -p nm-fuse-epilogues | filecheck %s
+
+// A product with bias, scale and residual; then a table between two 16-bit values; then one that stays int32.
+func.func @main(%x: tensor<6x8xsi8>, %w: tensor<4x8xsi8>, %b: tensor<4xsi32>, %s: tensor<4xsi8>, %r: tensor<6x4xsi16>, %t: tensor<513xsi16>) -> (tensor<6x4xsi16>, tensor<6x4xsi8>) {
+  %acc = nm.product %x, %w : tensor<6x8xsi8>, tensor<4x8xsi8> -> tensor<6x4xsi32>
+  %scaled = nm.rescale_channels %acc, %b, %b, %s : tensor<6x4xsi32>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<6x4xsi32>
+  %residual = nm.rescale %r {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 31 : i64} : tensor<6x4xsi16> -> tensor<6x4xsi32>
+  %sum = nm.add %scaled, %residual : tensor<6x4xsi32>, tensor<6x4xsi32> -> tensor<6x4xsi32>
+  %y = nm.clamp %sum {zero_point = 0 : i64} : tensor<6x4xsi32> -> tensor<6x4xsi16>
+  %looked_up = nm.table %y, %t : tensor<6x4xsi16>, tensor<513xsi16> -> tensor<6x4xsi32>
+  %narrow = nm.rescale %looked_up {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 45 : i64} : tensor<6x4xsi32> -> tensor<6x4xsi32>
+  %z = nm.clamp %narrow {zero_point = -7 : i64} : tensor<6x4xsi32> -> tensor<6x4xsi8>
+  func.return %y, %z : tensor<6x4xsi16>, tensor<6x4xsi8>
+}
+
+// CHECK:      %y = "nm.linear"(%x, %w, %b, %b, %s, %r) {{.*}}residual_multiplier = 1073741824 : i64, residual_shift = 31 : i64
+// CHECK-NEXT: %z = "nm.map"(%y, %t) {{.*}}table_multiplier = 1073741824 : i64, table_shift = 45 : i64, {{.*}}zero_point = -7 : i64
+// CHECK-NEXT: func.return %y, %z
