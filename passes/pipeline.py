@@ -14,8 +14,8 @@ PassFactory = Callable[[], type[ModulePass]]
 FLOAT_PIPELINE = (
     "torch-fold-constants",
     "torch-canonicalize-views",
-    "torch-fold-masks",
     "torch-recognize-attention",
+    "torch-fold-masks",
     "torch-fold-constants",
     "torch-canonicalize-views",
 )
