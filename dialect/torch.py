@@ -53,7 +53,14 @@ from xdsl.irdl import (
     var_operand_def,
     var_result_def,
 )
-from xdsl.parser import AttrParser
+from xdsl.irdl.declarative_assembly_format import (
+    AttributeVariable,
+    CustomDirective,
+    ParsingState,
+    PrintingState,
+    irdl_custom_directive,
+)
+from xdsl.parser import AttrParser, Parser
 from xdsl.printer import Printer
 from xdsl.traits import ConstantLike, Pure
 from xdsl.utils.exceptions import VerifyException
@@ -299,6 +306,42 @@ INTEGER_LIST = BaseAttr(ListType)
 # --- Constants ---
 
 
+@irdl_custom_directive
+class ExactFloat(CustomDirective):
+    """
+    A float64 attribute without its type, in text that is read back as the same number.
+
+    Numbers are written as MLIR writes them, or else with all their digits; those that are not finite as their bits, in
+    hexadecimal, where xDSL's own format would not read what it writes.
+    """
+
+    value: AttributeVariable
+
+    def parse(self, parser: Parser, state: ParsingState) -> None:
+        """Read the number, or its bits."""
+        number = parser.parse_number(context_msg=" for a float64")
+        if isinstance(number, int):
+            number = float(np.uint64(number).view(np.float64))
+        self.value.set(state, FloatAttr(number, f64))
+
+    def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
+        """Write the number, or its bits."""
+        state.print_whitespace(printer)
+        attribute = self.value.get(op)
+        assert isinstance(attribute, FloatAttr)
+        printer.print_string(_float_text(attribute.value.data))
+
+
+def _float_text(number: float) -> str:
+    if not np.isfinite(number):
+        return f"0x{int(np.float64(number).view(np.uint64)):X}"
+    short = f"{number:.6e}"
+    if float(short) == number:
+        return short
+    digits, exponent, power = repr(number).partition("e")
+    return f"{digits if '.' in digits else digits + '.0'}{exponent}{power}"
+
+
 class _ConstantOperation(IRDLOperation):
     """An operation without operands whose result is known."""
 
@@ -373,6 +416,9 @@ class LiteralOp(_ConstantOperation):
         tensor = self.result.type
         if shaped.get_shape() != tensor.sizes or shaped.get_element_type() != tensor.element_type:
             raise VerifyException(f"the value is a {shaped}, the result a {tensor}")
+        if isinstance(self.value, DenseIntOrFPElementsAttr) and not np.all(np.isfinite(self.value.get_values())):
+            # xDSL would write their bits, and read those as an integer.
+            raise VerifyException("numbers that are not finite must be in the weight store, not in the text")
 
 
 @irdl_op_definition
@@ -399,7 +445,9 @@ class ConstantFloatOp(_ConstantOperation):
     value = prop_def(FloatAttr.constr(f64))
     result = result_def(FloatType)
 
-    assembly_format = "$value attr-dict"
+    custom_directives = (ExactFloat,)
+
+    assembly_format = "custom<ExactFloat>($value) attr-dict"
 
     def __init__(self, value: float) -> None:
         super().__init__(properties={"value": FloatAttr(value, f64)}, result_types=[FloatType()])
@@ -1208,7 +1256,11 @@ class FakeQuantizeOp(IRDLOperation):
 
     traits = traits_def(Pure())
 
-    assembly_format = "$input `to` $storage `scale` $scale `zero_point` $zero_point attr-dict `:` type($input)"
+    custom_directives = (ExactFloat,)
+
+    assembly_format = (
+        "$input `to` $storage `scale` custom<ExactFloat>($scale) `zero_point` $zero_point attr-dict `:` type($input)"
+    )
 
     def __init__(self, value: SSAValue, scale: float, zero_point: int, storage: IntegerType) -> None:
         super().__init__(

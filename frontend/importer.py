@@ -190,7 +190,28 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
     except Exception as error:
         reason = "\n  ".join(diagnostics) or str(error)
         raise ModelError(f"torch-mlir cannot import the model:\n  {reason}") from error
-    return importer.module.operation.get_asm(enable_debug_info=True, print_generic_op_form=True, use_local_scope=True)
+    text = importer.module.operation.get_asm(enable_debug_info=True, print_generic_op_form=True, use_local_scope=True)
+    return _store_special_numbers(text, weights)
+
+
+def _store_special_numbers(text: str, weights: WeightStore) -> str:
+    """
+    Put tensors of a number that is not finite into `weights`, and name them in `text`.
+
+    MLIR writes such a number (the -inf of a mask) as its bits, which xDSL reads as an integer.
+    """
+
+    def name_tensor(match: re.Match[str]) -> str:
+        bits, shape, element = match.group("bits"), match.group("shape"), match.group("element")
+        sizes = [int(size) for size in shape.split("x") if size]
+        number = np.array(int(bits, 16), np.uint32 if element == "f32" else np.uint64)
+        array = np.full(sizes, number.view(np.float32 if element == "f32" else np.float64))
+        name = f"special_{bits[2:]}_{shape}{element}"
+        weights.put(name, array)
+        return f"dense_resource<{name}> : tensor<{shape}{element}>"
+
+    pattern = r"dense<(?P<bits>0x[0-9A-Fa-f]+)> : tensor<(?P<shape>(?:\d+x)*)(?P<element>f32|f64)>"
+    return re.sub(pattern, name_tensor, text)
 
 
 def _hide_unknown_operators(ir: Any, module: Any) -> None:
