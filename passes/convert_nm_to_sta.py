@@ -129,11 +129,24 @@ class FunctionLowering:
         """
         if source is None or value in self.in_dram or not source.has_one_use() or source not in self.buffers:
             return self._result(value)
-        if nm.tensor_of(source) != nm.tensor_of(value) or self.operands[source].space != "spad":
+        held = self.operands[source]
+        if nm.tensor_of(source) != nm.tensor_of(value) or held.space != "spad" or not held.has_contiguous_rows():
             return self._result(value)
         self.buffers[value] = self.buffers[source]
-        self.operands[value] = self.operands[source]
-        return self.operands[value]
+        self.operands[value] = held
+        return held
+
+    def _attended(self, op: nm.AttentionOp) -> Operand:
+        """
+        A buffer for an attention's result, in the layout of the result unless that would tear the rows of a head apart.
+        """
+        written = self._result(op.result)
+        if op.axes[-1] == 3:
+            return written
+        heads = nm.tensor_of(op.q).get_shape()
+        view = StridedView.contiguous(heads).permuted(op.axes)
+        self.operands[op.result] = Operand(written.buffer, view, written.element)
+        return self.operands[op.result]
 
     def _operand(self, value: SSAValue) -> Operand:
         if value not in self.operands:
@@ -170,7 +183,7 @@ class FunctionLowering:
             case nm.AttentionOp():
                 operands = (self._operand(op.q), self._operand(op.k), self._operand(op.v))
                 mask = self._optional(op.mask)
-                AttentionLowering(builder, op, operands, mask, self._result(op.result)).lower()
+                AttentionLowering(builder, op, operands, mask, self._attended(op)).lower()
             case _:
                 raise ValueError(f"{op.name} has no lowering: run nm-fuse-epilogues first")
 

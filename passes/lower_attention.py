@@ -18,12 +18,16 @@ from sta.spec.parameters import SoftmaxParameters
 from sta.spec.target import Target
 
 DENSE_OPERAND = nm.PatternAttr(DENSE, "dense")
+HEADS = slice(0, 2)
+"""
+The axes of `[B, H, S, D]` whose steps are heads.
+"""
 
 
 def score_rows(target: Target, rows: int, keys: int, columns: int) -> int:
     """
-    Rows of scores in a tile: two tiles in an eighth of the chip's memory, of about equal size and whole array rows where
-    that is possible, or at least one row each.
+    Rows of scores in a tile: two tiles in an eighth of the chip's memory, of about equal size and whole array rows
+    where that is possible, or at least one row each.
     """
     most = max(1, min(rows, target.tile_rows, target.sram_bytes // 8 // (2 * 4 * (keys + columns))))
     even = -(-rows // -(-rows // most))
@@ -78,15 +82,18 @@ class AttentionLowering:
     ):
         self.builder = builder
         self.op = op
-        self.q, self.k, self.v = (self._matrices(operand) for operand in operands)
         inverse = [op.axes.index(axis) for axis in range(4)]
-        self.result = Operand(result.buffer, result.view.permuted(inverse), result.element)
-        batch, heads, self.queries, self.depth = self.q.view.shape
-        self.keys = self.k.view.shape[2]
-        self.mask = None
+        written = Operand(result.buffer, result.view.permuted(inverse), result.element)
+        q, k, v = (self._matrices(operand) for operand in operands)
+        batch, heads, self.queries, self.depth = q.view.shape
+        self.keys = k.view.shape[2]
+        masks: list[Operand] = []
         if mask is not None:
+            rows = self._matrices(mask)
             full = (batch, heads, self.queries, self.keys)
-            self.mask = Operand(mask.buffer, builder.with_rows(mask).view.broadcast(full), mask.element)
+            masks = [Operand(rows.buffer, rows.view.broadcast(full), rows.element)]
+        self.q, self.k, self.v, *masks, self.result = builder.walkable([q, k, v, *masks, written], HEADS)
+        self.mask = masks[0] if masks else None
         self.columns = min(self.depth, builder.target.tile_columns)
         self.tile = score_rows(builder.target, self.queries, self.keys, self.columns)
 
@@ -113,7 +120,7 @@ class AttentionLowering:
         self.drain_parameters = builder.load_parameters(f"{path}.output@parameters", drain.to_bytes())
         self.buffers = [self._buffers(slot) for slot in (0, 1)]
         operands = [self.q, self.k, self.v, self.result] + ([self.mask] if self.mask else [])
-        heads = iteration_space([operand.view.axes[:2] for operand in operands])
+        heads = iteration_space([operand.view.axes[HEADS] for operand in operands])
         offsets = [operand.view.offset for operand in operands]
         on_chip = self.k.space == self.v.space == "spad"
         if not heads or (self.queries > self.tile and not on_chip):

@@ -14,7 +14,7 @@ from xdsl.ir import SSAValue
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import channel_map_parameters, epilogue_scalars
 from sta.passes.lower_vector import broadcast_rows
-from sta.passes.tile_builder import Operand, Position, TileBuilder
+from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
 from sta.spec.nm_format import Pattern, pack, packed_size
 from sta.spec.parameters import map_parameters_size
 from sta.spec.target import Target
@@ -67,9 +67,9 @@ class LinearLowering:
     def __init__(self, builder: TileBuilder, op: nm.LinearOp, x: Operand, result: Operand, residual: Operand | None):
         self.builder = builder
         self.op = op
-        self.x = builder.with_rows(x)
-        self.result = result
-        self.residual = None if residual is None else broadcast_rows(builder, residual, result)
+        added = [] if residual is None else [broadcast_rows(builder, residual, result)]
+        self.x, *added, self.result = builder.walkable([builder.with_rows(x), *added, result], ROWS)
+        self.residual = added[0] if added else None
         self.pattern, self.encoding = nm.pattern_of(op.weight)
         self.columns, self.depth = nm.tensor_of(op.weight).get_shape()
         rows = int(np.prod(self.x.view.shape[:-1]))

@@ -9,7 +9,7 @@ from xdsl.ir import SSAValue
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import epilogue_scalars, norm_parameters, scalar_map_parameters
 from sta.passes.strided_view import StridedView
-from sta.passes.tile_builder import Operand, Position, TileBuilder
+from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
 
 COLUMN_LIMIT = 4096
 """
@@ -22,8 +22,9 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
     """
     Row tiles of the vector unit over a whole tensor.
     """
-    x = builder.with_rows(x)
-    operands = [x, result] + ([broadcast_rows(builder, residual, result)] if residual else [])
+    added = [broadcast_rows(builder, residual, result)] if residual else []
+    x, *added, result = builder.walkable([builder.with_rows(x), *added, result], ROWS)
+    operands = [x, result, *added]
     scale = (op.bias.value.data, op.multiplier.value.data, op.shift.value.data)
     parameters = builder.load_parameters(
         f"{builder.path}@parameters", scalar_map_parameters(*scale, epilogue_scalars(op)).to_bytes()
@@ -35,12 +36,12 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
             shape = (count, width)
             limit = (builder.target.tile_rows, min(x.columns, COLUMN_LIMIT))
             source = builder.read("source", x, positions[0] + column, shape, strides[0], limit)
-            added = None
-            if len(operands) > 2:
-                added = builder.read("residual", operands[2], positions[2] + column, shape, strides[2], limit)
+            tile = None
+            if added:
+                tile = builder.read("residual", added[0], positions[2] + column, shape, strides[2], limit)
 
             def write(destination: SSAValue) -> None:
-                builder.emit(sta.MapOp((source, destination, parameters), table, added))
+                builder.emit(sta.MapOp((source, destination, parameters), table, tile))
 
             builder.write("result", result, positions[1] + column, shape, strides[1], limit, write)
 

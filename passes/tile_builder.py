@@ -19,7 +19,7 @@ from sta.dialect import nm, sta
 from sta.dialect.location import module_path
 from sta.dialect.nm_interpreter import scalar_map_parameters
 from sta.dialect.weight_store import WeightStore
-from sta.passes.strided_view import Axis, NotAView, StridedView, iteration_space, merge
+from sta.passes.strided_view import Axis, Factor, NotAView, StridedView, iteration_space, merge
 from sta.spec.target import Target
 
 RUN_LIMIT = 4096
@@ -86,6 +86,10 @@ class Operand:
         return not factors or (len(factors) == 1 and factors[0][1] == 1)
 
 
+ROWS = slice(None, -1)
+"""
+The axes whose steps are rows: all but the last.
+"""
 RowBody = Callable[[list[Position], int, list[int]], None]
 """
 Called for a tile of rows with the position of its first row in each operand, the number of rows, and the operands'
@@ -291,7 +295,7 @@ class TileBuilder:
 
         Raises NotAView if the operands' rows do not nest.
         """
-        self.space(iteration_space([view.axes[:-1] for view in operands]), [v.offset for v in operands], tile, body)
+        self.space(iteration_space([view.axes[ROWS] for view in operands]), [v.offset for v in operands], tile, body)
 
     def space(self, axes: Sequence[Axis], offsets: Sequence[int], tile: int, body: RowBody) -> None:
         """
@@ -447,6 +451,18 @@ class TileBuilder:
         """
         return operand if operand.has_contiguous_rows() else self.copied(operand)
 
+    def walkable(self, operands: Sequence[Operand], axes: slice) -> list[Operand]:
+        """
+        Operands that share their leading `axes`, each copied in turn until all of them can be walked together; the
+        last, which is written, is never copied.
+        """
+        result = list(operands)
+        for index in range(len(result) - 1):
+            if _nest([operand.view.axes[axes] for operand in result]):
+                break
+            result[index] = self.copied(result[index])
+        return result
+
 
 def _largest_divisor(size: int, limit: int) -> int:
     return next(divisor for divisor in range(min(size, limit), 0, -1) if size % divisor == 0)
@@ -462,12 +478,9 @@ def _cut(axes: Sequence[Axis], columns: int) -> tuple[Axis, ...]:
     return (*axes[:-1], Axis(last.size // columns, tuple(stride * columns for stride in last.strides)))
 
 
-def nested(views: Sequence[StridedView]) -> bool:
-    """
-    Whether the rows of several operands can be walked together.
-    """
+def _nest(views: Sequence[Sequence[Sequence[Factor]]]) -> bool:
     try:
-        iteration_space([view.axes[:-1] for view in views])
+        iteration_space(views)
     except NotAView:
         return False
     return True

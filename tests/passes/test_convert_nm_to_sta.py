@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+import pytest
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm
@@ -43,3 +47,84 @@ def test_a_residual_may_be_a_part_of_what_it_is_added_to() -> None:
 def test_queries_keys_and_values_may_be_parts_of_one_tensor_in_dram() -> None:
     builder, attention = fused_attention(SMALL, 2, 100, 2, 16)
     check_pipeline(builder.case(builder.slice(attention, 2, 0, 30)))
+
+
+def queries_keys_values(builder: NmBuilder, shape: tuple[int, int, int, int]) -> tuple[SSAValue, SSAValue, SSAValue]:
+    """Three random inputs for attention."""
+    return builder.bytes("q", shape), builder.bytes("k", shape), builder.bytes("v", shape)
+
+
+TARGETS = pytest.mark.parametrize("target", [PLAIN_TARGET, SMALL], ids=lambda target: target.name)
+
+
+@TARGETS
+def test_a_mask_whose_rows_are_not_contiguous(target: Target) -> None:
+    builder = NmBuilder(target)
+    operands = queries_keys_values(builder, (1, 2, 9, 8))
+    mask = builder.permute(builder.mask("mask", (1, 1, 9, 9)), 0, 1, 3, 2)
+    check_pipeline(builder.case(builder.attention(operands, mask)))
+
+
+@TARGETS
+def test_a_mask_whose_rows_come_from_two_axes(target: Target) -> None:
+    builder = NmBuilder(target)
+    operands = queries_keys_values(builder, (2, 2, 12, 8))
+    parts = builder.permute(builder.mask("mask", (3, 2, 4, 12)), 1, 0, 2, 3)
+    check_pipeline(builder.case(builder.attention(operands, builder.view(parts, 2, 1, 12, 12))))
+
+
+@TARGETS
+@pytest.mark.parametrize("permutation", list(itertools.permutations(range(4))))
+def test_attention_may_write_any_layout(target: Target, permutation: tuple[int, ...]) -> None:
+    builder = NmBuilder(target)
+    attention = builder.attention(queries_keys_values(builder, (2, 3, 9, 5)), permutation=permutation)
+    check_pipeline(builder.case(attention))
+
+
+def test_a_pass_over_transposed_attention() -> None:
+    # Not in place: the rows of what attention wrote are not the rows of its result.
+    builder = NmBuilder()
+    attention = builder.attention(queries_keys_values(builder, (2, 3, 9, 5)), element=nm.si16)
+    check_pipeline(builder.case(builder.clamp(builder.rescale(builder.permute(attention, 0, 1, 3, 2), 0.3), nm.si16)))
+
+
+@pytest.mark.parametrize("drain", ["product", "vector unit"])
+@TARGETS
+def test_rows_that_cannot_be_walked_together(target: Target, drain: str) -> None:
+    # One operand's rows come in fours, the other's in sixes.
+    builder = NmBuilder(target)
+    x = builder.clamp(builder.rescale(builder.stream("x", (4, 3, 8)), 0.02), nm.si8)
+    x = builder.view(builder.permute(x, 1, 0, 2), 12, 8)
+    main = builder.linear(x, 5, "w") if drain == "product" else builder.rescale(x, 0.5)
+    width = nm.tensor_of(main).get_shape()[1]
+    residual = builder.view(builder.permute(builder.stream("r", (6, 2, width)), 1, 0, 2), 12, width)
+    check_pipeline(builder.case(builder.clamp(builder.sum(main, builder.rescale(residual, 0.5)), nm.si16)))
+
+
+def test_heads_that_cannot_be_walked_together() -> None:
+    builder = NmBuilder()
+    q = builder.view(builder.permute(builder.bytes("q", (2, 3, 4, 5)), 1, 0, 2, 3), 1, 6, 4, 5)
+    k = builder.view(builder.permute(builder.bytes("k", (3, 2, 4, 5)), 1, 0, 2, 3), 1, 6, 4, 5)
+    check_pipeline(builder.case(builder.attention((q, k, builder.bytes("v", (1, 6, 4, 5))))))
+
+
+ODD_OUTPUTS: dict[str, Callable[[NmBuilder], SSAValue]] = {
+    "input": lambda builder: builder.bytes("x", (5, 3)),
+    "transposed input": lambda builder: builder.permute(builder.bytes("x", (5, 3)), 1, 0),
+    "constant": lambda builder: builder.weight("w", np.arange(12).reshape(3, 4), nm.si16),
+    "part of a constant": lambda builder: builder.slice(
+        builder.weight("w", np.arange(12).reshape(3, 4), nm.si16), 1, 1, 3
+    ),
+    "one axis": lambda builder: builder.clamp(builder.linear(builder.bytes("x", (8,)), 5, "w"), nm.si8),
+    "one number": lambda builder: builder.norm(builder.stream("x", (1, 1)), "n"),
+    "six axes": lambda builder: builder.permute(builder.stream("x", (2,) * 6), 5, 4, 3, 2, 1, 0),
+}
+
+
+@TARGETS
+@pytest.mark.parametrize("name", ODD_OUTPUTS)
+def test_odd_outputs(target: Target, name: str) -> None:
+    builder = NmBuilder(target)
+    builder.mask("unused", (2, 2))
+    result = ODD_OUTPUTS[name](builder)
+    check_pipeline(builder.case(result, result))
