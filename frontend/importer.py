@@ -61,8 +61,9 @@ def import_program(program: ExportedProgram, input_names: list[str], output_name
     dynamic shapes, for a model that changes its buffers, and for what torch-mlir cannot import.
     """
     _check_static(program)
-    _check_pure(program)
     decomposed = _decomposed(program)
+    # Only a functional program tells what it changes.
+    _check_pure(decomposed)
     names = _literal_names(decomposed)
     weights = WeightStore()
     text = _torch_mlir_text(decomposed, names, weights)
