@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sta.npz import read_arrays
 from sta.output_file import check_output
 from sta.progress import Progress
 from sta.spec.pattern import Pattern
@@ -26,6 +27,7 @@ def execute(arguments: Namespace) -> None:
     inputs = [Path(arguments.model), *([Path(arguments.calibration)] if arguments.calibration else [])]
     check_output(output, *inputs)
     with Progress() as progress:
+        calibration = read_arrays(Path(arguments.calibration)) if arguments.calibration else None
         progress.report("load PyTorch and torch-mlir", None)
         # Imported here: a misspelt target is reported at once.
         from sta.compilation import compile_model
@@ -34,7 +36,7 @@ def execute(arguments: Namespace) -> None:
             arguments.model,
             target=target,
             sparsity=sparsity,
-            calibration=arguments.calibration,
+            calibration=calibration,
             check=arguments.check,
             dump_ir=arguments.dump_ir,
             report=progress.report,

@@ -37,10 +37,8 @@ def _read(path: Path, archive: Any, name: str) -> NDArray[Any]:
         value: object = archive[name]
     except Exception as error:  # whatever damaged contents make the reader raise
         if "allow_pickle" in str(error):
-            message = (
-                f"{path}: array {name!r} holds Python objects, which are not read: reading them could run any code"
-            )
-            raise ValueError(message) from None
+            reason = "holds Python objects, which are not read because that can run code"
+            raise ValueError(f"{path}: array {name!r} {reason}") from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: array {name!r} is damaged: {reason}") from error
     if not isinstance(value, np.ndarray):
