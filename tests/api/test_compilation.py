@@ -1,0 +1,184 @@
+"""The compiler from end to end, on models nobody tuned it to."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from numpy.typing import NDArray
+from torch import nn
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+
+import sta
+from sta.backend.assembler import assemble, disassemble
+from sta.backend.container import container_bytes
+from sta.bit_check import CheckError
+from sta.compilation import Compilation, compile_model
+from sta.dialect import nm
+from sta.passes.nm_fuse_epilogues import NmFuseEpiloguesPass
+from sta.passes.torch_fold_masks import TorchFoldMasksPass
+from tests.support.random_models import SHAPES, RandomTransformer, Shape
+
+SMALL = Shape(2, 11, 2, 26, 50, 1, "gelu", False, False, False, True, True, None, 7)
+BRIEF = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def compiled(model: RandomTransformer, *, check: bool = False, target: str = "sta-base") -> Compilation:
+    """The model compiled for its example inputs, pruned as its shape says."""
+    inputs = {name: value[None].numpy() for name, value in model.example_inputs().items()}
+    return compile_model(
+        model.eval(),
+        model.example_inputs(),
+        target=target,
+        sparsity=model.shape.pattern,
+        calibration=inputs,
+        check=check,
+    )
+
+
+def arrays(model: RandomTransformer) -> dict[str, NDArray[np.generic]]:
+    """The model's example inputs as NumPy arrays."""
+    return {name: value.numpy() for name, value in model.example_inputs().items()}
+
+
+def keeps_its_bits(shape: Shape) -> None:
+    """Compiles with the check on: every pass, the emulator and two poison values give the same integers."""
+    target = ("sta-base", "sta-small", "sta-large")[shape.seed % 3]
+    compilation = compiled(RandomTransformer(shape), check=True, target=target)
+    assert compilation.program is not None
+    assert compilation.program.cycles > 0
+
+
+@BRIEF
+@given(SHAPES)
+def test_random_transformers_keep_their_bits(shape: Shape) -> None:
+    keeps_its_bits(shape)
+
+
+@pytest.mark.slow
+@THOROUGH
+@given(SHAPES)
+def test_many_random_transformers_keep_their_bits(shape: Shape) -> None:
+    keeps_its_bits(shape)
+
+
+def test_the_program_computes_what_the_model_does() -> None:
+    model = RandomTransformer(SMALL).eval()
+    program = compiled(model).program
+    assert program is not None
+    outputs = program.run(arrays(model)).outputs
+    with torch.no_grad():
+        expected = model(**model.example_inputs())
+    for name, reference in zip(("output_0", "output_1"), expected, strict=True):
+        difference = np.abs(outputs[name] - reference.numpy()).max()
+        assert difference < 0.1 * float(reference.abs().max())
+
+
+def test_a_broken_integer_pass_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = NmFuseEpiloguesPass.apply
+
+    def broken(self: NmFuseEpiloguesPass, ctx: Context, op: ModuleOp) -> None:
+        plain(self, ctx, op)
+        linear = next(inner for inner in op.walk() if isinstance(inner, nm.LinearOp))
+        linear.zero_point = nm.integer(linear.zero_point.value.data + 1)
+
+    monkeypatch.setattr(NmFuseEpiloguesPass, "apply", broken)
+    with pytest.raises(CheckError, match=r"pass nm-fuse-epilogues changed [\d,]+ of [\d,]+ integers of output"):
+        compiled(RandomTransformer(SMALL), check=True)
+    assert compiled(RandomTransformer(SMALL)).program is not None
+
+
+def test_a_broken_float_pass_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = TorchFoldMasksPass.apply
+
+    def broken(self: TorchFoldMasksPass, ctx: Context, op: ModuleOp) -> None:
+        plain(self, ctx, op)
+        attention = next(inner for inner in op.walk() if "scaled_dot_product" in inner.name)
+        attention.operands[0] = attention.operands[1]
+
+    monkeypatch.setattr(TorchFoldMasksPass, "apply", broken)
+    with pytest.raises(CheckError, match="pass torch-fold-masks changed output"):
+        compiled(RandomTransformer(SMALL), check=True)
+
+
+def test_compiling_twice_gives_the_same_bytes() -> None:
+    first, second = (compiled(RandomTransformer(SMALL)).program for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert container_bytes(first.container) == container_bytes(second.container)
+
+
+def test_assembly_of_a_compiled_model_gives_the_same_bytes() -> None:
+    program = compiled(RandomTransformer(SMALL)).program
+    assert program is not None
+    assert container_bytes(assemble(disassemble(program.container))) == container_bytes(program.container)
+
+
+def test_dumps_hold_each_pass_that_changed_something(tmp_path: Path) -> None:
+    model = RandomTransformer(SMALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sta.compile(model.eval(), model.example_inputs(), dump_ir=tmp_path)
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files[0] == "00-import.mlir"
+    assert files[-1].endswith("sta-synchronize.mlir")
+    texts = [(tmp_path / name).read_text() for name in files]
+    assert all(before != after for before, after in pairwise(texts))
+    assert all("layers.0.query" in text for text in texts)
+
+
+def test_without_calibration_there_is_a_warning() -> None:
+    model = RandomTransformer(SMALL)
+    with pytest.warns(UserWarning, match="activation ranges are taken from the example inputs"):
+        sta.compile(model.eval(), model.example_inputs())
+
+
+def macs_of(model: nn.Module, inputs: dict[str, torch.Tensor]) -> int:
+    """Multiply-accumulates of a float model, counted by PyTorch's own counter: half its floating-point operations."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # The counter knows the products that attention is made of, not the fused kernel of this CPU.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(**inputs)
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+@pytest.mark.parametrize("pattern", [None, "1:2"])
+def test_useful_macs_are_those_of_the_torch_graph(decomposed: bool, pattern: str | None) -> None:
+    shape = Shape(2, 11, 2, 26, 50, 2, "gelu", False, decomposed, False, False, True, pattern, 7)
+    model = RandomTransformer(shape).eval()
+    program = compiled(model).program
+    assert program is not None
+    total = macs_of(model, model.example_inputs())
+    assert program.dense_macs == total
+    attention = 2 * shape.batch * shape.heads * shape.sequence**2 * shape.head_size * shape.layers
+    assert program.macs == (total if pattern is None else (total - attention) // 2 + attention)
+
+
+def test_causal_attention_counts_admissible_pairs_only() -> None:
+    shape = Shape(1, 10, 2, 8, 16, 1, "relu", True, False, True, False, False, None, 3)
+    program = compiled(RandomTransformer(shape)).program
+    assert program is not None
+    full = macs_of(RandomTransformer(shape).eval(), RandomTransformer(shape).example_inputs())
+    assert full - program.macs == 2 * shape.heads * shape.head_size * (10 * 10 - 10 * 11 // 2)
+
+
+def test_sparsity_by_module_path() -> None:
+    model = RandomTransformer(SMALL).eval()
+    program = sta.compile(
+        model,
+        model.example_inputs(),
+        sparsity={"layers.0.widen": "1:4"},
+        calibration={name: value[None].numpy() for name, value in model.example_inputs().items()},
+    )
+    assert "1:4" in program.container.ir
+    assert program.dense_macs - program.macs == SMALL.batch * SMALL.sequence * SMALL.width * SMALL.feed_forward * 3 // 4

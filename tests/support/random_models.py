@@ -1,0 +1,145 @@
+"""Small PyTorch Transformers of any shape, as a Hypothesis strategy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+ACTIVATIONS = {
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a random Transformer looks like."""
+
+    batch: int
+    sequence: int
+    heads: int
+    head_size: int
+    feed_forward: int
+    layers: int
+    activation: str
+    pre_norm: bool
+    decomposed: bool
+    """Attention as matmul, scale, mask, softmax, matmul."""
+    causal: bool
+    masked: bool
+    """Takes a padding mask."""
+    embedded: bool
+    """Takes ids, not numbers."""
+    pattern: str | None
+    """Pruned to this pattern."""
+    seed: int
+
+    @property
+    def width(self) -> int:
+        """The hidden size."""
+        return self.heads * self.head_size
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, before or after their norms."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.query, self.key, self.value, self.out = (nn.Linear(shape.width, shape.width) for _ in range(4))
+        self.widen = nn.Linear(shape.width, shape.feed_forward)
+        self.narrow = nn.Linear(shape.feed_forward, shape.width)
+        self.activation = ACTIVATIONS[shape.activation]()
+        self.norms = nn.ModuleList([nn.LayerNorm(shape.width), nn.LayerNorm(shape.width)])
+
+    def attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention in the form the shape asks for."""
+        shape = self.shape
+        split = (shape.batch, shape.sequence, shape.heads, shape.head_size)
+        q, k, v = (f(x).view(split).transpose(1, 2) for f in (self.query, self.key, self.value))
+        admissible = None if mask is None else (mask != 0)[:, None, None, :]
+        if shape.causal:
+            lower = torch.ones(shape.sequence, shape.sequence, dtype=torch.bool).tril()
+            admissible = lower if admissible is None else admissible & lower
+        if not shape.decomposed:
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=admissible)
+        else:
+            scores = q @ k.transpose(-1, -2) / math.sqrt(shape.head_size)
+            if admissible is not None:
+                scores = scores + torch.where(admissible, 0.0, torch.finfo(torch.float32).min)
+            mixed = scores.softmax(-1) @ v
+        return self.out(mixed.transpose(1, 2).reshape(x.shape))
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        first, second = self.norms
+        if self.shape.pre_norm:
+            x = x + self.attention(first(x), mask)
+            return x + self.narrow(self.activation(self.widen(second(x))))
+        x = first(x + self.attention(x, mask))
+        return second(x + self.narrow(self.activation(self.widen(x))))
+
+
+class RandomTransformer(nn.Module):
+    """An encoder with random weights; its second output is a slice of the first, through a linear layer."""
+
+    ROWS = 37
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        torch.manual_seed(shape.seed)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+        self.shape = shape
+        self.embedding = nn.Embedding(self.ROWS, shape.width)
+        self.positions = nn.Parameter(torch.randn(shape.sequence, shape.width))
+        self.layers = nn.ModuleList([Layer(shape) for _ in range(shape.layers)])
+        self.head = nn.Linear(shape.width, 5)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        hidden = (self.embedding(x) if self.shape.embedded else x) + self.positions
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+        return hidden, self.head(hidden[:, 0])
+
+    def example_inputs(self) -> dict[str, Tensor]:
+        """Inputs by name; the mask leaves every sequence its first key."""
+        shape, generator = self.shape, torch.Generator().manual_seed(self.shape.seed)
+        if shape.embedded:
+            x = torch.randint(0, self.ROWS, (shape.batch, shape.sequence), generator=generator)
+        else:
+            x = torch.randn(shape.batch, shape.sequence, shape.width, generator=generator)
+        if not shape.masked:
+            return {"x": x}
+        mask = torch.randint(0, 2, (shape.batch, shape.sequence), generator=generator)
+        mask[:, 0] = 1
+        return {"x": x, "mask": mask}
+
+
+def _patterns() -> st.SearchStrategy[str | None]:
+    free = st.integers(2, 12).flatmap(lambda m: st.integers(1, m - 1).map(lambda n: f"{n}:{m}"))
+    return st.one_of(st.none(), st.sampled_from(["2:4", "1:4", "1:8"]), free)
+
+
+SHAPES = st.builds(
+    Shape,
+    batch=st.integers(1, 3),
+    sequence=st.integers(1, 40),
+    heads=st.integers(1, 4),
+    head_size=st.sampled_from([1, 5, 8, 13, 26, 32, 65]),
+    feed_forward=st.integers(1, 200),
+    layers=st.integers(1, 2),
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    pre_norm=st.booleans(),
+    decomposed=st.booleans(),
+    causal=st.booleans(),
+    masked=st.booleans(),
+    embedded=st.booleans(),
+    pattern=_patterns(),
+    seed=st.integers(0, 2**31 - 1),
+)
+"""Shapes that divide nothing."""
