@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from sta.backend.container import Container, read_container, write_container
 from sta.backend.isa import suggestion
+from sta.runtime.races import RaceCheck, check_races
 from sta.runtime.reference import ReferenceEngine
+from sta.runtime.schedule import Schedule, record
 from sta.runtime.taint import check_taint
 from sta.runtime.timing import Timing, simulate
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
@@ -138,6 +140,11 @@ class Program:
         """The cost of a run, which does not depend on data; ProgramError if the program deadlocks."""
         return simulate(self._valid)
 
+    @cached_property
+    def schedule(self) -> Schedule:
+        """When every instruction of a run starts and ends; ProgramError if there are too many, or a deadlock."""
+        return record(self._valid)
+
     @property
     def cycles(self) -> int:
         """Cycles that a run takes on the target."""
@@ -181,6 +188,16 @@ class Program:
         if not self._scores_stay_on_chip:
             check_taint(self._valid)
         self._scores_stay_on_chip = True
+
+    def check_races(self) -> RaceCheck:
+        """
+        Checks that semaphores and fences order all conflicting accesses, whatever the durations of instructions.
+
+        Raises:
+            RaceError: they do not; names the instructions, the memory and the bytes.
+            ProgramError: the program deadlocks, or is too long to be recorded.
+        """
+        return check_races(self._valid, self.schedule)
 
     @cached_property
     def _reference_engine(self) -> ReferenceEngine:

@@ -64,7 +64,7 @@ class Timing:
         }
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """What the timing of one static unit instruction needs."""
 
     pc: int
@@ -84,21 +84,31 @@ def simulate(program: ValidProgram) -> Timing:
     Raises:
         ProgramError: deadlock; names the instruction that each unit hangs on and what it waits for.
     """
-    queues = _Queues(program)
+    queues = Queues(program)
+    play(program, queues)
+    read, written = _dram_bytes(program)
+    busy = dict(zip(UNITS, queues.busy, strict=True))
+    return Timing(queues.now, busy, read, written, program.instructions)
+
+
+def play(program: ValidProgram, queues: Queues) -> None:
+    """
+    Lets the sequencer issue a whole run into the queues, and drains them.
+
+    Raises:
+        ProgramError: as ``simulate``.
+    """
     jobs = [None if step.instruction.definition.is_sequencer else _job(step, program.target) for step in program.steps]
     counters = [0] * MAXIMUM_LOOP_DEPTH
     for step, issued in execution(program.steps, counters):
         job = jobs[step.pc]
         queues.now += issued - 1
         if job is None:
-            queues.drain()
+            queues.drain(step.pc)
         elif job.stride is None:
             queues.enter(job, job.busy)
         else:
             queues.enter(job, busy_cycles(step.instruction, program.target, job.stride.at(counters)))
-    read, written = _dram_bytes(program)
-    busy = dict(zip(UNITS, queues.busy, strict=True))
-    return Timing(queues.now, busy, read, written, program.instructions)
 
 
 def _dram_bytes(program: ValidProgram) -> tuple[int, int]:
@@ -148,10 +158,10 @@ def result_latency(instruction: Instruction, target: Target) -> int:
     return target.drain_latency if instruction.name == "mm" else 0
 
 
-def _job(step: Step, target: Target) -> _Job:
+def _job(step: Step, target: Target) -> Job:
     instruction = step.instruction
     stride = step.registers.get("dram_stride", Affine(0))
-    return _Job(
+    return Job(
         step.pc,
         UNITS.index(instruction.unit),
         busy_cycles(instruction, target, stride.base),
@@ -162,7 +172,7 @@ def _job(step: Step, target: Target) -> _Job:
     )
 
 
-class _Queues:
+class Queues:
     """The units with their queues, and the semaphores."""
 
     def __init__(self, program: ValidProgram) -> None:
@@ -172,7 +182,7 @@ class _Queues:
         self.now = 0
         """The end of the cycle that the sequencer has spent last; events up to here may be outstanding."""
         self.busy = [0] * units
-        self.queues: list[deque[tuple[int, _Job, int]]] = [deque() for _ in range(units)]
+        self.queues: list[deque[tuple[int, Job, int]]] = [deque() for _ in range(units)]
         """Entry time, instruction and cycles of those that wait, oldest first."""
         self.free = [0] * units
         self.complete = [0] * units
@@ -184,7 +194,7 @@ class _Queues:
         self.posts: list[tuple[int, tuple[int, ...]]] = []
         """A heap of posts to come: time and semaphores."""
 
-    def enter(self, job: _Job, busy: int) -> None:
+    def enter(self, job: Job, busy: int) -> None:
         """Puts an instruction into its queue, after stalling the sequencer while that is full."""
         self.now += 1
         queue = self.queues[job.unit]
@@ -196,8 +206,8 @@ class _Queues:
         if len(queue) == 1:
             self.ready[job.unit] = max(self.now, self.free[job.unit])
 
-    def drain(self) -> None:
-        """Lets the sequencer wait until all queues are empty and all results complete."""
+    def drain(self, pc: int) -> None:
+        """Lets the sequencer wait, at the fence or halt at ``pc``, until queues are empty and results complete."""
         while self.posts or any(self.queues):
             self.advance()
         self.now = max(self.now + 1, *self.complete)
