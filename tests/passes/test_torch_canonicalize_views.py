@@ -36,7 +36,8 @@ class Rearranged(nn.Module):
 
 
 def flattened(x: torch.Tensor) -> Any:
-    return torch.reshape(x.flatten(1).unflatten(1, (2, 2, 3)), (2, 12))
+    flat: torch.Tensor = x.flatten(1).unflatten(1, (2, 2, 3))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return flat.reshape((2, 12))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 def squeezed(x: torch.Tensor) -> Any:
