@@ -56,6 +56,8 @@ class FunctionLowering:
         assert isinstance(terminator, func.ReturnOp)
         types = [self._argument(value) for value in (*inputs, *terminator.arguments)]
         block = Block(arg_types=types)
+        outputs = zip(terminator.arguments, block.args[len(inputs) :], strict=True)
+        self.outputs: dict[SSAValue, SSAValue] = dict(reversed(list(outputs)))
         self.builder = TileBuilder(self.target, self.weights, block, self.packed)
         for value, argument in zip(inputs, block.args, strict=False):
             self._bind_input(value, argument)
@@ -113,14 +115,21 @@ class FunctionLowering:
 
     def _result(self, value: SSAValue, label: str | None = None) -> Operand:
         """
-        A new contiguous buffer for a value.
+        A contiguous buffer for a value: an output that is in DRAM is written where it belongs.
+        """
+        output = self.outputs.get(value) if value in self.in_dram else None
+        self.operands[value] = self._contiguous(output or self._buffer(value, label))
+        return self.operands[value]
+
+    def _buffer(self, value: SSAValue, label: str | None = None) -> SSAValue:
+        """
+        A new buffer for a value.
         """
         tensor = nm.tensor_of(value)
         space = "dram" if value in self.in_dram else "spad"
         buffer = self.builder.allocate(label or self.builder.path, tensor.get_shape(), nm.element_of(value), space)
         self.buffers[value] = buffer
-        self.operands[value] = self._contiguous(buffer)
-        return self.operands[value]
+        return buffer
 
     def _in_place(self, value: SSAValue, source: SSAValue | None) -> Operand:
         """
@@ -140,12 +149,10 @@ class FunctionLowering:
         """
         A buffer for an attention's result, in the layout of the result unless that would tear the rows of a head apart.
         """
-        written = self._result(op.result)
         if op.axes[-1] == 3:
-            return written
-        heads = nm.tensor_of(op.q).get_shape()
-        view = StridedView.contiguous(heads).permuted(op.axes)
-        self.operands[op.result] = Operand(written.buffer, view, written.element)
+            return self._result(op.result)
+        view = StridedView.contiguous(nm.tensor_of(op.q).get_shape()).permuted(op.axes)
+        self.operands[op.result] = Operand(self._buffer(op.result), view, nm.element_of(op.result))
         return self.operands[op.result]
 
     def _operand(self, value: SSAValue) -> Operand:
@@ -196,12 +203,13 @@ class FunctionLowering:
             return Operand(copy.buffer, _viewed(op, copy.view), copy.element)
 
     def _store_output(self, value: SSAValue, argument: SSAValue) -> None:
-        source = self._operand(value)
+        source, output = self._operand(value), self._contiguous(argument)
+        if source.buffer is argument:
+            return
         if source.space == "dram":
-            source = self.builder.copied(source)
-        self.builder.runs(
-            source, self._contiguous(argument), lambda tile, place: self.builder.emit(sta.StoreOp(tile, place))
-        )
+            self.builder.through_tiles(source, output)
+            return
+        self.builder.runs(source, output, lambda tile, place: self.builder.emit(sta.StoreOp(tile, place)))
 
 
 def _viewed(op: nm.ViewOp | nm.PermuteOp | nm.SliceOp, view: StridedView) -> StridedView:

@@ -40,10 +40,11 @@ class LinearTiling:
     depth: int
 
 
-def choose_tiling(target: Target, rows: int, columns: int, depth: int, pattern: Pattern, encoding: str) -> LinearTiling:
+def choose_tiling(target: Target, columns: int, depth: int, pattern: Pattern, encoding: str) -> tuple[int, int]:
     """
-    The largest tile whose packed weights, of which up to four blocks are on the chip at once, take at most a sixteenth
-    of its memory; depth is cut only if one group of columns as narrow as the array does not fit otherwise.
+    Columns and depth of the largest tile whose packed weights, of which up to four blocks are on the chip at once, take
+    at most a sixteenth of its memory; depth is cut only if one group of columns as narrow as the array does not fit
+    otherwise.
     """
     budget = target.sram_bytes // 16
     tile_columns = min(columns, target.tile_columns)
@@ -52,7 +53,7 @@ def choose_tiling(target: Target, rows: int, columns: int, depth: int, pattern: 
     tile_depth = min(depth, DEPTH_LIMIT // pattern.m * pattern.m)
     while tile_depth > pattern.m and packed_size(tile_columns, tile_depth, pattern, encoding) > budget:
         tile_depth = max(1, tile_depth // 2 // pattern.m) * pattern.m
-    return LinearTiling(min(rows, target.tile_rows), tile_columns, tile_depth)
+    return tile_columns, tile_depth
 
 
 def _cuts(size: int, tile: int) -> list[int]:
@@ -72,9 +73,14 @@ class LinearLowering:
         self.residual = added[0] if added else None
         self.pattern, self.encoding = nm.pattern_of(op.weight)
         self.columns, self.depth = nm.tensor_of(op.weight).get_shape()
-        rows = int(np.prod(self.x.view.shape[:-1]))
-        self.tiling = choose_tiling(builder.target, rows, self.columns, self.depth, self.pattern, self.encoding)
+        self.tiling = self._tiling()
         self.depths = _cuts(self.depth, self.tiling.depth)
+
+    def _tiling(self) -> LinearTiling:
+        columns, depth = choose_tiling(self.builder.target, self.columns, self.depth, self.pattern, self.encoding)
+        added = [(self.residual, columns)] if self.residual else []
+        rows = self.builder.tile_rows(self.x.rows, [(self.x, depth), (self.result, columns), *added])
+        return LinearTiling(rows, columns, depth)
 
     def lower(self) -> None:
         """

@@ -15,7 +15,6 @@ COLUMN_LIMIT = 4096
 """
 Columns of one tile of the vector unit: within its 13-bit field, and 1 MiB for 128 rows of 16 bits.
 """
-GATHER_ROWS = 128
 
 
 def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, residual: Operand | None) -> None:
@@ -25,6 +24,8 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
     added = [broadcast_rows(builder, residual, result)] if residual else []
     x, *added, result = builder.walkable([builder.with_rows(x), *added, result], ROWS)
     operands = [x, result, *added]
+    widest = min(x.columns, COLUMN_LIMIT)
+    limit = (builder.tile_rows(x.rows, [(operand, widest) for operand in operands]), widest)
     scale = (op.bias.value.data, op.multiplier.value.data, op.shift.value.data)
     parameters = builder.load_parameters(
         f"{builder.path}@parameters", scalar_map_parameters(*scale, epilogue_scalars(op)).to_bytes()
@@ -34,7 +35,6 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
     def rows(positions: list[Position], count: int, strides: list[int]) -> None:
         def columns(column: Position, width: int) -> None:
             shape = (count, width)
-            limit = (builder.target.tile_rows, min(x.columns, COLUMN_LIMIT))
             source = builder.read("source", x, positions[0] + column, shape, strides[0], limit)
             tile = None
             if added:
@@ -47,7 +47,7 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
 
         builder.loop(x.columns, COLUMN_LIMIT, columns)
 
-    builder.rows([operand.view for operand in operands], builder.target.tile_rows, rows)
+    builder.rows([operand.view for operand in operands], limit[0], rows)
 
 
 def lower_norm(builder: TileBuilder, op: nm.NormOp, x: Operand, stream: Operand | None, copy: Operand | None) -> None:
@@ -59,7 +59,7 @@ def lower_norm(builder: TileBuilder, op: nm.NormOp, x: Operand, stream: Operand 
     gamma, beta = (builder.weights.get(_store_name(value)) for value in (op.gamma, op.beta))
     block = norm_parameters(op, gamma, beta).to_bytes()
     parameters = builder.load_parameters(f"{builder.path}@parameters", block)
-    limit = (builder.target.tile_rows, x.columns)
+    limit = (builder.tile_rows(x.rows, [(operand, x.columns) for operand in (x, *written)]), x.columns)
 
     def rows(positions: list[Position], count: int, strides: list[int]) -> None:
         shape = (count, x.columns)
@@ -79,7 +79,7 @@ def lower_norm(builder: TileBuilder, op: nm.NormOp, x: Operand, stream: Operand 
 
         write([])
 
-    builder.rows([x.view, *(operand.view for operand in written)], builder.target.tile_rows, rows)
+    builder.rows([x.view, *(operand.view for operand in written)], limit[0], rows)
 
 
 def _store_name(value: SSAValue) -> str:
@@ -90,7 +90,7 @@ def _store_name(value: SSAValue) -> str:
 
 def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result: Operand) -> None:
     """
-    Rows of the embedding table by DMA, `GATHER_ROWS` at a time.
+    Rows of the embedding table by DMA, a tile at a time.
     """
     weight = op.table.owner
     assert isinstance(weight, nm.WeightOp)
@@ -99,6 +99,7 @@ def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result
     if indices.space == "dram" or indices.view != StridedView.contiguous(indices.view.shape):
         indices = builder.copied(indices)
     width = values.shape[1]
+    limit = (builder.tile_rows(result.rows, [(result, width)]), width)
 
     def rows(positions: list[Position], count: int, strides: list[int]) -> None:
         window = builder.view(indices.buffer, positions[0], (count,), (1,))
@@ -106,10 +107,10 @@ def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result
         def write(destination: SSAValue) -> None:
             builder.emit(sta.GatherOp(table, window, destination))
 
-        builder.write("result", result, positions[1], (count, width), strides[1], (GATHER_ROWS, width), write)
+        builder.write("result", result, positions[1], (count, width), strides[1], limit, write)
 
     one_a_row = StridedView((*indices.view.axes, ()))
-    builder.rows([one_a_row, result.view], GATHER_ROWS, rows)
+    builder.rows([one_a_row, result.view], limit[0], rows)
 
 
 def broadcast_rows(builder: TileBuilder, residual: Operand, result: Operand) -> Operand:

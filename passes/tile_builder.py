@@ -78,6 +78,13 @@ class Operand:
         """
         return self.view.shape[-1]
 
+    @property
+    def rows(self) -> int:
+        """
+        Rows in all: the elements of all axes but the last.
+        """
+        return prod(self.view.shape[:-1])
+
     def has_contiguous_rows(self) -> bool:
         """
         Whether the last axis is contiguous: what every instruction asks of its operands.
@@ -198,6 +205,19 @@ class TileBuilder:
         self.emit(op)
         self._views[key] = op.result
         return op.result
+
+    def tile_rows(self, rows: int, staged: Sequence[tuple[Operand, int]]) -> int:
+        """
+        Rows of a tile, of `rows` in all. `staged` are the operands with the columns of their tiles: of those in DRAM,
+        two tiles each take at most a quarter of the chip's memory, or one row each.
+        """
+        most = min(rows, self.target.tile_rows)
+        row_bytes = sum(columns * o.element.width.data // 8 for o, columns in staged if o.space == "dram")
+        if not row_bytes:
+            return most
+        fit = self.target.sram_bytes // 4 // (2 * row_bytes)
+        whole = fit // self.target.array_rows * self.target.array_rows
+        return max(1, min(most, whole or fit))
 
     def loop(self, size: int, tile: int, body: Callable[[Position, int], None]) -> None:
         """
@@ -426,14 +446,37 @@ class TileBuilder:
         self.runs(operand, result, copy)
         return result
 
-    def runs(self, source: Operand, destination: Operand, body: Callable[[SSAValue, SSAValue], None]) -> None:
+    def through_tiles(self, source: Operand, destination: Operand) -> None:
         """
-        Walks two operands of one shape in tiles of the longest runs that are contiguous in both.
+        Copies an operand from one place in DRAM to another, by way of tiles in the scratchpad: two of them take at most
+        a quarter of the chip's memory.
+        """
+        rows = self.target.tile_rows
+        longest = self.target.sram_bytes // 8 // (rows * source.element.width.data // 8)
+
+        def move(tile: SSAValue, place: SSAValue) -> None:
+            count, columns = sta.memref_of(tile).get_shape()
+            staged = self.staged("copy", source, (rows, columns), (count, columns))
+            self.emit(sta.LoadOp(tile, staged))
+            self.emit(sta.StoreOp(staged, place))
+
+        self.runs(source, destination, move, max(1, min(longest, RUN_LIMIT)))
+
+    def runs(
+        self,
+        source: Operand,
+        destination: Operand,
+        body: Callable[[SSAValue, SSAValue], None],
+        longest: int = RUN_LIMIT,
+    ) -> None:
+        """
+        Walks two operands of one shape in tiles of the longest runs, of at most `longest` elements, that are contiguous
+        in both.
         """
         axes = iteration_space([source.view.axes, destination.view.axes])
         columns = 1
         if axes and axes[-1].strides == (1, 1):
-            columns = _largest_divisor(axes[-1].size, RUN_LIMIT)
+            columns = _largest_divisor(axes[-1].size, longest)
             axes = _cut(axes, columns)
 
         def tile(positions: list[Position], rows: int, strides: list[int]) -> None:

@@ -45,8 +45,8 @@ def test_a_residual_may_be_a_part_of_what_it_is_added_to() -> None:
 
 
 def test_queries_keys_and_values_may_be_parts_of_one_tensor_in_dram() -> None:
-    builder, attention = fused_attention(SMALL, 2, 100, 2, 16)
-    check_pipeline(builder.case(builder.slice(attention, 2, 0, 30)))
+    builder, attention = fused_attention(SMALL, 2, 60, 2, 16)
+    check_pipeline(builder.case(builder.slice(attention, 2, 0, 20)))
 
 
 def queries_keys_values(builder: NmBuilder, shape: tuple[int, int, int, int]) -> tuple[SSAValue, SSAValue, SSAValue]:
@@ -128,3 +128,37 @@ def test_odd_outputs(target: Target, name: str) -> None:
     builder.mask("unused", (2, 2))
     result = ODD_OUTPUTS[name](builder)
     check_pipeline(builder.case(result, result))
+
+
+@pytest.mark.parametrize("how", ["once", "twice", "transposed", "in part", "attention"])
+def test_an_output_may_be_larger_than_the_chip(how: str) -> None:
+    builder = NmBuilder(SMALL)
+    if how == "attention":
+        q, k, v = queries_keys_values(builder, (1, 3, 90, 64))
+        case = builder.case(builder.attention((q, k, v), permutation=(0, 3, 1, 2)))
+    else:
+        x = builder.clamp(builder.linear(builder.bytes("x", (300, 24)), 64, "w"), nm.si16)
+        assert 300 * 64 * 2 > SMALL.sram_bytes
+        parts = {"once": [x], "twice": [x, x], "in part": [builder.slice(x, 1, 3, 60), builder.slice(x, 0, 7, 290)]}
+        case = builder.case(*parts.get(how, [builder.permute(x, 1, 0)]))
+    check_pipeline(case)
+
+
+@pytest.mark.parametrize("kind", ["map", "norm", "linear", "gather"])
+def test_tiles_of_wide_tensors_in_dram_fit_the_chip(kind: str) -> None:
+    # A tile of as many rows as the machine may take would not fit: 32 rows of 800 numbers.
+    builder = NmBuilder(replace(PLAIN_TARGET, sram_bytes=1 << 15))
+    if kind == "gather":
+        ids = builder.argument("ids", (70,), nm.si32, builder.random.integers(0, 9, 70), "index", 9)
+        table = builder.weight("table", builder.random.integers(-99, 99, (9, 800)), nm.si16)
+        check_pipeline(builder.case(builder.add(nm.GatherOp(table, ids)).result))
+        return
+    x = builder.stream("x", (70, 800))
+    if kind == "norm":
+        stream = builder.norm(x, "n")
+        check_pipeline(builder.case(stream, builder.clamp(builder.rescale(stream, 1 / 150), nm.si8)))
+        return
+    main = builder.rescale(x, 0.3)
+    if kind == "linear":
+        main = builder.linear(builder.clamp(builder.rescale(x, 1 / 150), nm.si8), 800, "w")
+    check_pipeline(builder.case(builder.clamp(builder.sum(main, builder.rescale(x, 0.2)), nm.si16)))
