@@ -134,7 +134,7 @@ def test_odd_outputs(target: Target, name: str) -> None:
 def test_an_output_may_be_larger_than_the_chip(how: str) -> None:
     builder = NmBuilder(SMALL)
     if how == "attention":
-        q, k, v = queries_keys_values(builder, (1, 3, 90, 64))
+        q, k, v = queries_keys_values(builder, (6, 2, 48, 32))
         case = builder.case(builder.attention((q, k, v), permutation=(0, 3, 1, 2)))
     else:
         x = builder.clamp(builder.linear(builder.bytes("x", (300, 24)), 64, "w"), nm.si16)
