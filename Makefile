@@ -63,9 +63,10 @@ typecheck: install
 	@find -L build/typing -type l -delete
 	$(BIN)/pyright --pythonpath $(BIN)/python $(ROOMS) api examples tests
 
-docs: install ## Write docs/isa.md from the instruction table.
+docs: install ## What is generated: docs/isa.md from the instruction table, what the tour in README.md prints.
 	$(BIN)/python -m sta.backend.isa_docs > docs/isa.md.new
 	mv docs/isa.md.new docs/isa.md
+	$(BIN)/python -m tests.support.readme_tour
 
 clean: ## Remove what was built; the environment stays.
 	rm -rf build out .pytest_cache .ruff_cache .hypothesis tests/filecheck/Output

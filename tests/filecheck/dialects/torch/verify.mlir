@@ -1,10 +1,5 @@
 // RUN: sta opt %s --split-input-file --verify-diagnostics --parsing-diagnostics | filecheck %s
 
-// CHECK: a tensor cannot have elements of type i7
-%x = "test.op"() : () -> !torch.vtensor<[2,6],i7>
-
-// -----
-
 // CHECK: dynamic sizes are not supported: every size of a tensor is a number
 %x = "test.op"() : () -> !torch.vtensor<[?,6],f32>
 

@@ -1,0 +1,62 @@
+"""The documentation names things as they are."""
+
+import dataclasses
+import importlib
+import re
+from pathlib import Path
+
+from sta.dialect.nm import NM
+from sta.dialect.sta import STA
+from sta.passes.pipeline import FLOAT_PIPELINE, INTEGER_PIPELINE, pass_registry
+from sta.spec.target import Target
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def text_of(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+def test_every_operation_of_ours_is_explained() -> None:
+    text = text_of("dialects.md")
+    operations = {operation.name for dialect in (NM, STA) for operation in dialect.operations}
+    assert {name for name in operations if f"`{name}`" not in text} == set()
+
+
+def test_the_documented_operations_exist() -> None:
+    operations = {operation.name for dialect in (NM, STA) for operation in dialect.operations}
+    # A word with a dot after the dialect's name is an operation, or a module of the package `sta`.
+    named = set(re.findall(r"`((?:nm|sta)\.\w+)`", text_of("dialects.md"))) - {"sta.spec"}
+    assert named <= operations
+
+
+def test_the_passes_are_listed_in_their_order() -> None:
+    listed = re.findall(r"^\| `([\w-]+)` \| ", text_of("dialects.md").split("## The passes")[1], re.MULTILINE)
+    assert set(listed) == set(pass_registry())
+    assert len(listed) == len(set(listed))
+    for pipeline in (FLOAT_PIPELINE, INTEGER_PIPELINE):
+        positions = [listed.index(name) for name in dict.fromkeys(pipeline)]
+        assert positions == sorted(positions)
+
+
+def test_the_definitions_of_numerics_exist() -> None:
+    names = re.findall(r"`(sta\.spec(?:\.\w+)+)`", text_of("numerics.md"))
+    assert len(names) > 15
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_the_files_that_are_named_exist() -> None:
+    rooms = "spec|dialect|compress|frontend|passes|backend|runtime|explore|api|examples|tests|docs"
+    for page in [*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        named = set(re.findall(rf"`((?:{rooms})/[\w/.-]*)`", page.read_text(encoding="utf-8")))
+        # `passes/foo_bar.py` stands for any pass.
+        missing = {name for name in named if not (ROOT / name).exists()} - {"passes/foo_bar.py"}
+        assert missing == set(), page.name
+
+
+def test_the_keys_of_a_target_are_all_explained() -> None:
+    text = text_of("adding-a-target.md")
+    assert [field.name for field in dataclasses.fields(Target) if f"`{field.name}`" not in text] == []

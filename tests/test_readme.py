@@ -1,0 +1,39 @@
+"""The README says what is so: its tour prints what it shows, its links and those of docs/ lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.readme_tour import README, run_tour
+
+ROOT = README.parent
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def stable(text: str) -> str:
+    """The text without the file size, which depends on the digits of the scales and so on the processor."""
+    return re.sub(r"(?<=file size) +[\d.]+ KiB", " ... KiB", text)
+
+
+def test_the_tour_prints_what_the_readme_shows() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert text.count(">>> ") + text.count("\n$ ") >= 10
+    assert stable(run_tour(text)) == stable(text), "the output has changed: `make docs` writes the new one"
+
+
+def test_a_tour_that_prints_something_else_is_seen() -> None:
+    text = "```python\n>>> x = 20\n>>> x + 1\n20\n```\n```console\n$ echo 4\n5\n```\n"
+    assert run_tour(text) == text.replace("\n20\n", "\n21\n").replace("\n5\n", "\n4\n")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_index_of_the_documentation_is_complete() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    names = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert names == set(re.findall(r"\]\((\w[\w-]*\.md)\)", index))
