@@ -21,13 +21,17 @@ from sta.dialect.context import target_of, weights_of
 from sta.dialect.weight_store import WeightStore
 from sta.passes.lower_attention import AttentionLowering
 from sta.passes.lower_linear import LinearLowering
-from sta.passes.lower_vector import lower_gather, lower_map, lower_norm
+from sta.passes.lower_vector import NormLowering, lower_gather, lower_map
 from sta.passes.memory_plan import CapacityError, plan_memory
 from sta.passes.strided_view import NotAView, StridedView
 from sta.passes.tile_builder import Operand, TileBuilder
 from sta.spec.target import Target
 
 TRANSFER_ROWS = 8192
+RESIDENT_SHARE = 0.25
+"""
+The part of the chip's memory that the weights of one layer may take as a whole.
+"""
 
 
 @dataclass
@@ -41,6 +45,15 @@ class FunctionLowering:
     target: Target
     in_dram: set[SSAValue]
     packed: dict[Hashable, NDArray[Any]]
+    streamed: set[Operation] = field(default_factory=set[Operation])
+    """
+    Linears whose weights must not stay on the chip.
+    """
+    resident: set[Operation] = field(default_factory=set[Operation])
+    fused: set[Operation] = field(default_factory=set[Operation])
+    """
+    Norms lowered together with the linear before them.
+    """
     operands: dict[SSAValue, Operand] = field(default_factory=dict[SSAValue, Operand])
     buffers: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
     """
@@ -177,14 +190,13 @@ class FunctionLowering:
             case nm.LinearOp():
                 residual = self._optional(op.residual)
                 result = self._in_place(op.result, op.residual)
-                LinearLowering(builder, op, self._operand(op.x), result, residual).lower()
+                self._linear(op, LinearLowering(builder, op, self._operand(op.x), result, residual))
             case nm.MapOp():
                 residual = self._optional(op.residual)
                 lower_map(builder, op, self._operand(op.x), self._in_place(op.result, op.x), residual)
             case nm.NormOp():
-                stream = None if op.result is None else self._in_place(op.result, op.x)
-                copy = None if op.copy is None else self._result(op.copy)
-                lower_norm(builder, op, self._operand(op.x), stream, copy)
+                if op not in self.fused:
+                    self._norm(op).lower()
             case nm.GatherOp():
                 lower_gather(builder, op, self._operand(op.indices), self._result(op.result))
             case nm.AttentionOp():
@@ -193,6 +205,25 @@ class FunctionLowering:
                 AttentionLowering(builder, op, operands, mask, self._attended(op)).lower()
             case _:
                 raise ValueError(f"{op.name} has no lowering: run nm-fuse-epilogues first")
+
+    def _norm(self, op: nm.NormOp) -> NormLowering:
+        stream = None if op.result is None else self._in_place(op.result, op.x)
+        copy = None if op.copy is None else self._result(op.copy)
+        return NormLowering(self.builder, op, self._operand(op.x), stream, copy)
+
+    def _linear(self, op: nm.LinearOp, lowering: LinearLowering) -> None:
+        """
+        Columns first, or, where a norm follows and all weights fit the chip, rows first together with the norm.
+        """
+        norm = next(iter(op.result.uses)).operation if op.result.has_one_use() else None
+        size = lowering.resident_bytes()
+        fits = size is not None and size <= self.target.sram_bytes * RESIDENT_SHARE
+        if not isinstance(norm, nm.NormOp) or op in self.streamed or not fits or lowering.result.space != "spad":
+            lowering.lower()
+            return
+        self.resident.add(op)
+        self.fused.add(norm)
+        lowering.lower_with_norm(self._norm(norm))
 
     def _view(self, op: nm.ViewOp | nm.PermuteOp | nm.SliceOp) -> Operand:
         operand = self._operand(op.x)
@@ -252,13 +283,17 @@ class ConvertNmToStaPass(ModulePass):
 
     def _lower(self, function: func.FuncOp, weights: WeightStore, target: Target) -> func.FuncOp:
         in_dram: set[SSAValue] = set()
+        streamed: set[Operation] = set()
         packed: dict[Hashable, NDArray[Any]] = {}
         while True:
-            lowering = FunctionLowering(function, weights, target, in_dram, packed)
+            lowering = FunctionLowering(function, weights, target, in_dram, packed, streamed)
             lowered = lowering.lower()
             try:
                 plan_memory(lowered, target)
             except CapacityError as error:
+                if lowering.resident:
+                    streamed |= lowering.resident
+                    continue
                 spilled = _spill(lowering, error.crowded)
                 if not spilled:
                     raise

@@ -13,7 +13,7 @@ from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import channel_map_parameters, epilogue_scalars
-from sta.passes.lower_vector import broadcast_rows
+from sta.passes.lower_vector import NormLowering, broadcast_rows
 from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
 from sta.spec.nm_format import Pattern, pack, packed_size
 from sta.spec.parameters import map_parameters_size
@@ -100,6 +100,59 @@ class LinearLowering:
         self.accs = self._slots("acc", (tiling.rows, tiling.columns), nm.si32, "acc")
         self.table = builder.load_table(self.op.table)
         builder.rotate(self.columns, tiling.columns, self._columns)
+
+    def lower_with_norm(self, norm: NormLowering) -> None:
+        """
+        Emits rows outermost, with all weights on the chip: a tile of rows is normalized while the products of the next
+        one run.
+        """
+        builder, tiling = self.builder, self.tiling
+        self.parameters_size = _padded(map_parameters_size(tiling.columns))
+        packed = self._pack()
+        size = sta.buffer_bytes(packed)
+        resident = builder.allocate(f"{builder.path}:weights", (size,), nm.ui8, "wbuf")
+        builder.emit(sta.LoadOp(packed, resident))
+        self.packed = resident
+        self.accs = self._slots("acc", (tiling.rows, tiling.columns), nm.si32, "acc")
+        self.table = builder.load_table(self.op.table)
+        with builder.located(norm.op):
+            norm.load()
+        own = [self.x.view, self.result.view] + ([self.residual.view] if self.residual else [])
+        written = [operand.view for operand in norm.written]
+
+        def rows(positions: list[Position], count: int, strides: list[int]) -> None:
+            builder.rotate(
+                self.columns, tiling.columns, lambda column, columns: group(positions, count, strides, column, columns)
+            )
+            with builder.located(norm.op):
+                norm.tile([positions[1], *positions[len(own) :]], count, [strides[1], *strides[len(own) :]])
+
+        def group(positions: list[Position], count: int, strides: list[int], column: Position, columns: int) -> None:
+            start = self._block(column, self._group_bytes(tiling.columns))
+            parameters = builder.view(resident, start, (map_parameters_size(columns),), (1,))
+            size = packed_size(columns, self.depth, self.pattern, self.encoding)
+            weights = builder.view(resident, start + self.parameters_size, (size,), (1,))
+            acc = builder.view(self.accs[builder.slot], Position(), (count, columns), (tiling.columns, 1))
+            self._products(acc, positions[0], count, strides[0], column, columns, weights)
+            self._drain(acc, positions[1 : len(own)], count, strides[1 : len(own)], column, columns, parameters)
+
+        builder.rows([*own, *written], min(self.row_tile(), norm.limit[0]), rows)
+
+    def row_tile(self) -> int:
+        """
+        Rows of a tile where rows are walked first: a quarter of what a product takes at most, in whole array rows.
+        """
+        quarter = -(-min(int(np.prod(self.x.view.shape[:-1])), self.tiling.rows) // 4)
+        array = self.builder.target.array_rows
+        return min(-(-quarter // array) * array, self.tiling.rows)
+
+    def resident_bytes(self) -> int | None:
+        """
+        Bytes of the weight buffer that the whole layer takes; None if it cannot be on the chip as a whole.
+        """
+        self.parameters_size = _padded(map_parameters_size(self.tiling.columns))
+        groups = _cuts(self.columns, self.tiling.columns)
+        return sum(self._group_bytes(columns) for columns in groups) if len(self.depths) == 1 else None
 
     def _slots(self, what: str, shape: tuple[int, ...], element: IntegerType, space: str) -> list[SSAValue]:
         path = self.builder.path

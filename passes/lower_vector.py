@@ -50,36 +50,59 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
     builder.rows([operand.view for operand in operands], limit[0], rows)
 
 
-def lower_norm(builder: TileBuilder, op: nm.NormOp, x: Operand, stream: Operand | None, copy: Operand | None) -> None:
+class NormLowering:
     """
-    Row tiles of whole rows; the 16-bit stream and the 8-bit copy are written together.
+    Lowers one `nm.norm`: tiles of whole rows; the 16-bit stream and the 8-bit copy are written together.
     """
-    x = builder.with_rows(x)
-    written = [operand for operand in (stream, copy) if operand is not None]
-    gamma, beta = (builder.weights.get(_store_name(value)) for value in (op.gamma, op.beta))
-    block = norm_parameters(op, gamma, beta).to_bytes()
-    parameters = builder.load_parameters(f"{builder.path}@parameters", block)
-    limit = (builder.tile_rows(x.rows, [(operand, x.columns) for operand in (x, *written)]), x.columns)
 
-    def rows(positions: list[Position], count: int, strides: list[int]) -> None:
-        shape = (count, x.columns)
-        source = builder.read("source", x, positions[0], shape, strides[0], limit)
-        places = list(zip(written, positions[1:], strides[1:], strict=True))
+    def __init__(self, builder: TileBuilder, op: nm.NormOp, x: Operand, stream: Operand | None, copy: Operand | None):
+        self.builder = builder
+        self.op = op
+        self.x = builder.with_rows(x)
+        self.stream = stream
+        self.written = [operand for operand in (stream, copy) if operand is not None]
+        self.has_copy = copy is not None
+        staged = [(operand, self.x.columns) for operand in (self.x, *self.written)]
+        self.limit = (builder.tile_rows(self.x.rows, staged), self.x.columns)
+
+    def load(self) -> None:
+        """
+        Loads the norm's parameters.
+        """
+        gamma, beta = (self.builder.weights.get(_store_name(value)) for value in (self.op.gamma, self.op.beta))
+        block = norm_parameters(self.op, gamma, beta).to_bytes()
+        self.parameters = self.builder.load_parameters(f"{self.builder.path}@parameters", block)
+
+    def lower(self) -> None:
+        """
+        Emits the loop over row tiles.
+        """
+        self.load()
+        views = [self.x.view, *(operand.view for operand in self.written)]
+        self.builder.rows(views, self.limit[0], self.tile)
+
+    def tile(self, positions: list[Position], rows: int, strides: list[int]) -> None:
+        """
+        Normalizes a tile of rows; positions and strides are those of the source and of what is written.
+        """
+        builder = self.builder
+        limit = self.limit
+        shape = (rows, self.x.columns)
+        source = builder.read("source", self.x, positions[0], shape, strides[0], limit)
+        places = list(zip(self.written, positions[1:], strides[1:], strict=True))
 
         def write(destinations: list[SSAValue]) -> None:
             if len(destinations) < len(places):
                 operand, position, stride = places[len(destinations)]
-                role = "stream" if operand is stream else "copy"
+                role = "stream" if operand is self.stream else "copy"
                 builder.write(role, operand, position, shape, stride, limit, lambda tile: write([*destinations, tile]))
                 return
             targets = iter(destinations)
-            first = next(targets) if stream is not None else None
-            second = next(targets) if copy is not None else None
-            builder.emit(sta.NormOp(source, parameters, first, second, op.kind.data))
+            first = next(targets) if self.stream is not None else None
+            second = next(targets) if self.has_copy else None
+            builder.emit(sta.NormOp(source, self.parameters, first, second, self.op.kind.data))
 
         write([])
-
-    builder.rows([x.view, *(operand.view for operand in written)], limit[0], rows)
 
 
 def _store_name(value: SSAValue) -> str:

@@ -15,8 +15,10 @@ needs such credit, where that is safe, so that units do not drain between the la
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 Channel = tuple[str, str]
 """
@@ -124,38 +126,34 @@ class _Summary:
 @dataclass
 class Carried:
     """
-    Posts of a synchronized loop that meet waits of the next iteration: for each channel the positions, in its body, of
-    the posting and the waiting nodes.
+    Posts of a synchronized loop that meet waits of the next iteration: for each channel the places of the posting and
+    of the waiting items, counted in work items of the body.
     """
 
     sources: dict[Channel, list[int]] = field(default_factory=dict[Channel, list[int]])
     targets: dict[Channel, list[int]] = field(default_factory=dict[Channel, list[int]])
 
 
-def find_edges(summaries: Sequence[_Summary], in_loop: bool) -> list[Edge]:
+def find_edges(summaries: Sequence[_Summary]) -> list[Edge]:
     """
-    The edges of a block: for each node and each other unit the latest node it must wait for and does not yet know to be
-    complete. In a loop, those of the steady state: the first iteration whose edges are those of the one before it.
+    The edges of a loop's body: for each node and each other unit the latest node it must wait for and does not yet know
+    to be complete, in the steady state: the first iteration whose edges are those of the one before it.
     """
     count = len(summaries)
     units = sorted({work.unit for summary in summaries for work in summary.works})
     known: dict[Channel, int] = {}
     knew: list[dict[Channel, int]] = []
     before: list[Edge] | None = None
-    for copy in range(COPIES_LIMIT if in_loop else 1):
+    for copy in range(COPIES_LIMIT):
         edges = [
             edge
             for position in range(copy * count, (copy + 1) * count)
             for edge in _edges_into(summaries, position, units, known, knew)
         ]
         if edges == before:
-            break
+            return edges
         before = edges
-    else:
-        if in_loop:
-            raise AssertionError("what the units of a loop know of each other does not become periodic")
-    assert before is not None
-    return before
+    raise AssertionError("what the units of a loop know of each other does not become periodic")
 
 
 def _edges_into(
@@ -241,10 +239,12 @@ class BlockSynchronizer:
             if isinstance(node, Loop):
                 self.inner[index] = BlockSynchronizer(node.body, True).run()
         self.summaries = [self._summary(index) for index in range(len(self.nodes))]
-        self.edges = find_edges(self.summaries, self.in_loop)
+        self.edges = find_edges(self.summaries) if self.in_loop else []
+        self.starts = list(accumulate((len(summary.works) for summary in self.summaries), initial=0))
         if self.in_loop:
+            handed_on = self._hand_on()
             self._keep_carried()
-            self._synchronize_closed()
+            self._synchronize_closed(handed_on)
         else:
             Chain(self).run()
         return self
@@ -257,7 +257,7 @@ class BlockSynchronizer:
         """
         All channels used in the block and the loops in it.
         """
-        used = {edge.channel for edge in self.edges}
+        used = {edge.channel for edge in self.edges} | set(self.carried.sources)
         for inner in self.inner.values():
             used |= inner.channels()
         return used
@@ -265,19 +265,68 @@ class BlockSynchronizer:
     def _keep_carried(self) -> None:
         for edge in self.edges:
             if edge.carried:
-                self.carried.sources.setdefault(edge.channel, []).append(edge.source)
-                self.carried.targets.setdefault(edge.channel, []).append(edge.target)
+                self.carried.sources.setdefault(edge.channel, []).append(self.starts[edge.source + 1] - 1)
+                self.carried.targets.setdefault(edge.channel, []).append(self.starts[edge.target])
 
-    def _synchronize_closed(self) -> None:
+    def _hand_on(self) -> set[Channel]:
         """
-        Inside a loop every inner loop gets its credit just before and gives it back just after.
+        Channels on which the inner loops hand their credit on to each other, round and round: the outer loop then
+        carries it, and needs no edges of its own there.
+        """
+        channels = sorted({channel for inner in self.inner.values() for channel in inner.carried.sources})
+        handed_on = {channel for channel in channels if self._can_hand_on(channel)}
+        self.edges = [edge for edge in self.edges if edge.channel not in handed_on]
+        for channel in sorted(handed_on):
+            users = self._users(channel)
+            last, first = self.inner[users[-1]].carried, self.inner[users[0]].carried
+            self.carried.sources[channel] = [self.starts[users[-1]] + place for place in last.sources[channel]]
+            self.carried.targets[channel] = [self.starts[users[0]] + place for place in first.targets[channel]]
+        return handed_on
+
+    def _users(self, channel: Channel) -> list[int]:
+        return [index for index, inner in sorted(self.inner.items()) if channel in inner.channels()]
+
+    def _can_hand_on(self, channel: Channel) -> bool:
+        users = self._users(channel)
+        needs = {len(self.inner[index].carried.sources.get(channel, [])) for index in users}
+        if len(needs) != 1 or needs == {0}:
+            return False
+        if any({edge.source, edge.target} - set(users) for edge in self.edges if edge.channel == channel):
+            return False
+        return all(
+            self._follows(channel, before, after) for before, after in zip([users[-1], *users], users, strict=False)
+        )
+
+    def _follows(self, channel: Channel, before: int, after: int) -> bool:
+        """
+        Whether the credit that one inner loop leaves orders the next one's first iteration after all that it conflicts
+        with in the inner loops that use the channel.
+        """
+        posting, waiting = channel
+        sources = self.inner[before].carried.sources[channel]
+        targets = self.inner[after].carried.targets[channel]
+        others = [work for user in self._users(channel) if user != before for work in self.summaries[user].works]
+        for place, work in enumerate(self.summaries[after].works):
+            if work.unit != waiting:
+                continue
+            met = [source for source, target in zip(sources, targets, strict=True) if target <= place]
+            need = _last_conflict(self.summaries[before].works, posting, work)
+            if need is None and _last_conflict(others, posting, work) is not None:
+                need = -1
+            if need is not None and not any(source >= need for source in met):
+                return False
+        return True
+
+    def _synchronize_closed(self, handed_on: set[Channel]) -> None:
+        """
+        Inside a loop every inner loop gets its credit just before and gives it back just after, unless it is handed on.
         """
         for edge in self.edges:
             self.post(edge.source, edge.channel)
             self.wait(edge.target, edge.channel)
         for index, inner in self.inner.items():
             for channel, sources in sorted(inner.carried.sources.items()):
-                for _ in sources:
+                for _ in sources if channel not in handed_on else ():
                     self.before[index].append(Work(channel[0], posts=[channel]))
                     self.after[index].insert(0, Work(channel[1], waits=[channel]))
 
@@ -301,12 +350,6 @@ class BlockSynchronizer:
         else:
             self.before[index].insert(0, Work(channel[1], waits=[channel]))
 
-    def wait_before(self, index: int, channel: Channel) -> None:
-        """
-        Puts a wait in front of a node and of the waits it already has.
-        """
-        self.before[index].insert(0, Work(channel[1], waits=[channel]))
-
     def result(self) -> list[Node]:
         """
         The nodes with the synchronization items between them.
@@ -321,105 +364,199 @@ class BlockSynchronizer:
         return nodes
 
 
-@dataclass(frozen=True)
-class _Credit:
+def _last_conflict(works: Sequence[Work], posting: str, later: Work) -> int | None:
     """
-    A post left over by a loop: the loop, and the node of its body that posted in the last iteration.
+    The place of the last item of a unit that conflicts with `later`.
+    """
+    places = (place for place in range(len(works) - 1, -1, -1) if works[place].unit == posting)
+    return next((place for place in places if works[place].conflicts(later)), None)
+
+
+@dataclass
+class Knowledge:
+    """
+    What has happened, and what units know of it, at one point of a run of the program: a run in which every loop goes
+    round `ROUNDS` times, which is enough to see its first iteration, its steady state and its end.
     """
 
-    loop: int
-    inner: int
+    count: int = 0
+    known: dict[Channel, int] = field(default_factory=dict[Channel, int])
+    """
+    For (posting, waiting): the last item of the one that the other knows to be complete.
+    """
+    outstanding: dict[Channel, list[int]] = field(default_factory=dict[Channel, list[int]])
+    """
+    Posts nobody has waited for yet, oldest first: the items that made them.
+    """
+    history: dict[str, list[tuple[int, Work]]] = field(default_factory=dict[str, list[tuple[int, Work]]])
+    knew: list[dict[Channel, int]] = field(default_factory=list[dict[Channel, int]])
+
+    def copy(self) -> Knowledge:
+        """
+        A copy that can go on by itself.
+        """
+        return Knowledge(
+            self.count,
+            dict(self.known),
+            {channel: list(posts) for channel, posts in self.outstanding.items()},
+            {unit: list(items) for unit, items in self.history.items()},
+            list(self.knew),
+        )
+
+    def wait(self, channel: Channel) -> int:
+        """
+        The waiting unit of a channel takes the oldest post; returns the item that made it.
+        """
+        item = self.outstanding[channel].pop(0)
+        if item > self.known.get(channel, -1):
+            self.known[channel] = item
+            _learn(self.known, self.knew[item], *channel)
+        return item
+
+    def unordered(self, work: Work) -> dict[str, int]:
+        """
+        For each other unit the last item that conflicts with `work` and is not known to be complete.
+        """
+        needs: dict[str, int] = {}
+        for unit, items in self.history.items():
+            horizon = self.known.get((unit, work.unit), -1)
+            for item, earlier in reversed(items) if unit != work.unit else ():
+                if item <= horizon:
+                    break
+                if earlier.conflicts(work):
+                    needs[unit] = item
+                    break
+        return needs
+
+    def perform(self, work: Work) -> int:
+        """
+        Adds an item, and its posts; its waits have been met. Returns its number.
+        """
+        item = self.count
+        self.count += 1
+        self.knew.append(dict(self.known))
+        if work.reads or work.writes:
+            self.history.setdefault(work.unit, []).append((item, work))
+        for channel in work.posts:
+            self.outstanding.setdefault(channel, []).append(item)
+        return item
+
+
+ROUNDS = 3
+
+
+def rehearse(knowledge: Knowledge, nodes: Sequence[Node]) -> set[Channel]:
+    """
+    Runs synchronized nodes on from `knowledge`; returns the channels on which a wait is missing.
+    """
+    missing: set[Channel] = set()
+    for node in nodes:
+        if isinstance(node, Loop):
+            for _ in range(ROUNDS):
+                missing |= rehearse(knowledge, node.body)
+            continue
+        for channel in node.waits:
+            knowledge.wait(channel)
+        missing |= {(unit, node.unit) for unit in knowledge.unordered(node)}
+        knowledge.perform(node)
+    return missing
 
 
 class Chain:
     """
-    The outermost block, where the credit that one loop leaves over can serve the next.
+    The outermost block: what each item must wait for is read off a run of the program so far, so that nothing is waited
+    for twice, and the posts that one loop leaves over serve the next.
     """
 
     def __init__(self, block: BlockSynchronizer):
         self.block = block
-        self.credits: dict[Channel, list[_Credit]] = {}
+        self.knowledge = Knowledge()
+        self.ends: list[int] = []
+        """
+        For each node the number of items up to its end.
+        """
 
     def run(self) -> None:
         """
-        Places the posts and waits of the block, using up credit where it is there.
+        Places the posts and waits of the block.
         """
-        by_target: dict[int, list[Edge]] = {}
-        for edge in self.block.edges:
-            by_target.setdefault(edge.target, []).append(edge)
-        for index in range(len(self.block.nodes)):
-            inner = self.block.inner.get(index)
-            edges = {edge.channel: edge for edge in by_target.get(index, [])}
-            if inner is None:
-                for edge in edges.values():
-                    self._straight(edge)
-                continue
-            for channel in sorted({*edges, *inner.channels()}):
-                self._into_loop(index, inner, channel, edges.get(channel))
+        for index, node in enumerate(self.block.nodes):
+            if isinstance(node, Loop):
+                self._loop(index, self.block.inner[index])
+            else:
+                self._work(index, node)
+            self.ends.append(self.knowledge.count)
 
-    def _straight(self, edge: Edge) -> None:
-        self._use_up(edge.target, edge.channel)
-        self.block.post(edge.source, edge.channel)
-        self.block.wait(edge.target, edge.channel)
+    def _work(self, index: int, work: Work) -> None:
+        for unit, item in sorted(self.knowledge.unordered(work).items()):
+            if item > self.knowledge.known.get((unit, work.unit), -1):
+                self._order(index, (unit, work.unit), item)
+        self.knowledge.perform(work)
 
-    def _use_up(self, index: int, channel: Channel, keep: int = 0) -> None:
+    def _order(self, index: int, channel: Channel, item: int) -> None:
         """
-        Takes the oldest credit off a channel, so that what is posted next is what the next wait gets.
+        Lets a work item wait until an item of another unit is complete.
         """
-        credit = self.credits.get(channel, [])
-        spent = len(credit) - keep
-        for _ in range(spent):
-            self.block.before[index].append(Work(channel[1], waits=[channel]))
-        self.credits[channel] = credit[spent:]
-
-    def _into_loop(self, index: int, inner: BlockSynchronizer, channel: Channel, edge: Edge | None) -> None:
-        needed = len(inner.carried.sources.get(channel, []))
-        credit = self.credits.get(channel, [])
-        served = needed > 0 and len(credit) >= needed and self._covers(index, inner, channel, credit[-needed:])
-        if served:
-            self._use_up(index, channel, keep=needed)
-        else:
-            self._use_up(index, channel)
-            if edge is not None:
-                self.block.post(edge.source, channel)
+        posts = self.knowledge.outstanding.setdefault(channel, [])
+        if all(post < item for post in posts):
+            self._post_after(item, channel)
+        while self.knowledge.known.get(channel, -1) < item:
+            if posts[0] >= item:
+                self.block.wait(index, channel)
+            else:
                 self.block.before[index].append(Work(channel[1], waits=[channel]))
-            for _ in range(needed):
-                self.block.before[index].append(Work(channel[0], posts=[channel]))
-        sources = inner.carried.sources.get(channel, [])
-        self.credits[channel] = [_Credit(index, source) for source in sources]
+            self.knowledge.wait(channel)
 
-    def _covers(self, index: int, inner: BlockSynchronizer, channel: Channel, credit: list[_Credit]) -> bool:
+    def _post_after(self, item: int, channel: Channel) -> None:
         """
-        Whether waiting for the credit orders everything in the loop's first iteration after what it conflicts with.
+        Adds a post by an item that has been: itself, or, from inside a loop, an item behind the loop.
         """
-        posting, waiting = channel
-        targets = inner.carried.targets[channel]
-        for position, node in enumerate(inner.nodes):
-            for work in works_of(node):
-                if work.unit != waiting:
-                    continue
-                met = [credit[j] for j, target in enumerate(targets) if target <= position]
-                need = self._latest_conflict(index, posting, work)
-                if need is not None and not any(_not_before(token, need) for token in met):
-                    return False
-        return True
+        source = bisect_right(self.ends, item)
+        node = self.block.nodes[source]
+        self.block.post(source, channel)
+        end = item if isinstance(node, Work) else self.ends[source] - 1
+        self.knowledge.outstanding[channel].append(end)
 
-    def _latest_conflict(self, index: int, posting: str, work: Work) -> tuple[int, int] | None:
-        """
-        The last node, and in a loop the last node of its body, before `index` that conflicts with `work`.
-        """
-        for earlier in range(index - 1, -1, -1):
-            node = self.block.nodes[earlier]
-            body: Sequence[Node] = node.body if isinstance(node, Loop) else [node]
-            body = self.block.inner[earlier].nodes if isinstance(node, Loop) else body
-            for position in range(len(body) - 1, -1, -1):
-                if any(w.unit == posting and w.conflicts(work) for w in works_of(body[position])):
-                    return earlier, position
-        return None
+    def _loop(self, index: int, inner: BlockSynchronizer) -> None:
+        body = inner.result()
+        for channel in sorted(inner.channels()):
+            self._bring_credit(index, channel, len(inner.carried.sources.get(channel, [])))
+        while True:
+            attempt = self.knowledge.copy()
+            missing = {channel for _ in range(ROUNDS) for channel in rehearse(attempt, body)}
+            if not missing:
+                break
+            for channel in sorted(missing):
+                self._order_all(index, channel, len(inner.carried.sources.get(channel, [])))
+        self.knowledge = attempt
 
+    def _bring_credit(self, index: int, channel: Channel, needed: int) -> None:
+        """
+        Makes exactly as many posts outstanding as the loop's first iteration waits for.
+        """
+        posts = self.knowledge.outstanding.setdefault(channel, [])
+        while len(posts) > needed:
+            self._insert(index, Work(channel[1], waits=[channel]))
+        while len(posts) < needed:
+            self._insert(index, Work(channel[0], posts=[channel]))
 
-def _not_before(token: _Credit, need: tuple[int, int]) -> bool:
-    return (token.loop, token.inner) >= need
+    def _order_all(self, index: int, channel: Channel, needed: int) -> None:
+        """
+        Lets the waiting unit wait for all that the posting one has done, before the loop.
+        """
+        self._bring_credit(index, channel, 0)
+        self._insert(index, Work(channel[0], posts=[channel]))
+        self._insert(index, Work(channel[1], waits=[channel]))
+        self._bring_credit(index, channel, needed)
+
+    def _insert(self, index: int, work: Work) -> None:
+        """
+        Puts a synchronization item in front of a node.
+        """
+        self.block.before[index].append(work)
+        for channel in work.waits:
+            self.knowledge.wait(channel)
+        self.knowledge.perform(work)
 
 
 def synchronize(program: Sequence[Node]) -> list[Node]:

@@ -4,7 +4,8 @@ Building rolled tile loops in the `sta` dialect: affine positions, loops with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -145,6 +146,15 @@ class TileBuilder:
         self.source = op
         self.staging = {}
         self._views = {}
+
+    @contextmanager
+    def located(self, op: Operation) -> Generator[None]:
+        """
+        What is emitted inside carries the location of `op`.
+        """
+        outer, self.source = self.source, op
+        yield
+        self.source = outer
 
     def emit(self, op: IRDLOperation) -> None:
         """
