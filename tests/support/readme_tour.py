@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def _run_console(block: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _inside(folder: str) -> Iterator[None]:
+def _inside(folder: str) -> Generator[None]:
     before = Path.cwd()
     os.chdir(folder)
     try:
