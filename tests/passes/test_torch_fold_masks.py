@@ -244,7 +244,7 @@ def test_a_float_input_is_no_mask() -> None:
     assert "floating-point input" in cast(StringAttr, attention.attributes[REASON]).data
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.lists(
         st.sampled_from([to_bool, compared, indexed, triangle, everything, band, with_triangle]), min_size=2, max_size=3

@@ -23,6 +23,9 @@ from sta.passes.torch_fold_constants import fold_constants
 from sta.passes.torch_fold_masks import fold_masks
 from sta.passes.torch_recognize_attention import recognize_attention
 
+# The tensors are small, and tests run beside each other: threads that wait for each other cost more than they save.
+torch.set_num_threads(1)
+
 Array = NDArray[Any]
 Rewrite = Callable[[ModuleOp, WeightStore], None]
 
