@@ -3,6 +3,8 @@
 import copy
 import os
 import re
+import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -274,6 +276,14 @@ def test_a_truncated_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     with pytest.raises(ModelError, match=r"not a \.pt2 file|cannot load|damaged"):
         import_model(tmp_path / "cut.pt2")
     assert capfd.readouterr().err == ""
+
+
+def test_a_hugging_face_program_without_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "m.pt2", "w") as archive:
+        archive.writestr("m/models/model.json", '{"out_spec": "{\\\\"type\\\\": \\\\"transformers.outputs.Some\\\\"}"}')
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ModelError, match=r"install transformers to load it \(transformers.outputs defines"):
+        import_model(tmp_path / "m.pt2")
 
 
 def test_dynamic_shapes_are_refused() -> None:
