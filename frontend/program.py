@@ -164,7 +164,7 @@ def _collected_log(*names: str) -> Generator[list[str]]:
     """Collect what the loggers called `names` say instead of showing it."""
     messages: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
+    handler.emit = lambda record: messages.extend(_record_lines(record))
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger.handlers[:], logger.propagate) for logger in loggers]
     try:
@@ -174,6 +174,12 @@ def _collected_log(*names: str) -> Generator[list[str]]:
     finally:
         for logger, (handlers, propagate) in zip(loggers, before, strict=True):
             logger.handlers, logger.propagate = handlers, propagate
+
+
+def _record_lines(record: logging.LogRecord) -> list[str]:
+    """A message, and the error that it is about."""
+    error = record.exc_info[1] if record.exc_info else None
+    return [record.getMessage(), str(error)] if error is not None else [record.getMessage()]
 
 
 def _last_line(messages: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Importing modules, exported programs and `.pt2` files: names, values, places, and errors."""
 
 import copy
+import json
 import os
 import re
 import sys
@@ -280,7 +281,7 @@ def test_a_truncated_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
 
 def test_a_hugging_face_program_without_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "m.pt2", "w") as archive:
-        archive.writestr("m/models/model.json", '{"out_spec": "{\\\\"type\\\\": \\\\"transformers.outputs.Some\\\\"}"}')
+        archive.writestr("m/models/model.json", json.dumps({"out_spec": '{"type": "transformers.outputs.Some"}'}))
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ModelError, match=r"install transformers to load it \(transformers.outputs defines"):
         import_model(tmp_path / "m.pt2")
