@@ -282,6 +282,7 @@ class Emitter:
                 destination_type=element_name(sta.memref_of(op.destination).element_type),
                 per_channel=int(op.per_channel is not None),
                 normalize=int(op.normalize is not None),
+                gather=int(op.gather is not None),
                 **optional,
                 **order,
             )
@@ -304,6 +305,7 @@ class Emitter:
                 columns=columns,
                 kind=op.kind.data,
                 outputs=outputs,
+                gathered=int(op.gathered is not None),
                 **optional,
                 **order,
             )

@@ -368,6 +368,7 @@ _MAP = InstructionDefinition(
         _flag("has_table", "apply the table"),
         _flag("per_channel", "bias, multiplier and shift come one a column, not one for all"),
         _flag("normalize", "divide each row by its sum, as the drain of the product after a softmax does"),
+        _flag("gather", "add each row of an s16 result to the unit's row statistics, from which a `norm` may start"),
     ),
 )
 _NORM = InstructionDefinition(
@@ -394,6 +395,7 @@ _NORM = InstructionDefinition(
             choices=("none", "destination", "copy", "both"),
             lowest=1,
         ),
+        _flag("gathered", "take the rows' sums from the unit's row statistics, which saves a pass and clears them"),
     ),
 )
 

@@ -154,7 +154,9 @@ _DETAILS = {
         "ceil(rows * columns / `vector_lanes`)."
     ),
     "norm": (
-        "Defined by `sta.spec.vector.norm_tile`. Parameter block: `sta.spec.parameters.NormParameters`. At most 8192 "
+        "Defined by `sta.spec.vector.norm_tile`. Two passes, or one with `gathered`: the maps that wrote the rows have "
+        "then gathered their sums and sums of squares in the unit's row statistics (`sta.spec.vector.RowStatistics`), "
+        "which the norm takes and clears. Parameter block: `sta.spec.parameters.NormParameters`. At most 8192 "
         "columns. The int16 result is written before the copy. Cycles: 2 * ceil(rows * columns / `vector_lanes`)."
     ),
 }

@@ -535,6 +535,10 @@ class MapOp(UnitOp):
     residual = opt_operand_def(MemRefType)
     per_channel = opt_prop_def(UnitAttr)
     normalize = opt_prop_def(UnitAttr)
+    gather = opt_prop_def(UnitAttr)
+    """
+    Adds the rows it writes to the unit's row statistics.
+    """
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
 
     def __init__(
@@ -545,8 +549,9 @@ class MapOp(UnitOp):
         *,
         per_channel: bool = False,
         normalize: bool = False,
+        gather: bool = False,
     ):
-        flags = {"per_channel": per_channel, "normalize": normalize}
+        flags = {"per_channel": per_channel, "normalize": normalize, "gather": gather}
         super().__init__(
             operands=[*operands, table, residual],
             properties={key: UnitAttr() for key, value in flags.items() if value},
@@ -562,6 +567,8 @@ class MapOp(UnitOp):
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
         if self.table is not None:
             _expect_operand(self.table, "the table", "wbuf", (si16,), 1)
+        if self.gather is not None:
+            _expect(memref_of(self.destination).element_type == si16, "only rows of si16 have statistics")
         if self.normalize is not None:
             _expect(self.residual is not None and self.per_channel is None, "normalize needs sums and scalar scales")
         if self.residual is None:
@@ -586,12 +593,26 @@ class NormOp(UnitOp):
     destination = opt_operand_def(MemRefType)
     copy = opt_operand_def(MemRefType)
     kind = prop_def(StringAttr)
+    gathered = opt_prop_def(UnitAttr)
+    """
+    Takes the rows' sums from the unit's row statistics.
+    """
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
 
     def __init__(
-        self, source: SSAValue, parameters: SSAValue, destination: SSAValue | None, copy: SSAValue | None, kind: str
+        self,
+        source: SSAValue,
+        parameters: SSAValue,
+        destination: SSAValue | None,
+        copy: SSAValue | None,
+        kind: str,
+        *,
+        gathered: bool = False,
     ):
-        super().__init__(operands=[source, parameters, destination, copy], properties={"kind": StringAttr(kind)})
+        super().__init__(
+            operands=[source, parameters, destination, copy],
+            properties={"kind": StringAttr(kind), **({"gathered": UnitAttr()} if gathered else {})},
+        )
 
     def verify_(self) -> None:
         shape = _expect_operand(self.source, "the source", "spad", (si16,), 2).get_shape()

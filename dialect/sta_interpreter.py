@@ -22,8 +22,12 @@ from sta.spec.integers import matrix_product
 from sta.spec.nm_format import unpack
 from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
 from sta.spec.softmax import softmax_row
-from sta.spec.vector import map_tile, norm_tile
+from sta.spec.vector import RowStatistics, map_tile, norm_tile
 
+LARGEST_TILE = 255
+"""
+Rows of the largest tile an instruction can name.
+"""
 Bytes = NDArray[np.uint8]
 Array = NDArray[Any]
 
@@ -79,6 +83,7 @@ class StaFunctions(InterpreterFunctions):
     def __init__(self, weights: WeightStore, sizes: dict[str, int] | None = None, poison: int = 0xA5):
         self.weights = weights
         self.poison = poison
+        self.statistics = RowStatistics(LARGEST_TILE)
         self.memories = {space: np.full(size, poison, np.uint8) for space, size in (sizes or {}).items()}
 
     @impl(sta.ConstantOp)
@@ -161,7 +166,7 @@ class StaFunctions(InterpreterFunctions):
         source, destination, block = (window.array() for window in args[:3])
         columns = source.shape[1] if op.per_channel is not None else 1
         extra = None if op.residual is None else values[op.residual].array()
-        destination[...] = map_tile(
+        result = map_tile(
             source,
             MapParameters.from_bytes(block, columns),
             destination.dtype,
@@ -169,6 +174,9 @@ class StaFunctions(InterpreterFunctions):
             residual=extra if op.normalize is None else None,
             sums=extra if op.normalize is not None else None,
         )
+        destination[...] = result
+        if op.gather is not None:
+            self.statistics.gather(result)
         return ()
 
     @impl(sta.NormOp)
@@ -176,7 +184,9 @@ class StaFunctions(InterpreterFunctions):
         values = dict(zip(op.operands, args, strict=True))
         source = args[0].array()
         parameters = NormParameters.from_bytes(args[1].array(), source.shape[1])
-        for value, result in zip((op.destination, op.copy), norm_tile(source, parameters, op.kind.data), strict=True):
+        known = None if op.gathered is None else self.statistics.take(source.shape[0])
+        results = norm_tile(source, parameters, op.kind.data, known)
+        for value, result in zip((op.destination, op.copy), results, strict=True):
             if value is not None:
                 values[value].array()[...] = result
         return ()

@@ -50,6 +50,10 @@ class FunctionLowering:
     Linears whose weights must not stay on the chip.
     """
     resident: set[Operation] = field(default_factory=set[Operation])
+    gathered: set[Operation] = field(default_factory=set[Operation])
+    """
+    Norms whose rows' statistics the linear before them gathers as it drains.
+    """
     fused: set[Operation] = field(default_factory=set[Operation])
     """
     Norms lowered together with the linear before them.
@@ -209,16 +213,21 @@ class FunctionLowering:
     def _norm(self, op: nm.NormOp) -> NormLowering:
         stream = None if op.result is None else self._in_place(op.result, op.x)
         copy = None if op.copy is None else self._result(op.copy)
-        return NormLowering(self.builder, op, self._operand(op.x), stream, copy)
+        lowering = NormLowering(self.builder, op, self._operand(op.x), stream, copy)
+        lowering.gathered = op in self.gathered
+        return lowering
 
     def _linear(self, op: nm.LinearOp, lowering: LinearLowering) -> None:
         """
         Columns first, or, where a norm follows and all weights fit the chip, rows first together with the norm.
         """
-        norm = next(iter(op.result.uses)).operation if op.result.has_one_use() else None
+        norm = _following_norm(op)
         size = lowering.resident_bytes()
         fits = size is not None and size <= self.target.sram_bytes * RESIDENT_SHARE
-        if not isinstance(norm, nm.NormOp) or op in self.streamed or not fits or lowering.result.space != "spad":
+        if norm is None or op in self.streamed or not fits or lowering.result.space != "spad":
+            if norm is not None and lowering.is_one_tile() and lowering.result.space == "spad":
+                lowering.gather = True
+                self.gathered.add(norm)
             lowering.lower()
             return
         self.resident.add(op)
@@ -255,6 +264,16 @@ def _viewed(op: nm.ViewOp | nm.PermuteOp | nm.SliceOp, view: StridedView) -> Str
 
 def _with_direction(entry: DictionaryAttr, direction: str) -> DictionaryAttr:
     return DictionaryAttr({**entry.data, "sta.direction": StringAttr(direction)})
+
+
+def _following_norm(op: nm.LinearOp) -> nm.NormOp | None:
+    """
+    The norm of a linear's result, if it is the next operation: the unit's row statistics are of one tensor at a time.
+    """
+    following = op.next_op
+    while isinstance(following, nm.WeightOp | nm.ViewOp | nm.PermuteOp | nm.SliceOp):
+        following = following.next_op
+    return following if isinstance(following, nm.NormOp) and following.x is op.result else None
 
 
 def _spill(lowering: FunctionLowering, crowded: Sequence[SSAValue]) -> set[SSAValue]:

@@ -71,6 +71,10 @@ class LinearLowering:
         added = [] if residual is None else [broadcast_rows(builder, residual, result)]
         self.x, *added, self.result = builder.walkable([builder.with_rows(x), *added, result], ROWS)
         self.residual = added[0] if added else None
+        self.gather = False
+        """
+        Whether the drains gather the statistics of the rows they write.
+        """
         self.pattern, self.encoding = nm.pattern_of(op.weight)
         self.columns, self.depth = nm.tensor_of(op.weight).get_shape()
         self.tiling = self._tiling()
@@ -108,6 +112,7 @@ class LinearLowering:
         """
         builder, tiling = self.builder, self.tiling
         self.parameters_size = _padded(map_parameters_size(tiling.columns))
+        self.gather = norm.gathered = True
         packed = self._pack()
         size = sta.buffer_bytes(packed)
         resident = builder.allocate(f"{builder.path}:weights", (size,), nm.ui8, "wbuf")
@@ -145,6 +150,12 @@ class LinearLowering:
         quarter = -(-min(int(np.prod(self.x.view.shape[:-1])), self.tiling.rows) // 4)
         array = self.builder.target.array_rows
         return min(-(-quarter // array) * array, self.tiling.rows)
+
+    def is_one_tile(self) -> bool:
+        """
+        Whether one tile holds all rows, so that the unit's row statistics are those of whole rows after the last group.
+        """
+        return int(np.prod(self.x.view.shape[:-1])) <= self.tiling.rows
 
     def resident_bytes(self) -> int | None:
         """
@@ -274,7 +285,9 @@ class LinearLowering:
             residual = builder.read("residual", self.residual, positions[1] + column, shape, strides[1], limit)
 
         def drain(destination: SSAValue) -> None:
-            builder.emit(sta.MapOp((acc, destination, parameters), self.table, residual, per_channel=True))
+            builder.emit(
+                sta.MapOp((acc, destination, parameters), self.table, residual, per_channel=True, gather=self.gather)
+            )
 
         builder.write("result", self.result, positions[0] + column, shape, strides[0], limit, drain)
 

@@ -62,6 +62,10 @@ class NormLowering:
         self.stream = stream
         self.written = [operand for operand in (stream, copy) if operand is not None]
         self.has_copy = copy is not None
+        self.gathered = False
+        """
+        Whether the drains before it gather the statistics of its rows.
+        """
         staged = [(operand, self.x.columns) for operand in (self.x, *self.written)]
         self.limit = (builder.tile_rows(self.x.rows, staged), self.x.columns)
 
@@ -100,7 +104,7 @@ class NormLowering:
             targets = iter(destinations)
             first = next(targets) if self.stream is not None else None
             second = next(targets) if self.has_copy else None
-            builder.emit(sta.NormOp(source, self.parameters, first, second, self.op.kind.data))
+            builder.emit(sta.NormOp(source, self.parameters, first, second, self.op.kind.data, gathered=self.gathered))
 
         write([])
 

@@ -23,7 +23,7 @@ from sta.spec.integers import check_int32, matrix_product
 from sta.spec.nm_format import Pattern, unpack
 from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
 from sta.spec.softmax import softmax_row
-from sta.spec.vector import map_tile, norm_tile
+from sta.spec.vector import RowStatistics, map_tile, norm_tile
 
 Counters = Sequence[int]
 Operation = Callable[[Counters], None]
@@ -36,6 +36,7 @@ class ReferenceEngine:
     def __init__(self, program: ValidProgram) -> None:
         self._program = program
         self._memories = Memories.allocate(program)
+        self._statistics = RowStatistics(program.target.tile_rows)
         self._operations = {
             step.pc: self._operation(step) for step in program.steps if not step.instruction.definition.is_sequencer
         }
@@ -56,6 +57,7 @@ class ReferenceEngine:
         """
         memories = self._memories
         memories.poison(poison)
+        self._statistics.clear()
         for port in self._program.inputs:
             memories.port(port)[...] = inputs[port.signature.name]
         counters = [0] * MAXIMUM_LOOP_DEPTH
@@ -72,10 +74,10 @@ class ReferenceEngine:
 
     def _operation(self, step: Step) -> Operation:
         tiles = {access.name: self._memories.tile(step, access) for access in accesses(step.instruction)}
-        return _OPERATIONS[step.instruction.name](step, tiles)
+        return _OPERATIONS[step.instruction.name](step, tiles, self._statistics)
 
 
-def _sync(step: Step, tiles: Tiles) -> Operation:
+def _sync(step: Step, tiles: Tiles, _statistics: RowStatistics) -> Operation:
     """Program order is order enough."""
 
     def execute(counters: Counters) -> None:
@@ -84,7 +86,7 @@ def _sync(step: Step, tiles: Tiles) -> Operation:
     return execute
 
 
-def _ld(step: Step, tiles: Tiles) -> Operation:
+def _ld(step: Step, tiles: Tiles, _statistics: RowStatistics) -> Operation:
     dram, sram = tiles["dram"], tiles["sram"]
 
     def execute(counters: Counters) -> None:
@@ -93,7 +95,7 @@ def _ld(step: Step, tiles: Tiles) -> Operation:
     return execute
 
 
-def _st(step: Step, tiles: Tiles) -> Operation:
+def _st(step: Step, tiles: Tiles, _statistics: RowStatistics) -> Operation:
     dram, sram = tiles["dram"], tiles["sram"]
 
     def execute(counters: Counters) -> None:
@@ -102,7 +104,7 @@ def _st(step: Step, tiles: Tiles) -> Operation:
     return execute
 
 
-def _gather(step: Step, tiles: Tiles) -> Operation:
+def _gather(step: Step, tiles: Tiles, _statistics: RowStatistics) -> Operation:
     row_bytes = step.instruction["row_bytes"]
     limit = step.registers["limit"]
     indices, destination, first_row = tiles["indices"], tiles["destination"], tiles["table"]
@@ -118,7 +120,7 @@ def _gather(step: Step, tiles: Tiles) -> Operation:
     return execute
 
 
-def _mm(step: Step, tiles: Tiles) -> Operation:
+def _mm(step: Step, tiles: Tiles, _statistics: RowStatistics) -> Operation:
     instruction = step.instruction
     activations, weights, accumulators = tiles["a"], _weights(step, tiles["b"]), tiles["acc"]
     accumulate = bool(instruction["accumulate"])
@@ -162,7 +164,7 @@ def _norm_parameters(block: bytes, columns: int) -> NormParameters:
     return NormParameters.from_bytes(block, columns)
 
 
-def _softmax(step: Step, tiles: Tiles) -> Operation:
+def _softmax(step: Step, tiles: Tiles, _statistics: RowStatistics) -> Operation:
     instruction = step.instruction
     scores, destination, sums, parameters = (tiles[name] for name in ("scores", "destination", "sums", "parameters"))
     admissible = _admissible(step, tiles)
@@ -195,15 +197,16 @@ def _admissible(step: Step, tiles: Tiles) -> Callable[[Counters], NDArray[np.boo
     return admissible
 
 
-def _map(step: Step, tiles: Tiles) -> Operation:
+def _map(step: Step, tiles: Tiles, statistics: RowStatistics) -> Operation:
     instruction = step.instruction
     source, destination, parameters = tiles["source"], tiles["destination"], tiles["parameters"]
     table, residual, sums = tiles.get("table"), tiles.get("residual"), tiles.get("sums")
     columns = instruction["columns"] if instruction["per_channel"] else 1
     dtype = DTYPES[instruction.choice("destination_type")]
+    gather = bool(instruction["gather"])
 
     def execute(counters: Counters) -> None:
-        destination.at(counters)[...] = map_tile(
+        result = map_tile(
             source.at(counters),
             _map_parameters(parameters.at(counters).tobytes(), columns),
             dtype,
@@ -211,19 +214,24 @@ def _map(step: Step, tiles: Tiles) -> Operation:
             residual=None if residual is None else residual.at(counters),
             sums=None if sums is None else sums.at(counters)[0],
         )
+        destination.at(counters)[...] = result
+        if gather:
+            statistics.gather(result)
 
     return execute
 
 
-def _norm(step: Step, tiles: Tiles) -> Operation:
+def _norm(step: Step, tiles: Tiles, statistics: RowStatistics) -> Operation:
     instruction = step.instruction
     source, parameters = tiles["source"], tiles["parameters"]
     destination, copy = tiles.get("destination"), tiles.get("copy")
     kind, columns = instruction.choice("kind"), instruction["columns"]
+    gathered, rows = bool(instruction["gathered"]), instruction["rows"]
 
     def execute(counters: Counters) -> None:
         block = _norm_parameters(parameters.at(counters).tobytes(), columns)
-        stream, narrow = norm_tile(source.at(counters), block, kind)
+        known = statistics.take(rows) if gathered else None
+        stream, narrow = norm_tile(source.at(counters), block, kind, known)
         if destination is not None:
             destination.at(counters)[...] = stream
         if copy is not None:
@@ -232,7 +240,7 @@ def _norm(step: Step, tiles: Tiles) -> Operation:
     return execute
 
 
-_OPERATIONS: dict[str, Callable[[Step, Tiles], Operation]] = {
+_OPERATIONS: dict[str, Callable[[Step, Tiles, RowStatistics], Operation]] = {
     "sync": _sync,
     "ld": _ld,
     "st": _st,

@@ -146,7 +146,8 @@ def busy_cycles(instruction: Instruction, target: Target, dram_stride: int = 0) 
         case "map":
             return vector_cycles(target, instruction["rows"], instruction["columns"], _MAP_PASSES)
         case "norm":
-            return vector_cycles(target, instruction["rows"], instruction["columns"], _NORM_PASSES)
+            passes = _NORM_PASSES - instruction["gathered"]
+            return vector_cycles(target, instruction["rows"], instruction["columns"], passes)
         case _:
             return 0
 

@@ -282,6 +282,17 @@ def _normalizes_without_residual(instruction: Instruction, _: Target) -> bool:
     return not (instruction["normalize"] and instruction["residual_type"])
 
 
+def _gathers_rows_of_s16(instruction: Instruction, _: Target) -> bool:
+    """A map that gathers statistics must write s16."""
+    return not instruction["gather"] or instruction.choice("destination_type") == "s16"
+
+
+def _has_registers_for_its_rows(instruction: Instruction, target: Target) -> bool:
+    """Row statistics are of as many rows as the target's tiles have."""
+    uses = instruction["gather"] if instruction.name == "map" else instruction["gathered"]
+    return not uses or instruction["rows"] <= target.tile_rows
+
+
 def _normalizes_by_scalars(instruction: Instruction, _: Target) -> bool:
     """A map that normalizes must have scalar parameters."""
     return not (instruction["normalize"] and instruction["per_channel"])
@@ -294,7 +305,7 @@ def _fits_norm(instruction: Instruction, _: Target) -> bool:
 
 _RULES: dict[str, tuple[Callable[[Instruction, Target], bool], ...]] = {
     "mm": (_fits_tile_rows, _fits_tile_columns, _matrix_is_dense, _packed_is_not_transposed),
-    "map": (_normalizes_without_residual, _normalizes_by_scalars),
-    "norm": (_fits_norm,),
+    "map": (_normalizes_without_residual, _normalizes_by_scalars, _gathers_rows_of_s16, _has_registers_for_its_rows),
+    "norm": (_fits_norm, _has_registers_for_its_rows),
 }
 """The rules about the fields of one instruction; the docstring of a rule is the message when it is broken."""

@@ -28,6 +28,7 @@ def layer_norm(
     epsilon: int,
     shift: int,
     kind: str = "layer",
+    statistics: tuple[Int64Array, Int64Array] | None = None,
 ) -> npt.NDArray[np.int16]:
     """
     Normalize rows ``x`` int16 ``[..., n]`` with int32 ``gamma[n]``, ``beta[n]`` that have ``shift - 20`` fraction bits.
@@ -37,26 +38,40 @@ def layer_norm(
     ``h = (bit_length(D) + 1) // 2`` and ``r = min(isqrt(2^(60+2h) // D), 2^31 - 1)``:
     ``z = rounding_shift(c * r, 10 + h)`` has 20 fraction bits and
     ``y = saturate(rounding_shift(z * gamma + (beta << 20), shift))``. epsilon >= 1, so that a constant row gives beta.
+    `statistics` are s1 and s2, int64 ``[...]``, if they are known already (`row_statistics`).
 
     Ranges for n <= 8192: D < 2^57 + 2^61, |c| < 2^29, 2^30 <= r < 2^31, |z| <= 2^20 * sqrt(n) + 1 < 2^27, and
     |z * gamma| + 2^51 < 2^59: everything fits int64. While gamma is at most 2^20 in units of the output, the result is
     within 1 of the correctly rounded one: r is off by less than a part in 2^30 and z by half a unit.
 
-    Raises `ValueError` for shapes, dtypes, epsilon (1..2^61-1), shift (0..63) or a kind that do not fit.
+    Raises `ValueError` for shapes, dtypes, epsilon (1..2^61-1), shift (0..63), a kind or statistics that do not fit.
     """
     _check_norm(x, gamma, beta, epsilon, kind)
     width = x.shape[-1]
-    wide = x.astype(np.int64)
-    squares = width * np.einsum("...i,...i->...", wide, wide)
-    centred = width * wide
+    sums, squares = row_statistics(x) if statistics is None else statistics
+    if statistics is not None and (
+        np.any(np.abs(sums) > width << 15) or np.any((squares < 0) | (squares > width << 30))
+    ):
+        raise ValueError(f"statistics of other rows than these of {width} values")
+    radicands = width * squares + epsilon
+    centred = width * x.astype(np.int64)
     if kind == "layer":
-        sums = wide.sum(axis=-1)
-        squares -= sums * sums
+        radicands -= sums * sums
         centred -= sums[..., np.newaxis]
-    roots, halves = _reciprocal_roots(squares + epsilon)
+    if np.any(radicands < 1):
+        raise ValueError("statistics that no row has: the mean square is below the square of the mean")
+    roots, halves = _reciprocal_roots(radicands)
     normalized = rounding_shift(centred * roots[..., np.newaxis], 30 - FRACTION_BITS + halves[..., np.newaxis])
     scaled = normalized * gamma.astype(np.int64) + (beta.astype(np.int64) << FRACTION_BITS)
     return saturate(rounding_shift(scaled, shift), np.int16)
+
+
+def row_statistics(x: npt.NDArray[np.int16]) -> tuple[Int64Array, Int64Array]:
+    """
+    Return the sum and the sum of squares, int64 ``[...]``, of each row of ``x`` int16 ``[..., n]``.
+    """
+    wide = x.astype(np.int64)
+    return wide.sum(axis=-1), np.einsum("...i,...i->...", wide, wide)
 
 
 def _check_norm(x: npt.NDArray[Any], gamma: Int32Array, beta: Int32Array, epsilon: int, kind: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sta.spec.integers import Int64Array, IntegerArray, apply_scale_32, as_int64, check_int32, saturate
-from sta.spec.norm import layer_norm
+from sta.spec.norm import layer_norm, row_statistics
 from sta.spec.parameters import MapParameters, NormParameters
 from sta.spec.softmax import normalize
 from sta.spec.tables import table_16
@@ -72,14 +72,51 @@ def _check_map(
 
 
 def norm_tile(
-    source: npt.NDArray[np.int16], parameters: NormParameters, kind: str
+    source: npt.NDArray[np.int16],
+    parameters: NormParameters,
+    kind: str,
+    statistics: tuple[Int64Array, Int64Array] | None = None,
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int8]]:
     """
     Normalize a tile of int16 rows ``[m, n]``: the int16 result and its rescaled int8 copy, both ``[m, n]``.
 
-    The copy is ``saturate(apply_scale_32(result, copy_multiplier, copy_shift) + copy_zero_point)``. Raises `ValueError`
-    like `sta.spec.norm.layer_norm`.
+    The copy is ``saturate(apply_scale_32(result, copy_multiplier, copy_shift) + copy_zero_point)``. `statistics` are
+    the sums and sums of squares of the rows, int64 ``[m]``, where the unit has gathered them. Raises `ValueError` like
+    `sta.spec.norm.layer_norm`.
     """
-    result = layer_norm(source, parameters.gamma, parameters.beta, parameters.epsilon, parameters.shift, kind)
+    result = layer_norm(
+        source, parameters.gamma, parameters.beta, parameters.epsilon, parameters.shift, kind, statistics
+    )
     rescaled = apply_scale_32(result, parameters.copy_multiplier, parameters.copy_shift)
     return result, saturate(rescaled + parameters.copy_zero_point, np.int8)
+
+
+class RowStatistics:
+    """
+    The vector unit's registers for the sum and the sum of squares of each row of a tile; zero when a program starts.
+
+    Maps that gather add the rows they write, tile of columns by tile of columns; a norm that uses what was gathered
+    takes it, which leaves zero.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._sums = np.zeros(rows, np.int64)
+        self._squares = np.zeros(rows, np.int64)
+
+    def clear(self) -> None:
+        """Set all registers to zero."""
+        self._sums[:] = 0
+        self._squares[:] = 0
+
+    def gather(self, tile: npt.NDArray[np.int16]) -> None:
+        """Add the rows of an int16 tile ``[m, n]`` to the first m registers."""
+        sums, squares = row_statistics(tile)
+        self._sums[: len(tile)] += sums
+        self._squares[: len(tile)] += squares
+
+    def take(self, rows: int) -> tuple[Int64Array, Int64Array]:
+        """Return the sums and sums of squares of the first `rows` rows, int64 ``[rows]``, and clear them."""
+        taken = self._sums[:rows].copy(), self._squares[:rows].copy()
+        self._sums[:rows] = 0
+        self._squares[:rows] = 0
+        return taken

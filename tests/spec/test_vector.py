@@ -13,7 +13,7 @@ from sta.spec.integers import apply_scale_32
 from sta.spec.norm import layer_norm
 from sta.spec.parameters import MapParameters, NormParameters
 from sta.spec.softmax import normalize
-from sta.spec.vector import map_tile, norm_tile
+from sta.spec.vector import RowStatistics, map_tile, norm_tile
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 MULTIPLIER = st.integers(0, 2**31 - 1)
@@ -149,3 +149,29 @@ def test_norm_tile_writes_stream_and_copy(
     assert (stream.dtype, copy.dtype) == (np.int16, np.int8)
     np.testing.assert_array_equal(stream, layer_norm(source, gamma, beta, 2, 30, kind))
     np.testing.assert_array_equal(copy, np.clip(apply_scale_32(stream, multiplier, shift) + zero_point, -128, 127))
+
+
+@given(st.data())
+def test_gathered_statistics_are_those_of_whole_rows(data: st.DataObject) -> None:
+    rows, widths = data.draw(st.integers(1, 5)), data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
+    x = data.draw(hnp.arrays(np.int16, (rows, sum(widths))))
+    gamma, beta = (np.full(sum(widths), value, np.int32) for value in (1 << 20, 77))
+    parameters = NormParameters(gamma, beta, 3, 30, 1 << 30, 31, -5)
+    statistics = RowStatistics(8)
+    start = 0
+    for width in widths:
+        statistics.gather(x[:, start : start + width])
+        start += width
+    whole, copy = norm_tile(x, parameters, "layer")
+    gathered, gathered_copy = norm_tile(x, parameters, "layer", statistics.take(rows))
+    assert np.array_equal(whole, gathered)
+    assert np.array_equal(copy, gathered_copy)
+    assert not np.any(statistics.take(rows))
+
+
+def test_statistics_of_other_rows_are_refused() -> None:
+    x = np.zeros((1, 4), np.int16)
+    parameters = NormParameters(np.ones(4, np.int32), np.ones(4, np.int32), 1, 30, 1 << 30, 30, 0)
+    for sums, squares in ((1 << 18, 1 << 32), (0, 1 << 33), (0, -1), (100, 1)):
+        with pytest.raises(ValueError, match="statistics"):
+            norm_tile(x, parameters, "layer", (np.array([sums]), np.array([squares])))
