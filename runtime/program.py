@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from sta.backend.container import Container, read_container, write_container
 from sta.backend.isa import suggestion
+from sta.runtime.profile import Profile, profile
 from sta.runtime.races import RaceCheck, check_races
 from sta.runtime.reference import ReferenceEngine
 from sta.runtime.schedule import Schedule, record
 from sta.runtime.taint import check_taint
 from sta.runtime.timing import Timing, simulate
+from sta.runtime.trace import TRACE_LIMIT, write_trace
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
 from sta.spec.signature import TensorSignature
 from sta.spec.target import Target
@@ -198,6 +200,34 @@ class Program:
             ProgramError: the program deadlocks, or is too long to be recorded.
         """
         return check_races(self._valid, self.schedule)
+
+    def profile(self) -> Profile:
+        """
+        Returns where the time of a run goes, by module of the model; the same for all inputs.
+
+        Raises:
+            ProgramError: the program deadlocks, is too long to be recorded, or moves attention scores off the chip.
+        """
+        self.check()
+        return profile(self._valid, self.schedule)
+
+    def write_trace(self, path: str | os.PathLike[str], limit: int = TRACE_LIMIT) -> int:
+        """
+        Writes a trace of a run for ui.perfetto.dev; see ``sta.runtime.trace.write_trace``.
+
+        Args:
+            path: the file; compressed if its name ends in ``.gz``.
+            limit: most instructions of units in the trace.
+
+        Returns:
+            The number of instructions of units in the trace.
+
+        Raises:
+            OSError: the file cannot be written.
+            ProgramError: the program deadlocks, or is too long to be recorded.
+            ValueError: the limit is negative.
+        """
+        return write_trace(self._valid, self.schedule, path, limit)
 
     @cached_property
     def _reference_engine(self) -> ReferenceEngine:
