@@ -15,13 +15,13 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-# One thread of BLAS for each of ours, rather than several that wait for each other. Read when NumPy is imported.
+# One thread of BLAS for each of ours, rather than several that wait for each other; read when NumPy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Nothing here may ask a hub for anything.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -43,6 +43,7 @@ FOLDER = Path("out")
 
 FloatArray = NDArray[np.float32]
 Inputs = dict[str, NDArray[Any]]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,19 @@ def float_embeddings(model: Any, inputs: Mapping[str, Inputs]) -> dict[str, Floa
     """Returns the float model's embedding of every sentence."""
     import torch
 
-    def hidden(sample: Inputs) -> FloatArray:
+    def embed(sample: Inputs) -> FloatArray:
         tensors = {name: torch.tensor(values) for name, values in sample.items()}
-        return model(**tensors)[OUTPUT].numpy()
+        with torch.inference_mode():
+            return pool(model(**tensors)[OUTPUT].numpy(), sample["attention_mask"])
 
-    with torch.inference_mode():
-        return {sentence: pool(hidden(sample), sample["attention_mask"]) for sentence, sample in inputs.items()}
+    torch.set_num_threads(1)
+    return for_each(embed, inputs)
+
+
+def for_each(function: Callable[[Inputs], Result], inputs: Mapping[str, Inputs]) -> dict[str, Result]:
+    """Returns the function's result for every sentence; as many run at a time as there are processors."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return dict(zip(inputs, threads.map(function, inputs.values()), strict=True))
 
 
 def compile_variant(model: Any, samples: Sequence[Inputs], sparsity: str | None) -> Compilation:
@@ -154,8 +162,7 @@ def interpret(compilation: Compilation, inputs: Mapping[str, Inputs]) -> dict[st
         raw, _ = run_integers(module, compilation.context.weights, sample)
         return raw[OUTPUT]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip(inputs, pool.map(run, inputs.values()), strict=True))
+    return for_each(run, inputs)
 
 
 def measure(name: str, compilation: Compilation, inputs: Mapping[str, Inputs], pairs: Pairs, reference: Any) -> Row:
