@@ -50,9 +50,9 @@ class FunctionLowering:
     Linears whose weights must not stay on the chip.
     """
     resident: set[Operation] = field(default_factory=set[Operation])
-    gathered: set[Operation] = field(default_factory=set[Operation])
+    norms: dict[Operation, NormLowering] = field(default_factory=dict[Operation, NormLowering])
     """
-    Norms whose rows' statistics the linear before them gathers as it drains.
+    Norms whose lowering was prepared with the linear before them.
     """
     fused: set[Operation] = field(default_factory=set[Operation])
     """
@@ -200,7 +200,7 @@ class FunctionLowering:
                 lower_map(builder, op, self._operand(op.x), self._in_place(op.result, op.x), residual)
             case nm.NormOp():
                 if op not in self.fused:
-                    self._norm(op).lower()
+                    (self.norms.get(op) or self._norm(op)).lower()
             case nm.GatherOp():
                 lower_gather(builder, op, self._operand(op.indices), self._result(op.result))
             case nm.AttentionOp():
@@ -213,9 +213,7 @@ class FunctionLowering:
     def _norm(self, op: nm.NormOp) -> NormLowering:
         stream = None if op.result is None else self._in_place(op.result, op.x)
         copy = None if op.copy is None else self._result(op.copy)
-        lowering = NormLowering(self.builder, op, self._operand(op.x), stream, copy)
-        lowering.gathered = op in self.gathered
-        return lowering
+        return NormLowering(self.builder, op, self._operand(op.x), stream, copy)
 
     def _linear(self, op: nm.LinearOp, lowering: LinearLowering) -> None:
         """
@@ -224,15 +222,18 @@ class FunctionLowering:
         norm = _following_norm(op)
         size = lowering.resident_bytes()
         fits = size is not None and size <= self.target.sram_bytes * RESIDENT_SHARE
-        if norm is None or op in self.streamed or not fits or lowering.result.space != "spad":
-            if norm is not None and lowering.is_one_tile() and lowering.result.space == "spad":
-                lowering.gather = True
-                self.gathered.add(norm)
+        if norm is None or lowering.result.space != "spad":
+            lowering.lower()
+            return
+        following = self._norm(norm)
+        if op in self.streamed or not fits:
+            self.norms[norm] = following
+            lowering.gather = following.gathered = lowering.is_one_tile() and following.is_one_tile()
             lowering.lower()
             return
         self.resident.add(op)
         self.fused.add(norm)
-        lowering.lower_with_norm(self._norm(norm))
+        lowering.lower_with_norm(following)
 
     def _view(self, op: nm.ViewOp | nm.PermuteOp | nm.SliceOp) -> Operand:
         operand = self._operand(op.x)

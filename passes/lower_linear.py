@@ -14,6 +14,7 @@ from xdsl.ir import SSAValue
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import channel_map_parameters, epilogue_scalars
 from sta.passes.lower_vector import NormLowering, broadcast_rows
+from sta.passes.strided_view import StridedView, iteration_space
 from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
 from sta.spec.nm_format import Pattern, pack, packed_size
 from sta.spec.parameters import map_parameters_size
@@ -92,17 +93,9 @@ class LinearLowering:
         accumulators are double-buffered.
         """
         builder, tiling = self.builder, self.tiling
-        self.parameters_size = _padded(map_parameters_size(tiling.columns))
-        self.packed = self._pack()
+        self._begin()
         block = _padded(packed_size(tiling.columns, self.depths[0], self.pattern, self.encoding))
-        self.whole_depth = len(self.depths) == 1
-        if self.whole_depth:
-            self.blocks = self._slots("weights", (self.parameters_size + block,), nm.ui8, "wbuf")
-        else:
-            self.blocks = self._slots("weights", (block,), nm.ui8, "wbuf")
-            self.parameters = self._slots("parameters", (self.parameters_size,), nm.ui8, "wbuf")
-        self.accs = self._slots("acc", (tiling.rows, tiling.columns), nm.si32, "acc")
-        self.table = builder.load_table(self.op.table)
+        self.blocks = self._slots("weights", (block,), nm.ui8, "wbuf")
         builder.rotate(self.columns, tiling.columns, self._columns)
 
     def lower_with_norm(self, norm: NormLowering) -> None:
@@ -110,38 +103,51 @@ class LinearLowering:
         Emits rows outermost, with all weights on the chip: a tile of rows is normalized while the products of the next
         one run.
         """
-        builder, tiling = self.builder, self.tiling
-        self.parameters_size = _padded(map_parameters_size(tiling.columns))
+        builder = self.builder
         self.gather = norm.gathered = True
-        packed = self._pack()
-        size = sta.buffer_bytes(packed)
-        resident = builder.allocate(f"{builder.path}:weights", (size,), nm.ui8, "wbuf")
-        builder.emit(sta.LoadOp(packed, resident))
-        self.packed = resident
-        self.accs = self._slots("acc", (tiling.rows, tiling.columns), nm.si32, "acc")
-        self.table = builder.load_table(self.op.table)
+        self._begin()
         with builder.located(norm.op):
             norm.load()
-        own = [self.x.view, self.result.view] + ([self.residual.view] if self.residual else [])
-        written = [operand.view for operand in norm.written]
+        self.resident = builder.allocate(f"{builder.path}:weights", (sta.buffer_bytes(self.packed),), nm.ui8, "wbuf")
+        builder.emit(sta.LoadOp(self.packed, self.resident))
+        views = [*self._views(), *(operand.view for operand in norm.written)]
 
-        def rows(positions: list[Position], count: int, strides: list[int]) -> None:
-            builder.rotate(
-                self.columns, tiling.columns, lambda column, columns: group(positions, count, strides, column, columns)
-            )
-            with builder.located(norm.op):
-                norm.tile([positions[1], *positions[len(own) :]], count, [strides[1], *strides[len(own) :]])
+        def tile(positions: list[Position], rows: int, strides: list[int]) -> None:
+            self._row_tile(norm, positions, rows, strides)
 
-        def group(positions: list[Position], count: int, strides: list[int], column: Position, columns: int) -> None:
-            start = self._block(column, self._group_bytes(tiling.columns))
-            parameters = builder.view(resident, start, (map_parameters_size(columns),), (1,))
+        builder.rows(views, min(self.row_tile(), norm.limit[0]), tile)
+
+    def _views(self) -> list[StridedView]:
+        return [self.x.view, self.result.view] + ([self.residual.view] if self.residual else [])
+
+    def _begin(self) -> None:
+        """
+        The constants and buffers that both orders of the loops need; parameters and table are loaded at once.
+        """
+        builder, tiling = self.builder, self.tiling
+        self.packed = self._pack()
+        self.parameters = builder.load_constant(
+            f"{builder.path}@parameters", "parameters", self._parameter_blocks(), nm.ui8, "parameters"
+        )
+        self.table = builder.load_table(self.op.table)
+        self.accs = self._slots("acc", (tiling.rows, tiling.columns), nm.si32, "acc")
+
+    def _row_tile(self, norm: NormLowering, positions: list[Position], rows: int, strides: list[int]) -> None:
+        """
+        All columns of a tile of rows, and their norm.
+        """
+        builder = self.builder
+        own = len(self._views())
+
+        def group(column: Position, columns: int) -> None:
             size = packed_size(columns, self.depth, self.pattern, self.encoding)
-            weights = builder.view(resident, start + self.parameters_size, (size,), (1,))
-            acc = builder.view(self.accs[builder.slot], Position(), (count, columns), (tiling.columns, 1))
-            self._products(acc, positions[0], count, strides[0], column, columns, weights)
-            self._drain(acc, positions[1 : len(own)], count, strides[1 : len(own)], column, columns, parameters)
+            place = self._block(column, self._group_bytes(self.tiling.columns))
+            weights = builder.view(self.resident, place, (size,), (1,))
+            self._tile(positions[:own], rows, strides[:own], column, columns, weights)
 
-        builder.rows([*own, *written], min(self.row_tile(), norm.limit[0]), rows)
+        builder.rotate(self.columns, self.tiling.columns, group)
+        with builder.located(norm.op):
+            norm.tile([positions[1], *positions[own:]], rows, [strides[1], *strides[own:]])
 
     def row_tile(self) -> int:
         """
@@ -155,13 +161,13 @@ class LinearLowering:
         """
         Whether one tile holds all rows, so that the unit's row statistics are those of whole rows after the last group.
         """
-        return int(np.prod(self.x.view.shape[:-1])) <= self.tiling.rows
+        axes = iteration_space([view.axes[ROWS] for view in self._views()])
+        return not axes or (len(axes) == 1 and axes[0].size <= self.tiling.rows)
 
     def resident_bytes(self) -> int | None:
         """
         Bytes of the weight buffer that the whole layer takes; None if it cannot be on the chip as a whole.
         """
-        self.parameters_size = _padded(map_parameters_size(self.tiling.columns))
         groups = _cuts(self.columns, self.tiling.columns)
         return sum(self._group_bytes(columns) for columns in groups) if len(self.depths) == 1 else None
 
@@ -171,28 +177,35 @@ class LinearLowering:
 
     def _pack(self) -> SSAValue:
         """
-        For each group of columns its parameter block and its packed weights, each padded to a beat of the DMA.
+        The packed weights of each group of columns and cut of the depth, each padded to a beat of the DMA.
         """
-        weight, *scales = (_store_name(v) for v in (self.op.weight, self.op.bias, self.op.multiplier, self.op.shift))
-        key = (weight, *scales, self.tiling, self.pattern, self.encoding, str(epilogue_scalars(self.op)))
+        name = _store_name(self.op.weight)
+        key = (name, self.tiling.columns, self.tiling.depth, self.pattern, self.encoding)
         if key not in self.builder.packed:
-            self.builder.packed[key] = np.concatenate(self._blocks(weight, scales))
-        return self.builder.constant(f"{weight}@packed", "weights", self.builder.packed[key], nm.ui8)
+            self.builder.packed[key] = np.concatenate(self._blocks(self.builder.weights.get(name)))
+        return self.builder.constant(f"{name}@packed", "weights", self.builder.packed[key], nm.ui8)
 
-    def _blocks(self, weight: str, scales: list[str]) -> list[NDArray[np.uint8]]:
-        weights = self.builder.weights.get(weight)
-        arrays = [self.builder.weights.get(name) for name in scales]
+    def _blocks(self, weights: NDArray[np.int8]) -> list[NDArray[np.uint8]]:
+        tiles = (
+            np.ascontiguousarray(weights[n : n + self.tiling.columns, k : k + depth])
+            for n in range(0, self.columns, self.tiling.columns)
+            for k, depth in zip(self._depth_starts(), self.depths, strict=True)
+        )
+        return [_pad(pack(tile, self.pattern, self.encoding)) for tile in tiles]
+
+    def _parameter_blocks(self) -> NDArray[np.uint8]:
+        """
+        The parameter blocks of all groups of columns, each padded to a beat of the DMA.
+        """
+        operands = (self.op.bias, self.op.multiplier, self.op.shift)
+        arrays = [self.builder.weights.get(_store_name(operand)) for operand in operands]
         scalars = epilogue_scalars(self.op)
         blocks: list[NDArray[np.uint8]] = []
         for n in range(0, self.columns, self.tiling.columns):
             bias, multiplier, shift = (array[n : n + self.tiling.columns] for array in arrays)
-            parameters = channel_map_parameters(bias, multiplier, shift, scalars).to_bytes()
-            blocks.append(_pad(np.frombuffer(parameters, np.uint8), self.parameters_size))
-            for k, depth in zip(self._depth_starts(), self.depths, strict=True):
-                tile = np.ascontiguousarray(weights[n : n + self.tiling.columns, k : k + depth])
-                packed = pack(tile, self.pattern, self.encoding)
-                blocks.append(_pad(packed, _padded(packed.size)))
-        return blocks
+            block = channel_map_parameters(bias, multiplier, shift, scalars).to_bytes()
+            blocks.append(_pad(np.frombuffer(block, np.uint8)))
+        return np.concatenate(blocks)
 
     def _depth_starts(self) -> list[int]:
         return list(range(0, self.depth, self.tiling.depth))
@@ -201,33 +214,40 @@ class LinearLowering:
         """
         All rows of one group of columns; `column` is a multiple of the tile's columns.
         """
-        builder = self.builder
-        size = map_parameters_size(columns)
-        weights: SSAValue | None = None
-        if self.whole_depth:
-            packed = packed_size(columns, self.depth, self.pattern, self.encoding)
-            block = self.blocks[builder.slot]
-            self._load(column, 0, self.parameters_size + packed, block)
-            parameters = builder.view(block, Position(), (size,), (1,))
-            weights = builder.view(block, Position(self.parameters_size), (packed,), (1,))
-        else:
-            parameters = self._load(column, 0, size, self.parameters[builder.slot])
-        views = [self.x.view, self.result.view] + ([self.residual.view] if self.residual else [])
+        weights = self._load(column, columns, 0, self.blocks[self.builder.slot]) if len(self.depths) == 1 else None
+        self.builder.rows(
+            self._views(),
+            self.tiling.rows,
+            lambda positions, rows, strides: self._tile(positions, rows, strides, column, columns, weights),
+        )
 
-        def tile(positions: list[Position], rows: int, strides: list[int]) -> None:
-            acc = builder.view(self.accs[builder.slot], Position(), (rows, columns), (self.tiling.columns, 1))
-            self._products(acc, positions[0], rows, strides[0], column, columns, weights)
-            self._drain(acc, positions[1:], rows, strides[1:], column, columns, parameters)
-
-        builder.rows(views, self.tiling.rows, tile)
-
-    def _load(self, column: Position, start: int, size: int, buffer: SSAValue) -> SSAValue:
+    def _tile(
+        self,
+        positions: list[Position],
+        rows: int,
+        strides: list[int],
+        column: Position,
+        columns: int,
+        weights: SSAValue | None,
+    ) -> None:
         """
-        Loads bytes of a group of columns, from `start` of its block on.
+        One tile: its products and its drain.
         """
         builder = self.builder
-        group = self._group_bytes(self.tiling.columns)
-        source = builder.view(self.packed, self._block(column, group) + start, (size,), (1,))
+        acc = builder.view(self.accs[builder.slot], Position(), (rows, columns), (self.tiling.columns, 1))
+        place = self._block(column, _padded(map_parameters_size(self.tiling.columns)))
+        parameters = builder.view(self.parameters, place, (map_parameters_size(columns),), (1,))
+        self._products(acc, positions[0], rows, strides[0], column, columns, weights)
+        self._drain(acc, positions[1:], rows, strides[1:], column, columns, parameters)
+
+    def _load(self, column: Position, columns: int, depth_index: int, buffer: SSAValue) -> SSAValue:
+        """
+        Loads the weights of a group of columns and a cut of the depth.
+        """
+        builder = self.builder
+        size = packed_size(columns, self.depths[depth_index], self.pattern, self.encoding)
+        group = self._block(column, self._group_bytes(self.tiling.columns))
+        source = builder.view(self.packed, group + self._group_bytes(columns, depth_index), (size,), (1,))
         destination = builder.view(buffer, Position(), (size,), (1,))
         builder.emit(sta.LoadOp(source, destination))
         return destination
@@ -237,8 +257,7 @@ class LinearLowering:
         Bytes of a group of columns up to its first `depths` cuts of the depth (all when None).
         """
         cuts = self.depths if depths is None else self.depths[:depths]
-        sizes = [_padded(packed_size(columns, depth, self.pattern, self.encoding)) for depth in cuts]
-        return self.parameters_size + sum(sizes)
+        return sum(_padded(packed_size(columns, depth, self.pattern, self.encoding)) for depth in cuts)
 
     def _block(self, column: Position, block: int) -> Position:
         """
@@ -260,10 +279,7 @@ class LinearLowering:
     ) -> None:
         pattern = nm.PatternAttr(self.pattern, self.encoding)
         for index, (start, depth) in enumerate(zip(self._depth_starts(), self.depths, strict=True)):
-            packed = weights
-            if packed is None:
-                size = packed_size(columns, depth, self.pattern, self.encoding)
-                packed = self._load(column, self._group_bytes(columns, index), size, self.blocks[index % 2])
+            packed = self._load(column, columns, index, self.blocks[index % 2]) if weights is None else weights
             limit = (self.tiling.rows, self.depths[0])
             a = self.builder.read("activations", self.x, position + start, (rows, depth), stride, limit)
             self.builder.emit(sta.ProductOp(acc, a, packed, pattern, accumulate=index > 0))
@@ -302,5 +318,5 @@ def _padded(size: int) -> int:
     return -(-size // BEAT) * BEAT
 
 
-def _pad(data: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    return np.pad(data, (0, size - data.size))
+def _pad(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.pad(data, (0, _padded(data.size) - data.size))

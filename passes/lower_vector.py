@@ -8,7 +8,7 @@ from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import epilogue_scalars, norm_parameters, scalar_map_parameters
-from sta.passes.strided_view import StridedView
+from sta.passes.strided_view import StridedView, iteration_space
 from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
 
 COLUMN_LIMIT = 4096
@@ -77,13 +77,22 @@ class NormLowering:
         block = norm_parameters(self.op, gamma, beta).to_bytes()
         self.parameters = self.builder.load_parameters(f"{self.builder.path}@parameters", block)
 
+    def _views(self) -> list[StridedView]:
+        return [self.x.view, *(operand.view for operand in self.written)]
+
+    def is_one_tile(self) -> bool:
+        """
+        Whether one tile holds all rows.
+        """
+        axes = iteration_space([view.axes[ROWS] for view in self._views()])
+        return not axes or (len(axes) == 1 and axes[0].size <= self.limit[0])
+
     def lower(self) -> None:
         """
         Emits the loop over row tiles.
         """
         self.load()
-        views = [self.x.view, *(operand.view for operand in self.written)]
-        self.builder.rows(views, self.limit[0], self.tile)
+        self.builder.rows(self._views(), self.limit[0], self.tile)
 
     def tile(self, positions: list[Position], rows: int, strides: list[int]) -> None:
         """
