@@ -21,14 +21,16 @@ builtin.module {
       // CHECK-NEXT: %tile = sta.view %x[%i] {offset = 0 : i64, coefficients = array<i64: 256>} : memref<128x8xsi8, #sta.space<spad>> -> memref<32x8xsi8, strided<[8, 1], offset: ?>, #sta.space<spad>>
     }) : () -> ()
     // CHECK-NEXT: }) : () -> ()
+    "sta.sync"() <{unit = "mm", wait = array<i64: 3>}> : () -> ()
+    // CHECK-NEXT: "sta.sync"() <{unit = "mm", wait = array<i64: 3>}> : () -> ()
     sta.fence
     // CHECK-NEXT: sta.fence
     func.return
     // CHECK-NEXT: func.return
   }
   // CHECK-NEXT: }
-  func.func @units(%dram: memref<6x8xsi8, #sta.space<dram>>, %table: memref<30x8xsi16, #sta.space<dram>>, %ids: memref<6xsi32, #sta.space<spad>>, %rows: memref<6x8xsi16, #sta.space<spad>>, %a: memref<6x8xsi8, #sta.space<spad>>, %packed: memref<20xui8, #sta.space<wbuf>>, %acc: memref<6x4xsi32, #sta.space<acc>>, %dense: memref<4x8xsi8, #sta.space<spad>>, %p: memref<6x4xui8, #sta.space<spad>>, %sums: memref<6xsi32, #sta.space<spad>>, %parameters: memref<64xui8, #sta.space<wbuf>>, %y: memref<6x4xsi8, #sta.space<spad>>, %norm: memref<6x8xsi16, #sta.space<spad>>, %copy: memref<6x8xsi8, #sta.space<spad>>, %out: memref<6x8xsi8, #sta.space<dram>>) {
-  // CHECK-NEXT: func.func @units(%dram: memref<6x8xsi8, #sta.space<dram>>, %table: memref<30x8xsi16, #sta.space<dram>>, %ids: memref<6xsi32, #sta.space<spad>>, %rows: memref<6x8xsi16, #sta.space<spad>>, %a: memref<6x8xsi8, #sta.space<spad>>, %packed: memref<20xui8, #sta.space<wbuf>>, %acc: memref<6x4xsi32, #sta.space<acc>>, %dense: memref<4x8xsi8, #sta.space<spad>>, %p: memref<6x4xui8, #sta.space<spad>>, %sums: memref<6xsi32, #sta.space<spad>>, %parameters: memref<64xui8, #sta.space<wbuf>>, %y: memref<6x4xsi8, #sta.space<spad>>, %norm: memref<6x8xsi16, #sta.space<spad>>, %copy: memref<6x8xsi8, #sta.space<spad>>, %out: memref<6x8xsi8, #sta.space<dram>>) {
+  func.func @units(%dram: memref<6x8xsi8, #sta.space<dram>>, %table: memref<30x8xsi16, #sta.space<dram>>, %ids: memref<6xsi32, #sta.space<spad>>, %rows: memref<6x8xsi16, #sta.space<spad>>, %a: memref<6x8xsi8, #sta.space<spad>>, %packed: memref<20xui8, #sta.space<wbuf>>, %acc: memref<6x4xsi32, #sta.space<acc>>, %dense: memref<4x8xsi8, #sta.space<spad>>, %p: memref<6x4xui8, #sta.space<spad>>, %sums: memref<6xsi32, #sta.space<spad>>, %parameters: memref<64xui8, #sta.space<wbuf>>, %y: memref<6x4xsi8, #sta.space<spad>>, %norm: memref<6x8xsi16, #sta.space<spad>>, %copy: memref<6x8xsi8, #sta.space<spad>>, %stream: memref<6x4xsi16, #sta.space<spad>>, %out: memref<6x8xsi8, #sta.space<dram>>) {
+  // CHECK-NEXT: func.func @units(%dram: memref<6x8xsi8, #sta.space<dram>>, %table: memref<30x8xsi16, #sta.space<dram>>, %ids: memref<6xsi32, #sta.space<spad>>, %rows: memref<6x8xsi16, #sta.space<spad>>, %a: memref<6x8xsi8, #sta.space<spad>>, %packed: memref<20xui8, #sta.space<wbuf>>, %acc: memref<6x4xsi32, #sta.space<acc>>, %dense: memref<4x8xsi8, #sta.space<spad>>, %p: memref<6x4xui8, #sta.space<spad>>, %sums: memref<6xsi32, #sta.space<spad>>, %parameters: memref<64xui8, #sta.space<wbuf>>, %y: memref<6x4xsi8, #sta.space<spad>>, %norm: memref<6x8xsi16, #sta.space<spad>>, %copy: memref<6x8xsi8, #sta.space<spad>>, %stream: memref<6x4xsi16, #sta.space<spad>>, %out: memref<6x8xsi8, #sta.space<dram>>) {
     "sta.load"(%dram, %a) <{post = array<i64: 0>}> : (memref<6x8xsi8, #sta.space<dram>>, memref<6x8xsi8, #sta.space<spad>>) -> ()
     // CHECK-NEXT: "sta.load"(%dram, %a) <{post = array<i64: 0>}> : (memref<6x8xsi8, #sta.space<dram>>, memref<6x8xsi8, #sta.space<spad>>) -> ()
     "sta.gather"(%table, %ids, %rows) : (memref<30x8xsi16, #sta.space<dram>>, memref<6xsi32, #sta.space<spad>>, memref<6x8xsi16, #sta.space<spad>>) -> ()
@@ -43,6 +45,10 @@ builtin.module {
     // CHECK-NEXT: "sta.map"(%acc, %y, %parameters, %sums) <{normalize, operandSegmentSizes = array<i32: 1, 1, 1, 0, 1>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>, memref<6xsi32, #sta.space<spad>>) -> ()
     "sta.norm"(%rows, %parameters, %norm, %copy) <{kind = "layer", operandSegmentSizes = array<i32: 1, 1, 1, 1>}> : (memref<6x8xsi16, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>, memref<6x8xsi16, #sta.space<spad>>, memref<6x8xsi8, #sta.space<spad>>) -> ()
     // CHECK-NEXT: "sta.norm"(%rows, %parameters, %norm, %copy) <{kind = "layer", operandSegmentSizes = array<i32: 1, 1, 1, 1>}> : (memref<6x8xsi16, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>, memref<6x8xsi16, #sta.space<spad>>, memref<6x8xsi8, #sta.space<spad>>) -> ()
+    "sta.map"(%acc, %stream, %parameters) <{per_channel, gather, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi16, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
+    // CHECK-NEXT: "sta.map"(%acc, %stream, %parameters) <{per_channel, gather, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi16, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
+    "sta.norm"(%rows, %parameters, %norm) <{kind = "layer", gathered, operandSegmentSizes = array<i32: 1, 1, 1, 0>}> : (memref<6x8xsi16, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>, memref<6x8xsi16, #sta.space<spad>>) -> ()
+    // CHECK-NEXT: "sta.norm"(%rows, %parameters, %norm) <{kind = "layer", gathered, operandSegmentSizes = array<i32: 1, 1, 1, 0>}> : (memref<6x8xsi16, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>, memref<6x8xsi16, #sta.space<spad>>) -> ()
     "sta.store"(%copy, %out) : (memref<6x8xsi8, #sta.space<spad>>, memref<6x8xsi8, #sta.space<dram>>) -> ()
     // CHECK-NEXT: "sta.store"(%copy, %out) : (memref<6x8xsi8, #sta.space<spad>>, memref<6x8xsi8, #sta.space<dram>>) -> ()
     func.return

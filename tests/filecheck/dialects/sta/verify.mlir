@@ -137,3 +137,14 @@
 // CHECK: a norm that writes nothing
 %x, %parameters = "test.op"() : () -> (memref<6x8xsi16, #sta.space<spad>>, memref<96xui8, #sta.space<wbuf>>)
 "sta.norm"(%x, %parameters) <{kind = "layer", operandSegmentSizes = array<i32: 1, 1, 0, 0>}> : (memref<6x8xsi16, #sta.space<spad>>, memref<96xui8, #sta.space<wbuf>>) -> ()
+
+// -----
+
+// CHECK: only rows of si16 have statistics
+%acc, %y, %parameters = "test.op"() : () -> (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>)
+"sta.map"(%acc, %y, %parameters) <{gather, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
+
+// -----
+
+// CHECK: unit 'alu' is not one of ld, st, mm, sm, vp
+"sta.sync"() <{unit = "alu"}> : () -> ()
