@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sta.dialect.weight_store import WeightStore
 from xdsl.context import Context
 from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
 from xdsl.ir import Dialect
+
+from sta.dialect.weight_store import WeightStore
 
 if TYPE_CHECKING:
     from sta.spec.target import Target
