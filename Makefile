@@ -61,7 +61,7 @@ typecheck: install
 	@for file in api/*.py api/py.typed; do ln -sfn ../../../$$file build/typing/sta/$${file#api/}; done
 	@for room in $(ROOMS); do ln -sfn ../../../$$room build/typing/sta/$$room; done
 	@find -L build/typing -type l -delete
-	$(BIN)/pyright --pythonpath $(BIN)/python $(ROOMS) api examples tests
+	$(BIN)/pyright --pythonpath $(BIN)/python $(ROOMS) api benchmarks examples tests
 
 docs: install ## What is generated: docs/isa.md from the instruction table, what the tour in README.md prints.
 	$(BIN)/python -m sta.backend.isa_docs > docs/isa.md.new

