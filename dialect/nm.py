@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
     DenseArrayBase,
     IntegerAttr,
     IntegerType,
@@ -132,7 +133,7 @@ def tensor_of(value: SSAValue) -> Tensor:
     tensor = cast(Tensor, type_)
     if tensor.element_type not in ELEMENT_TYPES:
         raise VerifyException(f"element type {tensor.element_type} is none of si8, ui8, si16, si32")
-    if -1 in tensor.get_shape():
+    if DYNAMIC_INDEX in tensor.get_shape():
         raise VerifyException(f"{tensor} has a dynamic shape")
     return tensor
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
     DenseArrayBase,
     IndexType,
     IntegerType,
@@ -105,7 +106,7 @@ def memref_of(value: SSAValue) -> MemRef:
         raise VerifyException(f"{reference} names no memory (dram, spad, wbuf or acc)")
     if reference.element_type not in ELEMENT_TYPES:
         raise VerifyException(f"element type {reference.element_type} is none of si8, ui8, si16, si32")
-    if -1 in reference.get_shape():
+    if DYNAMIC_INDEX in reference.get_shape():
         raise VerifyException(f"{reference} has a dynamic shape")
     return reference
 
