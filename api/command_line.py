@@ -55,6 +55,19 @@ def _add_run_arguments(parser: Parser) -> None:
     parser.add_argument("--inputs", metavar="FILE.npz", required=True, help="the inputs by name")
     parser.add_argument("-o", "--output", metavar="FILE.npz", required=True, help="the outputs by name, float32")
     parser.add_argument("--engine", metavar="NAME", default="auto", help="auto or reference (default: auto)")
+    parser.add_argument(
+        "--check-races", action="store_true", help="stop unless semaphores and fences order all conflicting accesses"
+    )
+    parser.add_argument("--profile", action="store_true", help="show where the time goes, by module of the model")
+    parser.add_argument(
+        "--profile-depth",
+        metavar="N",
+        type=int,
+        help="profile modules as one that agree in the first N parts of their paths",
+    )
+    parser.add_argument(
+        "--trace", metavar="FILE.json", help="write a trace for ui.perfetto.dev; compressed if it ends in .gz"
+    )
     _add_json(parser)
 
 
