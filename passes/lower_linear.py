@@ -126,9 +126,14 @@ class LinearLowering:
         """
         builder, tiling = self.builder, self.tiling
         self.packed = self._pack()
-        self.parameters = builder.load_constant(
-            f"{builder.path}@parameters", "parameters", self._parameter_blocks(), nm.ui8, "parameters"
-        )
+        blocks = self._parameter_blocks()
+        name = f"{builder.path}@parameters"
+        self.keeps_parameters = blocks.size <= builder.target.sram_bytes // 16
+        if self.keeps_parameters:
+            self.parameters = [builder.load_constant(name, "parameters", blocks, nm.ui8, "parameters")]
+        else:
+            self.all_parameters = builder.constant(name, "parameters", blocks, nm.ui8)
+            self.parameters = self._slots("parameters", (self._parameter_bytes(),), nm.ui8, "wbuf")
         self.table = builder.load_table(self.op.table)
         self.accs = self._slots("acc", (tiling.rows, tiling.columns), nm.si32, "acc")
 
@@ -143,7 +148,8 @@ class LinearLowering:
             size = packed_size(columns, self.depth, self.pattern, self.encoding)
             place = self._block(column, self._group_bytes(self.tiling.columns))
             weights = builder.view(self.resident, place, (size,), (1,))
-            self._tile(positions[:own], rows, strides[:own], column, columns, weights)
+            parameters = self._parameters_of(column, columns)
+            self._tile(positions[:own], rows, strides[:own], column, columns, weights, parameters)
 
         builder.rotate(self.columns, self.tiling.columns, group)
         with builder.located(norm.op):
@@ -215,11 +221,29 @@ class LinearLowering:
         All rows of one group of columns; `column` is a multiple of the tile's columns.
         """
         weights = self._load(column, columns, 0, self.blocks[self.builder.slot]) if len(self.depths) == 1 else None
+        parameters = self._parameters_of(column, columns)
         self.builder.rows(
             self._views(),
             self.tiling.rows,
-            lambda positions, rows, strides: self._tile(positions, rows, strides, column, columns, weights),
+            lambda positions, rows, strides: self._tile(positions, rows, strides, column, columns, weights, parameters),
         )
+
+    def _parameter_bytes(self) -> int:
+        return _padded(map_parameters_size(self.tiling.columns))
+
+    def _parameters_of(self, column: Position, columns: int) -> SSAValue:
+        """
+        The parameter block of a group of columns: a window of the whole layer's, or loaded.
+        """
+        builder = self.builder
+        place = self._block(column, self._parameter_bytes())
+        size = map_parameters_size(columns)
+        if self.keeps_parameters:
+            return builder.view(self.parameters[0], place, (size,), (1,))
+        source = builder.view(self.all_parameters, place, (size,), (1,))
+        destination = builder.view(self.parameters[builder.slot], Position(), (size,), (1,))
+        builder.emit(sta.LoadOp(source, destination))
+        return destination
 
     def _tile(
         self,
@@ -229,14 +253,12 @@ class LinearLowering:
         column: Position,
         columns: int,
         weights: SSAValue | None,
+        parameters: SSAValue,
     ) -> None:
         """
         One tile: its products and its drain.
         """
-        builder = self.builder
-        acc = builder.view(self.accs[builder.slot], Position(), (rows, columns), (self.tiling.columns, 1))
-        place = self._block(column, _padded(map_parameters_size(self.tiling.columns)))
-        parameters = builder.view(self.parameters, place, (map_parameters_size(columns),), (1,))
+        acc = self.builder.view(self.accs[self.builder.slot], Position(), (rows, columns), (self.tiling.columns, 1))
         self._products(acc, positions[0], rows, strides[0], column, columns, weights)
         self._drain(acc, positions[1:], rows, strides[1:], column, columns, parameters)
 
