@@ -165,7 +165,10 @@ def _collected_log(*names: str) -> Generator[list[str]]:
     messages: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.extend(_record_lines(record))
+    # PyTorch gives some loggers below these handlers of their own.
+    below = [logger for logger in logging.root.manager.loggerDict if logger.startswith(tuple(f"{n}." for n in names))]
     loggers = [logging.getLogger(name) for name in names]
+    loggers += [logger for logger in map(logging.getLogger, below) if logger.handlers]
     before = [(logger.handlers[:], logger.propagate) for logger in loggers]
     try:
         for logger in loggers:
