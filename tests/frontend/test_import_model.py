@@ -327,3 +327,19 @@ def test_half_precision_is_refused_with_the_way_out() -> None:
     model = copy.deepcopy(nn.Linear(3, 2)).half()
     with pytest.raises(ModelError, match=r"weight is float16: convert the model with model.float\(\)"):
         import_model(model, (torch.ones(1, 3, dtype=torch.float16),))
+
+
+class Prefixed(nn.Module):
+    """A model with a part whose name begins like PyTorch's name for the model itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.self_attn = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.self_attn(x)
+
+
+def test_module_paths_are_those_of_the_model() -> None:
+    module = import_model(Prefixed(), (torch.ones(2, 3),)).module
+    assert "self_attn" in {module_path(operation) for operation in module.walk()}
