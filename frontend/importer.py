@@ -254,7 +254,7 @@ def node_module_path(node: Node) -> str:
     if not stack:
         return ROOT
     path = list(stack.values())[-1][0]
-    path = re.sub(r"^(L\['self'\]|L__self__|self)(\.|$)", "", path)
+    path = re.sub(r"^(?:(?:L\['self'\]|L__self__)[._]?|self(?:\.|$))", "", path)
     # A module that is called more than once has the number of the call behind its name.
     return re.sub(r"@\d+", "", path) or ROOT
 
