@@ -2,8 +2,9 @@
 
 from sta.runtime.errors import ProgramError
 from sta.runtime.program import Program, Result
+from sta.runtime.races import RaceError
 
-__all__ = ["Program", "ProgramError", "Result", "load"]
+__all__ = ["Program", "ProgramError", "RaceError", "Result", "load"]
 
 load = Program.load
 """Reads a program from a ``.sta`` file; see ``Program.load``."""
