@@ -101,7 +101,8 @@ sequencer cannot issue one, is in deadlock; this does not depend on data and is 
 - A unit starts the first instruction of its queue when it has finished the one before and all semaphores allow it. It
   is then busy for the cycles given below.
 - The result is complete when the work is done and the latency has passed: `dma_latency` for `ld`, `st` and `gather`,
-  `drain_latency` for `mm`, none for the others. Results of a unit complete in order.
+  `drain_latency` for `mm`, none for the others. Results of a unit complete in order, and
+  a unit sees its own earlier results: only accesses of different units need semaphores.
 - `fence` and `halt` take one cycle, and last until all queues are empty and all results complete.
 - Within a cycle results complete and post first, then the sequencer's instruction enters its queue, then units start,
   in the order {_UNIT_ORDER}. What a start brings about in the same cycle (a post of a `sync`, room in a full queue)

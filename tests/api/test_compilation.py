@@ -49,7 +49,7 @@ def arrays(model: RandomTransformer) -> dict[str, NDArray[np.generic]]:
 
 
 def keeps_its_bits(shape: Shape) -> None:
-    """Compiles with the check on: every pass, the emulator and two poison values give the same integers, without race."""
+    """Compiles with the check on: all passes, the emulator and two poison values give equal integers, without race."""
     target = ("sta-base", "sta-small", "sta-large")[shape.seed % 3]
     compilation = compiled(RandomTransformer(shape), check=True, target=target)
     assert compilation.program is not None
