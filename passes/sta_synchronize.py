@@ -91,7 +91,9 @@ class _Synchronizer:
         nodes: list[Node] = []
         for op in block.ops:
             if isinstance(op, sta.LoopOp):
-                nodes.append(Loop(self._read(op.body.block), op))
+                count = op.count.value.data
+                # What is never run orders nothing.
+                nodes += [Loop(self._read(op.body.block), count, op)] if count else []
             elif isinstance(op, sta.UnitOp):
                 nodes.append(self._item(op))
         return nodes

@@ -70,10 +70,11 @@ class Work:
 @dataclass(eq=False)
 class Loop:
     """
-    A body that is repeated.
+    A body that is repeated, at least once.
     """
 
     body: list[Node]
+    count: int
     source: object = None
 
 
@@ -376,7 +377,8 @@ def _last_conflict(works: Sequence[Work], posting: str, later: Work) -> int | No
 class Knowledge:
     """
     What has happened, and what units know of it, at one point of a run of the program: a run in which every loop goes
-    round `ROUNDS` times, which is enough to see its first iteration, its steady state and its end.
+    round `ROUNDS` times at most, which is enough to see its first iteration, its steady state and its end. A loop that
+    goes round more often lets units know more; one that goes round less often must not be taken to.
     """
 
     count: int = 0
@@ -452,7 +454,7 @@ def rehearse(knowledge: Knowledge, nodes: Sequence[Node]) -> set[Channel]:
     missing: set[Channel] = set()
     for node in nodes:
         if isinstance(node, Loop):
-            for _ in range(ROUNDS):
+            for _ in range(min(ROUNDS, node.count)):
                 missing |= rehearse(knowledge, node.body)
             continue
         for channel in node.waits:
@@ -482,7 +484,7 @@ class Chain:
         """
         for index, node in enumerate(self.block.nodes):
             if isinstance(node, Loop):
-                self._loop(index, self.block.inner[index])
+                self._loop(index, self.block.inner[index], min(ROUNDS, node.count))
             else:
                 self._work(index, node)
             self.ends.append(self.knowledge.count)
@@ -517,13 +519,13 @@ class Chain:
         end = item if isinstance(node, Work) else self.ends[source] - 1
         self.knowledge.outstanding[channel].append(end)
 
-    def _loop(self, index: int, inner: BlockSynchronizer) -> None:
+    def _loop(self, index: int, inner: BlockSynchronizer, rounds: int) -> None:
         body = inner.result()
         for channel in sorted(inner.channels()):
             self._bring_credit(index, channel, len(inner.carried.sources.get(channel, [])))
         while True:
             attempt = self.knowledge.copy()
-            missing = {channel for _ in range(ROUNDS) for channel in rehearse(attempt, body)}
+            missing = {channel for _ in range(rounds) for channel in rehearse(attempt, body)}
             if not missing:
                 break
             for channel in sorted(missing):
