@@ -4,7 +4,7 @@ Lowering of the `nm` dialect to the machine: tile loops, DMA, and the choice of 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -277,11 +277,16 @@ def _following_norm(op: nm.LinearOp) -> nm.NormOp | None:
     return following if isinstance(following, nm.NormOp) and following.x is op.result else None
 
 
-def _spill(lowering: FunctionLowering, crowded: Sequence[SSAValue]) -> set[SSAValue]:
+def _spill(lowering: FunctionLowering, crowded: Mapping[SSAValue, Sequence[SSAValue]]) -> set[SSAValue]:
     """
-    Values whose buffers are among those that found no place, and so move to DRAM.
+    Values that move to DRAM: those whose buffers found no place, and for each buffer without a place the largest value
+    that it competes with.
     """
-    return {value for value, buffer in lowering.buffers.items() if buffer in set(crowded)}
+    values = set(lowering.buffers.values())
+    buffers = set(crowded)
+    for rivals in crowded.values():
+        buffers |= set([rival for rival in rivals if rival in values][:1])
+    return {value for value, buffer in lowering.buffers.items() if buffer in buffers}
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from sta.spec.target import Target
 
 class CapacityError(ValueError):
     """
-    Buffers that are live at once take more than the chip has. `crowded` are those that found no place.
+    Buffers that are live at once take more than the chip has. `crowded` holds those that found no place, each with the
+    buffers that it competes with, largest first.
     """
 
-    def __init__(self, message: str, crowded: list[SSAValue]):
+    def __init__(self, message: str, crowded: dict[SSAValue, list[SSAValue]]):
         super().__init__(message)
         self.crowded = crowded
 
@@ -78,7 +79,8 @@ def _plan(function: func.FuncOp, target: Target, ahead: int) -> MemoryPlan:
         crowded = [buffer for buffer, place in zip(members, places, strict=True) if place is None]
         if crowded:
             raise CapacityError(
-                _explain(crowded[0], members, lifetimes, space, free), _spillable(crowded, members, lifetimes)
+                _explain(crowded[0], members, lifetimes, space, free),
+                {buffer: _rivals(buffer, members, lifetimes) for buffer in crowded},
             )
         start = dram if space == "dram" else 0
         offsets |= {buffer: start + place for buffer, place in zip(members, places, strict=True) if place is not None}
@@ -162,13 +164,6 @@ def _explain(
     )
 
 
-def _spillable(crowded: list[SSAValue], members: list[SSAValue], lifetimes: dict[SSAValue, Lifetime]) -> list[SSAValue]:
-    """
-    The buffers without a place, and for each the largest buffer it competes with.
-    """
-    result = list(crowded)
-    for buffer in crowded:
-        rivals = [other for other in members if other is not buffer and lifetimes[other].overlaps(lifetimes[buffer])]
-        if rivals:
-            result.append(max(rivals, key=lambda other: lifetimes[other].size))
-    return result
+def _rivals(buffer: SSAValue, members: list[SSAValue], lifetimes: dict[SSAValue, Lifetime]) -> list[SSAValue]:
+    live = [other for other in members if other is not buffer and lifetimes[other].overlaps(lifetimes[buffer])]
+    return sorted(live, key=lambda other: -lifetimes[other].size)

@@ -162,3 +162,13 @@ def test_tiles_of_wide_tensors_in_dram_fit_the_chip(kind: str) -> None:
     if kind == "linear":
         main = builder.linear(builder.clamp(builder.rescale(x, 1 / 150), nm.si8), 800, "w")
     check_pipeline(builder.case(builder.clamp(builder.sum(main, builder.rescale(x, 0.2)), nm.si16)))
+
+
+def test_the_largest_value_that_can_move_to_dram_moves() -> None:
+    # Beside the attention there lies the copy of its mask, which is larger than the stream but has to stay.
+    builder = NmBuilder(SMALL)
+    x = builder.clamp(builder.rescale(builder.stream("x", (100, 20)), 0.5), nm.si16)
+    mask = builder.permute(builder.mask("mask", (1, 1, 100, 100)), 0, 1, 3, 2)
+    attention = builder.attention(queries_keys_values(builder, (1, 1, 100, 4)), mask)
+    total = builder.sum(builder.rescale(x, 0.3), builder.linear(builder.view(attention, 100, 4), 20, "w"))
+    check_pipeline(builder.case(builder.clamp(total, nm.si16)))
