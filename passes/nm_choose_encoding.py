@@ -40,6 +40,6 @@ class NmChooseEncodingPass(ModulePass):
             )
             typed.location = weight.location
             Rewriter.insert_op(typed, InsertPoint.before(weight))
-            product.operands[product.operands.index(weight.result)] = typed.result
+            product.operands[1] = typed.result
             if not weight.result.uses:
                 Rewriter.erase_op(weight)
