@@ -83,6 +83,9 @@ class FunctionLowering:
             self._lower(op)
         for value, argument in zip(terminator.arguments, block.args[len(inputs) :], strict=True):
             self._store_output(value, argument)
+        for op in [op for op in block.ops if isinstance(op, sta.AllocOp) and not op.result.uses]:
+            # The second buffer of a pair whose loop runs once: it must not take a place.
+            block.erase_op(op)
         block.add_op(func.ReturnOp())
         function = func.FuncOp(self.source.sym_name.data, (types, []), Region(block), arg_attrs=self._attributes())
         function.location = self.source.location
