@@ -9,11 +9,12 @@ from pathlib import Path
 from sta.backend.assembler import assemble
 from sta.backend.container import write_container
 from sta.output_file import check_output
+from sta.runtime import Program
 from sta.usage import about
 
 
 def execute(arguments: Namespace) -> None:
-    """Runs the command; raises ValueError naming the source and its line, or OSError."""
+    """Runs the command; raises ValueError naming the source and its line or instruction, or OSError."""
     source, output = Path(arguments.source), Path(arguments.output)
     check_output(output, source)
     from_standard_input = arguments.source == "-"
@@ -21,6 +22,7 @@ def execute(arguments: Namespace) -> None:
     data = sys.stdin.buffer.read() if from_standard_input else source.read_bytes()
     with about(name):
         container = assemble(_decoded(data))
+        Program(container)
     write_container(container, output)
 
 

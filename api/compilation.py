@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
@@ -28,9 +28,6 @@ from sta.passes.torch_prune import TorchPrunePass
 from sta.passes.useful_macs import useful_macs
 from sta.runtime import Program
 from sta.spec.target import Target, load_target
-
-if TYPE_CHECKING:
-    pass
 
 Array = NDArray[Any]
 

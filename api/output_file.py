@@ -18,10 +18,12 @@ def check_output(path: Path, *inputs: Path) -> None:
     Looks whether a file can be written at a path, before the work that leads up to it.
 
     Raises:
-        ValueError: the directory does not exist, the path is a directory, or it is one of the inputs.
+        ValueError: the directory does not exist, the path is a directory or a device, or it is one of the inputs.
     """
     if path.is_dir():
         raise ValueError(f"cannot write {path}: it is a directory")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"cannot write {path}: it is no regular file; leave out the option to write nothing")
     if not path.parent.is_dir():
         raise ValueError(f"cannot write {path}: there is no directory {path.parent}")
     if not os.access(path.parent, os.W_OK):
@@ -39,6 +41,7 @@ def new_file(path: Path) -> Generator[IO[bytes]]:
     Raises:
         OSError: the file cannot be written.
     """
+    path = path.resolve()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:

@@ -37,6 +37,10 @@ Line = tuple[int, str]
 """Number, counted from 1, and text."""
 
 
+END = ".end"
+"""The last line of the text, by which a text that breaks off is known."""
+
+
 class AssemblyError(ValueError):
     """An assembly text is malformed; the message begins with the line number."""
 
@@ -63,6 +67,7 @@ def disassemble(container: Container) -> str:
     lines += ["", ".code", *_print_code(container)]
     lines += ["", ".constants", *_print_constants(container.constants, container.debug["constants"])]
     lines += ["", ".ir", *_print_ir(container.ir)]
+    lines += ["", END]
     return "\n".join(lines) + "\n"
 
 
@@ -150,7 +155,9 @@ def _split(text: str) -> dict[str, tuple[int, list[Line]]]:
     """Returns for each section the line number of its title, and its lines."""
     sections: dict[str, tuple[int, list[Line]]] = {}
     lines: list[Line] | None = None
-    for number, raw in enumerate(text.split("\n"), 1):
+    texts = text.rstrip().split("\n")
+    complete = texts[-1].strip() == END
+    for number, raw in enumerate(texts[:-1] if complete else texts, 1):
         line = raw.removesuffix("\r")
         words = line.split()
         if line.startswith(".") and words[0] not in (".location", ".version"):
@@ -165,6 +172,8 @@ def _split(text: str) -> dict[str, tuple[int, list[Line]]]:
             lines.append((number, line))
         else:
             _check_preamble(number, line)
+    if not complete:
+        raise AssemblyError(len(texts), f"the text breaks off: its last line must be '{END}'")
     return sections
 
 

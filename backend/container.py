@@ -231,7 +231,7 @@ def write_container(container: Container, path: str | os.PathLike[str]) -> None:
         OSError: the file cannot be written.
     """
     pieces = _pieces(container)
-    path = Path(path)
+    path = Path(path).resolve()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:

@@ -19,6 +19,7 @@ from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import NmFunctions
 from sta.dialect.signature import signature_of
 from sta.dialect.sta_interpreter import StaFunctions, argument_window
+from sta.dialect.torch import VTensorType
 from sta.dialect.weight_store import WeightStore
 from sta.spec.signature import TensorSignature
 
@@ -39,8 +40,11 @@ def level_of(module: ModuleOp) -> str:
     """
     The dialect a module is in: `torch`, `nm` or `sta`.
     """
-    names = {op.name.split(".")[0] for op in main_function(module).body.walk()}
-    return next((level for level in ("sta", "nm", "torch") if level in names), "nm")
+    function = main_function(module)
+    types = [*function.function_type.inputs, *function.function_type.outputs]
+    if any(isinstance(type_, VTensorType) for type_ in types):
+        return "torch"
+    return "sta" if any(isinstance(type_, sta.MemRefType) for type_ in types) else "nm"
 
 
 def _entries(attributes: ArrayAttr[DictionaryAttr] | None) -> list[DictionaryAttr]:

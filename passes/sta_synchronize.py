@@ -74,7 +74,8 @@ class _Synchronizer:
 
     def __post_init__(self) -> None:
         attributes = self.function.arg_attrs
-        assert attributes is not None
+        if attributes is None or any("sta.offset" not in entry.data for entry in attributes):
+            raise ValueError("the arguments have no addresses yet: run sta-allocate first")
         self.arguments: dict[SSAValue, int] = {
             value: nm.integer_of(entry.data["sta.offset"])
             for value, entry in zip(self.function.body.block.args, attributes, strict=True)

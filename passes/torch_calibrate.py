@@ -18,6 +18,7 @@ from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 
 from sta.dialect import torch
 from sta.dialect.context import CompileContext
+from sta.dialect.location import describe
 from sta.dialect.torch_interpreter import input_names, main_function, run_torch
 from sta.passes.torch_rewriting import set_argument_attribute
 
@@ -109,7 +110,11 @@ def _observe_input(
 
 def _set_range(function: FuncOp, value: SSAValue, low: float, high: float) -> None:
     if not np.isfinite([low, high]).all():
-        raise ValueError(f"a value of type {value.type} is not finite on the calibration samples")
+        where = describe(value.owner) if isinstance(value.owner, Operation) else "an input"
+        raise ValueError(
+            f"{where}: values that are not finite on the calibration samples: look at this layer's weights and at the "
+            "samples"
+        )
     attribute = DenseArrayBase.from_list(f64, [low, high])
     if isinstance(value, BlockArgument):
         set_argument_attribute(function, value.index, RANGE, attribute)

@@ -62,16 +62,17 @@ class TensorSignature:
         """
         Return the device's integers for a host array, in the device dtype and the same shape.
 
-        quantized: ``rint(x / scale) + zero_point`` in float64 (half to even), saturated; index: unchanged; mask: 1
-        where the value is not zero.
+        quantized: ``rint(x / scale) + zero_point`` in float64 (half to even), saturated; index: unchanged; mask: 0 or
+        1, unchanged.
 
         Raises `ValueError` naming the tensor, what is expected and what was given, for another shape or kind of dtype,
-        NaN or infinity, and the first index out of range.
+        NaN or infinity, the first index out of range, and a mask value that is neither 0 nor 1.
         """
         values = np.asarray(array)
         self._check_host(values)
         if self.kind == "mask":
-            return (values != 0).astype(self.device_dtype)
+            self._check_mask(values)
+            return values.astype(self.device_dtype)
         if self.kind == "index":
             self._check_indices(values)
             return values.astype(self.device_dtype)
@@ -120,6 +121,16 @@ class TensorSignature:
         if np.dtype(self.host_dtype).kind == "f":
             return "f"
         return "biu" if self.kind == "mask" else "iu"
+
+    def _check_mask(self, values: npt.NDArray[Any]) -> None:
+        """
+        Raise `ValueError` unless all values are 0 or 1: of another value models make different things, `x != 0` one
+        and `(1 - x) * -1e9` another.
+        """
+        wrong = np.argwhere((values != 0) & (values != 1))
+        if len(wrong):
+            place = tuple(int(axis) for axis in wrong[0])
+            raise ValueError(f"input {self.name!r}: a mask holds 0 and 1, got {values[place]} at position {place}")
 
     def _check_indices(self, values: npt.NDArray[Any]) -> None:
         """Raise `ValueError` naming the first index outside 0..limit-1."""

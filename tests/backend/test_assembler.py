@@ -105,11 +105,13 @@ def test_an_added_instruction_keeps_the_debug_map_right() -> None:
 
 def test_what_may_be_left_out() -> None:
     program = '{"spad":1,"wbuf":1,"acc":1,"dram":1,"macs":1,"dense_macs":1}'
-    text = f'# by hand\n.target\n{{}}\n.program\n{program}\n.signature\n{{"inputs":[],"outputs":[]}}\n.code\nhalt'
+    text = f'# by hand\n.target\n{{}}\n.program\n{program}\n.signature\n{{"inputs":[],"outputs":[]}}\n.code\nhalt\n.end'
     container = assemble(text)
     assert container.code == [Instruction.make("halt")]
     assert (len(container.constants), container.ir) == (0, "")
     assert container.debug == {"buffers": [], "constants": [], "instructions": []}
+    with pytest.raises(AssemblyError, match=r"the text breaks off: its last line must be '.end'"):
+        assemble(text.removesuffix(".end"))
 
 
 @pytest.mark.parametrize(

@@ -50,13 +50,18 @@ def test_index_and_mask() -> None:
     assert IDS.encode(ids).dtype == np.int32
     np.testing.assert_array_equal(IDS.encode(ids.astype(np.uint8)), ids)
     np.testing.assert_array_equal(IDS.decode(ids), ids.astype(np.float32))
-    mask = np.array([[0, 1, 7], [-1, 0, 2]])
+    mask = np.array([[0, 1, 1], [1, 0, 1]])
+    for wrong in (7, -1, 2):
+        with pytest.raises(
+            ValueError, match=rf"'attention_mask': a mask holds 0 and 1, got {wrong} at position \(1, 2\)"
+        ):
+            MASK.encode(np.array([[0, 1, 1], [1, 0, wrong]]))
     assert MASK.encode(mask).tolist() == [[0, 1, 1], [1, 0, 1]]
     assert MASK.encode(mask).dtype == np.uint8
     assert MASK.encode(mask != 0).tolist() == [[0, 1, 1], [1, 0, 1]]
     assert MASK.decode(MASK.encode(mask)).tolist() == [[0, 1, 1], [1, 0, 1]]
     real_mask = TensorSignature("m", (2,), "float32", "uint8", "mask")
-    assert real_mask.encode(np.array([0.0, 0.5])).tolist() == [0, 1]
+    assert real_mask.encode(np.array([0.0, 1.0])).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
