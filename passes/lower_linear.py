@@ -185,7 +185,7 @@ class LinearLowering:
         """
         The packed weights of each group of columns and cut of the depth, each padded to a beat of the DMA.
         """
-        name = _store_name(self.op.weight)
+        name = self.builder.store_name(self.op.weight)
         key = (name, self.tiling.columns, self.tiling.depth, self.pattern, self.encoding)
         if key not in self.builder.packed:
             self.builder.packed[key] = np.concatenate(self._blocks(self.builder.weights.get(name)))
@@ -204,7 +204,7 @@ class LinearLowering:
         The parameter blocks of all groups of columns, each padded to a beat of the DMA.
         """
         operands = (self.op.bias, self.op.multiplier, self.op.shift)
-        arrays = [self.builder.weights.get(_store_name(operand)) for operand in operands]
+        arrays = [self.builder.weights.get(self.builder.store_name(operand)) for operand in operands]
         scalars = epilogue_scalars(self.op)
         blocks: list[NDArray[np.uint8]] = []
         for n in range(0, self.columns, self.tiling.columns):
@@ -328,12 +328,6 @@ class LinearLowering:
             )
 
         builder.write("result", self.result, positions[0] + column, shape, strides[0], limit, drain)
-
-
-def _store_name(value: SSAValue) -> str:
-    op = value.owner
-    assert isinstance(op, nm.WeightOp)
-    return op.store_name
 
 
 def _padded(size: int) -> int:

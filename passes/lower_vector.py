@@ -73,7 +73,8 @@ class NormLowering:
         """
         Loads the norm's parameters.
         """
-        gamma, beta = (self.builder.weights.get(_store_name(value)) for value in (self.op.gamma, self.op.beta))
+        names = (self.builder.store_name(value) for value in (self.op.gamma, self.op.beta))
+        gamma, beta = (self.builder.weights.get(name) for name in names)
         block = norm_parameters(self.op, gamma, beta).to_bytes()
         self.parameters = self.builder.load_parameters(f"{self.builder.path}@parameters", block)
 
@@ -118,20 +119,13 @@ class NormLowering:
         write([])
 
 
-def _store_name(value: SSAValue) -> str:
-    op = value.owner
-    assert isinstance(op, nm.WeightOp)
-    return op.store_name
-
-
 def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result: Operand) -> None:
     """
     Rows of the embedding table by DMA, a tile at a time.
     """
-    weight = op.table.owner
-    assert isinstance(weight, nm.WeightOp)
-    values = builder.weights.get(weight.store_name)
-    table = builder.constant(weight.store_name, "embedding", values, result.element)
+    name = builder.store_name(op.table)
+    values = builder.weights.get(name)
+    table = builder.constant(name, "embedding", values, result.element)
     if indices.space == "dram" or indices.view != StridedView.contiguous(indices.view.shape):
         indices = builder.copied(indices)
     width = values.shape[1]

@@ -188,6 +188,19 @@ class TileBuilder:
         else:
             self.function.insert_op_before(op, anchor)
 
+    def store_name(self, value: SSAValue) -> str:
+        """
+        Name in the weight store of an operand that has to be a constant.
+
+        Raises ValueError, naming the layer, if it is none.
+        """
+        if not isinstance(value.owner, nm.WeightOp):
+            kind = "" if self.source is None else self.source.name
+            raise ValueError(
+                f"{self.path}: {kind} takes weights, scales and tables that are constants of the model only"
+            )
+        return value.owner.store_name
+
     def constant(self, name: str, kind: str, values: NDArray[Any], element: Attribute) -> SSAValue:
         """
         Constant data in DRAM under a name in the weight store.
@@ -432,9 +445,8 @@ class TileBuilder:
         """
         if table is None:
             return None
-        op = table.owner
-        assert isinstance(op, nm.WeightOp)
-        return self.load_constant(f"{op.store_name}@table", "tables", self.weights.get(op.store_name), nm.si16, "table")
+        name = self.store_name(table)
+        return self.load_constant(f"{name}@table", "tables", self.weights.get(name), nm.si16, "table")
 
     def copied(self, operand: Operand) -> Operand:
         """

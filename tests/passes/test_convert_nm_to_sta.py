@@ -172,3 +172,26 @@ def test_the_largest_value_that_can_move_to_dram_moves() -> None:
     attention = builder.attention(queries_keys_values(builder, (1, 1, 100, 4)), mask)
     total = builder.sum(builder.rescale(x, 0.3), builder.linear(builder.view(attention, 100, 4), 20, "w"))
     check_pipeline(builder.case(builder.clamp(total, nm.si16)))
+
+
+@pytest.mark.parametrize("kind", ["product", "gather", "table", "norm"])
+def test_what_has_to_be_a_constant_is_asked_for_by_name(kind: str) -> None:
+    builder = NmBuilder(path="layer.7.mixer")
+    x = builder.bytes("x", (5, 8))
+    match kind:
+        case "product":
+            acc = builder.add(nm.ProductOp(x, builder.bytes("y", (6, 8)))).result
+            result = builder.clamp(builder.scaled_channels(acc, 0.01, "c"), nm.si8)
+        case "gather":
+            ids = builder.argument("ids", (5,), nm.si32, np.zeros(5), "index", 4)
+            result = builder.add(nm.GatherOp(builder.stream("table", (4, 8)), ids)).result
+        case "table":
+            looked_up = builder.add(nm.TableOp(builder.stream("y", (5, 8)), builder.stream("table", (513,)))).result
+            result = builder.clamp(looked_up, nm.si16)
+        case _:
+            gamma = builder.argument("gamma", (8,), nm.si32, np.ones(8))
+            norm = builder.add(nm.NormOp(builder.stream("y", (5, 8)), gamma, gamma, "layer", 1, 20))
+            assert norm.result is not None
+            result = norm.result
+    with pytest.raises(ValueError, match=r"layer\.7\.mixer: nm\.\w+ takes .* constants of the model only"):
+        check_pipeline(builder.case(result))
