@@ -49,6 +49,7 @@ from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
 from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
+from sta.spec.norm import EPSILON_LIMIT, LARGEST_WIDTH
 
 si8 = IntegerType(8, Signedness.SIGNED)
 ui8 = IntegerType(8, Signedness.UNSIGNED)
@@ -125,7 +126,8 @@ def tensor_of(value: SSAValue) -> Tensor:
     """
     The tensor type of a value.
 
-    Raises VerifyException if the value is not a tensor of a static shape with an integer element type of the dialect.
+    Raises VerifyException if the value is not a tensor of at least one axis and one element, of a static shape and with
+    an integer element type of the dialect.
     """
     type_ = value.type
     if not isinstance(type_, TensorType):
@@ -135,6 +137,8 @@ def tensor_of(value: SSAValue) -> Tensor:
         raise VerifyException(f"element type {tensor.element_type} is none of si8, ui8, si16, si32")
     if DYNAMIC_INDEX in tensor.get_shape():
         raise VerifyException(f"{tensor} has a dynamic shape")
+    if not tensor.get_shape() or 0 in tensor.get_shape():
+        raise VerifyException(f"{tensor} has no axis or no elements")
     return tensor
 
 
@@ -188,6 +192,10 @@ def _expect_element(value: SSAValue, allowed: Sequence[IntegerType], what: str) 
 def _expect_scale(multiplier: int, shift: int, what: str) -> None:
     _expect(0 <= multiplier < 2**31, f"{what} multiplier {multiplier} is outside [0, 2^31)")
     _expect(2 <= shift <= 62, f"{what} shift {shift} is outside [2, 62]")
+
+
+def _expect_int32(value: int, what: str) -> None:
+    _expect(-(2**31) <= value < 2**31, f"{what} {value} does not fit int32")
 
 
 @irdl_op_definition
@@ -291,6 +299,7 @@ class RescaleOp(IRDLOperation):
 
     def verify_(self) -> None:
         _expect_scale(self.multiplier.value.data, self.shift.value.data, "the")
+        _expect_int32(self.bias.value.data, "the bias")
         _verify_elementwise(self.x, self.result)
 
 
@@ -431,6 +440,7 @@ class ClampOp(IRDLOperation):
         shape = _expect_element(self.x, (si32,), "the operand").get_shape()
         result_shape = _expect_element(self.result, (si8, ui8, si16), "the result").get_shape()
         _expect(shape == result_shape, f"the result must have shape {shape}, got {result_shape}")
+        _expect_int32(self.zero_point.value.data, "the zero point")
 
 
 class EpilogueOp(IRDLOperation):
@@ -460,11 +470,14 @@ class EpilogueOp(IRDLOperation):
         """
         _expect_scale(self.table_multiplier.value.data, self.table_shift.value.data, "table")
         _expect_scale(self.residual_multiplier.value.data, self.residual_shift.value.data, "residual")
+        _expect_int32(self.residual_bias.value.data, "the residual bias")
+        _expect_int32(self.zero_point.value.data, "the zero point")
         result = _expect_element(self.result, ELEMENT_TYPES, "the result")
         if self.table is not None:
             _verify_table(self.table)
         if self.residual is not None:
-            _verify_broadcast(tensor_of(self.residual), result, "the residual")
+            residual = _expect_element(self.residual, (si8, si16, si32), "the residual")
+            _verify_broadcast(residual, result, "the residual")
 
 
 IDENTITY_SCALE = (1 << 30, 30)
@@ -569,6 +582,7 @@ class MapOp(EpilogueOp):
 
     def verify_(self) -> None:
         _expect_scale(self.multiplier.value.data, self.shift.value.data, "the")
+        _expect_int32(self.bias.value.data, "the bias")
         shape = tensor_of(self.x).get_shape()
         _expect(shape == tensor_of(self.result).get_shape(), f"the result must have shape {shape}")
         self.verify_epilogue()
@@ -637,7 +651,11 @@ class NormOp(IRDLOperation):
             other = _expect_element(value, (si32,), what).get_shape()
             _expect(other == shape[-1:], f"{what} must have shape {shape[-1:]}, got {other}")
         _expect(self.kind.data in self.KINDS, f"kind '{self.kind.data}' is not one of {', '.join(self.KINDS)}")
+        _expect(shape[-1] <= LARGEST_WIDTH, f"a row of {shape[-1]} is longer than {LARGEST_WIDTH}")
         _expect(self.epsilon.value.data >= 1, "epsilon must be at least 1")
+        _expect(self.epsilon.value.data < EPSILON_LIMIT, f"epsilon must be below {EPSILON_LIMIT}")
+        _expect(0 <= self.shift.value.data <= 63, f"shift {self.shift.value.data} is outside [0, 63]")
+        _expect_int32(self.copy_zero_point.value.data, "the copy's zero point")
         _expect_scale(self.copy_multiplier.value.data, self.copy_shift.value.data, "copy")
         _expect(bool(self.results), "a norm without result")
         for value, element in ((self.result, si16), (self.copy, si8)):
@@ -756,6 +774,7 @@ class AttentionOp(IRDLOperation):
         _expect(sorted(self.axes) == [0, 1, 2, 3], f"{self.axes} is not a permutation of 0, 1, 2, 3")
         _expect_scale(self.score_multiplier.value.data, self.score_shift.value.data, "score")
         _expect_scale(self.output_multiplier.value.data, self.output_shift.value.data, "output")
+        _expect_int32(self.zero_point.value.data, "the zero point")
         expected = tuple(q[axis] for axis in self.axes)
         result = _expect_element(self.result, (si8, si16), "the result").get_shape()
         _expect(result == expected, f"the result must have shape {expected}, got {result}")
