@@ -18,7 +18,7 @@ from xdsl.ir import SSAValue
 from sta.dialect import sta
 from sta.dialect.nm_interpreter import element_dtype
 from sta.dialect.weight_store import WeightStore
-from sta.spec.integers import matrix_product
+from sta.spec.integers import check_int32, matrix_product
 from sta.spec.nm_format import unpack
 from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
 from sta.spec.softmax import softmax_row
@@ -144,8 +144,11 @@ class StaFunctions(InterpreterFunctions):
             b = unpack(b, acc.shape[1], a.shape[1], op.pattern.pattern, op.pattern.encoding.data)
         elif op.transposed is not None:
             b = b.T
-        product = matrix_product(a, np.ascontiguousarray(b))
-        acc[...] = product if op.accumulate is None else acc + product
+        product = matrix_product(a, np.ascontiguousarray(b), check=op.accumulate is None)
+        if op.accumulate is not None:
+            product += acc
+            check_int32(product, "an accumulated sum of products is out of range:")
+        acc[...] = product
         return ()
 
     @impl(sta.SoftmaxOp)

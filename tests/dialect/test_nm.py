@@ -29,7 +29,7 @@ NM_PASSES = (
 )
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=3)
 @given(transformers(longest=5, widest=8))
 def test_text_comes_back_after_every_pass(model: Transformer) -> None:
     case = model.case()
