@@ -330,6 +330,8 @@ def _argument_attributes(function: func.FuncOp) -> list[DictionaryAttr]:
 
 def _argument_offsets(function: func.FuncOp) -> dict[SSAValue, int]:
     entries = _argument_attributes(function)
+    if "sta.memory" not in function.attributes or any("sta.offset" not in entry.data for entry in entries):
+        raise ValueError("the function has no addresses yet: run sta-allocate first")
     arguments = function.body.block.args
     return {value: nm.integer_of(entry.data["sta.offset"]) for value, entry in zip(arguments, entries, strict=True)}
 
@@ -340,7 +342,7 @@ def emit(module: ModuleOp, weights: WeightStore, target: Target, macs: int, dens
 
     `macs` and `dense_macs` are the model's useful multiply-accumulates, with and without its sparsity.
 
-    Raises ValueError for operations that are no instructions.
+    Raises ValueError for operations that are no instructions, and for a module that is not allocated.
     """
     function = next(op for op in module.ops if isinstance(op, func.FuncOp))
     emitter = Emitter(function)

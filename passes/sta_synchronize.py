@@ -116,7 +116,9 @@ class _Synchronizer:
         size = sta.element_bytes(value)
         base = self.arguments.get(window.buffer)
         start = (sta.offset_of(window.buffer) if base is None else base) + window.offset * size
-        slack = sum(max(0, coefficient) * (sta.loop_count(counter) - 1) for counter, coefficient in window.terms)
+        moves = [coefficient * (sta.loop_count(counter) - 1) for counter, coefficient in window.terms]
+        start += sum(move for move in moves if move < 0) * size
+        slack = sum(abs(move) for move in moves)
         shape, strides = sta.memref_of(value).get_shape(), sta.strides_of(value)
         span = sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)) + 1
         return Range(sta.space_of(value), start, start + (slack + span) * size)

@@ -170,6 +170,17 @@ def halves(builder: StaBuilder) -> None:
         builder.add(sta.StoreOp(row[2], row[3]))
 
 
+def backwards(builder: StaBuilder) -> None:
+    """Tiles that are loaded last row first: the loop's first address is not its lowest."""
+    p = parts(builder)
+    with builder.loop(4) as i:
+        source = builder.view(p.source, (1, 16), 48, [(i, -16)])
+        builder.add(sta.LoadOp(source, builder.view(p.buffers[0], (1, 16), 48, [(i, -16)])))
+    p.map(builder.view(p.buffers[0], (1, 16)), builder.view(p.buffers[1], (1, 16)))
+    for row in range(4):
+        builder.add(sta.StoreOp(builder.view(p.buffers[1], (1, 16)), builder.view(p.target, (1, 16), 16 * row)))
+
+
 def empty_loop(builder: StaBuilder) -> None:
     """A loop with nothing in it."""
     p = parts(builder)
@@ -179,7 +190,7 @@ def empty_loop(builder: StaBuilder) -> None:
     p.store(p.buffers[0])
 
 
-PROGRAMS = [copies, buffer_used_again, looped, product, nested, not_run, run_once, halves, empty_loop]
+PROGRAMS = [copies, buffer_used_again, looped, product, nested, not_run, run_once, halves, backwards, empty_loop]
 
 
 @pytest.mark.parametrize("build", PROGRAMS)
