@@ -84,6 +84,10 @@ def summarize(compilation: Compilation, output: Path) -> dict[str, Any]:
         "macs": program.macs,
         "dense_macs": program.dense_macs,
         "memory": {space: program.container.program[space] for space in ("spad", "wbuf", "acc", "dram")},
+        "operations": {
+            "after_tiling": compilation.operations_after_tiling,
+            "final": sum(1 for _ in compilation.module.walk()),
+        },
         "sparsity": _sparsity(compilation),
         "check": _fidelity(compilation),
     }
