@@ -1,0 +1,487 @@
+// Kernels for processors with AVX-512 and VNNI.
+//
+// `vpdpbusd` multiplies unsigned bytes by signed ones. Signed activations are made unsigned by adding 128, which
+// flipping their top bit does; 128 times the sum of each column of b is taken off in the accumulators' first values.
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "kernels.h"
+
+// What is included above is compiled for any processor: its functions are shared by all files.
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+
+#include "scalar.h"
+
+namespace sta {
+namespace {
+
+constexpr int lanes = 16;
+constexpr int group = 4;
+constexpr int most_vectors = 4;
+constexpr int most_rows = 12;
+
+constexpr Layout layout{group, lanes};
+
+bool runs_here() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
+inline __mmask16 first_lanes(int count) {
+    return static_cast<__mmask16>(count >= lanes ? 0xFFFF : (1u << count) - 1);
+}
+
+// ------------------------------------------------------------------------------------------------ products
+
+// Columns whose elements along the depth lie next to each other: a group of them moves as one 32-bit word.
+void lay_out_columns(const Matrix& matrix, std::int8_t* laid_out) {
+    const std::int64_t step = std::int64_t{layout.columns(matrix.columns)} * group;
+    const int whole = matrix.depth / group, rest = matrix.depth % group;
+    for (int column = 0; column < matrix.columns; ++column) {
+        const std::uint8_t* source = matrix.bytes + column * matrix.column_stride;
+        std::int8_t* destination = laid_out + column * group;
+        for (int k = 0; k < whole; ++k) store(destination + k * step, load<std::int32_t>(source + k * group));
+        if (rest) std::memcpy(destination + whole * step, source + whole * group, static_cast<std::size_t>(rest));
+    }
+}
+
+// Rows along the columns: four rows of sixteen columns are interleaved byte by byte.
+void lay_out_rows(const Matrix& matrix, std::int8_t* laid_out) {
+    const std::int64_t step = std::int64_t{layout.columns(matrix.columns)} * group;
+    for (int k = 0; k < matrix.depth; k += group) {
+        for (int column = 0; column < matrix.columns; column += lanes) {
+            __m128i rows[group];
+            for (int i = 0; i < group; ++i) {
+                const __mmask16 mask = k + i < matrix.depth ? first_lanes(matrix.columns - column) : 0;
+                rows[i] = _mm_maskz_loadu_epi8(mask, matrix.bytes + (k + i) * matrix.depth_stride + column);
+            }
+            const __m128i low[2] = {_mm_unpacklo_epi8(rows[0], rows[1]), _mm_unpacklo_epi8(rows[2], rows[3])};
+            const __m128i high[2] = {_mm_unpackhi_epi8(rows[0], rows[1]), _mm_unpackhi_epi8(rows[2], rows[3])};
+            auto* destination = reinterpret_cast<__m128i*>(laid_out + k / group * step + column * group);
+            _mm_storeu_si128(destination, _mm_unpacklo_epi16(low[0], low[1]));
+            _mm_storeu_si128(destination + 1, _mm_unpackhi_epi16(low[0], low[1]));
+            _mm_storeu_si128(destination + 2, _mm_unpacklo_epi16(high[0], high[1]));
+            _mm_storeu_si128(destination + 3, _mm_unpackhi_epi16(high[0], high[1]));
+        }
+    }
+}
+
+void lay_out(const Matrix& matrix, std::int8_t* laid_out, std::int32_t* column_sums) {
+    const int columns = layout.columns(matrix.columns);
+    if (matrix.column_stride == 1) {
+        lay_out_rows(matrix, laid_out);
+    } else {
+        // What fills columns and depth up; rows bring it along.
+        if (columns != matrix.columns || matrix.depth % group) {
+            std::memset(laid_out, 0, layout.size(matrix.columns, matrix.depth));
+        }
+        lay_out_columns(matrix, laid_out);
+    }
+    const __m512i ones = _mm512_set1_epi8(1);
+    for (int column = 0; column < columns; column += lanes) {
+        __m512i sums = _mm512_setzero_si512();
+        for (int k = 0; k < matrix.depth; k += group) {
+            const std::int8_t* values = laid_out + std::int64_t{k} * columns + column * group;
+            sums = _mm512_dpbusd_epi32(sums, ones, _mm512_loadu_si512(values));
+        }
+        _mm512_storeu_si512(column_sums + column, sums);
+    }
+}
+
+// How many rows are computed at a time: their sums, a vector of b for each of its columns and one of a fill the
+// registers.
+constexpr int rows_at_a_time(int vectors) {
+    return vectors == 1 ? most_rows : vectors == 2 ? most_rows : vectors == 3 ? 8 : 6;
+}
+
+template <int rows, int vectors, bool is_signed>
+void product_block(const Product& product, int row, int column) {
+    const std::int64_t step = std::int64_t{layout.columns(product.columns)} * group;
+    const std::int8_t* b = product.b + column * group;
+    const std::uint8_t* a[rows];
+    __m512i sums[rows][vectors];
+    for (int i = 0; i < rows; ++i) {
+        a[i] = product.a + (row + i) * product.a_stride;
+        for (int j = 0; j < vectors; ++j) {
+            const __m512i column_sums = _mm512_loadu_si512(product.column_sums + column + lanes * j);
+            sums[i][j] = is_signed ? _mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), column_sums), 7)
+                                   : _mm512_setzero_si512();
+        }
+    }
+    const __m512i top_bits = _mm512_set1_epi32(static_cast<int>(0x80808080));
+    for (int k = 0; k < product.depth; k += group, b += step) {
+        __m512i right[vectors];
+        for (int j = 0; j < vectors; ++j) right[j] = _mm512_loadu_si512(b + j * lanes * group);
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; ++i) {
+            __m512i left = _mm512_set1_epi32(load<std::int32_t>(a[i] + k));
+            if (is_signed) left = _mm512_xor_si512(left, top_bits);
+#pragma GCC unroll 4
+            for (int j = 0; j < vectors; ++j) sums[i][j] = _mm512_dpbusd_epi32(sums[i][j], left, right[j]);
+        }
+    }
+    for (int i = 0; i < rows; ++i) {
+        std::uint8_t* acc = product.acc + (row + i) * product.acc_stride + 4 * column;
+        for (int j = 0; j < vectors; ++j) {
+            const __mmask16 mask = first_lanes(product.columns - column - lanes * j);
+            _mm512_mask_storeu_epi32(acc + 4 * lanes * j, mask, sums[i][j]);
+        }
+    }
+}
+
+using Block = void (*)(const Product&, int, int);
+
+template <int vectors, bool is_signed, int... more>
+Block block_of(int rows, std::integer_sequence<int, more...>) {
+    static constexpr Block blocks[] = {product_block<more + 1, vectors, is_signed>...};
+    return blocks[rows - 1];
+}
+
+template <int vectors, bool is_signed>
+void product_strip(const Product& product, int first, int last, int column) {
+    constexpr int most = rows_at_a_time(vectors);
+    for (int row = first; row < last; row += most) {
+        const int rows = std::min(most, last - row);
+        block_of<vectors, is_signed>(rows, std::make_integer_sequence<int, most>())(product, row, column);
+    }
+}
+
+template <bool is_signed>
+void product_columns(const Product& product, int first, int last) {
+    for (int column = 0; column < product.columns; column += most_vectors * lanes) {
+        const int vectors = std::min(most_vectors, (product.columns - column + lanes - 1) / lanes);
+        if (vectors == 1) product_strip<1, is_signed>(product, first, last, column);
+        if (vectors == 2) product_strip<2, is_signed>(product, first, last, column);
+        if (vectors == 3) product_strip<3, is_signed>(product, first, last, column);
+        if (vectors == 4) product_strip<4, is_signed>(product, first, last, column);
+    }
+}
+
+void product(const Product& product, int first, int last) {
+    if (product.a_signed) product_columns<true>(product, first, last);
+    else product_columns<false>(product, first, last);
+}
+
+// ------------------------------------------------------------------------------------------------ rescaling
+
+// A rescaling of 16 int32 values, with one multiplier and shift for each: even and odd lanes in 64 bits.
+struct VectorScale {
+    __m512i low, high;  // what a value is saturated to
+    __m512i even_multiplier, odd_multiplier;
+    __m512i even_half, odd_half;
+    __m512i even_shift, odd_shift;
+};
+
+inline VectorScale vector_scale(__m512i multipliers, __m512i shifts) {
+    const __m512i one = _mm512_set1_epi64(1), low_word = _mm512_set1_epi64(0xFFFFFFFF);
+    // A shift above 32 saturates nothing.
+    const __m512i bits = _mm512_sub_epi32(_mm512_min_epi32(shifts, _mm512_set1_epi32(32)), _mm512_set1_epi32(1));
+    VectorScale scale;
+    scale.low = _mm512_sllv_epi32(_mm512_set1_epi32(-1), bits);
+    scale.high = _mm512_xor_si512(scale.low, _mm512_set1_epi32(-1));
+    scale.even_multiplier = multipliers;
+    scale.odd_multiplier = _mm512_srli_epi64(multipliers, 32);
+    scale.even_shift = _mm512_and_si512(shifts, low_word);
+    scale.odd_shift = _mm512_srli_epi64(shifts, 32);
+    scale.even_half = _mm512_sllv_epi64(one, _mm512_sub_epi64(scale.even_shift, one));
+    scale.odd_half = _mm512_sllv_epi64(one, _mm512_sub_epi64(scale.odd_shift, one));
+    return scale;
+}
+
+inline VectorScale vector_scale(Scale scale) {
+    return vector_scale(_mm512_set1_epi32(scale.multiplier), _mm512_set1_epi32(scale.shift));
+}
+
+// The results fit int32: their magnitude is at most 2^30.
+inline __m512i rescaled(__m512i values, const VectorScale& scale) {
+    values = _mm512_min_epi32(_mm512_max_epi32(values, scale.low), scale.high);
+    __m512i even = _mm512_mul_epi32(values, scale.even_multiplier);
+    __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(values, 32), scale.odd_multiplier);
+    even = _mm512_srav_epi64(_mm512_add_epi64(even, scale.even_half), scale.even_shift);
+    odd = _mm512_srav_epi64(_mm512_add_epi64(odd, scale.odd_half), scale.odd_shift);
+    return _mm512_mask_mov_epi32(even, 0xAAAA, _mm512_slli_epi64(odd, 32));
+}
+
+// ------------------------------------------------------------------------------------------------ map
+
+inline __m512i load_elements(const std::uint8_t* row, Element type, int column, __mmask16 mask) {
+    switch (type) {
+        case Element::s8: return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, row + column));
+        case Element::u8: return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, row + column));
+        case Element::s16: return _mm512_cvtepi16_epi32(_mm256_maskz_loadu_epi16(mask, row + 2 * column));
+        default: return _mm512_maskz_loadu_epi32(mask, row + 4 * column);
+    }
+}
+
+inline void store_elements(std::uint8_t* row, Element type, int column, __mmask16 mask, __m512i values) {
+    const __m512i zero = _mm512_setzero_si512();
+    switch (type) {
+        case Element::s8: _mm512_mask_cvtsepi32_storeu_epi8(row + column, mask, values); return;
+        case Element::u8:
+            _mm512_mask_cvtusepi32_storeu_epi8(row + column, mask, _mm512_max_epi32(values, zero));
+            return;
+        case Element::s16: _mm512_mask_cvtsepi32_storeu_epi16(row + 2 * column, mask, values); return;
+        default: _mm512_mask_storeu_epi32(row + 4 * column, mask, values);
+    }
+}
+
+inline __m512i looked_up(const std::int16_t* table, __m512i values) {
+    const __m512i lowest = _mm512_set1_epi32(-32768), highest = _mm512_set1_epi32(32767);
+    const __m512i x = _mm512_min_epi32(_mm512_max_epi32(values, lowest), highest);
+    const __m512i entry = _mm512_add_epi32(_mm512_srai_epi32(x, 7), _mm512_set1_epi32(256));
+    // One element of the gather holds an entry and the next.
+    const __m512i pair = _mm512_i32gather_epi32(entry, table, 2);
+    const __m512i low = _mm512_srai_epi32(_mm512_slli_epi32(pair, 16), 16);
+    const __m512i difference = _mm512_sub_epi32(_mm512_srai_epi32(pair, 16), low);
+    const __m512i fraction = _mm512_and_si512(x, _mm512_set1_epi32(127));
+    return _mm512_add_epi32(_mm512_slli_epi32(low, 7), _mm512_mullo_epi32(difference, fraction));
+}
+
+// Whether no sum of a map leaves int32 but those of source and bias, which are checked.
+bool stays_in_int32(const Map& map) {
+    const MapParameters& parameters = *map.parameters;
+    const auto bound = [](std::int64_t value, Scale scale) {
+        return rescaled(std::min(value, std::int64_t{1} << 31), Scale{scale.multiplier, scale.shift}) + 1;
+    };
+    std::int64_t largest = map.rows ? std::int64_t{1} << 30 : parameters.largest_result;
+    if (map.table) largest = bound(1 << 22, parameters.table);
+    if (map.residual) {
+        const std::int64_t residual_bias = parameters.residual_bias;
+        const std::int64_t source = std::int64_t{1} << (map.residual_type == Element::s32 ? 31 : 15);
+        const std::int64_t other = source + (residual_bias < 0 ? -residual_bias : residual_bias);
+        if (other >= std::int64_t{1} << 31) return false;
+        largest += bound(other, parameters.residual);
+    }
+    const std::int64_t zero_point = parameters.zero_point;
+    return largest + (zero_point < 0 ? -zero_point : zero_point) < std::int64_t{1} << 31;
+}
+
+// Sixteen columns of a map.
+struct Strip {
+    const Map& map;
+    int column;
+    __mmask16 mask;
+    VectorScale scale, table_scale, residual_scale;
+    __m512i bias, residual_bias, zero_point;
+
+    Strip(const Map& map, int column) : map(map), column(column), mask(first_lanes(map.columns - column)) {
+        const MapParameters& parameters = *map.parameters;
+        if (map.per_channel) {
+            bias = _mm512_loadu_si512(parameters.bias.data() + column);
+            scale = vector_scale(_mm512_loadu_si512(parameters.multiplier.data() + column),
+                                 _mm512_loadu_si512(parameters.shift.data() + column));
+        } else {
+            bias = _mm512_set1_epi32(parameters.bias[0]);
+            scale = vector_scale(Scale{parameters.multiplier[0], parameters.shift[0]});
+        }
+        table_scale = vector_scale(parameters.table);
+        residual_scale = vector_scale(parameters.residual);
+        residual_bias = _mm512_set1_epi32(parameters.residual_bias);
+        zero_point = _mm512_set1_epi32(parameters.zero_point);
+    }
+
+    template <Element source_type, Element destination_type>
+    bool rows(int first, int last) {
+        __m512i overflow = _mm512_setzero_si512();
+        for (int row = first; row < last; ++row) {
+            const __m512i source = load_elements(map.source + row * map.source_stride, source_type, column, mask);
+            const __m512i sum = _mm512_add_epi32(source, bias);
+            // The sign of a sum out of range differs from those of both terms: that of (s ^ a) & (s ^ b) is set.
+            const __m512i wrong = _mm512_and_si512(_mm512_xor_si512(sum, source), _mm512_xor_si512(sum, bias));
+            overflow = _mm512_mask_or_epi32(overflow, mask, overflow, wrong);
+            if (map.rows) scale = vector_scale(map.rows[row]);
+            __m512i result = rescaled(sum, scale);
+            if (map.rows && map.empty[row]) result = _mm512_setzero_si512();
+            if (map.table) result = rescaled(looked_up(map.table, result), table_scale);
+            if (map.residual) {
+                const __m512i other =
+                    load_elements(map.residual + row * map.residual_stride, map.residual_type, column, mask);
+                result = _mm512_add_epi32(result, rescaled(_mm512_add_epi32(other, residual_bias), residual_scale));
+            }
+            result = _mm512_add_epi32(result, zero_point);
+            store_elements(map.destination + row * map.destination_stride, destination_type, column, mask, result);
+        }
+        return _mm512_movepi32_mask(overflow) == 0;
+    }
+
+    template <Element source_type>
+    bool rows_to(int first, int last) {
+        switch (map.destination_type) {
+            case Element::s8: return rows<source_type, Element::s8>(first, last);
+            case Element::u8: return rows<source_type, Element::u8>(first, last);
+            case Element::s16: return rows<source_type, Element::s16>(first, last);
+            default: return rows<source_type, Element::s32>(first, last);
+        }
+    }
+
+    bool rows_from_to(int first, int last) {
+        switch (map.source_type) {
+            case Element::s8: return rows_to<Element::s8>(first, last);
+            case Element::u8: return rows_to<Element::u8>(first, last);
+            case Element::s16: return rows_to<Element::s16>(first, last);
+            default: return rows_to<Element::s32>(first, last);
+        }
+    }
+};
+
+bool map(const Map& map, int first, int last) {
+    if (map.source_type == Element::wide || !stays_in_int32(map)) return map_rows(map, first, last);
+    bool fits = true;
+    for (int column = 0; column < map.columns; column += lanes) {
+        fits = Strip(map, column).rows_from_to(first, last) && fits;
+    }
+    return fits;
+}
+
+// ------------------------------------------------------------------------------------------------ softmax
+
+// Which of sixteen keys are admissible.
+inline __mmask16 admissible(const std::uint8_t* mask, int key, int visible) {
+    const __mmask16 lanes_here = first_lanes(std::max(visible - key, 0));
+    if (!mask || !lanes_here) return lanes_here;
+    const __m128i bytes = _mm_maskz_loadu_epi8(lanes_here, mask + key);
+    return _mm_test_epi8_mask(bytes, bytes);
+}
+
+// Whether a difference that does not fit int32 may stand for the lowest that does: both give the last exponential.
+bool saturates(const Softmax& softmax) {
+    const std::int64_t lowest = std::numeric_limits<std::int32_t>::min();
+    return softmax.scale.shift <= 32 || -rescaled(lowest, softmax.scale) >= softmax.exponentials.count - 1;
+}
+
+template <int bytes>
+void softmax_row_in_vectors(const Softmax& softmax, const VectorScale& scale, int row) {
+    const std::uint8_t* scores = softmax.scores + row * softmax.scores_stride;
+    const std::uint8_t* mask = softmax.mask ? softmax.mask + row * softmax.mask_stride : nullptr;
+    std::uint8_t* destination = softmax.destination + row * softmax.destination_stride;
+    const int visible = visible_keys(softmax, row);
+    const __m512i lowest = _mm512_set1_epi32(std::numeric_limits<std::int32_t>::min());
+    __m512i largest = lowest;
+    for (int key = 0; key < visible; key += lanes) {
+        const __mmask16 allowed = admissible(mask, key, visible);
+        largest = _mm512_max_epi32(largest, _mm512_mask_loadu_epi32(lowest, allowed, scores + 4 * key));
+    }
+    const __m512i maximum = _mm512_set1_epi32(_mm512_reduce_max_epi32(largest));
+    const __m512i zero = _mm512_setzero_si512(), last = _mm512_set1_epi32(softmax.exponentials.count - 1);
+    __m512i sums = zero;
+    for (int key = 0; key < softmax.keys; key += lanes) {
+        const __mmask16 allowed = admissible(mask, key, visible);
+        const __m512i values = _mm512_maskz_loadu_epi32(allowed, scores + 4 * key);
+        __m512i difference = _mm512_sub_epi32(values, maximum);
+        // A difference above zero has wrapped around.
+        difference = _mm512_mask_mov_epi32(difference, _mm512_cmpgt_epi32_mask(difference, zero), lowest);
+        const __m512i exponent = _mm512_sub_epi32(zero, rescaled(difference, scale));
+        const __m512i position = _mm512_min_epi32(exponent, last);
+        __m512i results;
+        if (bytes == 1) {
+            results = _mm512_mask_i32gather_epi32(zero, allowed, position, softmax.exponentials.results, 1);
+            results = _mm512_and_si512(results, _mm512_set1_epi32(0xFF));
+        } else {
+            results = _mm512_mask_i32gather_epi32(zero, allowed, position, softmax.exponentials.results, 2);
+            results = _mm512_and_si512(results, _mm512_set1_epi32(0xFFFF));
+        }
+        sums = _mm512_add_epi32(sums, results);
+        const __mmask16 here = first_lanes(softmax.keys - key);
+        if (bytes == 1) _mm512_mask_cvtepi32_storeu_epi8(destination + key, here, results);
+        else _mm512_mask_cvtepi32_storeu_epi16(destination + 2 * key, here, results);
+    }
+    softmax.sums[row] = _mm512_reduce_add_epi32(sums);
+}
+
+void softmax(const Softmax& softmax, int first, int last) {
+    if (!saturates(softmax)) return softmax_rows(softmax, first, last);
+    const VectorScale scale = vector_scale(softmax.scale);
+    for (int row = first; row < last; ++row) {
+        if (softmax.exponentials.bytes == 1) softmax_row_in_vectors<1>(softmax, scale, row);
+        else softmax_row_in_vectors<2>(softmax, scale, row);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ norm
+
+// Eight columns of a norm, up to the saturation to int16.
+inline __m512i normalized(__m512i values, const RowNorm& row, int width, __m512i gamma, __m512i beta, int shift) {
+    const __m512i centred =
+        _mm512_sub_epi64(_mm512_mul_epi32(values, _mm512_set1_epi64(width)), _mm512_set1_epi64(row.mean));
+    const __m512i product = _mm512_mul_epi32(centred, _mm512_set1_epi64(row.root));
+    const __m512i half = _mm512_set1_epi64(std::int64_t{1} << (row.shift - 1));
+    const __m512i normal = _mm512_sra_epi64(_mm512_add_epi64(product, half), _mm_cvtsi32_si128(row.shift));
+    const __m512i scaled = _mm512_add_epi64(_mm512_mullo_epi64(normal, gamma), _mm512_slli_epi64(beta, 20));
+    if (shift == 0) return scaled;
+    // Without ever forming the sum with a half: the shift may be 63.
+    const __m512i halves = _mm512_sra_epi64(scaled, _mm_cvtsi32_si128(shift - 1));
+    return _mm512_add_epi64(_mm512_srai_epi64(halves, 1), _mm512_and_si512(halves, _mm512_set1_epi64(1)));
+}
+
+inline __m128i normalized_eight(const Norm& norm, const RowNorm& row, __m128i values, int column) {
+    const NormParameters& parameters = *norm.parameters;
+    const auto widened = [column](const std::vector<std::int32_t>& from) {
+        return _mm512_cvtepi32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from.data() + column)));
+    };
+    const __m512i results = normalized(_mm512_cvtepi16_epi64(values), row, norm.columns, widened(parameters.gamma),
+                                       widened(parameters.beta), parameters.shift);
+    return _mm512_cvtsepi64_epi16(results);
+}
+
+void norm(const Norm& norm, int first, int last) {
+    const VectorScale copy_scale = vector_scale(norm.parameters->copy);
+    const __m512i zero_point = _mm512_set1_epi32(norm.parameters->copy_zero_point);
+    // A zero point this large saturates whatever it is added to, and is served without vectors.
+    if (std::abs(std::int64_t{norm.parameters->copy_zero_point}) >= 1 << 29) return norm_rows(norm, first, last);
+    for (int i = first; i < last; ++i) {
+        const std::uint8_t* source = norm.source + i * norm.source_stride;
+        for (int column = 0; column < norm.columns; column += lanes) {
+            const __mmask16 mask = first_lanes(norm.columns - column);
+            const __m256i values = _mm256_maskz_loadu_epi16(mask, source + 2 * column);
+            const __m128i low = normalized_eight(norm, norm.rows[i], _mm256_castsi256_si128(values), column);
+            const __m128i high = normalized_eight(norm, norm.rows[i], _mm256_extracti128_si256(values, 1), column + 8);
+            const __m256i result = _mm256_set_m128i(high, low);
+            if (norm.destination) {
+                _mm256_mask_storeu_epi16(norm.destination + i * norm.destination_stride + 2 * column, mask, result);
+            }
+            if (!norm.copy) continue;
+            const __m512i narrow = rescaled(_mm512_cvtepi16_epi32(result), copy_scale);
+            store_elements(norm.copy + i * norm.copy_stride, Element::s8, column, mask,
+                           _mm512_add_epi32(narrow, zero_point));
+        }
+    }
+}
+
+void row_statistics(const std::uint8_t* row, int columns, std::int64_t& sum, std::int64_t& squares) {
+    const __m512i ones = _mm512_set1_epi16(1);
+    __m512i sums = _mm512_setzero_si512(), totals = _mm512_setzero_si512();
+    for (int column = 0; column < columns; column += 2 * lanes) {
+        const int count = columns - column;
+        const __mmask32 mask = count >= 2 * lanes ? 0xFFFFFFFF : (1u << count) - 1;
+        const __m512i values = _mm512_maskz_loadu_epi16(mask, row + 2 * column);
+        sums = _mm512_add_epi32(sums, _mm512_madd_epi16(values, ones));
+        // A pair of squares may be 2^31, which fits 32 bits without a sign.
+        const __m512i pairs = _mm512_madd_epi16(values, values);
+        totals = _mm512_add_epi64(totals, _mm512_cvtepu32_epi64(_mm512_castsi512_si256(pairs)));
+        totals = _mm512_add_epi64(totals, _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(pairs, 1)));
+    }
+    sum = _mm512_reduce_add_epi32(sums);
+    squares = _mm512_reduce_add_epi64(totals);
+}
+
+}  // namespace
+
+const Kernels avx512_kernels = {
+    "avx512-vnni", runs_here, layout, lay_out, product, map, softmax, norm, row_statistics,
+};
+
+}  // namespace sta
+
+#pragma GCC pop_options
+
+#endif

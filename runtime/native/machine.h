@@ -1,0 +1,71 @@
+// The state of a machine that runs a program, and the tools that instructions use on it.
+
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "description.h"
+#include "kernels.h"
+#include "memory.h"
+#include "threads.h"
+
+namespace sta {
+
+// A rectangle of memory, found.
+struct Tile {
+    std::uint8_t* bytes;
+    std::int64_t stride;
+    std::int64_t rows, row_bytes;
+
+    // Whether no byte of one lies between the first and the last of the other.
+    bool apart_from(const Tile& other) const;
+    // Whether a result may be written here element by element while `source` is read: they are apart, or each
+    // element of the result replaces the one it is made from.
+    bool may_replace(const Tile& source, bool same_element_size) const;
+};
+
+// Bytes for the length of an instruction, kept for the next.
+class Scratch {
+public:
+    std::uint8_t* take(std::size_t size) {
+        if (bytes_.size() < size) bytes_ = Bytes(size);
+        return bytes_.data();
+    }
+
+private:
+    Bytes bytes_{0};
+};
+
+struct Machine {
+    Machine(const ProgramDescription& program, const Kernels& kernels, int threads);
+
+    // Overwrites everything writable with a byte, and starts again.
+    void reset(std::uint8_t poison);
+
+    // A rectangle in a memory other than wbuf.
+    Tile tile(const Operand& operand) const {
+        const int space = static_cast<int>(operand.space);
+        return {memories[space] + operand.address.at(counters.data()), operand.stride.at(counters.data()), operand.rows,
+                operand.row_bytes};
+    }
+
+    // The bytes of an operand in wbuf, whose rows lie next to each other.
+    View weights(const Operand& operand) {
+        return wbuf.read(operand.address.at(counters.data()), operand.rows * operand.row_bytes);
+    }
+
+    const Kernels& kernels;
+    Team team;
+    Bytes spad, acc, writable;
+    WeightBuffer wbuf;
+    std::array<std::uint8_t*, 5> memories;  // by Space; none for wbuf
+    std::int64_t constants_size;
+    std::array<std::int64_t, deepest_loop> counters{};
+    std::size_t position = 0;                // of the next instruction
+    std::vector<std::int64_t> sums, squares;  // the vector unit's row statistics
+    Scratch activations, laid_out, column_sums, results, copies, rows;
+};
+
+}  // namespace sta

@@ -1,0 +1,58 @@
+#include "memory.h"
+
+#include <algorithm>
+
+namespace sta {
+
+std::uint8_t* WeightBuffer::settled() {
+    for (const Segment& segment : segments_) copy(segment);
+    segments_.clear();
+    return memory_.data();
+}
+
+void WeightBuffer::fill(std::uint8_t byte) {
+    segments_.clear();
+    std::memset(memory_.data(), byte, memory_.size());
+}
+
+void WeightBuffer::load_constants(std::int64_t address, std::int64_t size, const std::uint8_t* source) {
+    clear(address, address + size);
+    segments_.insert(first_ending_after(address), Segment{address, address + size, source});
+}
+
+std::uint8_t* WeightBuffer::writable(std::int64_t address, std::int64_t size) {
+    clear(address, address + size);
+    return memory_.data() + address;
+}
+
+View WeightBuffer::read(std::int64_t address, std::int64_t size) {
+    const auto segment = first_ending_after(address);
+    if (segment == segments_.end() || segment->begin >= address + size) return {memory_.data() + address, false};
+    if (segment->begin <= address && address + size <= segment->end) {
+        return {segment->source + (address - segment->begin), true};
+    }
+    auto last = segment;
+    for (; last != segments_.end() && last->begin < address + size; ++last) copy(*last);
+    segments_.erase(segment, last);
+    return {memory_.data() + address, false};
+}
+
+std::vector<WeightBuffer::Segment>::iterator WeightBuffer::first_ending_after(std::int64_t address) {
+    return std::lower_bound(segments_.begin(), segments_.end(), address,
+                            [](const Segment& segment, std::int64_t value) { return segment.end <= value; });
+}
+
+void WeightBuffer::copy(const Segment& segment) {
+    std::memcpy(memory_.data() + segment.begin, segment.source, static_cast<std::size_t>(segment.end - segment.begin));
+}
+
+void WeightBuffer::clear(std::int64_t begin, std::int64_t end) {
+    const auto first = first_ending_after(begin);
+    auto last = first;
+    for (; last != segments_.end() && last->begin < end; ++last) {
+        if (last->begin < begin || last->end > end) copy(*last);
+    }
+    segments_.erase(first, last);
+}
+
+}  // namespace sta

@@ -1,0 +1,181 @@
+// mm: the product of a tile.
+
+#include "operation.h"
+#include "weights.h"
+
+namespace sta {
+namespace {
+
+// Products smaller than this are done before another thread has begun.
+constexpr std::int64_t smallest_shared = 1 << 17;
+// A multiple of the rows that kernels work on at a time.
+constexpr int row_grain = 12;
+
+struct LaidOut {
+    const std::int8_t* values;  // null: the packed weights are malformed
+    const std::int32_t* column_sums;
+};
+
+class Multiply : public Operation {
+public:
+    Multiply(const InstructionDescription& instruction, Shared& shared)
+        : a_(instruction.operand("a")),
+          b_(instruction.operand("b")),
+          acc_(instruction.operand("acc")),
+          rows_(instruction.number("rows")),
+          columns_(instruction.number("columns")),
+          depth_(instruction.number("depth")),
+          a_signed_(instruction.choice("a_type") == "s8"),
+          accumulate_(instruction.number("accumulate") != 0),
+          layout_(shared.kernels.layout) {}
+
+    bool execute(Machine& machine) const override {
+        const LaidOut b = laid_out(machine);
+        if (!b.values) return false;
+        const Tile a = activations(machine), acc = machine.tile(acc_);
+        if (!accumulate_) {
+            multiply(machine, a, b, acc);
+            return true;
+        }
+        const std::int64_t row_bytes = 4 * std::int64_t{columns_};
+        std::uint8_t* products = machine.results.take(static_cast<std::size_t>(rows_ * row_bytes));
+        const Tile sums{products, row_bytes, rows_, row_bytes};
+        multiply(machine, a, b, sums);
+        return add(sums, acc);
+    }
+
+protected:
+    virtual LaidOut laid_out(Machine& machine) const = 0;
+
+    std::size_t laid_out_size() const { return layout_.size(columns_, depth_); }
+    std::size_t column_sums_size() const { return 4 * static_cast<std::size_t>(layout_.columns(columns_)); }
+
+    LaidOut lay_out(Machine& machine, const Matrix& matrix) const {
+        auto* values = reinterpret_cast<std::int8_t*>(machine.laid_out.take(laid_out_size()));
+        auto* sums = reinterpret_cast<std::int32_t*>(machine.column_sums.take(column_sums_size()));
+        machine.kernels.lay_out(matrix, values, sums);
+        return {values, sums};
+    }
+
+    Operand a_, b_, acc_;
+    int rows_, columns_, depth_;
+    bool a_signed_, accumulate_;
+    Layout layout_;
+
+private:
+    Tile activations(Machine& machine) const { return machine.tile(a_); }
+
+    void multiply(Machine& machine, const Tile& a, const LaidOut& b, const Tile& acc) const {
+        const Product product{a.bytes,       a.stride,  a_signed_,  b.values, b.column_sums,
+                              acc.bytes, acc.stride, columns_, depth_};
+        if (std::int64_t{rows_} * columns_ * depth_ < smallest_shared) {
+            machine.kernels.product(product, 0, rows_);
+            return;
+        }
+        machine.team.share(rows_, row_grain,
+                           [&](int first, int last) { machine.kernels.product(product, first, last); });
+    }
+
+    // Adds to the accumulators, all or none: false if a sum leaves int32.
+    bool add(const Tile& sums, const Tile& acc) const {
+        std::int64_t wrong = 0;
+        const auto for_each = [&](auto&& visit) {
+            for (int row = 0; row < rows_; ++row) {
+                std::uint8_t* left = sums.bytes + row * sums.stride;
+                std::uint8_t* right = acc.bytes + row * acc.stride;
+                for (int column = 0; column < columns_; ++column) visit(left + 4 * column, right + 4 * column);
+            }
+        };
+        for_each([&](std::uint8_t* left, std::uint8_t* right) {
+            std::int32_t product, sum;
+            std::memcpy(&product, left, 4);
+            std::memcpy(&sum, right, 4);
+            const std::int64_t exact = std::int64_t{product} + sum;
+            wrong |= exact ^ static_cast<std::int32_t>(exact);
+            const auto wrapped = static_cast<std::int32_t>(exact);
+            std::memcpy(left, &wrapped, 4);
+        });
+        if (wrong) return false;
+        for_each([](std::uint8_t* left, std::uint8_t* right) { std::memcpy(right, left, 4); });
+        return true;
+    }
+};
+
+// b is a matrix of activations.
+class MultiplyActivations : public Multiply {
+public:
+    MultiplyActivations(const InstructionDescription& instruction, Shared& shared)
+        : Multiply(instruction, shared), transposed_(instruction.number("b_transposed") != 0) {}
+
+protected:
+    LaidOut laid_out(Machine& machine) const override {
+        const Tile b = machine.tile(b_);
+        const std::int64_t column_stride = transposed_ ? 1 : b.stride, depth_stride = transposed_ ? b.stride : 1;
+        return lay_out(machine, Matrix{b.bytes, column_stride, depth_stride, columns_, depth_});
+    }
+
+private:
+    bool transposed_;
+};
+
+Encoding encoding_of(const std::string& name) {
+    if (name == "dense") return Encoding::dense;
+    if (name == "bitmap") return Encoding::bitmap;
+    if (name == "index") return Encoding::index;
+    throw BadDescription("unknown encoding " + name);
+}
+
+// b is a packed block of weights.
+class MultiplyWeights : public Multiply {
+public:
+    MultiplyWeights(const InstructionDescription& instruction, Shared& shared)
+        : Multiply(instruction, shared),
+          shape_{columns_, depth_, instruction.number("n"), instruction.number("m"),
+                 encoding_of(instruction.choice("encoding"))},
+          cache_(shared.weights({columns_, depth_, shape_.n, shape_.m, instruction.choice("encoding")})) {
+        if (packed_size(shape_) != b_.rows * b_.row_bytes) throw BadDescription("a packed block of another size");
+    }
+
+protected:
+    LaidOut laid_out(Machine& machine) const override {
+        const View block = machine.weights(b_);
+        if (!block.constant) return derive(machine, block.bytes);
+        const LaidOutWeights* known = cache_.find(block.bytes);
+        if (known) return parts(*known);
+        const LaidOut derived = derive(machine, block.bytes);
+        const std::size_t size = laid_out_size() + column_sums_size();
+        if (!derived.values || !cache_.has_room(static_cast<std::int64_t>(size))) return derived;
+        auto kept = std::make_unique<LaidOutWeights>(laid_out_size(), layout_.columns(columns_));
+        std::memcpy(kept->values.data(), derived.values, laid_out_size());
+        std::memcpy(kept->column_sums.data(), derived.column_sums, column_sums_size());
+        return parts(*cache_.keep(block.bytes, std::move(kept), static_cast<std::int64_t>(size)));
+    }
+
+private:
+    static LaidOut parts(const LaidOutWeights& weights) {
+        return {reinterpret_cast<const std::int8_t*>(weights.values.data()),
+                reinterpret_cast<const std::int32_t*>(weights.column_sums.data())};
+    }
+
+    LaidOut derive(Machine& machine, const std::uint8_t* block) const {
+        const std::uint8_t* dense = block;
+        if (shape_.encoding != Encoding::dense) {
+            std::uint8_t* weights = machine.results.take(static_cast<std::size_t>(columns_) * depth_);
+            if (!unpack(block, shape_, weights)) return {nullptr, nullptr};
+            dense = weights;
+        }
+        return lay_out(machine, Matrix{dense, depth_, 1, columns_, depth_});
+    }
+
+    PackedShape shape_;
+    WeightCache& cache_;
+};
+
+}  // namespace
+
+std::unique_ptr<Operation> make_mm(const InstructionDescription& instruction, Shared& shared) {
+    if (instruction.choice("b_space") == "spad") return std::make_unique<MultiplyActivations>(instruction, shared);
+    return std::make_unique<MultiplyWeights>(instruction, shared);
+}
+
+}  // namespace sta

@@ -1,0 +1,46 @@
+// Kernels for any processor.
+
+#include "scalar.h"
+
+namespace sta {
+namespace {
+
+constexpr int lanes = 16;
+
+bool always() {
+    return true;
+}
+
+constexpr Layout layout{1, lanes};
+
+void lay_out(const Matrix& matrix, std::int8_t* laid_out, std::int32_t* column_sums) {
+    lay_out_matrix(matrix, layout, laid_out, column_sums);
+}
+
+// One row and `lanes` columns of the result.
+void product_strip(const Product& product, int row, int column) {
+    const int stride = layout.columns(product.columns);
+    const std::uint8_t* a = product.a + row * product.a_stride;
+    const std::int8_t* b = product.b + column;
+    std::int32_t sums[lanes] = {};
+    for (int k = 0; k < product.depth; ++k, b += stride) {
+        const std::int32_t value = product.a_signed ? static_cast<std::int8_t>(a[k]) : a[k];
+        for (int lane = 0; lane < lanes; ++lane) sums[lane] += value * b[lane];
+    }
+    const int count = std::min(lanes, product.columns - column);
+    std::memcpy(product.acc + row * product.acc_stride + 4 * column, sums, 4 * static_cast<std::size_t>(count));
+}
+
+void product(const Product& product, int first, int last) {
+    for (int row = first; row < last; ++row) {
+        for (int column = 0; column < product.columns; column += lanes) product_strip(product, row, column);
+    }
+}
+
+}  // namespace
+
+const Kernels portable_kernels = {
+    "portable", always, layout, lay_out, product, map_rows, softmax_rows, norm_rows, statistics_of_row,
+};
+
+}  // namespace sta

@@ -1,0 +1,223 @@
+// The arithmetic of the vector and softmax units, element by element: what every family computes.
+//
+// Each family includes this file and compiles it for its own processor, hence the unnamed namespace: functions of one
+// family must never be taken for those of another.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "kernels.h"
+
+namespace sta {
+namespace {
+
+template <typename T>
+inline T load(const void* address) {
+    T value;
+    std::memcpy(&value, address, sizeof(T));
+    return value;
+}
+
+template <typename T>
+inline void store(void* address, T value) {
+    std::memcpy(address, &value, sizeof(T));
+}
+
+inline std::int64_t limit(std::int64_t value, std::int64_t low, std::int64_t high) {
+    return value < low ? low : value > high ? high : value;
+}
+
+inline bool fits_int32(std::int64_t value) {
+    return value == static_cast<std::int32_t>(value);
+}
+
+// (value * multiplier + half) >> shift of a value saturated to [-2^(shift-1), 2^(shift-1) - 1]; exact for any value.
+inline std::int64_t rescaled_wide(std::int64_t value, Scale scale) {
+    const std::int64_t half = std::int64_t{1} << (scale.shift - 1);
+    const __int128 product = static_cast<__int128>(limit(value, -half, half - 1)) * scale.multiplier;
+    return static_cast<std::int64_t>((product + half) >> scale.shift);
+}
+
+// The same for values that fit int32: neither product nor sum leaves int64.
+inline std::int64_t rescaled(std::int64_t value, Scale scale) {
+    const std::int64_t half = std::int64_t{1} << (scale.shift - 1);
+    return (limit(value, -half, half - 1) * scale.multiplier + half) >> scale.shift;
+}
+
+// x / 2^shift, a half toward plus infinity, without ever forming x + half; shift in 0..63.
+inline std::int64_t rounding_shift(std::int64_t x, int shift) {
+    if (shift == 0) return x;
+    const std::int64_t halves = x >> (shift - 1);
+    return (halves >> 1) + (halves & 1);
+}
+
+inline void lay_out_matrix(const Matrix& matrix, Layout layout, std::int8_t* laid_out, std::int32_t* column_sums) {
+    const int columns = layout.columns(matrix.columns);
+    std::memset(laid_out, 0, layout.size(matrix.columns, matrix.depth));
+    std::memset(column_sums, 0, sizeof(std::int32_t) * static_cast<std::size_t>(columns));
+    for (int column = 0; column < matrix.columns; ++column) {
+        const std::uint8_t* source = matrix.bytes + column * matrix.column_stride;
+        for (int k = 0; k < matrix.depth; ++k) {
+            const auto value = static_cast<std::int8_t>(source[k * matrix.depth_stride]);
+            laid_out[(k / layout.group * columns + column) * layout.group + k % layout.group] = value;
+            column_sums[column] += value;
+        }
+    }
+}
+
+inline std::int64_t element(const std::uint8_t* row, Element type, int column) {
+    switch (type) {
+        case Element::s8: return static_cast<std::int8_t>(row[column]);
+        case Element::u8: return row[column];
+        case Element::s16: return load<std::int16_t>(row + 2 * column);
+        case Element::s32: return load<std::int32_t>(row + 4 * column);
+        default: return 0;
+    }
+}
+
+inline std::int64_t source_element(const Map& map, const std::uint8_t* row, int column) {
+    if (map.source_type != Element::wide) return element(row, map.source_type, column);
+    const std::int64_t high = load<std::int32_t>(row + 4 * column);
+    return 256 * high + load<std::int32_t>(row + 4 * (map.columns + column));
+}
+
+inline void saturate_to(std::uint8_t* row, Element type, int column, std::int64_t value) {
+    switch (type) {
+        case Element::s8: row[column] = static_cast<std::uint8_t>(limit(value, -128, 127)); return;
+        case Element::u8: row[column] = static_cast<std::uint8_t>(limit(value, 0, 255)); return;
+        case Element::s16: store(row + 2 * column, static_cast<std::int16_t>(limit(value, -32768, 32767))); return;
+        default:
+            store(row + 4 * column, static_cast<std::int32_t>(limit(value, std::numeric_limits<std::int32_t>::min(),
+                                                                    std::numeric_limits<std::int32_t>::max())));
+    }
+}
+
+// TOSA TABLE on int16: linear interpolation between 513 entries, seven fraction bits.
+inline std::int64_t looked_up(const std::int16_t* table, std::int64_t value) {
+    const std::int64_t position = limit(value, -32768, 32767) + 32768;
+    const auto* entry = reinterpret_cast<const std::uint8_t*>(table) + 2 * (position >> 7);
+    const std::int32_t low = load<std::int16_t>(entry), high = load<std::int16_t>(entry + 2);
+    return low * 128 + (high - low) * static_cast<std::int32_t>(position & 127);
+}
+
+inline bool map_row(const Map& map, int row) {
+    const MapParameters& parameters = *map.parameters;
+    const std::uint8_t* source = map.source + row * map.source_stride;
+    const std::uint8_t* residual = map.residual + (map.residual ? row * map.residual_stride : 0);
+    std::uint8_t* destination = map.destination + row * map.destination_stride;
+    const bool wide = map.source_type == Element::wide;
+    bool fits = true;
+    for (int column = 0; column < map.columns; ++column) {
+        const int channel = map.per_channel ? column : 0;
+        const Scale scale =
+            map.rows ? map.rows[row] : Scale{parameters.multiplier[channel], parameters.shift[channel]};
+        const std::int64_t value = source_element(map, source, column) + parameters.bias[channel];
+        fits = fits && (wide || fits_int32(value));
+        std::int64_t result = wide ? rescaled_wide(value, scale) : rescaled(value, scale);
+        if (map.rows && map.empty[row]) result = 0;
+        if (map.table) result = rescaled(looked_up(map.table, result), parameters.table);
+        if (map.residual) {
+            const std::int64_t other = element(residual, map.residual_type, column) + parameters.residual_bias;
+            result += rescaled_wide(other, parameters.residual);
+        }
+        saturate_to(destination, map.destination_type, column, result + parameters.zero_point);
+    }
+    return fits;
+}
+
+inline bool map_rows(const Map& map, int first, int last) {
+    bool fits = true;
+    for (int row = first; row < last; ++row) fits = map_row(map, row) && fits;
+    return fits;
+}
+
+// The number of keys that the causal test of a row lets through.
+inline int visible_keys(const Softmax& softmax, int row) {
+    if (!softmax.causal) return softmax.keys;
+    return static_cast<int>(limit(row + softmax.diagonal + 1, 0, softmax.keys));
+}
+
+inline std::int32_t exponential_of(const Exponentials& exponentials, std::int64_t exponent) {
+    const std::int64_t position = std::min<std::int64_t>(exponent, exponentials.count - 1);
+    if (exponentials.bytes == 1) return exponentials.results[position];
+    return load<std::uint16_t>(exponentials.results + 2 * position);
+}
+
+inline void softmax_row(const Softmax& softmax, int row) {
+    const std::uint8_t* scores = softmax.scores + row * softmax.scores_stride;
+    const std::uint8_t* mask = softmax.mask + (softmax.mask ? row * softmax.mask_stride : 0);
+    std::uint8_t* destination = softmax.destination + row * softmax.destination_stride;
+    const int visible = visible_keys(softmax, row);
+    std::int64_t largest = std::numeric_limits<std::int32_t>::min();
+    for (int key = 0; key < visible; ++key) {
+        if (mask && !mask[key]) continue;
+        largest = std::max<std::int64_t>(largest, load<std::int32_t>(scores + 4 * key));
+    }
+    std::int64_t sum = 0;
+    for (int key = 0; key < softmax.keys; ++key) {
+        std::int32_t exponential = 0;
+        if (key < visible && (!mask || mask[key])) {
+            const std::int64_t difference = load<std::int32_t>(scores + 4 * key) - largest;
+            const std::int64_t exponent = -rescaled_wide(difference, softmax.scale);
+            exponential = exponential_of(softmax.exponentials, exponent);
+        }
+        sum += exponential;
+        if (softmax.exponentials.bytes == 1) destination[key] = static_cast<std::uint8_t>(exponential);
+        else store(destination + 2 * key, static_cast<std::uint16_t>(exponential));
+    }
+    softmax.sums[row] = static_cast<std::int32_t>(sum);
+}
+
+inline void softmax_rows(const Softmax& softmax, int first, int last) {
+    for (int row = first; row < last; ++row) softmax_row(softmax, row);
+}
+
+// Products wrap, as NumPy's do: they can leave int64 only if a row is normalized with the statistics of another.
+inline std::int64_t wrapping_product(std::int64_t a, std::int64_t b) {
+    return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b));
+}
+
+inline std::int64_t wrapping_sum(std::int64_t a, std::int64_t b) {
+    return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+}
+
+inline void norm_row(const Norm& norm, int row) {
+    const NormParameters& parameters = *norm.parameters;
+    const RowNorm& scale = norm.rows[row];
+    const std::uint8_t* source = norm.source + row * norm.source_stride;
+    std::uint8_t* destination = norm.destination + (norm.destination ? row * norm.destination_stride : 0);
+    std::uint8_t* copy = norm.copy + (norm.copy ? row * norm.copy_stride : 0);
+    for (int column = 0; column < norm.columns; ++column) {
+        const std::int64_t centred = std::int64_t{norm.columns} * load<std::int16_t>(source + 2 * column) - scale.mean;
+        const std::int64_t normalized = rounding_shift(centred * scale.root, scale.shift);
+        const std::int64_t offset = std::int64_t{parameters.beta[column]} * (1 << 20);
+        const std::int64_t scaled = wrapping_sum(wrapping_product(normalized, parameters.gamma[column]), offset);
+        const std::int64_t result = limit(rounding_shift(scaled, parameters.shift), -32768, 32767);
+        if (norm.destination) store(destination + 2 * column, static_cast<std::int16_t>(result));
+        if (!norm.copy) continue;
+        const std::int64_t narrow = rescaled(result, parameters.copy) + parameters.copy_zero_point;
+        copy[column] = static_cast<std::uint8_t>(limit(narrow, -128, 127));
+    }
+}
+
+inline void norm_rows(const Norm& norm, int first, int last) {
+    for (int row = first; row < last; ++row) norm_row(norm, row);
+}
+
+inline void statistics_of_row(const std::uint8_t* row, int columns, std::int64_t& sum, std::int64_t& squares) {
+    std::int64_t total = 0, square_total = 0;
+    for (int column = 0; column < columns; ++column) {
+        const std::int32_t value = load<std::int16_t>(row + 2 * column);
+        total += value;
+        square_total += static_cast<std::int64_t>(value) * value;
+    }
+    sum = total;
+    squares = square_total;
+}
+
+}  // namespace
+}  // namespace sta
