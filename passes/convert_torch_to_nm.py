@@ -105,7 +105,13 @@ class FunctionConversion:
         ]
         for op in source.ops:
             self.current = op
-            self._convert(op)
+            try:
+                self._convert(op)
+            except ConversionError:
+                raise
+            except ValueError as error:
+                way_out = "look at this layer's weights, and at its values on the calibration samples"
+                raise ConversionError(f"{self.path}: {error}; {way_out}") from error
         terminator = source.last_op
         assert isinstance(terminator, func.ReturnOp)
         results = [self._quantized(value) for value in terminator.arguments]

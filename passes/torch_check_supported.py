@@ -27,6 +27,9 @@ from sta.passes.torch_rewriting import literal_of, operations_of
 WIDEST_NORM = 8192
 """The longest row that a normalization takes."""
 
+LARGEST_FLOAT32 = 3.4e38
+"""What PyTorch computes with: a number above it is infinite there."""
+
 SUPPORTED = (
     "linear, embedding, layer_norm, scaled_dot_product_attention (also spelled out), gelu, relu, tanh, silu, sigmoid, "
     "add, rearrangements without copies (view, permute, slice, …), and whatever depends on no input"
@@ -127,6 +130,8 @@ def _layer_norm(operation: torch.LayerNormOp) -> str | None:
         return "only the last axis can be normalized over"
     if not _is_parameter(operation.weight) or not _is_parameter(operation.bias):
         return "its weight and bias must be constants"
+    if not 0.0 <= torch.number_of(operation.eps) <= LARGEST_FLOAT32:
+        return f"its eps must be a number that is not negative, not {torch.number_of(operation.eps)}"
     width = torch.sizes_of(operation.input)[-1]
     return None if width <= WIDEST_NORM else f"rows of {width} are longer than {WIDEST_NORM}"
 

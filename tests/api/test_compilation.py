@@ -18,7 +18,7 @@ from xdsl.dialects.builtin import ModuleOp
 import sta
 from sta.backend.assembler import assemble, disassemble
 from sta.backend.container import container_bytes
-from sta.bit_check import CheckError
+from sta.bit_check import CheckError, signal_to_noise
 from sta.compilation import Compilation, compile_model
 from sta.dialect import nm
 from sta.passes.nm_fuse_epilogues import NmFuseEpiloguesPass
@@ -183,3 +183,22 @@ def test_sparsity_by_module_path() -> None:
     )
     assert "1:4" in program.container.ir
     assert program.dense_macs - program.macs == SMALL.batch * SMALL.sequence * SMALL.width * SMALL.feed_forward * 3 // 4
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("value", [0.0, 3.0, -1e-12])
+def test_samples_that_never_change_make_a_program(norm_first: bool, value: float) -> None:
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    model = nn.TransformerEncoderLayer(26, 2, 54, batch_first=True, norm_first=norm_first).eval()
+    x = torch.full((1, 7, 26), value)
+    program = sta.compile(model, {"src": x}, calibration={"src": x[None].numpy()}, check=True)
+    with torch.no_grad():
+        expected = model(x).numpy()
+    assert signal_to_noise(expected, program.run({"src": x.numpy()}).outputs["output"]) > 30
+
+
+def test_numbers_no_scale_can_hold_are_reported_with_their_layer() -> None:
+    layer = nn.TransformerEncoderLayer(26, 2, 54, batch_first=True).eval()
+    x = torch.full((1, 7, 26), 1e6)
+    with pytest.raises(ValueError, match=r"^self_attn: scale .* is too large: .*; look at this layer's weights"):
+        sta.compile(layer, {"src": x}, calibration={"src": x[None].numpy()})
