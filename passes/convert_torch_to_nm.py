@@ -169,7 +169,8 @@ class FunctionConversion:
             signature = TensorSignature(name, tensor.sizes, host, "int32", "index", limit=limit)
             element = nm.si32
         else:
-            signature = TensorSignature(name, tensor.sizes, host, "uint8", "mask")
+            inverted = any(isinstance(use.operation, torch.LogicalNotOp) for use in value.uses)
+            signature = TensorSignature(name, tensor.sizes, host, "uint8", "mask", inverted=inverted)
             element = nm.ui8
         argument = self.block.insert_arg(TensorType(element, tensor.sizes), len(self.block.args))
         self.values[value] = Quantized(argument, signature.scale, signature.zero_point)
@@ -213,7 +214,8 @@ class FunctionConversion:
                     quantized = self.values[op.input]
                     viewed = self._view(op, quantized.value)
                     self.values[op.result] = Quantized(viewed, quantized.scale, quantized.zero_point)
-            case torch.ToDtypeOp():
+            case torch.ToDtypeOp() | torch.LogicalNotOp():
+                # The host brings masks into their device form: see the input's signature.
                 self.values[op.result] = self._quantized(op.input)
             case torch.LiteralOp():
                 self._mask_constant(op)

@@ -178,6 +178,12 @@ def _to_dtype(operation: torch.ToDtypeOp) -> str | None:
     return None if from_input and not operation.result.type.is_float else "only integer inputs can be converted"
 
 
+def _logical_not(operation: torch.LogicalNotOp) -> str | None:
+    """The negation of an input makes a mask of one that is true where a key is left out."""
+    is_input = isinstance(operation.input, BlockArgument) and not torch.tensor_type(operation.input).is_float
+    return None if is_input else "only integer and bool inputs can be negated"
+
+
 def _return(operation: ReturnOp) -> str | None:
     """Outputs are float values."""
     integers = [value for value in operation.arguments if not torch.tensor_type(value).is_float]
@@ -193,7 +199,7 @@ def _is_mask(value: SSAValue) -> bool:
         return True
     if torch.tensor_type(value).element_type != i1:
         return False
-    while isinstance(value.owner, torch.ViewOp | torch.ToDtypeOp):
+    while isinstance(value.owner, torch.ViewOp | torch.ToDtypeOp | torch.LogicalNotOp):
         value = value.owner.operands[0]
     return isinstance(value, BlockArgument) or literal_of(value) is not None
 
@@ -232,6 +238,7 @@ _RULES: dict[type[Operation], Rule] = {
     torch.PermuteOp: _nothing,
     torch.SliceTensorOp: _slice,
     torch.ToDtypeOp: _to_dtype,
+    torch.LogicalNotOp: _logical_not,
     ReturnOp: _return,
 }
 
