@@ -311,6 +311,7 @@ _MM = InstructionDefinition(
         _flag("accumulate", "add to the accumulators instead of overwriting them"),
         Field("a_type", 2, "choice", "element type of the activations", choices=("s8", "u8"), default=0),
         _flag("scores", "the result is attention scores: it must not leave the chip"),
+        _flag("a_wide", "the activations are one byte plane of 16-bit data: their elements lie two bytes apart"),
     ),
 )
 _SOFTMAX = InstructionDefinition(
@@ -320,20 +321,28 @@ _SOFTMAX = InstructionDefinition(
     "Exponentials of attention scores relative to the largest of their row, not yet normalized, and their sums.",
     (
         _register("scores", "address of the int32 scores in acc"),
-        _register("destination", "address of the uint8 exponentials in spad"),
-        _register("sums", "address of int32[rows], the sum of each row, in spad"),
+        _register("destination", "address of the uint8 or uint16 exponentials in spad"),
+        _register("sums", "address of int32 sums[rows] in spad; online of sums[rows], maxima[rows] and shifts[rows]"),
         _register("parameters", "address of the softmax parameter block in wbuf"),
         _register("mask", "address of the uint8 mask in spad; non-zero: the key is admissible", optional=True),
         _register("scores_stride", "bytes from one row of scores to the next", optional=True),
         _register("destination_stride", "bytes from one row of exponentials to the next", optional=True),
         _register("mask_stride", "bytes from one row of the mask to the next; 0: all rows share one", optional=True),
         _register("row_offset", "added to the row number in the causal test", optional=True),
+        _register("key_offset", "added to the key number in the causal test", optional=True),
         _size("rows", 8, "number of rows (queries)"),
-        _size("keys", 14, "number of columns (keys)"),
+        Field("keys", 13, "unsigned", "number of columns (keys)", bias=1),
         _flag("has_mask", "read a mask"),
-        _flag("causal", "key j is admissible only if j <= i + row_offset"),
-        Field("p_bits", 1, "choice", "width of the exponentials; 16 is reserved", ("8", "16"), default=0, supported=0),
-        Field("mode", 2, "choice", "`online` is reserved", choices=("row", "online"), default=0, supported=0),
+        _flag("causal", "key j is admissible only if j + key_offset <= i + row_offset"),
+        Field("p_bits", 1, "choice", "width of the exponentials", choices=("8", "16"), default=0),
+        Field(
+            "mode",
+            2,
+            "choice",
+            "`row`: all keys of a row; `online`: the next keys, `online_first`: the first keys of a row",
+            choices=("row", "online", "online_first"),
+            default=0,
+        ),
     ),
 )
 _MAP = InstructionDefinition(
@@ -343,7 +352,7 @@ _MAP = InstructionDefinition(
     "Element by element: bias, requantization or normalization by the sums of a softmax, table, residual, zero point, "
     "saturation.",
     (
-        _register("source", "address of the source, in acc for source_type `acc`, in spad otherwise"),
+        _register("source", "address of the source, in acc for `acc` and `acc_wide`, in spad otherwise"),
         _register("destination", "address of the result in spad"),
         _register("parameters", "address of the map parameter block in wbuf"),
         _register(
@@ -355,7 +364,13 @@ _MAP = InstructionDefinition(
         _register("residual_stride", "bytes from one row of the residual to the next", optional=True),
         _size("rows", 8, "number of rows"),
         _size("columns", 13, "number of columns"),
-        Field("source_type", 3, "choice", "element type of the source", choices=("acc", "s32", "s16", "s8", "u8")),
+        Field(
+            "source_type",
+            3,
+            "choice",
+            "element type of the source; `acc_wide`: a row has `columns` high accumulators and then `columns` low ones",
+            choices=("acc", "s32", "s16", "s8", "u8", "acc_wide"),
+        ),
         Field("destination_type", 2, "choice", "element type of the result", choices=("s8", "u8", "s16", "s32")),
         Field(
             "residual_type",
@@ -399,7 +414,22 @@ _NORM = InstructionDefinition(
     ),
 )
 
-INSTRUCTIONS = (_HALT, _LEA, _LOOP, _END, _FENCE, _SYNC, _LD, _ST, _GATHER, _MM, _SOFTMAX, _MAP, _NORM)
+_RESCALE = InstructionDefinition(
+    "rescale",
+    42,
+    "vp",
+    "Shifts each row of accumulators right, in place: what a row has summed up is brought to its new maximum. A shift "
+    "outside 0..31 stops the run.",
+    (
+        _register("acc", "address of the int32 accumulators in acc"),
+        _register("shifts", "address of int32[rows], the shift of each row, in spad"),
+        _register("acc_stride", "bytes from one row of accumulators to the next", optional=True),
+        _size("rows", 8, "number of rows"),
+        _size("columns", 13, "number of columns"),
+    ),
+)
+
+INSTRUCTIONS = (_HALT, _LEA, _LOOP, _END, _FENCE, _SYNC, _LD, _ST, _GATHER, _MM, _SOFTMAX, _MAP, _NORM, _RESCALE)
 """The instruction table."""
 
 DEFINITIONS: Mapping[str, InstructionDefinition] = {definition.name: definition for definition in INSTRUCTIONS}

@@ -113,9 +113,9 @@ depth itself when M = N. No cycle count depends on data.
 
 ## What stays on the chip
 
-Accumulators written with `scores` and the exponentials of `softmax` are tainted, and so is what products, maps and
-norms make of them, until a `map` with `normalize` clears the taint or other data overwrites it. `st` and `gather`
-must not read tainted bytes.
+Accumulators written with `scores` and the exponentials of `softmax` are tainted, and so is what products, maps,
+norms and `rescale` make of them, until a `map` with `normalize` clears the taint or other data overwrites it. `st`
+and `gather` must not read tainted bytes.
 
 ## Fields of every unit instruction
 """
@@ -140,10 +140,14 @@ _DETAILS = {
         "L). A sparse step takes L kept weights, and at most `window` activations: steps = max(ceil(kept / L), "
         "ceil(depth / `window`)). rows and columns are at most the target's `tile_rows` and `tile_columns`. A packed "
         "block is `columns` rows of `depth` weights as `sta.spec.nm_format.pack` writes it, its encoding `dense` "
-        "exactly when M = N; malformed metadata stops the run."
+        "exactly when M = N; malformed metadata stops the run. With `a_wide` element k lies at a + i*a_stride + 2*k: "
+        "the low byte plane of 16-bit activations (`u8`), or one byte later the high one (`s8` or `u8`). The product "
+        "with 16-bit activations is two such passes, each into accumulators of its own, which `map` combines."
     ),
     "softmax": (
-        "Defined by `sta.spec.softmax.softmax_row`. A key is admissible if the mask (when there is one) and the "
+        "Defined by `sta.spec.softmax.softmax_row`, in the online modes by `sta.spec.softmax.softmax_online`: these "
+        "take the keys of a row chunk by chunk and keep the state of the rows at `sums` (int32, one array behind the "
+        "other), which `online_first` starts from nothing. A key is admissible if the mask (when there is one) and the "
         "causal test (when asked for) allow it; the exponential of others is 0, and a row without admissible key has "
         "sum 0. Parameter block: `sta.spec.parameters.SoftmaxParameters`. Cycles: 2 * ceil(rows * keys / "
         "`softmax_lanes`)."
@@ -151,7 +155,8 @@ _DETAILS = {
     "map": (
         "Defined by `sta.spec.vector.map_tile`. Parameter block: `sta.spec.parameters.MapParameters`, with one entry "
         "or, with `per_channel`, one for each column. With `normalize` there is no residual, the register `residual` "
-        "addresses the sums, and the parameters are scalar. A source plus bias outside int32 stops the run. Cycles: "
+        "addresses the sums, and the parameters are scalar. A source plus bias outside int32 stops the run; that of "
+        "`acc_wide`, 256 * high + low, cannot be too large. Cycles: "
         "ceil(rows * columns / `vector_lanes`)."
     ),
     "norm": (
@@ -159,6 +164,11 @@ _DETAILS = {
         "then gathered their sums and sums of squares in the unit's row statistics (`sta.spec.vector.RowStatistics`), "
         "which the norm takes and clears. Parameter block: `sta.spec.parameters.NormParameters`. At most 8192 "
         "columns. The int16 result is written before the copy. Cycles: 2 * ceil(rows * columns / `vector_lanes`)."
+    ),
+    "rescale": (
+        "Defined by `sta.spec.softmax.shift_rows`: in the online modes of `softmax`, between the product of one "
+        "chunk's exponentials with the values and that of the next. Taint stays. Cycles: ceil(rows * columns / "
+        "`vector_lanes`)."
     ),
 }
 

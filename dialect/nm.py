@@ -700,8 +700,8 @@ class GatherOp(IRDLOperation):
 class AttentionOp(IRDLOperation):
     """
     Scaled dot-product attention with its softmax, on `[B, H, S, D]` operands: int32 scores, un-normalized 8-bit
-    exponentials with their own sum, and the reciprocal of the sum applied as P.V drains (DESIGN, "Attention softmax to
-    the bit"). Scores and exponentials are not values of the program: they never leave the chip.
+    exponentials with their own sum, and the reciprocal of the sum applied as P.V drains (see `sta.spec.softmax`).
+    Scores and exponentials are not values of the program: they never leave the chip.
 
     `permutation` names, for each axis of the result, the axis of `[B, H, S, D]` it shows: attention writes its output
     in the layout its consumer reads.

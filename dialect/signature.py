@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from xdsl.dialects.builtin import DictionaryAttr, FloatAttr, IntegerAttr, IntegerType, StringAttr, f64, i64
+from xdsl.dialects.builtin import DictionaryAttr, FloatAttr, IntegerAttr, IntegerType, StringAttr, UnitAttr, f64, i64
 from xdsl.ir import Attribute
 
 from sta.spec.signature import TensorSignature
@@ -16,17 +16,18 @@ def signature_attribute(signature: TensorSignature) -> DictionaryAttr:
     """
     The signature as a dictionary of `sta.` attributes; the shape is the value's own.
     """
-    return DictionaryAttr(
-        {
-            "sta.name": StringAttr(signature.name),
-            "sta.host_dtype": StringAttr(signature.host_dtype),
-            "sta.device_dtype": StringAttr(signature.device_dtype),
-            "sta.kind": StringAttr(signature.kind),
-            "sta.scale": FloatAttr(signature.scale, f64),
-            "sta.zero_point": IntegerAttr(signature.zero_point, i64),
-            "sta.limit": IntegerAttr(signature.limit, i64),
-        }
-    )
+    attributes: dict[str, Attribute] = {
+        "sta.name": StringAttr(signature.name),
+        "sta.host_dtype": StringAttr(signature.host_dtype),
+        "sta.device_dtype": StringAttr(signature.device_dtype),
+        "sta.kind": StringAttr(signature.kind),
+        "sta.scale": FloatAttr(signature.scale, f64),
+        "sta.zero_point": IntegerAttr(signature.zero_point, i64),
+        "sta.limit": IntegerAttr(signature.limit, i64),
+    }
+    if signature.inverted:
+        attributes["sta.inverted"] = UnitAttr()
+    return DictionaryAttr(attributes)
 
 
 def signature_of(entry: DictionaryAttr, shape: tuple[int, ...]) -> TensorSignature:
@@ -42,6 +43,7 @@ def signature_of(entry: DictionaryAttr, shape: tuple[int, ...]) -> TensorSignatu
         scale=_number(entry.data["sta.scale"]),
         zero_point=int(_number(entry.data["sta.zero_point"])),
         limit=int(_number(entry.data["sta.limit"])),
+        inverted="sta.inverted" in entry.data,
     )
 
 

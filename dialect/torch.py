@@ -1111,6 +1111,20 @@ class ToDtypeOp(AtenOperation):
         _expect(same, f"{_shape_text(self.input)} and {self.result.type} differ in shape")
 
 
+@irdl_op_definition
+class LogicalNotOp(AtenOperation):
+    """Whether each element is zero, or false."""
+
+    name = "torch.aten.logical_not"
+
+    input = operand_def(TENSOR)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        expected = VTensorType(sizes_of(self.input), i1)
+        _expect(self.result.type == expected, f"gives {self.result.type}, not {expected}")
+
+
 class GenericOperation(AtenOperation):
     """An operator that only folding, mask analysis or the rewriting of views looks at, by its name."""
 
@@ -1172,7 +1186,6 @@ GENERIC_OVERLOADS: tuple[str, ...] = (
     "le.Tensor",
     "lift_fresh_copy",
     "logical_and",
-    "logical_not",
     "logical_or",
     "lt.Scalar",
     "lt.Tensor",
@@ -1328,6 +1341,7 @@ _OPERATIONS: list[type[Operation]] = [
     SelectIntOp,
     ExpandOp,
     ToDtypeOp,
+    LogicalNotOp,
     FakeQuantizeOp,
 ]
 

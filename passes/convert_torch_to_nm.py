@@ -105,7 +105,13 @@ class FunctionConversion:
         ]
         for op in source.ops:
             self.current = op
-            self._convert(op)
+            try:
+                self._convert(op)
+            except ConversionError:
+                raise
+            except ValueError as error:
+                way_out = "look at this layer's weights, and at its values on the calibration samples"
+                raise ConversionError(f"{self.path}: {error}; {way_out}") from error
         terminator = source.last_op
         assert isinstance(terminator, func.ReturnOp)
         results = [self._quantized(value) for value in terminator.arguments]
@@ -163,7 +169,8 @@ class FunctionConversion:
             signature = TensorSignature(name, tensor.sizes, host, "int32", "index", limit=limit)
             element = nm.si32
         else:
-            signature = TensorSignature(name, tensor.sizes, host, "uint8", "mask")
+            inverted = any(isinstance(use.operation, torch.LogicalNotOp) for use in value.uses)
+            signature = TensorSignature(name, tensor.sizes, host, "uint8", "mask", inverted=inverted)
             element = nm.ui8
         argument = self.block.insert_arg(TensorType(element, tensor.sizes), len(self.block.args))
         self.values[value] = Quantized(argument, signature.scale, signature.zero_point)
@@ -207,7 +214,8 @@ class FunctionConversion:
                     quantized = self.values[op.input]
                     viewed = self._view(op, quantized.value)
                     self.values[op.result] = Quantized(viewed, quantized.scale, quantized.zero_point)
-            case torch.ToDtypeOp():
+            case torch.ToDtypeOp() | torch.LogicalNotOp():
+                # The host brings masks into their device form: see the input's signature.
                 self.values[op.result] = self._quantized(op.input)
             case torch.LiteralOp():
                 self._mask_constant(op)

@@ -54,7 +54,7 @@ def quantize_linear(weights: Array, bias: Array | None, input_scale: float, inpu
     """
     Quantizes float weights [N, K] and bias [N] for an input of the given scale and zero point.
 
-    Weights are int8 in [-127, 127], one scale an output channel (DESIGN, Numbers). Raises OverflowError, with the
+    Weights are int8 in [-127, 127], one scale an output channel (docs/numerics.md). Raises OverflowError, with the
     numbers, if an accumulator could leave int32, ValueError if a weight or bias is infinite or not a number.
     """
     values = np.asarray(weights, np.float64)

@@ -49,9 +49,6 @@ _ELEMENTWISE = frozenset(
 )
 """Operators that combine elements at the same position."""
 
-_ZERO_TESTS = {"ne.Scalar": 0, "eq.Scalar": 0, "gt.Scalar": 0, "ge.Scalar": 1, "le.Scalar": 0, "lt.Scalar": 1}
-"""Comparisons, and the number for which they tell zero from the rest of the numbers that are not negative."""
-
 
 class MaskError(ValueError):
     """A mask cannot be analysed; the message says what stands in the way."""
@@ -143,7 +140,6 @@ class MaskAnalysis:
         other = self._run(operation, [operand.other for operand in operands])
         if overload in _STRUCTURAL:
             return self._move(operation, operands, zero, other)
-        _check_zero_test(operation, overload, operands)
         is_input = overload in ("to.dtype", "_to_copy", "type_as") and operands[0].is_input
         is_input = is_input and torch.tensor_type(value).element_type != i1
         return _Known(argument, zero, other, _combined_source(operands, zero, other), is_input)
@@ -169,6 +165,8 @@ def _input(argument: BlockArgument) -> _Known:
     kind = argument.type
     if not isinstance(kind, torch.VTensorType) or kind.is_float:
         raise MaskError("it depends on a floating-point input; pass an integer or bool tensor")
+    if _feeds_embedding(argument):
+        raise MaskError("it is made of the indices of an embedding; pass the mask as an input of its own")
     dtype = pytorch.bool if kind.element_type == i1 else pytorch.int64
     zero = pytorch.zeros(kind.sizes, dtype=dtype)
     source = pytorch.arange(kind.element_count).reshape(kind.sizes)
@@ -180,26 +178,6 @@ def _one_argument(operands: list[_Known]) -> BlockArgument | None:
     if len(arguments) > 1:
         raise MaskError("it depends on more than one input")
     return next(iter(arguments), None)
-
-
-def _check_zero_test(operation: Operation, overload: str, operands: list[_Known]) -> None:
-    """
-    Refuse what tells numbers apart that are not zero.
-
-    Arithmetic on an input's own numbers is taken for that of a mask of zeros and ones, unless they are indices too.
-    """
-    inputs = [operand for operand in operands if operand.is_input]
-    if not inputs or overload in ("to.dtype", "_to_copy", "type_as", "logical_not", "logical_and", "logical_or"):
-        return
-    assert inputs[0].argument is not None
-    if torch.tensor_type(inputs[0].argument).element_type == i1:
-        return
-    if overload in _ZERO_TESTS and operands[1].zero == _ZERO_TESTS[overload]:
-        return
-    if _feeds_embedding(inputs[0].argument):
-        raise MaskError(
-            f"{operation_name(operation).removeprefix('torch.')} tells more numbers of an input apart than 0"
-        )
 
 
 def _feeds_embedding(argument: BlockArgument) -> bool:

@@ -27,6 +27,9 @@ from sta.passes.torch_rewriting import literal_of, operations_of
 WIDEST_NORM = 8192
 """The longest row that a normalization takes."""
 
+LARGEST_FLOAT32 = 3.4e38
+"""What PyTorch computes with: a number above it is infinite there."""
+
 SUPPORTED = (
     "linear, embedding, layer_norm, scaled_dot_product_attention (also spelled out), gelu, relu, tanh, silu, sigmoid, "
     "add, rearrangements without copies (view, permute, slice, …), and whatever depends on no input"
@@ -127,6 +130,8 @@ def _layer_norm(operation: torch.LayerNormOp) -> str | None:
         return "only the last axis can be normalized over"
     if not _is_parameter(operation.weight) or not _is_parameter(operation.bias):
         return "its weight and bias must be constants"
+    if not 0.0 <= torch.number_of(operation.eps) <= LARGEST_FLOAT32:
+        return f"its eps must be a number that is not negative, not {torch.number_of(operation.eps)}"
     width = torch.sizes_of(operation.input)[-1]
     return None if width <= WIDEST_NORM else f"rows of {width} are longer than {WIDEST_NORM}"
 
@@ -173,6 +178,12 @@ def _to_dtype(operation: torch.ToDtypeOp) -> str | None:
     return None if from_input and not operation.result.type.is_float else "only integer inputs can be converted"
 
 
+def _logical_not(operation: torch.LogicalNotOp) -> str | None:
+    """The negation of an input makes a mask of one that is true where a key is left out."""
+    is_input = isinstance(operation.input, BlockArgument) and not torch.tensor_type(operation.input).is_float
+    return None if is_input else "only integer and bool inputs can be negated"
+
+
 def _return(operation: ReturnOp) -> str | None:
     """Outputs are float values."""
     integers = [value for value in operation.arguments if not torch.tensor_type(value).is_float]
@@ -188,7 +199,7 @@ def _is_mask(value: SSAValue) -> bool:
         return True
     if torch.tensor_type(value).element_type != i1:
         return False
-    while isinstance(value.owner, torch.ViewOp | torch.ToDtypeOp):
+    while isinstance(value.owner, torch.ViewOp | torch.ToDtypeOp | torch.LogicalNotOp):
         value = value.owner.operands[0]
     return isinstance(value, BlockArgument) or literal_of(value) is not None
 
@@ -227,6 +238,7 @@ _RULES: dict[type[Operation], Rule] = {
     torch.PermuteOp: _nothing,
     torch.SliceTensorOp: _slice,
     torch.ToDtypeOp: _to_dtype,
+    torch.LogicalNotOp: _logical_not,
     ReturnOp: _return,
 }
 

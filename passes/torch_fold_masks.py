@@ -34,25 +34,40 @@ REASON = "sta.mask_error"
 def fold_masks(module: ModuleOp, store: WeightStore) -> None:
     """Rewrite the masks of every attention in the function `main` of `module`."""
     analysis = MaskAnalysis(store)
+    negated: dict[BlockArgument, bool] = {}
     for operation in operations_of(module):
         if isinstance(operation, torch.ScaledDotProductAttentionOp):
-            _fold_mask(operation, analysis, store)
+            _fold_mask(operation, analysis, negated, store)
     erase_dead(module)
 
 
-def _fold_mask(attention: torch.ScaledDotProductAttentionOp, analysis: MaskAnalysis, store: WeightStore) -> None:
+def _fold_mask(
+    attention: torch.ScaledDotProductAttentionOp,
+    analysis: MaskAnalysis,
+    negated: dict[BlockArgument, bool],
+    store: WeightStore,
+) -> None:
+    """Rewrite the mask of `attention`; `negated` tells of each input how the attentions before it take it."""
     if isinstance(attention.attn_mask.type, torch.NoneType) or attention.result.type.rank != 4:
         return
     builder = TorchBuilder(attention, store)
     try:
         admissible = _on_four_axes(analysis.admissible(attention.attn_mask))
         mask, is_causal = _simplest(builder, attention, admissible)
+        _check_one_sense(admissible, negated)
     except MaskError as error:
         attention.attributes[REASON] = StringAttr(str(error))
         return
     operands = list(attention.operands)
     operands[3], operands[5] = mask, builder.boolean(is_causal)
     replace(attention, [builder.aten(torch.ScaledDotProductAttentionOp, operands, attention.result.type)])
+
+
+def _check_one_sense(admissible: Admissible, negated: dict[BlockArgument, bool]) -> None:
+    """Raise MaskError if one attention leaves out the keys that another counts: the host inverts an input or not."""
+    argument = admissible.argument
+    if argument is not None and negated.setdefault(argument, admissible.negated) != admissible.negated:
+        raise MaskError("another attention counts the keys that this one leaves out; pass each a mask of its own")
 
 
 def _on_four_axes(admissible: Admissible) -> Admissible:
@@ -92,13 +107,12 @@ def _padding(builder: TorchBuilder, admissible: Admissible, counts: BoolArray) -
     """The padding mask [batch or 1, 1, 1, keys] as a view of the input that it is; `counts` tells where it matters."""
     assert admissible.argument is not None
     sources = _key_sources(admissible.source, counts)
-    if admissible.negated:
-        raise MaskError("it is true where a key is left out; pass one that is true, or 1, where a key counts")
     argument = admissible.argument
     size = torch.tensor_type(argument).element_count
     if sources.size != size or not np.array_equal(sources.reshape(-1), np.arange(size)):
         raise MaskError("its elements are not those of an input in their order")
-    return builder.view(_as_bool(builder, argument), (sources.shape[0], 1, 1, sources.shape[1]))
+    counting = _as_bool(builder, argument, admissible.negated)
+    return builder.view(counting, (sources.shape[0], 1, 1, sources.shape[1]))
 
 
 def _key_sources(source: IndexArray, counts: BoolArray) -> IndexArray:
@@ -117,7 +131,10 @@ def _key_sources(source: IndexArray, counts: BoolArray) -> IndexArray:
     return lowest
 
 
-def _as_bool(builder: TorchBuilder, argument: BlockArgument) -> SSAValue:
+def _as_bool(builder: TorchBuilder, argument: BlockArgument, negated: bool) -> SSAValue:
+    """Whether each element of the input is not zero; whether it is, if `negated`."""
+    if negated:
+        return builder.aten(torch.LogicalNotOp, [argument], torch.VTensorType(torch.sizes_of(argument), i1))
     if torch.tensor_type(argument).element_type == i1:
         return argument
     false = builder.boolean(False)

@@ -14,6 +14,7 @@ The result is the module with a `torch.fake_quantize` on every value that is sto
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,12 +33,16 @@ from sta.dialect.torch_interpreter import main_function
 from sta.dialect.weight_store import WeightStore
 from sta.passes.torch_calibrate import range_of
 from sta.passes.torch_rewriting import array_of, erase_dead, operations_of, single_use
+from sta.spec.norm import EPSILON_LIMIT
 
 SMALLEST_RANGE = 2.0**-20
 """
 A value that never got larger than this is taken to get that large: any scale will do for one that is always zero, but
 the ratio of two scales must stay within what a multiplier and a shift can express.
 """
+
+STREAM_LIMIT = 32767
+"""The largest integer of a symmetric 16-bit value."""
 
 _VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp
 _PRODUCERS = (
@@ -70,6 +75,17 @@ def affine(low: float, high: float) -> Format:
     low, high = min(low, 0.0), max(high, 0.0, min(low, 0.0) + SMALLEST_RANGE)
     scale = _float32((high - low) / 255)
     return Format(si8, scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
+
+
+def _smallest_norm_range(norm: torch.LayerNormOp) -> float:
+    """
+    The smallest range of a norm's input: on a finer scale, its epsilon would be more than the machine can hold.
+
+    Samples that are zero, or small against epsilon, make a program that way like any others.
+    """
+    width = torch.sizes_of(norm.input)[-1]
+    smallest_scale = math.sqrt(torch.number_of(norm.eps)) * width / math.sqrt(EPSILON_LIMIT / 2)
+    return smallest_scale * STREAM_LIMIT
 
 
 def _float32(number: float) -> float:
@@ -146,7 +162,10 @@ class _Quantizer:
         return self._stream_format(value)
 
     def _stream_format(self, value: SSAValue) -> Format:
-        return symmetric(si16, *self._range(value))
+        low, high = self._range(value)
+        users = [consumer.use.operation for consumer in _consumers(value)]
+        norms = [user for user in users if isinstance(user, torch.LayerNormOp)]
+        return symmetric(si16, low, max([high, *(_smallest_norm_range(norm) for norm in norms)]))
 
     def _range(self, value: SSAValue) -> tuple[float, float]:
         if isinstance(value.owner, torch.EmbeddingOp):

@@ -132,9 +132,7 @@ def _excludes(value: SSAValue, store: WeightStore) -> bool:
 
 
 def _negated(builder: TorchBuilder, mask: SSAValue) -> SSAValue:
-    operation = next(kind for kind in torch.Torch.operations if kind.name == "torch.aten.logical_not")
-    assert issubclass(operation, torch.AtenOperation)
-    return builder.aten(operation, [mask], torch.VTensorType(torch.sizes_of(mask), i1))
+    return builder.aten(torch.LogicalNotOp, [mask], torch.VTensorType(torch.sizes_of(mask), i1))
 
 
 def _unscaled(value: SSAValue, store: WeightStore) -> tuple[SSAValue, float]:

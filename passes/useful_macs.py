@@ -1,5 +1,5 @@
 """
-Multiply-accumulates the model needs, from its own shapes: the numerator of MAC efficiency (DESIGN, The machine).
+Multiply-accumulates the model needs, from its own shapes: the numerator of MAC efficiency (docs/numerics.md, Cycles).
 """
 
 from __future__ import annotations

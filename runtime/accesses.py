@@ -24,6 +24,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "s16": np.dtype("<i2"),
     "s8": np.dtype("i1"),
     "u8": np.dtype("u1"),
+    "u16": np.dtype("<u2"),
+    "acc_wide": np.dtype("<i4"),
 }
 """The element types of the instruction fields."""
 
@@ -50,13 +52,16 @@ class Access:
     """The register field with the bytes from row to row; None: the rows lie next to each other."""
     alignment: int = 0
     """Bytes that address and stride must be multiples of; 0: the size of an element."""
+    pitch: int = 0
+    """Bytes from one element of a row to the next; 0: they lie next to each other."""
     rows_register: str | None = None
     """The register field that holds the number of rows where it is not fixed (the table of a gather)."""
 
     @property
     def row_bytes(self) -> int:
-        """Bytes in a row."""
-        return self.columns * self.dtype.itemsize
+        """Bytes from the first of a row to its last; with a pitch also those between its elements."""
+        pitch = self.pitch or self.dtype.itemsize
+        return (self.columns - 1) * pitch + self.dtype.itemsize
 
 
 def _read(name: str, space: str, dtype: np.dtype[Any], rows: int, columns: int, stride: str | None = None) -> Access:
@@ -100,7 +105,8 @@ def _gather(instruction: Instruction) -> Iterable[Access]:
 
 def _mm(instruction: Instruction) -> Iterable[Access]:
     rows, columns, depth = instruction["rows"], instruction["columns"], instruction["depth"]
-    yield _read("a", "spad", DTYPES[instruction.choice("a_type")], rows, depth, "a_stride")
+    pitch = 2 if instruction["a_wide"] else 0
+    yield Access("a", "spad", False, "a", DTYPES[instruction.choice("a_type")], rows, depth, "a_stride", pitch=pitch)
     if instruction.choice("b_space") == "wbuf":
         pattern = Pattern(instruction["n"], instruction["m"])
         yield _read("b", "wbuf", _BYTE, 1, packed_size(columns, depth, pattern, instruction.choice("encoding")))
@@ -117,15 +123,19 @@ def _softmax(instruction: Instruction) -> Iterable[Access]:
     yield _block("parameters", SOFTMAX_PARAMETERS_SIZE)
     if instruction["has_mask"]:
         yield _read("mask", "spad", _BYTE, rows, keys, "mask_stride")
-    yield _write("destination", "spad", _BYTE, rows, keys, "destination_stride")
-    yield _write("sums", "spad", _WORD, 1, rows)
+    mode = instruction.choice("mode")
+    if mode == "online":
+        yield Access("state", "spad", False, "sums", _WORD, 2, rows)
+    yield _write("destination", "spad", DTYPES[f"u{instruction.choice('p_bits')}"], rows, keys, "destination_stride")
+    yield _write("sums", "spad", _WORD, 1 if mode == "row" else 3, rows)
 
 
 def _map(instruction: Instruction) -> Iterable[Access]:
     rows, columns = instruction["rows"], instruction["columns"]
     source_type, residual_type = instruction.choice("source_type"), instruction.choice("residual_type")
-    source_space = "acc" if source_type == "acc" else "spad"
-    yield _read("source", source_space, DTYPES[source_type], rows, columns, "source_stride")
+    source_space = "acc" if source_type.startswith("acc") else "spad"
+    source_columns = 2 * columns if source_type == "acc_wide" else columns
+    yield _read("source", source_space, DTYPES[source_type], rows, source_columns, "source_stride")
     yield _block("parameters", map_parameters_size(columns if instruction["per_channel"] else 1))
     if instruction["has_table"]:
         yield _read("table", "wbuf", DTYPES["s16"], 1, TABLE_ENTRIES)
@@ -147,6 +157,12 @@ def _norm(instruction: Instruction) -> Iterable[Access]:
         yield _write("copy", "spad", DTYPES["s8"], rows, columns, "copy_stride")
 
 
+def _rescale(instruction: Instruction) -> Iterable[Access]:
+    rows, columns = instruction["rows"], instruction["columns"]
+    yield _read("shifts", "spad", _WORD, 1, rows)
+    yield _write("acc", "acc", _WORD, rows, columns, "acc_stride")
+
+
 _ACCESSES: dict[str, Callable[[Instruction], Iterable[Access]]] = {
     "sync": _sync,
     "ld": _ld,
@@ -156,12 +172,13 @@ _ACCESSES: dict[str, Callable[[Instruction], Iterable[Access]]] = {
     "softmax": _softmax,
     "map": _map,
     "norm": _norm,
+    "rescale": _rescale,
 }
 
 
 def accesses(instruction: Instruction) -> tuple[Access, ...]:
     """
-    Returns what a unit instruction reads and writes; an accumulating product also reads its ``acc``.
+    Returns what a unit instruction reads and writes; an accumulating product and a rescale also read their ``acc``.
 
     Raises:
         ValueError: the pattern of a product is not one, or does not go with its encoding.

@@ -25,17 +25,23 @@ class Tile:
     writes the machine's memory.
     """
 
-    __slots__ = ("_address", "_dtype", "_fixed", "_itemsize", "_memory", "_shape", "_stride")
+    __slots__ = ("_address", "_dtype", "_fixed", "_memory", "_pitch", "_shape", "_stride")
 
     def __init__(
-        self, memory: NDArray[np.uint8], address: Affine, stride: Affine, shape: tuple[int, int], dtype: np.dtype[Any]
+        self,
+        memory: NDArray[np.uint8],
+        address: Affine,
+        stride: Affine,
+        shape: tuple[int, int],
+        dtype: np.dtype[Any],
+        pitch: int = 0,
     ) -> None:
         self._memory = memory
         self._address = address
         self._stride = stride
         self._shape = shape
         self._dtype = dtype
-        self._itemsize = dtype.itemsize
+        self._pitch = pitch or dtype.itemsize
         # Most operands do not move: their view is made once.
         self._fixed = None if address.terms or stride.terms else self._view(())
 
@@ -44,7 +50,7 @@ class Tile:
         return self._view(counters) if self._fixed is None else self._fixed
 
     def _view(self, counters: Sequence[int]) -> Array:
-        strides = (self._stride.at(counters), self._itemsize)
+        strides = (self._stride.at(counters), self._pitch)
         return np.ndarray(self._shape, self._dtype, self._memory, self._address.at(counters), strides)
 
 
@@ -78,7 +84,7 @@ class Memories:
         """Returns the rectangle that an instruction accesses."""
         memory, address = self._place(step, access)
         stride = Affine(access.row_bytes) if access.stride is None else step.registers[access.stride]
-        return Tile(memory, address, stride, (access.rows, access.columns), access.dtype)
+        return Tile(memory, address, stride, (access.rows, access.columns), access.dtype, access.pitch)
 
     def _place(self, step: Step, access: Access) -> tuple[NDArray[np.uint8], Affine]:
         """Returns the array that an access falls into, and its address relative to the array's start."""

@@ -22,7 +22,7 @@ from sta.runtime.validate import ValidProgram
 from sta.spec.integers import check_int32, matrix_product
 from sta.spec.nm_format import Pattern, unpack
 from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
-from sta.spec.softmax import softmax_row
+from sta.spec.softmax import RowState, shift_rows, softmax_online, softmax_row
 from sta.spec.vector import RowStatistics, map_tile, norm_tile
 
 Counters = Sequence[int]
@@ -166,6 +166,8 @@ def _norm_parameters(block: bytes, columns: int) -> NormParameters:
 
 def _softmax(step: Step, tiles: Tiles, _statistics: RowStatistics) -> Operation:
     instruction = step.instruction
+    if instruction.choice("mode") != "row":
+        return _softmax_online(step, tiles)
     scores, destination, sums, parameters = (tiles[name] for name in ("scores", "destination", "sums", "parameters"))
     admissible = _admissible(step, tiles)
     bits = int(instruction.choice("p_bits"))
@@ -181,18 +183,41 @@ def _softmax(step: Step, tiles: Tiles, _statistics: RowStatistics) -> Operation:
     return execute
 
 
+def _softmax_online(step: Step, tiles: Tiles) -> Operation:
+    instruction = step.instruction
+    scores, destination, written, parameters = (tiles[name] for name in ("scores", "destination", "sums", "parameters"))
+    admissible, known = _admissible(step, tiles), tiles.get("state")
+    rows, bits = instruction["rows"], int(instruction.choice("p_bits"))
+
+    def execute(counters: Counters) -> None:
+        scale = SoftmaxParameters.from_bytes(parameters.at(counters)[0])
+        state = RowState.empty((rows,))
+        if known is not None:
+            sums, maxima = known.at(counters).astype(np.int64)
+            state = RowState(sums, maxima, state.shifts)
+        exponentials, state = softmax_online(
+            scores.at(counters), admissible(counters), scale.multiplier, scale.shift, state, bits
+        )
+        destination.at(counters)[...] = exponentials
+        written.at(counters)[...] = state
+
+    return execute
+
+
 def _admissible(step: Step, tiles: Tiles) -> Callable[[Counters], NDArray[np.bool_]]:
     """Returns the function that gives the admissible keys, broadcastable to ``[rows, keys]``."""
     instruction = step.instruction
     queries = np.arange(instruction["rows"])[:, np.newaxis]
     keys = np.arange(instruction["keys"])
-    row_offset = step.registers["row_offset"]
+    row_offset, key_offset = step.registers["row_offset"], step.registers["key_offset"]
     mask = tiles.get("mask")
     causal = bool(instruction["causal"])
 
     def admissible(counters: Counters) -> NDArray[np.bool_]:
         allowed = np.ones((1, 1), np.bool_) if mask is None else mask.at(counters) != 0
-        return allowed & (keys <= queries + row_offset.at(counters)) if causal else allowed
+        if not causal:
+            return allowed
+        return allowed & (keys + key_offset.at(counters) <= queries + row_offset.at(counters))
 
     return admissible
 
@@ -203,7 +228,7 @@ def _map(step: Step, tiles: Tiles, statistics: RowStatistics) -> Operation:
     table, residual, sums = tiles.get("table"), tiles.get("residual"), tiles.get("sums")
     columns = instruction["columns"] if instruction["per_channel"] else 1
     dtype = DTYPES[instruction.choice("destination_type")]
-    gather = bool(instruction["gather"])
+    gather, wide = bool(instruction["gather"]), instruction.choice("source_type") == "acc_wide"
 
     def execute(counters: Counters) -> None:
         result = map_tile(
@@ -213,6 +238,7 @@ def _map(step: Step, tiles: Tiles, statistics: RowStatistics) -> Operation:
             table=None if table is None else table.at(counters)[0],
             residual=None if residual is None else residual.at(counters),
             sums=None if sums is None else sums.at(counters)[0],
+            wide=wide,
         )
         destination.at(counters)[...] = result
         if gather:
@@ -240,6 +266,16 @@ def _norm(step: Step, tiles: Tiles, statistics: RowStatistics) -> Operation:
     return execute
 
 
+def _rescale(step: Step, tiles: Tiles, _statistics: RowStatistics) -> Operation:
+    acc, shifts = tiles["acc"], tiles["shifts"]
+
+    def execute(counters: Counters) -> None:
+        rows = acc.at(counters)
+        rows[...] = shift_rows(rows, shifts.at(counters)[0])
+
+    return execute
+
+
 _OPERATIONS: dict[str, Callable[[Step, Tiles, RowStatistics], Operation]] = {
     "sync": _sync,
     "ld": _ld,
@@ -249,4 +285,5 @@ _OPERATIONS: dict[str, Callable[[Step, Tiles, RowStatistics], Operation]] = {
     "softmax": _softmax,
     "map": _map,
     "norm": _norm,
+    "rescale": _rescale,
 }

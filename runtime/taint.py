@@ -2,9 +2,9 @@
 The check that attention scores and un-normalized exponentials stay on the chip.
 
 Every byte of acc and spad has a taint bit. Products marked ``scores`` and the exponentials of a softmax set it; it
-passes through products, maps and norms from their sources to their results; a map that normalizes clears it, and so
-does anything untainted that overwrites. A DMA that reads a tainted byte is an error. None of this depends on data, so
-one walk through the program settles it for every run.
+passes through products, maps, norms and rescales from their sources to their results; a map that normalizes clears it,
+and so does anything untainted that overwrites. A DMA that reads a tainted byte is an error. None of this depends on
+data, so one walk through the program settles it for every run.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _effect(program: ValidProgram, step: Step, taint: Mapping[str, NDArray[np.ui
     tracked = [access for access in accesses(instruction) if access.space in taint]
     sources = [_tile(step, access, taint) for access in tracked if not access.writes]
     results = [(access.name, _tile(step, access, taint)) for access in tracked if access.writes]
-    if name == "mm" and instruction["accumulate"]:
+    if name == "rescale" or (name == "mm" and instruction["accumulate"]):
         sources += [tile for _, tile in results]
     if name in ("ld", "st", "gather"):
         return _transfer(program, step, sources, [tile for _, tile in results])
@@ -62,7 +62,7 @@ def _effect(program: ValidProgram, step: Step, taint: Mapping[str, NDArray[np.ui
     def compute(counters: Sequence[int]) -> None:
         tainted = always or (not never and any(tile.at(counters).any() for tile in sources))
         for result, tile in results:
-            # The sums of a softmax may leave the chip: they are one number a row.
+            # The sums of a softmax may leave the chip, and the rest of a row's state: a few numbers a row.
             tile.at(counters)[...] = tainted and result != "sums"
 
     return compute

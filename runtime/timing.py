@@ -143,7 +143,7 @@ def busy_cycles(instruction: Instruction, target: Target, dram_stride: int = 0) 
             return product_cycles(target, *sizes, Pattern(instruction["n"], instruction["m"]))
         case "softmax":
             return softmax_cycles(target, instruction["rows"], instruction["keys"])
-        case "map":
+        case "map" | "rescale":
             return vector_cycles(target, instruction["rows"], instruction["columns"], _MAP_PASSES)
         case "norm":
             passes = _NORM_PASSES - instruction["gathered"]

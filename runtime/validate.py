@@ -203,8 +203,8 @@ class _Checker:
     def check_unused(self, touched: Sequence[Access]) -> None:
         """Raises unless the registers of memory operands that the instruction does not have are r0."""
         used = {name for access in touched for name in (access.address, access.stride, access.rows_register)}
-        # No address: where the rows lie among the queries may be said even if no causal test asks for it.
-        used.add("row_offset")
+        # No addresses: where rows and keys lie may be said even if no causal test asks for it.
+        used |= {"row_offset", "key_offset"}
         for field, value in self.instruction:
             if field.kind == "register" and value != 0 and field.name not in used:
                 raise self.error(f"field '{field.name}' is r{value}, but the instruction does not use it; must be r0")

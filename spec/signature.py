@@ -15,7 +15,13 @@ TENSOR_KINDS = ("quantized", "index", "mask")
 """What the integers of a tensor mean."""
 
 # The fields that are not texts; the shape is a list of integers.
-_JSON_TYPES: dict[str, tuple[type, ...]] = {"shape": (), "scale": (float, int), "zero_point": (int,), "limit": (int,)}
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "shape": (),
+    "scale": (float, int),
+    "zero_point": (int,),
+    "limit": (int,),
+    "inverted": (bool,),
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class TensorSignature:
     zero_point: int = 0
     limit: int = 0
     """Rows of the table that an index points into; unused otherwise."""
+    inverted: bool = False
+    """Whether a mask is 1 on the host where a position is left out; on the device 1 is always where it counts."""
 
     def __post_init__(self) -> None:
         if self.kind not in TENSOR_KINDS:
@@ -57,13 +65,15 @@ class TensorSignature:
             raise ValueError(f"tensor {self.name!r}: zero point {self.zero_point} does not fit {self.device_dtype}")
         if self.kind == "index" and not 1 <= self.limit <= int(limits.max) + 1:
             raise ValueError(f"tensor {self.name!r}: limit {self.limit} does not fit {self.device_dtype}")
+        if self.inverted and self.kind != "mask":
+            raise ValueError(f"tensor {self.name!r}: only a mask can be inverted, not kind {self.kind!r}")
 
     def encode(self, array: npt.ArrayLike) -> npt.NDArray[Any]:
         """
         Return the device's integers for a host array, in the device dtype and the same shape.
 
         quantized: ``rint(x / scale) + zero_point`` in float64 (half to even), saturated; index: unchanged; mask: 0 or
-        1, unchanged.
+        1, exchanged if it is inverted.
 
         Raises `ValueError` naming the tensor, what is expected and what was given, for another shape or kind of dtype,
         NaN or infinity, the first index out of range, and a mask value that is neither 0 nor 1.
@@ -72,7 +82,7 @@ class TensorSignature:
         self._check_host(values)
         if self.kind == "mask":
             self._check_mask(values)
-            return values.astype(self.device_dtype)
+            return (np.logical_not(values) if self.inverted else values).astype(self.device_dtype)
         if self.kind == "index":
             self._check_indices(values)
             return values.astype(self.device_dtype)
@@ -89,8 +99,11 @@ class TensorSignature:
         return ((integers.astype(np.float64) - self.zero_point) * self.scale).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the signature as a dictionary that JSON can hold."""
-        return {**dataclasses.asdict(self), "shape": list(self.shape)}
+        """Return the signature as a dictionary that JSON can hold; `inverted` is left out where it is false."""
+        values = {**dataclasses.asdict(self), "shape": list(self.shape)}
+        if not self.inverted:
+            del values["inverted"]
+        return values
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "TensorSignature":
@@ -101,6 +114,8 @@ class TensorSignature:
         """
         fields: dict[str, Any] = {}
         for field in dataclasses.fields(TensorSignature):
+            if field.name == "inverted" and field.name not in values:
+                continue
             if field.name not in values:
                 raise ValueError(f"a tensor's signature lacks the key {field.name!r}")
             fields[field.name] = _checked_field(field.name, values[field.name])

@@ -1,15 +1,20 @@
 """Attention's softmax: un-normalized exponentials with their sum, and the reciprocal of that sum in the drain."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from sta.spec.integers import Int64Array, IntegerArray, apply_scale_32, as_int64, check_scale
-from sta.spec.tables import exp2
+from sta.spec.integers import Int64Array, IntegerArray, apply_scale_32, as_int64, check_scale, extremes, rounding_shift
+from sta.spec.tables import EXPONENT_FRACTION_BITS, exp2
 
 _LARGEST_SHIFT = 62
 _SUM_LIMIT = 1 << 31
+
+NO_MAXIMUM = -(1 << 31)
+"""The maximum of a row of which no admissible key has been seen yet."""
+LARGEST_ROW_SHIFT = 31
+"""The largest shift of what a row has accumulated: beyond it nothing is left of an int32."""
 
 
 def softmax_row(
@@ -40,6 +45,81 @@ def softmax_row(
     return exponentials.astype(dtype), exponentials.sum(axis=-1, dtype=np.int64)
 
 
+class RowState(NamedTuple):
+    """What `softmax_online` keeps of rows from one chunk of keys to the next; three arrays ``[..., m]``."""
+
+    sums: Int64Array
+    """The exponentials' sums relative to the maxima, 0..2^31-1."""
+    maxima: Int64Array
+    """The largest score so far in log2 units, rounded up to an integer; `NO_MAXIMUM` if there is none."""
+    shifts: Int64Array
+    """By how much what was accumulated before the last chunk has to be shifted right, 0..31."""
+
+    @staticmethod
+    def empty(shape: tuple[int, ...]) -> "RowState":
+        """Return the state of rows before the first chunk."""
+        return RowState(np.zeros(shape, np.int64), np.full(shape, NO_MAXIMUM, np.int64), np.zeros(shape, np.int64))
+
+
+def softmax_online(
+    scores: IntegerArray,
+    admissible: npt.NDArray[np.bool_],
+    multiplier: int,
+    shift: int,
+    state: RowState,
+    bits: int = 8,
+) -> tuple[npt.NDArray[Any], RowState]:
+    """
+    Return the exponentials of one chunk of the keys of rows of scores, and the state of the rows after it.
+
+    `scores` is int32 ``[..., m, n]``; `admissible` broadcasts against it; `multiplier` and `shift` take a score to log2
+    units with 10 fraction bits; the shifts of `state` are not read. With ``t = apply_scale_32(score, multiplier,
+    shift)`` and c the largest t of an admissible key, rounded up to a whole log2 unit, the new maximum is
+    ``m' = max(m, c)``, the shift ``s = min(m' - m, 31)``, an exponential ``exp2(t - 1024 * m', bits)``, zero for keys
+    that are not admissible, and the new sum ``rounding_shift(sum, s) + sum of the exponentials``. What was accumulated
+    from earlier chunks has to be shifted likewise (`shift_rows`). A chunk without admissible keys changes nothing, and
+    neither it nor the first chunk with some shifts anything. Keys in chunks of other lengths give other bits.
+
+    The exponentials are uint8 or uint16 ``[..., m, n]`` for `bits` 8 or 16. All intermediates are below 2^33.
+
+    Raises `ValueError` for a bad multiplier, shift or number of bits, and for a sum outside 0..2^31-1.
+    """
+    allowed = np.broadcast_to(np.asarray(admissible, dtype=np.bool_), scores.shape)
+    _check_sums(state.sums)
+    exponents = apply_scale_32(scores, multiplier, shift)
+    unit = 1 << EXPONENT_FRACTION_BITS
+    # What stands for no admissible key rounds to NO_MAXIMUM itself.
+    largest = exponents.max(axis=-1, initial=NO_MAXIMUM * unit, where=allowed)
+    maxima = np.maximum(state.maxima, (largest + (unit - 1)) >> EXPONENT_FRACTION_BITS)
+    shifts = np.where(state.maxima == NO_MAXIMUM, 0, np.minimum(maxima - state.maxima, LARGEST_ROW_SHIFT))
+    differences = np.where(allowed, exponents - maxima[..., np.newaxis] * unit, 0)
+    exponentials = np.where(allowed, exp2(differences, bits), 0)
+    sums = rounding_shift(state.sums, shifts) + exponentials.sum(axis=-1, dtype=np.int64)
+    _check_sums(sums)
+    dtype = np.uint8 if bits == 8 else np.uint16
+    return exponentials.astype(dtype), RowState(sums, maxima, shifts)
+
+
+def shift_rows(values: IntegerArray, shifts: IntegerArray) -> Int64Array:
+    """
+    Return the rows of `values` ``[..., m, n]`` shifted right by `shifts` ``[..., m]``, rounded: int64, the same shape.
+
+    It brings what was accumulated before a chunk to the maximum after it. Raises `ValueError` for a shift outside
+    0..31.
+    """
+    low, high = extremes(shifts)
+    if low < 0 or high > LARGEST_ROW_SHIFT:
+        raise ValueError(f"the shift of a row must be in 0..{LARGEST_ROW_SHIFT}, got {low if low < 0 else high}")
+    return rounding_shift(values, as_int64(shifts)[..., np.newaxis])
+
+
+def _check_sums(sums: Int64Array) -> None:
+    """Raise `ValueError` unless all sums of exponentials are in 0..2^31-1."""
+    low, high = extremes(sums)
+    if not 0 <= low <= high < _SUM_LIMIT:
+        raise ValueError("the sum of a row of exponentials must be in 0..2^31-1")
+
+
 def normalize(values: IntegerArray, sums: IntegerArray, multiplier: int, shift: int) -> Int64Array:
     """
     Return ``values / sum * multiplier / 2^shift``, rounded once: the drain of the product with the values.
@@ -54,8 +134,7 @@ def normalize(values: IntegerArray, sums: IntegerArray, multiplier: int, shift: 
     """
     check_scale(multiplier, shift)
     totals = as_int64(sums)
-    if totals.size and not 0 <= int(totals.min()) <= int(totals.max()) < _SUM_LIMIT:
-        raise ValueError("the sum of a row of exponentials must be in 0..2^31-1")
+    _check_sums(totals)
     empty = totals == 0
     divisors = np.where(empty, 1, totals)
     # Exact for numbers below 2^53.

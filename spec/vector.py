@@ -20,6 +20,7 @@ def map_tile(
     table: npt.NDArray[np.int16] | None = None,
     residual: IntegerArray | None = None,
     sums: IntegerArray | None = None,
+    wide: bool = False,
 ) -> npt.NDArray[Any]:
     """
     Take a tile ``[m, n]`` of integers through the vector unit's pipeline to the destination dtype.
@@ -27,14 +28,18 @@ def map_tile(
     In order: add the bias; rescale, or with `sums` ``[m]`` normalize (see `sta.spec.softmax.normalize`); with a `table`
     (int16[513]) saturate to int16, look up and rescale; with a `residual` ``[m, n]`` add it after its own bias and
     scale; add the output zero point; saturate to int8, uint8, int16 or int32. Each step is on int64; the source plus
-    bias fits int32, each rescaled term is then below 2^32, so that their sum is far inside int64.
+    bias fits int32, each rescaled term is then below 2^32, so that their sum is far inside int64. A `wide` source
+    ``[m, 2n]`` is that of a product with 16-bit activations: each row has n sums over the high bytes and then n over
+    the low ones, and stands for ``256 * high + low``, which is rescaled once; below 2^40, so that it is exact too.
 
-    Raises `OverflowError` if the source plus bias leaves int32, `ValueError` for parameters that are neither scalar nor
-    one for each column, sums with parameters that are not scalar, or shapes that do not match.
+    Raises `OverflowError` if the source plus bias leaves int32 (unless it is wide), `ValueError` for parameters that
+    are neither scalar nor one for each column, sums with parameters that are not scalar, or shapes that do not match.
     """
-    _check_map(source, parameters, residual, sums)
-    values = as_int64(source) + parameters.bias
-    check_int32(values, "the source of a map plus its bias is out of range:")
+    values = wide_accumulators(source) if wide else as_int64(source)
+    _check_map(values, parameters, residual, sums)
+    values = values + parameters.bias
+    if not wide:
+        check_int32(values, "the source of a map plus its bias is out of range:")
     if sums is None:
         result = apply_scale_32(values, parameters.multiplier, parameters.shift)
     else:
@@ -45,6 +50,18 @@ def map_tile(
     if residual is not None:
         result = result + _rescaled_residual(residual, parameters)
     return saturate(result + parameters.output_zero_point, destination_dtype)
+
+
+def wide_accumulators(source: IntegerArray) -> Int64Array:
+    """
+    Return ``256 * high + low`` (int64 ``[m, n]``) of rows ``[m, 2n]`` with n high accumulators and then n low ones.
+
+    Raises `ValueError` for a source that is not two-dimensional, or of an odd number of columns.
+    """
+    if source.ndim != 2 or source.shape[1] % 2:
+        raise ValueError(f"wide accumulators come in pairs, got shape {source.shape}")
+    high, low = np.split(as_int64(source), 2, axis=1)
+    return 256 * high + low
 
 
 def _rescaled_residual(residual: IntegerArray, parameters: MapParameters) -> Int64Array:

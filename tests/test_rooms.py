@@ -1,4 +1,4 @@
-"""Who may import whom: the table in DESIGN, enforced on every import, those inside functions included."""
+"""Who may import whom: the table in CONTRIBUTING.md, enforced on every import, those inside functions included."""
 
 import ast
 import subprocess

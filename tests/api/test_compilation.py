@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 from xdsl.context import Context
@@ -18,7 +21,7 @@ from xdsl.dialects.builtin import ModuleOp
 import sta
 from sta.backend.assembler import assemble, disassemble
 from sta.backend.container import container_bytes
-from sta.bit_check import CheckError
+from sta.bit_check import CheckError, signal_to_noise
 from sta.compilation import Compilation, compile_model
 from sta.dialect import nm
 from sta.passes.nm_fuse_epilogues import NmFuseEpiloguesPass
@@ -183,3 +186,84 @@ def test_sparsity_by_module_path() -> None:
     )
     assert "1:4" in program.container.ir
     assert program.dense_macs - program.macs == SMALL.batch * SMALL.sequence * SMALL.width * SMALL.feed_forward * 3 // 4
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("value", [0.0, 3.0, -1e-12])
+def test_samples_that_never_change_make_a_program(norm_first: bool, value: float) -> None:
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    model = nn.TransformerEncoderLayer(26, 2, 54, batch_first=True, norm_first=norm_first).eval()
+    x = torch.full((1, 7, 26), value)
+    program = sta.compile(model, {"src": x}, calibration={"src": x[None].numpy()}, check=True)
+    with torch.no_grad():
+        expected = model(x).numpy()
+    assert signal_to_noise(expected, program.run({"src": x.numpy()}).outputs["output"]) > 30
+
+
+def test_numbers_no_scale_can_hold_are_reported_with_their_layer() -> None:
+    layer = nn.TransformerEncoderLayer(26, 2, 54, batch_first=True).eval()
+    x = torch.full((1, 7, 26), 1e6)
+    with pytest.raises(ValueError, match=r"^self_attn: scale .* is too large: .*; look at this layer's weights"):
+        sta.compile(layer, {"src": x}, calibration={"src": x[None].numpy()})
+
+
+@contextmanager
+def without_fused_kernels() -> Generator[None]:
+    """PyTorch's fused encoder layer, which writes zeros where a sequence is padded, is not used inside."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    batch=st.integers(1, 3),
+    sequence=st.integers(2, 19),
+    heads=st.integers(1, 3),
+    head_size=st.sampled_from([5, 8, 13]),
+    norm_first=st.booleans(),
+    causal=st.booleans(),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_a_padding_mask_that_is_true_where_keys_are_left_out(
+    batch: int, sequence: int, heads: int, head_size: int, norm_first: bool, causal: bool, seed: int
+) -> None:
+    torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    width = heads * head_size
+    layer = nn.TransformerEncoderLayer(width, heads, 2 * width + 1, batch_first=True, norm_first=norm_first)
+    model = Padded(nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), causal).eval()
+    lengths = torch.randint(1, sequence + 1, (batch,))
+    padding = torch.arange(sequence) >= lengths[:, None]
+    src = torch.randn(batch, sequence, width)
+    calibration = {"src": src[None].numpy(), "padding": padding[None].numpy()}
+    program = sta.compile(model, {"src": src, "padding": padding}, calibration=calibration, check=True)
+    assert [port.inverted for port in program.inputs] == [False, True]
+
+    counted = ~padding.numpy()
+    result = program.run({"src": src.numpy(), "padding": padding.numpy()})
+    with torch.no_grad(), without_fused_kernels():
+        expected = model(src, padding).numpy()
+    assert signal_to_noise(expected[counted], result.outputs["output"][counted]) > 30
+    # Whatever stands where a sequence is padded: not a bit of the rest changes.
+    other = np.where(counted[..., None], src.numpy(), -src.numpy())
+    again = program.run({"src": other, "padding": padding.numpy()})
+    np.testing.assert_array_equal(again.raw["output"][counted], result.raw["output"][counted])
+    if not causal and padding.any():
+        unmasked = program.run({"src": src.numpy(), "padding": np.zeros_like(padding.numpy())})
+        assert not np.array_equal(unmasked.raw["output"][counted], result.raw["output"][counted])
+
+
+class Padded(nn.Module):
+    """An encoder with a padding mask, causal or not."""
+
+    def __init__(self, encoder: nn.TransformerEncoder, causal: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.causal = causal
+
+    def forward(self, src: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
+        mask = torch.ones(src.shape[1], src.shape[1], dtype=torch.bool).triu(1) if self.causal else None
+        return self.encoder(src, mask=mask, src_key_padding_mask=padding, is_causal=self.causal)

@@ -111,6 +111,10 @@ def two_axes(x: torch.Tensor) -> Any:
     return nn.functional.layer_norm(x, (3, 4))
 
 
+def negative_eps(x: torch.Tensor) -> Any:
+    return nn.functional.layer_norm(x, (4,), eps=-1e-5)
+
+
 def bias(x: torch.Tensor) -> Any:
     q = x.view(1, 2, 3, 4)
     return nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=torch.arange(3.0).expand(3, 3))
@@ -128,6 +132,7 @@ def bias(x: torch.Tensor) -> Any:
         (narrow_values, "aten.scaled_dot_product_attention", "keys and values the same shape"),
         (integers, "func.return", "not a float tensor"),
         (two_axes, "aten.layer_norm", "only the last axis"),
+        (negative_eps, "aten.layer_norm", "its eps must be a number that is not negative, not -1e-05"),
         (bias, "aten.scaled_dot_product_attention", "adds numbers to the scores"),
     ],
 )

@@ -177,13 +177,47 @@ def test_one_mask_for_all_samples_is_broadcast() -> None:
     assert form(imported, attention) == ((1, 1, 1, S), False)
 
 
-def test_an_index_input_may_be_tested_for_zero() -> None:
-    ids = np.array([[3, 5, 2, 0], [4, 7, 0, 0]])
-    assert form(*folded(Indexed(compared), ids)) == (PADDING, False)
-
-
-def excluded_is_true(m: torch.Tensor) -> Any:
+def left_out(m: torch.Tensor) -> Any:
     return (m == 0)[:, None, None, :]
+
+
+def left_out_added(m: torch.Tensor) -> Any:
+    return torch.zeros(B, S).masked_fill(m.bool(), float("-inf")).view(B, 1, 1, S).expand(B, H, 1, S)
+
+
+def left_out_with_triangle(m: torch.Tensor) -> Any:
+    return ~m.bool()[:, None, None, :] & TRIANGLE.bool()
+
+
+@pytest.mark.parametrize(
+    ("make", "is_causal"), [(left_out, False), (left_out_added, False), (left_out_with_triangle, True)]
+)
+@pytest.mark.parametrize("kind", [bool, np.int64])
+def test_a_mask_of_what_is_left_out_is_negated(make: Any, is_causal: bool, kind: Any) -> None:
+    keep = np.array([[0, 0, 1, 1], [0, 1, 0, 1]]).astype(kind)
+    imported, attention = folded(Masked(make), keep)
+    assert form(imported, attention) == (PADDING, is_causal)
+    assert overloads(imported.module) == ["logical_not", "view", "scaled_dot_product_attention"]
+
+
+class Twice(Masked):
+    """Two attentions with masks made of one input."""
+
+    def forward(self, x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        first, second = self.make(m)
+        return attend(attend(x, x, x, attn_mask=first), x, x, attn_mask=second)
+
+
+@pytest.mark.parametrize("first", [to_bool, left_out])
+@pytest.mark.parametrize("second", [compared, left_out])
+def test_an_input_has_one_sense(first: Any, second: Any) -> None:
+    imported, _ = folded(Twice(lambda m: (first(m), second(m))), KEEP)  # pyright: ignore[reportUnknownLambdaType]
+    attentions = [one for one in imported.module.walk() if isinstance(one, dialect.ScaledDotProductAttentionOp)]
+    assert REASON not in attentions[0].attributes
+    if (first is left_out) == (second is left_out):
+        assert REASON not in attentions[1].attributes
+        return
+    assert "another attention counts the keys" in cast(StringAttr, attentions[1].attributes[REASON]).data
 
 
 def rows_too(m: torch.Tensor) -> Any:
@@ -217,7 +251,6 @@ def partly(m: torch.Tensor) -> Any:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (excluded_is_true, "true where a key is left out"),
         (rows_too, "two elements of an input"),
         (with_band, "a constant one that is not causal"),
         (flipped, "not those of an input in their order"),
@@ -233,10 +266,10 @@ def test_other_masks_stay_and_say_why(make: Any, message: str) -> None:
     assert message in cast(StringAttr, attention.attributes[REASON]).data
 
 
-def test_an_index_input_may_not_be_compared_with_other_numbers() -> None:
-    ids = np.array([[3, 5, 2, 1], [4, 7, 1, 1]])
-    _, attention = folded(Indexed(lambda m: (m != 1)[:, None, None, :]), ids)  # pyright: ignore[reportUnknownLambdaType]
-    assert "more numbers of an input apart than 0" in cast(StringAttr, attention.attributes[REASON]).data
+@pytest.mark.parametrize("make", [compared, left_out])
+def test_an_index_input_is_no_mask(make: Any) -> None:
+    _, attention = folded(Indexed(make), np.array([[3, 5, 2, 0], [4, 7, 0, 0]]))
+    assert "made of the indices of an embedding" in cast(StringAttr, attention.attributes[REASON]).data
 
 
 def test_a_float_input_is_no_mask() -> None:

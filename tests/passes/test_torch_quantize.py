@@ -16,7 +16,8 @@ from sta.dialect.torch import si8, si16
 from sta.dialect.torch_interpreter import main_function, run_torch
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.torch_calibrate import calibrate
-from sta.passes.torch_quantize import TorchQuantizePass, affine, symmetric
+from sta.passes.torch_quantize import SMALLEST_RANGE, TorchQuantizePass, affine, symmetric
+from sta.spec.norm import EPSILON_LIMIT, quantize_norm_parameters
 from tests.support.torch_modules import (
     FLOAT_PASSES,
     encoder,
@@ -203,6 +204,18 @@ def test_a_value_that_is_always_zero_has_a_valid_scale() -> None:
     check_contract(imported)
     context = CompileContext(imported.weights)
     np.testing.assert_allclose(run_torch(imported.module, context, imported.example_inputs)["output"], 1, atol=1e-4)
+
+
+@pytest.mark.parametrize(("width", "eps"), [(3, 1e-5), (3, 1e30), (3, 0.1), (700, 1e-5), (8192, 1.0)])
+def test_the_input_of_a_norm_has_a_scale_in_which_epsilon_fits(width: int, eps: float) -> None:
+    imported = quantized(nn.LayerNorm(width, eps=eps), torch.zeros(1, width))
+    check_contract(imported)
+    (primary,) = roundings(main_function(imported.module).body.block.args[0])
+    scale = primary.scale.value.data
+    ones = np.ones(width)
+    _, _, epsilon, _ = quantize_norm_parameters(ones, ones, scale, 1.0, eps, width)
+    # No coarser than it has to be.
+    assert EPSILON_LIMIT // 4 < epsilon < EPSILON_LIMIT or scale == np.float32(SMALLEST_RANGE / 32767)
 
 
 def test_an_uncalibrated_module_is_refused() -> None:

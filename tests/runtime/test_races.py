@@ -20,7 +20,7 @@ Make = Callable[[], Any]
 
 DRAM = 32768
 """The first writable address of the bench's DRAM."""
-NUMBERS = (1, 2, 3, 4, 8, 16, 64, 128, 256, 1024, DRAM, DRAM + 8, DRAM + 64)
+NUMBERS = (1, 2, 3, 4, 8, 16, 24, 64, 128, 256, 500, 504, 508, 512, 1024, 1030, 2048, 2053, DRAM, DRAM + 8, DRAM + 64)
 FIRST = len(NUMBERS)
 """The pc of the first instruction after those that put the numbers into registers."""
 
@@ -133,6 +133,47 @@ def test_what_races(make_bench: Make, first: Fields, second: Fields, expected: t
     assert race_of(program_of(make_bench, first, second)) == (0, 1, *expected)
     assert race_of(program_of(make_bench, second, first)) == (0, 1, *expected)
     program_of(make_bench, {**first, "post": [5]}, {**second, "wait": [5]}).check_races()
+
+
+def softmax(sums: int, **fields: Any) -> Fields:
+    """A softmax of one row of 4 scores at 1024 of acc, its exponentials at 1024 of spad."""
+    places = {"scores": at(1024), "destination": at(1024), "sums": at(sums), "parameters": at(64)}
+    return {"name": "softmax", **places, "rows": 1, "keys": 4, **fields}
+
+
+def rescale(acc: int = 0, shifts: int = 512, columns: int = 4, **fields: Any) -> Fields:
+    """A rescale of one row."""
+    return {"name": "rescale", "acc": at(acc), "shifts": at(shifts), "rows": 1, "columns": columns, **fields}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        # Accumulators are read and written by the array and by the vector unit.
+        (mm(), rescale(), ("acc", 0, 4, 4)),
+        (mm(accumulate=1), rescale(), ("acc", 0, 4, 4)),
+        # The third word of the state of one row is its shift.
+        (softmax(504, mode="online"), rescale(), ("spad", 512, 516, 4)),
+        (softmax(504, mode="online_first"), rescale(), ("spad", 512, 516, 4)),
+        (vp(1024, 500, columns=8), softmax(500, mode="online"), ("spad", 500, 508, 8)),
+        (softmax(504, p_bits="16"), vp(1030, 2048, columns=2), ("spad", 1030, 1032, 2)),
+        # Of the byte planes of 16-bit data the bytes between count as read.
+        (mm(a=2048, a_wide=1, depth=3), vp(1024, 2048, columns=8), ("spad", 2048, 2053, 5)),
+        (mm(acc=at(16)), vp(0, columns=3, source_type="acc_wide"), ("acc", 16, 20, 4)),
+    ],
+)
+def test_what_races_in_long_and_precise_attention(
+    make_bench: Make, first: Fields, second: Fields, expected: tuple[str, int, int, int]
+) -> None:
+    race = race_of(program_of(make_bench, first, second))
+    assert race[2:] == expected
+    program_of(make_bench, {**first, "post": [5]}, {**second, "wait": [5]}).check_races()
+
+
+def test_what_does_not_race_in_long_and_precise_attention(make_bench: Make) -> None:
+    program_of(make_bench, softmax(508, mode="row"), rescale()).check_races()
+    program_of(make_bench, mm(a=2048, a_wide=1, depth=3), vp(1024, 2053, columns=8)).check_races()
+    program_of(make_bench, mm(acc=at(24)), vp(0, columns=3, source_type="acc_wide")).check_races()
 
 
 def test_a_gather_counts_as_reading_its_whole_table(make_bench: Make) -> None:

@@ -30,16 +30,19 @@ class Steps:
         fields = {"a_stride": self.at(8), "acc_stride": self.at(32), "b_stride": self.at(8), "b_space": "spad"}
         self.bench.emit("mm", acc=0, a=self.at(A), b=self.at(b), rows=4, columns=8, depth=8, **fields)
 
-    def softmax(self, destination: int, sums: int) -> None:
+    def softmax(self, destination: int, sums: int, p_bits: str = "8", **fields: Any) -> None:
         """A softmax of the accumulators."""
-        fields = {"scores_stride": self.at(32), "destination_stride": self.at(8), "rows": 4, "keys": 8}
+        stride = {"8": 8, "16": 16}[p_bits]
+        fields |= {"scores_stride": self.at(32), "destination_stride": self.at(stride), "rows": 4, "keys": 8}
+        fields |= {"p_bits": p_bits}
         self.bench.emit(
             "softmax", scores=0, destination=self.at(destination), sums=self.at(sums), parameters=0, **fields
         )
 
     def map(self, source: int, destination: int, source_type: str = "s8", **fields: Any) -> None:
         """A map to int8; ``residual`` is a place."""
-        strides = {"source_stride": self.at(32 if source_type == "acc" else 8), "destination_stride": self.at(8)}
+        strides = {"acc": 32, "acc_wide": 64}
+        strides = {"source_stride": self.at(strides.get(source_type, 8)), "destination_stride": self.at(8)}
         if "residual" in fields:
             fields["residual"] = self.at(fields["residual"])
         if "residual_type" in fields:
@@ -114,6 +117,39 @@ def test_taint_passes_through_products_until_normalized(steps: Steps) -> None:
     steps.store(D)
     assert not steps.leaks()
     steps.map(0, D, "acc")
+    steps.store(D)
+    assert steps.leaks()
+
+
+@pytest.mark.parametrize("scores", [0, 1])
+def test_a_rescale_keeps_taint(steps: Steps, scores: int) -> None:
+    steps.scores(scores=scores)
+    steps.bench.emit("rescale", acc=0, shifts=steps.at(C), acc_stride=steps.at(32), rows=4, columns=8)
+    steps.map(0, B, "acc")
+    steps.store(B)
+    assert steps.leaks() == bool(scores)
+
+
+@pytest.mark.parametrize("mode", ["online_first", "online"])
+def test_online_exponentials_taint_and_the_state_of_rows_does_not(steps: Steps, mode: str) -> None:
+    steps.scores()
+    steps.softmax(B, C, mode=mode, p_bits="16")
+    steps.store(C, 48)
+    assert not steps.leaks()
+    steps.store(B + 48, 16)
+    assert steps.leaks()
+
+
+@pytest.mark.parametrize("byte", [0, 1])
+def test_a_wide_product_of_exponentials_is_tainted_until_normalized(steps: Steps, byte: int) -> None:
+    steps.scores()
+    steps.softmax(B, C, p_bits="16")
+    fields = {"a_stride": steps.at(16), "acc_stride": steps.at(64), "rows": 4, "columns": 8, "depth": 8}
+    steps.bench.emit("mm", acc=steps.at(32), a=steps.at(B + byte), b=0, a_wide=1, **fields)
+    steps.map(0, D, "acc_wide", normalize=1, residual=C)
+    steps.store(D)
+    assert not steps.leaks()
+    steps.map(0, D, "acc_wide")
     steps.store(D)
     assert steps.leaks()
 

@@ -15,6 +15,7 @@ from sta.spec.signature import TensorSignature
 REAL = TensorSignature("x", (2, 3), "float32", "int8", "quantized", 0.5, 10)
 IDS = TensorSignature("input_ids", (2, 3), "int64", "int32", "index", limit=100)
 MASK = TensorSignature("attention_mask", (2, 3), "int64", "uint8", "mask")
+PADDING = TensorSignature("padding", (2, 3), "bool", "uint8", "mask", inverted=True)
 
 
 @settings(deadline=None)
@@ -51,6 +52,11 @@ def test_index_and_mask() -> None:
     np.testing.assert_array_equal(IDS.encode(ids.astype(np.uint8)), ids)
     np.testing.assert_array_equal(IDS.decode(ids), ids.astype(np.float32))
     mask = np.array([[0, 1, 1], [1, 0, 1]])
+    for padding in (mask, mask.astype(bool)):
+        assert PADDING.encode(padding).tolist() == [[1, 0, 0], [0, 1, 0]]
+        assert PADDING.encode(padding).dtype == np.uint8
+    with pytest.raises(ValueError, match="a mask holds 0 and 1, got 2"):
+        PADDING.encode(mask + 1)
     for wrong in (7, -1, 2):
         with pytest.raises(
             ValueError, match=rf"'attention_mask': a mask holds 0 and 1, got {wrong} at position \(1, 2\)"
@@ -85,7 +91,7 @@ def test_wrong_inputs_are_named(signature: TensorSignature, values: np.ndarray, 
         signature.encode(values)
 
 
-@pytest.mark.parametrize("signature", [REAL, IDS, MASK])
+@pytest.mark.parametrize("signature", [REAL, IDS, MASK, PADDING])
 def test_signatures_survive_json(signature: TensorSignature) -> None:
     written = json.loads(json.dumps(signature.to_json()))
     assert TensorSignature.from_json({**written, "address": 64, "bytes": 24}) == signature
@@ -109,6 +115,8 @@ def test_signatures_survive_json(signature: TensorSignature) -> None:
         ({"host_dtype": "float33"}, "'float33' is not a dtype"),
         ({"kind": "index"}, "limit 0 does not fit"),
         ({"kind": "index", "limit": 129}, "limit 129 does not fit int8"),
+        ({"inverted": 1}, "bad value for 'inverted'"),
+        ({"inverted": True}, "only a mask can be inverted"),
     ],
 )
 def test_bad_json_is_refused(change: dict[str, Any], message: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sta.spec.integers import encode_scale
-from sta.spec.softmax import normalize, softmax_row
+from sta.spec.softmax import NO_MAXIMUM, RowState, normalize, shift_rows, softmax_online, softmax_row
 from sta.spec.tables import exp2_table
 
 ANY_SCORE = st.one_of(
@@ -157,3 +157,150 @@ def test_sums_of_equal_scores() -> None:
     scores: npt.NDArray[np.int32] = np.full((1, 5000), -(2**31), dtype=np.int32)
     _, sums = softmax_row(scores, np.array(True), 2**31 - 1, 2, bits=16)
     assert sums.tolist() == [5000 * 65535]
+
+
+def power_by_definition(t: int, bits: int) -> int:
+    """Return exp2 of one exponent."""
+    down = min(7 - (t >> 10), 40)
+    return (int(exp2_table(bits)[t & 1023]) + (1 << (down - 1))) >> down
+
+
+def halved(value: int, shift: int) -> int:
+    """Return the rounded shift of one value."""
+    return (value + ((1 << shift) >> 1)) >> shift
+
+
+class OnlineRow:
+    """One row by the definition of `softmax_online`, on Python integers."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.maximum: int | None = None
+
+    def step(
+        self, scores: list[int], admissible: list[bool], multiplier: int, shift: int, bits: int
+    ) -> tuple[list[int], int]:
+        """Return a chunk's exponentials, and the shift of what came before it."""
+        scaled = [saturated_scale(score, multiplier, shift) for score in scores]
+        allowed = [t for t, is_allowed in zip(scaled, admissible, strict=True) if is_allowed]
+        if not allowed:
+            return [0] * len(scores), 0
+        ceiling = math.ceil(Fraction(max(allowed), 1024))
+        before = self.maximum
+        self.maximum = ceiling if before is None else max(before, ceiling)
+        down = 0 if before is None else min(self.maximum - before, 31)
+        exponentials = [
+            power_by_definition(t - 1024 * self.maximum, bits) if is_allowed else 0
+            for t, is_allowed in zip(scaled, admissible, strict=True)
+        ]
+        self.total = halved(self.total, down) + sum(exponentials)
+        return exponentials, down
+
+
+@settings(deadline=None)
+@given(st.data(), MULTIPLIERS, st.integers(2, 62), st.sampled_from([8, 16]))
+def test_softmax_online_follows_its_definition(data: st.DataObject, multiplier: int, shift: int, bits: int) -> None:
+    rows, keys = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 13))
+    chunk = data.draw(st.integers(1, 6))
+    scores = data.draw(hnp.arrays(np.int32, (rows, keys), elements=ANY_SCORE))
+    admissible = data.draw(hnp.arrays(np.bool_, (rows, keys)))
+    state, expected = RowState.empty((rows,)), [OnlineRow() for _ in range(rows)]
+    for start in range(0, keys, chunk):
+        part = slice(start, start + chunk)
+        exponentials, state = softmax_online(scores[:, part], admissible[:, part], multiplier, shift, state, bits)
+        assert exponentials.dtype == (np.uint8 if bits == 8 else np.uint16)
+        for i, row in enumerate(expected):
+            wanted, down = row.step(scores[i, part].tolist(), admissible[i, part].tolist(), multiplier, shift, bits)
+            assert exponentials[i].tolist() == wanted
+            assert int(state.shifts[i]) == down
+            assert int(state.sums[i]) == row.total
+            assert int(state.maxima[i]) == (NO_MAXIMUM if row.maximum is None else row.maximum)
+
+
+def test_a_chunk_without_admissible_keys_changes_nothing() -> None:
+    scores = np.array([[700, -5000, 3, 900]], dtype=np.int32)
+    scale = (1 << 30, 30)
+    exponentials, first = softmax_online(scores, np.array(True), *scale, RowState.empty((1,)))
+    hidden, second = softmax_online(scores + 10000, np.array(False), *scale, first)
+    assert not hidden.any()
+    assert (second.sums.tolist(), second.maxima.tolist(), second.shifts.tolist()) == (
+        [int(exponentials.sum(dtype=np.int64))],
+        [1],
+        [0],
+    )
+    none, empty = softmax_online(scores, np.array(False), *scale, RowState.empty((1,)))
+    assert (none.any(), empty.sums.tolist(), empty.maxima.tolist()) == (False, [0], [NO_MAXIMUM])
+
+
+def test_softmax_online_refuses() -> None:
+    scores = np.zeros((1, 2), dtype=np.int32)
+    with pytest.raises(ValueError, match="multiplier"):
+        softmax_online(scores, np.array(True), -1, 30, RowState.empty((1,)))
+    full = RowState(np.array([2**31 - 100]), np.array([0]), np.array([0]))
+    with pytest.raises(ValueError, match=r"0\.\.2\^31-1"):
+        softmax_online(scores, np.array(True), 1, 30, full)
+    with pytest.raises(ValueError, match=r"0\.\.2\^31-1"):
+        softmax_online(scores, np.array(True), 1, 30, RowState(np.array([-1]), np.array([0]), np.array([0])))
+
+
+@given(hnp.arrays(np.int32, (3, 4), elements=ANY_SCORE), hnp.arrays(np.int32, (3,), elements=st.integers(0, 31)))
+def test_shift_rows_follows_its_definition(values: npt.NDArray[np.int32], shifts: npt.NDArray[np.int32]) -> None:
+    rows = zip(values.tolist(), shifts.tolist(), strict=True)
+    assert shift_rows(values, shifts).tolist() == [[halved(value, shift) for value in row] for row, shift in rows]
+
+
+@pytest.mark.parametrize("shift", [-1, 32])
+def test_shift_rows_refuses(shift: int) -> None:
+    with pytest.raises(ValueError, match=rf"must be in 0\.\.31, got {shift}"):
+        shift_rows(np.ones((2, 2), np.int32), np.array([3, shift], np.int32))
+
+
+def attention(
+    scores: npt.NDArray[np.int32], values: npt.NDArray[np.int8], score_scale: float, bits: int, chunk: int | None
+) -> npt.NDArray[np.float64]:
+    """Return the rows of attention, its values in units of 2^-16; `chunk` keys at a time, or all (None)."""
+    multiplier, shift = (int(part) for part in encode_scale(score_scale * 1024 / math.log(2)))
+    if chunk is None:
+        exponentials, sums = softmax_row(scores, np.array(True), multiplier, shift, bits)
+        products = exponentials.astype(np.int64) @ values
+    else:
+        state = RowState.empty(scores.shape[:1])
+        products = np.zeros((len(scores), values.shape[1]), np.int64)
+        for start in range(0, scores.shape[1], chunk):
+            part = slice(start, start + chunk)
+            exponentials, state = softmax_online(scores[:, part], np.array(True), multiplier, shift, state, bits)
+            products = shift_rows(products, state.shifts) + exponentials.astype(np.int64) @ values[part]
+        sums = state.sums
+    return normalize(products, sums, 1 << 30, 14) / 65536
+
+
+def decibels(expected: npt.NDArray[np.float64], result: npt.NDArray[np.float64]) -> float:
+    """Return the signal-to-noise ratio."""
+    return float(10 * np.log10((expected**2).sum() / ((expected - result) ** 2).sum()))
+
+
+@pytest.mark.parametrize("chunk", [None, 96, 500])
+def test_a_sink_needs_16_bits(chunk: int | None) -> None:
+    # One key lies 10 above the others, as in attention sinks: these have about e^-10 of its weight each, but are many.
+    generator, keys, score_scale = np.random.default_rng(4), 2000, 1 / 512
+    scores = np.rint(generator.normal(size=(6, keys), scale=0.3) / score_scale).astype(np.int32)
+    scores[:, 3] = round(10 / score_scale)
+    values = generator.integers(20, 128, (keys, 8)).astype(np.int8)
+    values[3] = 0
+    weights = np.exp((scores - scores.max(axis=1, keepdims=True)) * score_scale)
+    expected = weights @ values / weights.sum(axis=1, keepdims=True)
+    assert not attention(scores, values, score_scale, 8, chunk).any()
+    assert decibels(expected, attention(scores, values, score_scale, 16, chunk)) > 30
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_online_is_as_good_as_row_but_for_a_bit(bits: int) -> None:
+    generator, keys, score_scale = np.random.default_rng(5), 1500, 1 / 512
+    scores = np.rint(generator.normal(size=(8, keys)) / score_scale).astype(np.int32)
+    values = generator.integers(-127, 128, (keys, 16)).astype(np.int8)
+    weights = np.exp((scores - scores.max(axis=1, keepdims=True)) * score_scale)
+    expected = weights @ values / weights.sum(axis=1, keepdims=True)
+    row = decibels(expected, attention(scores, values, score_scale, bits, None))
+    for chunk in (100, 512, 4000):
+        # The maximum is rounded up to a power of two: up to one bit of an exponential is not used.
+        assert decibels(expected, attention(scores, values, score_scale, bits, chunk)) > row - 6.1
