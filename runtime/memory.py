@@ -82,22 +82,32 @@ class Memories:
 
     def tile(self, step: Step, access: Access) -> Tile:
         """Returns the rectangle that an instruction accesses."""
-        memory, address = self._place(step, access)
-        stride = Affine(access.row_bytes) if access.stride is None else step.registers[access.stride]
-        return Tile(memory, address, stride, (access.rows, access.columns), access.dtype, access.pitch)
-
-    def _place(self, step: Step, access: Access) -> tuple[NDArray[np.uint8], Affine]:
-        """Returns the array that an access falls into, and its address relative to the array's start."""
-        address = step.registers[access.address]
-        if access.space != "dram":
-            return {"spad": self.spad, "wbuf": self.wbuf, "acc": self.acc}[access.space], address
-        base = self.program.container.writable_base
-        # The validator made sure that an access stays in one part of DRAM.
-        if address.interval(step.counts)[0] >= base and self.writable.size:
-            return self.writable, address.plus(Affine(-base))
-        return self.constants, address
+        memory, address, stride = place(self.program, step, access)
+        return Tile(getattr(self, memory), address, stride, (access.rows, access.columns), access.dtype, access.pitch)
 
     def port(self, port: Port) -> Array:
         """Returns an input or output as an array of its device dtype and shape that shares memory."""
-        start = port.address - self.program.container.writable_base
-        return self.writable[start : start + port.bytes].view(port.signature.device_dtype).reshape(port.signature.shape)
+        return port_view(self.program, self.writable, port)
+
+
+def place(program: ValidProgram, step: Step, access: Access) -> tuple[str, Affine, Affine]:
+    """
+    Returns where an access falls: the memory, the address in it, and the bytes from row to row.
+
+    The memory is a field of ``Memories``: ``spad``, ``wbuf``, ``acc``, ``constants`` or ``writable``.
+    """
+    address = step.registers[access.address]
+    stride = Affine(access.row_bytes) if access.stride is None else step.registers[access.stride]
+    if access.space != "dram":
+        return access.space, address, stride
+    base = program.container.writable_base
+    # The validator made sure that an access stays in one part of DRAM.
+    if address.interval(step.counts)[0] >= base and program.memories["dram"] > base:
+        return "writable", address.plus(Affine(-base)), stride
+    return "constants", address, stride
+
+
+def port_view(program: ValidProgram, writable: NDArray[np.uint8], port: Port) -> Array:
+    """Returns an input or output as an array of its device dtype and shape in the bytes of writable DRAM."""
+    start = port.address - program.container.writable_base
+    return writable[start : start + port.bytes].view(port.signature.device_dtype).reshape(port.signature.shape)

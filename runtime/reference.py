@@ -19,7 +19,7 @@ from sta.runtime.errors import ProgramError
 from sta.runtime.memory import Array, Memories, Tile
 from sta.runtime.stream import Step, execution
 from sta.runtime.validate import ValidProgram
-from sta.spec.integers import check_int32, matrix_product
+from sta.spec.integers import Int64Array, check_int32, matrix_product
 from sta.spec.nm_format import Pattern, unpack
 from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
 from sta.spec.softmax import RowState, shift_rows, softmax_online, softmax_row
@@ -38,8 +38,20 @@ class ReferenceEngine:
         self._memories = Memories.allocate(program)
         self._statistics = RowStatistics(program.target.tile_rows)
         self._operations = {
-            step.pc: self._operation(step) for step in program.steps if not step.instruction.definition.is_sequencer
+            step.pc: operation(step, self._memories, self._statistics)
+            for step in program.steps
+            if not step.instruction.definition.is_sequencer
         }
+
+    @property
+    def memories(self) -> Memories:
+        """The machine's memories as they are now."""
+        return self._memories
+
+    @property
+    def statistics(self) -> tuple[Int64Array, Int64Array]:
+        """The vector unit's row statistics as they are now: sums and sums of squares."""
+        return self._statistics.values
 
     def run(self, inputs: Mapping[str, Array], poison: int) -> dict[str, Array]:
         """
@@ -72,9 +84,11 @@ class ReferenceEngine:
                 raise ProgramError(f"{self._program.at(step.pc)}: {error}") from None
         return {port.signature.name: memories.port(port).copy() for port in self._program.outputs}
 
-    def _operation(self, step: Step) -> Operation:
-        tiles = {access.name: self._memories.tile(step, access) for access in accesses(step.instruction)}
-        return _OPERATIONS[step.instruction.name](step, tiles, self._statistics)
+
+def operation(step: Step, memories: Memories, statistics: RowStatistics) -> Operation:
+    """Returns what a unit instruction does to memories and row statistics, as a function of the loop counters."""
+    tiles = {access.name: memories.tile(step, access) for access in accesses(step.instruction)}
+    return _OPERATIONS[step.instruction.name](step, tiles, statistics)
 
 
 def _sync(step: Step, tiles: Tiles, _statistics: RowStatistics) -> Operation:

@@ -93,8 +93,8 @@ def exp2_table(bits: int) -> Int64Array:
 
 
 @lru_cache(maxsize=2)
-def _exp2_results(bits: int) -> Int64Array:
-    """Return `exp2` of 0, -1, -2, ... down to the first octave where everything is zero."""
+def exp2_results(bits: int) -> Int64Array:
+    """Return `exp2` of 0, -1, -2, ... down to the first octave where everything is zero (int64)."""
     octaves = bits + 3
     t = -np.arange(octaves << EXPONENT_FRACTION_BITS, dtype=np.int64)
     fraction = t & ((1 << EXPONENT_FRACTION_BITS) - 1)
@@ -114,7 +114,7 @@ def exp2(t: npt.ArrayLike, bits: int) -> Int64Array:
     exponents = as_int64(t)
     if exponents.size and int(exponents.max()) > 0:
         raise ValueError(f"the exponent of a softmax cannot be positive, got {int(exponents.max())}")
-    results = _exp2_results(bits)
+    results = exp2_results(bits)
     return results[-np.maximum(exponents, 1 - results.size)]
 
 

@@ -120,6 +120,19 @@ class RowStatistics:
         self._sums = np.zeros(rows, np.int64)
         self._squares = np.zeros(rows, np.int64)
 
+    @staticmethod
+    def of(sums: Int64Array, squares: Int64Array) -> "RowStatistics":
+        """Return registers that hold these sums and sums of squares, int64 ``[rows]`` each."""
+        statistics = RowStatistics(len(sums))
+        statistics._sums[:] = sums
+        statistics._squares[:] = squares
+        return statistics
+
+    @property
+    def values(self) -> tuple[Int64Array, Int64Array]:
+        """Copies of the sums and the sums of squares, int64 ``[rows]`` each."""
+        return self._sums.copy(), self._squares.copy()
+
     def clear(self) -> None:
         """Set all registers to zero."""
         self._sums[:] = 0

@@ -88,6 +88,14 @@ struct Exponentials {
     int count;
 };
 
+// What an online softmax keeps of rows from one chunk of keys to the next; see spec/softmax.py.
+struct RowStates {
+    const std::int32_t* known_sums;    // null: these are the first keys
+    const std::int32_t* known_maxima;
+    std::int32_t* maxima;
+    std::int32_t* shifts;
+};
+
 struct Softmax {
     const std::uint8_t* scores;
     std::int64_t scores_stride;
@@ -100,6 +108,7 @@ struct Softmax {
     std::uint8_t* destination;
     std::int64_t destination_stride;
     std::int32_t* sums;
+    const RowStates* states;  // null: these are all keys
     int keys;
 };
 
@@ -140,7 +149,8 @@ struct Kernels {
     void (*product)(const Product&, int first, int last);
     // Whether every source plus its bias fits int32; if not, the result means nothing.
     bool (*map)(const Map&, int first, int last);
-    void (*softmax)(const Softmax&, int first, int last);
+    // Whether every sum is in 0..2^31-1; if not, the result means nothing.
+    bool (*softmax)(const Softmax&, int first, int last);
     void (*norm)(const Norm&, int first, int last);
     // Sum and sum of squares of int16[columns].
     void (*row_statistics)(const std::uint8_t* row, int columns, std::int64_t& sum, std::int64_t& squares);

@@ -26,6 +26,7 @@ public:
           columns_(instruction.number("columns")),
           depth_(instruction.number("depth")),
           a_signed_(instruction.choice("a_type") == "s8"),
+          a_wide_(instruction.number("a_wide") != 0),
           accumulate_(instruction.number("accumulate") != 0),
           layout_(shared.kernels.layout) {}
 
@@ -59,11 +60,22 @@ protected:
 
     Operand a_, b_, acc_;
     int rows_, columns_, depth_;
-    bool a_signed_, accumulate_;
+    bool a_signed_, a_wide_, accumulate_;
     Layout layout_;
 
 private:
-    Tile activations(Machine& machine) const { return machine.tile(a_); }
+    // Rows of activations whose elements lie next to each other.
+    Tile activations(Machine& machine) const {
+        const Tile a = machine.tile(a_);
+        if (!a_wide_) return a;
+        const Tile plane{machine.activations.take(static_cast<std::size_t>(rows_) * depth_), depth_, rows_, depth_};
+        for (int row = 0; row < rows_; ++row) {
+            const std::uint8_t* source = a.bytes + row * a.stride;
+            std::uint8_t* destination = plane.bytes + row * plane.stride;
+            for (int k = 0; k < depth_; ++k) destination[k] = source[2 * k];
+        }
+        return plane;
+    }
 
     void multiply(Machine& machine, const Tile& a, const LaidOut& b, const Tile& acc) const {
         const Product product{a.bytes,       a.stride,  a_signed_,  b.values, b.column_sums,

@@ -77,5 +77,6 @@ std::unique_ptr<Operation> make_mm(const InstructionDescription&, Shared&);
 std::unique_ptr<Operation> make_softmax(const InstructionDescription&, Shared&);
 std::unique_ptr<Operation> make_map(const InstructionDescription&, Shared&);
 std::unique_ptr<Operation> make_norm(const InstructionDescription&, Shared&);
+std::unique_ptr<Operation> make_rescale(const InstructionDescription&, Shared&);
 
 }  // namespace sta

@@ -1,0 +1,181 @@
+// The Python module: programs and machines for runtime/native_engine.py.
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "program.h"
+
+namespace py = pybind11;
+
+namespace sta {
+namespace {
+
+using Buffer = py::array_t<std::uint8_t, py::array::c_style>;
+using Terms = std::vector<std::pair<int, std::int64_t>>;
+using AffineValue = std::pair<std::int64_t, Terms>;
+
+Affine affine_from(const AffineValue& value) {
+    return {value.first, value.second};
+}
+
+Space space_called(const std::string& name) {
+    static const std::map<std::string, Space> spaces = {
+        {"spad", Space::spad},           {"wbuf", Space::wbuf},         {"acc", Space::acc},
+        {"constants", Space::constants}, {"writable", Space::writable},
+    };
+    const auto found = spaces.find(name);
+    if (found == spaces.end()) throw BadDescription("unknown memory " + name);
+    return found->second;
+}
+
+// Builds a program from what Python knows of it.
+class Builder {
+public:
+    Builder(const py::dict& sizes, Buffer constants, int tile_rows, const std::string& family)
+        : constants_(std::move(constants)) {
+        const auto size = [&](const char* name) { return sizes[name].cast<std::int64_t>(); };
+        description_.spad = size("spad");
+        description_.wbuf = size("wbuf");
+        description_.acc = size("acc");
+        description_.writable = size("writable");
+        description_.constants = constants_.data();
+        description_.constants_size = constants_.size();
+        description_.tile_rows = tile_rows;
+        description_.family = family;
+    }
+
+    void exponentials(int bits, const py::bytes& results) {
+        const std::string text = results;
+        description_.exponentials[bits] = std::vector<std::uint8_t>(text.begin(), text.end());
+    }
+
+    void instruction(int pc, const std::string& kind, const std::vector<std::int64_t>& counts, int partner) {
+        InstructionDescription instruction;
+        instruction.pc = pc;
+        instruction.kind = kind;
+        instruction.counts = counts;
+        instruction.partner = partner;
+        description_.instructions.push_back(std::move(instruction));
+    }
+
+    // These belong to the instruction added last.
+    void number(const std::string& name, std::int64_t value) { last().numbers[name] = value; }
+    void choice(const std::string& name, const std::string& value) { last().choices[name] = value; }
+    void in_register(const std::string& name, const AffineValue& value) { last().registers[name] = affine_from(value); }
+    void operand(const std::string& name, const std::string& space, const AffineValue& address,
+                 const AffineValue& stride, std::int64_t rows, std::int64_t row_bytes) {
+        last().operands[name] = {space_called(space), affine_from(address), affine_from(stride), rows, row_bytes};
+    }
+
+    const ProgramDescription& description() const { return description_; }
+    const Buffer& constants() const { return constants_; }
+
+private:
+    InstructionDescription& last() {
+        if (description_.instructions.empty()) throw BadDescription("a field of no instruction");
+        return description_.instructions.back();
+    }
+
+    Buffer constants_;
+    ProgramDescription description_;
+};
+
+// A machine that runs one program; both stay alive as long as their memories are looked at.
+class Runner {
+public:
+    Runner(std::shared_ptr<const Program> program, Buffer constants, int threads)
+        : program_(std::move(program)), constants_(std::move(constants)), machine_(program_->machine(threads)) {}
+
+    void reset(std::uint8_t poison) { machine_->reset(poison); }
+
+    // None while the program runs, True when it has ended, False if an instruction failed.
+    py::object advance(double seconds) {
+        Progress progress;
+        {
+            const py::gil_scoped_release release;
+            progress = program_->advance(*machine_, std::chrono::duration<double>(seconds));
+        }
+        if (progress == Progress::running) return py::none();
+        return py::bool_(progress == Progress::halted);
+    }
+
+    int pc() const { return program_->pc(*machine_); }
+
+    std::vector<std::int64_t> counters() const { return {machine_->counters.begin(), machine_->counters.end()}; }
+
+    // The memory itself, not a copy.
+    static py::array memory(const py::object& self, const std::string& space) {
+        Machine& machine = *self.cast<Runner&>().machine_;
+        if (space_called(space) == Space::wbuf) {
+            return py::array_t<std::uint8_t>({machine.wbuf.size()}, {1}, machine.wbuf.settled(), self);
+        }
+        const Bytes& bytes = space == "spad" ? machine.spad : space == "acc" ? machine.acc : machine.writable;
+        return py::array_t<std::uint8_t>({bytes.size()}, {1}, bytes.data(), self);
+    }
+
+    static py::tuple statistics(const py::object& self) {
+        Machine& machine = *self.cast<Runner&>().machine_;
+        const auto array = [&](std::vector<std::int64_t>& values) {
+            return py::array_t<std::int64_t>({values.size()}, {sizeof(std::int64_t)}, values.data(), self);
+        };
+        return py::make_tuple(array(machine.sums), array(machine.squares));
+    }
+
+private:
+    std::shared_ptr<const Program> program_;
+    Buffer constants_;
+    std::unique_ptr<Machine> machine_;
+};
+
+class NativeProgram {
+public:
+    explicit NativeProgram(const Builder& builder)
+        : program_(std::make_shared<const Program>(builder.description())), constants_(builder.constants()) {}
+
+    std::unique_ptr<Runner> machine(int threads) const {
+        return std::make_unique<Runner>(program_, constants_, threads);
+    }
+
+    std::string family() const { return program_->kernels().name; }
+
+private:
+    std::shared_ptr<const Program> program_;
+    Buffer constants_;
+};
+
+std::vector<std::string> families_here() {
+    std::vector<std::string> names;
+    for (const Kernels* family : families()) {
+        if (family->runs_here()) names.emplace_back(family->name);
+    }
+    return names;
+}
+
+}  // namespace
+}  // namespace sta
+
+PYBIND11_MODULE(_native, module) {
+    using namespace sta;
+    py::register_exception<BadDescription>(module, "BadDescription", PyExc_ValueError);
+    module.def("families", &families_here);
+    py::class_<Builder>(module, "Builder")
+        .def(py::init<const py::dict&, Buffer, int, const std::string&>())
+        .def("exponentials", &Builder::exponentials)
+        .def("instruction", &Builder::instruction)
+        .def("number", &Builder::number)
+        .def("choice", &Builder::choice)
+        .def("register", &Builder::in_register)
+        .def("operand", &Builder::operand);
+    py::class_<Runner>(module, "Machine")
+        .def("reset", &Runner::reset)
+        .def("advance", &Runner::advance)
+        .def_property_readonly("pc", &Runner::pc)
+        .def_property_readonly("counters", &Runner::counters)
+        .def("memory", &Runner::memory)
+        .def("statistics", &Runner::statistics);
+    py::class_<NativeProgram>(module, "Program")
+        .def(py::init<const Builder&>())
+        .def("machine", &NativeProgram::machine)
+        .def_property_readonly("family", &NativeProgram::family);
+}

@@ -1,0 +1,151 @@
+#include "program.h"
+
+#include <map>
+
+namespace sta {
+namespace {
+
+// Looking at the clock takes as long as a small instruction.
+constexpr int instructions_between_looks = 64;
+
+const Kernels& kernels_called(const std::string& name) {
+    for (const Kernels* family : families()) {
+        if (name.empty() ? family->runs_here() : name == family->name) {
+            if (!family->runs_here()) break;
+            return *family;
+        }
+    }
+    throw BadDescription("no kernels '" + name + "' on this processor");
+}
+
+const std::map<std::string, Maker>& makers() {
+    static const std::map<std::string, Maker> all = {
+        {"sync", make_sync}, {"ld", make_ld},           {"st", make_st},   {"gather", make_gather},   {"mm", make_mm},
+        {"map", make_map},   {"softmax", make_softmax}, {"norm", make_norm}, {"rescale", make_rescale},
+    };
+    return all;
+}
+
+struct Interval {
+    __int128 low, high;
+};
+
+Interval interval(const Affine& affine, const std::vector<std::int64_t>& counts) {
+    Interval range{affine.base, affine.base};
+    for (const auto& [depth, step] : affine.terms) {
+        if (depth < 0 || depth >= static_cast<int>(counts.size())) throw BadDescription("a counter of no loop");
+        const std::int64_t count = counts[static_cast<std::size_t>(depth)];
+        const __int128 span = static_cast<__int128>(step) * (count > 1 ? count - 1 : 0);
+        (span < 0 ? range.low : range.high) += span;
+    }
+    return range;
+}
+
+std::int64_t size_of(const ProgramDescription& program, Space space) {
+    switch (space) {
+        case Space::spad: return program.spad;
+        case Space::wbuf: return program.wbuf;
+        case Space::acc: return program.acc;
+        case Space::constants: return program.constants_size;
+        default: return program.writable;
+    }
+}
+
+// The validator has checked this before; that it holds here does not depend on it.
+void check_inside(const ProgramDescription& program, const InstructionDescription& instruction, const Operand& operand,
+                  std::int64_t rows) {
+    const Interval start = interval(operand.address, instruction.counts);
+    const Interval stride = interval(operand.stride, instruction.counts);
+    const __int128 end = start.high + stride.high * (rows - 1) + operand.row_bytes;
+    if (start.low < 0 || stride.low < 0 || rows < 1 || operand.row_bytes < 1 || end > size_of(program, operand.space)) {
+        throw BadDescription("instruction " + std::to_string(instruction.pc) + ": an operand outside its memory");
+    }
+}
+
+void check_operands(const ProgramDescription& program, const InstructionDescription& instruction) {
+    if (instruction.counts.size() > deepest_loop) throw BadDescription("loops are nested too deeply");
+    for (const auto& [name, operand] : instruction.operands) {
+        check_inside(program, instruction, operand, operand.rows);
+    }
+    if (instruction.kind != "gather") return;
+    // The table has as many rows as a register says.
+    const Interval limit = interval(instruction.in_register("limit"), instruction.counts);
+    const Operand& table = instruction.operand("table");
+    const __int128 end = interval(table.address, instruction.counts).high + limit.high * table.row_bytes;
+    if (limit.low < 0 || end > size_of(program, table.space)) {
+        throw BadDescription("instruction " + std::to_string(instruction.pc) + ": a table outside its memory");
+    }
+}
+
+}  // namespace
+
+Program::Program(const ProgramDescription& description)
+    : kernels_(kernels_called(description.family)), shared_(std::make_unique<Shared>(description, kernels_)) {
+    memories_.spad = description.spad;
+    memories_.wbuf = description.wbuf;
+    memories_.acc = description.acc;
+    memories_.writable = description.writable;
+    memories_.constants = description.constants;
+    memories_.constants_size = description.constants_size;
+    memories_.tile_rows = description.tile_rows;
+    const std::vector<InstructionDescription>& instructions = description.instructions;
+    if (instructions.empty() || instructions.back().kind != "halt") throw BadDescription("a program without an end");
+    for (const InstructionDescription& instruction : instructions) {
+        // Behind the partner there is at least the halt.
+        if (instruction.partner + 1 >= static_cast<int>(instructions.size())) throw BadDescription("a loop without an end");
+        check_operands(description, instruction);
+        add(instruction);
+    }
+}
+
+void Program::add(const InstructionDescription& instruction) {
+    Node node{Kind::unit, instruction.pc, static_cast<int>(instruction.counts.size()), 0, 0, nullptr};
+    if (instruction.kind == "loop" || instruction.kind == "end") {
+        if (instruction.partner < 0 || node.depth >= deepest_loop) throw BadDescription("a loop without an end");
+        node.kind = instruction.kind == "loop" ? Kind::loop : Kind::end;
+        node.iterations = instruction.number("count");
+        node.target = static_cast<std::size_t>(instruction.partner) + 1;
+    } else if (instruction.kind == "halt") {
+        node.kind = Kind::halt;
+    } else if (instruction.kind != "fence") {
+        const auto maker = makers().find(instruction.kind);
+        if (maker == makers().end()) throw BadDescription("unknown instruction " + instruction.kind);
+        operations_.push_back(maker->second(instruction, *shared_));
+        node.operation = operations_.back().get();
+    }
+    nodes_.push_back(node);
+}
+
+std::unique_ptr<Machine> Program::machine(int threads) const {
+    return std::make_unique<Machine>(memories_, kernels_, threads);
+}
+
+Progress Program::advance(Machine& machine, std::chrono::duration<double> time) const {
+    const auto end = std::chrono::steady_clock::now() + time;
+    std::size_t& position = machine.position;
+    for (int looked = 0;; ++looked) {
+        if (looked == instructions_between_looks) {
+            if (std::chrono::steady_clock::now() >= end) return Progress::running;
+            looked = 0;
+        }
+        const Node& node = nodes_[position];
+        switch (node.kind) {
+            case Kind::unit:
+                if (node.operation && !node.operation->execute(machine)) return Progress::failed;
+                ++position;
+                break;
+            case Kind::loop:
+                machine.counters[static_cast<std::size_t>(node.depth)] = 0;
+                position = node.iterations ? position + 1 : node.target;
+                break;
+            case Kind::end: {
+                std::int64_t& counter = machine.counters[static_cast<std::size_t>(node.depth)];
+                position = ++counter < node.iterations ? node.target : position + 1;
+                break;
+            }
+            case Kind::halt: return Progress::halted;
+        }
+    }
+}
+
+}  // namespace sta

@@ -1,0 +1,136 @@
+"""
+The native engine: what the reference engine does, compiled.
+
+It executes the same instructions in the same order with the same bits. It is handed the program in the terms of the
+instruction table and of the table of accesses, and knows nothing of encodings. Where an instruction fails, the
+reference engine executes it once more on the same memories, and says what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sta.runtime._native import Builder
+from sta.runtime._native import Program as NativeCode
+from sta.runtime._native import families as families
+from sta.runtime.accesses import accesses
+from sta.runtime.affine import Affine
+from sta.runtime.errors import ProgramError
+from sta.runtime.memory import Array, Memories, place, port_view
+from sta.runtime.reference import operation
+from sta.runtime.stream import Step
+from sta.runtime.validate import ValidProgram
+from sta.spec.integers import Int64Array
+from sta.spec.tables import exp2_results
+from sta.spec.vector import RowStatistics
+
+_SLICE = 0.1
+"""Seconds for which the engine runs before it looks whether it is interrupted."""
+_EXPONENTIAL_BITS = (8, 16)
+
+
+class NativeProgram:
+    """A program decoded for the native engine; engines of several threads may share it."""
+
+    def __init__(self, program: ValidProgram, family: str = "") -> None:
+        """
+        Decodes a program.
+
+        Args:
+            program: a checked program.
+            family: the kernels, one of ``families()``; the fastest if empty.
+
+        Raises:
+            ValueError: the kernels do not run on this processor.
+        """
+        self.program = program
+        self.code = NativeCode(_builder(program, family))
+
+    @property
+    def family(self) -> str:
+        """The kernels in use."""
+        return self.code.family
+
+
+class NativeEngine:
+    """Runs one program, any number of times. Not for use by several threads at once."""
+
+    def __init__(self, native: NativeProgram, threads: int = 1) -> None:
+        """Makes a machine; ``threads`` of the processor share its instructions."""
+        self._program = native.program
+        self._machine = native.code.machine(threads)
+
+    @property
+    def memories(self) -> Memories:
+        """The machine's memories as they are now; what is written there is written to the machine."""
+        memory = self._machine.memory
+        constants = self._program.container.constants
+        return Memories(self._program, memory("spad"), memory("wbuf"), memory("acc"), constants, memory("writable"))
+
+    @property
+    def statistics(self) -> tuple[Int64Array, Int64Array]:
+        """The vector unit's row statistics as they are now: sums and sums of squares."""
+        return self._machine.statistics()
+
+    def run(self, inputs: Mapping[str, Array], poison: int) -> dict[str, Array]:
+        """Runs the program; parameters, result and errors are those of ``ReferenceEngine.run``."""
+        self._machine.reset(poison)
+        program, writable = self._program, self._machine.memory("writable")
+        for port in program.inputs:
+            port_view(program, writable, port)[...] = inputs[port.signature.name]
+        halted = None
+        while halted is None:
+            # Between slices Python handles an interrupt.
+            halted = self._machine.advance(_SLICE)
+        if not halted:
+            raise self._failure()
+        return {port.signature.name: port_view(program, writable, port).copy() for port in program.outputs}
+
+    def _failure(self) -> ProgramError:
+        """Returns the error of the instruction that the machine stopped at, in the words of the reference engine."""
+        step = self._program.steps[self._machine.pc]
+        execute = operation(step, self.memories, RowStatistics.of(*self.statistics))
+        try:
+            execute(self._machine.counters)
+        except (ValueError, OverflowError) as error:
+            return ProgramError(f"{self._program.at(step.pc)}: {error}")
+        raise AssertionError(f"{self._program.at(step.pc)}: fails on the native engine, but not on the reference engine")
+
+
+def _builder(program: ValidProgram, family: str) -> Builder:
+    """Returns the description of a program."""
+    sizes = program.memories
+    spaces = {space: sizes[space] for space in ("spad", "wbuf", "acc")}
+    spaces["writable"] = max(sizes["dram"] - program.container.writable_base, 0)
+    builder = Builder(spaces, program.container.constants, program.target.tile_rows, family)
+    for bits in _EXPONENTIAL_BITS:
+        builder.exponentials(bits, exp2_results(bits).astype(f"<u{bits // 8}").tobytes())
+    kept = [step for step in program.steps if step.instruction.name != "lea"]
+    position = {step.pc: index for index, step in enumerate(kept)}
+    for step in kept:
+        builder.instruction(step.pc, step.instruction.name, step.counts, position.get(step.partner, -1))
+        if step.instruction.name in ("loop", "end"):
+            loop = step if step.instruction.name == "loop" else program.steps[step.partner]
+            builder.number("count", loop.instruction["count"])
+        if not step.instruction.definition.is_sequencer:
+            _describe(builder, program, step)
+    return builder
+
+
+def _describe(builder: Builder, program: ValidProgram, step: Step) -> None:
+    """Adds the fields and operands of a unit instruction to a description."""
+    instruction = step.instruction
+    for field, value in instruction:
+        if field.kind == "choice":
+            builder.choice(field.name, field.choices[value])
+        elif field.kind == "register":
+            builder.register(field.name, _pair(step.registers[field.name]))
+        elif field.kind != "mask":
+            builder.number(field.name, value)
+    for access in accesses(instruction):
+        memory, address, stride = place(program, step, access)
+        builder.operand(access.name, memory, _pair(address), _pair(stride), access.rows, access.row_bytes)
+
+
+def _pair(affine: Affine) -> tuple[int, Sequence[tuple[int, int]]]:
+    return affine.base, affine.terms
