@@ -53,9 +53,22 @@ def _add_compile_arguments(parser: Parser) -> None:
 
 def _add_run_arguments(parser: Parser) -> None:
     parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
-    parser.add_argument("--inputs", metavar="FILE.npz", required=True, help="the inputs by name")
-    parser.add_argument("-o", "--output", metavar="FILE.npz", required=True, help="the outputs by name, float32")
-    parser.add_argument("--engine", metavar="NAME", default="auto", help="auto or reference (default: auto)")
+    parser.add_argument(
+        "--inputs",
+        metavar="FILE.npz|DIR",
+        required=True,
+        help="the inputs by name; with one more axis in front, or as a folder of such files, those of many runs",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE.npz|DIR", required=True, help="the outputs by name, float32; for a folder one"
+    )
+    parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        default="auto",
+        help="auto, native, reference, or both, which compares all state that they leave (default: auto)",
+    )
+    parser.add_argument("--threads", metavar="N", type=int, default=1, help="threads of the processor (default: 1)")
     parser.add_argument(
         "--check-races", action="store_true", help="stop unless semaphores and fences order all conflicting accesses"
     )

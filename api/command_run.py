@@ -5,49 +5,78 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from sta.npz import read_arrays
-from sta.output_file import check_output, write_arrays
+from sta.output_file import check_output
 from sta.profile_table import print_profile
+from sta.progress import Progress
+from sta.run_files import Runs, check_files, read_runs
 from sta.runtime import Program, Result, load
+from sta.runtime.engines import ENGINES
 from sta.runtime.profile import Profile
-from sta.runtime.program import ENGINES
+from sta.runtime.program import MOST_THREADS
 from sta.tables import count, duration, percent, print_json, print_table, size
 from sta.usage import UsageError, about, suggestion
 
 
 def execute(arguments: Namespace) -> None:
     """Runs the command; raises what ``read_arrays``, ``Program.load``, ``run``, ``check_races`` and so on raise."""
-    if arguments.engine not in ENGINES:
-        known = f"known: {', '.join(ENGINES)}"
-        raise UsageError(f"unknown engine {arguments.engine!r}{suggestion(arguments.engine, ENGINES)}; {known}")
+    engines = (*ENGINES, "both")
+    if arguments.engine not in engines:
+        known = f"known: {', '.join(engines)}"
+        raise UsageError(f"unknown engine {arguments.engine!r}{suggestion(arguments.engine, engines)}; {known}")
+    if not 1 <= arguments.threads <= MOST_THREADS:
+        raise UsageError(f"argument --threads: {arguments.threads} is outside 1..{MOST_THREADS}")
     if (arguments.profile_depth or 0) < 0:
         raise UsageError(f"argument --profile-depth: {arguments.profile_depth} is negative")
-    output = Path(arguments.output)
-    check_output(output, Path(arguments.program), Path(arguments.inputs))
+    paths = (Path(arguments.program), Path(arguments.inputs), Path(arguments.output))
+    check_files(*paths)
     if arguments.trace is not None:
-        check_output(Path(arguments.trace), Path(arguments.program), Path(arguments.inputs))
-        if Path(arguments.trace).resolve() == output.resolve():
+        check_output(Path(arguments.trace), *paths[:2])
+        if Path(arguments.trace).resolve() == paths[2].resolve():
             raise UsageError("--output and --trace name the same file")
     with about(arguments.program):
         program = load(arguments.program)
-    inputs = read_arrays(Path(arguments.inputs))
+    runs = read_runs(program, *paths[1:])
     races = program.check_races() if arguments.check_races else None
-    result = program.run(inputs, engine=arguments.engine)
-    write_arrays(output, result.outputs)
+    results = _run(program, runs, arguments)
+    runs.write(results)
     traced = None if arguments.trace is None else program.write_trace(arguments.trace)
     profile = _profile(program, arguments)
     if arguments.json:
         parts = {"races": races and races.to_json(), "profile": profile and profile.to_json()}
+        counts = {"runs": None if runs.is_single else len(results)}
         trace = None if traced is None else {"instructions": traced}
-        print_json(result.to_json() | {name: part for name, part in {**parts, "trace": trace}.items() if part})
+        extra = {**counts, **parts, "trace": trace}
+        print_json(results[0].to_json() | {name: part for name, part in extra.items() if part})
         return
-    _print_result(result, program.target.name)
+    if not runs.is_single:
+        print(f"{count(len(results))} runs; the first, and the cost of each:")
+    _print_result(results[0], program.target.name)
     if profile is not None:
         print_profile(profile)
     if races is not None:
         print(f"\nno races: {count(races.instructions)} instructions, {count(races.accesses)} tiles compared")
+    if arguments.engine == "both":
+        print("\nboth engines leave the same outputs, SRAM and DRAM")
     if traced is not None:
         print(f"\ntrace: {arguments.trace}, {count(traced)} instructions; open it in ui.perfetto.dev")
+
+
+def _run(program: Program, runs: Runs, arguments: Namespace) -> list[Result]:
+    """Returns the result of every run, showing how many are done."""
+    with Progress() as progress:
+
+        def report(done: int) -> None:
+            progress.report("run", done / len(runs.inputs))
+
+        if arguments.engine == "both":
+            results: list[Result] = []
+            for inputs in runs.inputs:
+                results.append(program.run_both(inputs, threads=arguments.threads))
+                report(len(results))
+            return results
+        if runs.is_single:
+            return [program.run(runs.inputs[0], engine=arguments.engine, threads=arguments.threads)]
+        return program.run_batch(runs.inputs, engine=arguments.engine, threads=arguments.threads, report=report)
 
 
 def _profile(program: Program, arguments: Namespace) -> Profile | None:

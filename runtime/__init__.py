@@ -1,10 +1,11 @@
 """Loads and runs ``.sta`` containers. Needs NumPy and nothing else."""
 
+from sta.runtime.engines import EnginesDifferError
 from sta.runtime.errors import ProgramError
 from sta.runtime.program import Program, Result
 from sta.runtime.races import RaceError
 
-__all__ = ["Program", "ProgramError", "RaceError", "Result", "load"]
+__all__ = ["EnginesDifferError", "Program", "ProgramError", "RaceError", "Result", "load"]
 
 load = Program.load
 """Reads a program from a ``.sta`` file; see ``Program.load``."""

@@ -94,7 +94,9 @@ class NativeEngine:
             execute(self._machine.counters)
         except (ValueError, OverflowError) as error:
             return ProgramError(f"{self._program.at(step.pc)}: {error}")
-        raise AssertionError(f"{self._program.at(step.pc)}: fails on the native engine, but not on the reference engine")
+        raise AssertionError(
+            f"{self._program.at(step.pc)}: fails on the native engine, but not on the reference engine"
+        )
 
 
 def _builder(program: ValidProgram, family: str) -> Builder:

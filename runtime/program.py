@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 
 from sta.backend.container import Container, read_container, write_container
 from sta.backend.isa import suggestion
+from sta.runtime.engines import Engines, check_same, chosen
 from sta.runtime.profile import Profile, profile
 from sta.runtime.races import RaceCheck, check_races
-from sta.runtime.reference import ReferenceEngine
 from sta.runtime.schedule import Schedule, record
 from sta.runtime.taint import check_taint
 from sta.runtime.timing import Timing, simulate
@@ -24,8 +25,8 @@ from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, 
 from sta.spec.signature import TensorSignature
 from sta.spec.target import Target
 
-ENGINES = ("auto", "reference")
-"""Names of the engines; ``auto`` chooses the fastest there is."""
+MOST_THREADS = 256
+"""The most threads that a run may use."""
 POISON = 0xA5
 """The byte that writable memory holds at the start of a run, unless the caller says otherwise."""
 
@@ -230,8 +231,8 @@ class Program:
         return write_trace(self._valid, self.schedule, path, limit)
 
     @cached_property
-    def _reference_engine(self) -> ReferenceEngine:
-        return ReferenceEngine(self._valid)
+    def _engines(self) -> Engines:
+        return Engines(self._valid)
 
     def encode_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """
@@ -244,26 +245,91 @@ class Program:
         _check_names(inputs, names)
         return {signature.name: signature.encode(inputs[signature.name]) for signature in self.inputs}
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], engine: str = "auto", poison: int = POISON) -> Result:
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], engine: str = "auto", poison: int = POISON, threads: int = 1
+    ) -> Result:
         """
         Runs the program.
 
         Args:
             inputs: arrays by input name, shaped as the signature says.
-            engine: one of ``ENGINES``; all give the same bits.
+            engine: ``auto``, ``native`` or ``reference``; all give the same bits.
             poison: the byte, 0..255, that writable memory holds at the start; no result depends on it.
+            threads: how many threads of the processor share an instruction; no result depends on it.
 
         Raises:
-            ValueError: unknown engine, poison out of range, or unsuitable inputs.
+            ValueError: unknown or missing engine, poison or threads out of range, or unsuitable inputs.
             ProgramError: the program deadlocks, breaks a rule, or leaves a number range during the run.
         """
-        if engine not in ENGINES:
-            raise ValueError(f"unknown engine {engine!r}{suggestion(engine, ENGINES)}; known: {', '.join(ENGINES)}")
-        if not 0 <= poison <= 255:
-            raise ValueError(f"poison is {poison}, outside 0..255")
+        name = _checked(engine, poison, threads)
         encoded = self.encode_inputs(inputs)
         self.check()
-        raw = self._reference_engine.run(encoded, poison)
+        return self._result(self._raw(name, encoded, poison, threads))
+
+    def run_batch(
+        self,
+        batch: Sequence[Mapping[str, NDArray[Any]]],
+        engine: str = "auto",
+        poison: int = POISON,
+        threads: int = 1,
+        report: Callable[[int], None] | None = None,
+    ) -> list[Result]:
+        """
+        Runs the program on several inputs, as many at a time as there are threads; see ``run``.
+
+        Args:
+            batch: the inputs of each run.
+            engine: as for ``run``.
+            poison: as for ``run``.
+            threads: how many runs go on at a time.
+            report: is called with the number of runs done, now and then, on the calling thread.
+
+        Returns:
+            The results, in the order of the batch.
+
+        Raises:
+            ValueError, ProgramError: as ``run``, for the first run in the batch that fails.
+        """
+        name = _checked(engine, poison, threads)
+        encoded = [self.encode_inputs(inputs) for inputs in batch]
+        self.check()
+        results: list[Result] = []
+        with ThreadPoolExecutor(threads) as executor:
+            runs = [executor.submit(self._raw, name, inputs, poison, 1) for inputs in encoded]
+            try:
+                for run in runs:
+                    results.append(self._result(run.result()))
+                    if report is not None:
+                        report(len(results))
+            finally:
+                executor.shutdown(cancel_futures=True)
+        return results
+
+    def run_both(self, inputs: Mapping[str, NDArray[Any]], poison: int = POISON, threads: int = 1) -> Result:
+        """
+        Runs the program on the native and on the reference engine, and compares all that they leave behind.
+
+        Raises:
+            ValueError, ProgramError: as ``run``.
+            EnginesDifferError: outputs or memories differ.
+        """
+        name = _checked("native", poison, threads)
+        encoded = self.encode_inputs(inputs)
+        self.check()
+        reference, native = self._engines.take("reference", 1), self._engines.take(name, threads)
+        reference.run(encoded, poison)
+        raw = native.run(encoded, poison)
+        check_same(reference, native, ("the reference engine", "the native one"))
+        return self._result(raw)
+
+    def _raw(self, engine: str, inputs: Mapping[str, NDArray[Any]], poison: int, threads: int) -> dict[str, Any]:
+        """Returns the device's integers of the outputs."""
+        machine = self._engines.take(engine, threads)
+        raw = machine.run(inputs, poison)
+        self._engines.give_back(engine, threads, machine)
+        return raw
+
+    def _result(self, raw: dict[str, NDArray[Any]]) -> Result:
         return Result(
             outputs={signature.name: signature.decode(raw[signature.name]) for signature in self.outputs},
             raw=raw,
@@ -272,6 +338,15 @@ class Program:
             mac_efficiency=self.mac_efficiency,
             macs=self.macs,
         )
+
+
+def _checked(engine: str, poison: int, threads: int) -> str:
+    """Returns the engine to take; raises ValueError for an argument of ``Program.run`` that is out of range."""
+    if not 0 <= poison <= 255:
+        raise ValueError(f"poison is {poison}, outside 0..255")
+    if not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads is {threads}, outside 1..{MOST_THREADS}")
+    return chosen(engine)
 
 
 def _check_names(given: Mapping[str, Any], expected: Sequence[str]) -> None:

@@ -115,7 +115,7 @@ def test_engines_and_poison(bench: Any) -> None:
     program = bench.program()
     assert program.run({}, engine="auto").raw == program.run({}, engine="reference").raw == {}
     with pytest.raises(
-        ValueError, match=r"unknown engine 'referense'; did you mean 'reference'\?; known: auto, reference"
+        ValueError, match=r"unknown engine 'referense'; did you mean 'reference'\?; known: auto, native, reference"
     ):
         program.run({}, engine="referense")
     with pytest.raises(ValueError, match=r"poison is 256, outside 0\.\.255"):

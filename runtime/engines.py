@@ -1,0 +1,132 @@
+"""The engines, which one runs, and the comparison of two."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from sta.backend.isa import suggestion
+from sta.runtime.memory import Array, Memories
+from sta.runtime.reference import ReferenceEngine
+from sta.runtime.validate import ValidProgram
+from sta.spec.integers import Int64Array
+
+if TYPE_CHECKING:
+    from sta.runtime.native_engine import NativeProgram
+
+ENGINES = ("auto", "native", "reference")
+"""Names of the engines; ``auto`` is the native one where it is built."""
+
+
+class EnginesDifferError(ValueError):
+    """Two engines do not leave the same bits; the message says where."""
+
+
+class Engine(Protocol):
+    """What runs one program, any number of times; not for use by several threads at once."""
+
+    @property
+    def memories(self) -> Memories:
+        """The machine's memories as they are now."""
+        ...
+
+    @property
+    def statistics(self) -> tuple[Int64Array, Int64Array]:
+        """The vector unit's row statistics as they are now."""
+        ...
+
+    def run(self, inputs: Mapping[str, Array], poison: int) -> dict[str, Array]:
+        """Runs the program; see ``ReferenceEngine.run``."""
+        ...
+
+
+def native_is_built() -> bool:
+    """Returns whether the native engine has been compiled for this Python."""
+    return importlib.util.find_spec("sta.runtime._native") is not None
+
+
+@cache
+def _warn_of_slowness() -> None:
+    warnings.warn(
+        "the native engine is not built, programs run on the reference engine, which is far slower; "
+        "install the project where there is a C++20 compiler to have it",
+        stacklevel=4,
+    )
+
+
+def chosen(name: str) -> str:
+    """
+    Returns ``native`` or ``reference`` for the name of an engine; warns once if ``auto`` has to take the slow one.
+
+    Raises:
+        ValueError: there is no such engine, or it is the native one and not built.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"unknown engine {name!r}{suggestion(name, ENGINES)}; known: {', '.join(ENGINES)}")
+    if name == "reference" or native_is_built():
+        return "reference" if name == "reference" else "native"
+    if name == "native":
+        raise ValueError("the native engine is not built; install the project where there is a C++20 compiler")
+    _warn_of_slowness()
+    return "reference"
+
+
+class Engines:
+    """The engines of one program: made when they are first asked for, and kept for the next run."""
+
+    def __init__(self, program: ValidProgram) -> None:
+        """Takes a checked program."""
+        self._program = program
+        self._native: NativeProgram | None = None
+        self._idle: dict[tuple[str, int], list[Engine]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, name: str, threads: int) -> Engine:
+        """Returns an engine that nobody uses, ``native`` or ``reference``; only the former makes use of threads."""
+        with self._lock:
+            idle = self._idle.get((name, threads))
+            if idle:
+                return idle.pop()
+            if name == "reference":
+                return ReferenceEngine(self._program)
+            # Not needed, and perhaps not there, where programs run on the reference engine.
+            from sta.runtime.native_engine import NativeEngine, NativeProgram
+
+            if self._native is None:
+                self._native = NativeProgram(self._program)
+            return NativeEngine(self._native, threads)
+
+    def give_back(self, name: str, threads: int, engine: Engine) -> None:
+        """Takes an engine back, for the next to use it."""
+        with self._lock:
+            self._idle.setdefault((name, threads), []).append(engine)
+
+
+def check_same(expected: Engine, found: Engine, names: tuple[str, str]) -> None:
+    """
+    Compares all state that two engines have left: the memories, byte by byte, and the row statistics.
+
+    Raises:
+        EnginesDifferError: they differ; names the memory and the first byte.
+    """
+    for memory, left, right in _state(expected, found):
+        differs = np.flatnonzero(left != right)
+        if not differs.size:
+            continue
+        first = int(differs[0])
+        raise EnginesDifferError(
+            f"the engines differ in {differs.size} elements of {memory}, first at {first}: "
+            f"{names[0]} has {left[first]}, {names[1]} has {right[first]}; please report it with the program"
+        )
+
+
+def _state(left: Engine, right: Engine) -> Iterator[tuple[str, Array, Array]]:
+    for memory in ("spad", "wbuf", "acc", "writable"):
+        yield memory, getattr(left.memories, memory), getattr(right.memories, memory)
+    yield from zip(("the row sums", "the row sums of squares"), left.statistics, right.statistics, strict=True)
