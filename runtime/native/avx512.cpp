@@ -104,14 +104,22 @@ constexpr int rows_at_a_time(int vectors) {
     return vectors == 1 ? most_rows : vectors == 2 ? most_rows : vectors == 3 ? 8 : 6;
 }
 
+// sums += the products of unsigned by signed bytes, four by four. Written out because GCC keeps sums in more registers
+// than there are if it is left the choice of where the result of the intrinsic goes.
+inline void add_products(__m512i& sums, __m512i unsigned_bytes, __m512i signed_bytes) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(unsigned_bytes), "v"(signed_bytes));
+}
+
 template <int rows, int vectors, bool is_signed>
 void product_block(const Product& product, int row, int column) {
     const std::int64_t step = std::int64_t{layout.columns(product.columns)} * group;
     const std::int8_t* b = product.b + column * group;
     const std::uint8_t* a[rows];
     __m512i sums[rows][vectors];
+#pragma GCC unroll 12
     for (int i = 0; i < rows; ++i) {
         a[i] = product.a + (row + i) * product.a_stride;
+#pragma GCC unroll 4
         for (int j = 0; j < vectors; ++j) {
             const __m512i column_sums = _mm512_loadu_si512(product.column_sums + column + lanes * j);
             sums[i][j] = is_signed ? _mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), column_sums), 7)
@@ -121,17 +129,20 @@ void product_block(const Product& product, int row, int column) {
     const __m512i top_bits = _mm512_set1_epi32(static_cast<int>(0x80808080));
     for (int k = 0; k < product.depth; k += group, b += step) {
         __m512i right[vectors];
+#pragma GCC unroll 4
         for (int j = 0; j < vectors; ++j) right[j] = _mm512_loadu_si512(b + j * lanes * group);
 #pragma GCC unroll 12
         for (int i = 0; i < rows; ++i) {
             __m512i left = _mm512_set1_epi32(load<std::int32_t>(a[i] + k));
             if (is_signed) left = _mm512_xor_si512(left, top_bits);
 #pragma GCC unroll 4
-            for (int j = 0; j < vectors; ++j) sums[i][j] = _mm512_dpbusd_epi32(sums[i][j], left, right[j]);
+            for (int j = 0; j < vectors; ++j) add_products(sums[i][j], left, right[j]);
         }
     }
+#pragma GCC unroll 12
     for (int i = 0; i < rows; ++i) {
         std::uint8_t* acc = product.acc + (row + i) * product.acc_stride + 4 * column;
+#pragma GCC unroll 4
         for (int j = 0; j < vectors; ++j) {
             const __mmask16 mask = first_lanes(product.columns - column - lanes * j);
             _mm512_mask_storeu_epi32(acc + 4 * lanes * j, mask, sums[i][j]);

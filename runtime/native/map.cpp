@@ -6,6 +6,7 @@
 namespace sta {
 namespace {
 
+constexpr int row_grain = 16;
 constexpr int smallest_shared = 2048;  // elements
 constexpr std::int64_t int32_limit = std::int64_t{1} << 31;
 
@@ -140,7 +141,7 @@ private:
     bool run(Machine& machine, const Map& map) const {
         if (rows_ * columns_ < smallest_shared) return machine.kernels.map(map, 0, rows_);
         std::atomic<bool> fits{true};
-        machine.team.share(rows_, 1, [&](int first, int last) {
+        machine.team.share(rows_, row_grain, [&](int first, int last) {
             if (!machine.kernels.map(map, first, last)) fits = false;
         });
         return fits;

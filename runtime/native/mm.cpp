@@ -9,7 +9,7 @@ namespace {
 // Products smaller than this are done before another thread has begun.
 constexpr std::int64_t smallest_shared = 1 << 17;
 // A multiple of the rows that kernels work on at a time.
-constexpr int row_grain = 12;
+constexpr int row_grain = 24;
 
 struct LaidOut {
     const std::int8_t* values;  // null: the packed weights are malformed

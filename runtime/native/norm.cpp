@@ -9,6 +9,7 @@
 namespace sta {
 namespace {
 
+constexpr int row_grain = 16;
 constexpr int smallest_shared = 2048;  // elements
 constexpr int extra_fraction_bits = 10;
 
@@ -106,7 +107,7 @@ private:
             }
         };
         if (rows_ * columns_ < smallest_shared) find(0, rows_);
-        else machine.team.share(rows_, 1, find);
+        else machine.team.share(rows_, row_grain, find);
         if (!possible) return false;
         if (gathered_) {
             std::fill_n(machine.sums.begin(), rows_, 0);
@@ -131,7 +132,7 @@ private:
 
     void run(Machine& machine, const Norm& norm) const {
         if (rows_ * columns_ < smallest_shared) return machine.kernels.norm(norm, 0, rows_);
-        machine.team.share(rows_, 1, [&](int first, int last) { machine.kernels.norm(norm, first, last); });
+        machine.team.share(rows_, row_grain, [&](int first, int last) { machine.kernels.norm(norm, first, last); });
     }
 
     Operand source_, destination_, copy_, parameters_;

@@ -19,7 +19,7 @@ void pause() {
 }  // namespace
 
 Team::Team(int threads) {
-    for (int index = 1; index < threads; ++index) workers_.emplace_back([this, index] { work(index); });
+    for (int index = 1; index < threads; ++index) workers_.emplace_back([this] { work(); });
 }
 
 Team::~Team() {
@@ -29,22 +29,37 @@ Team::~Team() {
     for (std::thread& worker : workers_) worker.join();
 }
 
-void Team::start(Call call, const void* context) {
+void Team::run(Call call, const void* context, int parts) {
     call_ = call;
     context_ = context;
-    working_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_release);
+    parts_.store(static_cast<std::uint32_t>(parts), std::memory_order_relaxed);
+    done_.store(0, std::memory_order_relaxed);
+    const std::uint32_t round = round_.load(std::memory_order_relaxed) + 1;
+    next_.store(std::uint64_t{round} << 32, std::memory_order_release);
+    round_.store(round, std::memory_order_release);
     round_.notify_all();
-}
-
-void Team::finish() {
-    for (int spins = 0; working_.load(std::memory_order_acquire) != 0; ++spins) {
+    take_parts(round);
+    for (int spins = 0; done_.load(std::memory_order_acquire) != static_cast<std::uint32_t>(parts); ++spins) {
         if (spins < patience) pause();
         else std::this_thread::yield();
     }
 }
 
-void Team::work(int index) {
+void Team::take_parts(std::uint32_t round) {
+    std::uint64_t next = next_.load(std::memory_order_acquire);
+    while (true) {
+        // Whoever comes late finds another round, or nothing left.
+        if (next >> 32 != round) return;
+        const auto part = static_cast<std::uint32_t>(next);
+        if (part >= parts_.load(std::memory_order_relaxed)) return;
+        if (!next_.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+        call_(context_, static_cast<int>(part));
+        done_.fetch_add(1, std::memory_order_release);
+        next = next_.load(std::memory_order_acquire);
+    }
+}
+
+void Team::work() {
     std::uint32_t seen = 0;
     while (true) {
         std::uint32_t round = round_.load(std::memory_order_acquire);
@@ -58,8 +73,7 @@ void Team::work(int index) {
         }
         seen = round;
         if (ending_.load()) return;
-        call_(context_, index);
-        working_.fetch_sub(1, std::memory_order_release);
+        take_parts(round);
     }
 }
 

@@ -19,38 +19,40 @@ public:
 
     int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-    // Calls work(first, last) for consecutive parts of 0..count-1, each a multiple of `grain` but for the last, one on
-    // each thread. `work` must not throw.
+    // Calls work(first, last) for all parts of 0..count-1, each of `grain` but for the last, on whatever threads are
+    // there: the caller does not wait for threads that do not run, but for parts that these have begun. `work` must not
+    // throw.
     template <typename Work>
     void share(int count, int grain, const Work& work) {
-        const int parts = threads();
-        if (parts == 1 || count <= grain) {
+        const int parts = (count + grain - 1) / grain;
+        if (threads() == 1 || parts == 1) {
             work(0, count);
             return;
         }
-        const int grains = (count + grain - 1) / grain;
         const auto part = [&](int index) {
-            const int first = grains * index / parts * grain, end = grains * (index + 1) / parts * grain;
-            const int last = end < count ? end : count;
-            if (first < last) work(first, last);
+            const int first = index * grain;
+            work(first, first + grain < count ? first + grain : count);
         };
         using Part = decltype(part);
-        start([](const void* context, int index) { (*static_cast<const Part*>(context))(index); }, &part);
-        part(0);
-        finish();
+        run([](const void* context, int index) { (*static_cast<const Part*>(context))(index); }, &part, parts);
     }
 
 private:
     using Call = void (*)(const void*, int);
 
-    void start(Call call, const void* context);
-    void finish();
-    void work(int index);
+    void run(Call call, const void* context, int parts);
+    // Takes parts of a round until there are none left.
+    void take_parts(std::uint32_t round);
+    void work();
 
+    // Of the round that goes on; they change between rounds only, when all parts are done.
     Call call_ = nullptr;
     const void* context_ = nullptr;
+    std::atomic<std::uint32_t> parts_{0};
+    // The number of the round, and of the part that is taken next.
+    std::atomic<std::uint64_t> next_{0};
+    std::atomic<std::uint32_t> done_{0};
     std::atomic<std::uint32_t> round_{0};
-    std::atomic<int> working_{0};
     std::atomic<bool> ending_{false};
     std::vector<std::thread> workers_;
 };
