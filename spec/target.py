@@ -142,7 +142,7 @@ def _read_target(path: Path) -> Target:
     try:
         text = path.read_text(encoding="utf-8")
         values: Any = yaml.safe_load(text)
-        tree: Any = yaml.compose(text, yaml.SafeLoader)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+        repeated = _repeated_key(yaml.compose(text, yaml.SafeLoader))  # pyright: ignore[reportUnknownMemberType]
     except RecursionError:
         raise ValueError(f"cannot read target file {path}: it is nested too deeply") from None
     # A number or a date that Python does not take is a ValueError.
@@ -150,7 +150,6 @@ def _read_target(path: Path) -> Target:
         raise ValueError(f"cannot read target file {path}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"target file {path} does not hold a mapping of keys to values")
-    repeated = _repeated_key(tree)
     if repeated is not None:
         raise ValueError(f"target file {path}: key {repeated!r} is there twice")
     try:
