@@ -205,8 +205,7 @@ class AttentionLowering:
                 ),
                 None if self.mask is None else self._mask(self.mask, task.positions[4], task.row, rows),
                 causal,
-                first_row.constant,
-                first_row.terms,
+                (first_row.constant, first_row.terms),
             )
         )
 
