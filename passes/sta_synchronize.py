@@ -28,6 +28,7 @@ UNIT_OF: dict[type[Operation], str] = {
     sta.SoftmaxOp: "sm",
     sta.MapOp: "vp",
     sta.NormOp: "vp",
+    sta.RescaleOp: "vp",
 }
 WRITTEN: dict[type[Operation], tuple[str, ...]] = {
     sta.LoadOp: ("destination",),
@@ -37,9 +38,10 @@ WRITTEN: dict[type[Operation], tuple[str, ...]] = {
     sta.SoftmaxOp: ("destination", "sums"),
     sta.MapOp: ("destination",),
     sta.NormOp: ("destination", "copy"),
+    sta.RescaleOp: ("acc",),
 }
 """
-The operands an operation writes; it reads all others, and an accumulating product its accumulators too.
+The operands an operation writes; it reads all others, an accumulating product and a rescale also their accumulators.
 """
 
 
