@@ -104,14 +104,14 @@ def _mentioned_modules(path: Path) -> set[str]:
 def _arguments(module: Module, example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments of `forward`, as tensors, the latter in the order of its parameters."""
     if not isinstance(example_inputs, Mapping):
-        return tuple(_tensor(value) for value in example_inputs), {}
+        return tuple(_tensor(str(index), value) for index, value in enumerate(example_inputs)), {}
     parameters = inspect.signature(module.forward).parameters
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in example_inputs:
         if name not in parameters and not takes_any:
             raise ModelError(f"{type(module).__name__}.forward takes no {name!r}{suggestion(name, parameters)}")
     order = [*(name for name in parameters if name in example_inputs), *example_inputs]
-    return (), {name: _tensor(example_inputs[name]) for name in dict.fromkeys(order)}
+    return (), {name: _tensor(repr(name), example_inputs[name]) for name in dict.fromkeys(order)}
 
 
 def suggestion(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
@@ -120,12 +120,22 @@ def suggestion(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(repr(one) for one in known)}"
 
 
-def _tensor(value: Any) -> Any:
-    """A tensor for a NumPy array; anything else as it is."""
+def _tensor(name: str, value: Any) -> Any:
+    """A tensor for a NumPy array; anything else as it is. Raises ModelError for numbers that are not supported."""
     import numpy as np
     import torch
 
-    return torch.tensor(value) if isinstance(value, np.ndarray | np.generic) else value
+    try:
+        tensor = torch.tensor(value) if isinstance(value, np.ndarray | np.generic) else value
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"example input {name} cannot be read as a tensor: {error}") from error
+    is_real = isinstance(tensor, torch.Tensor) and (tensor.is_floating_point() or tensor.is_complex())
+    if is_real and tensor.dtype != torch.float32:
+        raise ModelError(
+            f"example input {name} is {str(tensor.dtype).removeprefix('torch.')}, and only float32 is supported: "
+            "convert it with tensor.float() or array.astype(numpy.float32), and the model with model.float()"
+        )
+    return tensor
 
 
 @contextlib.contextmanager

@@ -326,7 +326,28 @@ def test_models_that_cannot_be_exported(capfd: pytest.CaptureFixture[str]) -> No
 def test_half_precision_is_refused_with_the_way_out() -> None:
     model = copy.deepcopy(nn.Linear(3, 2)).half()
     with pytest.raises(ModelError, match=r"weight is float16: convert the model with model.float\(\)"):
-        import_model(model, (torch.ones(1, 3, dtype=torch.float16),))
+        import_model(torch.export.export(model, (torch.ones(1, 3, dtype=torch.float16),)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"input": np.ones((1, 3))}, "example input 'input' is float64, and only float32 is supported: convert it"),
+        ([torch.ones(1, 3, dtype=torch.bfloat16)], "example input 0 is bfloat16, and only float32"),
+        ((np.ones((1, 3), complex),), "example input 0 is complex128, and only float32"),
+        ((np.array([["a"] * 3]),), "example input 0 cannot be read as a tensor"),
+        ((torch.ones(0, 3),), r"input 'input' is empty, its sizes are \[0, 3\]"),
+    ],
+)
+def test_example_inputs_that_no_model_takes(inputs: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        import_model(nn.Linear(3, 2), inputs)
+
+
+@pytest.mark.parametrize("inputs", [torch.ones(1, 3), np.ones((1, 3)), "input", 3])
+def test_example_inputs_are_named_or_listed(inputs: Any) -> None:
+    with pytest.raises(TypeError, match=f"a mapping from input name .*, not {type(inputs).__name__}"):
+        import_model(nn.Linear(3, 2), inputs)
 
 
 class Prefixed(nn.Module):

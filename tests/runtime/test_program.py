@@ -118,7 +118,8 @@ def test_inputs_without_names(copier: Any, inputs: Any) -> None:
 
 
 def test_a_path_is_a_text_or_a_path(copier: Any) -> None:
-    for path in (None, 3.5, copier.program()):
+    wrong: list[Any] = [None, 3.5, copier.program()]
+    for path in wrong:
         with pytest.raises(TypeError, match=f"str.* or os.PathLike.*{type(path).__name__}"):
             Program.load(path)
         with pytest.raises(TypeError, match=f"str.* or os.PathLike.*{type(path).__name__}"):
