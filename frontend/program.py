@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.nn import Module
 
+_PROGRAM_MEMBERS = ("models/model.json", "serialized_exported_program.json")
+"""Where a .pt2 file keeps the graph, in the present form and in that of PyTorch 2.7 and before."""
+
 ExampleInputs = Mapping[str, Any] | Sequence[Any]
 """Arrays or tensors, by the names of `forward`'s parameters or in their order."""
 
@@ -68,11 +71,27 @@ def export_module(module: Module, example_inputs: ExampleInputs | None) -> Expor
 
 
 def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise ModelError(f"{path} is a directory, not a .pt2 file")
     if not path.is_file():
         raise ModelError(f"there is no model file at {path}")
-    if zipfile.is_zipfile(path):
-        return
-    raise ModelError(f"{path} is not a .pt2 file: save one with torch.export.save(torch.export.export(model, …), path)")
+    if not zipfile.is_zipfile(path):
+        raise ModelError(
+            f"{path} is not a .pt2 file, or only a part of one: "
+            "save one with torch.export.save(torch.export.export(model, …), path)"
+        )
+    # PyTorch does not look at the checksums of weights.
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names, damaged = archive.namelist(), archive.testzip()
+    except Exception as error:  # whatever a damaged archive makes the reader raise
+        raise ModelError(f"{path} is damaged: {error}") from error
+    if damaged is not None:
+        raise ModelError(f"{path} is damaged: the checksum of {damaged} does not match")
+    if not any(name.endswith(_PROGRAM_MEMBERS) for name in names):
+        raise ModelError(
+            f"{path} holds no exported program: save one with torch.export.save, not with torch.save or torch.jit.save"
+        )
 
 
 def _register_output_classes(path: Path) -> None:
@@ -89,15 +108,12 @@ def _register_output_classes(path: Path) -> None:
 
 def _mentioned_modules(path: Path) -> set[str]:
     modules: set[str] = set()
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if not name.endswith(".json"):
-                    continue
-                text = archive.read(name).decode("utf-8", errors="replace")
-                modules |= set(re.findall(r'"type":\s*"(transformers(?:\.\w+)*)\.\w+"', text.replace('\\"', '"')))
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from error
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if not name.endswith(".json"):
+                continue
+            text = archive.read(name).decode("utf-8", errors="replace")
+            modules |= set(re.findall(r'"type":\s*"(transformers(?:\.\w+)*)\.\w+"', text.replace('\\"', '"')))
     return modules
 
 

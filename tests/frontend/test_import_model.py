@@ -263,8 +263,13 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"not a \.pt2 file"):
         import_model(tmp_path / "text.pt2")
     np.savez(tmp_path / "arrays.npz", a=np.ones(2))
-    with pytest.raises(ModelError, match="cannot load"):
+    with pytest.raises(ModelError, match=r"arrays\.npz holds no exported program: save one with torch\.export\.save"):
         import_model(str(tmp_path / "arrays.npz"))
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "weights.pt2")
+    with pytest.raises(ModelError, match=r"weights\.pt2 holds no exported program: .* not with torch\.save"):
+        import_model(tmp_path / "weights.pt2")
+    with pytest.raises(ModelError, match="is a directory"):
+        import_model(tmp_path)
     with pytest.raises(ModelError, match="not dict"):
         import_model(cast(Any, {}))
 
@@ -277,6 +282,21 @@ def test_a_truncated_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     with pytest.raises(ModelError, match=r"not a \.pt2 file|cannot load|damaged"):
         import_model(tmp_path / "cut.pt2")
     assert capfd.readouterr().err == ""
+
+
+def test_a_byte_that_changed(tmp_path: Path) -> None:
+    program = torch.export.export(nn.Linear(3, 2), (torch.zeros(4, 3),))
+    torch.export.save(program, tmp_path / "model.pt2")
+    content = (tmp_path / "model.pt2").read_bytes()
+    with zipfile.ZipFile(tmp_path / "model.pt2") as archive:
+        members = {member.filename: archive.read(member) for member in archive.infolist() if member.file_size > 16}
+    assert any("weight" in name for name in members)
+    for name, data in members.items():
+        damaged = bytearray(content)
+        damaged[content.index(data) + len(data) // 2] ^= 1
+        (tmp_path / "damaged.pt2").write_bytes(damaged)
+        with pytest.raises(ModelError, match=rf"damaged\.pt2 is damaged: the checksum of {re.escape(name)}"):
+            import_model(tmp_path / "damaged.pt2")
 
 
 def test_a_hugging_face_program_without_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
