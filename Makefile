@@ -15,9 +15,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 ROOMS := spec dialect compress frontend passes backend runtime explore
 WORKERS ?= auto
+SCALE_SIM := build/scale-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format typecheck filecheck pytest docs clean
+.PHONY: help install demo test test-all lint format typecheck filecheck pytest docs benchmarks clean
 
 help: ## What can be made.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -67,6 +68,16 @@ docs: install ## What is generated: docs/isa.md from the instruction table, what
 	$(BIN)/python -m sta.backend.isa_docs > docs/isa.md.new
 	mv docs/isa.md.new docs/isa.md
 	$(BIN)/python -m tests.support.readme_tour
+
+# The simulator that ours is compared with needs an older NumPy.
+$(SCALE_SIM)/.installed: benchmarks/scale_sim_requirements.txt
+	$(PYTHON) -m venv $(SCALE_SIM)
+	$(SCALE_SIM)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --requirement $<
+	@touch $@
+
+benchmarks: install $(SCALE_SIM)/.installed ## Measure schedules, compare with SCALE-Sim, and write docs/benchmarks.md; takes half an hour.
+	$(BIN)/python -m benchmarks.scale_sim --simulator $(SCALE_SIM)/bin/python --json build/benchmarks/scale-sim.json --docs
+	$(BIN)/python -m benchmarks.schedule --json build/benchmarks/schedule.json --docs
 
 clean: ## Remove what was built; the environment stays.
 	rm -rf build out .pytest_cache .ruff_cache .hypothesis tests/filecheck/Output

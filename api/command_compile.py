@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sta.npz import read_arrays
 from sta.output_file import check_output
 from sta.progress import Progress
 from sta.spec.pattern import Pattern
@@ -27,7 +26,6 @@ def execute(arguments: Namespace) -> None:
     inputs = [Path(arguments.model), *([Path(arguments.calibration)] if arguments.calibration else [])]
     check_output(output, *inputs)
     with Progress() as progress:
-        calibration = read_arrays(Path(arguments.calibration)) if arguments.calibration else None
         progress.report("load PyTorch and torch-mlir", None)
         # Imported here: a misspelt target is reported at once.
         from sta.compilation import compile_model
@@ -36,7 +34,7 @@ def execute(arguments: Namespace) -> None:
             arguments.model,
             target=target,
             sparsity=sparsity,
-            calibration=calibration,
+            calibration=arguments.calibration,
             check=arguments.check,
             dump_ir=arguments.dump_ir,
             report=progress.report,

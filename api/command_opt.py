@@ -6,10 +6,13 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from io import StringIO
 from pathlib import Path
 from typing import IO
 
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
 from xdsl.utils.arg_spec import parse_pipeline
 from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError
 from xdsl.xdsl_opt_main import xDSLOptMain
@@ -18,7 +21,7 @@ from sta.dialect.context import DEFAULT_TARGET, CompileContext
 from sta.dialect.weight_store import WeightStore
 from sta.output_file import check_output, write_text
 from sta.spec.target import load_target
-from sta.usage import Parser, UsageError, check_options, suggestion
+from sta.usage import Parser, UsageError, check_options, raise_usage_error, suggestion
 
 
 class _KeptText(StringIO):
@@ -69,6 +72,7 @@ class OptimizerDriver(xDSLOptMain):
         """
         self._given = list(arguments)
         self._written = _KeptText()
+        self._running: ModulePass | None = None
         self._context = _context(arguments)
         super().__init__(
             "Run passes on a module of the torch, nm or sta dialect, or of any dialect of xDSL.", arguments
@@ -89,6 +93,7 @@ class OptimizerDriver(xDSLOptMain):
     def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
         """Adds our options, and looks for unknown ones before xDSL's parser does."""
         arg_parser.prog = "sta opt"
+        arg_parser.error = raise_usage_error
         self._add_arguments(arg_parser)
         # A parser that knows the spellings, to suggest from.
         shadow = Parser()
@@ -102,20 +107,50 @@ class OptimizerDriver(xDSLOptMain):
 
     def setup_pipeline(self) -> None:
         """Makes the list of passes."""
-        self._check_pass_names()
+        self._check_passes()
         try:
             super().setup_pipeline()
         except ValueError as error:
             raise UsageError(f"argument --passes: {_last_line(error)}") from error
+        after = self.pipeline.callback
 
-    def _check_pass_names(self) -> None:
+        def between(previous: ModulePass | None, module: ModuleOp, following: ModulePass | None) -> None:
+            self._running = following
+            if after is not None:
+                after(previous, module, following)
+
+        self.pipeline = replace(self.pipeline, callback=between)
+
+    def _check_passes(self) -> None:
         try:
             specs = list(parse_pipeline(self.args.passes))
         except ArgSpecParseError as error:
-            raise UsageError(f"argument --passes: {_last_line(error)}") from error
+            reason = f'{_last_line(error)}; write pass{{option=1}}, and text in quotes: pass{{option="2:4"}}'
+            raise UsageError(f"argument --passes: {reason}") from error
         for spec in specs:
             if spec.name not in self.available_passes:
                 raise UsageError(f"unknown pass {spec.name!r}{suggestion(spec.name, self.available_passes)}")
+            options = [field.name.replace("_", "-") for field in fields(self.available_passes[spec.name]())]
+            for option in spec.parameters:
+                if option.replace("_", "-") not in options:
+                    known = f"; known: {', '.join(options)}" if options else "; it has none"
+                    raise UsageError(f"pass {spec.name} has no option {option!r}{suggestion(option, options) or known}")
+
+    def apply_passes(self, prog: ModuleOp) -> None:
+        """
+        Runs the passes.
+
+        Raises:
+            ValueError: one failed; of what is no message of its own, as where passes are left out, names the pass.
+        """
+        try:
+            super().apply_passes(prog)
+        except (AssertionError, AttributeError, IndexError, TypeError) as error:
+            assert self._running is not None
+            raise ValueError(
+                f"pass {self._running.name} failed ({type(error).__name__}): it takes what the passes before it leave; "
+                "see docs/dialects.md for their order"
+            ) from error
 
     def prepare_output(self) -> IO[str]:
         """A file is written when everything has gone well."""

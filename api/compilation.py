@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,21 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from sta.backend.emit import emit, print_with_locations
+from sta.arguments import calibration_of, pruning_of, target_of
+from sta.backend.emit import emit
 from sta.bit_check import BitCheck
 from sta.dialect.context import CompileContext
 from sta.frontend.model import ImportedModel, import_model
-from sta.frontend.samples import read_samples
+from sta.frontend.samples import check_finite, split_samples
+from sta.ir_dump import IrDump
+from sta.npz import read_arrays
 from sta.passes.memory_plan import CapacityError
 from sta.passes.pipeline import FLOAT_PIPELINE, INTEGER_PIPELINE, pass_registry
 from sta.passes.torch_calibrate import calibrate
 from sta.passes.torch_check_supported import check_supported
-from sta.passes.torch_prune import TorchPrunePass
 from sta.passes.useful_macs import useful_macs
 from sta.runtime import Program
-from sta.spec.target import Target, load_target
+from sta.spec.target import Target
 
 Array = NDArray[Any]
 
@@ -59,14 +61,19 @@ class Compilation:
 
     context: CompileContext
     module: ModuleOp
-    dump_directory: Path | None = None
+    dump: IrDump | None = None
     check: BitCheck | None = None
+    """
+    Compares bits after every pass, if asked to.
+    """
+    kept: list[tuple[str, ModuleOp]] | None = None
+    """
+    Steps and their modules, to be compared when there is a sample; None if they are not kept.
+    """
     report: Report = _silent
     integer_module: ModuleOp | None = None
     operations_after_tiling: int = 0
     program: Program | None = None
-    _dumped: int = 0
-    _text: str = field(default="", repr=False)
 
     def apply(self, name: str, pass_: ModulePass) -> None:
         """
@@ -74,7 +81,7 @@ class Compilation:
         """
         self.report(name, None)
         pass_.apply(self.context, self.module)
-        if self.check is not None:
+        if self.check is not None or self.kept is not None:
             self.module.verify()
         self.after(name)
 
@@ -82,9 +89,21 @@ class Compilation:
         """
         What follows every step: dump and check.
         """
-        self._dump(name)
+        if self.dump is not None:
+            self.dump.write(name, self.module)
         if self.check is not None:
             self.check.compare(name, self.module, self.context)
+        if self.kept is not None:
+            self.kept.append((name, self.module.clone()))
+
+    def start_check(self, sample: dict[str, Array]) -> None:
+        """
+        Compares the steps so far on a sample, and from here on every step.
+        """
+        self.check = BitCheck(sample)
+        for name, module in self.kept or []:
+            self.check.compare(name, module, self.context)
+        self.kept = None
 
     def apply_all(self, names: Sequence[str]) -> None:
         """
@@ -99,38 +118,23 @@ class Compilation:
                 self.operations_after_tiling = sum(1 for _ in self.module.walk())
         self.module.verify()
 
-    def _dump(self, name: str) -> None:
-        if self.dump_directory is None:
-            return
-        text = print_with_locations(self.module)
-        if text != self._text:
-            self.dump_directory.mkdir(parents=True, exist_ok=True)
-            (self.dump_directory / f"{self._dumped:02d}-{name}.mlir").write_text(text)
-            self._dumped += 1
-            self._text = text
 
-
-def _samples(
-    model: ImportedModel, calibration: Mapping[str, Array] | str | os.PathLike[str] | None
-) -> list[dict[str, Array]]:
+def _samples(model: ImportedModel, calibration: Mapping[str, Any] | Path | None) -> list[dict[str, Array]]:
     """
     The samples activation ranges are taken from: calibration data, or else the example inputs.
     """
     if calibration is not None:
-        return read_samples(calibration, model.input_types)
+        arrays = read_arrays(calibration) if isinstance(calibration, Path) else calibration
+        return split_samples(arrays, model.input_types)
     if not model.example_inputs:
         raise CompileError("the model came without example inputs: give calibration data")
+    for name, array in model.example_inputs.items():
+        check_finite(f"example inputs {name!r}, which stand in for calibration data,", array)
     warnings.warn(
         "no calibration data: activation ranges are taken from the example inputs alone, which costs accuracy",
         stacklevel=5,
     )
     return [model.example_inputs]
-
-
-def _pruning(sparsity: str | Mapping[str, str]) -> TorchPrunePass:
-    if isinstance(sparsity, str):
-        return TorchPrunePass(sparsity)
-    return TorchPrunePass(patterns=tuple(f"{glob}={pattern}" for glob, pattern in sparsity.items()))
 
 
 @contextmanager
@@ -162,23 +166,20 @@ def compile_model(
     """
     Like `compile`, but returns the whole compilation: the program and the modules it was made from.
     """
-    machine = target if isinstance(target, Target) else load_target(os.fspath(target))
+    machine, pruning, data = target_of(target), pruning_of(sparsity), calibration_of(calibration)
+    dump = None if dump_ir is None else IrDump(Path(dump_ir))
     report("import", None)
     imported = import_model(model, example_inputs)
-    samples = _samples(imported, calibration)
     context = CompileContext(imported.weights, machine)
-    compilation = Compilation(
-        context,
-        imported.module,
-        dump_directory=None if dump_ir is None else Path(dump_ir),
-        check=BitCheck(samples[0]) if check else None,
-        report=report,
-    )
+    compilation = Compilation(context, imported.module, dump=dump, kept=[] if check else None, report=report)
     compilation.after("import")
     compilation.apply_all(FLOAT_PIPELINE)
     check_supported(compilation.module)
-    if sparsity is not None:
-        compilation.apply("torch-prune", _pruning(sparsity))
+    samples = _samples(imported, data)
+    if check:
+        compilation.start_check(samples[0])
+    if pruning is not None:
+        compilation.apply("torch-prune", pruning)
     _quantize(compilation, samples)
     try:
         compilation.apply_all(INTEGER_PIPELINE)
@@ -226,7 +227,7 @@ def compile(
             magnitude. N:M zeros that the weights already have are found without it.
         calibration: arrays by input name, first axis the samples, or the path of an `.npz` file of such.
         check: run a sample through the IR after every pass and stop at the first pass whose bits differ.
-        dump_ir: a directory for the IR after every pass that changed it.
+        dump_ir: a directory for the IR after every pass that changed it; dumps of an earlier run in it are replaced.
         report: told about progress.
 
     Raises:
@@ -234,6 +235,8 @@ def compile(
         CompileError: a layer does not fit the target.
         CheckError: a pass changed the result.
         ValueError: an unknown target, a malformed pattern, calibration data that does not match the model.
+        TypeError: an argument of another type than listed here.
+        OSError: a file cannot be read or written.
     """
     program = compile_model(
         model,

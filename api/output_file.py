@@ -1,16 +1,17 @@
-"""Output files that appear complete or not at all."""
+"""Output files of commands: they appear complete or not at all."""
 
 from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sta.backend.new_file import new_file
 
 
 def check_output(path: Path, *inputs: Path) -> None:
@@ -31,25 +32,6 @@ def check_output(path: Path, *inputs: Path) -> None:
     for source in inputs:
         if path.exists() and source.exists() and path.samefile(source):
             raise ValueError(f"cannot write {path}: it is an input of the same command")
-
-
-@contextmanager
-def new_file(path: Path) -> Generator[IO[bytes]]:
-    """
-    Opens a file that takes its name when all is written, and is removed if anything fails.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    path = path.resolve()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_text(path: Path, text: str) -> None:

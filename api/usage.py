@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -48,7 +49,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
+        raise_usage_error(message)
+
+
+def raise_usage_error(message: str) -> NoReturn:
+    """Raises UsageError for a message of argparse, with a suggestion for a value that is none of a list's."""
+    wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+    if wrong is None:
         raise UsageError(message)
+    raise UsageError(message + suggestion(wrong[1], [word.strip("'") for word in wrong[2].split(", ")]))
 
 
 def check_options(arguments: Sequence[str], options: Sequence[str]) -> None:
@@ -62,7 +71,8 @@ def check_options(arguments: Sequence[str], options: Sequence[str]) -> None:
         if argument == "--":
             return
         name = argument.split("=", 1)[0]
-        is_option = name.startswith("-") and name != "-"
+        # What begins like a negative number is a value, if a wrong one.
+        is_option = re.match("-[^0-9.]", name) is not None
         is_short_with_value = not name.startswith("--") and name[:2] in options
         if is_option and name not in options and not is_short_with_value:
             raise UsageError(f"unknown option {name!r}{suggestion(name, options)}")

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sta.backend.isa import EncodingError, Instruction, decode_program, encode_program
+from sta.backend.new_file import new_file
 
 MAGIC = b"STA\x00"
 VERSION = (1, 0)
@@ -231,15 +232,8 @@ def write_container(container: Container, path: str | os.PathLike[str]) -> None:
         OSError: the file cannot be written.
     """
     pieces = _pieces(container)
-    path = Path(path).resolve()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.writelines(pieces)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with new_file(path) as file:
+        file.writelines(pieces)
 
 
 def read_container(path: str | os.PathLike[str]) -> Container:

@@ -139,12 +139,15 @@ class Emitter:
             self._append(Instruction.make("lea", rd=register, rs=source, imm=constant, c1=c1, s1=s1, c2=c2, s2=s2))
             source, constant = register, 0
 
-    def _address(self, value: SSAValue) -> int:
+    def _address(self, value: SSAValue, byte: int = 0) -> int:
+        """
+        A register with the address of a byte of the first element.
+        """
         window = sta.window_of(value)
         size = sta.element_bytes(value)
         base = self.arguments.get(window.buffer)
         start = (sta.offset_of(window.buffer) if base is None else base) + window.offset * size
-        return self._register(start, [(counter, step * size) for counter, step in window.terms])
+        return self._register(start + byte, [(counter, step * size) for counter, step in window.terms])
 
     def _stride(self, value: SSAValue) -> int:
         return self._register(sta.strides_of(value)[0] * sta.element_bytes(value))
@@ -168,6 +171,8 @@ class Emitter:
                 self._map(op, order)
             case sta.NormOp():
                 self._norm(op, order)
+            case sta.RescaleOp():
+                self._rescale(op, order)
             case _:
                 raise ValueError(f"{op.name} is no instruction")
 
@@ -209,12 +214,13 @@ class Emitter:
     def _product(self, op: sta.ProductOp, order: dict[str, Any]) -> None:
         rows, depth = sta.memref_of(op.a).get_shape()
         pattern = op.pattern.pattern
+        plane = None if op.plane is None else op.plane.data
         dense_operand = sta.space_of(op.b) == "spad"
         self._append(
             Instruction.make(
                 "mm",
                 acc=self._address(op.acc),
-                a=self._address(op.a),
+                a=self._address(op.a, int(plane == "high")),
                 b=self._address(op.b),
                 acc_stride=self._stride(op.acc),
                 a_stride=self._stride(op.a),
@@ -228,7 +234,8 @@ class Emitter:
                 b_space=sta.space_of(op.b),
                 b_transposed=int(op.transposed is not None),
                 accumulate=int(op.accumulate is not None),
-                a_type=element_name(sta.memref_of(op.a).element_type),
+                a_type=_activation_type(op),
+                a_wide=int(plane is not None),
                 scores=int(op.scores is not None),
                 **order,
             )
@@ -249,17 +256,22 @@ class Emitter:
                 scores_stride=self._stride(op.scores),
                 destination_stride=self._stride(op.destination),
                 row_offset=self._register(op.row_base.value.data, op.row_terms),
+                key_offset=self._register(op.key_base.value.data, op.key_terms),
                 rows=rows,
                 keys=keys,
                 causal=int(op.causal is not None),
+                p_bits=str(8 * sta.element_bytes(op.destination)),
+                mode=op.mode.data,
                 **mask,
                 **order,
             )
         )
 
     def _map(self, op: sta.MapOp, order: dict[str, Any]) -> None:
-        rows, columns = sta.memref_of(op.source).get_shape()
+        rows, columns = sta.memref_of(op.destination).get_shape()
         source = element_name(sta.memref_of(op.source).element_type)
+        if sta.space_of(op.source) == "acc":
+            source = "acc" if op.wide is None else "acc_wide"
         optional: dict[str, Any] = {}
         if op.residual is not None:
             optional["residual"] = self._address(op.residual)
@@ -278,7 +290,7 @@ class Emitter:
                 destination_stride=self._stride(op.destination),
                 rows=rows,
                 columns=columns,
-                source_type="acc" if sta.space_of(op.source) == "acc" else source,
+                source_type=source,
                 destination_type=element_name(sta.memref_of(op.destination).element_type),
                 per_channel=int(op.per_channel is not None),
                 normalize=int(op.normalize is not None),
@@ -310,6 +322,29 @@ class Emitter:
                 **order,
             )
         )
+
+    def _rescale(self, op: sta.RescaleOp, order: dict[str, Any]) -> None:
+        rows, columns = sta.memref_of(op.acc).get_shape()
+        self._append(
+            Instruction.make(
+                "rescale",
+                acc=self._address(op.acc),
+                shifts=self._address(op.shifts),
+                acc_stride=self._stride(op.acc),
+                rows=rows,
+                columns=columns,
+                **order,
+            )
+        )
+
+
+def _activation_type(op: sta.ProductOp) -> str:
+    """
+    How the array reads its activations: of 16-bit data the high bytes carry the sign.
+    """
+    if op.plane is not None and op.plane.data == "low":
+        return "u8"
+    return f"{element_name(sta.memref_of(op.a).element_type)[0]}8"
 
 
 def _pieces(counter: int, step: int) -> list[tuple[int, int]]:

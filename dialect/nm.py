@@ -54,6 +54,7 @@ from sta.spec.norm import EPSILON_LIMIT, LARGEST_WIDTH
 si8 = IntegerType(8, Signedness.SIGNED)
 ui8 = IntegerType(8, Signedness.UNSIGNED)
 si16 = IntegerType(16, Signedness.SIGNED)
+ui16 = IntegerType(16, Signedness.UNSIGNED)
 si32 = IntegerType(32, Signedness.SIGNED)
 ELEMENT_TYPES: tuple[IntegerType, ...] = (si8, ui8, si16, si32)
 
@@ -699,9 +700,13 @@ class GatherOp(IRDLOperation):
 @irdl_op_definition
 class AttentionOp(IRDLOperation):
     """
-    Scaled dot-product attention with its softmax, on `[B, H, S, D]` operands: int32 scores, un-normalized 8-bit
-    exponentials with their own sum, and the reciprocal of the sum applied as P.V drains (see `sta.spec.softmax`).
-    Scores and exponentials are not values of the program: they never leave the chip.
+    Scaled dot-product attention with its softmax, on `[B, H, S, D]` operands: int32 scores, un-normalized exponentials
+    with their own sum, and the reciprocal of the sum applied as P.V drains (see `sta.spec.softmax`). Scores and
+    exponentials are not values of the program: they never leave the chip. k and v may have fewer heads than q; each of
+    them then serves several heads of q that follow each other.
+
+    The softmax is over whole rows (`row`), or, where there is a `chunk`, over that many keys at a time (`online`): the
+    chunks are a matter of bits, so that they are fixed before anything is tiled.
 
     `permutation` names, for each axis of the result, the axis of `[B, H, S, D]` it shows: attention writes its output
     in the layout its consumer reads.
@@ -728,6 +733,14 @@ class AttentionOp(IRDLOperation):
     output_shift = prop_def(Integer)
     zero_point = prop_def(Integer)
     causal = opt_prop_def(UnitAttr)
+    probability_bits = opt_prop_def(Integer)
+    """
+    Width of the exponentials, 8 or 16; 8 where it is not given.
+    """
+    chunk = opt_prop_def(Integer)
+    """
+    Keys that an `online` softmax takes at a time.
+    """
     permutation = prop_def(DenseArrayBase)
     result = result_def(TensorType)
     traits = traits_def(Pure())
@@ -741,6 +754,9 @@ class AttentionOp(IRDLOperation):
         causal: bool,
         element_type: IntegerType,
         permutation: Sequence[int] = (0, 1, 2, 3),
+        *,
+        bits: int = 8,
+        chunk: int | None = None,
     ):
         shape = tensor_of(operands[0]).get_shape()
         properties: dict[str, Attribute] = {
@@ -753,6 +769,10 @@ class AttentionOp(IRDLOperation):
         }
         if causal:
             properties["causal"] = UnitAttr()
+        if bits != 8:
+            properties["probability_bits"] = integer(bits)
+        if chunk is not None:
+            properties["chunk"] = integer(chunk)
         super().__init__(
             operands=[*operands, [mask] if mask is not None else []],
             properties=properties,
@@ -766,11 +786,27 @@ class AttentionOp(IRDLOperation):
         """
         return integers_of(self.permutation)
 
+    @property
+    def bits(self) -> int:
+        """
+        Width of the exponentials.
+        """
+        return 8 if self.probability_bits is None else self.probability_bits.value.data
+
+    @property
+    def chunk_keys(self) -> int | None:
+        """
+        Keys that an online softmax takes at a time; None: the softmax is over whole rows.
+        """
+        return None if self.chunk is None else self.chunk.value.data
+
     def verify_(self) -> None:
         shapes = [_expect_element(value, (si8,), "q, k and v").get_shape() for value in (self.q, self.k, self.v)]
         _expect(all(len(shape) == 4 for shape in shapes), "q, k and v must have four axes [B, H, S, D]")
         q, k, v = shapes
-        _expect(k == v and q[:2] == k[:2] and q[3] == k[3], f"q {q}, k {k} and v {v} do not belong together")
+        fits = k == v and q[0] == k[0] and q[1] % k[1] == 0 and q[3] == k[3]
+        _expect(fits, f"q {q}, k {k} and v {v} do not belong together")
+        self._verify_softmax(k[2])
         _expect(sorted(self.axes) == [0, 1, 2, 3], f"{self.axes} is not a permutation of 0, 1, 2, 3")
         _expect_scale(self.score_multiplier.value.data, self.score_shift.value.data, "score")
         _expect_scale(self.output_multiplier.value.data, self.output_shift.value.data, "output")
@@ -783,6 +819,15 @@ class AttentionOp(IRDLOperation):
             full = (q[0], q[1], q[2], k[2])
             fits = len(mask) == 4 and all(a in (1, b) for a, b in zip(mask, full, strict=True))
             _expect(fits and mask[3] == full[3], f"a mask of shape {mask} does not broadcast to {full}")
+
+    def _verify_softmax(self, keys: int) -> None:
+        """
+        The softmax is one that exists, and neither its sums nor those of P.V can leave int32.
+        """
+        _expect(self.bits in (8, 16), f"exponentials have 8 or 16 bits, not {self.bits}")
+        _expect(self.chunk_keys is None or self.chunk_keys >= 1, f"a chunk of {self.chunk_keys} keys")
+        most = (2**31 - 1) // ((1 << self.bits) - 1 if self.bits == 16 else 255 * 128)
+        _expect(keys <= most, f"{keys} keys; with exponentials of {self.bits} bits at most {most} have sums in int32")
 
 
 @irdl_op_definition

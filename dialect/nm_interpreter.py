@@ -15,10 +15,10 @@ from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, im
 from xdsl.ir import Attribute, SSAValue
 
 from sta.dialect import nm
+from sta.dialect.nm_attention import attend
 from sta.dialect.weight_store import WeightStore
 from sta.spec.integers import apply_scale_32, matrix_product, saturate
 from sta.spec.parameters import MapParameters, NormParameters
-from sta.spec.softmax import normalize, softmax_row
 from sta.spec.tables import table_16
 from sta.spec.vector import map_tile, norm_tile
 
@@ -180,15 +180,8 @@ class NmFunctions(InterpreterFunctions):
 
     @impl(nm.AttentionOp)
     def run_attention(self, interpreter: Interpreter, op: nm.AttentionOp, args: PythonValues) -> PythonValues:
-        q, k, v = args[:3]
-        admissible = np.ones((1, 1, 1, k.shape[2]), bool) if op.mask is None else args[3] != 0
-        if op.causal is not None:
-            admissible = admissible & np.tri(q.shape[2], k.shape[2], dtype=bool)
-        exponentials, sums = softmax_row(
-            matrix_product(q, k), admissible, op.score_multiplier.value.data, op.score_shift.value.data
-        )
-        values = matrix_product(exponentials, np.ascontiguousarray(np.swapaxes(v, -1, -2)))
-        output = normalize(values, sums, op.output_multiplier.value.data, op.output_shift.value.data)
+        q, k, v, *masks = args
+        output = attend(op, q, k, v, masks[0] if masks else None)
         return (saturate(output + op.zero_point.value.data, tensor_dtype(op.result)).transpose(op.axes),)
 
     @impl(nm.ViewOp)

@@ -48,10 +48,26 @@ from xdsl.printer import Printer
 from xdsl.traits import NoTerminator
 from xdsl.utils.exceptions import VerifyException
 
-from sta.dialect.nm import ELEMENT_TYPES, Integer, PatternAttr, integer, integers, integers_of, si8, si16, si32, ui8
+from sta.dialect.nm import (
+    ELEMENT_TYPES,
+    Integer,
+    PatternAttr,
+    integer,
+    integers,
+    integers_of,
+    si8,
+    si16,
+    si32,
+    ui8,
+    ui16,
+)
 from sta.spec.nm_format import packed_size
 
 SPACES = ("dram", "spad", "wbuf", "acc")
+STORED_TYPES: tuple[IntegerType, ...] = (*ELEMENT_TYPES, ui16)
+"""
+Element types of a memref: those of tensors, and 16-bit exponentials.
+"""
 CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")
 
 MemRef = MemRefType[Attribute]
@@ -104,8 +120,8 @@ def memref_of(value: SSAValue) -> MemRef:
     reference = cast(MemRef, type_)
     if not isinstance(reference.memory_space, SpaceAttr):
         raise VerifyException(f"{reference} names no memory (dram, spad, wbuf or acc)")
-    if reference.element_type not in ELEMENT_TYPES:
-        raise VerifyException(f"element type {reference.element_type} is none of si8, ui8, si16, si32")
+    if reference.element_type not in STORED_TYPES:
+        raise VerifyException(f"element type {reference.element_type} is none of si8, ui8, si16, si32, ui16")
     if DYNAMIC_INDEX in reference.get_shape():
         raise VerifyException(f"{reference} has a dynamic shape")
     return reference
@@ -413,7 +429,8 @@ class ProductOp(UnitOp):
     A tile product on the DMME array (unit `mm`): `acc[i, j] (+)= sum_k a[i, k] * b[j, k]`.
 
     `b` is either a packed block in the weight buffer (`memref<bytes x ui8, wbuf>`, with its pattern) or a dense
-    operand in the scratchpad, `[columns, K]`, or `[K, columns]` if `transposed`.
+    operand in the scratchpad, `[columns, K]`, or `[K, columns]` if `transposed`. Of 16-bit activations a product takes
+    one byte `plane`, `low` or `high`; a map with `wide` combines the two.
     """
 
     name = "sta.mm"
@@ -427,6 +444,10 @@ class ProductOp(UnitOp):
     """
     The product makes attention scores: what it writes must not leave the chip.
     """
+    plane = opt_prop_def(StringAttr)
+    """
+    The byte of each element of 16-bit activations.
+    """
 
     def __init__(
         self,
@@ -438,16 +459,23 @@ class ProductOp(UnitOp):
         transposed: bool = False,
         accumulate: bool = False,
         scores: bool = False,
+        plane: str | None = None,
     ):
         flags = {"transposed": transposed, "accumulate": accumulate, "scores": scores}
         super().__init__(
             operands=[acc, a, b],
-            properties={"pattern": pattern, **{key: UnitAttr() for key, value in flags.items() if value}},
+            properties={
+                "pattern": pattern,
+                **{key: UnitAttr() for key, value in flags.items() if value},
+                **({} if plane is None else {"plane": StringAttr(plane)}),
+            },
         )
 
     def verify_(self) -> None:
         acc = _expect_operand(self.acc, "acc", "acc", (si32,), 2)
-        a = _expect_operand(self.a, "a", "spad", (si8, ui8), 2)
+        a = _expect_operand(self.a, "a", "spad", (si8, ui8) if self.plane is None else (si16, ui16), 2)
+        planes = ("low", "high")
+        _expect(self.plane is None or self.plane.data in planes, f"plane {self.plane} is none of {', '.join(planes)}")
         rows, depth = a.get_shape()
         _expect(acc.get_shape()[0] == rows, f"acc has {acc.get_shape()[0]} rows, a {rows}")
         columns = acc.get_shape()[1]
@@ -462,13 +490,23 @@ class ProductOp(UnitOp):
         _expect_shape(self.b, (size,), "the packed operand")
 
 
+Index = tuple[int, Sequence[tuple[SSAValue, int]]]
+"""
+An index that is affine in loop counters: its constant, and (counter, coefficient) pairs.
+"""
+
+
 @irdl_op_definition
 class SoftmaxOp(UnitOp):
     """
-    Exponentials and their row sums from int32 scores in the accumulators (unit `sm`, mode `row`).
+    Exponentials and their row sums from int32 scores in the accumulators (unit `sm`).
+
+    Mode `row` takes all keys of a row. The online modes take the next chunk of keys, `online_first` the first: `sums`
+    is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.rescale`.
     """
 
     name = "sta.softmax"
+    MODES: ClassVar[tuple[str, ...]] = ("row", "online", "online_first")
     scores = operand_def(MemRefType)
     destination = operand_def(MemRefType)
     sums = operand_def(MemRefType)
@@ -478,9 +516,16 @@ class SoftmaxOp(UnitOp):
     """
     Loop counters of the first row's index, for a causal softmax.
     """
+    key_offset = var_operand_def(IndexType)
+    """
+    Loop counters of the first key's index.
+    """
+    mode = prop_def(StringAttr)
     causal = opt_prop_def(UnitAttr)
     row_base = prop_def(Integer)
     row_coefficients = prop_def(DenseArrayBase)
+    key_base = prop_def(Integer)
+    key_coefficients = prop_def(DenseArrayBase)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
 
     def __init__(
@@ -488,14 +533,18 @@ class SoftmaxOp(UnitOp):
         operands: tuple[SSAValue, SSAValue, SSAValue, SSAValue],
         mask: SSAValue | None,
         causal: bool,
-        row_base: int = 0,
-        row_terms: Sequence[tuple[SSAValue, int]] = (),
+        first_row: Index = (0, ()),
+        first_key: Index = (0, ()),
+        mode: str = "row",
     ):
         super().__init__(
-            operands=[*operands, mask, [counter for counter, _ in row_terms]],
+            operands=[*operands, mask, *([counter for counter, _ in terms] for _, terms in (first_row, first_key))],
             properties={
-                "row_base": integer(row_base),
-                "row_coefficients": integers([c for _, c in row_terms]),
+                "mode": StringAttr(mode),
+                "row_base": integer(first_row[0]),
+                "row_coefficients": integers([c for _, c in first_row[1]]),
+                "key_base": integer(first_key[0]),
+                "key_coefficients": integers([c for _, c in first_key[1]]),
                 **({"causal": UnitAttr()} if causal else {}),
             },
         )
@@ -507,14 +556,26 @@ class SoftmaxOp(UnitOp):
         """
         return tuple(zip(self.row_offset, integers_of(self.row_coefficients), strict=True))
 
+    @property
+    def key_terms(self) -> tuple[tuple[SSAValue, int], ...]:
+        """
+        Loop counters and coefficients of the first key's index.
+        """
+        return tuple(zip(self.key_offset, integers_of(self.key_coefficients), strict=True))
+
     def verify_(self) -> None:
         shape = _expect_operand(self.scores, "the scores", "acc", (si32,), 2).get_shape()
-        _expect_operand(self.destination, "the exponentials", "spad", (ui8,), 2)
+        _expect(self.mode.data in self.MODES, f"mode '{self.mode.data}' is none of {', '.join(self.MODES)}")
+        _expect_operand(self.destination, "the exponentials", "spad", (ui8, ui16), 2)
         _expect_shape(self.destination, shape, "the exponentials")
         _expect_operand(self.sums, "the sums", "spad", (si32,), 1)
-        _expect_shape(self.sums, shape[:1], "the sums")
+        _expect_shape(self.sums, (shape[0] * (1 if self.mode.data == "row" else 3),), "the sums")
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
-        _expect(len(self.row_offset) == len(self.row_coefficients), "every counter needs a coefficient")
+        for counters, coefficients in (
+            (self.row_offset, self.row_coefficients),
+            (self.key_offset, self.key_coefficients),
+        ):
+            _expect(len(counters) == len(coefficients), "every counter needs a coefficient")
         if self.mask is not None:
             _expect_operand(self.mask, "the mask", "spad", (ui8,), 2)
             _expect_shape(self.mask, shape, "the mask")
@@ -525,7 +586,8 @@ class MapOp(UnitOp):
     """
     One pass of the vector unit over a tile (unit `vp`): the drain of accumulators, or a pass over the scratchpad.
 
-    With `normalize` the residual operand is the row sums of a softmax, and the drain divides by them.
+    With `normalize` the residual operand is the row sums of a softmax, and the drain divides by them. With `wide` a row
+    of the source holds the sums over the high bytes of 16-bit activations and then those over the low bytes.
     """
 
     name = "sta.map"
@@ -540,6 +602,7 @@ class MapOp(UnitOp):
     """
     Adds the rows it writes to the unit's row statistics.
     """
+    wide = opt_prop_def(UnitAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
 
     def __init__(
@@ -551,8 +614,9 @@ class MapOp(UnitOp):
         per_channel: bool = False,
         normalize: bool = False,
         gather: bool = False,
+        wide: bool = False,
     ):
-        flags = {"per_channel": per_channel, "normalize": normalize, "gather": gather}
+        flags = {"per_channel": per_channel, "normalize": normalize, "gather": gather, "wide": wide}
         super().__init__(
             operands=[*operands, table, residual],
             properties={key: UnitAttr() for key, value in flags.items() if value},
@@ -563,6 +627,9 @@ class MapOp(UnitOp):
         _expect(space_of(self.source) in ("acc", "spad"), "a map reads acc or spad")
         _expect(source.get_num_dims() == 2, "a map reads two axes")
         shape = source.get_shape()
+        if self.wide is not None:
+            _expect(space_of(self.source) == "acc" and shape[1] % 2 == 0, "wide accumulators come in pairs, in acc")
+            shape = (shape[0], shape[1] // 2)
         _expect_operand(self.destination, "the destination", "spad", ELEMENT_TYPES, 2)
         _expect_shape(self.destination, shape, "the destination")
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
@@ -627,6 +694,26 @@ class NormOp(UnitOp):
 
 
 @irdl_op_definition
+class RescaleOp(UnitOp):
+    """
+    Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): what a row has accumulated is
+    brought to the maximum of the chunk of keys that follows.
+    """
+
+    name = "sta.rescale"
+    acc = operand_def(MemRefType)
+    shifts = operand_def(MemRefType)
+
+    def __init__(self, acc: SSAValue, shifts: SSAValue):
+        super().__init__(operands=[acc, shifts])
+
+    def verify_(self) -> None:
+        shape = _expect_operand(self.acc, "acc", "acc", (si32,), 2).get_shape()
+        _expect_operand(self.shifts, "the shifts", "spad", (si32,), 1)
+        _expect_shape(self.shifts, shape[:1], "the shifts")
+
+
+@irdl_op_definition
 class SyncOp(UnitOp):
     """
     No work: waits in a unit's queue, then posts once the earlier operations of that unit are complete.
@@ -674,6 +761,7 @@ STA = Dialect(
         SoftmaxOp,
         MapOp,
         NormOp,
+        RescaleOp,
         SyncOp,
         FenceOp,
     ],

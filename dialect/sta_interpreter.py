@@ -21,7 +21,7 @@ from sta.dialect.weight_store import WeightStore
 from sta.spec.integers import check_int32, matrix_product
 from sta.spec.nm_format import unpack
 from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
-from sta.spec.softmax import softmax_row
+from sta.spec.softmax import RowState, shift_rows, softmax_online, softmax_row
 from sta.spec.vector import RowStatistics, map_tile, norm_tile
 
 LARGEST_TILE = 255
@@ -30,6 +30,15 @@ Rows of the largest tile an instruction can name.
 """
 Bytes = NDArray[np.uint8]
 Array = NDArray[Any]
+
+
+def _plane(values: Array, plane: str) -> Array:
+    """
+    One byte of each 16-bit element; the high one has the sign of the element.
+    """
+    if plane == "low":
+        return (values & 255).astype(np.uint8)
+    return (values >> 8).astype(np.dtype(f"{values.dtype.kind}1"))
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,8 @@ class StaFunctions(InterpreterFunctions):
             b = unpack(b, acc.shape[1], a.shape[1], op.pattern.pattern, op.pattern.encoding.data)
         elif op.transposed is not None:
             b = b.T
+        if op.plane is not None:
+            a = _plane(a, op.plane.data)
         product = matrix_product(a, np.ascontiguousarray(b), check=op.accumulate is None)
         if op.accumulate is not None:
             product += acc
@@ -157,10 +168,26 @@ class StaFunctions(InterpreterFunctions):
         scores, destination, sums, parameters = (window.array() for window in args[:4])
         admissible = np.ones((1, scores.shape[1]), bool) if op.mask is None else values[op.mask].array() != 0
         if op.causal is not None:
-            first = op.row_base.value.data + sum(values[counter] * step for counter, step in op.row_terms)
-            admissible = admissible & np.tri(*scores.shape, k=first, dtype=bool)
-        scale = SoftmaxParameters.from_bytes(parameters)
-        destination[...], sums[...] = softmax_row(scores, admissible, scale.multiplier, scale.shift)
+            first_row = op.row_base.value.data + sum(values[counter] * step for counter, step in op.row_terms)
+            first_key = op.key_base.value.data + sum(values[counter] * step for counter, step in op.key_terms)
+            admissible = admissible & np.tri(*scores.shape, k=first_row - first_key, dtype=bool)
+        block = SoftmaxParameters.from_bytes(parameters)
+        scale, bits = (block.multiplier, block.shift), 8 * destination.itemsize
+        if op.mode.data == "row":
+            destination[...], sums[...] = softmax_row(scores, admissible, *scale, bits)
+            return ()
+        states = sums.reshape(3, -1)
+        state = RowState.empty(states.shape[1:])
+        if op.mode.data == "online":
+            state = RowState(states[0].astype(np.int64), states[1].astype(np.int64), state.shifts)
+        destination[...], state = softmax_online(scores, admissible, *scale, state, bits)
+        states[...] = state
+        return ()
+
+    @impl(sta.RescaleOp)
+    def run_rescale(self, interpreter: Interpreter, op: sta.RescaleOp, args: PythonValues) -> PythonValues:
+        acc, shifts = (window.array() for window in args)
+        acc[...] = shift_rows(acc, shifts)
         return ()
 
     @impl(sta.MapOp)
@@ -176,6 +203,7 @@ class StaFunctions(InterpreterFunctions):
             table=None if op.table is None else values[op.table].array(),
             residual=extra if op.normalize is None else None,
             sums=extra if op.normalize is not None else None,
+            wide=op.wide is not None,
         )
         destination[...] = result
         if op.gather is not None:

@@ -36,7 +36,7 @@ FOREIGN_OPERATOR = "foreign.operator"
 """An operation that stands for an operator which torch-mlir does not know; its attribute `name` says which."""
 
 
-class TorchInterpretationError(RuntimeError):
+class TorchInterpretationError(ValueError):
     """An operation could not be run. The message names it and its module path."""
 
 

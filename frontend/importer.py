@@ -58,7 +58,7 @@ def import_program(program: ExportedProgram, input_names: list[str], output_name
     Import `program`, which is not changed.
 
     The function is called `main`; its arguments and results carry their names as `sta.name`. Raises ModelError for
-    dynamic shapes, for a model that changes its buffers, and for what torch-mlir cannot import.
+    dynamic shapes, empty inputs, for a model that changes its buffers, and for what torch-mlir cannot import.
     """
     _check_static(program)
     decomposed = _decomposed(program)
@@ -80,8 +80,10 @@ def _check_static(program: ExportedProgram) -> None:
         value = node.meta.get("val")
         if node.op != "placeholder" or node.name not in inputs or not isinstance(value, torch.Tensor):
             continue
+        sizes = ", ".join(str(size) for size in value.shape)
+        if any(isinstance(size, int) and size == 0 for size in value.shape):
+            raise ModelError(f"input {node.name!r} is empty, its sizes are [{sizes}]: give one with elements")
         if any(not isinstance(size, int) for size in value.shape):
-            sizes = ", ".join(str(size) for size in value.shape)
             raise ModelError(
                 f"input {node.name!r} has dynamic sizes [{sizes}], and only static shapes can be compiled: "
                 "export the model without dynamic_shapes"

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
@@ -18,7 +17,7 @@ from sta.dialect.torch_interpreter import output_names as result_names
 from sta.dialect.weight_store import WeightStore
 from sta.frontend.errors import ModelError
 from sta.frontend.program import ExampleInputs, export_module, load_program, suggestion
-from sta.frontend.samples import InputType
+from sta.frontend.samples import InputType, as_array
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -62,22 +61,32 @@ def import_model(
 
     `example_inputs` (by name, or in `forward`'s order) give a module's shapes and dtypes, and are required for one; an
     exported program brings its own, which are used where none are given. Raises ModelError if the model or the example
-    inputs cannot be used; the message says why.
+    inputs cannot be used, TypeError if the latter are neither mapping, list nor tuple; the message says why.
     """
     from sta.frontend.importer import import_program
     from sta.frontend.signature import input_names, output_names
 
+    _check_container(example_inputs)
     program = _program(model, example_inputs)
     leaves, outputs = input_names(program), output_names(program)
     imported = import_program(program, leaves, outputs)
     function = main_function(imported.module)
     inputs = argument_names(function)
     given = _examples(program, leaves, None if _is_module(model) else example_inputs)
-    examples = {name: _array(given[name]) for name in inputs if name in given}
+    examples = {name: as_array(f"example input {name!r}", given[name]) for name in inputs if name in given}
     result = ImportedModel(imported.module, imported.weights, examples, inputs, result_names(function))
     for name, array in examples.items():
         _check_example(name, array, result.input_types[name])
     return result
+
+
+def _check_container(example_inputs: object) -> None:
+    if example_inputs is None or isinstance(example_inputs, Mapping | list | tuple):
+        return
+    raise TypeError(
+        "example inputs are a mapping from input name to tensor, or a list or tuple in forward's order, "
+        f"not {type(example_inputs).__name__}"
+    )
 
 
 def _is_module(model: object) -> bool:
@@ -120,12 +129,6 @@ def _leaves(tree: Any) -> list[Any]:
     from torch.utils import _pytree  # pyright: ignore[reportPrivateUsage] - no public way to flatten a tree
 
     return [] if tree is None else list(_pytree.tree_leaves(tree))
-
-
-def _array(value: Any) -> Array:
-    import torch
-
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
 def _check_example(name: str, array: Array, kind: InputType) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.nn import Module
 
+_PROGRAM_MEMBERS = ("models/model.json", "serialized_exported_program.json")
+"""Where a .pt2 file keeps the graph, in the present form and in that of PyTorch 2.7 and before."""
+
 ExampleInputs = Mapping[str, Any] | Sequence[Any]
 """Arrays or tensors, by the names of `forward`'s parameters or in their order."""
 
@@ -68,11 +71,27 @@ def export_module(module: Module, example_inputs: ExampleInputs | None) -> Expor
 
 
 def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise ModelError(f"{path} is a directory, not a .pt2 file")
     if not path.is_file():
         raise ModelError(f"there is no model file at {path}")
-    if zipfile.is_zipfile(path):
-        return
-    raise ModelError(f"{path} is not a .pt2 file: save one with torch.export.save(torch.export.export(model, …), path)")
+    if not zipfile.is_zipfile(path):
+        raise ModelError(
+            f"{path} is not a .pt2 file, or only a part of one: "
+            "save one with torch.export.save(torch.export.export(model, …), path)"
+        )
+    # PyTorch does not look at the checksums of weights.
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names, damaged = archive.namelist(), archive.testzip()
+    except Exception as error:  # whatever a damaged archive makes the reader raise
+        raise ModelError(f"{path} is damaged: {error}") from error
+    if damaged is not None:
+        raise ModelError(f"{path} is damaged: the checksum of {damaged} does not match")
+    if not any(name.endswith(_PROGRAM_MEMBERS) for name in names):
+        raise ModelError(
+            f"{path} holds no exported program: save one with torch.export.save, not with torch.save or torch.jit.save"
+        )
 
 
 def _register_output_classes(path: Path) -> None:
@@ -89,29 +108,26 @@ def _register_output_classes(path: Path) -> None:
 
 def _mentioned_modules(path: Path) -> set[str]:
     modules: set[str] = set()
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if not name.endswith(".json"):
-                    continue
-                text = archive.read(name).decode("utf-8", errors="replace")
-                modules |= set(re.findall(r'"type":\s*"(transformers(?:\.\w+)*)\.\w+"', text.replace('\\"', '"')))
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from error
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if not name.endswith(".json"):
+                continue
+            text = archive.read(name).decode("utf-8", errors="replace")
+            modules |= set(re.findall(r'"type":\s*"(transformers(?:\.\w+)*)\.\w+"', text.replace('\\"', '"')))
     return modules
 
 
 def _arguments(module: Module, example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments of `forward`, as tensors, the latter in the order of its parameters."""
     if not isinstance(example_inputs, Mapping):
-        return tuple(_tensor(value) for value in example_inputs), {}
+        return tuple(_tensor(str(index), value) for index, value in enumerate(example_inputs)), {}
     parameters = inspect.signature(module.forward).parameters
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in example_inputs:
         if name not in parameters and not takes_any:
             raise ModelError(f"{type(module).__name__}.forward takes no {name!r}{suggestion(name, parameters)}")
     order = [*(name for name in parameters if name in example_inputs), *example_inputs]
-    return (), {name: _tensor(example_inputs[name]) for name in dict.fromkeys(order)}
+    return (), {name: _tensor(repr(name), example_inputs[name]) for name in dict.fromkeys(order)}
 
 
 def suggestion(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
@@ -120,12 +136,22 @@ def suggestion(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(repr(one) for one in known)}"
 
 
-def _tensor(value: Any) -> Any:
-    """A tensor for a NumPy array; anything else as it is."""
+def _tensor(name: str, value: Any) -> Any:
+    """A tensor for a NumPy array; anything else as it is. Raises ModelError for numbers that are not supported."""
     import numpy as np
     import torch
 
-    return torch.tensor(value) if isinstance(value, np.ndarray | np.generic) else value
+    try:
+        tensor = torch.tensor(value) if isinstance(value, np.ndarray | np.generic) else value
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"example input {name} cannot be read as a tensor: {error}") from error
+    is_real = isinstance(tensor, torch.Tensor) and (tensor.is_floating_point() or tensor.is_complex())
+    if is_real and tensor.dtype != torch.float32:
+        raise ModelError(
+            f"example input {name} is {str(tensor.dtype).removeprefix('torch.')}, and only float32 is supported: "
+            "convert it with tensor.float() or array.astype(numpy.float32), and the model with model.float()"
+        )
+    return tensor
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from xdsl.passes import ModulePass
 from sta.dialect import nm, sta
 from sta.dialect.context import target_of, weights_of
 from sta.dialect.weight_store import WeightStore
+from sta.passes.linear_tiling import COLUMNS, ROWS, LinearShape, smaller_budget
 from sta.passes.lower_attention import AttentionLowering
 from sta.passes.lower_linear import LinearLowering
 from sta.passes.lower_vector import NormLowering, lower_gather, lower_map
@@ -28,10 +29,6 @@ from sta.passes.tile_builder import Operand, TileBuilder
 from sta.spec.target import Target
 
 TRANSFER_ROWS = 8192
-RESIDENT_SHARE = 0.25
-"""
-The part of the chip's memory that the weights of one layer may take as a whole.
-"""
 
 
 @dataclass
@@ -45,11 +42,11 @@ class FunctionLowering:
     target: Target
     in_dram: set[SSAValue]
     packed: dict[Hashable, NDArray[Any]]
-    streamed: set[Operation] = field(default_factory=set[Operation])
+    budgets: Mapping[LinearShape, int] = field(default_factory=dict[LinearShape, int])
     """
-    Linears whose weights must not stay on the chip.
+    Bytes that the tiles of linears of some shapes may take, where that is less than the usual share of the chip.
     """
-    resident: set[Operation] = field(default_factory=set[Operation])
+    linears: dict[Operation, LinearLowering] = field(default_factory=dict[Operation, LinearLowering])
     norms: dict[Operation, NormLowering] = field(default_factory=dict[Operation, NormLowering])
     """
     Norms whose lowering was prepared with the linear before them.
@@ -196,8 +193,7 @@ class FunctionLowering:
                 self.operands[op.result] = self._view(op)
             case nm.LinearOp():
                 residual = self._optional(op.residual)
-                result = self._in_place(op.result, op.residual)
-                self._linear(op, LinearLowering(builder, op, self._operand(op.x), result, residual))
+                self._linear(op, residual, self._in_place(op.result, op.residual))
             case nm.MapOp():
                 residual = self._optional(op.residual)
                 lower_map(builder, op, self._operand(op.x), self._in_place(op.result, op.x), residual)
@@ -218,25 +214,25 @@ class FunctionLowering:
         copy = None if op.copy is None else self._result(op.copy)
         return NormLowering(self.builder, op, self._operand(op.x), stream, copy)
 
-    def _linear(self, op: nm.LinearOp, lowering: LinearLowering) -> None:
+    def _linear(self, op: nm.LinearOp, residual: Operand | None, result: Operand) -> None:
         """
-        Columns first, or, where a norm follows and all weights fit the chip, rows first together with the norm.
+        A linear, together with the norm that follows if it is walked by rows.
         """
-        norm = _following_norm(op)
-        size = lowering.resident_bytes()
-        fits = size is not None and size <= self.target.sram_bytes * RESIDENT_SHARE
-        if norm is None or lowering.result.space != "spad":
-            lowering.lower()
+        norm = _following_norm(op) if result.space == "spad" else None
+        normalized = norm is not None
+        lowering = LinearLowering(
+            self.builder, op, self._operand(op.x), result, residual, self.budgets, normalized=normalized
+        )
+        self.linears[op] = lowering
+        following = self._norm(norm) if norm is not None else None
+        if lowering.tiling.order != COLUMNS:
+            self.fused |= {norm} if norm is not None else set()
+            lowering.lower_by_rows(following)
             return
-        following = self._norm(norm)
-        if op in self.streamed or not fits:
+        if norm is not None and following is not None:
             self.norms[norm] = following
             lowering.gather = following.gathered = lowering.is_one_tile() and following.is_one_tile()
-            lowering.lower()
-            return
-        self.resident.add(op)
-        self.fused.add(norm)
-        lowering.lower_with_norm(following)
+        lowering.lower()
 
     def _view(self, op: nm.ViewOp | nm.PermuteOp | nm.SliceOp) -> Operand:
         operand = self._operand(op.x)
@@ -292,6 +288,59 @@ def _spill(lowering: FunctionLowering, crowded: Mapping[SSAValue, Sequence[SSAVa
     return {value for value, buffer in lowering.buffers.items() if buffer in buffers}
 
 
+def _crowding(lowering: FunctionLowering, crowded: Mapping[SSAValue, Sequence[SSAValue]]) -> list[LinearLowering]:
+    """
+    The linears to which buffers without a place, or those they compete with, belong.
+    """
+    sources = lowering.builder.sources
+    found = {sources[buffer] for rivals in ([one, *others] for one, others in crowded.items()) for buffer in rivals}
+    return [linear for op, linear in lowering.linears.items() if op in found]
+
+
+def _shrunk(linears: Sequence[LinearLowering], target: Target) -> dict[LinearShape, int]:
+    """
+    Smaller budgets for those of some linears that can do with less.
+    """
+    budgets = {linear.shape: smaller_budget(target, linear.shape, linear.choice.estimate.size) for linear in linears}
+    return {shape: budget for shape, budget in budgets.items() if budget is not None}
+
+
+@dataclass
+class Attempts:
+    """
+    What the attempts at lowering a function have found out about the room there is.
+    """
+
+    target: Target
+    in_dram: set[SSAValue] = field(default_factory=set[SSAValue])
+    budgets: dict[LinearShape, int] = field(default_factory=dict[LinearShape, int])
+
+    def give_way(self, lowering: FunctionLowering, error: CapacityError) -> bool:
+        """
+        Makes room where an attempt found none: weights that stay on the chip go first, then values move to DRAM, then
+        tiles shrink, those concerned before the largest of all. Returns whether there was anything left to do.
+        """
+        concerned = _crowding(lowering, error.crowded)
+        resident = [linear for linear in lowering.linears.values() if linear.tiling.order == ROWS]
+        kept = [linear for linear in concerned if linear.tiling.order == ROWS] or _largest(resident)
+        if shrunk := _shrunk(kept, self.target):
+            self.budgets |= shrunk
+            return True
+        if spilled := _spill(lowering, error.crowded) - self.in_dram:
+            self.in_dram |= spilled
+            return True
+        everything = sorted(lowering.linears.values(), key=lambda linear: -linear.choice.estimate.size)
+        for linears in (concerned, *([linear] for linear in everything)):
+            if shrunk := _shrunk(linears, self.target):
+                self.budgets |= shrunk
+                return True
+        return False
+
+
+def _largest(linears: Sequence[LinearLowering]) -> list[LinearLowering]:
+    return [max(linears, key=lambda linear: linear.choice.estimate.size)] if linears else []
+
+
 @dataclass(frozen=True)
 class ConvertNmToStaPass(ModulePass):
     """
@@ -310,21 +359,15 @@ class ConvertNmToStaPass(ModulePass):
             function.erase(safe_erase=False)
 
     def _lower(self, function: func.FuncOp, weights: WeightStore, target: Target) -> func.FuncOp:
-        in_dram: set[SSAValue] = set()
-        streamed: set[Operation] = set()
+        attempts = Attempts(target)
         packed: dict[Hashable, NDArray[Any]] = {}
         while True:
-            lowering = FunctionLowering(function, weights, target, in_dram, packed, streamed)
+            lowering = FunctionLowering(function, weights, target, attempts.in_dram, packed, attempts.budgets)
             lowered = lowering.lower()
             try:
                 plan_memory(lowered, target)
             except CapacityError as error:
-                if lowering.resident:
-                    streamed |= lowering.resident
-                    continue
-                spilled = _spill(lowering, error.crowded)
-                if not spilled:
+                if not attempts.give_way(lowering, error):
                     raise
-                in_dram |= spilled
                 continue
             return lowered

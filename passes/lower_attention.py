@@ -1,75 +1,108 @@
 """
 `nm.attention` as a pipeline on the chip: scores into accumulators, softmax, P.V, normalizing drain.
+
+The scores of one tile are made while the softmax unit works on those of the tile before. With a softmax over whole rows
+a tile is some rows with all their keys; with an online softmax it is a chunk of their keys, and what the rows have
+summed up so far is shifted to the new maximum while the scores of the next chunk are made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import scalar_map_parameters
+from sta.passes.attention_tiling import (
+    KEYS_LIMIT,
+    AttentionShape,
+    Tiling,
+    capacity,
+    online_tiling,
+    row_tiling,
+    tile_bytes,
+)
 from sta.passes.strided_view import Axis, StridedView, iteration_space, merge
 from sta.passes.tile_builder import Operand, Position, TileBuilder
 from sta.spec.nm_format import DENSE
 from sta.spec.parameters import SoftmaxParameters
-from sta.spec.target import Target
 
 DENSE_OPERAND = nm.PatternAttr(DENSE, "dense")
 HEADS = slice(0, 2)
 """
 The axes of `[B, H, S, D]` whose steps are heads.
 """
-
-
-def score_rows(target: Target, rows: int, keys: int, columns: int) -> int:
-    """
-    Rows of scores in a tile: two tiles in an eighth of the chip's memory, of about equal size and whole array rows
-    where that is possible, or at least one row each.
-    """
-    most = max(1, min(rows, target.tile_rows, target.sram_bytes // 8 // (2 * 4 * (keys + columns))))
-    even = -(-rows // -(-rows // most))
-    whole = -(-even // target.array_rows) * target.array_rows
-    return whole if whole <= most else most
-
-
-Matrix = tuple[SSAValue, Position, int]
+CAUSAL_GROUPS = 16
 """
-A matrix in the scratchpad: buffer, position of its first element, row stride.
+Groups of row tiles that a causal attention is cut into, each with as many keys as its last row admits: so the code
+grows by a constant, and one sixteenth of the scores at most is computed in vain.
+"""
+
+Q, K, V, RESULT, MASK = range(5)
+"""
+The operands in the order in which their positions are kept.
 """
 
 
 @dataclass(frozen=True)
-class Buffers:
+class Matrix:
     """
-    What one row tile needs on the chip; there are two sets.
+    A matrix in the scratchpad: buffer, position of its first element, row stride.
     """
 
-    scores: SSAValue
-    acc: SSAValue
-    exponentials: SSAValue
-    sums: SSAValue
+    buffer: SSAValue
+    start: Position
+    stride: int
 
 
 @dataclass(frozen=True)
-class Task:
+class Head:
     """
-    One row tile of one head: where the head starts in each operand, the tile's first row, and its rows; the head's keys
-    and values if they are already on the chip.
+    Where a head starts in each operand; its keys and values if they have been loaded for several tiles.
     """
 
-    positions: list[Position]
-    row: Position
-    rows: int
+    positions: Sequence[Position]
     keys: Matrix | None = None
     values: Matrix | None = None
 
 
+@dataclass(frozen=True)
+class Group:
+    """
+    Rows that have the same number of keys.
+    """
+
+    first: int
+    rows: int
+    keys: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """
+    A tile of rows of one head.
+    """
+
+    head: Head
+    row: Position
+    rows: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """
+    Keys in a row of scores.
+    """
+
+    first: Position
+    count: int
+
+
 class AttentionLowering:
     """
-    Lowers one `nm.attention`: every batch and head in turn, rows of scores in tiles.
+    Lowers one `nm.attention`: every batch and head in turn, rows in tiles.
     """
 
     def __init__(
@@ -92,10 +125,12 @@ class AttentionLowering:
             rows = self._matrices(mask)
             full = (batch, heads, self.queries, self.keys)
             masks = [Operand(rows.buffer, rows.view.broadcast(full), rows.element)]
+        k, v = (_repeated(operand, heads) for operand in (k, v))
         self.q, self.k, self.v, *masks, self.result = builder.walkable([q, k, v, *masks, written], HEADS)
         self.mask = masks[0] if masks else None
-        self.columns = min(self.depth, builder.target.tile_columns)
-        self.tile = score_rows(builder.target, self.queries, self.keys, self.columns)
+        self.shape = AttentionShape(self.queries, self.keys, self.depth, op.bits, self.mask is not None)
+        self.tiling = self._tiling()
+        self.span = min(self.tiling.chunk or self.keys, self.keys)
 
     def _matrices(self, operand: Operand) -> Operand:
         """
@@ -104,144 +139,372 @@ class AttentionLowering:
         rows = self.builder.with_rows(operand)
         return rows if len(merge(rows.view.axes[2])) <= 1 else self.builder.copied(rows)
 
+    def _tiling(self) -> Tiling:
+        """
+        The sizes of tiles.
+
+        Raises ValueError, with the bytes that are needed and there, if none fits.
+        """
+        target, shape, chunk = self.builder.target, self.shape, self.op.chunk_keys
+        found = row_tiling(target, shape) if chunk is None else online_tiling(target, shape, chunk)
+        if found is not None:
+            return found
+        raise ValueError(f"{self.builder.path}: {too_long(shape, chunk, capacity(target))}")
+
     def lower(self) -> None:
         """
         Emits the loops over heads and row tiles.
         """
-        builder, path = self.builder, self.builder.path
-        softmax = SoftmaxParameters(self.op.score_multiplier.value.data, self.op.score_shift.value.data)
-        self.softmax_parameters = builder.load_parameters(f"{path}.scores@parameters", softmax.to_bytes())
-        drain = scalar_map_parameters(
-            0,
-            self.op.output_multiplier.value.data,
-            self.op.output_shift.value.data,
-            {"zero_point": self.op.zero_point.value.data},
-        )
-        self.drain_parameters = builder.load_parameters(f"{path}.output@parameters", drain.to_bytes())
-        self.buffers = [self._buffers(slot) for slot in (0, 1)]
+        self._load_parameters()
+        self._allocate()
         operands = [self.q, self.k, self.v, self.result] + ([self.mask] if self.mask else [])
         heads = iteration_space([operand.view.axes[HEADS] for operand in operands])
-        offsets = [operand.view.offset for operand in operands]
-        on_chip = self.k.space == self.v.space == "spad"
-        if not heads or (self.queries > self.tile and not on_chip):
-            builder.space(heads, offsets, 1, self._head)
+        offsets = [Position(operand.view.offset) for operand in operands]
+        if self.tiling.chunk is not None:
+            self._walk(heads, Head(offsets), self._online_head)
             return
-        *outer, inner = heads
-        builder.space(outer, offsets, 1, lambda positions, _rows, _strides: self._all_heads(inner, positions))
+        *outer, inner = heads or [Axis(1, (0,) * len(operands))]
+        tiles = -(-self.queries // self.tiling.rows)
+        if tiles == 1 or (self._on_chip() and tiles < inner.size):
+            self._walk(outer, Head(offsets), lambda head: self._all_heads(inner, head))
+            return
+        self._walk(heads, Head(offsets), self._head)
 
-    def _buffers(self, slot: int) -> Buffers:
-        builder, path = self.builder, self.builder.path
-        return Buffers(
-            builder.allocate(f"{path}:scores{slot}", (self.tile, self.keys), nm.si32, "acc"),
-            builder.allocate(f"{path}:acc{slot}", (self.tile, self.columns), nm.si32, "acc"),
-            builder.allocate(f"{path}:exponentials{slot}", (self.tile, self.keys), nm.ui8, "spad"),
-            builder.allocate(f"{path}:sums{slot}", (self.tile,), nm.si32, "spad"),
+    def _load_parameters(self) -> None:
+        builder, path, op = self.builder, self.builder.path, self.op
+        softmax = SoftmaxParameters(op.score_multiplier.value.data, op.score_shift.value.data)
+        self.softmax_parameters = builder.load_parameters(f"{path}.scores@parameters", softmax.to_bytes())
+        scale = (op.output_multiplier.value.data, op.output_shift.value.data)
+        drain = scalar_map_parameters(0, *scale, {"zero_point": op.zero_point.value.data})
+        self.drain_parameters = builder.load_parameters(f"{path}.output@parameters", drain.to_bytes())
+
+    def _allocate(self) -> None:
+        """
+        Two buffers of each kind.
+        """
+        rows, planes = self.tiling.rows, self.shape.planes
+        exponential = nm.ui8 if planes == 1 else nm.ui16
+        # Online, the state of a row is its sum, its maximum and its shift.
+        numbers = 1 if self.tiling.chunk is None else 3
+        self.scores = self._pair("scores", (rows, self.span), nm.si32, "acc")
+        self.exponentials = self._pair("exponentials", (rows, self.span), exponential, "spad")
+        self.accs = self._pair("acc", (rows, planes * self.depth), nm.si32, "acc")
+        self.states = self._pair("sums", (numbers * rows,), nm.si32, "spad")
+
+    def _pair(self, what: str, shape: tuple[int, ...], element: nm.IntegerType, space: str) -> list[SSAValue]:
+        path = self.builder.path
+        return [self.builder.allocate(f"{path}:{what}{slot}", shape, element, space) for slot in (0, 1)]
+
+    def _on_chip(self) -> bool:
+        """
+        Whether keys and values are in the scratchpad already.
+        """
+        return self.k.space == self.v.space == "spad"
+
+    def _walk(self, heads: Sequence[Axis], head: Head, body: Callable[[Head], None]) -> None:
+        """
+        Calls `body` for each head, inside rolled loops. Keys and values that all its tiles take are loaded outside of
+        the loops over heads that share them, into buffers that take turns if there is room.
+        """
+        if not heads:
+            body(head)
+            return
+        if self.tiling.chunk is None and all(_is_shared(axis) for axis in heads):
+            head = self._loaded(head)
+        axis, *inner = heads
+        builder = self.builder
+
+        def step(index: Position, _: int) -> None:
+            self._walk(inner, _moved(head, axis, index), body)
+
+        ahead = tile_bytes(self.shape, self.tiling, ahead=True) <= capacity(builder.target)
+        if self._on_chip() or self.tiling.chunk is not None or not ahead or _is_shared(axis):
+            builder.loop(axis.size, 1, step)
+        else:
+            builder.rotate(axis.size, 1, step)
+
+    def _groups(self) -> list[Group]:
+        """
+        The rows, in groups of whole tiles with equally many keys.
+        """
+        tile = self.tiling.rows
+        if self.op.causal is None:
+            return [Group(0, self.queries, self.keys)]
+        tiles = -(-self.queries // tile)
+        count = min(tiles, CAUSAL_GROUPS)
+        ends = [min(tiles * (index + 1) // count * tile, self.queries) for index in range(count)]
+        starts = [0, *ends[:-1]]
+        return [Group(start, end - start, min(end, self.keys)) for start, end in zip(starts, ends, strict=True)]
+
+    def _all_heads(self, axis: Axis, outer: Head) -> None:
+        """
+        Row tiles of all heads in turn, one head after the other.
+        """
+        head = self._loaded(outer) if _is_shared(axis) else outer
+        for group in self._groups():
+
+            def row_tile(row: Position, rows: int, group: Group = group) -> None:
+                def part(index: Position, _: int) -> Part:
+                    return Part(_moved(head, axis, index), row + group.first, rows)
+
+                self._pipeline(axis.size, 1, part, group.keys)
+
+            self.builder.loop(group.rows, self.tiling.rows, row_tile)
+
+    def _head(self, head: Head) -> None:
+        """
+        One head in several row tiles; its keys and values are loaded once.
+        """
+        loaded = self._loaded(head)
+        for group in self._groups():
+
+            def part(row: Position, rows: int, group: Group = group) -> Part:
+                return Part(loaded, row + group.first, rows)
+
+            self._pipeline(group.rows, self.tiling.rows, part, group.keys)
+
+    def _loaded(self, head: Head) -> Head:
+        """
+        The head with all its keys and values in the scratchpad.
+        """
+        if head.keys is not None:
+            return head
+        span = Span(Position(), self.keys)
+        return replace(
+            head,
+            keys=self._matrix("keys", self.k, head.positions[K], span),
+            values=self._matrix("values", self.v, head.positions[V], span),
         )
 
-    def _all_heads(self, axis: Axis, starts: list[Position]) -> None:
+    def _pipeline(self, size: int, tile: int, part: Callable[[Position, int], Part], keys: int) -> None:
         """
-        Row tiles of all heads in turn: the scores of a head are made while the softmax of the one before it runs.
+        Whole rows: the scores of a tile are made while the softmax of the one before it runs.
         """
+        span = Span(Position(), keys)
 
-        def row_tile(row: Position, rows: int) -> None:
-            def task(head: Position, _: int) -> Task:
-                positions = [start + head.scaled(stride) for start, stride in zip(starts, axis.strides, strict=True)]
-                return Task(positions, row, rows)
-
-            self._pipeline(axis.size, 1, task)
-
-        self.builder.loop(self.queries, self.tile, row_tile)
-
-    def _head(self, positions: list[Position], _rows: int, _strides: list[int]) -> None:
-        """
-        One head in several row tiles, pipelined likewise; its keys and values are loaded once.
-        """
-        keys, values = self._key_matrix(positions), self._value_matrix(positions)
-        self._pipeline(self.queries, self.tile, lambda row, rows: Task(positions, row, rows, keys, values))
-
-    def _key_matrix(self, positions: list[Position]) -> Matrix:
-        return self.builder.matrix("keys", self.k, positions[1], (self.keys, self.depth), _row_stride(self.k.view))
-
-    def _value_matrix(self, positions: list[Position]) -> Matrix:
-        return self.builder.matrix("values", self.v, positions[2], (self.keys, self.depth), _row_stride(self.v.view))
-
-    def _pipeline(self, size: int, tile: int, task: Callable[[Position, int], Task]) -> None:
         def first(position: Position, count: int) -> None:
-            self._weigh(task(position, count))
+            tile = part(position, count)
+            self._weigh(tile, self._queries(tile), span, self.states[self.builder.slot], "row")
 
         def second(position: Position, count: int) -> None:
-            self._combine(task(position, count))
+            slot = self.builder.slot
+            tile = part(position, count)
+            self._combine(tile, span, self.accs[slot], accumulate=False)
+            self._drain(tile, self.accs[slot], self.states[slot])
 
         self.builder.pipeline(size, tile, first, second)
 
-    def _weigh(self, task: Task) -> None:
+    def _online_head(self, head: Head) -> None:
+        """
+        One head, its row tiles one after the other, each in chunks of keys.
+        """
+        for group in self._groups():
+
+            def row_tile(row: Position, rows: int, group: Group = group) -> None:
+                self._chunks(Part(head, row + group.first, rows), group.keys)
+
+            self.builder.rotate(group.rows, self.tiling.rows, row_tile)
+
+    def _chunks(self, part: Part, keys: int) -> None:
+        """
+        Online: the scores of a chunk are made while the softmax of the one before it runs, and while what was summed up
+        before is shifted.
+        """
+        builder, span = self.builder, self.span
+        own = builder.slot
+        acc, state = self.accs[own], self.states[own]
+        queries = self._queries(part)
+        full, rest = divmod(keys, span)
+        count = full + (rest > 0)
+
+        def chunk(index: int, start: Position) -> Span:
+            return Span(start + index * span, span if index < full else rest)
+
+        def weigh(index: int, start: Position) -> None:
+            builder.slot = index % 2
+            mode = "online" if index else "online_first"
+            self._weigh(part, queries, chunk(index, start), state, mode)
+
+        def step(index: int, start: Position) -> None:
+            """
+            Sums up chunk `index`, after the scores of the next.
+            """
+            if index:
+                # Before the next softmax, which writes other shifts.
+                self._shift(part, acc, state)
+            if index + 1 < count:
+                weigh(index + 1, start)
+            builder.slot = index % 2
+            self._combine(part, chunk(index, start), acc, accumulate=index > 0)
+
+        weigh(0, Position())
+        step(0, Position())
+        # Steps with a full chunk before and behind them.
+        pairs = max(full - 2, 0) // 2
+        rolled = 2 * pairs if pairs > 1 else 0
+        if rolled:
+            builder.rolled(pairs, lambda c: [step(index, Position(0, ((c, 2 * span),))) for index in (1, 2)])
+        for index in range(1 + rolled, count):
+            step(index, Position())
+        builder.slot = own
+        self._drain(part, acc, state)
+
+    def _queries(self, part: Part) -> SSAValue:
+        """
+        The rows of queries of a tile.
+        """
+        stride = _row_stride(self.q.view)
+        position = part.head.positions[Q] + part.row.scaled(stride)
+        return self.builder.read(
+            "queries", self.q, position, (part.rows, self.depth), stride, (self.tiling.rows, self.depth)
+        )
+
+    def _matrix(self, role: str, operand: Operand, position: Position, span: Span) -> Matrix:
+        """
+        Rows of keys or values in the scratchpad: where they are, or loaded.
+        """
+        stride = _row_stride(operand.view)
+        start = position + span.first.scaled(stride)
+        if operand.space == "spad":
+            return Matrix(operand.buffer, start, stride)
+        limit = (self.span, self.depth)
+        tile = self.builder.read(role, operand, start, (span.count, self.depth), stride, limit)
+        return Matrix(tile, Position(), self.depth)
+
+    def _weigh(self, part: Part, queries: SSAValue, span: Span, state: SSAValue, mode: str) -> None:
         """
         Scores and their exponentials.
         """
-        builder, rows = self.builder, task.rows
-        buffers = self.buffers[builder.slot]
-        keys = task.keys or self._key_matrix(task.positions)
-        stride = _row_stride(self.q.view)
-        limit = (self.tile, self.depth)
-        position = task.positions[0] + task.row.scaled(stride)
-        q = builder.read("queries", self.q, position, (rows, self.depth), stride, limit)
+        builder, rows = self.builder, part.rows
+        scores, exponentials = self.scores[builder.slot], self.exponentials[builder.slot]
+        keys = part.head.keys or self._matrix("keys", self.k, part.head.positions[K], span)
 
-        def scores(key: Position, count: int) -> None:
-            buffer, start, key_stride = keys
-            k = builder.view(buffer, start + key.scaled(key_stride), (count, self.depth), (key_stride, 1))
-            acc = builder.view(buffers.scores, key, (rows, count), (self.keys, 1))
-            builder.emit(sta.ProductOp(acc, q, k, DENSE_OPERAND, scores=True))
+        def columns(key: Position, count: int) -> None:
+            k = builder.view(keys.buffer, keys.start + key.scaled(keys.stride), (count, self.depth), (keys.stride, 1))
+            acc = builder.view(scores, key, (rows, count), (self.span, 1))
+            builder.emit(sta.ProductOp(acc, queries, k, DENSE_OPERAND, scores=True))
 
-        builder.loop(self.keys, builder.target.tile_columns, scores)
+        builder.loop(span.count, builder.target.tile_columns, columns)
         causal = self.op.causal is not None
-        first_row = task.row if causal else Position()
+        first_row, first_key = (part.row, span.first) if causal else (Position(), Position())
+        numbers = 1 if mode == "row" else 3
         builder.emit(
             sta.SoftmaxOp(
                 (
-                    builder.view(buffers.scores, Position(), (rows, self.keys), (self.keys, 1)),
-                    builder.view(buffers.exponentials, Position(), (rows, self.keys), (self.keys, 1)),
-                    builder.view(buffers.sums, Position(), (rows,), (1,)),
+                    builder.view(scores, Position(), (rows, span.count), (self.span, 1)),
+                    builder.view(exponentials, Position(), (rows, span.count), (self.span, 1)),
+                    builder.view(state, Position(), (numbers * rows,), (1,)),
                     self.softmax_parameters,
                 ),
-                None if self.mask is None else self._mask(self.mask, task.positions[4], task.row, rows),
+                None if self.mask is None else self._mask(self.mask, part, span),
                 causal,
-                first_row.constant,
-                first_row.terms,
+                (first_row.constant, first_row.terms),
+                (first_key.constant, first_key.terms),
+                mode,
             )
         )
 
-    def _mask(self, mask: Operand, position: Position, row: Position, rows: int) -> SSAValue:
-        builder = self.builder
-        stride = _row_stride(mask.view)
-        count = rows if stride else 1
-        start = position + row.scaled(stride)
-        buffer, first, row_stride = builder.matrix("mask", mask, start, (count, self.keys), stride)
-        return builder.view(buffer, first, (rows, self.keys), (row_stride if stride else 0, 1))
-
-    def _combine(self, task: Task) -> None:
+    def _mask(self, mask: Operand, part: Part, span: Span) -> SSAValue:
         """
-        The product with the values, and its normalizing drain.
+        The mask of a tile; one row of it where all rows have the same.
         """
-        builder, rows = self.builder, task.rows
-        buffers = self.buffers[builder.slot]
-        buffer, start, stride = task.values or self._value_matrix(task.positions)
-        exponentials = builder.view(buffers.exponentials, Position(), (rows, self.keys), (self.keys, 1))
-        sums = builder.view(buffers.sums, Position(), (rows,), (1,))
-        out_stride = _row_stride(self.result.view)
-        out = task.positions[3] + task.row.scaled(out_stride)
+        builder, stride = self.builder, _row_stride(mask.view)
+        start = part.head.positions[MASK] + part.row.scaled(stride) + span.first
+        shape = (part.rows, span.count)
+        if mask.space == "spad":
+            return builder.view(mask.buffer, start, shape, (stride, 1))
+        rows, most = (part.rows, self.tiling.rows) if stride else (1, 1)
+        tile = builder.read("mask", mask, start, (rows, span.count), stride, (most, self.span))
+        return builder.view(tile, Position(), shape, (self.span if stride else 0, 1))
 
-        def values(column: Position, count: int) -> None:
-            v = builder.view(buffer, start + column, (self.keys, count), (stride, 1))
-            acc = builder.view(buffers.acc, Position(), (rows, count), (self.columns, 1))
-            builder.emit(sta.ProductOp(acc, exponentials, v, DENSE_OPERAND, transposed=True))
+    def _shift(self, part: Part, acc: SSAValue, state: SSAValue) -> None:
+        """
+        Brings what the rows have summed up to their new maxima.
+        """
+        builder, rows, width = self.builder, part.rows, self.shape.planes * self.depth
+        shifts = builder.view(state, Position(2 * rows), (rows,), (1,))
+        builder.emit(sta.RescaleOp(builder.view(acc, Position(), (rows, width), (width, 1)), shifts))
 
-            def drain(destination: SSAValue) -> None:
-                builder.emit(sta.MapOp((acc, destination, self.drain_parameters), None, sums, normalize=True))
+    def _combine(self, part: Part, span: Span, acc: SSAValue, *, accumulate: bool) -> None:
+        """
+        The product of the exponentials with the values: of 16-bit ones that of their high bytes and that of their low.
+        """
+        builder, rows, planes = self.builder, part.rows, self.shape.planes
+        values = part.head.values or self._matrix("values", self.v, part.head.positions[V], span)
+        exponentials = self.exponentials[builder.slot]
+        tile = builder.view(exponentials, Position(), (rows, span.count), (self.span, 1))
+        places = [(None, 0)] if planes == 1 else [("high", 0), ("low", self.depth)]
 
-            limit = (self.tile, self.columns)
-            builder.write("result", self.result, out + column, (rows, count), out_stride, limit, drain)
+        def columns(column: Position, count: int) -> None:
+            v = builder.view(values.buffer, values.start + column, (span.count, count), (values.stride, 1))
+            for plane, place in places:
+                target = builder.view(acc, column + place, (rows, count), (planes * self.depth, 1))
+                product = sta.ProductOp(
+                    target, tile, v, DENSE_OPERAND, transposed=True, accumulate=accumulate, plane=plane
+                )
+                builder.emit(product)
 
-        builder.loop(self.depth, self.columns, values)
+        builder.loop(self.depth, builder.target.tile_columns, columns)
+
+    def _drain(self, part: Part, acc: SSAValue, state: SSAValue) -> None:
+        """
+        Divides by the sums of the rows, and writes the result.
+        """
+        builder, rows, planes = self.builder, part.rows, self.shape.planes
+        width = planes * self.depth
+        source = builder.view(acc, Position(), (rows, width), (width, 1))
+        sums = builder.view(state, Position(), (rows,), (1,))
+        stride = _row_stride(self.result.view)
+        position = part.head.positions[RESULT] + part.row.scaled(stride)
+
+        def drain(destination: SSAValue) -> None:
+            operands = (source, destination, self.drain_parameters)
+            builder.emit(sta.MapOp(operands, None, sums, normalize=True, wide=planes > 1))
+
+        limit = (self.tiling.rows, self.depth)
+        builder.write("result", self.result, position, (rows, self.depth), stride, limit, drain)
+
+
+def too_long(shape: AttentionShape, chunk: int | None, room: int) -> str:
+    """
+    Why no tile of an attention fits the chip, and what to do.
+    """
+    needed = tile_bytes(shape, Tiling(1, chunk))
+    if chunk is not None:
+        return (
+            f"attention over chunks of {chunk:,} keys needs {needed:,} bytes on the chip, {room:,} are there; use "
+            "shorter chunks or a target with more memory"
+        )
+    limit = f", and at most {KEYS_LIMIT:,} keys" if shape.keys > KEYS_LIMIT else ""
+    return (
+        f"a softmax over whole rows of {shape.keys:,} keys needs {needed:,} bytes on the chip, {room:,} are there"
+        f"{limit}; compile with softmax 'online' or 'auto', or use a target with more memory"
+    )
+
+
+def _moved(head: Head, axis: Axis, index: Position) -> Head:
+    """
+    Another head, `index` steps along an axis.
+    """
+    places = zip(head.positions, axis.strides, strict=True)
+    return replace(head, positions=[position + index.scaled(stride) for position, stride in places])
+
+
+def _is_shared(axis: Axis) -> bool:
+    """
+    Whether the heads along an axis have the same keys and values.
+    """
+    return axis.strides[K] == axis.strides[V] == 0
+
+
+def _repeated(operand: Operand, heads: int) -> Operand:
+    """
+    Keys or values with as many heads as the queries, each repeated for those that share it.
+    """
+    batches, own, *matrix = operand.view.axes
+    times = heads // operand.view.shape[1]
+    shared = (*own, (times, 0)) if times > 1 else own
+    return Operand(operand.buffer, StridedView((batches, shared, *matrix), operand.view.offset), operand.element)
 
 
 def _row_stride(view: StridedView) -> int:

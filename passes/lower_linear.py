@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,52 +14,12 @@ from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import channel_map_parameters, epilogue_scalars
+from sta.passes.linear_tiling import SHARE, SLOTS, STREAMED, LinearShape, choose, cuts, padded
 from sta.passes.lower_vector import NormLowering, broadcast_rows
-from sta.passes.strided_view import StridedView, iteration_space
+from sta.passes.strided_view import Axis, StridedView, iteration_space
 from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
-from sta.spec.nm_format import Pattern, pack, packed_size
+from sta.spec.nm_format import pack, packed_size
 from sta.spec.parameters import map_parameters_size
-from sta.spec.target import Target
-
-DEPTH_LIMIT = (1 << 14) - 1
-"""
-Largest reduction an `mm` instruction's depth field holds.
-"""
-BEAT = 64
-"""
-Bytes that parameter blocks and packed weights are padded to, so that each starts on a beat of the DMA.
-"""
-
-
-@dataclass(frozen=True)
-class LinearTiling:
-    """
-    Tile sizes of a product: rows, columns and depth.
-    """
-
-    rows: int
-    columns: int
-    depth: int
-
-
-def choose_tiling(target: Target, columns: int, depth: int, pattern: Pattern, encoding: str) -> tuple[int, int]:
-    """
-    Columns and depth of the largest tile whose packed weights, of which up to four blocks are on the chip at once, take
-    at most a sixteenth of its memory; depth is cut only if one group of columns as narrow as the array does not fit
-    otherwise.
-    """
-    budget = target.sram_bytes // 16
-    tile_columns = min(columns, target.tile_columns)
-    while tile_columns > target.array_columns and packed_size(tile_columns, depth, pattern, encoding) > budget:
-        tile_columns = max(target.array_columns, tile_columns // 2)
-    tile_depth = min(depth, DEPTH_LIMIT // pattern.m * pattern.m)
-    while tile_depth > pattern.m and packed_size(tile_columns, tile_depth, pattern, encoding) > budget:
-        tile_depth = max(1, tile_depth // 2 // pattern.m) * pattern.m
-    return tile_columns, tile_depth
-
-
-def _cuts(size: int, tile: int) -> list[int]:
-    return [min(tile, size - start) for start in range(0, size, tile)]
 
 
 class LinearLowering:
@@ -66,7 +27,17 @@ class LinearLowering:
     Lowers one `nm.linear`.
     """
 
-    def __init__(self, builder: TileBuilder, op: nm.LinearOp, x: Operand, result: Operand, residual: Operand | None):
+    def __init__(
+        self,
+        builder: TileBuilder,
+        op: nm.LinearOp,
+        x: Operand,
+        result: Operand,
+        residual: Operand | None,
+        budgets: Mapping[LinearShape, int],
+        *,
+        normalized: bool,
+    ):
         self.builder = builder
         self.op = op
         added = [] if residual is None else [broadcast_rows(builder, residual, result)]
@@ -78,47 +49,86 @@ class LinearLowering:
         """
         self.pattern, self.encoding = nm.pattern_of(op.weight)
         self.columns, self.depth = nm.tensor_of(op.weight).get_shape()
-        self.tiling = self._tiling()
-        self.depths = _cuts(self.depth, self.tiling.depth)
+        self.shape = self._shape(normalized)
+        target = builder.target
+        self.choice = choose(target, self.shape, budgets.get(self.shape, int(target.sram_bytes * SHARE)))
+        self.tiling = self.choice.tiling
+        self.depths = [depth for count, depth in cuts(self.depth, self.tiling.depth) for _ in range(count)]
 
-    def _tiling(self) -> LinearTiling:
-        columns, depth = choose_tiling(self.builder.target, self.columns, self.depth, self.pattern, self.encoding)
-        added = [(self.residual, columns)] if self.residual else []
-        rows = self.builder.tile_rows(self.x.rows, [(self.x, depth), (self.result, columns), *added])
-        return LinearTiling(rows, columns, depth)
-
-    def lower(self) -> None:
-        """
-        Emits the loops: columns outermost, so that weights are loaded once if the depth is not cut. Weights and
-        accumulators are double-buffered.
-        """
-        builder, tiling = self.builder, self.tiling
-        self._begin()
-        block = _padded(packed_size(tiling.columns, self.depths[0], self.pattern, self.encoding))
-        self.blocks = self._slots("weights", (block,), nm.ui8, "wbuf")
-        builder.rotate(self.columns, tiling.columns, self._columns)
-
-    def lower_with_norm(self, norm: NormLowering) -> None:
-        """
-        Emits rows outermost, with all weights on the chip: a tile of rows is normalized while the products of the next
-        one run.
-        """
-        builder = self.builder
-        self.gather = norm.gathered = True
-        self._begin()
-        with builder.located(norm.op):
-            norm.load()
-        self.resident = builder.allocate(f"{builder.path}:weights", (sta.buffer_bytes(self.packed),), nm.ui8, "wbuf")
-        builder.emit(sta.LoadOp(self.packed, self.resident))
-        views = [*self._views(), *(operand.view for operand in norm.written)]
-
-        def tile(positions: list[Position], rows: int, strides: list[int]) -> None:
-            self._row_tile(norm, positions, rows, strides)
-
-        builder.rows(views, min(self.row_tile(), norm.limit[0]), tile)
+    def _shape(self, normalized: bool) -> LinearShape:
+        axes = self._axes()
+        size = axes[-1].size if axes else 1
+        return LinearShape(
+            size,
+            self.columns,
+            self.depth,
+            self.pattern,
+            self.encoding,
+            x_bytes=_loaded_bytes(self.x),
+            residual_bytes=_loaded_bytes(self.residual),
+            result_bytes=_loaded_bytes(self.result),
+            batches=prod(axis.size for axis in axes[:-1]),
+            norm=normalized,
+        )
 
     def _views(self) -> list[StridedView]:
         return [self.x.view, self.result.view] + ([self.residual.view] if self.residual else [])
+
+    def _axes(self) -> tuple[Axis, ...]:
+        return tuple(iteration_space([view.axes[ROWS] for view in self._views()]))
+
+    def lower(self) -> None:
+        """
+        Emits the loops with columns outermost, so that weights are loaded once if the depth is not cut. Weights and
+        accumulators are double-buffered.
+        """
+        self._begin()
+        self._make_blocks()
+        self.builder.rotate(self.columns, self.tiling.columns, self._columns)
+
+    def lower_by_rows(self, norm: NormLowering | None) -> None:
+        """
+        Emits the loops with rows outermost. Weights stay on the chip or are streamed; a tile of rows is normalized
+        while the products of the next one run.
+        """
+        builder = self.builder
+        if norm is not None:
+            self.gather = norm.gathered = True
+        self._begin()
+        if norm is not None:
+            with builder.located(norm.op):
+                norm.load()
+        written = [] if norm is None else [operand.view for operand in norm.written]
+        views = [*self._views(), *written]
+        axes = iteration_space([view.axes[ROWS] for view in views])
+        starts = [Position(view.offset) for view in views]
+        loading = self.tiling.order == STREAMED
+
+        def tile(positions: list[Position], rows: int, strides: list[int]) -> None:
+            self._row_tile(norm, positions, rows, strides, loading)
+
+        if loading:
+            self._make_blocks()
+            builder.space_from(axes, starts, self.tiling.rows, tile)
+            return
+        self.resident = builder.allocate(f"{builder.path}:weights", (sta.buffer_bytes(self.packed),), nm.ui8, "wbuf")
+        if len(axes) != 1:
+            builder.emit(sta.LoadOp(self.packed, self.resident))
+            builder.space_from(axes, starts, self.tiling.rows, tile)
+            return
+        # The first tile of rows loads each block of weights just before it is used.
+        (axis,) = axes
+        first = min(self.tiling.rows, axis.size)
+        loading, builder.slot = True, 1
+        tile(starts, first, list(axis.strides))
+        loading, builder.slot = False, 0
+        if axis.size > first:
+            rest = [start + first * stride for start, stride in zip(starts, axis.strides, strict=True)]
+            builder.space_from([Axis(axis.size - first, axis.strides)], rest, self.tiling.rows, tile)
+
+    def _make_blocks(self) -> None:
+        block = padded(packed_size(self.tiling.columns, self.depths[0], self.pattern, self.encoding))
+        self.blocks = self._slots("weights", (block,), nm.ui8, "wbuf")
 
     def _begin(self) -> None:
         """
@@ -137,45 +147,52 @@ class LinearLowering:
         self.table = builder.load_table(self.op.table)
         self.accs = self._slots("acc", (tiling.rows, tiling.columns), nm.si32, "acc")
 
-    def _row_tile(self, norm: NormLowering, positions: list[Position], rows: int, strides: list[int]) -> None:
+    def _row_tile(
+        self, norm: NormLowering | None, positions: list[Position], rows: int, strides: list[int], loading: bool
+    ) -> None:
         """
         All columns of a tile of rows, and their norm.
         """
         builder = self.builder
         own = len(self._views())
+        limit = (self.tiling.rows, self.depth)
+        x = builder.matrix("activations", self.x, positions[0], (rows, self.depth), strides[0], limit)
 
         def group(column: Position, columns: int) -> None:
-            size = packed_size(columns, self.depth, self.pattern, self.encoding)
-            place = self._block(column, self._group_bytes(self.tiling.columns))
-            weights = builder.view(self.resident, place, (size,), (1,))
+            weights = self._row_weights(column, columns, loading)
             parameters = self._parameters_of(column, columns)
-            self._tile(positions[:own], rows, strides[:own], column, columns, weights, parameters)
+            acc = self._acc(rows, columns)
+            self._products(acc, lambda start, depth: self._window(x, rows, start, depth), column, columns, weights)
+            self._drain(acc, positions[1:own], rows, strides[1:own], column, columns, parameters)
 
         builder.rotate(self.columns, self.tiling.columns, group)
-        with builder.located(norm.op):
-            norm.tile([positions[1], *positions[own:]], rows, [strides[1], *strides[own:]])
+        if norm is not None:
+            with builder.located(norm.op):
+                norm.tile([positions[1], *positions[own:]], rows, [strides[1], *strides[own:]])
 
-    def row_tile(self) -> int:
+    def _window(self, x: tuple[SSAValue, Position, int], rows: int, start: int, depth: int) -> SSAValue:
+        buffer, position, stride = x
+        return self.builder.view(buffer, position + start, (rows, depth), (stride, 1))
+
+    def _row_weights(self, column: Position, columns: int, loading: bool) -> SSAValue | None:
         """
-        Rows of a tile where rows are walked first: a quarter of what a product takes at most, in whole array rows.
+        The weights of a group of columns where rows are walked first; None where they are loaded cut by cut.
         """
-        quarter = -(-min(int(np.prod(self.x.view.shape[:-1])), self.tiling.rows) // 4)
-        array = self.builder.target.array_rows
-        return min(-(-quarter // array) * array, self.tiling.rows)
+        if self.tiling.order == STREAMED:
+            blocks = self.blocks[self.builder.slot]
+            return self._load(column, columns, 0, blocks) if len(self.depths) == 1 else None
+        place = self._block(column, self._group_bytes(self.tiling.columns))
+        size = packed_size(columns, self.depth, self.pattern, self.encoding)
+        weights = self.builder.view(self.resident, place, (size,), (1,))
+        if loading:
+            self.builder.emit(sta.LoadOp(self.builder.view(self.packed, place, (size,), (1,)), weights))
+        return weights
 
     def is_one_tile(self) -> bool:
         """
         Whether one tile holds all rows, so that the unit's row statistics are those of whole rows after the last group.
         """
-        axes = iteration_space([view.axes[ROWS] for view in self._views()])
-        return not axes or (len(axes) == 1 and axes[0].size <= self.tiling.rows)
-
-    def resident_bytes(self) -> int | None:
-        """
-        Bytes of the weight buffer that the whole layer takes; None if it cannot be on the chip as a whole.
-        """
-        groups = _cuts(self.columns, self.tiling.columns)
-        return sum(self._group_bytes(columns) for columns in groups) if len(self.depths) == 1 else None
+        return self.shape.batches == 1 and self.shape.rows <= self.tiling.rows
 
     def _slots(self, what: str, shape: tuple[int, ...], element: IntegerType, space: str) -> list[SSAValue]:
         path = self.builder.path
@@ -229,7 +246,7 @@ class LinearLowering:
         )
 
     def _parameter_bytes(self) -> int:
-        return _padded(map_parameters_size(self.tiling.columns))
+        return padded(map_parameters_size(self.tiling.columns))
 
     def _parameters_of(self, column: Position, columns: int) -> SSAValue:
         """
@@ -258,9 +275,17 @@ class LinearLowering:
         """
         One tile: its products and its drain.
         """
-        acc = self.builder.view(self.accs[self.builder.slot], Position(), (rows, columns), (self.tiling.columns, 1))
-        self._products(acc, positions[0], rows, strides[0], column, columns, weights)
+        limit = (self.tiling.rows, self.depths[0])
+
+        def window(start: int, depth: int) -> SSAValue:
+            return self.builder.read("activations", self.x, positions[0] + start, (rows, depth), strides[0], limit)
+
+        acc = self._acc(rows, columns)
+        self._products(acc, window, column, columns, weights)
         self._drain(acc, positions[1:], rows, strides[1:], column, columns, parameters)
+
+    def _acc(self, rows: int, columns: int) -> SSAValue:
+        return self.builder.view(self.accs[self.builder.slot], Position(), (rows, columns), (self.tiling.columns, 1))
 
     def _load(self, column: Position, columns: int, depth_index: int, buffer: SSAValue) -> SSAValue:
         """
@@ -279,7 +304,7 @@ class LinearLowering:
         Bytes of a group of columns up to its first `depths` cuts of the depth (all when None).
         """
         cuts = self.depths if depths is None else self.depths[:depths]
-        return sum(_padded(packed_size(columns, depth, self.pattern, self.encoding)) for depth in cuts)
+        return sum(padded(packed_size(columns, depth, self.pattern, self.encoding)) for depth in cuts)
 
     def _block(self, column: Position, block: int) -> Position:
         """
@@ -292,19 +317,24 @@ class LinearLowering:
     def _products(
         self,
         acc: SSAValue,
-        position: Position,
-        rows: int,
-        stride: int,
+        window: Callable[[int, int], SSAValue],
         column: Position,
         columns: int,
         weights: SSAValue | None,
     ) -> None:
+        """
+        The products of a tile; `window` gives the activations of a cut of the depth, by its start and length.
+        """
         pattern = nm.PatternAttr(self.pattern, self.encoding)
+        cut_before = self.builder.slot * len(self.depths)
         for index, (start, depth) in enumerate(zip(self._depth_starts(), self.depths, strict=True)):
-            packed = self._load(column, columns, index, self.blocks[index % 2]) if weights is None else weights
-            limit = (self.tiling.rows, self.depths[0])
-            a = self.builder.read("activations", self.x, position + start, (rows, depth), stride, limit)
-            self.builder.emit(sta.ProductOp(acc, a, packed, pattern, accumulate=index > 0))
+            if weights is not None:
+                packed, activations = weights, window(start, depth)
+            else:
+                with self.builder.using_slot((cut_before + index) % SLOTS) as slot:
+                    packed = self._load(column, columns, index, self.blocks[slot])
+                    activations = window(start, depth)
+            self.builder.emit(sta.ProductOp(acc, activations, packed, pattern, accumulate=index > 0))
 
     def _drain(
         self,
@@ -330,9 +360,12 @@ class LinearLowering:
         builder.write("result", self.result, positions[0] + column, shape, strides[0], limit, drain)
 
 
-def _padded(size: int) -> int:
-    return -(-size // BEAT) * BEAT
-
-
 def _pad(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.pad(data, (0, _padded(data.size) - data.size))
+    return np.pad(data, (0, padded(data.size) - data.size))
+
+
+def _loaded_bytes(operand: Operand | None) -> int:
+    """
+    Bytes of an element that has to cross between the chip and DRAM.
+    """
+    return 0 if operand is None or operand.space == "spad" else operand.element.width.data // 8

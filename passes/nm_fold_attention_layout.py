@@ -36,6 +36,8 @@ class FoldPermutation(RewritePattern):
             attention.causal is not None,
             nm.element_of(op.result),
             [attention.axes[axis] for axis in op.axes],
+            bits=attention.bits,
+            chunk=attention.chunk_keys,
         )
         folded.location = attention.location
         rewriter.replace(op, folded)

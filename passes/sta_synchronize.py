@@ -28,6 +28,7 @@ UNIT_OF: dict[type[Operation], str] = {
     sta.SoftmaxOp: "sm",
     sta.MapOp: "vp",
     sta.NormOp: "vp",
+    sta.RescaleOp: "vp",
 }
 WRITTEN: dict[type[Operation], tuple[str, ...]] = {
     sta.LoadOp: ("destination",),
@@ -37,9 +38,10 @@ WRITTEN: dict[type[Operation], tuple[str, ...]] = {
     sta.SoftmaxOp: ("destination", "sums"),
     sta.MapOp: ("destination",),
     sta.NormOp: ("destination", "copy"),
+    sta.RescaleOp: ("acc",),
 }
 """
-The operands an operation writes; it reads all others, and an accumulating product its accumulators too.
+The operands an operation writes; it reads all others, an accumulating product and a rescale also their accumulators.
 """
 
 
@@ -71,6 +73,10 @@ class StaSynchronizePass(ModulePass):
 class _Synchronizer:
     function: func.FuncOp
     semaphores: dict[Channel, int] = field(default_factory=dict[Channel, int])
+    loops: dict[SSAValue, Loop] = field(default_factory=dict[SSAValue, Loop])
+    """
+    The loops by their counters.
+    """
 
     def __post_init__(self) -> None:
         attributes = self.function.arg_attrs
@@ -92,12 +98,16 @@ class _Synchronizer:
         nodes: list[Node] = []
         for op in block.ops:
             if isinstance(op, sta.LoopOp):
-                count = op.count.value.data
                 # What is never run orders nothing.
-                nodes += [Loop(self._read(op.body.block), count, op)] if count else []
+                nodes += [self._loop(op)] if op.count.value.data else []
             elif isinstance(op, sta.UnitOp):
                 nodes.append(self._item(op))
         return nodes
+
+    def _loop(self, op: sta.LoopOp) -> Loop:
+        loop = self.loops[op.counter] = Loop([], op.count.value.data, op)
+        loop.body = self._read(op.body.block)
+        return loop
 
     def _item(self, op: sta.UnitOp) -> Item:
         written = {value for name in WRITTEN[type(op)] if (value := getattr(op, name)) is not None}
@@ -110,18 +120,16 @@ class _Synchronizer:
 
     def _range(self, value: SSAValue) -> Range:
         """
-        The bytes a view may cover: from its lowest offset to the end of its last element at the highest.
+        The bytes from a view's first element to the end of its last, and how they move from iteration to iteration.
         """
         window = sta.window_of(value)
         size = sta.element_bytes(value)
         base = self.arguments.get(window.buffer)
         start = (sta.offset_of(window.buffer) if base is None else base) + window.offset * size
-        moves = [coefficient * (sta.loop_count(counter) - 1) for counter, coefficient in window.terms]
-        start += sum(move for move in moves if move < 0) * size
-        slack = sum(abs(move) for move in moves)
         shape, strides = sta.memref_of(value).get_shape(), sta.strides_of(value)
         span = sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)) + 1
-        return Range(sta.space_of(value), start, start + (slack + span) * size)
+        steps = tuple((self.loops[counter], coefficient * size) for counter, coefficient in window.terms)
+        return Range(sta.space_of(value), start, start + span * size, steps)
 
     def _write(self, block: Block, nodes: list[Node]) -> None:
         """

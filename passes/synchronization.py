@@ -18,7 +18,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 Channel = tuple[str, str]
 """
@@ -30,43 +29,6 @@ Iterations by which what the units know of each other has long become periodic.
 """
 
 
-@dataclass(frozen=True)
-class Range:
-    """
-    Bytes of a memory.
-    """
-
-    space: str
-    start: int
-    stop: int
-
-    def overlaps(self, other: Range) -> bool:
-        """
-        Whether the two share a byte.
-        """
-        return self.space == other.space and self.start < other.stop and other.start < self.stop
-
-
-@dataclass(eq=False)
-class Work:
-    """
-    One item of a unit: the bytes it may read and write in any iteration, the channels it waits on and posts to.
-    """
-
-    unit: str
-    reads: tuple[Range, ...] = ()
-    writes: tuple[Range, ...] = ()
-    waits: list[Channel] = field(default_factory=list[Channel])
-    posts: list[Channel] = field(default_factory=list[Channel])
-
-    def conflicts(self, other: Work) -> bool:
-        """
-        Whether the order of the two matters.
-        """
-        pairs = ((self.writes, other.writes), (self.writes, other.reads), (self.reads, other.writes))
-        return any(a.overlaps(b) for first, second in pairs for a in first for b in second)
-
-
 @dataclass(eq=False)
 class Loop:
     """
@@ -76,6 +38,85 @@ class Loop:
     body: list[Node]
     count: int
     source: object = None
+
+
+@dataclass(frozen=True)
+class Range:
+    """
+    Bytes of a memory: from `start` to `stop` in the first iteration of all loops, and by each of `steps` further on for
+    each iteration of its loop.
+    """
+
+    space: str
+    start: int
+    stop: int
+    steps: tuple[tuple[Loop, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Lag:
+    """
+    In which iterations two items are compared: the loops whose iteration they share, and a loop (inside all of those)
+    in which the second is at least so many iterations behind the first. Nothing is known of any other loop.
+    """
+
+    shared: tuple[Loop, ...] = ()
+    loop: Loop | None = None
+    least: int = 0
+
+    def overlap(self, first: Range, second: Range) -> bool:
+        """
+        Whether the two may share a byte.
+        """
+        if first.space != second.space:
+            return False
+        start, stop = first.start - second.stop, first.stop - second.start
+        steps, others = dict(first.steps), dict(second.steps)
+        lagging = 0
+        for loop in {**steps, **others}:
+            step, other = steps.get(loop, 0), others.get(loop, 0)
+            if step == other and loop in self.shared:
+                continue
+            if step == other and loop is self.loop:
+                lagging = step
+                continue
+            for move in (step * (loop.count - 1), -other * (loop.count - 1)):
+                start, stop = start + min(move, 0), stop + max(move, 0)
+        return self._reached(start, stop, lagging)
+
+    def _reached(self, start: int, stop: int, step: int) -> bool:
+        """
+        Whether `iterations * step` lies strictly between start and stop for a possible number of iterations.
+        """
+        if step == 0 or self.loop is None:
+            return start < 0 < stop
+        if step < 0:
+            start, stop, step = -stop, -start, -step
+        fewest = max(self.least, start // step + 1)
+        return fewest <= self.loop.count - 1 and fewest * step < stop
+
+
+ANYWHERE = Lag()
+
+
+@dataclass(eq=False)
+class Work:
+    """
+    One item of a unit: the bytes it may read and write, the channels it waits on and posts to.
+    """
+
+    unit: str
+    reads: tuple[Range, ...] = ()
+    writes: tuple[Range, ...] = ()
+    waits: list[Channel] = field(default_factory=list[Channel])
+    posts: list[Channel] = field(default_factory=list[Channel])
+
+    def conflicts(self, later: Work, lag: Lag = ANYWHERE) -> bool:
+        """
+        Whether the order of the two matters.
+        """
+        pairs = ((self.writes, later.writes), (self.writes, later.reads), (self.reads, later.writes))
+        return any(lag.overlap(a, b) for first, second in pairs for a in first for b in second)
 
 
 Node = Work | Loop
@@ -120,25 +161,15 @@ class _Summary:
     Channels that are used inside a loop.
     """
 
-    def conflicting(self, unit: str, later: Work) -> bool:
-        return any(work.unit == unit and work.conflicts(later) for work in self.works)
+    def conflicting(self, unit: str, later: Work, lag: Lag) -> bool:
+        return any(work.unit == unit and work.conflicts(later, lag) for work in self.works)
 
 
-@dataclass
-class Carried:
+def find_edges(summaries: Sequence[_Summary], loops: Sequence[Loop]) -> list[Edge]:
     """
-    Posts of a synchronized loop that meet waits of the next iteration: for each channel the places of the posting and
-    of the waiting items, counted in work items of the body.
-    """
-
-    sources: dict[Channel, list[int]] = field(default_factory=dict[Channel, list[int]])
-    targets: dict[Channel, list[int]] = field(default_factory=dict[Channel, list[int]])
-
-
-def find_edges(summaries: Sequence[_Summary]) -> list[Edge]:
-    """
-    The edges of a loop's body: for each node and each other unit the latest node it must wait for and does not yet know
-    to be complete, in the steady state: the first iteration whose edges are those of the one before it.
+    The edges of the body of the last of `loops`, which are nested: for each node and each other unit the latest node it
+    must wait for and does not yet know to be complete, in the steady state: the first iteration whose edges are those
+    of the one before it.
     """
     count = len(summaries)
     units = sorted({work.unit for summary in summaries for work in summary.works})
@@ -149,7 +180,7 @@ def find_edges(summaries: Sequence[_Summary]) -> list[Edge]:
         edges = [
             edge
             for position in range(copy * count, (copy + 1) * count)
-            for edge in _edges_into(summaries, position, units, known, knew)
+            for edge in _edges_into(summaries, loops, position, units, known, knew)
         ]
         if edges == before:
             return edges
@@ -159,6 +190,7 @@ def find_edges(summaries: Sequence[_Summary]) -> list[Edge]:
 
 def _edges_into(
     summaries: Sequence[_Summary],
+    loops: Sequence[Loop],
     position: int,
     units: Sequence[str],
     known: dict[Channel, int],
@@ -176,7 +208,7 @@ def _edges_into(
             if posting == waiting:
                 continue
             channel = (posting, waiting)
-            source = _after_loops(summaries, position, channel, _latest(summaries, position, posting, later))
+            source = _after_loops(summaries, position, channel, _latest(summaries, loops, position, posting, later))
             if source <= known.get(channel, -1):
                 continue
             known[channel] = source
@@ -186,13 +218,18 @@ def _edges_into(
     return edges
 
 
-def _latest(summaries: Sequence[_Summary], position: int, posting: str, later: Sequence[Work]) -> int:
+def _latest(
+    summaries: Sequence[_Summary], loops: Sequence[Loop], position: int, posting: str, later: Sequence[Work]
+) -> int:
     """
-    The last position before `position`, at most one iteration back, with a conflicting item of `posting`; -1 if none.
+    The last position before `position`, in this iteration or the one before, with a conflicting item of `posting`; -1
+    if none. A conflict with an earlier iteration counts as one with the last: units keep their own order.
     """
     count = len(summaries)
-    for earlier in range(position - 1, max(position - count, 0) - 1, -1):
-        if any(summaries[earlier % count].conflicting(posting, work) for work in later):
+    same, before = Lag(tuple(loops)), Lag(tuple(loops[:-1]), loops[-1], 1)
+    for earlier in range(position - 1, max((position // count - 1) * count, 0) - 1, -1):
+        lag = same if earlier // count == position // count else before
+        if any(summaries[earlier % count].conflicting(posting, work, lag) for work in later):
             return earlier
     return -1
 
@@ -221,13 +258,16 @@ def _learn(known: dict[Channel, int], knew: dict[Channel, int], posting: str, wa
 
 class BlockSynchronizer:
     """
-    Synchronizes one block: `nodes` become `result`, with synchronization items put in.
+    Synchronizes one block, that of the last of `loops`: `nodes` become `result`, with synchronization items put in.
     """
 
-    def __init__(self, nodes: Sequence[Node], in_loop: bool):
+    def __init__(self, nodes: Sequence[Node], loops: tuple[Loop, ...] = ()):
         self.nodes = list(nodes)
-        self.in_loop = in_loop
-        self.carried = Carried()
+        self.loops = loops
+        self.credits: dict[Channel, int] = {}
+        """
+        Posts that an iteration takes from the one before it.
+        """
         self.before: list[list[Work]] = [[] for _ in nodes]
         self.after: list[list[Work]] = [[] for _ in nodes]
         self.inner: dict[int, BlockSynchronizer] = {}
@@ -238,14 +278,9 @@ class BlockSynchronizer:
         """
         for index, node in enumerate(self.nodes):
             if isinstance(node, Loop):
-                self.inner[index] = BlockSynchronizer(node.body, True).run()
-        self.summaries = [self._summary(index) for index in range(len(self.nodes))]
-        self.edges = find_edges(self.summaries) if self.in_loop else []
-        self.starts = list(accumulate((len(summary.works) for summary in self.summaries), initial=0))
-        if self.in_loop:
-            handed_on = self._hand_on()
-            self._keep_carried()
-            self._synchronize_closed(handed_on)
+                self.inner[index] = BlockSynchronizer(node.body, (*self.loops, node)).run()
+        if self.loops:
+            self._synchronize_loop()
         else:
             Chain(self).run()
         return self
@@ -258,78 +293,69 @@ class BlockSynchronizer:
         """
         All channels used in the block and the loops in it.
         """
-        used = {edge.channel for edge in self.edges} | set(self.carried.sources)
+        used = {edge.channel for edge in self.edges} | set(self.credits)
         for inner in self.inner.values():
             used |= inner.channels()
         return used
 
-    def _keep_carried(self) -> None:
-        for edge in self.edges:
-            if edge.carried:
-                self.carried.sources.setdefault(edge.channel, []).append(self.starts[edge.source + 1] - 1)
-                self.carried.targets.setdefault(edge.channel, []).append(self.starts[edge.target])
+    def _synchronize_loop(self) -> None:
+        """
+        Hands on what can be handed on. Where that is not enough, which a rehearsal shows, inner loops are closed: each
+        gets its credit just before it and gives it back just after.
+        """
+        edges = find_edges([self._summary(index) for index in range(len(self.nodes))], self.loops)
+        handed_on = self._equal_needs()
+        while True:
+            self._place(edges, handed_on)
+            missing = self._missing() if handed_on else None
+            if not missing:
+                return
+            handed_on -= missing & handed_on or handed_on
 
-    def _hand_on(self) -> set[Channel]:
+    def _equal_needs(self) -> set[Channel]:
         """
-        Channels on which the inner loops hand their credit on to each other, round and round: the outer loop then
-        carries it, and needs no edges of its own there.
+        Channels on which the inner loops could hand their credit on to each other, round and round: the outer loop then
+        carries it, and has no edges of its own there.
         """
-        channels = sorted({channel for inner in self.inner.values() for channel in inner.carried.sources})
-        handed_on = {channel for channel in channels if self._can_hand_on(channel)}
-        self.edges = [edge for edge in self.edges if edge.channel not in handed_on]
-        for channel in sorted(handed_on):
-            users = self._users(channel)
-            last, first = self.inner[users[-1]].carried, self.inner[users[0]].carried
-            self.carried.sources[channel] = [self.starts[users[-1]] + place for place in last.sources[channel]]
-            self.carried.targets[channel] = [self.starts[users[0]] + place for place in first.targets[channel]]
-        return handed_on
+        needs: dict[Channel, set[int]] = {}
+        for inner in self.inner.values():
+            for channel in inner.channels():
+                needs.setdefault(channel, set()).add(inner.credits.get(channel, 0))
+        return {channel for channel, counts in needs.items() if len(counts) == 1 and counts != {0}}
 
-    def _users(self, channel: Channel) -> list[int]:
-        return [index for index, inner in sorted(self.inner.items()) if channel in inner.channels()]
-
-    def _can_hand_on(self, channel: Channel) -> bool:
-        users = self._users(channel)
-        needs = {len(self.inner[index].carried.sources.get(channel, [])) for index in users}
-        if len(needs) != 1 or needs == {0}:
-            return False
-        if any({edge.source, edge.target} - set(users) for edge in self.edges if edge.channel == channel):
-            return False
-        return all(
-            self._follows(channel, before, after) for before, after in zip([users[-1], *users], users, strict=False)
-        )
-
-    def _follows(self, channel: Channel, before: int, after: int) -> bool:
+    def _place(self, edges: Sequence[Edge], handed_on: set[Channel]) -> None:
         """
-        Whether the credit that one inner loop leaves orders the next one's first iteration after all that it conflicts
-        with in the inner loops that use the channel.
+        Places all posts and waits anew.
         """
-        posting, waiting = channel
-        sources = self.inner[before].carried.sources[channel]
-        targets = self.inner[after].carried.targets[channel]
-        others = [work for user in self._users(channel) if user != before for work in self.summaries[user].works]
-        for place, work in enumerate(self.summaries[after].works):
-            if work.unit != waiting:
-                continue
-            met = [source for source, target in zip(sources, targets, strict=True) if target <= place]
-            need = _last_conflict(self.summaries[before].works, posting, work)
-            if need is None and _last_conflict(others, posting, work) is not None:
-                need = -1
-            if need is not None and not any(source >= need for source in met):
-                return False
-        return True
-
-    def _synchronize_closed(self, handed_on: set[Channel]) -> None:
-        """
-        Inside a loop every inner loop gets its credit just before and gives it back just after, unless it is handed on.
-        """
+        self.edges = [edge for edge in edges if edge.channel not in handed_on]
+        self.before, self.after = [[] for _ in self.nodes], [[] for _ in self.nodes]
+        self.credits = {}
+        for node in self.nodes:
+            if isinstance(node, Work):
+                node.waits, node.posts = [], []
         for edge in self.edges:
             self.post(edge.source, edge.channel)
             self.wait(edge.target, edge.channel)
+            if edge.carried:
+                self.credits[edge.channel] = self.credits.get(edge.channel, 0) + 1
         for index, inner in self.inner.items():
-            for channel, sources in sorted(inner.carried.sources.items()):
-                for _ in sources if channel not in handed_on else ():
-                    self.before[index].append(Work(channel[0], posts=[channel]))
-                    self.after[index].insert(0, Work(channel[1], waits=[channel]))
+            for channel, count in sorted(inner.credits.items()):
+                if channel in handed_on:
+                    self.credits[channel] = count
+                    continue
+                self.before[index] += [Work(channel[0], posts=[channel]) for _ in range(count)]
+                self.after[index][:0] = [Work(channel[1], waits=[channel]) for _ in range(count)]
+
+    def _missing(self) -> set[Channel]:
+        """
+        The channels on which a wait is missing when the loop runs by itself.
+        """
+        knowledge = Knowledge()
+        for channel, count in self.credits.items():
+            for _ in range(count):
+                knowledge.perform(Work(channel[0], posts=[channel]))
+        *outer, loop = self.loops
+        return rehearse_loop(knowledge, loop, self.result(), tuple((around, 0) for around in outer))
 
     def post(self, index: int, channel: Channel) -> None:
         """
@@ -365,12 +391,25 @@ class BlockSynchronizer:
         return nodes
 
 
-def _last_conflict(works: Sequence[Work], posting: str, later: Work) -> int | None:
+Iterations = tuple[tuple[Loop, int], ...]
+"""
+The loops around an execution of an item, outermost first, each with its iteration.
+"""
+
+
+def lag_between(earlier: Iterations, later: Iterations) -> Lag:
     """
-    The place of the last item of a unit that conflicts with `later`.
+    How the iterations of two executions differ. Inside a loop whose iteration differs all others count as unknown, as a
+    rehearsal does not get to every combination.
     """
-    places = (place for place in range(len(works) - 1, -1, -1) if works[place].unit == posting)
-    return next((place for place in places if works[place].conflicts(later)), None)
+    shared: list[Loop] = []
+    for (loop, first), (other, second) in zip(earlier, later, strict=False):
+        if loop is not other:
+            break
+        if first != second:
+            return Lag(tuple(shared), loop, second - first)
+        shared.append(loop)
+    return Lag(tuple(shared))
 
 
 @dataclass
@@ -390,7 +429,9 @@ class Knowledge:
     """
     Posts nobody has waited for yet, oldest first: the items that made them.
     """
-    history: dict[str, list[tuple[int, Work]]] = field(default_factory=dict[str, list[tuple[int, Work]]])
+    history: dict[str, list[tuple[int, Work, Iterations]]] = field(
+        default_factory=dict[str, list[tuple[int, Work, Iterations]]]
+    )
     knew: list[dict[Channel, int]] = field(default_factory=list[dict[Channel, int]])
 
     def copy(self) -> Knowledge:
@@ -415,22 +456,22 @@ class Knowledge:
             _learn(self.known, self.knew[item], *channel)
         return item
 
-    def unordered(self, work: Work) -> dict[str, int]:
+    def unordered(self, work: Work, iterations: Iterations = ()) -> dict[str, int]:
         """
         For each other unit the last item that conflicts with `work` and is not known to be complete.
         """
         needs: dict[str, int] = {}
         for unit, items in self.history.items():
             horizon = self.known.get((unit, work.unit), -1)
-            for item, earlier in reversed(items) if unit != work.unit else ():
+            for item, earlier, before in reversed(items) if unit != work.unit else ():
                 if item <= horizon:
                     break
-                if earlier.conflicts(work):
+                if earlier.conflicts(work, lag_between(before, iterations)):
                     needs[unit] = item
                     break
         return needs
 
-    def perform(self, work: Work) -> int:
+    def perform(self, work: Work, iterations: Iterations = ()) -> int:
         """
         Adds an item, and its posts; its waits have been met. Returns its number.
         """
@@ -438,7 +479,7 @@ class Knowledge:
         self.count += 1
         self.knew.append(dict(self.known))
         if work.reads or work.writes:
-            self.history.setdefault(work.unit, []).append((item, work))
+            self.history.setdefault(work.unit, []).append((item, work, iterations))
         for channel in work.posts:
             self.outstanding.setdefault(channel, []).append(item)
         return item
@@ -447,20 +488,29 @@ class Knowledge:
 ROUNDS = 3
 
 
-def rehearse(knowledge: Knowledge, nodes: Sequence[Node]) -> set[Channel]:
+def rehearse(knowledge: Knowledge, nodes: Sequence[Node], iterations: Iterations) -> set[Channel]:
     """
     Runs synchronized nodes on from `knowledge`; returns the channels on which a wait is missing.
     """
     missing: set[Channel] = set()
     for node in nodes:
         if isinstance(node, Loop):
-            for _ in range(min(ROUNDS, node.count)):
-                missing |= rehearse(knowledge, node.body)
+            missing |= rehearse_loop(knowledge, node, node.body, iterations)
             continue
         for channel in node.waits:
             knowledge.wait(channel)
-        missing |= {(unit, node.unit) for unit in knowledge.unordered(node)}
-        knowledge.perform(node)
+        missing |= {(unit, node.unit) for unit in knowledge.unordered(node, iterations)}
+        knowledge.perform(node, iterations)
+    return missing
+
+
+def rehearse_loop(knowledge: Knowledge, loop: Loop, body: Sequence[Node], iterations: Iterations) -> set[Channel]:
+    """
+    Runs the rounds of a loop that tell, with a synchronized body.
+    """
+    missing: set[Channel] = set()
+    for iteration in range(min(ROUNDS, loop.count)):
+        missing |= rehearse(knowledge, body, (*iterations, (loop, iteration)))
     return missing
 
 
@@ -484,7 +534,7 @@ class Chain:
         """
         for index, node in enumerate(self.block.nodes):
             if isinstance(node, Loop):
-                self._loop(index, self.block.inner[index], min(ROUNDS, node.count))
+                self._loop(index, node, self.block.inner[index])
             else:
                 self._work(index, node)
             self.ends.append(self.knowledge.count)
@@ -519,17 +569,17 @@ class Chain:
         end = item if isinstance(node, Work) else self.ends[source] - 1
         self.knowledge.outstanding[channel].append(end)
 
-    def _loop(self, index: int, inner: BlockSynchronizer, rounds: int) -> None:
+    def _loop(self, index: int, loop: Loop, inner: BlockSynchronizer) -> None:
         body = inner.result()
         for channel in sorted(inner.channels()):
-            self._bring_credit(index, channel, len(inner.carried.sources.get(channel, [])))
-        while True:
-            attempt = self.knowledge.copy()
-            missing = {channel for _ in range(rounds) for channel in rehearse(attempt, body)}
-            if not missing:
-                break
+            self._bring_credit(index, channel, inner.credits.get(channel, 0))
+        ordered: set[Channel] = set()
+        while missing := rehearse_loop(attempt := self.knowledge.copy(), loop, body, ()):
+            if missing <= ordered:
+                raise AssertionError(f"a loop leaves conflicts of its own iterations unordered: {sorted(missing)}")
+            ordered |= missing
             for channel in sorted(missing):
-                self._order_all(index, channel, len(inner.carried.sources.get(channel, [])))
+                self._order_all(index, channel, inner.credits.get(channel, 0))
         self.knowledge = attempt
 
     def _bring_credit(self, index: int, channel: Channel, needed: int) -> None:
@@ -567,4 +617,4 @@ def synchronize(program: Sequence[Node]) -> list[Node]:
 
     Work items are changed in place; synchronization items (without reads and writes) are new.
     """
-    return BlockSynchronizer(program, False).run().result()
+    return BlockSynchronizer(program).run().result()

@@ -123,6 +123,10 @@ class TileBuilder:
     """
     Tile buffers of the operation being lowered, by role, size and slot.
     """
+    sources: dict[SSAValue, Operation | None] = field(default_factory=dict[SSAValue, Operation | None])
+    """
+    The operation that each buffer was allocated for.
+    """
 
     def __post_init__(self) -> None:
         self.block = self.function
@@ -156,6 +160,15 @@ class TileBuilder:
         yield
         self.source = outer
 
+    @contextmanager
+    def using_slot(self, slot: int) -> Generator[int]:
+        """
+        What is staged inside uses the buffers of a slot.
+        """
+        outer, self.slot = self.slot, slot
+        yield slot
+        self.slot = outer
+
     def emit(self, op: IRDLOperation) -> None:
         """
         Appends an operation.
@@ -172,6 +185,7 @@ class TileBuilder:
         if self.source is not None:
             op.location = self.source.location
         self._at_top(op)
+        self.sources[op.result] = self.source
         return op.result
 
     def _at_top(self, op: Operation) -> None:
@@ -250,7 +264,7 @@ class TileBuilder:
         if full == 1:
             body(Position(), tile)
         if full > 1:
-            self._rolled(full, lambda counter: body(Position(0, ((counter, tile),)), tile))
+            self.rolled(full, lambda counter: body(Position(0, ((counter, tile),)), tile))
         if rest:
             body(Position(full * tile), rest)
 
@@ -273,7 +287,7 @@ class TileBuilder:
         if pairs == 1:
             both(Position())
         if pairs > 1:
-            self._rolled(pairs, lambda counter: both(Position(0, ((counter, 2 * tile),))))
+            self.rolled(pairs, lambda counter: both(Position(0, ((counter, 2 * tile),))))
         self.slot = 0
         if full % 2:
             body(Position((full - 1) * tile), tile)
@@ -315,7 +329,7 @@ class TileBuilder:
             step(Position(), 1)
         if pairs > 1:
             starts: Callable[[SSAValue], Position] = lambda counter: Position(0, ((counter, 2 * tile),))  # noqa: E731
-            self._rolled(pairs, lambda counter: [step(starts(counter), index) for index in (0, 1)])
+            self.rolled(pairs, lambda counter: [step(starts(counter), index) for index in (0, 1)])
         for index in range(2 * pairs, full - 1):
             step(Position(), index)
         if rest:
@@ -325,7 +339,10 @@ class TileBuilder:
         if rest:
             stage(second, full % 2, Position(full * tile), rest)
 
-    def _rolled(self, count: int, body: Callable[[SSAValue], object]) -> None:
+    def rolled(self, count: int, body: Callable[[SSAValue], object]) -> None:
+        """
+        A loop; `body` is called once, with its counter.
+        """
         loop = sta.LoopOp(count)
         self.emit(loop)
         outer, self.block = self.block, loop.body.block
@@ -344,7 +361,12 @@ class TileBuilder:
         """
         Loops over an iteration space; its innermost axis is the one cut into tiles.
         """
-        starts = [Position(offset) for offset in offsets]
+        self.space_from(axes, [Position(offset) for offset in offsets], tile, body)
+
+    def space_from(self, axes: Sequence[Axis], starts: list[Position], tile: int, body: RowBody) -> None:
+        """
+        The same from positions on.
+        """
         if not axes:
             body(starts, 1, [0] * len(starts))
             return
@@ -382,15 +404,23 @@ class TileBuilder:
         return staged
 
     def matrix(
-        self, role: str, operand: Operand, position: Position, shape: tuple[int, int], stride: int
+        self,
+        role: str,
+        operand: Operand,
+        position: Position,
+        shape: tuple[int, int],
+        stride: int,
+        limit: tuple[int, int] | None = None,
     ) -> tuple[SSAValue, Position, int]:
         """
-        A whole matrix in the scratchpad as buffer, position and row stride: the operand's own, or a loaded copy.
+        A whole matrix in the scratchpad as buffer, position and row stride: the operand's own, or a copy loaded into
+        the buffer of `limit`.
         """
         if operand.space == "spad":
             return operand.buffer, position, stride
-        tile = self.read(role, operand, position, shape, stride, shape)
-        return tile, Position(), shape[1]
+        limit = limit or shape
+        self.read(role, operand, position, shape, stride, limit)
+        return self.staging[role, limit, self.slot], Position(), limit[1]
 
     def staged(self, role: str, operand: Operand, limit: tuple[int, int], shape: tuple[int, int]) -> SSAValue:
         """

@@ -19,7 +19,7 @@ from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 from sta.dialect import torch
 from sta.dialect.context import CompileContext
 from sta.dialect.location import describe
-from sta.dialect.torch_interpreter import input_names, main_function, run_torch
+from sta.dialect.torch_interpreter import TorchInterpretationError, input_names, main_function, run_torch
 from sta.passes.torch_rewriting import set_argument_attribute
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def calibrate(
     Run `module` on every sample, inputs by name, and set `sta.range` on what it computes.
 
     `progress` is called with the number of samples done. `observer` makes what chooses each value's range. Returns the
-    number of samples; raises ValueError if there are none, or if a value is not finite.
+    number of samples; raises ValueError if there are none, if one cannot be run, or if a value is not finite.
     """
     function = main_function(module)
     arguments = dict(zip(input_names(function), function.body.block.args, strict=True))
@@ -87,7 +87,10 @@ def calibrate(
 
     count = 0
     for sample in samples:
-        run_torch(module, context, sample, observe)
+        try:
+            run_torch(module, context, sample, observe)
+        except TorchInterpretationError as error:
+            raise ValueError(f"calibration sample {count}: {error}") from error
         for name, argument in arguments.items():
             _observe_input(observers, observer, argument, sample[name])
         count += 1

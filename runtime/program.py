@@ -239,8 +239,11 @@ class Program:
         Returns the device's integers for host arrays, by input name.
 
         Raises:
+            TypeError: the inputs are no mapping.
             ValueError: a name is missing or unexpected, or an array has the wrong shape, dtype or values.
         """
+        if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"inputs is a mapping from an input's name to its array, not {type(inputs).__name__}")
         names = [signature.name for signature in self.inputs]
         _check_names(inputs, names)
         return {signature.name: signature.encode(inputs[signature.name]) for signature in self.inputs}
@@ -258,6 +261,7 @@ class Program:
             threads: how many threads of the processor share an instruction; no result depends on it.
 
         Raises:
+            TypeError: the inputs are no mapping.
             ValueError: unknown or missing engine, poison or threads out of range, or unsuitable inputs.
             ProgramError: the program deadlocks, breaks a rule, or leaves a number range during the run.
         """

@@ -20,6 +20,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from sta.backend.isa import UNITS
+from sta.backend.new_file import new_file
 from sta.runtime.schedule import SEQUENCER, Integers, Schedule, handovers
 from sta.runtime.validate import ValidProgram
 
@@ -75,17 +76,11 @@ def _text(value: object) -> str:
 @contextmanager
 def _replaced(path: Path) -> Generator[IO[str], None, None]:
     """Opens a text file that takes the place of ``path`` once everything is written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as raw, _compressed(raw, path.suffix == ".gz") as binary:
-            text = io.TextIOWrapper(binary, encoding="utf-8", newline="\n")
-            yield text
-            text.flush()
-            text.detach()
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with new_file(path) as raw, _compressed(raw, path.suffix == ".gz") as binary:
+        text = io.TextIOWrapper(binary, encoding="utf-8", newline="\n")
+        yield text
+        text.flush()
+        text.detach()
 
 
 @contextmanager

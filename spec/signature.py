@@ -78,7 +78,11 @@ class TensorSignature:
         Raises `ValueError` naming the tensor, what is expected and what was given, for another shape or kind of dtype,
         NaN or infinity, the first index out of range, and a mask value that is neither 0 nor 1.
         """
-        values = np.asarray(array)
+        try:
+            values = np.asarray(array)
+        # A tensor that needs gradients, lists of different lengths, …
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ValueError(f"input {self.name!r}: expected an array of {self.host_dtype}: {error}") from error
         self._check_host(values)
         if self.kind == "mask":
             self._check_mask(values)

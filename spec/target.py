@@ -9,8 +9,25 @@ from pathlib import Path
 from typing import Any
 
 _PRESETS = Path(__file__).parent / "targets"
-_LARGEST_TILE = 255
 _SRAM_ALIGNMENT = 64
+# Instructions have 8 bits for a tile's rows and columns, a run may need 1 GiB of memory, and with the others far above
+# any machine the cycles of 10^9 instructions, the most that a run may issue, fit int64.
+_LARGEST = {
+    "array_rows": 1024,
+    "array_columns": 1024,
+    "multipliers": 1024,
+    "window": 1 << 16,
+    "vector_lanes": 1 << 16,
+    "softmax_lanes": 1 << 16,
+    "clock_mhz": 1_000_000,
+    "sram_bytes": 1 << 30,
+    "dma_bytes_per_cycle": 1 << 16,
+    "dma_latency": 1 << 20,
+    "drain_latency": 1 << 20,
+    "tile_rows": 255,
+    "tile_columns": 255,
+    "queue_depth": 1 << 16,
+}
 
 
 @dataclass(frozen=True)
@@ -18,7 +35,8 @@ class Target:
     """
     One machine. All values are positive integers, the clock may have a fraction.
 
-    Raises `ValueError` naming the key for values of a wrong type or out of range.
+    Raises `ValueError` naming the key for values of a wrong type or out of range: sizes, rates and latencies have upper
+    bounds as well, far above any machine.
     """
 
     name: str
@@ -52,16 +70,13 @@ class Target:
     """Instructions that wait in front of a unit before the sequencer stalls."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"target key 'name' must be a text, got {self.name!r}")
+        if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"target key 'name' must be a text of one line, got {self.name!r}")
         for field in dataclasses.fields(self):
             if field.name != "name":
                 _check_number(field.name, getattr(self, field.name))
         if self.sram_bytes % _SRAM_ALIGNMENT:
             raise ValueError(f"target key 'sram_bytes' must be a multiple of {_SRAM_ALIGNMENT}, got {self.sram_bytes}")
-        for key in ("tile_rows", "tile_columns"):
-            if getattr(self, key) > _LARGEST_TILE:
-                raise ValueError(f"target key '{key}' must be at most {_LARGEST_TILE}, got {getattr(self, key)}")
 
     @property
     def macs_per_cycle(self) -> int:
@@ -125,19 +140,32 @@ def _read_target(path: Path) -> Target:
     import yaml
 
     try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        values: Any = yaml.safe_load(text)
+        repeated = _repeated_key(yaml.compose(text, yaml.SafeLoader))  # pyright: ignore[reportUnknownMemberType]
+    except RecursionError:
+        raise ValueError(f"cannot read target file {path}: it is nested too deeply") from None
+    # A number or a date that Python does not take is a ValueError.
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read target file {path}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"target file {path} does not hold a mapping of keys to values")
+    if repeated is not None:
+        raise ValueError(f"target file {path}: key {repeated!r} is there twice")
     try:
         return Target.from_mapping({"name": path.stem, **values})
     except ValueError as error:
         raise ValueError(f"target file {path}: {error}") from error
 
 
+def _repeated_key(mapping: Any) -> str | None:
+    """Return the first key that is twice in the node of a YAML mapping: its values would silently be the last ones."""
+    keys: list[Any] = [key.value for key, _ in mapping.value] if mapping is not None and mapping.id == "mapping" else []
+    return next((key for position, key in enumerate(keys) if key in keys[:position]), None)
+
+
 def _check_number(key: str, value: Any) -> None:
-    """Raise `ValueError` unless the value of a target key is a positive number of the key's kind."""
+    """Raise `ValueError` unless the value of a target key is a positive number of the key's kind, and not too large."""
     if key == "clock_mhz":
         valid = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
         kind = "number"
@@ -146,6 +174,8 @@ def _check_number(key: str, value: Any) -> None:
         kind = "integer"
     if not valid:
         raise ValueError(f"target key '{key}' must be a positive {kind}, got {value!r}")
+    if value > _LARGEST[key]:
+        raise ValueError(f"target key '{key}' must be at most {_LARGEST[key]}, got {value!r}")
 
 
 def _suggestion(word: str, choices: list[str]) -> str:

@@ -201,7 +201,17 @@ MISSPELT: list[tuple[list[str], str]] = [
     (["run", "m.sta", "--inputs", "i", "-o", "o", "--engine", "refrence"], "did you mean 'reference'?"),
     (["opt", "-p", "nm-sink-view"], "unknown pass 'nm-sink-view'; did you mean 'nm-sink-views'?"),
     (["opt", "-p", "nm-sink-views{"], "argument --passes: "),
-    (["opt", "-p", "nm-sink-views{deep=1}"], "argument --passes: "),
+    (["opt", "-p", "nm-sink-views{deep=1}"], "pass nm-sink-views has no option 'deep'; it has none"),
+    (["opt", "-p", "torch-prune{patern=1}"], "pass torch-prune has no option 'patern'; did you mean 'pattern'?"),
+    (["opt", "-p", "torch-prune{pattern=5:4}"], "and text in quotes: pass{option="),
+    (["opt", "-p"], "argument -p/--passes: expected one argument"),
+    (["opt", "a", "b"], "unrecognized arguments: b"),
+    (["opt", "-t", "mlr"], "invalid choice: 'mlr'"),
+    (["opt", "-t", "mlr"], "; did you mean 'mlir'?"),
+    (["opt", "--split-input-file=3"], "ignored explicit argument '3'"),
+    (["run", "m.sta", "--inputs", "i", "-o", "o", "--profile-depth", "-1"], "argument --profile-depth: -1 is negative"),
+    (["run", "m.sta", "--inputs", "i", "-o", "o", "--profile-depth", "x"], "invalid int value: 'x'"),
+    (["compile", "m.pt2", "-o", "m.sta", "--sparsity", "-1:4"], "argument --sparsity: expected one argument"),
     (["opt", "--verfy-diagnostics"], "unknown option '--verfy-diagnostics'; did you mean '--verify-diagnostics'?"),
     (["opt", "--sta-target", "sta-huge"], "unknown target 'sta-huge'"),
 ]
@@ -359,7 +369,7 @@ def save_archive(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("save", "message"), [(save_text, "m.pt2 is not a .pt2 file"), (save_archive, "cannot load m.pt2")]
+    ("save", "message"), [(save_text, "m.pt2 is not a .pt2 file"), (save_archive, "m.pt2 holds no exported program")]
 )
 def test_a_file_that_is_no_model_is_refused(shell: Shell, save: Save, message: str) -> None:
     save(Path("m.pt2"))
@@ -500,6 +510,18 @@ def test_a_pass_without_its_weights_says_how_to_give_them(shell: Shell) -> None:
     done = shell("opt", "m.mlir", "-p", "nm-choose-encoding")
     assert done.status == 1
     assert done.error == "the weight store holds no array called 'w': give the arrays with --weights"
+
+
+@pytest.mark.parametrize("name", ["convert-nm-to-sta", "sta-allocate", "torch-quantize", "convert-torch-to-nm"])
+def test_a_pass_on_a_module_it_does_not_take(shell: Shell, name: str) -> None:
+    Path("m.mlir").write_text("func.func @f(%x: tensor<4xsi8>) -> tensor<4xsi8> { func.return %x : tensor<4xsi8> }")
+    done = shell("opt", "m.mlir", "-p", f"canonicalize,{name}", "-o", "n.mlir")
+    assert done.status == 1
+    assert "internal error" not in done.error
+    assert len(done.errors.splitlines()) == 1
+    if name == "convert-nm-to-sta":
+        assert done.error.startswith("pass convert-nm-to-sta failed (")
+    assert shell.written() == ["m.mlir"]
 
 
 # --- Output files ---

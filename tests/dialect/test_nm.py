@@ -105,11 +105,13 @@ def attention(
     v: tuple[int, ...] = (1, 2, 6, 4),
     mask: tuple[int, ...] | None = None,
     zero_point: int = 0,
+    bits: int = 8,
+    chunk: int | None = None,
 ) -> Operation:
-    """An attention with possibly broken shapes."""
+    """An attention with possibly broken shapes and softmax."""
     operands = (value(q, nm.si8), value(k, nm.si8), value(v, nm.si8))
     masked = None if mask is None else value(mask, nm.ui8)
-    return nm.AttentionOp(operands, masked, (1, 2), (1, 2, zero_point), False, nm.si8)
+    return nm.AttentionOp(operands, masked, (1, 2), (1, 2, zero_point), False, nm.si8, bits=bits, chunk=chunk)
 
 
 BROKEN: dict[str, tuple[Callable[[], Operation], str]] = {
@@ -135,7 +137,12 @@ BROKEN: dict[str, tuple[Callable[[], Operation], str]] = {
     "short table": (lambda: mapped(table=value((256,))), r"the table must have 513 entries, got shape \(256,\)"),
     "five axes": (lambda: attention(q=(1, 1, 2, 5, 4), k=(1, 1, 2, 6, 4), v=(1, 1, 2, 6, 4)), "must have four axes"),
     "values": (lambda: attention(v=(1, 2, 6, 8)), "do not belong together"),
-    "heads": (lambda: attention(k=(1, 1, 6, 4), v=(1, 1, 6, 4)), "do not belong together"),
+    "heads": (lambda: attention(q=(1, 3, 5, 4)), "do not belong together"),
+    "more heads of keys": (lambda: attention(q=(1, 1, 5, 4)), "do not belong together"),
+    "bits": (lambda: attention(bits=12), "exponentials have 8 or 16 bits, not 12"),
+    "chunk": (lambda: attention(chunk=0), "a chunk of 0 keys"),
+    "keys": (lambda: attention(k=(1, 2, 65794, 4), v=(1, 2, 65794, 4)), "65794 keys; .* 8 bits at most 65793"),
+    "keys of 16 bits": (lambda: attention(k=(1, 2, 32769, 4), v=(1, 2, 32769, 4), bits=16), "16 bits at most 32768"),
     "mask": (
         lambda: attention(mask=(1, 2, 5, 1)),
         r"a mask of shape \(1, 2, 5, 1\) does not broadcast to \(1, 2, 5, 6\)",

@@ -56,11 +56,11 @@ def shifted(value: int, shift: int) -> int:
 
 
 @cache
-def exponential(t: int) -> int:
-    """255 * 2^(t / 1024) from a table of 1024 entries with 7 more bits, for t <= 0."""
+def exponential(t: int, bits: int = 8) -> int:
+    """(2^bits - 1) * 2^(t / 1024) from a table of 1024 entries with 7 more bits, for t <= 0."""
     with localcontext() as context:
         context.prec = 50
-        entry = Decimal(255 * 128) * Decimal(2) ** (Decimal(t & 1023) / 1024)
+        entry = Decimal(((1 << bits) - 1) * 128) * Decimal(2) ** (Decimal(t & 1023) / 1024)
         return shifted(int(entry.to_integral_value(ROUND_HALF_EVEN)), min(7 - (t >> 10), 40))
 
 
@@ -330,11 +330,27 @@ def attended(
 ) -> list[int]:
     """One row of attention: exponentials of the admissible keys, their sum, and the drain's division by it."""
     scores = [sum(a * b for a, b in zip(q, row, strict=True)) for row in k]
-    largest = max((scores[j] for j in keys), default=0)
     multiplier, shift = op.score_multiplier.value.data, op.score_shift.value.data
-    weights = {j: exponential(scaled(scores[j] - largest, multiplier, shift)) for j in keys}
-    total = sum(weights.values())
-    sums = [sum(weights[j] * v[j][n] for j in keys) for n in range(len(q))]
+    planes = range(op.bits // 8)
+    total, maximum, parts = 0, None, [[0 for _ in planes] for _ in q]
+    for start in range(0, len(k), op.chunk_keys or len(k)):
+        chunk = [j for j in keys if start <= j < start + (op.chunk_keys or len(k))]
+        if not chunk:
+            continue
+        largest, down = max(scores[j] for j in chunk), 0
+        if op.chunk_keys is None:
+            weights = {j: exponential(scaled(scores[j] - largest, multiplier, shift), op.bits) for j in chunk}
+        else:
+            ceiling = -(-scaled(largest, multiplier, shift) // 1024)
+            raised = ceiling if maximum is None else max(ceiling, maximum)
+            down = 0 if maximum is None else min(raised - maximum, 31)
+            maximum = raised
+            weights = {j: exponential(scaled(scores[j], multiplier, shift) - 1024 * raised, op.bits) for j in chunk}
+        total = shifted(total, down) + sum(weights.values())
+        for n, part in enumerate(parts):
+            for plane in planes:
+                part[plane] = shifted(part[plane], down) + sum((weights[j] >> 8 * plane & 255) * v[j][n] for j in chunk)
+    sums = [sum(value << 8 * plane for plane, value in enumerate(part)) for part in parts]
     results = [0] * len(sums)
     if total:
         bits = total.bit_length()
@@ -353,6 +369,9 @@ def attended(
     st.sampled_from([nm.si8, nm.si16]),
     st.permutations(range(4)),
     st.integers(-20, 20),
+    st.sampled_from([8, 16]),
+    st.sampled_from([None, 1, 2, 3, 7]),
+    st.integers(1, 3),
 )
 def test_attention(
     seed: int,
@@ -362,15 +381,18 @@ def test_attention(
     element: IntegerType,
     permutation: list[int],
     zero_point: int,
+    bits: int,
+    chunk: int | None,
+    group: int,
 ) -> None:
     random = np.random.default_rng(seed)
     batch, heads, queries, keys, depth = sizes
-    q = random_of(random, nm.si8, (batch, heads, queries, depth))
+    q = random_of(random, nm.si8, (batch, heads * group, queries, depth))
     k, v = (random_of(random, nm.si8, (batch, heads, keys, depth)) for _ in range(2))
     mask = None
     if broadcast is not None:
         shape = [1 if one else size for one, size in zip(broadcast, (batch, heads, queries), strict=True)]
-        mask = (random.random((*shape, keys)) < 0.5).astype(np.uint8) * 7
+        mask = np.repeat((random.random((*shape, keys)) < 0.5).astype(np.uint8) * 7, 1 if broadcast[1] else group, 1)
     op = nm.AttentionOp(
         (value_of(q, nm.si8), value_of(k, nm.si8), value_of(v, nm.si8)),
         None if mask is None else value_of(mask, nm.ui8),
@@ -379,16 +401,20 @@ def test_attention(
         causal,
         element,
         permutation,
+        bits=bits,
+        chunk=chunk,
     )
+    op.verify()
     found = run(op, q, k, v, *([] if mask is None else [mask])).transpose(
         [permutation.index(axis) for axis in range(4)]
     )
-    full = (
-        np.ones((batch, heads, queries, keys)) if mask is None else np.broadcast_to(mask, (batch, heads, queries, keys))
-    )
-    for b, h, i in np.ndindex(batch, heads, queries):
+    shape = [batch, heads * group, queries, keys]
+    full = np.ones(shape) if mask is None else np.broadcast_to(mask, shape)
+    for b, h, i in np.ndindex(batch, heads * group, queries):
         admissible = [j for j in range(keys) if full[b, h, i, j] and not (causal and j > i)]
-        expected = attended(q[b, h, i].tolist(), k[b, h].tolist(), v[b, h].tolist(), admissible, op, element)
+        expected = attended(
+            q[b, h, i].tolist(), k[b, h // group].tolist(), v[b, h // group].tolist(), admissible, op, element
+        )
         assert found[b, h, i].tolist() == expected
 
 

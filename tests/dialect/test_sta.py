@@ -79,6 +79,7 @@ def softmax(
     destination: SSAValue | None = None,
     sums: SSAValue | None = None,
     mask: SSAValue | None = None,
+    mode: str = "row",
 ) -> Operation:
     """A softmax with possibly broken operands."""
     operands = (
@@ -87,7 +88,7 @@ def softmax(
         sums or value((4,), "spad", nm.si32),
         value((16,), "wbuf", nm.ui8),
     )
-    return sta.SoftmaxOp(operands, mask, False)
+    return sta.SoftmaxOp(operands, mask, False, mode=mode)
 
 
 def mapped(
@@ -100,10 +101,11 @@ def mapped(
     per_channel: bool = False,
     normalize: bool = False,
     gather: bool = False,
+    wide: bool = False,
 ) -> Operation:
     """A pass of the vector unit with possibly broken operands."""
     operands = (source or value((4, 5)), destination or value((4, 5)), parameters or value((44,), "wbuf", nm.ui8))
-    return sta.MapOp(operands, table, residual, per_channel=per_channel, normalize=normalize, gather=gather)
+    return sta.MapOp(operands, table, residual, per_channel=per_channel, normalize=normalize, gather=gather, wide=wide)
 
 
 def norm(
@@ -173,11 +175,31 @@ BROKEN: dict[str, tuple[Callable[[], Operation], str]] = {
         lambda: product(b=value((30,), "wbuf", nm.ui8), transposed=True),
         "a packed operand is not transposed",
     ),
-    "softmax destination": (lambda: softmax(destination=value((4, 5))), "the exponentials must hold ui8, got si8"),
+    "softmax destination": (lambda: softmax(destination=value((4, 5))), "must hold ui8 or ui16, got si8"),
     "softmax sums": (
         lambda: softmax(sums=value((5,), "spad", nm.si32)),
         r"the sums must have shape \(4,\), got \(5,\)",
     ),
+    "softmax mode": (lambda: softmax(mode="rows"), "mode 'rows' is none of row, online, online_first"),
+    "softmax state": (
+        lambda: softmax(mode="online"),
+        r"the sums must have shape \(12,\), got \(4,\)",
+    ),
+    "plane": (
+        lambda: sta.ProductOp(
+            value((4, 5), "acc", nm.si32), value((4, 6), "spad", nm.ui16), value((5, 6)), DENSE_OPERAND, plane="middle"
+        ),
+        "plane .* is none of low, high",
+    ),
+    "plane of bytes": (
+        lambda: sta.ProductOp(value((4, 5), "acc", nm.si32), value((4, 6)), value((5, 6)), DENSE_OPERAND, plane="low"),
+        "a must hold si16 or ui16, got si8",
+    ),
+    "rescale": (
+        lambda: sta.RescaleOp(value((4, 5), "acc", nm.si32), value((5,), "spad", nm.si32)),
+        r"the shifts must have shape \(4,\), got \(5,\)",
+    ),
+    "map wide": (lambda: mapped(wide=True), "wide accumulators come in pairs, in acc"),
     "softmax mask": (lambda: softmax(mask=value((4, 6), *MASK)), r"the mask must have shape \(4, 5\), got \(4, 6\)"),
     "map source": (lambda: mapped(source=value((4, 5), "wbuf")), "a map reads acc or spad"),
     "map shape": (lambda: mapped(destination=value((5, 4))), r"must have shape \(4, 5\), got \(5, 4\)"),

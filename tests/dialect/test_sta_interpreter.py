@@ -245,7 +245,9 @@ def test_softmax(rows: int, keys: int, causal: bool, masked: str, base: int) -> 
         builder.add(sta.ProductOp(scores, left, right, DENSE_OPERAND, scores=True))
         operands = (scores, weights, sums, parameters)
         terms = [(i, 2)] if causal else []
-        builder.add(sta.SoftmaxOp(operands, None if masked == "none" else window, causal, base if causal else 0, terms))
+        builder.add(
+            sta.SoftmaxOp(operands, None if masked == "none" else window, causal, (base if causal else 0, terms))
+        )
         # The weights leave the chip normalized: times one, divided by their sum, in units of 2^-8.
         builder.add(sta.ProductOp(acc, weights, one, DENSE_OPERAND))
         builder.add(sta.MapOp((acc, normal, bench.identity), None, sums, normalize=True))

@@ -263,8 +263,13 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"not a \.pt2 file"):
         import_model(tmp_path / "text.pt2")
     np.savez(tmp_path / "arrays.npz", a=np.ones(2))
-    with pytest.raises(ModelError, match="cannot load"):
+    with pytest.raises(ModelError, match=r"arrays\.npz holds no exported program: save one with torch\.export\.save"):
         import_model(str(tmp_path / "arrays.npz"))
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "weights.pt2")
+    with pytest.raises(ModelError, match=r"weights\.pt2 holds no exported program: .* not with torch\.save"):
+        import_model(tmp_path / "weights.pt2")
+    with pytest.raises(ModelError, match="is a directory"):
+        import_model(tmp_path)
     with pytest.raises(ModelError, match="not dict"):
         import_model(cast(Any, {}))
 
@@ -277,6 +282,21 @@ def test_a_truncated_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     with pytest.raises(ModelError, match=r"not a \.pt2 file|cannot load|damaged"):
         import_model(tmp_path / "cut.pt2")
     assert capfd.readouterr().err == ""
+
+
+def test_a_byte_that_changed(tmp_path: Path) -> None:
+    program = torch.export.export(nn.Linear(3, 2), (torch.zeros(4, 3),))
+    torch.export.save(program, tmp_path / "model.pt2")
+    content = (tmp_path / "model.pt2").read_bytes()
+    with zipfile.ZipFile(tmp_path / "model.pt2") as archive:
+        members = {member.filename: archive.read(member) for member in archive.infolist() if member.file_size > 16}
+    assert any("weight" in name for name in members)
+    for name, data in members.items():
+        damaged = bytearray(content)
+        damaged[content.index(data) + len(data) // 2] ^= 1
+        (tmp_path / "damaged.pt2").write_bytes(damaged)
+        with pytest.raises(ModelError, match=rf"damaged\.pt2 is damaged: the checksum of {re.escape(name)}"):
+            import_model(tmp_path / "damaged.pt2")
 
 
 def test_a_hugging_face_program_without_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +346,28 @@ def test_models_that_cannot_be_exported(capfd: pytest.CaptureFixture[str]) -> No
 def test_half_precision_is_refused_with_the_way_out() -> None:
     model = copy.deepcopy(nn.Linear(3, 2)).half()
     with pytest.raises(ModelError, match=r"weight is float16: convert the model with model.float\(\)"):
-        import_model(model, (torch.ones(1, 3, dtype=torch.float16),))
+        import_model(torch.export.export(model, (torch.ones(1, 3, dtype=torch.float16),)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"input": np.ones((1, 3))}, "example input 'input' is float64, and only float32 is supported: convert it"),
+        ([torch.ones(1, 3, dtype=torch.bfloat16)], "example input 0 is bfloat16, and only float32"),
+        ((np.ones((1, 3), complex),), "example input 0 is complex128, and only float32"),
+        ((np.array([["a"] * 3]),), "example input 0 cannot be read as a tensor"),
+        ((torch.ones(0, 3),), r"input 'input' is empty, its sizes are \[0, 3\]"),
+    ],
+)
+def test_example_inputs_that_no_model_takes(inputs: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        import_model(nn.Linear(3, 2), inputs)
+
+
+@pytest.mark.parametrize("inputs", [torch.ones(1, 3), np.ones((1, 3)), "input", 3])
+def test_example_inputs_are_named_or_listed(inputs: Any) -> None:
+    with pytest.raises(TypeError, match=f"a mapping from input name .*, not {type(inputs).__name__}"):
+        import_model(nn.Linear(3, 2), inputs)
 
 
 class Prefixed(nn.Module):

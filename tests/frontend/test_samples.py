@@ -1,13 +1,13 @@
 """Reading calibration samples."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sta.frontend.errors import ModelError
-from sta.frontend.samples import InputType, read_samples
+from sta.frontend.samples import InputType, split_samples
 
 INPUTS = {
     "ids": InputType((1, 3), np.dtype(np.int64)),
@@ -24,10 +24,11 @@ def arrays(count: int = 4) -> dict[str, Any]:
     }
 
 
-def test_samples_get_the_models_shapes_and_dtypes(tmp_path: Path) -> None:
-    np.savez(tmp_path / "c.npz", **arrays())
-    for source in (arrays(), tmp_path / "c.npz", str(tmp_path / "c.npz")):
-        samples = read_samples(source, INPUTS)
+def test_samples_get_the_models_shapes_and_dtypes() -> None:
+    tensors = {name: torch.tensor(array) for name, array in arrays().items()}
+    lists = {name: array.tolist() for name, array in arrays().items()}
+    for source in (arrays(), tensors, lists):
+        samples = split_samples(source, INPUTS)
         assert len(samples) == 4
         for sample in samples:
             assert {name: (array.shape, array.dtype) for name, array in sample.items()} == {
@@ -46,30 +47,25 @@ def test_samples_get_the_models_shapes_and_dtypes(tmp_path: Path) -> None:
         ({"ids": np.array(1)}, r"shape \[samples, 1, 3\], not \[\]"),
         ({"x": np.zeros((4, 2, 3), int)}, "'x' must be float32, not int64"),
         ({"x": np.full((4, 2, 3), np.nan)}, r"'x' hold nan at \[0, 0, 0\]"),
-        ({"keep": np.full((4, 3), 2)}, "do not fit into bool"),
+        ({"x": np.full((4, 2, 3), -1e39)}, r"'x' hold -1e\+39 at \[0, 0, 0\], which is no float32"),
+        ({"x": [[1.0], [2.0, 3.0]]}, "samples of 'x' cannot be read as an array of numbers"),
+        ({"x": torch.ones(4, 2, 3, dtype=torch.bfloat16)}, "samples of 'x' cannot be read as an array of numbers"),
+        ({"x": None}, "'x' must be float32, not object"),
+        ({"x": np.ones((4, 2, 3), complex)}, "'x' must be float32, not complex128"),
+        ({"ids": np.full((4, 3), 2**63, np.uint64)}, "'ids' hold 9223372036854775808 at .*, which is no int64"),
+        ({"keep": np.full((4, 3), 2)}, r"'keep' hold 2 at \[0, 0, 0\], which is no bool"),
         ({"ids": np.zeros((3, 3), int)}, "different numbers of samples: {'ids': 3, 'x': 4, 'keep': 4}"),
     ],
 )
 def test_what_does_not_fit_is_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        read_samples(arrays() | change, INPUTS)
+        split_samples(arrays() | change, INPUTS)
 
 
 def test_missing_inputs_and_samples() -> None:
     incomplete = arrays()
     del incomplete["keep"]
     with pytest.raises(ModelError, match="lack 'keep'"):
-        read_samples(incomplete, INPUTS)
+        split_samples(incomplete, INPUTS)
     with pytest.raises(ModelError, match="not a single sample"):
-        read_samples(arrays(0), INPUTS)
-
-
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no sample file at"):
-        read_samples(tmp_path / "none.npz", INPUTS)
-    np.save(tmp_path / "one.npy", np.ones(2))
-    with pytest.raises(ModelError, match=r"not a \.npz file"):
-        read_samples(tmp_path / "one.npy", INPUTS)
-    np.savez(tmp_path / "objects.npz", ids=np.array([{}], dtype=object))
-    with pytest.raises(ModelError, match="cannot read"):
-        read_samples(tmp_path / "objects.npz", INPUTS)
+        split_samples(arrays(0), INPUTS)

@@ -111,6 +111,28 @@ def test_unsuitable_inputs(copier: Any, changes: dict[str, Any], message: str) -
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize("inputs", [None, VALUES, [VALUES, IDENTIFIERS]])
+def test_inputs_without_names(copier: Any, inputs: Any) -> None:
+    with pytest.raises(TypeError, match=f"a mapping from an input's name to its array, not {type(inputs).__name__}"):
+        copier.program().run(inputs)
+
+
+def test_a_path_is_a_text_or_a_path(copier: Any) -> None:
+    wrong: list[Any] = [None, 3.5, copier.program()]
+    for path in wrong:
+        with pytest.raises(TypeError, match=f"str.* or os.PathLike.*{type(path).__name__}"):
+            Program.load(path)
+        with pytest.raises(TypeError, match=f"str.* or os.PathLike.*{type(path).__name__}"):
+            copier.program().save(path)
+
+
+def test_a_program_that_cannot_be_saved_names_the_given_path(copier: Any, tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "p.sta"
+    with pytest.raises(FileNotFoundError) as refused:
+        copier.program().save(path)
+    assert refused.value.filename == str(path)
+
+
 def test_engines_and_poison(bench: Any) -> None:
     program = bench.program()
     assert program.run({}, engine="auto").raw == program.run({}, engine="reference").raw == {}

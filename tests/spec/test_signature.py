@@ -82,11 +82,13 @@ def test_index_and_mask() -> None:
         (IDS, np.array([[0, 1, 2], [3, 100, -1]]), r"'input_ids': expected indices in 0..99, got 100 at \[1, 1\]"),
         (IDS, np.array([[0, 1, 2], [-3, 0, 0]], dtype=np.int8), r"got -3 at \[1, 0\]"),
         (IDS, np.full((2, 3), 2**64 - 1, dtype=np.uint64), r"got 18446744073709551615 at \[0, 0\]"),
+        (REAL, [[1.0], [2.0, 3.0]], "input 'x': expected an array of float32: "),
+        (REAL, None, r"input 'x': expected shape \(2, 3\), got \(\)"),
         (MASK, np.zeros((2, 3)), "'attention_mask': expected int64, got float64"),
         (MASK, np.array([["a"] * 3] * 2), "'attention_mask': expected int64, got <U1"),
     ],
 )
-def test_wrong_inputs_are_named(signature: TensorSignature, values: np.ndarray, message: str) -> None:
+def test_wrong_inputs_are_named(signature: TensorSignature, values: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         signature.encode(values)
 

@@ -64,7 +64,18 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("- 1\n", "does not hold a mapping"), ("a: [", "cannot read"), ("widow: 64\n", "did you mean 'window'")],
+    [
+        ("- 1\n", "does not hold a mapping"),
+        ("", "does not hold a mapping"),
+        ("a: [", "cannot read"),
+        ("widow: 64\n", "did you mean 'window'"),
+        ("window: 64\nmultipliers: 4\nwindow: 32\n", "key 'window' is there twice"),
+        ("window: " + "9" * 5000, "cannot read"),
+        ("window: 2026-13-45\n", "cannot read"),
+        ("[" * 3000, "nested too deeply"),
+        ("name: t\n---\nname: u\n", "cannot read"),
+        ("1: 2\n", "unknown target key 1"),
+    ],
 )
 def test_bad_files_name_themselves(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.yaml"
@@ -86,8 +97,16 @@ def test_bad_files_name_themselves(tmp_path: Path, text: str, message: str) -> N
         ({"clock_mhz": float("inf")}, "'clock_mhz'"),
         ({"clock_mhz": float("nan")}, "'clock_mhz'"),
         ({"sram_bytes": 1000}, "'sram_bytes' must be a multiple of 64, got 1000"),
+        ({"clock_mhz": True}, "'clock_mhz' must be a positive number, got True"),
+        ({"clock_mhz": 1e7}, "'clock_mhz' must be at most 1000000, got 10000000.0"),
+        ({"array_rows": float("nan")}, "'array_rows' must be a positive integer, got nan"),
+        ({"array_rows": 1025}, "'array_rows' must be at most 1024"),
+        ({"softmax_lanes": 1 << 80}, "'softmax_lanes' must be at most 65536"),
+        ({"sram_bytes": 1 << 40}, "'sram_bytes' must be at most 1073741824"),
+        ({"dma_latency": 10**9}, "'dma_latency' must be at most 1048576"),
         ({"tile_rows": 256}, "'tile_rows' must be at most 255"),
         ({"name": 3}, "'name' must be a text"),
+        ({"name": "a\nb"}, "'name' must be a text of one line"),
     ],
 )
 def test_bad_values_are_refused(change: dict[str, Any], message: str) -> None:
@@ -99,3 +118,20 @@ def test_missing_keys_are_listed() -> None:
     left = {key: value for key, value in BASE.items() if key not in ("window", "dma_latency", "queue_depth")}
     with pytest.raises(ValueError, match=r"missing: window, dma_latency$"):
         Target.from_mapping(left)
+
+
+def test_a_file_has_bounds_too(tmp_path: Path) -> None:
+    for key, text in (("clock_mhz", ".inf"), ("clock_mhz", ".nan"), ("window", "yes"), ("queue_depth", "1.0e+3")):
+        path = tmp_path / "mine.yaml"
+        path.write_text("\n".join(f"{name}: {text if name == key else value}" for name, value in BASE.items()))
+        with pytest.raises(ValueError, match=rf"mine\.yaml: target key '{key}' must be a positive"):
+            load_target(path)
+
+
+def test_the_largest_machine_is_one() -> None:
+    largest = {key: value for key, value in BASE.items() if key == "name"}
+    for key in BASE.keys() - {"name"}:
+        with pytest.raises(ValueError, match=f"'{key}' must be at most [0-9]+, got") as refused:
+            Target.from_mapping({**BASE, key: 1 << 70})
+        largest[key] = int(str(refused.value).split("at most ")[1].split(",")[0])
+    assert Target.from_mapping(largest).macs_per_cycle == 1 << 30

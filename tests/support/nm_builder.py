@@ -197,6 +197,9 @@ class NmBuilder:
         causal: bool = False,
         element: IntegerType = nm.si8,
         permutation: Sequence[int] = (0, 1, 2, 3),
+        *,
+        bits: int = 8,
+        chunk: int | None = None,
     ) -> SSAValue:
         """Attention whose scores spread over several octaves."""
         depth = nm.tensor_of(operands[0]).get_shape()[-1]
@@ -213,6 +216,8 @@ class NmBuilder:
                 causal,
                 element,
                 permutation,
+                bits=bits,
+                chunk=chunk,
             )
         ).result
 

@@ -221,7 +221,8 @@ class RandomProgram:
         fields: dict[str, int] = {}
         low = high = 0
         moving = [depth for depth, count in enumerate(self.loops) if count > 1]
-        for position, depth in enumerate(self.random.permutation(moving)[:2].tolist(), 1):
+        chosen: list[int] = self.random.permutation(moving)[:2].tolist()
+        for position, depth in enumerate(chosen, 1):
             reach = (room - (high - low)) // (2 * (self.loops[depth] - 1))
             step = int(self.random.integers(-reach, reach + 1)) if self.chance(0.7) else 0
             fields |= {f"c{position}": COUNTERS + depth, f"s{position}": step * alignment}

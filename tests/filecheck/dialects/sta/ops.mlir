@@ -39,8 +39,8 @@ builtin.module {
     // CHECK-NEXT: "sta.mm"(%acc, %a, %packed) <{wait = array<i64: 0>, pattern = #nm.pattern<2:4, bitmap>, accumulate}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x8xsi8, #sta.space<spad>>, memref<20xui8, #sta.space<wbuf>>) -> ()
     "sta.mm"(%acc, %a, %dense) <{pattern = #nm.pattern<1:1, dense>, scores}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x8xsi8, #sta.space<spad>>, memref<4x8xsi8, #sta.space<spad>>) -> ()
     // CHECK-NEXT: "sta.mm"(%acc, %a, %dense) <{pattern = #nm.pattern<1:1, dense>, scores}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x8xsi8, #sta.space<spad>>, memref<4x8xsi8, #sta.space<spad>>) -> ()
-    "sta.softmax"(%acc, %p, %sums, %parameters) <{row_base = 0 : i64, row_coefficients = array<i64>, causal, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui8, #sta.space<spad>>, memref<6xsi32, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
-    // CHECK-NEXT: "sta.softmax"(%acc, %p, %sums, %parameters) <{row_base = 0 : i64, row_coefficients = array<i64>, causal, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui8, #sta.space<spad>>, memref<6xsi32, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
+    "sta.softmax"(%acc, %p, %sums, %parameters) <{mode = "row", causal, row_base = 0 : i64, row_coefficients = array<i64>, key_base = 0 : i64, key_coefficients = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui8, #sta.space<spad>>, memref<6xsi32, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
+    // CHECK-NEXT: "sta.softmax"(%acc, %p, %sums, %parameters) <{mode = "row", causal, row_base = 0 : i64, row_coefficients = array<i64>, key_base = 0 : i64, key_coefficients = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui8, #sta.space<spad>>, memref<6xsi32, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
     "sta.map"(%acc, %y, %parameters, %sums) <{normalize, operandSegmentSizes = array<i32: 1, 1, 1, 0, 1>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>, memref<6xsi32, #sta.space<spad>>) -> ()
     // CHECK-NEXT: "sta.map"(%acc, %y, %parameters, %sums) <{normalize, operandSegmentSizes = array<i32: 1, 1, 1, 0, 1>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>, memref<6xsi32, #sta.space<spad>>) -> ()
     "sta.norm"(%rows, %parameters, %norm, %copy) <{kind = "layer", operandSegmentSizes = array<i32: 1, 1, 1, 1>}> : (memref<6x8xsi16, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>, memref<6x8xsi16, #sta.space<spad>>, memref<6x8xsi8, #sta.space<spad>>) -> ()
@@ -51,6 +51,20 @@ builtin.module {
     // CHECK-NEXT: "sta.norm"(%rows, %parameters, %norm) <{kind = "layer", gathered, operandSegmentSizes = array<i32: 1, 1, 1, 0>}> : (memref<6x8xsi16, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>, memref<6x8xsi16, #sta.space<spad>>) -> ()
     "sta.store"(%copy, %out) : (memref<6x8xsi8, #sta.space<spad>>, memref<6x8xsi8, #sta.space<dram>>) -> ()
     // CHECK-NEXT: "sta.store"(%copy, %out) : (memref<6x8xsi8, #sta.space<spad>>, memref<6x8xsi8, #sta.space<dram>>) -> ()
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @online(%a: memref<6x8xui16, #sta.space<spad>>, %b: memref<8x4xsi8, #sta.space<spad>>, %acc: memref<6x4xsi32, #sta.space<acc>>, %wide: memref<6x8xsi32, #sta.space<acc>>, %p: memref<6x4xui16, #sta.space<spad>>, %state: memref<18xsi32, #sta.space<spad>>, %shifts: memref<6xsi32, #sta.space<spad>>, %parameters: memref<64xui8, #sta.space<wbuf>>, %y: memref<6x4xsi8, #sta.space<spad>>) {
+  // CHECK-NEXT: func.func @online(%a: memref<6x8xui16, #sta.space<spad>>, %b: memref<8x4xsi8, #sta.space<spad>>, %acc: memref<6x4xsi32, #sta.space<acc>>, %wide: memref<6x8xsi32, #sta.space<acc>>, %p: memref<6x4xui16, #sta.space<spad>>, %state: memref<18xsi32, #sta.space<spad>>, %shifts: memref<6xsi32, #sta.space<spad>>, %parameters: memref<64xui8, #sta.space<wbuf>>, %y: memref<6x4xsi8, #sta.space<spad>>) {
+    "sta.mm"(%acc, %a, %b) <{pattern = #nm.pattern<1:1, dense>, transposed, plane = "high"}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x8xui16, #sta.space<spad>>, memref<8x4xsi8, #sta.space<spad>>) -> ()
+    // CHECK-NEXT: "sta.mm"(%acc, %a, %b) <{pattern = #nm.pattern<1:1, dense>, transposed, plane = "high"}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x8xui16, #sta.space<spad>>, memref<8x4xsi8, #sta.space<spad>>) -> ()
+    "sta.softmax"(%acc, %p, %state, %parameters) <{mode = "online_first", row_base = 0 : i64, row_coefficients = array<i64>, key_base = 8 : i64, key_coefficients = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui16, #sta.space<spad>>, memref<18xsi32, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
+    // CHECK-NEXT: "sta.softmax"(%acc, %p, %state, %parameters) <{mode = "online_first", row_base = 0 : i64, row_coefficients = array<i64>, key_base = 8 : i64, key_coefficients = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui16, #sta.space<spad>>, memref<18xsi32, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
+    "sta.rescale"(%wide, %shifts) <{wait = array<i64: 2>}> : (memref<6x8xsi32, #sta.space<acc>>, memref<6xsi32, #sta.space<spad>>) -> ()
+    // CHECK-NEXT: "sta.rescale"(%wide, %shifts) <{wait = array<i64: 2>}> : (memref<6x8xsi32, #sta.space<acc>>, memref<6xsi32, #sta.space<spad>>) -> ()
+    "sta.map"(%wide, %y, %parameters) <{wide, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}> : (memref<6x8xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
+    // CHECK-NEXT: "sta.map"(%wide, %y, %parameters) <{wide, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}> : (memref<6x8xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
     func.return
     // CHECK-NEXT: func.return
   }

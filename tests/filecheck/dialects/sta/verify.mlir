@@ -124,7 +124,7 @@
 
 // CHECK: the sums must have shape (6,), got (5,)
 %acc, %p, %sums, %parameters = "test.op"() : () -> (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui8, #sta.space<spad>>, memref<5xsi32, #sta.space<spad>>, memref<16xui8, #sta.space<wbuf>>)
-"sta.softmax"(%acc, %p, %sums, %parameters) <{row_base = 0 : i64, row_coefficients = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui8, #sta.space<spad>>, memref<5xsi32, #sta.space<spad>>, memref<16xui8, #sta.space<wbuf>>) -> ()
+"sta.softmax"(%acc, %p, %sums, %parameters) <{mode = "row", row_base = 0 : i64, row_coefficients = array<i64>, key_base = 0 : i64, key_coefficients = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui8, #sta.space<spad>>, memref<5xsi32, #sta.space<spad>>, memref<16xui8, #sta.space<wbuf>>) -> ()
 
 // -----
 

@@ -1,0 +1,47 @@
+"""Tables in Markdown, and docs/benchmarks.md, which holds those of the last run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+Row = Sequence[str]
+
+
+def table(header: Row, rows: Sequence[Row], texts: int = 1) -> str:
+    """Returns a table; all columns but the first `texts` are numbers, which are aligned on the right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    rule = ["-" * width if column < texts else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    lines: list[str] = []
+    for row in [header, rule, *rows]:
+        cells = [
+            cell.ljust(width) if column < texts else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def replace_section(text: str, name: str, section: str) -> str:
+    """
+    Returns a page with what stands between the markers of a section replaced.
+
+    Raises `ValueError` for a page that does not have the two markers once each, in this order.
+    """
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    before, found_begin, rest = text.partition(begin)
+    old, found_end, after = rest.partition(end)
+    if not found_begin or not found_end or begin in old + after or end in before + after:
+        raise ValueError(f"the page must have the lines {begin!r} and {end!r} once each, in this order")
+    return f"{before}{begin}\n\n{section.strip()}\n\n{end}{after}"
+
+
+def write_section(name: str, section: str) -> None:
+    """Replaces a section of docs/benchmarks.md, completely or not at all."""
+    text = replace_section(PAGE.read_text(encoding="utf-8"), name, section)
+    new = PAGE.with_suffix(".md.new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, PAGE)

@@ -1,0 +1,80 @@
+"""
+Attention on integer tensors: the operations of `sta.spec`, head by head and some rows at a time, so that the scores of
+a long sequence are never held as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sta.dialect import nm
+from sta.spec.integers import matrix_product
+from sta.spec.softmax import RowState, normalize, shift_rows, softmax_online, softmax_row
+from sta.spec.vector import wide_accumulators
+
+Array = NDArray[Any]
+
+SCORES_LIMIT = 1 << 21
+"""
+Scores that are held at a time.
+"""
+
+
+def attend(op: nm.AttentionOp, q: Array, k: Array, v: Array, mask: Array | None) -> NDArray[np.int64]:
+    """
+    The result of `op` before its zero point, on `[B, H, S, D]`; of any size, results do not depend on how rows are
+    grouped.
+    """
+    batch, heads, queries, depth = q.shape
+    keys = k.shape[2]
+    group = heads // k.shape[1]
+    rows = max(1, SCORES_LIMIT // keys)
+    result = np.empty((batch, heads, queries, depth), np.int64)
+    allowed = np.broadcast_to(np.array(True) if mask is None else mask != 0, (batch, heads, queries, keys))
+    for b, h, start in ((b, h, start) for b in range(batch) for h in range(heads) for start in range(0, queries, rows)):
+        part = slice(start, min(start + rows, queries))
+        admissible = allowed[b, h, part]
+        if op.causal is not None:
+            admissible = admissible & np.tri(part.stop - start, keys, k=start, dtype=bool)
+        scores = matrix_product(q[b, h, part], k[b, h // group])
+        result[b, h, part] = _attend_rows(op, scores, admissible, v[b, h // group])
+    return result
+
+
+def _attend_rows(
+    op: nm.AttentionOp, scores: NDArray[np.int64], admissible: NDArray[np.bool_], v: Array
+) -> NDArray[np.int64]:
+    """
+    Rows of one head: scores `[m, n]`, values `[n, d]`.
+    """
+    multiplier, shift = op.score_multiplier.value.data, op.score_shift.value.data
+    chunk = op.chunk_keys
+    if chunk is None:
+        exponentials, sums = softmax_row(scores, admissible, multiplier, shift, op.bits)
+        return _normalized(op, _products(exponentials, v), sums)
+    state = RowState.empty((len(scores),))
+    products: Array = np.zeros((len(scores), v.shape[1] * op.bits // 8), np.int64)
+    for start in range(0, scores.shape[1], chunk):
+        part = slice(start, start + chunk)
+        exponentials, state = softmax_online(scores[:, part], admissible[:, part], multiplier, shift, state, op.bits)
+        products = shift_rows(products, state.shifts) + _products(exponentials, v[part])
+    return _normalized(op, products, state.sums)
+
+
+def _products(exponentials: Array, v: Array) -> NDArray[np.int64]:
+    """
+    P.V as it is in the accumulators: with 16-bit exponentials the sums over their high bytes, then those over the low.
+    """
+    transposed = np.ascontiguousarray(v.T)
+    if exponentials.dtype == np.uint8:
+        return matrix_product(exponentials, transposed)
+    planes = ((exponentials >> 8).astype(np.uint8), (exponentials & 255).astype(np.uint8))
+    return np.concatenate([matrix_product(plane, transposed) for plane in planes], axis=1)
+
+
+def _normalized(op: nm.AttentionOp, products: NDArray[np.int64], sums: NDArray[np.int64]) -> NDArray[np.int64]:
+    values = wide_accumulators(products) if op.bits == 16 else products
+    return normalize(values, sums, op.output_multiplier.value.data, op.output_shift.value.data)

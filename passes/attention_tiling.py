@@ -1,0 +1,166 @@
+"""
+How attention is cut into tiles: rows of queries, and chunks of keys where the softmax is online. Plain arithmetic.
+
+The product array should never wait: a tile has whole array rows, and is no larger than it takes, because what attention
+occupies, other values of the model cannot. Sizes are compared by an estimate of cycles from `sta.spec.cost`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sta.spec.cost import dma_cycles, product_cycles, softmax_cycles, vector_cycles
+from sta.spec.pattern import DENSE
+from sta.spec.target import Target
+
+KEYS_LIMIT = 8192
+"""
+Keys that one instruction of the softmax unit takes.
+"""
+TILE_SHARE = 1 / 8
+"""
+The part of the chip that tiles may take where a smaller tile would do as well.
+"""
+ONLINE_SHARE = 1 / 2
+"""
+The same for an online softmax: what is that long lives in DRAM, so there is room, and larger tiles load less.
+"""
+RESERVE = 1 / 16
+"""
+The part of the chip that is left to parameters and to the layers around.
+"""
+
+
+@dataclass(frozen=True)
+class AttentionShape:
+    """
+    What an attention asks of each head.
+    """
+
+    queries: int
+    keys: int
+    depth: int
+    bits: int
+    """
+    Width of the exponentials.
+    """
+    has_mask: bool = False
+
+    @property
+    def planes(self) -> int:
+        """
+        Bytes of an exponential, and so passes of P.V.
+        """
+        return self.bits // 8
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """
+    Rows of a tile, and the keys of a chunk, or None where a tile has all keys.
+    """
+
+    rows: int
+    chunk: int | None = None
+
+
+def tile_bytes(shape: AttentionShape, tiling: Tiling, ahead: bool = False) -> int:
+    """
+    Bytes on the chip: two tiles of everything, and keys and values: two chunks of each, or those of one head, `ahead`
+    of two. What happens to be on the chip anyway is not counted out.
+    """
+    span, rows = tiling.chunk or shape.keys, tiling.rows
+    row_bytes = span * (4 + shape.planes + shape.has_mask) + shape.depth * (4 * shape.planes + 3) + 12
+    copies = 2 if tiling.chunk or ahead else 1
+    return 2 * rows * row_bytes + copies * 2 * span * shape.depth
+
+
+def head_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
+    """
+    An estimate of the cycles of one head: those of the unit that has most to do, and the latencies at which the array
+    waits, once a head or, online, once a row tile.
+    """
+    full, rest = divmod(shape.queries, tiling.rows)
+    tiles = [(full, tiling.rows), (1, rest)] if rest else [(full, tiling.rows)]
+    wait = 2 * target.drain_latency
+    if tiling.chunk is None:
+        return sum(count * _tile_cycles(target, shape, rows, None) for count, rows in tiles) + wait
+    return sum(
+        count * (_tile_cycles(target, shape, rows, tiling.chunk) + wait + vector_cycles(target, rows, shape.depth, 1))
+        for count, rows in tiles
+    )
+
+
+def _tile_cycles(target: Target, shape: AttentionShape, rows: int, chunk: int | None) -> int:
+    span = min(chunk or shape.keys, shape.keys)
+    full, rest = divmod(shape.keys, span)
+    products = softmax = vector = loads = 0
+    for count, keys in ((full, span), (1, rest)):
+        products += count * product_cycles(target, rows, keys, shape.depth, DENSE)
+        products += count * shape.planes * product_cycles(target, rows, shape.depth, keys, DENSE)
+        softmax += count * softmax_cycles(target, rows, keys)
+        if chunk is not None and keys:
+            vector += count * vector_cycles(target, rows, shape.planes * shape.depth, 1)
+            loads += count * 2 * dma_cycles(target, keys, shape.depth)
+    return max(products, softmax, vector + vector_cycles(target, rows, shape.depth, 1), loads)
+
+
+def row_tiling(target: Target, shape: AttentionShape) -> Tiling | None:
+    """
+    The best tiling for a softmax over whole rows; None if not even a tile of one row fits the chip.
+    """
+    if shape.keys > KEYS_LIMIT:
+        return None
+    return _best(target, shape, [Tiling(rows) for rows in _row_counts(target, shape.queries)], TILE_SHARE)
+
+
+def online_tiling(target: Target, shape: AttentionShape, chunk: int | None = None) -> Tiling | None:
+    """
+    The best tiling for an online softmax, its chunk given or to be chosen; None if nothing fits the chip.
+    """
+    chunks = list(_chunks(target, shape.keys)) if chunk is None else [chunk]
+    candidates = [Tiling(rows, keys) for keys in chunks for rows in _row_counts(target, shape.queries)]
+    return _best(target, shape, candidates, ONLINE_SHARE)
+
+
+def _best(target: Target, shape: AttentionShape, candidates: list[Tiling], share: float) -> Tiling | None:
+    """
+    The fastest within a share of the chip, else the smallest of whole array rows that fits at all, else of fewer.
+    """
+    whole = [tiling for tiling in candidates if tiling.rows % target.array_rows == 0 or tiling.rows == shape.queries]
+    within = [tiling for tiling in whole if tile_bytes(shape, tiling) <= target.sram_bytes * share]
+    if within:
+        return min(within, key=lambda tiling: (head_cycles(target, shape, tiling), tile_bytes(shape, tiling)))
+    fitting = [tiling for tiling in candidates if tile_bytes(shape, tiling) <= capacity(target)]
+    return min(
+        fitting, key=lambda tiling: (head_cycles(target, shape, tiling), tile_bytes(shape, tiling)), default=None
+    )
+
+
+def capacity(target: Target) -> int:
+    """
+    Bytes of the chip that attention may take.
+    """
+    return int(target.sram_bytes * (1 - RESERVE))
+
+
+def _row_counts(target: Target, queries: int) -> Iterator[int]:
+    """
+    Rows of a tile to choose from: whole array rows, and fewer than one of them.
+    """
+    array = target.array_rows
+    yield from range(array, min(queries, target.tile_rows) + 1, array)
+    yield from range(min(queries, array, target.tile_rows), 0, -1)
+
+
+def _chunks(target: Target, keys: int) -> Iterator[int]:
+    """
+    Lengths of a chunk to choose from: a tile of columns and its doubles.
+    """
+    chunk = target.tile_columns
+    while chunk < min(keys, KEYS_LIMIT):
+        yield chunk
+        chunk *= 2
+    if keys <= KEYS_LIMIT:
+        yield keys

@@ -1,0 +1,329 @@
+"""
+How a linear layer is cut into tiles, in which order they are walked, and what stays on the chip. Plain arithmetic.
+
+All ways are compared by the cycles that the machine's cost functions (`sta.spec.cost`) give them, and the fastest that
+keeps to its share of the chip is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sta.spec.cost import dma_cycles, product_cycles, vector_cycles
+from sta.spec.nm_format import Pattern, packed_size
+from sta.spec.target import Target
+
+DEPTH_LIMIT = (1 << 14) - 1
+"""
+Largest reduction an `mm` instruction's depth field holds.
+"""
+BEAT = 64
+"""
+Bytes that parameter blocks and packed weights are padded to, so that each starts on a beat of the DMA.
+"""
+SLOTS = 2
+"""
+Buffers of each kind: one is filled while the other is in use.
+"""
+ISSUE_CYCLES = 6
+"""
+Instructions of the sequencer for each product and its drain, about.
+"""
+HIDDEN = 8
+"""
+What runs under the unit that has most to do is taken to cost one cycle in so many after all: no overlap is perfect, and
+a tiling that leaves other units less to do, or loads less, is the better one.
+"""
+SHARE = 3 / 8
+"""
+The part of the chip's memory that one layer's tiles may take at first.
+"""
+
+COLUMNS, ROWS, STREAMED = "columns", "rows", "streamed"
+"""
+The orders of the loops. `columns`: groups of columns outermost, so that each weight is loaded once if all rows make one
+tile or the depth is not cut. `rows`: rows outermost, all weights stay on the chip. `streamed`: rows outermost, weights
+are loaded for each tile of rows; for activations that are in DRAM, which are then loaded once.
+"""
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """
+    What decides about the tiles of a linear layer.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    pattern: Pattern
+    encoding: str
+    x_bytes: int = 0
+    """
+    Bytes of an element of the activations if they are loaded from DRAM, else 0; for what follows likewise.
+    """
+    residual_bytes: int = 0
+    result_bytes: int = 0
+    batches: int = 1
+    """
+    How often there are so many rows: tiles do not span what lies apart in memory.
+    """
+    norm: bool = False
+    """
+    Whether a norm follows that can be made of each tile of rows.
+    """
+
+
+@dataclass(frozen=True)
+class LinearTiling:
+    """
+    Sizes of a tile, and the order of the loops.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    order: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """
+    What a tiling costs: cycles of each unit, and cycles in which the array waits.
+    """
+
+    products: int
+    loads: int
+    stores: int
+    vector: int
+    turnaround: int
+    """
+    Cycles that the buffers in most demand need to be filled and used in turn, latencies included.
+    """
+    issue: int
+    """
+    Cycles of the sequencer.
+    """
+    waiting: int
+    """
+    Cycles in which the products wait for what cannot be done under them: the first load, the last drain, norms.
+    """
+    size: int
+    """
+    Bytes on the chip.
+    """
+
+    @property
+    def bound(self) -> str:
+        """
+        The part of the machine that has most to do.
+        """
+        parts = {
+            "compute": self.products,
+            "DMA": max(self.loads, self.stores),
+            "vector": self.vector,
+            "buffers": self.turnaround,
+            "sequencer": self.issue,
+        }
+        return max(parts, key=lambda part: parts[part])
+
+    @property
+    def cycles(self) -> int:
+        """
+        About how many cycles there are from the first load to the last result.
+        """
+        parts = (self.products, self.loads, self.stores, self.vector, self.turnaround, self.issue)
+        return max(parts) + (sum(parts) - max(parts)) // HIDDEN + self.waiting
+
+
+def cuts(size: int, tile: int) -> list[tuple[int, int]]:
+    """
+    How many tiles of which size cover an axis.
+    """
+    full, rest = divmod(size, tile)
+    return [(count, part) for count, part in ((full, tile), (1, rest)) if count and part]
+
+
+def row_cuts(shape: LinearShape, tiling: LinearTiling) -> list[tuple[int, int]]:
+    """
+    How many tiles of how many rows there are.
+    """
+    return [(count * shape.batches, part) for count, part in cuts(shape.rows, tiling.rows)]
+
+
+def padded(size: int) -> int:
+    """
+    A size in whole beats of the DMA.
+    """
+    return -(-size // BEAT) * BEAT
+
+
+def weight_bytes(shape: LinearShape, columns: int, depth: int) -> int:
+    """
+    Bytes of all weights, cut into blocks.
+    """
+    return sum(
+        count * times * padded(packed_size(width, length, shape.pattern, shape.encoding))
+        for count, width in cuts(shape.columns, columns)
+        for times, length in cuts(shape.depth, depth)
+    )
+
+
+def tile_bytes(shape: LinearShape, tiling: LinearTiling) -> int:
+    """
+    Bytes on the chip that the tiles of a layer take.
+    """
+    if tiling.order == ROWS:
+        weights = weight_bytes(shape, tiling.columns, tiling.depth)
+    else:
+        weights = SLOTS * padded(packed_size(tiling.columns, tiling.depth, shape.pattern, shape.encoding))
+    loaded = tiling.depth if tiling.order == COLUMNS else shape.depth
+    element = 4 + shape.residual_bytes + shape.result_bytes
+    return weights + SLOTS * tiling.rows * (loaded * shape.x_bytes + tiling.columns * element)
+
+
+def estimate(target: Target, shape: LinearShape, tiling: LinearTiling) -> Estimate:
+    """
+    The cost of a tiling.
+    """
+    rows = row_cuts(shape, tiling)
+    columns, depths = cuts(shape.columns, tiling.columns), cuts(shape.depth, tiling.depth)
+    row_tiles, column_tiles, cut = (sum(count for count, _ in parts) for parts in (rows, columns, depths))
+    products = vector = residuals = stores = 0
+    for count, height, width in ((n * m, height, width) for n, height in rows for m, width in columns):
+        product = sum(times * product_cycles(target, height, width, depth, shape.pattern) for times, depth in depths)
+        products += count * product
+        vector += count * vector_cycles(target, height, width, 1)
+        residuals += count * dma_cycles(target, height, width * shape.residual_bytes)
+        stores += count * dma_cycles(target, height, width * shape.result_bytes)
+    tiles = row_tiles * column_tiles
+    by_columns = tiling.order == COLUMNS
+    once = tiling.order == ROWS or (by_columns and cut == 1)
+    blocks = column_tiles * cut * (1 if once else row_tiles)
+    weights = dma_cycles(target, 1, weight_bytes(shape, tiling.columns, tiling.depth)) * (1 if once else row_tiles)
+    windows = tiles * cut if by_columns else row_tiles
+    activations = sum(
+        n * m * dma_cycles(target, height, depth * shape.x_bytes) for n, height in rows for m, depth in depths
+    ) * (column_tiles if by_columns else 1)
+    latencies = {
+        "accumulators": products + vector + tiles * target.drain_latency,
+        "weights": 0 if tiling.order == ROWS else products + weights + blocks * target.dma_latency,
+        "activations": products + activations + windows * target.dma_latency if activations else 0,
+        "residual": vector + residuals + tiles * target.dma_latency if residuals else 0,
+        "results": vector + stores + tiles * target.dma_latency if stores else 0,
+    }
+    stalls, normalized, tail = _norm_cycles(target, shape, tiling, products // tiles)
+    first = dma_cycles(target, 1, packed_size(tiling.columns, tiling.depth, shape.pattern, shape.encoding))
+    last = vector_cycles(target, min(tiling.rows, shape.rows), min(tiling.columns, shape.columns), 1)
+    return Estimate(
+        products + stalls,
+        weights + residuals + activations,
+        stores,
+        vector + normalized,
+        max(latencies.values()) // SLOTS,
+        tiles * cut * ISSUE_CYCLES,
+        target.dma_latency + first + target.drain_latency + last + tail,
+        tile_bytes(shape, tiling),
+    )
+
+
+def _norm_cycles(target: Target, shape: LinearShape, tiling: LinearTiling, product: int) -> tuple[int, int, int]:
+    """
+    For the norm that follows: cycles in which the products wait for accumulators, cycles of the vector unit under them,
+    and cycles after the last product. A norm of rows whose statistics were gathered takes one pass.
+    """
+    if not shape.norm:
+        return 0, 0, 0
+    if tiling.order == COLUMNS:
+        passes = 1 if shape.batches == 1 and shape.rows <= tiling.rows else 2
+        return 0, 0, vector_cycles(target, shape.batches * shape.rows, shape.columns, passes)
+    tiles = [(count, vector_cycles(target, height, shape.columns, 1)) for count, height in row_cuts(shape, tiling)]
+    stalls = sum(count * max(0, cycles - SLOTS * product) for count, cycles in tiles)
+    return stalls, sum(count * cycles for count, cycles in tiles), tiles[-1][1]
+
+
+def candidates(target: Target, shape: LinearShape) -> Iterator[LinearTiling]:
+    """
+    The tilings to choose from.
+    """
+    for columns in _sizes(shape.columns, target.tile_columns, target.array_columns):
+        for rows in _sizes(shape.rows, target.tile_rows, target.array_rows):
+            if shape.depth <= DEPTH_LIMIT:
+                yield LinearTiling(rows, columns, shape.depth, ROWS)
+            for depth in _depths(shape):
+                yield LinearTiling(rows, columns, depth, COLUMNS)
+                if shape.x_bytes:
+                    yield LinearTiling(rows, columns, depth, STREAMED)
+
+
+def _sizes(size: int, limit: int, array: int) -> list[int]:
+    """
+    Sizes of a tile: what the array takes at once and its doubles, all there is if that is less, and below the array's
+    size single elements for chips that hold no more.
+    """
+    sizes = [min(size, limit)]
+    doubled = array
+    while doubled < sizes[0]:
+        sizes.append(doubled)
+        doubled *= 2
+    return sorted({*sizes, min(sizes[0], array), min(sizes[0], max(1, array // 4)), 1}, reverse=True)
+
+
+def _depths(shape: LinearShape) -> list[int]:
+    """
+    Cuts of the depth in whole groups of the pattern: all of it, halves, quarters.
+    """
+    group = shape.pattern.m
+    depth = min(shape.depth, DEPTH_LIMIT // group * group)
+    depths = [depth]
+    while depth > group:
+        depth = max(1, -(-depth // 2) // group) * group
+        depths.append(depth)
+    return depths
+
+
+@lru_cache(maxsize=1024)
+def ranked(target: Target, shape: LinearShape) -> tuple[tuple[LinearTiling, Estimate], ...]:
+    """
+    All tilings, the fastest first; of equally fast ones the smallest first.
+    """
+    all_of_them = [(tiling, estimate(target, shape, tiling)) for tiling in dict.fromkeys(candidates(target, shape))]
+    order = (COLUMNS, ROWS, STREAMED)
+    return tuple(sorted(all_of_them, key=lambda one: (one[1].cycles, one[1].size, order.index(one[0].order))))
+
+
+@dataclass(frozen=True)
+class LinearChoice:
+    """
+    The tiling that was chosen, and the next best that would do something else: another order of the loops or other
+    sizes. None where nothing else fits.
+    """
+
+    tiling: LinearTiling
+    estimate: Estimate
+    other: LinearTiling | None
+    other_estimate: Estimate | None
+
+
+@lru_cache(maxsize=1024)
+def choose(target: Target, shape: LinearShape, budget: int) -> LinearChoice:
+    """
+    The fastest tiling that takes at most `budget` bytes, or the smallest if none does.
+    """
+    fitting = [one for one in ranked(target, shape) if one[1].size <= budget]
+    fitting = fitting or [min(ranked(target, shape), key=lambda one: one[1].size)]
+    (tiling, cost), *others = fitting
+    return LinearChoice(tiling, cost, *(others[0] if others else (None, None)))
+
+
+def smaller_budget(target: Target, shape: LinearShape, size: int) -> int | None:
+    """
+    The budget under which a layer takes less than `size` bytes: at most half, or whatever is the least. None if there
+    is nothing smaller.
+    """
+    sizes = [one[1].size for one in ranked(target, shape)]
+    if min(sizes) >= size:
+        return None
+    return max(size // 2, min(sizes))

@@ -1,0 +1,159 @@
+"""Attention on the machine: every mode keeps its bits, whatever the sizes, and no unit overtakes another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from xdsl.ir import SSAValue
+
+from sta.dialect import nm, sta
+from sta.passes.attention_tiling import KEYS_LIMIT
+from sta.passes.pipeline import INTEGER_PIPELINE
+from sta.passes.useful_macs import useful_macs
+from sta.runtime import Program
+from sta.spec.target import Target
+from tests.support.nm_builder import PLAIN_TARGET, NmBuilder
+from tests.support.pipeline_check import apply, check_pipeline, operations, program_of
+
+SMALL = replace(
+    PLAIN_TARGET, name="small", sram_bytes=1 << 13, array_rows=4, array_columns=4, tile_rows=8, tile_columns=8
+)
+"""A machine on which nothing but tiles stays on the chip."""
+ROOMY = replace(SMALL, name="roomy", sram_bytes=1 << 18)
+
+
+def attention_of(
+    builder: NmBuilder,
+    q: tuple[int, int, int, int],
+    k: tuple[int, int, int, int],
+    mask: tuple[int, ...] | None = None,
+    **how: Any,
+) -> SSAValue:
+    """Attention of random inputs; heads lie beside each other in a row, as a model leaves them."""
+
+    def heads(name: str, shape: tuple[int, int, int, int]) -> SSAValue:
+        batch, count, rows, depth = shape
+        return builder.permute(builder.bytes(name, (batch, rows, count, depth)), 0, 2, 1, 3)
+
+    operands = heads("q", q), heads("k", k), heads("v", k)
+    return builder.attention(operands, None if mask is None else builder.mask("mask", mask), **how)
+
+
+def check(builder: NmBuilder, result: SSAValue) -> Program:
+    """Takes the case through everything; returns the program, which has no race."""
+    program = check_pipeline(builder.case(result))
+    program.check_races()
+    return program
+
+
+def compiled(builder: NmBuilder, result: SSAValue) -> Program:
+    """The program, without running it anywhere."""
+    case = builder.case(result)
+    macs = useful_macs(case.module)
+    apply(case.module, case.context, *INTEGER_PIPELINE)
+    return program_of(case, macs)
+
+
+TARGETS = pytest.mark.parametrize("target", [SMALL, ROOMY], ids=lambda target: target.name)
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_any_attention_keeps_its_bits(data: st.DataObject) -> None:
+    target = data.draw(st.sampled_from([SMALL, ROOMY]))
+    batch, heads, group = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+    queries, keys = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 70))
+    depth = data.draw(st.sampled_from([3, 8, 13]))
+    shape = (batch, heads * group, queries, keys)
+    mask = data.draw(st.sampled_from([None, (1, 1, 1, keys), (batch, 1, 1, keys), (1, 1, queries, keys), shape]))
+    builder = NmBuilder(target, seed=data.draw(st.integers(0, 1000)))
+    result = attention_of(
+        builder,
+        (batch, heads * group, queries, depth),
+        (batch, heads, keys, depth),
+        mask,
+        causal=data.draw(st.booleans()),
+        bits=data.draw(st.sampled_from([8, 16])),
+        chunk=data.draw(st.sampled_from([None, None, 5, 8, 16, 100])),
+        element=data.draw(st.sampled_from([nm.si8, nm.si16])),
+        permutation=data.draw(st.sampled_from([(0, 1, 2, 3), (0, 2, 1, 3)])),
+    )
+    check(builder, result)
+
+
+@TARGETS
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("keys", [7, 8, 17, 33, 48, 61])
+def test_chunks_of_any_number(target: Target, bits: int, causal: bool, keys: int) -> None:
+    # One chunk, two, an odd number, with and without a rest, more than are unrolled.
+    builder = NmBuilder(target)
+    result = attention_of(builder, (1, 1, 21, 6), (1, 1, keys, 6), causal=causal, bits=bits, chunk=8)
+    check(builder, result)
+
+
+@TARGETS
+@pytest.mark.parametrize("chunk", [None, 16])
+def test_scores_and_exponentials_cost_no_traffic(target: Target, chunk: int | None) -> None:
+    builder = NmBuilder(target)
+    program = compiled(builder, attention_of(builder, (1, 2, 64, 8), (1, 2, 64, 8), chunk=chunk))
+    assert program.profile().to_json()["total"]["dram"].get("attention", 0) == 0
+
+
+@pytest.mark.parametrize(("target", "chunk"), [(ROOMY, None), (ROOMY, 8), (SMALL, 8)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_code_does_not_grow_with_the_sequence(target: Target, chunk: int | None, causal: bool) -> None:
+    sizes: list[int] = []
+    for length in (256, 512):
+        builder = NmBuilder(target)
+        case = builder.case(attention_of(builder, (1, 4, length, 4), (1, 4, length, 4), chunk=chunk, causal=causal))
+        apply(case.module, case.context, "convert-nm-to-sta")
+        sizes.append(len(operations(case, sta.UnitOp)))
+    # The first groups of a causal attention have few chunks, fewer than are unrolled.
+    assert sizes[0] <= sizes[1] <= sizes[0] * (1.1 if causal else 1)
+
+
+@TARGETS
+@pytest.mark.parametrize("chunk", [None, 8])
+def test_a_causal_attention_skips_what_lies_above_the_diagonal(target: Target, chunk: int | None) -> None:
+    macs: dict[bool, int] = {}
+    for causal in (False, True):
+        builder = NmBuilder(target)
+        program = compiled(builder, attention_of(builder, (1, 2, 128, 4), (1, 2, 128, 4), causal=causal, chunk=chunk))
+        macs[causal] = program.profile().to_json()["total"]["macs"]
+    # Half of the pairs and one sixteenth more, and half a tile of columns.
+    assert macs[True] <= macs[False] * (0.5 + 1 / 32 + 1 / 32)
+
+
+def test_heads_that_share_keys_load_them_once() -> None:
+    traffic: dict[int, int] = {}
+    for group in (1, 4):
+        builder = NmBuilder(replace(SMALL, sram_bytes=1 << 14))
+        program = compiled(builder, attention_of(builder, (1, 4, 256, 8), (1, 4 // group, 256, 8)))
+        assert program.container.program["spad"] < 4 * 256 * 8
+        traffic[group] = program.timing.dram_bytes_read
+    keys_and_values = 2 * 256 * 8
+    assert traffic[1] - traffic[4] == 3 * keys_and_values
+
+
+def test_too_many_keys_for_whole_rows() -> None:
+    builder = NmBuilder(SMALL)
+    case = builder.case(attention_of(builder, (1, 1, 8, 4), (1, 1, 3000, 4)))
+    message = r"whole rows of 3,000 keys needs 54,\d+ bytes on the chip, 7,680 are there; compile with softmax 'online'"
+    with pytest.raises(ValueError, match=message):
+        apply(case.module, case.context, "convert-nm-to-sta")
+    builder = NmBuilder(replace(SMALL, sram_bytes=1 << 26))
+    case = builder.case(attention_of(builder, (1, 1, 1, 1), (1, 1, KEYS_LIMIT + 1, 1)))
+    with pytest.raises(ValueError, match="are there, and at most 8,192 keys; compile with softmax 'online'"):
+        apply(case.module, case.context, "convert-nm-to-sta")
+
+
+def test_a_chunk_that_does_not_fit() -> None:
+    builder = NmBuilder(SMALL)
+    case = builder.case(attention_of(builder, (1, 1, 8, 4), (1, 1, 3000, 4), chunk=2000))
+    with pytest.raises(ValueError, match=r"chunks of 2,000 keys needs 52,\d+ bytes on the chip, 7,680 are there"):
+        apply(case.module, case.context, "convert-nm-to-sta")
