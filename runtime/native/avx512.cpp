@@ -277,80 +277,78 @@ bool stays_in_int32(const Map& map) {
     return largest + (zero_point < 0 ? -zero_point : zero_point) < std::int64_t{1} << 31;
 }
 
-// Sixteen columns of a map.
-struct Strip {
-    const Map& map;
-    int column;
-    __mmask16 mask;
-    VectorScale scale, table_scale, residual_scale;
-    __m512i bias, residual_bias, zero_point;
-
-    Strip(const Map& map, int column) : map(map), column(column), mask(first_lanes(map.columns - column)) {
-        const MapParameters& parameters = *map.parameters;
-        if (map.per_channel) {
-            bias = _mm512_loadu_si512(parameters.bias.data() + column);
-            scale = vector_scale(_mm512_loadu_si512(parameters.multiplier.data() + column),
-                                 _mm512_loadu_si512(parameters.shift.data() + column));
-        } else {
-            bias = _mm512_set1_epi32(parameters.bias[0]);
-            scale = vector_scale(Scale{parameters.multiplier[0], parameters.shift[0]});
+// Sixteen columns of a map, in some of the rows. What does not change from row to row is held in local variables: what
+// is stored might be anything else, as far as the compiler knows.
+template <Element source_type, Element destination_type, bool normalize>
+bool map_strip(const Map& map, int column, int first, int last) {
+    const MapParameters& parameters = *map.parameters;
+    const __mmask16 mask = first_lanes(map.columns - column);
+    const int channel = map.per_channel ? column : 0;
+    const auto channels = [&](const std::vector<std::int32_t>& values) {
+        return map.per_channel ? _mm512_loadu_si512(values.data() + channel) : _mm512_set1_epi32(values[0]);
+    };
+    const __m512i bias = channels(parameters.bias), zero_point = _mm512_set1_epi32(parameters.zero_point);
+    const VectorScale scale = vector_scale(channels(parameters.multiplier), channels(parameters.shift));
+    const VectorScale table_scale = vector_scale(parameters.table);
+    const VectorScale residual_scale = vector_scale(parameters.residual);
+    const __m512i residual_bias = _mm512_set1_epi32(parameters.residual_bias);
+    const std::int16_t* table = map.table;
+    const Element residual_type = map.residual_type;
+    const std::int64_t residual_stride = map.residual_stride;
+    const std::uint8_t* source = map.source + first * map.source_stride;
+    const std::uint8_t* residual = map.residual ? map.residual + first * residual_stride : nullptr;
+    std::uint8_t* destination = map.destination + first * map.destination_stride;
+    const std::int64_t source_stride = map.source_stride, destination_stride = map.destination_stride;
+    __m512i overflow = _mm512_setzero_si512();
+    for (int row = first; row < last; ++row) {
+        const __m512i value = load_elements(source, source_type, column, mask);
+        const __m512i sum = _mm512_add_epi32(value, bias);
+        // The sign of a sum out of range differs from those of both terms: that of (s ^ a) & (s ^ b) is set.
+        const __m512i wrong = _mm512_and_si512(_mm512_xor_si512(sum, value), _mm512_xor_si512(sum, bias));
+        overflow = _mm512_mask_or_epi32(overflow, mask, overflow, wrong);
+        __m512i result = rescaled(sum, normalize ? vector_scale(map.rows[row]) : scale);
+        if (normalize && map.empty[row]) result = _mm512_setzero_si512();
+        if (table) result = rescaled(looked_up(table, result), table_scale);
+        if (residual) {
+            const __m512i other = load_elements(residual, residual_type, column, mask);
+            result = _mm512_add_epi32(result, rescaled(_mm512_add_epi32(other, residual_bias), residual_scale));
+            residual += residual_stride;
         }
-        table_scale = vector_scale(parameters.table);
-        residual_scale = vector_scale(parameters.residual);
-        residual_bias = _mm512_set1_epi32(parameters.residual_bias);
-        zero_point = _mm512_set1_epi32(parameters.zero_point);
+        store_elements(destination, destination_type, column, mask, _mm512_add_epi32(result, zero_point));
+        source += source_stride;
+        destination += destination_stride;
     }
+    return _mm512_movepi32_mask(overflow) == 0;
+}
 
-    template <Element source_type, Element destination_type>
-    bool rows(int first, int last) {
-        __m512i overflow = _mm512_setzero_si512();
-        for (int row = first; row < last; ++row) {
-            const __m512i source = load_elements(map.source + row * map.source_stride, source_type, column, mask);
-            const __m512i sum = _mm512_add_epi32(source, bias);
-            // The sign of a sum out of range differs from those of both terms: that of (s ^ a) & (s ^ b) is set.
-            const __m512i wrong = _mm512_and_si512(_mm512_xor_si512(sum, source), _mm512_xor_si512(sum, bias));
-            overflow = _mm512_mask_or_epi32(overflow, mask, overflow, wrong);
-            if (map.rows) scale = vector_scale(map.rows[row]);
-            __m512i result = rescaled(sum, scale);
-            if (map.rows && map.empty[row]) result = _mm512_setzero_si512();
-            if (map.table) result = rescaled(looked_up(map.table, result), table_scale);
-            if (map.residual) {
-                const __m512i other =
-                    load_elements(map.residual + row * map.residual_stride, map.residual_type, column, mask);
-                result = _mm512_add_epi32(result, rescaled(_mm512_add_epi32(other, residual_bias), residual_scale));
-            }
-            result = _mm512_add_epi32(result, zero_point);
-            store_elements(map.destination + row * map.destination_stride, destination_type, column, mask, result);
-        }
-        return _mm512_movepi32_mask(overflow) == 0;
-    }
+using MapStrip = bool (*)(const Map&, int, int, int);
 
-    template <Element source_type>
-    bool rows_to(int first, int last) {
-        switch (map.destination_type) {
-            case Element::s8: return rows<source_type, Element::s8>(first, last);
-            case Element::u8: return rows<source_type, Element::u8>(first, last);
-            case Element::s16: return rows<source_type, Element::s16>(first, last);
-            default: return rows<source_type, Element::s32>(first, last);
-        }
+template <Element source_type, bool normalize>
+MapStrip strip_to(Element destination_type) {
+    switch (destination_type) {
+        case Element::s8: return map_strip<source_type, Element::s8, normalize>;
+        case Element::u8: return map_strip<source_type, Element::u8, normalize>;
+        case Element::s16: return map_strip<source_type, Element::s16, normalize>;
+        default: return map_strip<source_type, Element::s32, normalize>;
     }
+}
 
-    bool rows_from_to(int first, int last) {
-        switch (map.source_type) {
-            case Element::s8: return rows_to<Element::s8>(first, last);
-            case Element::u8: return rows_to<Element::u8>(first, last);
-            case Element::s16: return rows_to<Element::s16>(first, last);
-            default: return rows_to<Element::s32>(first, last);
-        }
+template <bool normalize>
+MapStrip strip_from_to(Element source_type, Element destination_type) {
+    switch (source_type) {
+        case Element::s8: return strip_to<Element::s8, normalize>(destination_type);
+        case Element::u8: return strip_to<Element::u8, normalize>(destination_type);
+        case Element::s16: return strip_to<Element::s16, normalize>(destination_type);
+        default: return strip_to<Element::s32, normalize>(destination_type);
     }
-};
+}
 
 bool map(const Map& map, int first, int last) {
     if (map.source_type == Element::wide || !stays_in_int32(map)) return map_rows(map, first, last);
+    const MapStrip strip = map.rows ? strip_from_to<true>(map.source_type, map.destination_type)
+                                    : strip_from_to<false>(map.source_type, map.destination_type);
     bool fits = true;
-    for (int column = 0; column < map.columns; column += lanes) {
-        fits = Strip(map, column).rows_from_to(first, last) && fits;
-    }
+    for (int column = 0; column < map.columns; column += lanes) fits = strip(map, column, first, last) && fits;
     return fits;
 }
 
