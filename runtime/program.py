@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from sta.backend.container import Container, read_container, write_container
 from sta.backend.isa import suggestion
 from sta.runtime.engines import Engines, check_same, chosen
+from sta.runtime.errors import ProgramError
 from sta.runtime.profile import Profile, profile
 from sta.runtime.races import RaceCheck, check_races
 from sta.runtime.schedule import Schedule, record
@@ -292,19 +294,23 @@ class Program:
             The results, in the order of the batch.
 
         Raises:
-            ValueError, ProgramError: as ``run``, for the first run in the batch that fails.
+            TypeError, ValueError, ProgramError: as ``run``, for the first run that fails; says which one, from 1.
         """
         name = _checked(engine, poison, threads)
-        encoded = [self.encode_inputs(inputs) for inputs in batch]
+        encoded: list[dict[str, NDArray[Any]]] = []
+        for number, inputs in enumerate(batch, 1):
+            with _of_run(number):
+                encoded.append(self.encode_inputs(inputs))
         self.check()
         results: list[Result] = []
         with ThreadPoolExecutor(threads) as executor:
             runs = [executor.submit(self._raw, name, inputs, poison, 1) for inputs in encoded]
             try:
-                for run in runs:
-                    results.append(self._result(run.result()))
+                for number, run in enumerate(runs, 1):
+                    with _of_run(number):
+                        results.append(self._result(run.result()))
                     if report is not None:
-                        report(len(results))
+                        report(number)
             finally:
                 executor.shutdown(cancel_futures=True)
         return results
@@ -342,6 +348,17 @@ class Program:
             mac_efficiency=self.mac_efficiency,
             macs=self.macs,
         )
+
+
+@contextmanager
+def _of_run(number: int) -> Generator[None]:
+    """Makes an error that is raised inside say to which run of a batch it belongs."""
+    try:
+        yield
+    except ProgramError as error:
+        raise ProgramError(f"run {number}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"run {number}: {error}") from None
 
 
 def _checked(engine: str, poison: int, threads: int) -> str:

@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <utility>
 
 #include "kernels.h"
 
@@ -150,21 +149,18 @@ void product_block(const Product& product, int row, int column) {
     }
 }
 
-using Block = void (*)(const Product&, int, int);
-
-template <int vectors, bool is_signed, int... more>
-Block block_of(int rows, std::integer_sequence<int, more...>) {
-    static constexpr Block blocks[] = {product_block<more + 1, vectors, is_signed>...};
-    return blocks[rows - 1];
+template <int rows, int vectors, bool is_signed>
+int product_blocks(const Product& product, int row, int last, int column) {
+    for (; row + rows <= last; row += rows) product_block<rows, vectors, is_signed>(product, row, column);
+    return row;
 }
 
 template <int vectors, bool is_signed>
-void product_strip(const Product& product, int first, int last, int column) {
-    constexpr int most = rows_at_a_time(vectors);
-    for (int row = first; row < last; row += most) {
-        const int rows = std::min(most, last - row);
-        block_of<vectors, is_signed>(rows, std::make_integer_sequence<int, most>())(product, row, column);
-    }
+void product_strip(const Product& product, int row, int last, int column) {
+    row = product_blocks<rows_at_a_time(vectors), vectors, is_signed>(product, row, last, column);
+    row = product_blocks<4, vectors, is_signed>(product, row, last, column);
+    row = product_blocks<2, vectors, is_signed>(product, row, last, column);
+    product_blocks<1, vectors, is_signed>(product, row, last, column);
 }
 
 template <bool is_signed>

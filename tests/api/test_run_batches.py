@@ -1,0 +1,100 @@
+"""`sta run` on many inputs, with threads, and on both engines."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sta
+from sta.command_line import main
+from tests.api.conftest import TOKENS, VOCABULARY, Files
+
+RUNS = 5
+
+
+@pytest.fixture
+def ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Returns the inputs of several runs; the folder of the test is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return np.random.default_rng(3).integers(0, VOCABULARY, (RUNS, 1, TOKENS))
+
+
+def expected(files: Files, ids: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> list[dict[str, np.ndarray]]:
+    """Returns the outputs of each run."""
+    program = sta.load(files.program)
+    return [program.run({"ids": each}, engine="reference").outputs for each in ids]
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("engine", ["auto", "native", "reference", "both"])
+def test_a_file_with_one_more_axis_holds_many_runs(files: Files, ids: np.ndarray, engine: str, threads: str) -> None:
+    np.savez("in.npz", ids=ids)
+    options = ["--engine", engine, "--threads", threads]
+    assert main(["run", str(files.program), "--inputs", "in.npz", "-o", "out.npz", *options]) == 0
+    outputs = expected(files, ids)
+    with np.load("out.npz") as written:
+        assert set(written.files) == set(outputs[0])
+        for name in written.files:
+            assert np.array_equal(written[name], np.stack([each[name] for each in outputs]))
+
+
+def test_a_folder_holds_a_file_for_each_run(files: Files, ids: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    for number, each in enumerate(ids):
+        np.savez(f"in/sentence{number}.npz", ids=each)
+    Path("in/notes.txt").write_text("no input")
+    assert main(["run", str(files.program), "--inputs", "in", "-o", "out", "--threads", "2", "--json"]) == 0
+    costs = json.loads(capsys.readouterr().out)
+    assert costs["runs"] == RUNS
+    assert costs["cycles"] == sta.load(files.program).cycles
+    assert sorted(path.name for path in Path("out").iterdir()) == [f"sentence{number}.npz" for number in range(RUNS)]
+    for number, outputs in enumerate(expected(files, ids)):
+        with np.load(f"out/sentence{number}.npz") as written:
+            assert all(np.array_equal(written[name], outputs[name]) for name in outputs)
+
+
+def test_both_engines_say_that_they_agree(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = str(tmp_path / "o.npz")
+    assert main(["run", str(files.program), "--inputs", str(files.inputs), "-o", output, "--engine", "both"]) == 0
+    assert "both engines leave the same outputs, SRAM and DRAM" in capsys.readouterr().out
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Runs a command that must fail without a traceback, and returns what it says."""
+    assert main([str(argument) for argument in arguments]) in (1, 2)
+    message = capsys.readouterr().err
+    assert message.startswith("sta: error: ")
+    assert "Traceback" not in message
+    return message
+
+
+def test_a_bad_run_of_a_batch_is_named(files: Files, ids: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    ids[2, 0, 4] = VOCABULARY
+    np.savez("in.npz", ids=ids)
+    message = error_of(capsys, "run", files.program, "--inputs", "in.npz", "-o", "out.npz")
+    assert f"run 3: input 'ids': expected indices in 0..{VOCABULARY - 1}, got {VOCABULARY} at [0, 4]" in message
+    assert not Path("out.npz").exists()
+
+
+def test_an_empty_batch_and_an_empty_folder(files: Files, ids: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("in.npz", ids=ids[:0])
+    assert "the batch is empty" in error_of(capsys, "run", files.program, "--inputs", "in.npz", "-o", "out.npz")
+    Path("in").mkdir()
+    assert "in holds no .npz files" in error_of(capsys, "run", files.program, "--inputs", "in", "-o", "out")
+
+
+def test_a_folder_goes_to_a_folder(files: Files, ids: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    np.savez("in/a.npz", ids=ids[0])
+    Path("file").write_text("")
+    assert "--output must be one as well: file is a file" in error_of(
+        capsys, "run", files.program, "--inputs", "in", "-o", "file"
+    )
+    assert "are the same folder" in error_of(capsys, "run", files.program, "--inputs", "in", "-o", "in")
+
+
+@pytest.mark.parametrize("threads", ["0", "257", "-1"])
+def test_threads_out_of_range(files: Files, capsys: pytest.CaptureFixture[str], threads: str) -> None:
+    message = error_of(capsys, "run", files.program, "--inputs", files.inputs, "-o", "o.npz", "--threads", threads)
+    assert f"--threads: {threads} is outside 1..256" in message
