@@ -262,7 +262,9 @@ class Program:
             ProgramError: the program deadlocks, breaks a rule, or leaves a number range during the run.
         """
         if engine not in ENGINES:
-            raise ValueError(f"unknown engine {engine!r}{suggestion(engine, ENGINES)}; known: {', '.join(ENGINES)}")
+            raise ValueError(
+                f"unknown engine {engine!r}{suggestion(str(engine), ENGINES)}; known: {', '.join(ENGINES)}"
+            )
         if not 0 <= poison <= 255:
             raise ValueError(f"poison is {poison}, outside 0..255")
         encoded = self.encode_inputs(inputs)
@@ -282,7 +284,7 @@ def _check_names(given: Mapping[str, Any], expected: Sequence[str]) -> None:
     wanted = f"the program takes {', '.join(map(repr, expected)) or 'no inputs'}"
     for name in given:
         if name not in expected:
-            raise ValueError(f"unexpected input {name!r}{suggestion(name, expected)}; {wanted}")
+            raise ValueError(f"unexpected input {name!r}{suggestion(str(name), expected)}; {wanted}")
     missing = [name for name in expected if name not in given]
     if missing:
         raise ValueError(f"missing input {', '.join(map(repr, missing))}; {wanted}")
