@@ -6,7 +6,7 @@ The only module of the back end that knows xDSL.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -65,12 +65,19 @@ class Emitter:
         self.held: dict[Affine, int] = {}
         self.current = ("", "")
         self.arguments = _argument_offsets(function)
+        self.spans: dict[Operation, tuple[int, int]] = {}
+        """
+        For each operation of the function's own block its first instruction and the one after its last.
+        """
 
     def run(self) -> list[Instruction]:
         """
         The microcode of the function, ending in a fence and a halt.
         """
-        self._block(self.function.body.block)
+        for op in self.function.body.block.ops:
+            start = len(self.code)
+            self._operation(op)
+            self.spans[op] = (start, len(self.code))
         self.current = ("", "")
         self._append(Instruction.make("fence"))
         self._append(Instruction.make("halt"))
@@ -80,20 +87,19 @@ class Emitter:
         self.code.append(instruction)
         self.locations.append(self.current)
 
-    def _block(self, block: Block) -> None:
-        for op in block.ops:
-            self.current = (module_path(op), op.name)
-            match op:
-                case sta.LoopOp():
-                    self._loop(op)
-                case sta.FenceOp():
-                    self._append(Instruction.make("fence"))
-                case sta.UnitOp():
-                    self._unit(op)
-                case sta.AllocOp() | sta.ConstantOp() | sta.ViewOp() | func.ReturnOp():
-                    continue
-                case _:
-                    raise ValueError(f"{op.name} is no instruction")
+    def _operation(self, op: Operation) -> None:
+        self.current = (module_path(op), op.name)
+        match op:
+            case sta.LoopOp():
+                self._loop(op)
+            case sta.FenceOp():
+                self._append(Instruction.make("fence"))
+            case sta.UnitOp():
+                self._unit(op)
+            case sta.AllocOp() | sta.ConstantOp() | sta.ViewOp() | func.ReturnOp():
+                return
+            case _:
+                raise ValueError(f"{op.name} is no instruction")
 
     def _loop(self, loop: sta.LoopOp) -> None:
         register = REGISTER_COUNT - 1 - len(self.counters)
@@ -103,7 +109,8 @@ class Emitter:
         # A register written in the body may not carry a value into it, nor out of it.
         self.held = {}
         self.counters[loop.counter] = register
-        self._block(loop.body.block)
+        for op in loop.body.block.ops:
+            self._operation(op)
         del self.counters[loop.counter]
         self.held = {}
         self._append(Instruction.make("end"))
@@ -396,7 +403,7 @@ def emit(module: ModuleOp, weights: WeightStore, target: Target, macs: int, dens
         signature=_signature(function),
         debug={
             "instructions": _run_length(emitter.locations),
-            "buffers": _buffers(function),
+            "buffers": _buffers(function, emitter.spans),
             "constants": directory,
         },
         ir=print_with_locations(module),
@@ -442,18 +449,42 @@ def _constants(function: func.FuncOp, weights: WeightStore) -> tuple[NDArray[np.
     return constants, directory
 
 
-def _buffers(function: func.FuncOp) -> list[dict[str, Any]]:
-    operations: list[Operation] = list(function.body.block.ops)
-    return [
-        {
-            "name": op.label.data,
-            "space": sta.space_of(op.result),
-            "offset": sta.offset_of(op.result),
-            "bytes": sta.buffer_bytes(op.result),
-        }
-        for op in operations
-        if isinstance(op, sta.AllocOp)
-    ]
+def _buffers(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) -> list[dict[str, Any]]:
+    """
+    The memory map: names, places, and the first and last instruction between which each buffer is in use.
+    """
+    block = function.body.block
+    buffers: list[dict[str, Any]] = []
+    for op in block.ops:
+        if not isinstance(op, sta.AllocOp):
+            continue
+        used = [spans[ancestor] for ancestor in _using(op.result, block)]
+        buffers.append(
+            {
+                "name": op.label.data,
+                "space": sta.space_of(op.result),
+                "offset": sta.offset_of(op.result),
+                "bytes": sta.buffer_bytes(op.result),
+                "first": min((start for start, _ in used), default=0),
+                "last": max((stop - 1 for _, stop in used), default=0),
+            }
+        )
+    return buffers
+
+
+def _using(value: SSAValue, block: Block) -> list[Operation]:
+    """
+    The operations of a block in which a buffer, or a view of it, is used.
+    """
+    found: list[Operation] = []
+    for use in value.uses:
+        if isinstance(use.operation, sta.ViewOp):
+            found += _using(use.operation.result, block)
+            continue
+        ancestor = block.find_ancestor_op_in_block(use.operation)
+        assert ancestor is not None
+        found.append(ancestor)
+    return found
 
 
 def _signature(function: func.FuncOp) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from xdsl.parser import Parser
 from xdsl.utils.exceptions import ParseError, VerifyException
 
 from sta.dialect.context import CompileContext
-from sta.dialect.torch import VTensorType
+from sta.dialect.torch import VTensorType, sizes_of
 from sta.dialect.torch_interpreter import FOREIGN_OPERATOR, main_function
 from sta.dialect.weight_store import WeightStore
 from sta.frontend.errors import ModelError
@@ -308,6 +308,12 @@ def _name_values(module: ModuleOp, input_names: list[str], output_names: list[st
     terminator = block.last_op
     assert isinstance(terminator, ReturnOp)
     kept = [index for index, value in enumerate(terminator.operands) if isinstance(value.type, VTensorType)]
+    if not kept:
+        raise ModelError("the model returns no tensor: there is nothing to compile")
+    for index in kept:
+        sizes = sizes_of(terminator.operands[index])
+        if 0 in sizes:
+            raise ModelError(f"output {output_names[index]!r} is empty, its sizes are {list(sizes)}: leave it out")
     terminator.operands = [terminator.operands[index] for index in kept]
     function.update_function_type()
     function.arg_attrs = _named([name for name, argument in inputs.items() if argument in block.args])

@@ -26,6 +26,7 @@ from sta.passes.lower_vector import NormLowering, lower_gather, lower_map
 from sta.passes.memory_plan import CapacityError, plan_memory
 from sta.passes.strided_view import NotAView, StridedView
 from sta.passes.tile_builder import Operand, TileBuilder
+from sta.passes.tile_choice import record
 from sta.spec.target import Target
 
 TRANSFER_ROWS = 8192
@@ -86,6 +87,7 @@ class FunctionLowering:
         block.add_op(func.ReturnOp())
         function = func.FuncOp(self.source.sym_name.data, (types, []), Region(block), arg_attrs=self._attributes())
         function.location = self.source.location
+        record(function, self.builder.choices)
         return function
 
     def _attributes(self) -> Any:
@@ -224,6 +226,7 @@ class FunctionLowering:
             self.builder, op, self._operand(op.x), result, residual, self.budgets, normalized=normalized
         )
         self.linears[op] = lowering
+        self.builder.choices.append(lowering.explain())
         following = self._norm(norm) if norm is not None else None
         if lowering.tiling.order != COLUMNS:
             self.fused |= {norm} if norm is not None else set()

@@ -445,7 +445,7 @@ def _users_through_views(value: SSAValue) -> list[Operation]:
     users: list[Operation] = []
     for use in value.uses:
         users.append(use.operation)
-        if isinstance(use.operation, VIEWS):
+        if isinstance(use.operation, (*VIEWS, torch.ToDtypeOp)):
             users += _users_through_views(use.operation.result)
     return users
 

@@ -36,6 +36,10 @@ HIDDEN = 8
 What runs under the unit that has most to do is taken to cost one cycle in so many after all: no overlap is perfect, and
 a tiling that leaves other units less to do, or loads less, is the better one.
 """
+ABOUT = 1 / 200
+"""
+The part by which estimates may differ and count as equal.
+"""
 SHARE = 3 / 8
 """
 The part of the chip's memory that one layer's tiles may take at first.
@@ -250,7 +254,8 @@ def candidates(target: Target, shape: LinearShape) -> Iterator[LinearTiling]:
     """
     for columns in _sizes(shape.columns, target.tile_columns, target.array_columns):
         for rows in _sizes(shape.rows, target.tile_rows, target.array_rows):
-            if shape.depth <= DEPTH_LIMIT:
+            # With all rows in one tile both orders are the same.
+            if shape.depth <= DEPTH_LIMIT and rows < shape.rows * shape.batches:
                 yield LinearTiling(rows, columns, shape.depth, ROWS)
             for depth in _depths(shape):
                 yield LinearTiling(rows, columns, depth, COLUMNS)
@@ -310,12 +315,15 @@ class LinearChoice:
 @lru_cache(maxsize=1024)
 def choose(target: Target, shape: LinearShape, budget: int) -> LinearChoice:
     """
-    The fastest tiling that takes at most `budget` bytes, or the smallest if none does.
+    The fastest tiling that takes at most `budget` bytes, or the smallest if none does. Of those that are about as fast,
+    the smallest: room on the chip is worth more than a few cycles.
     """
     fitting = [one for one in ranked(target, shape) if one[1].size <= budget]
     fitting = fitting or [min(ranked(target, shape), key=lambda one: one[1].size)]
-    (tiling, cost), *others = fitting
-    return LinearChoice(tiling, cost, *(others[0] if others else (None, None)))
+    as_fast = [one for one in fitting if one[1].cycles <= fitting[0][1].cycles * (1 + ABOUT)]
+    chosen = min(as_fast, key=lambda one: (one[1].size, one[1].cycles))
+    others = [one for one in fitting if one is not chosen]
+    return LinearChoice(*chosen, *(others[0] if others else (None, None)))
 
 
 def smaller_budget(target: Target, shape: LinearShape, size: int) -> int | None:

@@ -18,6 +18,7 @@ from sta.passes.linear_tiling import SHARE, SLOTS, STREAMED, LinearShape, choose
 from sta.passes.lower_vector import NormLowering, broadcast_rows
 from sta.passes.strided_view import Axis, StridedView, iteration_space
 from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
+from sta.passes.tile_choice import TileChoice
 from sta.spec.nm_format import pack, packed_size
 from sta.spec.parameters import map_parameters_size
 
@@ -187,6 +188,17 @@ class LinearLowering:
         if loading:
             self.builder.emit(sta.LoadOp(self.builder.view(self.packed, place, (size,), (1,)), weights))
         return weights
+
+    def explain(self) -> TileChoice:
+        """
+        What was chosen and why.
+        """
+        choice = self.choice
+        other = {}
+        if choice.other is not None and choice.other_estimate is not None:
+            other = {**vars(choice.other), "cycles": choice.other_estimate.cycles}
+        cost = choice.estimate
+        return TileChoice(self.builder.path, "linear", vars(choice.tiling), cost.bound, cost.cycles, cost.size, other)
 
     def is_one_tile(self) -> bool:
         """

@@ -21,6 +21,7 @@ from sta.dialect.location import module_path
 from sta.dialect.nm_interpreter import scalar_map_parameters
 from sta.dialect.weight_store import WeightStore
 from sta.passes.strided_view import Axis, Factor, NotAView, StridedView, iteration_space, merge
+from sta.passes.tile_choice import TileChoice
 from sta.spec.target import Target
 
 RUN_LIMIT = 4096
@@ -122,6 +123,10 @@ class TileBuilder:
     staging: dict[Hashable, SSAValue] = field(default_factory=dict[Hashable, SSAValue])
     """
     Tile buffers of the operation being lowered, by role, size and slot.
+    """
+    choices: list[TileChoice] = field(default_factory=list[TileChoice])
+    """
+    What was chosen for the layers so far.
     """
     sources: dict[SSAValue, Operation | None] = field(default_factory=dict[SSAValue, Operation | None])
     """

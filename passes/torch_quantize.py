@@ -170,6 +170,8 @@ class _Quantizer:
     def _range(self, value: SSAValue) -> tuple[float, float]:
         if isinstance(value.owner, torch.EmbeddingOp):
             table = array_of(value.owner.weight, self._store)
+            if table is not None and not np.isfinite(table).all():
+                raise ValueError(f"{describe(value.owner)}: its table holds numbers that are not finite")
             if table is not None:
                 return float(table.min()), float(table.max())
         found = range_of(self._function, value)

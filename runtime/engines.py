@@ -69,7 +69,7 @@ def chosen(name: str) -> str:
         ValueError: there is no such engine, or it is the native one and not built.
     """
     if name not in ENGINES:
-        raise ValueError(f"unknown engine {name!r}{suggestion(name, ENGINES)}; known: {', '.join(ENGINES)}")
+        raise ValueError(f"unknown engine {name!r}{suggestion(str(name), ENGINES)}; known: {', '.join(ENGINES)}")
     if name == "reference" or native_is_built():
         return "reference" if name == "reference" else "native"
     if name == "native":

@@ -374,7 +374,7 @@ def _check_names(given: Mapping[str, Any], expected: Sequence[str]) -> None:
     wanted = f"the program takes {', '.join(map(repr, expected)) or 'no inputs'}"
     for name in given:
         if name not in expected:
-            raise ValueError(f"unexpected input {name!r}{suggestion(name, expected)}; {wanted}")
+            raise ValueError(f"unexpected input {name!r}{suggestion(str(name), expected)}; {wanted}")
     missing = [name for name in expected if name not in given]
     if missing:
         raise ValueError(f"missing input {', '.join(map(repr, missing))}; {wanted}")

@@ -92,6 +92,28 @@ def test_calibration_data_that_does_not_fit(changes: dict[str, Any], message: st
         compiled(calibration={name: array[None] for name, array in EXAMPLE.items()} | changes)
 
 
+class Narrow(nn.Module):
+    """Indices that come in another width than embeddings take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 6)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.table(ids.long())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.int64])
+def test_indices_of_any_width(dtype: Any) -> None:
+    model, ids = Narrow().eval(), IDS.astype(dtype)
+    program = sta.compile(model, {"ids": ids}, calibration={"ids": ids[None]}, check=True)
+    assert [(port.kind, port.limit) for port in program.inputs] == [("index", 9)]
+    expected = model.table.weight.detach().numpy()[IDS]
+    np.testing.assert_allclose(program.run({"ids": ids}).outputs["output"], expected, atol=1e-4)
+    with pytest.raises(ValueError, match=r"expected indices in 0\.\.8, got 9"):
+        program.run({"ids": ids + dtype(1)})
+
+
 @pytest.mark.filterwarnings("ignore:no calibration data")
 def test_example_inputs_that_are_no_samples() -> None:
     spoilt = {**EXAMPLE, "offset": np.where(OFFSET > 0, np.nan, OFFSET)}

@@ -364,6 +364,24 @@ def test_example_inputs_that_no_model_takes(inputs: Any, message: str) -> None:
         import_model(nn.Linear(3, 2), inputs)
 
 
+class Returning(nn.Module):
+    """Returns what a function makes of its input."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
+
+
+def test_outputs_that_are_nothing() -> None:
+    with pytest.raises(ModelError, match="the model returns no tensor"):
+        import_model(Returning(lambda x: 3), (torch.ones(1, 3),))  # pyright: ignore[reportUnknownLambdaType]
+    with pytest.raises(ModelError, match=r"output 'output_1' is empty, its sizes are \[1, 0\]: leave it out"):
+        import_model(Returning(lambda x: (x + x, (x + x)[:, :0])), (torch.ones(1, 3),))  # pyright: ignore[reportUnknownLambdaType]
+
+
 @pytest.mark.parametrize("inputs", [torch.ones(1, 3), np.ones((1, 3)), "input", 3])
 def test_example_inputs_are_named_or_listed(inputs: Any) -> None:
     with pytest.raises(TypeError, match=f"a mapping from input name .*, not {type(inputs).__name__}"):

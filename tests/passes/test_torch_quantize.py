@@ -218,6 +218,13 @@ def test_the_input_of_a_norm_has_a_scale_in_which_epsilon_fits(width: int, eps: 
     assert EPSILON_LIMIT // 4 < epsilon < EPSILON_LIMIT or scale == np.float32(SMALLEST_RANGE / 32767)
 
 
+def test_a_table_with_a_number_that_no_sample_met() -> None:
+    model = Tables()
+    model.words.weight.data[8, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"^words .*: its table holds numbers that are not finite"):
+        quantized(model, torch.tensor([[1, 2, 3]]))
+
+
 def test_an_uncalibrated_module_is_refused() -> None:
     imported = import_model(nn.Linear(3, 3), (torch.ones(1, 3),))
     with pytest.raises(ValueError, match="calibrate the module before"):

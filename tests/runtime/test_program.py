@@ -95,6 +95,7 @@ def test_runs_do_not_influence_each_other(copier: Any) -> None:
             {"vaules": VALUES},
             "unexpected input 'vaules'; did you mean 'values'?; the program takes 'values', 'identifiers'",
         ),
+        ({3: VALUES}, "unexpected input 3; the program takes 'values', 'identifiers'"),
         ({"identifiers": None}, "missing input 'identifiers'; the program takes 'values', 'identifiers'"),
         ({"values": VALUES.T}, "input 'values': expected shape (2, 3), got (3, 2)"),
         ({"values": VALUES.astype(int)}, "input 'values': expected float32, got int64"),
@@ -103,8 +104,8 @@ def test_runs_do_not_influence_each_other(copier: Any) -> None:
         ({"identifiers": IDENTIFIERS * 1.0}, "input 'identifiers': expected int64, got float64"),
     ],
 )
-def test_unsuitable_inputs(copier: Any, changes: dict[str, Any], message: str) -> None:
-    inputs = {"values": VALUES, "identifiers": IDENTIFIERS, **changes}
+def test_unsuitable_inputs(copier: Any, changes: dict[Any, Any], message: str) -> None:
+    inputs: dict[Any, Any] = {"values": VALUES, "identifiers": IDENTIFIERS, **changes}
     given = {name: value for name, value in inputs.items() if value is not None}
     with pytest.raises(ValueError) as error:  # noqa: PT011
         copier.program().run(given)

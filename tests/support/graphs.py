@@ -1,0 +1,142 @@
+"""A Hypothesis strategy of arbitrary `nm` graphs: operations in any order, values used any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+
+from hypothesis import strategies as st
+from xdsl.dialects.builtin import IntegerType
+from xdsl.ir import SSAValue
+
+from sta.dialect import nm
+from tests.support.nm_builder import PLAIN_TARGET, Case, NmBuilder
+from tests.support.transformers import TINY
+
+LARGEST = 300
+"""Most elements of a tensor."""
+
+
+@dataclass
+class Graph:
+    """Draws a graph, step by step; stored values and int32 values are kept apart."""
+
+    draw: st.DrawFn
+    values: list[SSAValue] = field(default_factory=list[SSAValue])
+
+    def __post_init__(self) -> None:
+        target = self.draw(st.sampled_from([PLAIN_TARGET, TINY]))
+        self.builder = NmBuilder(target, self.draw(st.integers(0, 2**32)))
+        shapes = st.lists(st.integers(1, 6), min_size=1, max_size=3)
+        for name in ("x", "y"):
+            shape = self.draw(shapes)
+            make = self.draw(st.sampled_from([self.builder.stream, self.builder.bytes]))
+            self.values.append(make(name, shape))
+
+    def pick(self, *elements: IntegerType) -> SSAValue | None:
+        """Draws a value of some element types; later ones are likelier."""
+        found = [value for value in self.values if nm.element_of(value) in elements]
+        if not found:
+            return None
+        return self.draw(st.sampled_from([*found, *found[-3:]]))
+
+    def stored(self) -> SSAValue:
+        """Draws a value that is stored."""
+        value = self.pick(nm.si8, nm.si16)
+        assert value is not None
+        return value
+
+    def narrow(self) -> SSAValue:
+        """Draws a value of 8 bits, rounding one if there is none."""
+        value = self.pick(nm.si8)
+        return value or self.builder.clamp(self.builder.rescale(self.stored(), 1 / 100), nm.si8)
+
+    def linear(self) -> SSAValue:
+        """A product with its scales."""
+        columns = self.draw(st.integers(1, 6))
+        spread = self.draw(st.sampled_from([60.0, 5000.0]))
+        return self.builder.linear(self.narrow(), columns, f"w{len(self.values)}", spread=spread)
+
+    def rescale(self) -> SSAValue:
+        """A rescaling of something stored, or of an int32 value."""
+        value = self.pick(nm.si32) if self.draw(st.integers(0, 3)) == 0 else None
+        scale = self.draw(st.sampled_from([0.01, 0.3, 1.0]))
+        return self.builder.rescale(value or self.stored(), scale, self.draw(st.sampled_from([0, 0, 5])))
+
+    def table(self) -> SSAValue:
+        """A table of something stored, or of an int32 value; mostly rescaled."""
+        value = self.pick(nm.si16, nm.si32) or self.stored()
+        looked_up = self.builder.table(value, f"t{len(self.values)}")
+        return looked_up if self.draw(st.integers(0, 3)) == 0 else self.builder.rescale(looked_up, 1 / 128)
+
+    def add(self) -> SSAValue | None:
+        """A sum of two int32 values, the second of which may broadcast."""
+        first = self.pick(nm.si32)
+        if first is None:
+            return None
+        shape = nm.tensor_of(first).get_shape()
+        fitting = [v for v in self.values if nm.element_of(v) == nm.si32 and fits(nm.tensor_of(v).get_shape(), shape)]
+        return self.builder.sum(first, self.draw(st.sampled_from(fitting)))
+
+    def clamp(self) -> SSAValue | None:
+        """An int32 value, stored."""
+        value = self.pick(nm.si32)
+        element = self.draw(st.sampled_from([nm.si8, nm.si16, nm.si16, nm.ui8]))
+        return None if value is None else self.builder.clamp(value, element, self.draw(st.sampled_from([0, 0, -7])))
+
+    def norm(self) -> SSAValue | None:
+        """A norm of a stream."""
+        value = self.pick(nm.si16)
+        return None if value is None else self.builder.norm(value, f"n{len(self.values)}")
+
+    def view(self) -> SSAValue:
+        """Any value under another shape: the same elements, or a part of them."""
+        value = self.pick(*nm.ELEMENT_TYPES)
+        assert value is not None
+        shape = list(nm.tensor_of(value).get_shape())
+        match self.draw(st.sampled_from(["permute", "join", "split", "slice"])):
+            case "permute":
+                return self.builder.permute(value, *self.draw(st.permutations(range(len(shape)))))
+            case "join" if len(shape) > 1:
+                axis = self.draw(st.integers(0, len(shape) - 2))
+                return self.builder.view(value, *shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
+            case "split" if len(shape) < 5:
+                axis = self.draw(st.integers(0, len(shape) - 1))
+                part = self.draw(st.sampled_from([d for d in range(1, shape[axis] + 1) if shape[axis] % d == 0]))
+                return self.builder.view(value, *shape[:axis], shape[axis] // part, part, *shape[axis + 1 :])
+            case _:
+                axis = self.draw(st.integers(0, len(shape) - 1))
+                start = self.draw(st.integers(0, shape[axis] - 1))
+                return self.builder.slice(value, axis, start, self.draw(st.integers(start + 1, shape[axis])))
+
+    def step(self) -> None:
+        """Draws an operation."""
+        kinds: list[Callable[[], SSAValue | None]] = [
+            *(self.linear, self.rescale, self.table, self.add, self.add, self.clamp, self.clamp, self.norm),
+            *(self.view, self.view, self.view),
+        ]
+        value = self.draw(st.sampled_from(kinds))()
+        if value is not None and prod(nm.tensor_of(value).get_shape()) <= LARGEST:
+            self.values.append(value)
+
+    def case(self) -> Case:
+        """The module, returning some of its values."""
+        outputs = self.draw(st.lists(st.sampled_from(self.values[2:] or self.values), min_size=1, max_size=3))
+        return self.builder.case(self.values[-1], *outputs)
+
+
+def fits(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
+    """Whether a shape broadcasts to another without repeating its last axis."""
+    if len(shape) > len(full) or shape[-1] != full[-1]:
+        return False
+    return all(size in (1, whole) for size, whole in zip(reversed(shape), reversed(full), strict=False))
+
+
+@st.composite
+def graphs(draw: st.DrawFn, longest: int = 12) -> Case:
+    """Draws a graph of at most `longest` operations, not counting views between layers."""
+    graph = Graph(draw)
+    for _ in range(draw(st.integers(1, longest))):
+        graph.step()
+    return graph.case()
