@@ -14,6 +14,8 @@ import numpy as np
 from sta.backend.isa import suggestion
 from sta.runtime.memory import Array, Memories
 from sta.runtime.reference import ReferenceEngine
+from sta.runtime.taint import check_taint
+from sta.runtime.timing import Timing, simulate
 from sta.runtime.validate import ValidProgram
 from sta.spec.integers import Int64Array
 
@@ -88,6 +90,25 @@ class Engines:
         self._idle: dict[tuple[str, int], list[Engine]] = {}
         self._lock = threading.Lock()
 
+    def timing(self) -> Timing:
+        """Returns the cost of a run; ProgramError if it ends in a deadlock."""
+        return self._decoded().timing() if native_is_built() else simulate(self._program)
+
+    def check_taint(self) -> None:
+        """Raises ProgramError if a run moves attention scores off the chip."""
+        if native_is_built():
+            self._decoded().check_taint()
+        else:
+            check_taint(self._program)
+
+    def _decoded(self) -> NativeProgram:
+        # Not needed, and perhaps not there, where programs run on the reference engine.
+        from sta.runtime.native_engine import NativeProgram
+
+        if self._native is None:
+            self._native = NativeProgram(self._program)
+        return self._native
+
     def take(self, name: str, threads: int) -> Engine:
         """Returns an engine that nobody uses, ``native`` or ``reference``; only the former makes use of threads."""
         with self._lock:
@@ -96,12 +117,9 @@ class Engines:
                 return idle.pop()
             if name == "reference":
                 return ReferenceEngine(self._program)
-            # Not needed, and perhaps not there, where programs run on the reference engine.
-            from sta.runtime.native_engine import NativeEngine, NativeProgram
+            from sta.runtime.native_engine import NativeEngine
 
-            if self._native is None:
-                self._native = NativeProgram(self._program)
-            return NativeEngine(self._native, threads)
+            return NativeEngine(self._decoded(), threads)
 
     def give_back(self, name: str, threads: int, engine: Engine) -> None:
         """Takes an engine back, for the next to use it."""

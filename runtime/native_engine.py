@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sta.backend.isa import UNITS
 from sta.runtime._native import Builder
 from sta.runtime._native import Program as NativeCode
 from sta.runtime._native import families as families
@@ -19,6 +20,8 @@ from sta.runtime.errors import ProgramError
 from sta.runtime.memory import Array, Memories, place, port_view
 from sta.runtime.reference import operation
 from sta.runtime.stream import Step
+from sta.runtime.taint import check_taint, taint_rule
+from sta.runtime.timing import Timing, busy_cycles, dram_traffic, job_of, simulate
 from sta.runtime.validate import ValidProgram
 from sta.spec.integers import Int64Array
 from sta.spec.tables import exp2_results
@@ -27,6 +30,8 @@ from sta.spec.vector import RowStatistics
 _SLICE = 0.1
 """Seconds for which the engine runs before it looks whether it is interrupted."""
 _EXPONENTIAL_BITS = (8, 16)
+_LARGEST_TIME = 1 << 62
+"""Cycles that the native timing can count to; longer runs are timed in Python's integers."""
 
 
 class NativeProgram:
@@ -45,6 +50,24 @@ class NativeProgram:
         """
         self.program = program
         self.code = NativeCode(_builder(program, family))
+
+    def timing(self) -> Timing:
+        """Returns what ``sta.runtime.timing.simulate`` does, and raises the same."""
+        program = self.program
+        if program.instructions * _longest_job(program) >= _LARGEST_TIME:
+            return simulate(program)
+        times = self.code.timing()
+        if times is None:
+            # A deadlock, which is explained there.
+            return simulate(program)
+        cycles, busy = times
+        read, written = dram_traffic(program)
+        return Timing(cycles, dict(zip(UNITS, busy, strict=True)), read, written, program.instructions)
+
+    def check_taint(self) -> None:
+        """Checks what ``sta.runtime.taint.check_taint`` does, and raises the same."""
+        if not self.code.scores_stay_on_chip():
+            check_taint(self.program)
 
     @property
     def family(self) -> str:
@@ -104,7 +127,9 @@ def _builder(program: ValidProgram, family: str) -> Builder:
     sizes = program.memories
     spaces = {space: sizes[space] for space in ("spad", "wbuf", "acc")}
     spaces["writable"] = max(sizes["dram"] - program.container.writable_base, 0)
-    builder = Builder(spaces, program.container.constants, program.target.tile_rows, family)
+    target = program.target
+    depth = min(target.queue_depth, program.instructions)
+    builder = Builder(spaces, program.container.constants, target.tile_rows, depth, family)
     for bits in _EXPONENTIAL_BITS:
         builder.exponentials(bits, exp2_results(bits).astype(f"<u{bits // 8}").tobytes())
     kept = [step for step in program.steps if step.instruction.name != "lea"]
@@ -132,6 +157,35 @@ def _describe(builder: Builder, program: ValidProgram, step: Step) -> None:
     for access in accesses(instruction):
         memory, address, stride = place(program, step, access)
         builder.operand(access.name, memory, _pair(address), _pair(stride), access.rows, access.row_bytes)
+    _describe_job(builder, program, step)
+    rule = taint_rule(instruction)
+    builder.taint(rule.transfers, rule.always, rule.never)
+    for access in rule.sources:
+        builder.taint_source(access.name)
+    for access, may_leave in rule.results:
+        builder.taint_result(access.name, may_leave)
+
+
+def _describe_job(builder: Builder, program: ValidProgram, step: Step) -> None:
+    """Adds what the timing of a unit instruction needs to a description."""
+    instruction, target = step.instruction, program.target
+    job = job_of(step, target)
+    # Times that are too long to count natively are not counted natively.
+    times = [min(time, _LARGEST_TIME) for time in (job.busy, job.latency)]
+    builder.job(job.unit, *times, instruction["wait"], instruction["post"])
+    if job.stride is not None:
+        row_bytes = instruction["row_bytes"]
+        apart, one_piece = (min(busy_cycles(instruction, target, stride), _LARGEST_TIME) for stride in (-1, row_bytes))
+        builder.job(job.unit, apart, times[1], instruction["wait"], instruction["post"])
+        builder.one_piece(_pair(job.stride), row_bytes, one_piece)
+
+
+def _longest_job(program: ValidProgram) -> int:
+    """Returns the most cycles that an instruction can take."""
+    steps = [step for step in program.steps if not step.instruction.definition.is_sequencer]
+    jobs = [(job_of(step, program.target), step) for step in steps]
+    times = [max(job.busy, busy_cycles(step.instruction, program.target, -1)) + job.latency for job, step in jobs]
+    return max(times, default=0) + 1
 
 
 def _pair(affine: Affine) -> tuple[int, Sequence[tuple[int, int]]]:

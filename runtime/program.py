@@ -20,8 +20,7 @@ from sta.runtime.errors import ProgramError
 from sta.runtime.profile import Profile, profile
 from sta.runtime.races import RaceCheck, check_races
 from sta.runtime.schedule import Schedule, record
-from sta.runtime.taint import check_taint
-from sta.runtime.timing import Timing, simulate
+from sta.runtime.timing import Timing
 from sta.runtime.trace import TRACE_LIMIT, write_trace
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
 from sta.spec.signature import TensorSignature
@@ -143,7 +142,7 @@ class Program:
     @cached_property
     def timing(self) -> Timing:
         """The cost of a run, which does not depend on data; ProgramError if the program deadlocks."""
-        return simulate(self._valid)
+        return self._engines.timing()
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -191,7 +190,7 @@ class Program:
         """
         _ = self.timing
         if not self._scores_stay_on_chip:
-            check_taint(self._valid)
+            self._engines.check_taint()
         self._scores_stay_on_chip = True
 
     def check_races(self) -> RaceCheck:

@@ -10,11 +10,12 @@ data, so one walk through the program settles it for every run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.backend.isa import MAXIMUM_LOOP_DEPTH
+from sta.backend.isa import MAXIMUM_LOOP_DEPTH, Instruction
 from sta.runtime.accesses import Access, accesses
 from sta.runtime.affine import Affine
 from sta.runtime.errors import ProgramError
@@ -25,6 +26,39 @@ from sta.runtime.validate import ValidProgram
 _TRACKED = ("acc", "spad")
 
 Effect = Callable[[Sequence[int]], None]
+
+
+@dataclass(frozen=True)
+class TaintRule:
+    """What an instruction does to the taint bits of acc and spad."""
+
+    transfers: bool
+    """Whether it moves bytes from or to DRAM, and must not read tainted ones."""
+    always: bool
+    """Whether its results are tainted whatever it reads."""
+    never: bool
+    """Whether they are untainted whatever it reads."""
+    sources: Sequence[Access]
+    results: Sequence[tuple[Access, bool]]
+    """The results, and whether they may leave the chip in any case."""
+
+
+def taint_rule(instruction: Instruction) -> TaintRule:
+    """Returns what a unit instruction does to the taint bits."""
+    name = instruction.name
+    tracked = [access for access in accesses(instruction) if access.space in _TRACKED]
+    sources = [access for access in tracked if not access.writes]
+    results = [access for access in tracked if access.writes]
+    if name == "rescale" or (name == "mm" and instruction["accumulate"]):
+        sources += results
+    return TaintRule(
+        transfers=name in ("ld", "st", "gather"),
+        always=name == "softmax" or (name == "mm" and instruction["scores"] == 1),
+        never=name == "map" and instruction["normalize"] == 1,
+        sources=sources,
+        # The sums of a softmax may leave the chip, and the rest of a row's state: a few numbers a row.
+        results=[(access, access.name == "sums") for access in results],
+    )
 
 
 def check_taint(program: ValidProgram) -> None:
@@ -47,38 +81,21 @@ def check_taint(program: ValidProgram) -> None:
 
 def _effect(program: ValidProgram, step: Step, taint: Mapping[str, NDArray[np.uint8]]) -> Effect:
     """Returns what an instruction does to the taint bits, as a function of the loop counters."""
-    instruction = step.instruction
-    name = instruction.name
-    tracked = [access for access in accesses(instruction) if access.space in taint]
-    sources = [_tile(step, access, taint) for access in tracked if not access.writes]
-    results = [(access.name, _tile(step, access, taint)) for access in tracked if access.writes]
-    if name == "rescale" or (name == "mm" and instruction["accumulate"]):
-        sources += [tile for _, tile in results]
-    if name in ("ld", "st", "gather"):
-        return _transfer(program, step, sources, [tile for _, tile in results])
-    always = name == "softmax" or (name == "mm" and instruction["scores"] == 1)
-    never = name == "map" and instruction["normalize"] == 1
+    rule = taint_rule(step.instruction)
+    sources = [_tile(step, access, taint) for access in rule.sources]
+    results = [(_tile(step, access, taint), may_leave) for access, may_leave in rule.results]
 
-    def compute(counters: Sequence[int]) -> None:
-        tainted = always or (not never and any(tile.at(counters).any() for tile in sources))
-        for result, tile in results:
-            # The sums of a softmax may leave the chip, and the rest of a row's state: a few numbers a row.
-            tile.at(counters)[...] = tainted and result != "sums"
-
-    return compute
-
-
-def _transfer(program: ValidProgram, step: Step, sources: Sequence[Tile], results: Sequence[Tile]) -> Effect:
-    def transfer(counters: Sequence[int]) -> None:
-        if any(tile.at(counters).any() for tile in sources):
+    def apply(counters: Sequence[int]) -> None:
+        tainted = rule.always or (not rule.never and any(tile.at(counters).any() for tile in sources))
+        if rule.transfers and tainted:
             raise ProgramError(
                 f"{program.at(step.pc)}: reads attention scores or exponentials that have not been normalized; "
                 f"these must stay on the chip"
             )
-        for tile in results:
-            tile.at(counters)[...] = 0
+        for tile, may_leave in results:
+            tile.at(counters)[...] = tainted and not may_leave
 
-    return transfer
+    return apply
 
 
 def _tile(step: Step, access: Access, taint: Mapping[str, NDArray[np.uint8]]) -> Tile:

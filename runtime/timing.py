@@ -86,7 +86,7 @@ def simulate(program: ValidProgram) -> Timing:
     """
     queues = Queues(program)
     play(program, queues)
-    read, written = _dram_bytes(program)
+    read, written = dram_traffic(program)
     busy = dict(zip(UNITS, queues.busy, strict=True))
     return Timing(queues.now, busy, read, written, program.instructions)
 
@@ -98,7 +98,9 @@ def play(program: ValidProgram, queues: Queues) -> None:
     Raises:
         ProgramError: as ``simulate``.
     """
-    jobs = [None if step.instruction.definition.is_sequencer else _job(step, program.target) for step in program.steps]
+    jobs = [
+        None if step.instruction.definition.is_sequencer else job_of(step, program.target) for step in program.steps
+    ]
     counters = [0] * MAXIMUM_LOOP_DEPTH
     for step, issued in execution(program.steps, counters):
         job = jobs[step.pc]
@@ -111,7 +113,8 @@ def play(program: ValidProgram, queues: Queues) -> None:
             queues.enter(job, busy_cycles(step.instruction, program.target, job.stride.at(counters)))
 
 
-def _dram_bytes(program: ValidProgram) -> tuple[int, int]:
+def dram_traffic(program: ValidProgram) -> tuple[int, int]:
+    """Returns the bytes that a run reads from DRAM and writes there."""
     totals = {"ld": 0, "gather": 0, "st": 0}
     for step in program.steps:
         name = step.instruction.name
@@ -159,7 +162,8 @@ def result_latency(instruction: Instruction, target: Target) -> int:
     return target.drain_latency if instruction.name == "mm" else 0
 
 
-def _job(step: Step, target: Target) -> Job:
+def job_of(step: Step, target: Target) -> Job:
+    """Returns what the timing of a unit instruction needs."""
     instruction = step.instruction
     stride = step.registers.get("dram_stride", Affine(0))
     return Job(

@@ -42,6 +42,32 @@ class BadDescription : public std::invalid_argument {
     using std::invalid_argument::invalid_argument;
 };
 
+constexpr int unit_count = 5;
+constexpr int semaphore_count = 16;
+
+// What the timing of an instruction of a unit needs.
+struct Job {
+    int unit = 0;
+    std::int64_t busy = 0, latency = 0;
+    std::uint32_t waits = 0, posts = 0;  // a bit for each semaphore
+    // A copy whose rows lie next to each other for some counters takes `busy_in_one_piece` then.
+    bool may_be_one_piece = false;
+    Affine stride;
+    std::int64_t row_bytes = 0, busy_in_one_piece = 0;
+};
+
+// What an instruction does to the taint of the bytes on the chip.
+struct TaintRule {
+    struct Result {
+        Operand operand;
+        bool may_leave;  // untainted, whatever it is made of
+    };
+
+    bool transfers = false, always = false, never = false;
+    std::vector<Operand> sources;
+    std::vector<Result> results;
+};
+
 struct InstructionDescription {
     int pc = 0;
     std::string kind;
@@ -51,6 +77,8 @@ struct InstructionDescription {
     std::map<std::string, std::string> choices;
     std::map<std::string, Operand> operands;
     std::map<std::string, Affine> registers;
+    Job job;
+    TaintRule taint;
 
     int number(const std::string& name) const { return static_cast<int>(find(numbers, name)); }
     const std::string& choice(const std::string& name) const { return find(choices, name); }
@@ -77,6 +105,7 @@ struct ProgramDescription {
     const std::uint8_t* constants = nullptr;  // must outlive the program
     std::int64_t constants_size = 0;
     int tile_rows = 0;
+    std::int64_t queue_depth = 0;
     std::string family;  // of kernels; empty: the fastest that runs here
     std::map<int, std::vector<std::uint8_t>> exponentials;  // by their bits: unsigned integers of as many
     std::vector<InstructionDescription> instructions;

@@ -32,7 +32,7 @@ Space space_called(const std::string& name) {
 // Builds a program from what Python knows of it.
 class Builder {
 public:
-    Builder(const py::dict& sizes, Buffer constants, int tile_rows, const std::string& family)
+    Builder(const py::dict& sizes, Buffer constants, int tile_rows, std::int64_t queue_depth, const std::string& family)
         : constants_(std::move(constants)) {
         const auto size = [&](const char* name) { return sizes[name].cast<std::int64_t>(); };
         description_.spad = size("spad");
@@ -42,6 +42,7 @@ public:
         description_.constants = constants_.data();
         description_.constants_size = constants_.size();
         description_.tile_rows = tile_rows;
+        description_.queue_depth = queue_depth;
         description_.family = family;
     }
 
@@ -66,6 +67,33 @@ public:
     void operand(const std::string& name, const std::string& space, const AffineValue& address,
                  const AffineValue& stride, std::int64_t rows, std::int64_t row_bytes) {
         last().operands[name] = {space_called(space), affine_from(address), affine_from(stride), rows, row_bytes};
+    }
+
+    void job(int unit, std::int64_t busy, std::int64_t latency, std::uint32_t waits, std::uint32_t posts) {
+        Job& job = last().job;
+        job.unit = unit;
+        job.busy = busy;
+        job.latency = latency;
+        job.waits = waits;
+        job.posts = posts;
+    }
+    void one_piece(const AffineValue& stride, std::int64_t row_bytes, std::int64_t busy) {
+        Job& job = last().job;
+        job.may_be_one_piece = true;
+        job.stride = affine_from(stride);
+        job.row_bytes = row_bytes;
+        job.busy_in_one_piece = busy;
+    }
+    void taint(bool transfers, bool always, bool never) {
+        TaintRule& rule = last().taint;
+        rule.transfers = transfers;
+        rule.always = always;
+        rule.never = never;
+    }
+    // Of operands that have been added before.
+    void taint_source(const std::string& name) { last().taint.sources.push_back(last().operand(name)); }
+    void taint_result(const std::string& name, bool may_leave) {
+        last().taint.results.push_back({last().operand(name), may_leave});
     }
 
     const ProgramDescription& description() const { return description_; }
@@ -128,6 +156,12 @@ private:
     std::unique_ptr<Machine> machine_;
 };
 
+// Lets Python handle an interrupt during a long walk.
+void look() {
+    const py::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
 class NativeProgram {
 public:
     explicit NativeProgram(const Builder& builder)
@@ -135,6 +169,22 @@ public:
 
     std::unique_ptr<Runner> machine(int threads) const {
         return std::make_unique<Runner>(program_, constants_, threads);
+    }
+
+    // Cycles and the busy cycles of each unit; None in a deadlock.
+    py::object timing() const {
+        std::optional<Timing> timing;
+        {
+            const py::gil_scoped_release release;
+            timing = program_->timing(look);
+        }
+        if (!timing) return py::none();
+        return py::make_tuple(timing->cycles, std::vector<std::int64_t>(timing->busy.begin(), timing->busy.end()));
+    }
+
+    bool scores_stay_on_chip() const {
+        const py::gil_scoped_release release;
+        return program_->scores_stay_on_chip(look);
     }
 
     std::string family() const { return program_->kernels().name; }
@@ -160,13 +210,18 @@ PYBIND11_MODULE(_native, module) {
     py::register_exception<BadDescription>(module, "BadDescription", PyExc_ValueError);
     module.def("families", &families_here);
     py::class_<Builder>(module, "Builder")
-        .def(py::init<const py::dict&, Buffer, int, const std::string&>())
+        .def(py::init<const py::dict&, Buffer, int, std::int64_t, const std::string&>())
         .def("exponentials", &Builder::exponentials)
         .def("instruction", &Builder::instruction)
         .def("number", &Builder::number)
         .def("choice", &Builder::choice)
         .def("register", &Builder::in_register)
-        .def("operand", &Builder::operand);
+        .def("operand", &Builder::operand)
+        .def("job", &Builder::job)
+        .def("one_piece", &Builder::one_piece)
+        .def("taint", &Builder::taint)
+        .def("taint_source", &Builder::taint_source)
+        .def("taint_result", &Builder::taint_result);
     py::class_<Runner>(module, "Machine")
         .def("reset", &Runner::reset)
         .def("advance", &Runner::advance)
@@ -177,5 +232,7 @@ PYBIND11_MODULE(_native, module) {
     py::class_<NativeProgram>(module, "Program")
         .def(py::init<const Builder&>())
         .def("machine", &NativeProgram::machine)
+        .def("timing", &NativeProgram::timing)
+        .def("scores_stay_on_chip", &NativeProgram::scores_stay_on_chip)
         .def_property_readonly("family", &NativeProgram::family);
 }

@@ -7,6 +7,7 @@ namespace {
 
 // Looking at the clock takes as long as a small instruction.
 constexpr int instructions_between_looks = 64;
+constexpr int steps_between_looks = 1 << 20;
 
 const Kernels& kernels_called(const std::string& name) {
     for (const Kernels* family : families()) {
@@ -88,6 +89,7 @@ Program::Program(const ProgramDescription& description)
     memories_.constants = description.constants;
     memories_.constants_size = description.constants_size;
     memories_.tile_rows = description.tile_rows;
+    memories_.queue_depth = description.queue_depth;
     const std::vector<InstructionDescription>& instructions = description.instructions;
     if (instructions.empty() || instructions.back().kind != "halt") throw BadDescription("a program without an end");
     for (const InstructionDescription& instruction : instructions) {
@@ -99,7 +101,11 @@ Program::Program(const ProgramDescription& description)
 }
 
 void Program::add(const InstructionDescription& instruction) {
-    Node node{Kind::unit, instruction.pc, static_cast<int>(instruction.counts.size()), 0, 0, nullptr};
+    const std::int64_t previous = nodes_.empty() ? -1 : nodes_.back().pc;
+    Node node{};
+    node.pc = instruction.pc;
+    node.depth = static_cast<int>(instruction.counts.size());
+    node.issued = instruction.pc - previous;
     if (instruction.kind == "loop" || instruction.kind == "end") {
         if (instruction.partner < 0 || node.depth >= deepest_loop) throw BadDescription("a loop without an end");
         node.kind = instruction.kind == "loop" ? Kind::loop : Kind::end;
@@ -107,11 +113,18 @@ void Program::add(const InstructionDescription& instruction) {
         node.target = static_cast<std::size_t>(instruction.partner) + 1;
     } else if (instruction.kind == "halt") {
         node.kind = Kind::halt;
-    } else if (instruction.kind != "fence") {
+    } else if (instruction.kind == "fence") {
+        node.kind = Kind::fence;
+    } else {
         const auto maker = makers().find(instruction.kind);
         if (maker == makers().end()) throw BadDescription("unknown instruction " + instruction.kind);
         operations_.push_back(maker->second(instruction, *shared_));
+        node.kind = Kind::unit;
         node.operation = operations_.back().get();
+        node.rules = jobs_.size();
+        if (instruction.job.unit < 0 || instruction.job.unit >= unit_count) throw BadDescription("an unknown unit");
+        jobs_.push_back(instruction.job);
+        taint_rules_.push_back(instruction.taint);
     }
     nodes_.push_back(node);
 }
@@ -134,6 +147,7 @@ Progress Program::advance(Machine& machine, std::chrono::duration<double> time) 
                 if (node.operation && !node.operation->execute(machine)) return Progress::failed;
                 ++position;
                 break;
+            case Kind::fence: ++position; break;
             case Kind::loop:
                 machine.counters[static_cast<std::size_t>(node.depth)] = 0;
                 position = node.iterations ? position + 1 : node.target;
@@ -146,6 +160,51 @@ Progress Program::advance(Machine& machine, std::chrono::duration<double> time) 
             case Kind::halt: return Progress::halted;
         }
     }
+}
+
+template <typename Visit>
+bool Program::walk(const std::function<void()>& look, const Visit& visit) const {
+    std::array<std::int64_t, deepest_loop> counters{};
+    std::size_t position = 0;
+    std::int64_t issued = 0;
+    for (int steps = 0;; ++steps) {
+        if (steps == steps_between_looks) {
+            look();
+            steps = 0;
+        }
+        const Node& node = nodes_[position++];
+        issued += node.issued;
+        if (node.kind == Kind::loop) {
+            counters[static_cast<std::size_t>(node.depth)] = 0;
+            if (node.iterations == 0) position = node.target;
+        } else if (node.kind == Kind::end) {
+            if (++counters[static_cast<std::size_t>(node.depth)] < node.iterations) position = node.target;
+        } else {
+            if (!visit(node, counters.data(), issued)) return false;
+            if (node.kind == Kind::halt) return true;
+            issued = 0;
+        }
+    }
+}
+
+std::optional<Timing> Program::timing(const std::function<void()>& look) const {
+    Queues queues(memories_.queue_depth);
+    const bool ends = walk(look, [&](const Node& node, const std::int64_t* counters, std::int64_t issued) {
+        queues.issue(issued - 1);
+        if (node.kind != Kind::unit) return queues.drain();
+        const Job& job = jobs_[node.rules];
+        const bool is_one_piece = job.may_be_one_piece && job.stride.at(counters) == job.row_bytes;
+        return queues.enter(job, is_one_piece ? job.busy_in_one_piece : job.busy);
+    });
+    if (!ends) return std::nullopt;
+    return queues.timing();
+}
+
+bool Program::scores_stay_on_chip(const std::function<void()>& look) const {
+    TaintMap taint(memories_.spad, memories_.acc);
+    return walk(look, [&](const Node& node, const std::int64_t* counters, std::int64_t) {
+        return node.kind != Kind::unit || taint.apply(taint_rules_[node.rules], counters);
+    });
 }
 
 }  // namespace sta

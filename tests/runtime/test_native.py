@@ -1,5 +1,6 @@
 """The native engine against the reference engine: the same bits, all of them, and the same errors."""
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,10 +10,12 @@ import pytest
 
 from sta.backend.container import Container
 from sta.backend.isa import DEFINITIONS, Instruction
-from sta.runtime import Program, ProgramError
+from sta.runtime import Program, ProgramError, native_engine
 from sta.runtime.engines import EnginesDifferError, check_same
 from sta.runtime.native_engine import NativeEngine, NativeProgram, families
 from sta.runtime.reference import ReferenceEngine
+from sta.runtime.taint import check_taint
+from sta.runtime.timing import simulate
 from sta.runtime.validate import ValidProgram, validate
 from tests.support.random_programs import RandomProgram
 
@@ -66,6 +69,50 @@ def test_random_programs(first: int) -> None:
 @pytest.mark.parametrize("first", range(SAMPLE, ALL, CHUNK * 10))
 def test_many_random_programs(first: int) -> None:
     check_seeds(first, first + CHUNK * 10)
+
+
+def refusal(check: Callable[[], None]) -> str:
+    """Returns the message of the error that a check ends in, or nothing."""
+    try:
+        check()
+    except ProgramError as error:
+        return str(error)
+    return ""
+
+
+def test_times_and_taint_of_random_programs() -> None:
+    refused = 0
+    for seed in range(100):
+        program = validate(RandomProgram(seed, instructions=40).container())
+        native = NativeProgram(program)
+        assert native.timing() == simulate(program)
+        message = refusal(lambda: check_taint(program))  # noqa: B023 - is called at once
+        assert refusal(native.check_taint) == message
+        refused += bool(message)
+    assert 10 < refused < 90
+
+
+def test_times_beyond_what_is_counted_natively(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.target = dataclasses.replace(bench.target, dma_latency=1 << 20)
+    bench.emit("loop", counter=1, count=(1 << 24) - 1)
+    bench.emit("loop", counter=2, count=(1 << 24) - 1)
+    bench.emit("loop", counter=3, count=(1 << 24) - 1)
+    bench.emit("loop", counter=4, count=0)
+    bench.emit("ld", dram=0, sram=0, rows=1, row_bytes=1)
+    for _ in range(4):
+        bench.emit("end")
+    program = validate(bench.container(), instruction_limit=1 << 80)
+    # Nobody waits for this; it must not be counted in 64 bits.
+    assert program.instructions * (1 << 20) > 1 << 63
+    monkeypatch.setattr(native_engine, "simulate", not_natively)
+    native = NativeProgram(program)
+    with pytest.raises(NotImplementedError):
+        native.timing()
+
+
+def not_natively(program: ValidProgram) -> None:
+    """Stands for the timing in Python's integers."""
+    raise NotImplementedError
 
 
 def test_the_random_programs_contain_every_instruction() -> None:

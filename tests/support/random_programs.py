@@ -363,6 +363,7 @@ class RandomProgram:
             a_type=self.one_of(["s8", "u8"]),
             a_wide=wide,
             accumulate=self.chance(0.2),
+            scores=self.chance(0.2),
             **fields,
         )
 
