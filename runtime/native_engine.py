@@ -170,14 +170,16 @@ def _describe_job(builder: Builder, program: ValidProgram, step: Step) -> None:
     """Adds what the timing of a unit instruction needs to a description."""
     instruction, target = step.instruction, program.target
     job = job_of(step, target)
+    waits, posts = instruction["wait"], instruction["post"]
     # Times that are too long to count natively are not counted natively.
-    times = [min(time, _LARGEST_TIME) for time in (job.busy, job.latency)]
-    builder.job(job.unit, *times, instruction["wait"], instruction["post"])
-    if job.stride is not None:
-        row_bytes = instruction["row_bytes"]
-        apart, one_piece = (min(busy_cycles(instruction, target, stride), _LARGEST_TIME) for stride in (-1, row_bytes))
-        builder.job(job.unit, apart, times[1], instruction["wait"], instruction["post"])
-        builder.one_piece(_pair(job.stride), row_bytes, one_piece)
+    busy, latency = min(job.busy, _LARGEST_TIME), min(job.latency, _LARGEST_TIME)
+    if job.stride is None:
+        builder.job(job.unit, busy, latency, waits, posts)
+        return
+    row_bytes = instruction["row_bytes"]
+    apart, one_piece = (min(busy_cycles(instruction, target, stride), _LARGEST_TIME) for stride in (-1, row_bytes))
+    builder.job(job.unit, apart, latency, waits, posts)
+    builder.one_piece(_pair(job.stride), row_bytes, one_piece)
 
 
 def _longest_job(program: ValidProgram) -> int:
