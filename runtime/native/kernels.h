@@ -45,6 +45,14 @@ struct Product {
     int depth;
 };
 
+// The products of a tile, int32[rows][columns], that are added to its accumulators.
+struct Accumulation {
+    std::uint8_t* products;  // overwritten
+    std::uint8_t* acc;
+    std::int64_t acc_stride;
+    int rows, columns;
+};
+
 enum class Element { none, s8, u8, s16, s32, wide };
 
 // A rescaling: TOSA apply_scale_32 with a single rounding.
@@ -147,6 +155,8 @@ struct Kernels {
     // Lays a matrix out, and sums its columns (filled up with zeros).
     void (*lay_out)(const Matrix&, std::int8_t* laid_out, std::int32_t* column_sums);
     void (*product)(const Product&, int first, int last);
+    // Whether all sums fit int32; if not, the accumulators stay as they are.
+    bool (*accumulate)(const Accumulation&);
     // Whether every source plus its bias fits int32; if not, the result means nothing.
     bool (*map)(const Map&, int first, int last);
     // Whether every sum is in 0..2^31-1; if not, the result means nothing.

@@ -42,7 +42,7 @@ public:
         std::uint8_t* products = machine.results.take(static_cast<std::size_t>(rows_ * row_bytes));
         const Tile sums{products, row_bytes, rows_, row_bytes};
         multiply(machine, a, b, sums);
-        return add(sums, acc);
+        return machine.kernels.accumulate({products, acc.bytes, acc.stride, rows_, columns_});
     }
 
 protected:
@@ -86,30 +86,6 @@ private:
         }
         machine.team.share(rows_, row_grain,
                            [&](int first, int last) { machine.kernels.product(product, first, last); });
-    }
-
-    // Adds to the accumulators, all or none: false if a sum leaves int32.
-    bool add(const Tile& sums, const Tile& acc) const {
-        std::int64_t wrong = 0;
-        const auto for_each = [&](auto&& visit) {
-            for (int row = 0; row < rows_; ++row) {
-                std::uint8_t* left = sums.bytes + row * sums.stride;
-                std::uint8_t* right = acc.bytes + row * acc.stride;
-                for (int column = 0; column < columns_; ++column) visit(left + 4 * column, right + 4 * column);
-            }
-        };
-        for_each([&](std::uint8_t* left, std::uint8_t* right) {
-            std::int32_t product, sum;
-            std::memcpy(&product, left, 4);
-            std::memcpy(&sum, right, 4);
-            const std::int64_t exact = std::int64_t{product} + sum;
-            wrong |= exact ^ static_cast<std::int32_t>(exact);
-            const auto wrapped = static_cast<std::int32_t>(exact);
-            std::memcpy(left, &wrapped, 4);
-        });
-        if (wrong) return false;
-        for_each([](std::uint8_t* left, std::uint8_t* right) { std::memcpy(right, left, 4); });
-        return true;
     }
 };
 
