@@ -26,7 +26,6 @@ namespace {
 constexpr int lanes = 16;
 constexpr int group = 4;
 constexpr int most_vectors = 4;
-constexpr int most_rows = 12;
 
 constexpr Layout layout{group, lanes};
 
@@ -100,7 +99,7 @@ void lay_out(const Matrix& matrix, std::int8_t* laid_out, std::int32_t* column_s
 // How many rows are computed at a time: their sums, a vector of b for each of its columns and one of a fill the
 // registers.
 constexpr int rows_at_a_time(int vectors) {
-    return vectors == 1 ? most_rows : vectors == 2 ? most_rows : vectors == 3 ? 8 : 6;
+    return vectors == 1 ? 16 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6;
 }
 
 // sums += the products of unsigned by signed bytes, four by four. Written out because GCC keeps sums in more registers
@@ -115,7 +114,7 @@ void product_block(const Product& product, int row, int column) {
     const std::int8_t* b = product.b + column * group;
     const std::uint8_t* a[rows];
     __m512i sums[rows][vectors];
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
         a[i] = product.a + (row + i) * product.a_stride;
 #pragma GCC unroll 4
@@ -130,7 +129,7 @@ void product_block(const Product& product, int row, int column) {
         __m512i right[vectors];
 #pragma GCC unroll 4
         for (int j = 0; j < vectors; ++j) right[j] = _mm512_loadu_si512(b + j * lanes * group);
-#pragma GCC unroll 12
+#pragma GCC unroll 16
         for (int i = 0; i < rows; ++i) {
             __m512i left = _mm512_set1_epi32(load<std::int32_t>(a[i] + k));
             if (is_signed) left = _mm512_xor_si512(left, top_bits);
@@ -138,7 +137,7 @@ void product_block(const Product& product, int row, int column) {
             for (int j = 0; j < vectors; ++j) add_products(sums[i][j], left, right[j]);
         }
     }
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
         std::uint8_t* acc = product.acc + (row + i) * product.acc_stride + 4 * column;
 #pragma GCC unroll 4
@@ -158,6 +157,7 @@ int product_blocks(const Product& product, int row, int last, int column) {
 template <int vectors, bool is_signed>
 void product_strip(const Product& product, int row, int last, int column) {
     row = product_blocks<rows_at_a_time(vectors), vectors, is_signed>(product, row, last, column);
+    if constexpr (vectors <= 2) row = product_blocks<8, vectors, is_signed>(product, row, last, column);
     row = product_blocks<4, vectors, is_signed>(product, row, last, column);
     row = product_blocks<2, vectors, is_signed>(product, row, last, column);
     product_blocks<1, vectors, is_signed>(product, row, last, column);
