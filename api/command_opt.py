@@ -185,6 +185,8 @@ def execute(arguments: Sequence[str]) -> int:
         raise ValueError(_parse_message(error)) from error
     except DiagnosticException as error:
         raise ValueError(_diagnostic_message(error)) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the input is not UTF-8 text: {error}") from error
     except KeyError as error:
         if "weight store" in str(error):
             raise ValueError(f"{error.args[0]}: give the arrays with --weights") from error

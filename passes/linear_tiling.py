@@ -31,7 +31,7 @@ ISSUE_CYCLES = 6
 """
 Instructions of the sequencer for each product and its drain, about.
 """
-HIDDEN = 8
+HIDDEN = 16
 """
 What runs under the unit that has most to do is taken to cost one cycle in so many after all: no overlap is perfect, and
 a tiling that leaves other units less to do, or loads less, is the better one.
@@ -220,13 +220,16 @@ def estimate(target: Target, shape: LinearShape, tiling: LinearTiling) -> Estima
     }
     stalls, normalized, tail = _norm_cycles(target, shape, tiling, products // tiles)
     first = dma_cycles(target, 1, packed_size(tiling.columns, tiling.depth, shape.pattern, shape.encoding))
+    if tiling.order == ROWS:
+        # All weights are loaded under the first tile of rows.
+        first = max(first, weights - products // row_tiles)
     last = vector_cycles(target, min(tiling.rows, shape.rows), min(tiling.columns, shape.columns), 1)
     return Estimate(
         products + stalls,
         weights + residuals + activations,
         stores,
         vector + normalized,
-        max(latencies.values()) // SLOTS,
+        max(latencies.values()) // SLOTS + stalls,
         tiles * cut * ISSUE_CYCLES,
         target.dma_latency + first + target.drain_latency + last + tail,
         tile_bytes(shape, tiling),

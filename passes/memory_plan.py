@@ -158,8 +158,9 @@ def _explain(
         f"{_label(other)} {lifetimes[other].size:,}"
         for other in sorted(live, key=lambda other: -lifetimes[other].size)[:4]
     )
+    pieces = " but in no one piece," if needed <= free else ""
     return (
-        f"{_label(buffer)}: the layer needs {needed:,} bytes of {space} at once, {free:,} are there "
+        f"{_label(buffer)}: the layer needs {needed:,} bytes of {space} at once, {free:,} are there{pieces} "
         f"(largest buffers: {largest}); use a target with more memory or a shorter sequence"
     )
 

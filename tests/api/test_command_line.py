@@ -512,6 +512,13 @@ def test_a_pass_without_its_weights_says_how_to_give_them(shell: Shell) -> None:
     assert done.error == "the weight store holds no array called 'w': give the arrays with --weights"
 
 
+def test_what_is_no_text_is_no_ir(shell: Shell, files: Files) -> None:
+    done = shell("opt", files.program, "-o", "n.mlir")
+    assert done.status == 1
+    assert done.error.startswith("the input is not UTF-8 text: ")
+    assert shell.written() == []
+
+
 @pytest.mark.parametrize("name", ["convert-nm-to-sta", "sta-allocate", "torch-quantize", "convert-torch-to-nm"])
 def test_a_pass_on_a_module_it_does_not_take(shell: Shell, name: str) -> None:
     Path("m.mlir").write_text("func.func @f(%x: tensor<4xsi8>) -> tensor<4xsi8> { func.return %x : tensor<4xsi8> }")

@@ -8,12 +8,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm
+from sta.passes.memory_plan import CapacityError
+from sta.passes.pipeline import INTEGER_PIPELINE
 from sta.spec.target import Target
 from tests.support.nm_builder import PLAIN_TARGET, NmBuilder
-from tests.support.pipeline_check import check_pipeline
+from tests.support.pipeline_check import apply, check_pipeline
+from tests.support.transformers import Transformer, transformers
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 SMALL = replace(PLAIN_TARGET, name="small", sram_bytes=1 << 14, tile_rows=8, tile_columns=8)
 """A machine on which almost nothing stays on the chip."""
@@ -195,3 +201,36 @@ def test_what_has_to_be_a_constant_is_asked_for_by_name(kind: str) -> None:
             result = norm.result
     with pytest.raises(ValueError, match=r"layer\.7\.mixer: nm\.\w+ takes .* constants of the model only"):
         check_pipeline(builder.case(result))
+
+
+KIBIBYTES = (3, 4, 6, 8, 12, 16, 20, 24, 32)
+
+
+def fits(model: Transformer, kibibytes: int) -> bool:
+    """Whether a model compiles for its machine with so much memory."""
+    case = replace(model, target=replace(model.target, sram_bytes=1024 * kibibytes)).case()
+    try:
+        apply(case.module, case.context, *INTEGER_PIPELINE)
+    except CapacityError:
+        return False
+    return True
+
+
+def check_memory(model: Transformer) -> None:
+    """What compiles for some memory compiles for more, and any small model for 32 KiB."""
+    fitting = [fits(model, kibibytes) for kibibytes in KIBIBYTES]
+    assert fitting == sorted(fitting)
+    assert fitting[-1]
+
+
+@settings(deadline=None, max_examples=5, suppress_health_check=SLOW)
+@given(transformers(longest=14, widest=24))
+def test_more_memory_never_hurts(model: Transformer) -> None:
+    check_memory(model)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=60, suppress_health_check=SLOW)
+@given(transformers(longest=30, widest=60))
+def test_more_memory_never_hurts_larger_models(model: Transformer) -> None:
+    check_memory(model)
