@@ -3,6 +3,23 @@
 #include <algorithm>
 
 namespace sta {
+namespace {
+
+constexpr std::size_t chunk_bytes = 4 << 20;
+
+}  // namespace
+
+std::uint8_t* Arena::take(std::size_t size) {
+    const std::lock_guard lock(mutex_);
+    const std::size_t rounded = (size + 63) / 64 * 64;
+    if (chunks_.empty() || chunks_.back().size() - used_ < rounded) {
+        chunks_.emplace_back(std::max(rounded, chunk_bytes));
+        used_ = 0;
+    }
+    std::uint8_t* piece = chunks_.back().data() + used_;
+    used_ += rounded;
+    return piece;
+}
 
 std::uint8_t* WeightBuffer::settled() {
     for (const Segment& segment : segments_) copy(segment);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <vector>
 
@@ -34,6 +35,18 @@ private:
 
     std::size_t size_;
     std::unique_ptr<std::uint8_t[], Free> data_;
+};
+
+// Pieces of memory that lie one after the other in the order in which they are taken, and last as long as the arena:
+// what is read in that order again is read ahead by the processor. Any number of threads may take pieces.
+class Arena {
+public:
+    std::uint8_t* take(std::size_t size);
+
+private:
+    std::mutex mutex_;
+    std::vector<Bytes> chunks_;
+    std::size_t used_ = 0;  // of the last chunk
 };
 
 // Bytes of a memory, and where they come from.

@@ -11,11 +11,6 @@ constexpr std::int64_t smallest_shared = 1 << 17;
 // A multiple of the rows that kernels work on at a time.
 constexpr int row_grain = 24;
 
-struct LaidOut {
-    const std::int8_t* values;  // null: the packed weights are malformed
-    const std::int32_t* column_sums;
-};
-
 class Multiply : public Operation {
 public:
     Multiply(const InstructionDescription& instruction, Shared& shared)
@@ -31,7 +26,7 @@ public:
           layout_(shared.kernels.layout) {}
 
     bool execute(Machine& machine) const override {
-        const LaidOut b = laid_out(machine);
+        const LaidOutWeights b = laid_out(machine);
         if (!b.values) return false;
         const Tile a = activations(machine), acc = machine.tile(acc_);
         if (!accumulate_) {
@@ -46,12 +41,13 @@ public:
     }
 
 protected:
-    virtual LaidOut laid_out(Machine& machine) const = 0;
+    // No values: the packed weights are malformed.
+    virtual LaidOutWeights laid_out(Machine& machine) const = 0;
 
     std::size_t laid_out_size() const { return layout_.size(columns_, depth_); }
     std::size_t column_sums_size() const { return 4 * static_cast<std::size_t>(layout_.columns(columns_)); }
 
-    LaidOut lay_out(Machine& machine, const Matrix& matrix) const {
+    LaidOutWeights lay_out(Machine& machine, const Matrix& matrix) const {
         auto* values = reinterpret_cast<std::int8_t*>(machine.laid_out.take(laid_out_size()));
         auto* sums = reinterpret_cast<std::int32_t*>(machine.column_sums.take(column_sums_size()));
         machine.kernels.lay_out(matrix, values, sums);
@@ -77,7 +73,7 @@ private:
         return plane;
     }
 
-    void multiply(Machine& machine, const Tile& a, const LaidOut& b, const Tile& acc) const {
+    void multiply(Machine& machine, const Tile& a, const LaidOutWeights& b, const Tile& acc) const {
         const Product product{a.bytes,       a.stride,  a_signed_,  b.values, b.column_sums,
                               acc.bytes, acc.stride, columns_, depth_};
         if (std::int64_t{rows_} * columns_ * depth_ < smallest_shared) {
@@ -96,7 +92,7 @@ public:
         : Multiply(instruction, shared), transposed_(instruction.number("b_transposed") != 0) {}
 
 protected:
-    LaidOut laid_out(Machine& machine) const override {
+    LaidOutWeights laid_out(Machine& machine) const override {
         const Tile b = machine.tile(b_);
         const std::int64_t column_stride = transposed_ ? 1 : b.stride, depth_stride = transposed_ ? b.stride : 1;
         return lay_out(machine, Matrix{b.bytes, column_stride, depth_stride, columns_, depth_});
@@ -120,32 +116,30 @@ public:
         : Multiply(instruction, shared),
           shape_{columns_, depth_, instruction.number("n"), instruction.number("m"),
                  encoding_of(instruction.choice("encoding"))},
-          cache_(shared.weights({columns_, depth_, shape_.n, shape_.m, instruction.choice("encoding")})) {
+          cache_(shared.weights({columns_, depth_, shape_.n, shape_.m, instruction.choice("encoding")})),
+          arena_(shared.arena) {
         if (packed_size(shape_) != b_.rows * b_.row_bytes) throw BadDescription("a packed block of another size");
     }
 
 protected:
-    LaidOut laid_out(Machine& machine) const override {
+    LaidOutWeights laid_out(Machine& machine) const override {
         const View block = machine.weights(b_);
         if (!block.constant) return derive(machine, block.bytes);
         const LaidOutWeights* known = cache_.find(block.bytes);
-        if (known) return parts(*known);
-        const LaidOut derived = derive(machine, block.bytes);
+        if (known) return *known;
+        const LaidOutWeights derived = derive(machine, block.bytes);
         const std::size_t size = laid_out_size() + column_sums_size();
         if (!derived.values || !cache_.has_room(static_cast<std::int64_t>(size))) return derived;
-        auto kept = std::make_unique<LaidOutWeights>(laid_out_size(), layout_.columns(columns_));
-        std::memcpy(kept->values.data(), derived.values, laid_out_size());
-        std::memcpy(kept->column_sums.data(), derived.column_sums, column_sums_size());
-        return parts(*cache_.keep(block.bytes, std::move(kept), static_cast<std::int64_t>(size)));
+        std::uint8_t* kept = arena_.take(size);
+        std::memcpy(kept, derived.values, laid_out_size());
+        std::memcpy(kept + laid_out_size(), derived.column_sums, column_sums_size());
+        const LaidOutWeights weights{reinterpret_cast<const std::int8_t*>(kept),
+                                     reinterpret_cast<const std::int32_t*>(kept + laid_out_size())};
+        return *cache_.keep(block.bytes, std::make_unique<LaidOutWeights>(weights), static_cast<std::int64_t>(size));
     }
 
 private:
-    static LaidOut parts(const LaidOutWeights& weights) {
-        return {reinterpret_cast<const std::int8_t*>(weights.values.data()),
-                reinterpret_cast<const std::int32_t*>(weights.column_sums.data())};
-    }
-
-    LaidOut derive(Machine& machine, const std::uint8_t* block) const {
+    LaidOutWeights derive(Machine& machine, const std::uint8_t* block) const {
         const std::uint8_t* dense = block;
         if (shape_.encoding != Encoding::dense) {
             std::uint8_t* weights = machine.results.take(static_cast<std::size_t>(columns_) * depth_);
@@ -157,6 +151,7 @@ private:
 
     PackedShape shape_;
     WeightCache& cache_;
+    Arena& arena_;
 };
 
 }  // namespace

@@ -24,10 +24,10 @@ public:
     virtual bool execute(Machine& machine) const = 0;
 };
 
+// In the arena of the program.
 struct LaidOutWeights {
-    LaidOutWeights(std::size_t size, int columns) : values(size), column_sums(4 * static_cast<std::size_t>(columns)) {}
-
-    Bytes values, column_sums;
+    const std::int8_t* values;
+    const std::int32_t* column_sums;
 };
 
 using WeightCache = Cache<LaidOutWeights>;
@@ -48,6 +48,7 @@ public:
     Exponentials exponentials(int bits) const;
 
     const Kernels& kernels;
+    Arena arena;
 
 private:
     template <typename Key, typename Kind>
