@@ -108,7 +108,7 @@ def test_scores_and_exponentials_cost_no_traffic(target: Target, chunk: int | No
 @pytest.mark.parametrize("causal", [False, True])
 def test_code_does_not_grow_with_the_sequence(target: Target, chunk: int | None, causal: bool) -> None:
     sizes: list[int] = []
-    for length in (256, 512):
+    for length in (512, 1024):
         builder = NmBuilder(target)
         case = builder.case(attention_of(builder, (1, 4, length, 4), (1, 4, length, 4), chunk=chunk, causal=causal))
         apply(case.module, case.context, "convert-nm-to-sta")
