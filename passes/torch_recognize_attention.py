@@ -205,12 +205,13 @@ def _unrepeated(value: SSAValue) -> tuple[SSAValue, tuple[int, ...]] | None:
     if it does not: a view of an expansion of [batch, shared heads, 1, rows, width].
     """
     sizes = torch.sizes_of(value)
-    while isinstance(value.owner, torch.ViewOp) or is_aten(value.owner, "clone"):
-        value = value.owner.operands[0]
-    expansion = value.owner
-    if len(sizes) != 4 or not is_aten(expansion, "expand") or not isinstance(expansion, Operation):
+    current: SSAValue = value
+    while isinstance(view := current.owner, Operation) and (isinstance(view, torch.ViewOp) or is_aten(view, "clone")):
+        current = view.operands[0]
+    expansion = current.owner
+    if len(sizes) != 4 or not isinstance(expansion, Operation) or not is_aten(expansion, "expand"):
         return None
-    source, wide = expansion.operands[0], torch.sizes_of(value)
+    source, wide = expansion.operands[0], torch.sizes_of(current)
     narrow = torch.sizes_of(source)
     batch, heads, rows, width = sizes
     if len(narrow) != 5 or narrow[2] != 1 or wide != (batch, narrow[1], heads // narrow[1], rows, width):

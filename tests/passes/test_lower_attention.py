@@ -61,7 +61,7 @@ def compiled(builder: NmBuilder, result: SSAValue) -> Program:
 TARGETS = pytest.mark.parametrize("target", [SMALL, ROOMY], ids=lambda target: target.name)
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_attention_keeps_its_bits(data: st.DataObject) -> None:
     target = data.draw(st.sampled_from([SMALL, ROOMY]))

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from sta.compilation import CompileError, compile_model
 from sta.dialect import nm
 from sta.passes.attention_tiling import AttentionShape, capacity, online_tiling, row_tiling, tile_bytes
+from sta.passes.pipeline import INTEGER_PIPELINE
 from sta.passes.probability_bits import BEST_FIDELITY, LEAST_FIDELITY, NarrowFidelity
 from sta.passes.torch_choose_softmax import TorchChooseSoftmaxPass
+from sta.passes.useful_macs import useful_macs
 from sta.spec.target import load_target
-from tests.support.nm_builder import PLAIN_TARGET
+from tests.support.nm_builder import PLAIN_TARGET, NmBuilder
+from tests.support.pipeline_check import apply, assert_same_integers, integers, program_of
 
 TINY = replace(PLAIN_TARGET, name="tiny", sram_bytes=1 << 14, array_rows=4, array_columns=4, tile_rows=16)
 
@@ -26,7 +29,7 @@ class Grouped(nn.Module):
 
     def __init__(self, repeats: bool) -> None:
         super().__init__()
-        torch.manual_seed(1)
+        torch.manual_seed(1)  # pyright: ignore[reportUnknownMemberType]
         self.q, self.kv, self.out = nn.Linear(24, 48), nn.Linear(24, 48), nn.Linear(48, 24)
         self.repeats = repeats
 
@@ -56,7 +59,7 @@ def test_grouped_and_causal_attention(repeats: bool, softmax: str, bits: int) ->
     x = np.random.default_rng(0).normal(size=(2, 37, 24)).astype(np.float32)
     compilation = compile_model(
         Grouped(repeats),
-        {"x": torch.from_numpy(x)},
+        {"x": torch.from_numpy(x)},  # pyright: ignore[reportUnknownMemberType]
         target=TINY,
         calibration={"x": x[np.newaxis]},
         softmax=softmax,
@@ -107,9 +110,7 @@ def test_rows_where_they_fit_and_chunks_where_not() -> None:
 
 
 def test_rows_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(
-        CompileError, match=r"target tiny: forward .*whole rows of 3,000 keys needs"
-    ):
+    with pytest.raises(CompileError, match=r"target tiny: forward .*whole rows of 3,000 keys needs"):
         compiled(16, 3000, softmax="row")
 
 
@@ -158,3 +159,23 @@ def test_masks_and_rows_without_keys_do_not_count() -> None:
     mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
     seen.update(q, k, v, mask, True, 1.0)
     assert seen.decibels() == BEST_FIDELITY
+
+
+@pytest.mark.slow
+def test_a_layer_of_8192_rows() -> None:
+    # On the machine that results are reported for; no scores leave the chip.
+    rows = 8192
+    builder = NmBuilder(load_target("sta-base"))
+    q, k, v = (builder.bytes(name, (1, 1, rows, 64)) for name in "qkv")
+    shape = AttentionShape(rows, rows, 64, 8)
+    tiling = online_tiling(builder.context.target, shape)
+    assert tiling is not None
+    case = builder.case(builder.attention((q, k, v), causal=True, chunk=tiling.chunk))
+    expected, macs = integers(case), useful_macs(case.module)
+    apply(case.module, case.context, *INTEGER_PIPELINE)
+    program = program_of(case, macs)
+    assert program.profile().to_json()["total"]["dram"]["attention"] == 0
+    assert program.macs == 2 * 64 * (rows * (rows + 1) // 2)
+    # The groups of rows compute one sixteenth of the pairs in vain.
+    assert program.mac_efficiency > 0.88
+    assert_same_integers(expected, program.run(case.inputs).raw, "the emulator")
