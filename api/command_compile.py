@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sta.explanation import explanation, print_explanation
 from sta.output_file import check_output
 from sta.progress import Progress
 from sta.spec.pattern import Pattern
@@ -35,6 +36,8 @@ def execute(arguments: Namespace) -> None:
             target=target,
             sparsity=sparsity,
             calibration=arguments.calibration,
+            softmax=arguments.softmax,
+            probability_bits=arguments.probability_bits,
             check=arguments.check,
             dump_ir=arguments.dump_ir,
             report=progress.report,
@@ -42,10 +45,14 @@ def execute(arguments: Namespace) -> None:
         assert compilation.program is not None
         compilation.program.save(output)
     summary = summarize(compilation, output)
+    if arguments.explain:
+        summary["explanation"] = explanation(compilation)
     if arguments.json:
         print_json(summary)
-    else:
-        _print_summary(summary)
+        return
+    _print_summary(summary)
+    if arguments.explain:
+        print_explanation(summary["explanation"])
 
 
 def _target(name: str) -> Target:

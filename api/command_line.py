@@ -44,6 +44,23 @@ def _add_compile_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--target", metavar="NAME|FILE.yaml", default="sta-base", help="the machine (default: sta-base)"
     )
+    parser.add_argument(
+        "--softmax",
+        metavar="MODE",
+        choices=("auto", "row", "online"),
+        default="auto",
+        help="softmax over whole rows (row) or chunk by chunk (online); auto (default): rows where they fit the target",
+    )
+    parser.add_argument(
+        "--probability-bits",
+        metavar="BITS",
+        choices=("auto", "8", "16"),
+        default="auto",
+        help="width of the exponentials, 8 or 16; auto (default): 16 where calibration shows that attention needs them",
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="say how each layer is tiled and why; with --json also where buffers lie"
+    )
     parser.add_argument("--dump-ir", metavar="DIR", help="write the IR after every pass that changed it")
     parser.add_argument(
         "--check", action="store_true", help="run a sample after every pass; stop at the first whose bits differ"

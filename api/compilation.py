@@ -29,6 +29,7 @@ from sta.passes.memory_plan import CapacityError
 from sta.passes.pipeline import FLOAT_PIPELINE, INTEGER_PIPELINE, pass_registry
 from sta.passes.torch_calibrate import calibrate
 from sta.passes.torch_check_supported import check_supported
+from sta.passes.torch_choose_softmax import TorchChooseSoftmaxPass
 from sta.passes.useful_macs import useful_macs
 from sta.runtime import Program
 from sta.spec.target import Target
@@ -159,6 +160,8 @@ def compile_model(
     target: str | os.PathLike[str] | Target = "sta-base",
     sparsity: str | Mapping[str, str] | None = None,
     calibration: Mapping[str, Array] | str | os.PathLike[str] | None = None,
+    softmax: str = "auto",
+    probability_bits: int | str = "auto",
     check: bool = False,
     dump_ir: str | os.PathLike[str] | None = None,
     report: Report = _silent,
@@ -167,6 +170,7 @@ def compile_model(
     Like `compile`, but returns the whole compilation: the program and the modules it was made from.
     """
     machine, pruning, data = target_of(target), pruning_of(sparsity), calibration_of(calibration)
+    choice = TorchChooseSoftmaxPass(softmax, str(probability_bits))
     dump = None if dump_ir is None else IrDump(Path(dump_ir))
     report("import", None)
     imported = import_model(model, example_inputs)
@@ -180,8 +184,8 @@ def compile_model(
         compilation.start_check(samples[0])
     if pruning is not None:
         compilation.apply("torch-prune", pruning)
-    _quantize(compilation, samples)
     try:
+        _quantize(compilation, samples, choice)
         compilation.apply_all(INTEGER_PIPELINE)
     except CapacityError as error:
         raise CompileError(f"target {machine.name}: {error}") from error
@@ -196,13 +200,15 @@ def compile_model(
     return compilation
 
 
-def _quantize(compilation: Compilation, samples: list[dict[str, Array]]) -> None:
+def _quantize(compilation: Compilation, samples: list[dict[str, Array]], choice: TorchChooseSoftmaxPass) -> None:
     def progress(done: int) -> None:
         compilation.report("calibrate", done / len(samples))
 
     calibrate(compilation.module, compilation.context, samples, progress)
     compilation.after("torch-calibrate")
-    compilation.apply_all(("torch-quantize", "convert-torch-to-nm"))
+    compilation.apply_all(("torch-quantize",))
+    compilation.apply(choice.name, choice)
+    compilation.apply_all(("convert-torch-to-nm",))
 
 
 def compile(
@@ -212,6 +218,8 @@ def compile(
     target: str | os.PathLike[str] | Target = "sta-base",
     sparsity: str | Mapping[str, str] | None = None,
     calibration: Mapping[str, Array] | str | os.PathLike[str] | None = None,
+    softmax: str = "auto",
+    probability_bits: int | str = "auto",
     check: bool = False,
     dump_ir: str | os.PathLike[str] | None = None,
     report: Report = _silent,
@@ -226,6 +234,8 @@ def compile(
         sparsity: `"N:M"` for every linear layer, or a mapping from module-path glob to pattern: pruned one-shot by
             magnitude. N:M zeros that the weights already have are found without it.
         calibration: arrays by input name, first axis the samples, or the path of an `.npz` file of such.
+        softmax: `row`, over whole rows, `online`, chunk by chunk, or `auto`: rows where they fit the target.
+        probability_bits: 8, 16 or `auto`: 16 for attention that loses with 8 bits on the calibration samples.
         check: run a sample through the IR after every pass and stop at the first pass whose bits differ.
         dump_ir: a directory for the IR after every pass that changed it; dumps of an earlier run in it are replaced.
         report: told about progress.
@@ -244,6 +254,8 @@ def compile(
         target=target,
         sparsity=sparsity,
         calibration=calibration,
+        softmax=softmax,
+        probability_bits=probability_bits,
         check=check,
         dump_ir=dump_ir,
         report=report,

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = NDArray[Any]
-Observe = Callable[[SSAValue, "Tensor"], None]
+Observe = Callable[[SSAValue, "Tensor", PythonValues], None]
+"""Called with a value, the tensor that it is, and the values of the operands that it was computed from."""
 
 ATEN = "torch.aten."
 
@@ -175,14 +176,14 @@ class TorchFunctions(InterpreterFunctions):
     def _run(self, interpreter: Interpreter, operation: Operation, values: PythonValues) -> OpImplResult:
         results = evaluate(operation, values, self._store)
         if self._observe is not None:
-            self._report(operation, results)
+            self._report(operation, results, values)
         return OpImplResult(results, None)
 
-    def _report(self, operation: Operation, results: PythonValues) -> None:
+    def _report(self, operation: Operation, results: PythonValues, operands: PythonValues) -> None:
         assert self._observe is not None
         for value, result in zip(operation.results, results, strict=True):
             if isinstance(value.type, dialect.VTensorType) and not isinstance(operation, dialect.LiteralOp):
-                self._observe(value, result)
+                self._observe(value, result, operands)
 
 
 def main_function(module: ModuleOp) -> FuncOp:
@@ -217,7 +218,7 @@ def run_torch(
     """
     Run the function `main` of a module of the `torch` dialect in float.
 
-    `inputs` has one array for each of its inputs, by name, of the input's shape and dtype. `observe` is called with
+    `inputs` has one array for each of its inputs, by name, of the input's shape and dtype. `observe` is called for
     every tensor that an operation computes, literals excepted. Returns the outputs by name.
 
     Raises ValueError for a missing, unknown or ill-shaped input, TorchInterpretationError for an operation that fails.

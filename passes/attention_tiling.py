@@ -79,13 +79,13 @@ def tile_bytes(shape: AttentionShape, tiling: Tiling, ahead: bool = False) -> in
 def head_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
     """
     An estimate of the cycles of one head: those of the unit that has most to do, and the latencies at which the array
-    waits, once a head or, online, once a row tile.
+    may wait, once a row tile.
     """
     full, rest = divmod(shape.queries, tiling.rows)
     tiles = [(full, tiling.rows), (1, rest)] if rest else [(full, tiling.rows)]
     wait = 2 * target.drain_latency
     if tiling.chunk is None:
-        return sum(count * _tile_cycles(target, shape, rows, None) for count, rows in tiles) + wait
+        return sum(count * (_tile_cycles(target, shape, rows, None) + wait) for count, rows in tiles)
     return sum(
         count * (_tile_cycles(target, shape, rows, tiling.chunk) + wait + vector_cycles(target, rows, shape.depth, 1))
         for count, rows in tiles
@@ -93,6 +93,13 @@ def head_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
 
 
 def _tile_cycles(target: Target, shape: AttentionShape, rows: int, chunk: int | None) -> int:
+    return max(tile_parts(target, shape, rows, chunk).values())
+
+
+def tile_parts(target: Target, shape: AttentionShape, rows: int, chunk: int | None) -> dict[str, int]:
+    """
+    The cycles of each part of the machine for a tile of rows.
+    """
     span = min(chunk or shape.keys, shape.keys)
     full, rest = divmod(shape.keys, span)
     products = softmax = vector = loads = 0
@@ -103,39 +110,55 @@ def _tile_cycles(target: Target, shape: AttentionShape, rows: int, chunk: int | 
         if chunk is not None and keys:
             vector += count * vector_cycles(target, rows, shape.planes * shape.depth, 1)
             loads += count * 2 * dma_cycles(target, keys, shape.depth)
-    return max(products, softmax, vector + vector_cycles(target, rows, shape.depth, 1), loads)
+    drain = vector_cycles(target, rows, shape.depth, 1)
+    return {"compute": products, "softmax": softmax, "vector": vector + drain, "DMA": loads}
 
 
 def row_tiling(target: Target, shape: AttentionShape) -> Tiling | None:
     """
     The best tiling for a softmax over whole rows; None if not even a tile of one row fits the chip.
     """
+    return next(iter(row_tilings(target, shape)), None)
+
+
+def row_tilings(target: Target, shape: AttentionShape) -> list[Tiling]:
+    """
+    All tilings for a softmax over whole rows that may be chosen, the best first.
+    """
     if shape.keys > KEYS_LIMIT:
-        return None
-    return _best(target, shape, [Tiling(rows) for rows in _row_counts(target, shape.queries)], TILE_SHARE)
+        return []
+    return _ranked(target, shape, [Tiling(rows) for rows in _row_counts(target, shape.queries)], TILE_SHARE)
 
 
 def online_tiling(target: Target, shape: AttentionShape, chunk: int | None = None) -> Tiling | None:
     """
     The best tiling for an online softmax, its chunk given or to be chosen; None if nothing fits the chip.
     """
+    return next(iter(online_tilings(target, shape, chunk)), None)
+
+
+def online_tilings(target: Target, shape: AttentionShape, chunk: int | None = None) -> list[Tiling]:
+    """
+    All tilings for an online softmax that may be chosen, the best first.
+    """
     chunks = list(_chunks(target, shape.keys)) if chunk is None else [chunk]
     candidates = [Tiling(rows, keys) for keys in chunks for rows in _row_counts(target, shape.queries)]
-    return _best(target, shape, candidates, ONLINE_SHARE)
+    return _ranked(target, shape, candidates, ONLINE_SHARE)
 
 
-def _best(target: Target, shape: AttentionShape, candidates: list[Tiling], share: float) -> Tiling | None:
+def _ranked(target: Target, shape: AttentionShape, candidates: list[Tiling], share: float) -> list[Tiling]:
     """
-    The fastest within a share of the chip, else the smallest of whole array rows that fits at all, else of fewer.
+    The fastest of whole array rows within a share of the chip first, or if there are none the fastest that fits at all.
     """
+
+    def rank(tiling: Tiling) -> tuple[int, int, int]:
+        # Of equally fast ones the longest chunk: every shift between chunks rounds, and takes an instruction.
+        return head_cycles(target, shape, tiling), -(tiling.chunk or 0), tile_bytes(shape, tiling)
+
     whole = [tiling for tiling in candidates if tiling.rows % target.array_rows == 0 or tiling.rows == shape.queries]
     within = [tiling for tiling in whole if tile_bytes(shape, tiling) <= target.sram_bytes * share]
-    if within:
-        return min(within, key=lambda tiling: (head_cycles(target, shape, tiling), tile_bytes(shape, tiling)))
     fitting = [tiling for tiling in candidates if tile_bytes(shape, tiling) <= capacity(target)]
-    return min(
-        fitting, key=lambda tiling: (head_cycles(target, shape, tiling), tile_bytes(shape, tiling)), default=None
-    )
+    return sorted(within or fitting, key=rank)
 
 
 def capacity(target: Target) -> int:
@@ -143,6 +166,23 @@ def capacity(target: Target) -> int:
     Bytes of the chip that attention may take.
     """
     return int(target.sram_bytes * (1 - RESERVE))
+
+
+def too_long(shape: AttentionShape, chunk: int | None, room: int) -> str:
+    """
+    Why no tile of an attention fits the chip, and what to do.
+    """
+    needed = tile_bytes(shape, Tiling(1, chunk))
+    if chunk is not None:
+        return (
+            f"attention over chunks of {chunk:,} keys needs {needed:,} bytes on the chip, {room:,} are there; use "
+            "shorter chunks or a target with more memory"
+        )
+    limit = f", and at most {KEYS_LIMIT:,} keys" if shape.keys > KEYS_LIMIT else ""
+    return (
+        f"a softmax over whole rows of {shape.keys:,} keys needs {needed:,} bytes on the chip, {room:,} are there"
+        f"{limit}; compile with softmax 'online' or 'auto', or use a target with more memory"
+    )
 
 
 def _row_counts(target: Target, queries: int) -> Iterator[int]:

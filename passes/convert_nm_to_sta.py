@@ -207,7 +207,9 @@ class FunctionLowering:
             case nm.AttentionOp():
                 operands = (self._operand(op.q), self._operand(op.k), self._operand(op.v))
                 mask = self._optional(op.mask)
-                AttentionLowering(builder, op, operands, mask, self._attended(op)).lower()
+                attention = AttentionLowering(builder, op, operands, mask, self._attended(op))
+                builder.choices.append(attention.explain())
+                attention.lower()
             case _:
                 raise ValueError(f"{op.name} has no lowering: run nm-fuse-epilogues first")
 

@@ -27,6 +27,7 @@ from sta.dialect.nm_interpreter import tensor_dtype
 from sta.dialect.signature import signature_attribute
 from sta.dialect.weight_store import WeightStore
 from sta.passes.integer_weights import LinearIntegers, quantize_linear, quantize_symmetric, requantization
+from sta.passes.torch_choose_softmax import BITS, CHUNK
 from sta.spec.integers import encode_scale
 from sta.spec.norm import quantize_norm_parameters
 from sta.spec.signature import TensorSignature
@@ -409,6 +410,8 @@ class FunctionConversion:
                 (*_scale(v.scale / storage.scale), storage.zero_point),
                 torch.constant_of(op.is_causal) is True,
                 storage.element,
+                bits=_number(op, BITS) or 8,
+                chunk=_number(op, CHUNK),
             )
         )
         shape = torch.sizes_of(op.result)
@@ -427,6 +430,14 @@ class FunctionConversion:
         leading = (1,) * (4 - len(shape)) if len(shape) < 4 else (math.prod(shape[:-3]),)
         rest = shape if len(shape) < 4 else shape[-3:]
         return self._emit(nm.ViewOp(value, (*leading, *rest))).result
+
+
+def _number(op: Operation, attribute: str) -> int | None:
+    """
+    The integer that a pass before has set on an operation; None if it has not.
+    """
+    found = op.attributes.get(attribute)
+    return None if found is None else nm.integer_of(found)
 
 
 def _names(attributes: ArrayAttr[DictionaryAttr] | None) -> list[str]:

@@ -16,16 +16,20 @@ from xdsl.ir import SSAValue
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import scalar_map_parameters
 from sta.passes.attention_tiling import (
-    KEYS_LIMIT,
     AttentionShape,
     Tiling,
     capacity,
-    online_tiling,
-    row_tiling,
+    head_cycles,
+    online_tilings,
+    row_tilings,
     tile_bytes,
+    tile_parts,
+    too_long,
 )
+from sta.passes.memory_plan import CapacityError
 from sta.passes.strided_view import Axis, StridedView, iteration_space, merge
 from sta.passes.tile_builder import Operand, Position, TileBuilder
+from sta.passes.tile_choice import TileChoice
 from sta.spec.nm_format import DENSE
 from sta.spec.parameters import SoftmaxParameters
 
@@ -120,6 +124,7 @@ class AttentionLowering:
         q, k, v = (self._matrices(operand) for operand in operands)
         batch, heads, self.queries, self.depth = q.view.shape
         self.keys = k.view.shape[2]
+        self.heads = batch * heads
         masks: list[Operand] = []
         if mask is not None:
             rows = self._matrices(mask)
@@ -129,7 +134,8 @@ class AttentionLowering:
         self.q, self.k, self.v, *masks, self.result = builder.walkable([q, k, v, *masks, written], HEADS)
         self.mask = masks[0] if masks else None
         self.shape = AttentionShape(self.queries, self.keys, self.depth, op.bits, self.mask is not None)
-        self.tiling = self._tiling()
+        self.tilings = self._tilings()
+        self.tiling = self.tilings[0]
         self.span = min(self.tiling.chunk or self.keys, self.keys)
 
     def _matrices(self, operand: Operand) -> Operand:
@@ -139,17 +145,38 @@ class AttentionLowering:
         rows = self.builder.with_rows(operand)
         return rows if len(merge(rows.view.axes[2])) <= 1 else self.builder.copied(rows)
 
-    def _tiling(self) -> Tiling:
+    def _tilings(self) -> list[Tiling]:
         """
-        The sizes of tiles.
+        The ways to cut it, the best first.
 
-        Raises ValueError, with the bytes that are needed and there, if none fits.
+        Raises CapacityError, with the bytes that are needed and there, if none fits.
         """
         target, shape, chunk = self.builder.target, self.shape, self.op.chunk_keys
-        found = row_tiling(target, shape) if chunk is None else online_tiling(target, shape, chunk)
-        if found is not None:
-            return found
-        raise ValueError(f"{self.builder.path}: {too_long(shape, chunk, capacity(target))}")
+        tilings = row_tilings(target, shape) if chunk is None else online_tilings(target, shape, chunk)
+        if tilings:
+            return tilings
+        raise CapacityError(f"{self.builder.path}: {too_long(shape, chunk, capacity(target))}", {})
+
+    def explain(self) -> TileChoice:
+        """
+        What was chosen and why.
+        """
+        first, *others = (self._choice(tiling) for tiling in self.tilings[:2])
+        runner_up = {**others[0].tile, "cycles": others[0].cycles} if others else {}
+        return replace(first, runner_up=runner_up)
+
+    def _choice(self, tiling: Tiling) -> TileChoice:
+        target, shape = self.builder.target, self.shape
+        parts = tile_parts(target, shape, tiling.rows, tiling.chunk)
+        order = "row" if tiling.chunk is None else "online"
+        return TileChoice(
+            self.builder.path,
+            "attention",
+            {"rows": tiling.rows, "keys": tiling.chunk or self.keys, "order": order},
+            max(parts, key=lambda part: parts[part]),
+            head_cycles(target, shape, tiling) * self.heads,
+            tile_bytes(shape, tiling),
+        )
 
     def lower(self) -> None:
         """
@@ -463,23 +490,6 @@ class AttentionLowering:
 
         limit = (self.tiling.rows, self.depth)
         builder.write("result", self.result, position, (rows, self.depth), stride, limit, drain)
-
-
-def too_long(shape: AttentionShape, chunk: int | None, room: int) -> str:
-    """
-    Why no tile of an attention fits the chip, and what to do.
-    """
-    needed = tile_bytes(shape, Tiling(1, chunk))
-    if chunk is not None:
-        return (
-            f"attention over chunks of {chunk:,} keys needs {needed:,} bytes on the chip, {room:,} are there; use "
-            "shorter chunks or a target with more memory"
-        )
-    limit = f", and at most {KEYS_LIMIT:,} keys" if shape.keys > KEYS_LIMIT else ""
-    return (
-        f"a softmax over whole rows of {shape.keys:,} keys needs {needed:,} bytes on the chip, {room:,} are there"
-        f"{limit}; compile with softmax 'online' or 'auto', or use a target with more memory"
-    )
 
 
 def _moved(head: Head, axis: Axis, index: Position) -> Head:

@@ -45,6 +45,7 @@ _CLASSES = {
     "torch-prune": "TorchPrunePass",
     "torch-check-supported": "TorchCheckSupportedPass",
     "torch-quantize": "TorchQuantizePass",
+    "torch-choose-softmax": "TorchChooseSoftmaxPass",
     "convert-torch-to-nm": "ConvertTorchToNmPass",
     "nm-sink-views": "NmSinkViewsPass",
     "nm-choose-encoding": "NmChooseEncodingPass",

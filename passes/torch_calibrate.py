@@ -1,5 +1,5 @@
 """
-The range of every float value of a module, seen on samples.
+The range of every float value of a module, seen on samples; and what attention loses with 8-bit exponentials.
 
 Not a pass: it needs data. The ranges are written down as the attribute `sta.range` (two float64: lowest, highest) of
 the operation that computes the value, and of the function's argument, where `torch-quantize` reads them.
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, ModuleOp, f64
+from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, FloatAttr, ModuleOp, f64
 from xdsl.dialects.func import FuncOp
+from xdsl.interpreter import PythonValues
 from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 
 from sta.dialect import torch
 from sta.dialect.context import CompileContext
 from sta.dialect.location import describe
 from sta.dialect.torch_interpreter import TorchInterpretationError, input_names, main_function, run_torch
+from sta.passes.probability_bits import LOSS, NarrowFidelity
 from sta.passes.torch_rewriting import set_argument_attribute
 
 if TYPE_CHECKING:
@@ -69,7 +71,8 @@ def calibrate(
     observer: Callable[[], RangeObserver] = ExtremesObserver,
 ) -> int:
     """
-    Run `module` on every sample, inputs by name, and set `sta.range` on what it computes.
+    Run `module` on every sample, inputs by name, and set `sta.range` on what it computes, and on each attention what it
+    loses with 8-bit exponentials (`sta.narrow_fidelity`).
 
     `progress` is called with the number of samples done. `observer` makes what chooses each value's range. Returns the
     number of samples; raises ValueError if there are none, if one cannot be run, or if a value is not finite.
@@ -77,10 +80,15 @@ def calibrate(
     function = main_function(module)
     arguments = dict(zip(input_names(function), function.body.block.args, strict=True))
     observers: dict[SSAValue, RangeObserver] = {}
+    attentions: dict[torch.ScaledDotProductAttentionOp, NarrowFidelity] = {}
 
-    def observe(value: SSAValue, result: Tensor) -> None:
+    def observe(value: SSAValue, result: Tensor, operands: PythonValues) -> None:
         if not torch.tensor_type(value).is_float:
             return
+        if isinstance(value.owner, torch.ScaledDotProductAttentionOp):
+            query, key, values, mask, _, causal, scale, _ = operands
+            seen = attentions.setdefault(value.owner, NarrowFidelity())
+            seen.update(query, key, values, mask, causal, query.shape[-1] ** -0.5 if scale is None else scale)
         if value not in observers:
             observers[value] = observer()
         observers[value].update(result.numpy())
@@ -100,6 +108,8 @@ def calibrate(
         raise ValueError("calibration needs at least one sample")
     for value, seen in observers.items():
         _set_range(function, value, *seen.range())
+    for attention, fidelity in attentions.items():
+        attention.attributes[LOSS] = FloatAttr(fidelity.decibels(), f64)
     return count
 
 

@@ -159,10 +159,11 @@ def _attention(operation: torch.ScaledDotProductAttentionOp) -> str | None:
     query, key, value = (torch.sizes_of(part) for part in (operation.query, operation.key, operation.value))
     if torch.number_of(operation.dropout_p) != 0.0:
         return _NOTES["aten.dropout"]
-    if torch.constant_of(operation.enable_gqa) or query[:-2] != key[:-2] or query[:-2] != value[:-2]:
-        return "query, key and value must have the same batch and heads (grouped queries are not supported)"
-    if key != value or len(query) != 4:
+    if key != value or len(query) != 4 or len(key) != 4:
         return "query, key and value must have four axes, and keys and values the same shape"
+    shares = bool(torch.constant_of(operation.enable_gqa)) and query[1] % key[1] == 0
+    if query[0] != key[0] or (query[1] != key[1] and not shares):
+        return "query, key and value must have the same batch and heads, or several heads of queries for each of keys"
     return None if _is_mask(operation.attn_mask) else "its mask must be a constant, or a padding mask that is an input"
 
 

@@ -177,6 +177,7 @@ def _normalize(operation: torch.ScaledDotProductAttentionOp, store: WeightStore)
     if isinstance(operation.scale.type, torch.NoneType):
         scale = builder.number(1 / math.sqrt(torch.sizes_of(operation.query)[-1]))
         operation.operands = [*operation.operands[:6], scale, operation.operands[7]]
+    _share_heads(builder, operation)
     result = operation.result.type
     if result.rank not in (2, 3):
         return
@@ -187,6 +188,35 @@ def _normalize(operation: torch.ScaledDotProductAttentionOp, store: WeightStore)
     wide = torch.VTensorType(_four_axes(result.sizes), result.element_type)
     attention = builder.aten(torch.ScaledDotProductAttentionOp, [*tensors, *operation.operands[3:]], wide)
     replace(operation, [builder.view(attention, result.sizes)])
+
+
+def _share_heads(builder: TorchBuilder, attention: torch.ScaledDotProductAttentionOp) -> None:
+    """Take keys and values from where a model repeats them, head by head, for the heads of the queries."""
+    key, value = _unrepeated(attention.key), _unrepeated(attention.value)
+    if key is None or value is None or torch.sizes_of(key[0]) != torch.sizes_of(value[0]):
+        return
+    shared = [builder.view(source, sizes) for source, sizes in (key, value)]
+    attention.operands = [attention.query, *shared, *attention.operands[3:7], builder.boolean(True)]
+
+
+def _unrepeated(value: SSAValue) -> tuple[SSAValue, tuple[int, ...]] | None:
+    """
+    What `value` [batch, heads, rows, width] repeats for several heads that follow each other, and its four axes; None
+    if it does not: a view of an expansion of [batch, shared heads, 1, rows, width].
+    """
+    sizes = torch.sizes_of(value)
+    current: SSAValue = value
+    while isinstance(view := current.owner, Operation) and (isinstance(view, torch.ViewOp) or is_aten(view, "clone")):
+        current = view.operands[0]
+    expansion = current.owner
+    if len(sizes) != 4 or not isinstance(expansion, Operation) or not is_aten(expansion, "expand"):
+        return None
+    source, wide = expansion.operands[0], torch.sizes_of(current)
+    narrow = torch.sizes_of(source)
+    batch, heads, rows, width = sizes
+    if len(narrow) != 5 or narrow[2] != 1 or wide != (batch, narrow[1], heads // narrow[1], rows, width):
+        return None
+    return source, (batch, narrow[1], rows, width)
 
 
 def _four_axes(sizes: tuple[int, ...]) -> tuple[int, ...]:

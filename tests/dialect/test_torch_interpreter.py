@@ -68,7 +68,7 @@ def test_observe_sees_every_computed_tensor() -> None:
     seen: dict[SSAValue, torch.Tensor] = {}
     module = parse(DROPOUT)
     x = np.ones(3, np.float32)
-    result = run_torch(module, CompileContext(), {"x": x}, lambda value, tensor: seen.update({value: tensor}))
+    result = run_torch(module, CompileContext(), {"x": x}, lambda value, tensor, _: seen.update({value: tensor}))
     assert [tensor.numpy().sum() for tensor in seen.values()] == [3]
     assert result["y"].tolist() == [1, 1, 1]
 

@@ -61,7 +61,7 @@ def compiled(builder: NmBuilder, result: SSAValue) -> Program:
 TARGETS = pytest.mark.parametrize("target", [SMALL, ROOMY], ids=lambda target: target.name)
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_attention_keeps_its_bits(data: st.DataObject) -> None:
     target = data.draw(st.sampled_from([SMALL, ROOMY]))
@@ -108,7 +108,7 @@ def test_scores_and_exponentials_cost_no_traffic(target: Target, chunk: int | No
 @pytest.mark.parametrize("causal", [False, True])
 def test_code_does_not_grow_with_the_sequence(target: Target, chunk: int | None, causal: bool) -> None:
     sizes: list[int] = []
-    for length in (256, 512):
+    for length in (512, 1024):
         builder = NmBuilder(target)
         case = builder.case(attention_of(builder, (1, 4, length, 4), (1, 4, length, 4), chunk=chunk, causal=causal))
         apply(case.module, case.context, "convert-nm-to-sta")

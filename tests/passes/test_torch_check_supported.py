@@ -128,7 +128,7 @@ def bias(x: torch.Tensor) -> Any:
         (doubled, "aten.add.Tensor", "only alpha = 1"),
         (both_broadcast, "aten.add.Tensor", "must have the shape of the result"),
         (strided, "aten.slice.Tensor", "takes every 2th position"),
-        (grouped, "aten.scaled_dot_product_attention", "grouped queries"),
+        (grouped, "aten.scaled_dot_product_attention", "several heads of queries for each"),
         (narrow_values, "aten.scaled_dot_product_attention", "keys and values the same shape"),
         (integers, "func.return", "not a float tensor"),
         (two_axes, "aten.layer_norm", "only the last axis"),
