@@ -183,7 +183,7 @@ def too_long(shape: AttentionShape, chunk: int | None, room: int) -> str:
     if chunk is not None:
         return (
             f"attention over chunks of {chunk:,} keys needs {needed:,} bytes on the chip, {room:,} are there; use "
-            "shorter chunks or a target with more memory"
+            "a target with more memory"
         )
     limit = f", and at most {KEYS_LIMIT:,} keys" if shape.keys > KEYS_LIMIT else ""
     return (

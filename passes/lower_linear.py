@@ -16,7 +16,7 @@ from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import channel_map_parameters, epilogue_scalars
 from sta.passes.linear_tiling import SHARE, SLOTS, STREAMED, LinearShape, choose, cuts, padded, smaller_budget
 from sta.passes.lower_vector import NormLowering, broadcast_rows
-from sta.passes.strided_view import Axis, StridedView, iteration_space
+from sta.passes.strided_view import Axis, StridedView, row_space
 from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
 from sta.passes.tile_choice import TileChoice
 from sta.spec.nm_format import pack, packed_size
@@ -76,7 +76,7 @@ class LinearLowering:
         return [self.x.view, self.result.view] + ([self.residual.view] if self.residual else [])
 
     def _axes(self) -> tuple[Axis, ...]:
-        return tuple(iteration_space([view.axes[ROWS] for view in self._views()]))
+        return row_space(self._views())
 
     def lower(self) -> None:
         """
@@ -101,7 +101,7 @@ class LinearLowering:
                 norm.load()
         written = [] if norm is None else [operand.view for operand in norm.written]
         views = [*self._views(), *written]
-        axes = iteration_space([view.axes[ROWS] for view in views])
+        axes = row_space(views)
         starts = [Position(view.offset) for view in views]
         loading = self.tiling.order == STREAMED
 
