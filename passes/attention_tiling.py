@@ -121,13 +121,13 @@ def row_tiling(target: Target, shape: AttentionShape) -> Tiling | None:
     return next(iter(row_tilings(target, shape)), None)
 
 
-def row_tilings(target: Target, shape: AttentionShape) -> list[Tiling]:
+def row_tilings(target: Target, shape: AttentionShape, budget: int | None = None) -> list[Tiling]:
     """
-    All tilings for a softmax over whole rows that may be chosen, the best first.
+    All tilings for a softmax over whole rows that may be chosen, the best first; of at most `budget` bytes if given.
     """
     if shape.keys > KEYS_LIMIT:
         return []
-    return _ranked(target, shape, [Tiling(rows) for rows in _row_counts(target, shape.queries)], TILE_SHARE)
+    return _ranked(target, shape, [Tiling(rows) for rows in _row_counts(target, shape.queries)], TILE_SHARE, budget)
 
 
 def online_tiling(target: Target, shape: AttentionShape, chunk: int | None = None) -> Tiling | None:
@@ -137,16 +137,20 @@ def online_tiling(target: Target, shape: AttentionShape, chunk: int | None = Non
     return next(iter(online_tilings(target, shape, chunk)), None)
 
 
-def online_tilings(target: Target, shape: AttentionShape, chunk: int | None = None) -> list[Tiling]:
+def online_tilings(
+    target: Target, shape: AttentionShape, chunk: int | None = None, budget: int | None = None
+) -> list[Tiling]:
     """
-    All tilings for an online softmax that may be chosen, the best first.
+    All tilings for an online softmax that may be chosen, the best first; of at most `budget` bytes if given.
     """
     chunks = list(_chunks(target, shape.keys)) if chunk is None else [chunk]
     candidates = [Tiling(rows, keys) for keys in chunks for rows in _row_counts(target, shape.queries)]
-    return _ranked(target, shape, candidates, ONLINE_SHARE)
+    return _ranked(target, shape, candidates, ONLINE_SHARE, budget)
 
 
-def _ranked(target: Target, shape: AttentionShape, candidates: list[Tiling], share: float) -> list[Tiling]:
+def _ranked(
+    target: Target, shape: AttentionShape, candidates: list[Tiling], share: float, budget: int | None
+) -> list[Tiling]:
     """
     The fastest of whole array rows within a share of the chip first, or if there are none the fastest that fits at all.
     """
@@ -158,6 +162,9 @@ def _ranked(target: Target, shape: AttentionShape, candidates: list[Tiling], sha
     whole = [tiling for tiling in candidates if tiling.rows % target.array_rows == 0 or tiling.rows == shape.queries]
     within = [tiling for tiling in whole if tile_bytes(shape, tiling) <= target.sram_bytes * share]
     fitting = [tiling for tiling in candidates if tile_bytes(shape, tiling) <= capacity(target)]
+    if budget is not None and fitting:
+        smallest = min(fitting, key=lambda tiling: tile_bytes(shape, tiling))
+        within = [tiling for tiling in fitting if tile_bytes(shape, tiling) <= budget] or [smallest]
     return sorted(within or fitting, key=rank)
 
 
@@ -176,7 +183,7 @@ def too_long(shape: AttentionShape, chunk: int | None, room: int) -> str:
     if chunk is not None:
         return (
             f"attention over chunks of {chunk:,} keys needs {needed:,} bytes on the chip, {room:,} are there; use "
-            "shorter chunks or a target with more memory"
+            "a target with more memory"
         )
     limit = f", and at most {KEYS_LIMIT:,} keys" if shape.keys > KEYS_LIMIT else ""
     return (

@@ -19,7 +19,7 @@ from xdsl.passes import ModulePass
 from sta.dialect import nm, sta
 from sta.dialect.context import target_of, weights_of
 from sta.dialect.weight_store import WeightStore
-from sta.passes.linear_tiling import COLUMNS, ROWS, LinearShape, smaller_budget
+from sta.passes.linear_tiling import COLUMNS, ROWS
 from sta.passes.lower_attention import AttentionLowering
 from sta.passes.lower_linear import LinearLowering
 from sta.passes.lower_vector import NormLowering, lower_gather, lower_map
@@ -30,6 +30,11 @@ from sta.passes.tile_choice import record
 from sta.spec.target import Target
 
 TRANSFER_ROWS = 8192
+
+TiledLayer = LinearLowering | AttentionLowering
+"""
+What is cut into tiles of a size that can be chosen.
+"""
 
 
 @dataclass
@@ -43,11 +48,11 @@ class FunctionLowering:
     target: Target
     in_dram: set[SSAValue]
     packed: dict[Hashable, NDArray[Any]]
-    budgets: Mapping[LinearShape, int] = field(default_factory=dict[LinearShape, int])
+    budgets: Mapping[Hashable, int] = field(default_factory=dict[Hashable, int])
     """
-    Bytes that the tiles of linears of some shapes may take, where that is less than the usual share of the chip.
+    Bytes that the tiles of layers of some sizes may take, where that is less than the usual share of the chip.
     """
-    linears: dict[Operation, LinearLowering] = field(default_factory=dict[Operation, LinearLowering])
+    layers: dict[Operation, TiledLayer] = field(default_factory=dict[Operation, TiledLayer])
     norms: dict[Operation, NormLowering] = field(default_factory=dict[Operation, NormLowering])
     """
     Norms whose lowering was prepared with the linear before them.
@@ -207,7 +212,8 @@ class FunctionLowering:
             case nm.AttentionOp():
                 operands = (self._operand(op.q), self._operand(op.k), self._operand(op.v))
                 mask = self._optional(op.mask)
-                attention = AttentionLowering(builder, op, operands, mask, self._attended(op))
+                attention = AttentionLowering(builder, op, operands, mask, self._attended(op), self.budgets)
+                self.layers[op] = attention
                 builder.choices.append(attention.explain())
                 attention.lower()
             case _:
@@ -227,7 +233,7 @@ class FunctionLowering:
         lowering = LinearLowering(
             self.builder, op, self._operand(op.x), result, residual, self.budgets, normalized=normalized
         )
-        self.linears[op] = lowering
+        self.layers[op] = lowering
         self.builder.choices.append(lowering.explain())
         following = self._norm(norm) if norm is not None else None
         if lowering.tiling.order != COLUMNS:
@@ -293,21 +299,17 @@ def _spill(lowering: FunctionLowering, crowded: Mapping[SSAValue, Sequence[SSAVa
     return {value for value, buffer in lowering.buffers.items() if buffer in buffers}
 
 
-def _crowding(lowering: FunctionLowering, crowded: Mapping[SSAValue, Sequence[SSAValue]]) -> list[LinearLowering]:
+def _crowding(lowering: FunctionLowering, crowded: Mapping[SSAValue, Sequence[SSAValue]]) -> list[TiledLayer]:
     """
-    The linears to which buffers without a place, or those they compete with, belong.
+    The layers to which buffers without a place, or those they compete with, belong.
     """
     sources = lowering.builder.sources
     found = {sources[buffer] for rivals in ([one, *others] for one, others in crowded.items()) for buffer in rivals}
-    return [linear for op, linear in lowering.linears.items() if op in found]
+    return [layer for op, layer in lowering.layers.items() if op in found]
 
 
-def _shrunk(linears: Sequence[LinearLowering], target: Target) -> dict[LinearShape, int]:
-    """
-    Smaller budgets for those of some linears that can do with less.
-    """
-    budgets = {linear.shape: smaller_budget(target, linear.shape, linear.choice.estimate.size) for linear in linears}
-    return {shape: budget for shape, budget in budgets.items() if budget is not None}
+def _keeps_weights(layer: TiledLayer) -> bool:
+    return isinstance(layer, LinearLowering) and layer.tiling.order == ROWS
 
 
 @dataclass
@@ -316,34 +318,31 @@ class Attempts:
     What the attempts at lowering a function have found out about the room there is.
     """
 
-    target: Target
     in_dram: set[SSAValue] = field(default_factory=set[SSAValue])
-    budgets: dict[LinearShape, int] = field(default_factory=dict[LinearShape, int])
+    budgets: dict[Hashable, int] = field(default_factory=dict[Hashable, int])
 
     def give_way(self, lowering: FunctionLowering, error: CapacityError) -> bool:
         """
         Makes room where an attempt found none: weights that stay on the chip go first, then values move to DRAM, then
         tiles shrink, those concerned before the largest of all. Returns whether there was anything left to do.
         """
+        layers = sorted(lowering.layers.values(), key=lambda layer: -layer.size)
         concerned = _crowding(lowering, error.crowded)
-        resident = [linear for linear in lowering.linears.values() if linear.tiling.order == ROWS]
-        kept = [linear for linear in concerned if linear.tiling.order == ROWS] or _largest(resident)
-        if shrunk := _shrunk(kept, self.target):
-            self.budgets |= shrunk
+        kept = [layer for layer in concerned if _keeps_weights(layer)]
+        if self._shrink(kept or [layer for layer in layers if _keeps_weights(layer)][:1]):
             return True
         if spilled := _spill(lowering, error.crowded) - self.in_dram:
             self.in_dram |= spilled
             return True
-        everything = sorted(lowering.linears.values(), key=lambda linear: -linear.choice.estimate.size)
-        for linears in (concerned, *([linear] for linear in everything)):
-            if shrunk := _shrunk(linears, self.target):
-                self.budgets |= shrunk
-                return True
-        return False
+        return self._shrink(concerned) or any(self._shrink([layer]) for layer in layers)
 
-
-def _largest(linears: Sequence[LinearLowering]) -> list[LinearLowering]:
-    return [max(linears, key=lambda linear: linear.choice.estimate.size)] if linears else []
+    def _shrink(self, layers: Sequence[TiledLayer]) -> bool:
+        """
+        Gives smaller budgets to those layers that can do with less; returns whether there were any.
+        """
+        budgets = {layer.key: budget for layer in layers if (budget := layer.smaller_budget()) is not None}
+        self.budgets |= budgets
+        return bool(budgets)
 
 
 @dataclass(frozen=True)
@@ -364,7 +363,7 @@ class ConvertNmToStaPass(ModulePass):
             function.erase(safe_erase=False)
 
     def _lower(self, function: func.FuncOp, weights: WeightStore, target: Target) -> func.FuncOp:
-        attempts = Attempts(target)
+        attempts = Attempts()
         packed: dict[Hashable, NDArray[Any]] = {}
         while True:
             lowering = FunctionLowering(function, weights, target, attempts.in_dram, packed, attempts.budgets)

@@ -8,7 +8,7 @@ summed up so far is shifted to the new maximum while the scores of the next chun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.ir import SSAValue
@@ -116,6 +116,7 @@ class AttentionLowering:
         operands: tuple[Operand, Operand, Operand],
         mask: Operand | None,
         result: Operand,
+        budgets: Mapping[Hashable, int],
     ):
         self.builder = builder
         self.op = op
@@ -134,7 +135,11 @@ class AttentionLowering:
         self.q, self.k, self.v, *masks, self.result = builder.walkable([q, k, v, *masks, written], HEADS)
         self.mask = masks[0] if masks else None
         self.shape = AttentionShape(self.queries, self.keys, self.depth, op.bits, self.mask is not None)
-        self.tilings = self._tilings()
+        self.key = (self.shape, op.chunk_keys)
+        """
+        What attentions of the same size have in common.
+        """
+        self.tilings = self._tilings(budgets.get(self.key))
         self.tiling = self.tilings[0]
         self.span = min(self.tiling.chunk or self.keys, self.keys)
 
@@ -145,14 +150,31 @@ class AttentionLowering:
         rows = self.builder.with_rows(operand)
         return rows if len(merge(rows.view.axes[2])) <= 1 else self.builder.copied(rows)
 
-    def _tilings(self) -> list[Tiling]:
+    @property
+    def size(self) -> int:
+        """
+        Bytes on the chip that the tiles take.
+        """
+        return tile_bytes(self.shape, self.tiling)
+
+    def smaller_budget(self) -> int | None:
+        """
+        A budget under which the tiles take less; None if there is nothing smaller.
+        """
+        least = tile_bytes(self.shape, self._tilings(0)[0])
+        return max(self.size // 2, least) if least < self.size else None
+
+    def _tilings(self, budget: int | None) -> list[Tiling]:
         """
         The ways to cut it, the best first.
 
         Raises CapacityError, with the bytes that are needed and there, if none fits.
         """
         target, shape, chunk = self.builder.target, self.shape, self.op.chunk_keys
-        tilings = row_tilings(target, shape) if chunk is None else online_tilings(target, shape, chunk)
+        if chunk is None:
+            tilings = row_tilings(target, shape, budget)
+        else:
+            tilings = online_tilings(target, shape, chunk, budget)
         if tilings:
             return tilings
         raise CapacityError(f"{self.builder.path}: {too_long(shape, chunk, capacity(target))}", {})

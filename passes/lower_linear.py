@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from math import prod
 
 import numpy as np
@@ -14,9 +14,9 @@ from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import channel_map_parameters, epilogue_scalars
-from sta.passes.linear_tiling import SHARE, SLOTS, STREAMED, LinearShape, choose, cuts, padded
+from sta.passes.linear_tiling import SHARE, SLOTS, STREAMED, LinearShape, choose, cuts, padded, smaller_budget
 from sta.passes.lower_vector import NormLowering, broadcast_rows
-from sta.passes.strided_view import Axis, StridedView, iteration_space
+from sta.passes.strided_view import Axis, StridedView, row_space
 from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
 from sta.passes.tile_choice import TileChoice
 from sta.spec.nm_format import pack, packed_size
@@ -35,7 +35,7 @@ class LinearLowering:
         x: Operand,
         result: Operand,
         residual: Operand | None,
-        budgets: Mapping[LinearShape, int],
+        budgets: Mapping[Hashable, int],
         *,
         normalized: bool,
     ):
@@ -50,9 +50,9 @@ class LinearLowering:
         """
         self.pattern, self.encoding = nm.pattern_of(op.weight)
         self.columns, self.depth = nm.tensor_of(op.weight).get_shape()
-        self.shape = self._shape(normalized)
+        self.shape = self.key = self._shape(normalized)
         target = builder.target
-        self.choice = choose(target, self.shape, budgets.get(self.shape, int(target.sram_bytes * SHARE)))
+        self.choice = choose(target, self.shape, budgets.get(self.key, int(target.sram_bytes * SHARE)))
         self.tiling = self.choice.tiling
         self.depths = [depth for count, depth in cuts(self.depth, self.tiling.depth) for _ in range(count)]
 
@@ -76,7 +76,7 @@ class LinearLowering:
         return [self.x.view, self.result.view] + ([self.residual.view] if self.residual else [])
 
     def _axes(self) -> tuple[Axis, ...]:
-        return tuple(iteration_space([view.axes[ROWS] for view in self._views()]))
+        return row_space(self._views())
 
     def lower(self) -> None:
         """
@@ -101,7 +101,7 @@ class LinearLowering:
                 norm.load()
         written = [] if norm is None else [operand.view for operand in norm.written]
         views = [*self._views(), *written]
-        axes = iteration_space([view.axes[ROWS] for view in views])
+        axes = row_space(views)
         starts = [Position(view.offset) for view in views]
         loading = self.tiling.order == STREAMED
 
@@ -188,6 +188,19 @@ class LinearLowering:
         if loading:
             self.builder.emit(sta.LoadOp(self.builder.view(self.packed, place, (size,), (1,)), weights))
         return weights
+
+    @property
+    def size(self) -> int:
+        """
+        Bytes on the chip that the tiles take.
+        """
+        return self.choice.estimate.size
+
+    def smaller_budget(self) -> int | None:
+        """
+        A budget under which the tiles take less; None if there is nothing smaller.
+        """
+        return smaller_budget(self.builder.target, self.shape, self.size)
 
     def explain(self) -> TileChoice:
         """

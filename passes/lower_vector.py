@@ -8,7 +8,7 @@ from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import epilogue_scalars, norm_parameters, scalar_map_parameters
-from sta.passes.strided_view import StridedView, iteration_space
+from sta.passes.strided_view import StridedView, row_space
 from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
 
 COLUMN_LIMIT = 4096
@@ -85,7 +85,7 @@ class NormLowering:
         """
         Whether one tile holds all rows.
         """
-        axes = iteration_space([view.axes[ROWS] for view in self._views()])
+        axes = row_space(self._views())
         return not axes or (len(axes) == 1 and axes[0].size <= self.limit[0])
 
     def lower(self) -> None:

@@ -190,6 +190,20 @@ def iteration_space(views: Sequence[Sequence[Sequence[Factor]]]) -> tuple[Axis, 
     return _merge_axes(axes)
 
 
+def row_space(views: Sequence[StridedView]) -> tuple[Axis, ...]:
+    """
+    The axes along which the rows of several views (all axes but the last) move together, the longest innermost: rows
+    may be taken in any order, and a tile of them lies along one axis.
+
+    Raises NotAView if the views' rows do not nest.
+    """
+    axes = list(iteration_space([view.axes[:-1] for view in views]))
+    longest = max(range(len(axes)), key=lambda index: (axes[index].size, index), default=None)
+    if longest is not None:
+        axes.append(axes.pop(longest))
+    return tuple(axes)
+
+
 def _merge_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
     merged: list[Axis] = []
     for axis in axes:

@@ -20,7 +20,7 @@ from sta.dialect import nm, sta
 from sta.dialect.location import module_path
 from sta.dialect.nm_interpreter import scalar_map_parameters
 from sta.dialect.weight_store import WeightStore
-from sta.passes.strided_view import Axis, Factor, NotAView, StridedView, iteration_space, merge
+from sta.passes.strided_view import Axis, Factor, NotAView, StridedView, iteration_space, merge, row_space
 from sta.passes.tile_choice import TileChoice
 from sta.spec.target import Target
 
@@ -360,7 +360,7 @@ class TileBuilder:
 
         Raises NotAView if the operands' rows do not nest.
         """
-        self.space(iteration_space([view.axes[ROWS] for view in operands]), [v.offset for v in operands], tile, body)
+        self.space(row_space(operands), [view.offset for view in operands], tile, body)
 
     def space(self, axes: Sequence[Axis], offsets: Sequence[int], tile: int, body: RowBody) -> None:
         """

@@ -203,7 +203,7 @@ def test_what_has_to_be_a_constant_is_asked_for_by_name(kind: str) -> None:
         check_pipeline(builder.case(result))
 
 
-KIBIBYTES = (3, 4, 6, 8, 12, 16, 20, 24, 32)
+KIBIBYTES = (8, 12, 16, 20, 24, 32)
 
 
 def fits(model: Transformer, kibibytes: int) -> bool:

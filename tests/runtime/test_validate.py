@@ -233,7 +233,11 @@ def changed(bench: Any, section: str, **changes: Any) -> Container:
         ("program", {"macs": 1 << 63}, "macs is 9223372036854775808, too large"),
         ("target", {"windwo": 3}, "unknown target key 'windwo'; did you mean 'window'?"),
         ("target", {"window": 0}, "target key 'window' must be a positive integer, got 0"),
-        ("target", {"dma_latency": 1 << 63}, "dma_latency is 9223372036854775808, too large"),
+        (
+            "target",
+            {"dma_latency": 1 << 63},
+            "target key 'dma_latency' must be at most 1048576, got 9223372036854775808",
+        ),
     ],
 )
 def test_sizes_and_target(bench: Any, section: str, changes: dict[str, Any], message: str) -> None:
