@@ -175,19 +175,20 @@ def capacity(target: Target) -> int:
     return int(target.sram_bytes * (1 - RESERVE))
 
 
-def too_long(shape: AttentionShape, chunk: int | None, room: int) -> str:
+def too_long(target: Target, shape: AttentionShape, chunk: int | None) -> str:
     """
     Why no tile of an attention fits the chip, and what to do.
     """
     needed = tile_bytes(shape, Tiling(1, chunk))
+    room = f"{capacity(target):,} of its {target.sram_bytes:,} are there"
     if chunk is not None:
         return (
-            f"attention over chunks of {chunk:,} keys needs {needed:,} bytes on the chip, {room:,} are there; use "
+            f"attention over chunks of {min(chunk, shape.keys):,} keys needs {needed:,} bytes on the chip, {room}; use "
             "a target with more memory"
         )
     limit = f", and at most {KEYS_LIMIT:,} keys" if shape.keys > KEYS_LIMIT else ""
     return (
-        f"a softmax over whole rows of {shape.keys:,} keys needs {needed:,} bytes on the chip, {room:,} are there"
+        f"a softmax over whole rows of {shape.keys:,} keys needs {needed:,} bytes on the chip, {room}"
         f"{limit}; compile with softmax 'online' or 'auto', or use a target with more memory"
     )
 

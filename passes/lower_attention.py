@@ -177,7 +177,7 @@ class AttentionLowering:
             tilings = online_tilings(target, shape, chunk, budget)
         if tilings:
             return tilings
-        raise CapacityError(f"{self.builder.path}: {too_long(shape, chunk, capacity(target))}", {})
+        raise CapacityError(f"{self.builder.path}: {too_long(target, shape, chunk)}", {})
 
     def explain(self) -> TileChoice:
         """

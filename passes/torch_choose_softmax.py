@@ -21,7 +21,6 @@ from sta.dialect.location import describe
 from sta.passes.attention_tiling import (
     AttentionShape,
     Tiling,
-    capacity,
     head_cycles,
     online_tiling,
     row_tiling,
@@ -67,7 +66,7 @@ def _choose(operation: torch.ScaledDotProductAttentionOp, target: Target, mode: 
     online = online_tiling(target, shape) if mode != "row" else None
     if row is None and online is None:
         chunk = None if mode == "row" else target.tile_columns
-        raise CapacityError(f"{describe(operation)}: {too_long(shape, chunk, capacity(target))}", {})
+        raise CapacityError(f"{describe(operation)}: {too_long(target, shape, chunk)}", {})
     if online is not None and online.chunk is not None and _is_online(target, shape, row, online):
         operation.attributes[CHUNK] = IntegerAttr(online.chunk, i64)
 

@@ -143,7 +143,7 @@ def test_heads_that_share_keys_load_them_once() -> None:
 def test_too_many_keys_for_whole_rows() -> None:
     builder = NmBuilder(SMALL)
     case = builder.case(attention_of(builder, (1, 1, 8, 4), (1, 1, 3000, 4)))
-    message = r"whole rows of 3,000 keys needs 54,\d+ bytes on the chip, 7,680 are there; compile with softmax 'online'"
+    message = r"3,000 keys needs 54,\d+ bytes on the chip, 7,680 of its 8,192 are there; compile with softmax 'online'"
     with pytest.raises(ValueError, match=message):
         apply(case.module, case.context, "convert-nm-to-sta")
     builder = NmBuilder(replace(SMALL, sram_bytes=1 << 26))
@@ -155,5 +155,7 @@ def test_too_many_keys_for_whole_rows() -> None:
 def test_a_chunk_that_does_not_fit() -> None:
     builder = NmBuilder(SMALL)
     case = builder.case(attention_of(builder, (1, 1, 8, 4), (1, 1, 3000, 4), chunk=2000))
-    with pytest.raises(ValueError, match=r"chunks of 2,000 keys needs 52,\d+ bytes on the chip, 7,680 are there"):
+    with pytest.raises(
+        ValueError, match=r"of 2,000 keys needs 52,\d+ bytes on the chip, 7,680 of its 8,192 are there"
+    ):
         apply(case.module, case.context, "convert-nm-to-sta")
