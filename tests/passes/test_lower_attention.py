@@ -155,7 +155,5 @@ def test_too_many_keys_for_whole_rows() -> None:
 def test_a_chunk_that_does_not_fit() -> None:
     builder = NmBuilder(SMALL)
     case = builder.case(attention_of(builder, (1, 1, 8, 4), (1, 1, 3000, 4), chunk=2000))
-    with pytest.raises(
-        ValueError, match=r"of 2,000 keys needs 52,\d+ bytes on the chip, 7,680 of its 8,192 are there"
-    ):
+    with pytest.raises(ValueError, match=r"of 2,000 keys needs 52,\d+ bytes on the chip, 7,680 of its 8,192 are there"):
         apply(case.module, case.context, "convert-nm-to-sta")
