@@ -141,7 +141,7 @@ def _samples(model: ImportedModel, calibration: Mapping[str, Any] | Path | None)
 @contextmanager
 def _collector_paused() -> Generator[None]:
     """
-    No search for garbage cycles: IR is made of cycles that live, and searching them takes a third of a compile's time.
+    No search for garbage cycles: IR is made of cycles that live, and searching them costs time for nothing.
     """
     enabled = gc.isenabled()
     gc.disable()

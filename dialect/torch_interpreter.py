@@ -64,7 +64,7 @@ def evaluate(operation: Operation, values: PythonValues, store: WeightStore) -> 
     """
     try:
         return _evaluate(operation, values, store)
-    except (RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         name = operation_name(operation)
         raise TorchInterpretationError(f"cannot run {name} of {describe(operation)}: {error}") from error
 
@@ -110,7 +110,7 @@ def _call(name: str, values: PythonValues) -> PythonValues:
 
     function = _overload(name)
     if function is None:
-        raise NotImplementedError("this PyTorch has no such operator")
+        raise AttributeError("this PyTorch has no such operator")
     arguments = function._schema.arguments
     positional = [value for argument, value in zip(arguments, values, strict=True) if not argument.kwarg_only]
     keywords = {argument.name: value for argument, value in zip(arguments, values, strict=True) if argument.kwarg_only}

@@ -315,9 +315,8 @@ class TileBuilder:
         full, rest = divmod(size, tile)
 
         def stage(body: Callable[[Position, int], None], slot: int, position: Position, count: int) -> None:
-            outer, self.slot = self.slot, slot
-            body(position, count)
-            self.slot = outer
+            with self.using_slot(slot):
+                body(position, count)
 
         def step(start: Position, index: int) -> None:
             """
