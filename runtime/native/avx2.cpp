@@ -54,7 +54,7 @@ void widen(const Product& product, int first, int rows, WideRows& wide) {
 
 // `rows` rows and two vectors of columns of the result.
 template <int rows>
-void product_strip(const Product& product, const WideRows& wide, int first, int column) {
+bool product_strip(const Product& product, const WideRows& wide, int first, int column) {
     const int columns = layout.columns(product.columns);
     const int vectors = column + lanes < columns ? 2 : 1;
     const std::int8_t* b = product.b + column * group;
@@ -70,32 +70,39 @@ void product_strip(const Product& product, const WideRows& wide, int first, int 
             sums[row][1] = _mm256_add_epi32(sums[row][1], _mm256_madd_epi16(a, right));
         }
     }
+    const int count = std::min(2 * lanes, product.columns - column);
+    bool fits = true;
     for (int row = 0; row < rows; ++row) {
-        std::uint8_t* acc = product.acc + (first + row) * product.acc_stride + 4 * column;
-        const int count = std::min(2 * lanes, product.columns - column);
-        std::memcpy(acc, sums[row], 4 * static_cast<std::size_t>(count));
+        alignas(32) std::int32_t values[2 * lanes];
+        std::memcpy(values, sums[row], sizeof(values));
+        fits &= finish(product, values, first + row, column, count);
     }
+    return fits;
 }
 
 template <int rows>
-void product_rows(const Product& product, WideRows& wide, int first) {
+bool product_rows(const Product& product, WideRows& wide, int first) {
     widen(product, first, rows, wide);
+    bool fits = true;
     for (int column = 0; column < product.columns; column += 2 * lanes) {
-        product_strip<rows>(product, wide, first, column);
+        fits &= product_strip<rows>(product, wide, first, column);
     }
+    return fits;
 }
 
-void product(const Product& product, int first, int last) {
+bool product(const Product& product, int first, int last) {
     static thread_local WideRows wide;
+    bool fits = true;
     int row = first;
-    for (; row + most_rows <= last; row += most_rows) product_rows<most_rows>(product, wide, row);
-    for (; row < last; ++row) product_rows<1>(product, wide, row);
+    for (; row + most_rows <= last; row += most_rows) fits &= product_rows<most_rows>(product, wide, row);
+    for (; row < last; ++row) fits &= product_rows<1>(product, wide, row);
+    return fits;
 }
 
 }  // namespace
 
 const Kernels avx2_kernels = {
-    "avx2", runs_here, layout, lay_out, product, accumulate_rows, map_rows, softmax_rows, norm_rows, statistics_of_row,
+    "avx2", runs_here, layout, lay_out, product, map_rows, softmax_rows, norm_rows, statistics_of_row,
 };
 
 }  // namespace sta

@@ -26,6 +26,7 @@ namespace {
 constexpr int lanes = 16;
 constexpr int group = 4;
 constexpr int most_vectors = 4;
+constexpr std::int64_t cache_line = 64;
 
 constexpr Layout layout{group, lanes};
 
@@ -108,15 +109,63 @@ inline void add_products(__m512i& sums, __m512i unsigned_bytes, __m512i signed_b
     asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(unsigned_bytes), "v"(signed_bytes));
 }
 
+// Where a block reads ahead: weights that are needed next, a cache line at each step along the depth.
+struct ReadAhead {
+    const std::int8_t* next;
+    std::int64_t lines;
+
+    const std::int8_t* take(std::int64_t count) {
+        const std::int8_t* start = next;
+        if (lines < count) return nullptr;
+        lines -= count;
+        next += count * cache_line;
+        return start;
+    }
+};
+
+// Rows of activations that move along the depth together. A pointer for each would be more than there are registers: there is
+// one for every four rows, and what lies between these is one register times 1 or 2, or another.
+template <int rows>
+class RowPointers {
+public:
+    RowPointers(const std::uint8_t* first, std::int64_t stride) : stride_(stride), three_strides_(3 * stride) {
+#pragma GCC unroll 4
+        for (int i = 0; i < bases; ++i) bases_[i] = first + 4 * i * stride;
+    }
+
+    void advance() {
+#pragma GCC unroll 4
+        for (int i = 0; i < bases; ++i) {
+            bases_[i] += group;
+            // Hides from the compiler what it would make more pointers of.
+            asm("" : "+r"(bases_[i]));
+        }
+        asm("" : "+r"(stride_), "+r"(three_strides_));
+    }
+
+    const std::uint8_t* operator[](int row) const {
+        const std::int64_t between[4] = {0, stride_, 2 * stride_, three_strides_};
+        return bases_[row / 4] + between[row % 4];
+    }
+
+private:
+    static constexpr int bases = (rows + 3) / 4;
+
+    const std::uint8_t* bases_[bases];
+    std::int64_t stride_, three_strides_;
+};
+
 template <int rows, int vectors, bool is_signed>
-void product_block(const Product& product, int row, int column) {
+__mmask16 product_block(const Product& product, int row, int column, const std::int8_t* ahead) {
     const std::int64_t step = std::int64_t{layout.columns(product.columns)} * group;
+    // Without anything to read ahead the same line is asked for again and again, which costs nothing.
+    const std::int64_t ahead_step = ahead ? cache_line : 0;
     const std::int8_t* b = product.b + column * group;
-    const std::uint8_t* a[rows];
+    if (!ahead) ahead = b;
+    RowPointers<rows> a(product.a + row * product.a_stride, product.a_stride);
     __m512i sums[rows][vectors];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-        a[i] = product.a + (row + i) * product.a_stride;
 #pragma GCC unroll 4
         for (int j = 0; j < vectors; ++j) {
             const __m512i column_sums = _mm512_loadu_si512(product.column_sums + column + lanes * j);
@@ -125,58 +174,85 @@ void product_block(const Product& product, int row, int column) {
         }
     }
     const __m512i top_bits = _mm512_set1_epi32(static_cast<int>(0x80808080));
-    for (int k = 0; k < product.depth; k += group, b += step) {
+    for (int k = 0; k < product.depth; k += group, a.advance(), b += step, ahead += ahead_step) {
         __m512i right[vectors];
+        _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T0);
 #pragma GCC unroll 4
         for (int j = 0; j < vectors; ++j) right[j] = _mm512_loadu_si512(b + j * lanes * group);
 #pragma GCC unroll 16
         for (int i = 0; i < rows; ++i) {
-            __m512i left = _mm512_set1_epi32(load<std::int32_t>(a[i] + k));
+            __m512i left = _mm512_set1_epi32(load<std::int32_t>(a[i]));
             if (is_signed) left = _mm512_xor_si512(left, top_bits);
 #pragma GCC unroll 4
             for (int j = 0; j < vectors; ++j) add_products(sums[i][j], left, right[j]);
         }
     }
+    __m512i wrong = _mm512_setzero_si512();
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
         std::uint8_t* acc = product.acc + (row + i) * product.acc_stride + 4 * column;
 #pragma GCC unroll 4
         for (int j = 0; j < vectors; ++j) {
             const __mmask16 mask = first_lanes(product.columns - column - lanes * j);
+            if (product.result != Result::replace) {
+                const __m512i before = _mm512_maskz_loadu_epi32(mask, acc + 4 * lanes * j), term = sums[i][j];
+                sums[i][j] = product.result == Result::add ? _mm512_add_epi32(before, term) : _mm512_sub_epi32(before, term);
+                // The sign of a sum out of range differs from those of both terms.
+                const __m512i signs = _mm512_and_si512(_mm512_xor_si512(sums[i][j], before), _mm512_xor_si512(sums[i][j], term));
+                wrong = _mm512_mask_or_epi32(wrong, mask, wrong, signs);
+            }
             _mm512_mask_storeu_epi32(acc + 4 * lanes * j, mask, sums[i][j]);
         }
     }
+    return _mm512_movepi32_mask(wrong);
 }
+
+// The rows of a strip of columns that are not computed yet.
+struct Strip {
+    const Product& product;
+    int row, last;
+    int column;
+    ReadAhead& ahead;
+    __mmask16 wrong = 0;
+};
 
 template <int rows, int vectors, bool is_signed>
-int product_blocks(const Product& product, int row, int last, int column) {
-    for (; row + rows <= last; row += rows) product_block<rows, vectors, is_signed>(product, row, column);
-    return row;
-}
-
-template <int vectors, bool is_signed>
-void product_strip(const Product& product, int row, int last, int column) {
-    row = product_blocks<rows_at_a_time(vectors), vectors, is_signed>(product, row, last, column);
-    if constexpr (vectors <= 2) row = product_blocks<8, vectors, is_signed>(product, row, last, column);
-    row = product_blocks<4, vectors, is_signed>(product, row, last, column);
-    row = product_blocks<2, vectors, is_signed>(product, row, last, column);
-    product_blocks<1, vectors, is_signed>(product, row, last, column);
-}
-
-template <bool is_signed>
-void product_columns(const Product& product, int first, int last) {
-    for (int column = 0; column < product.columns; column += most_vectors * lanes) {
-        const int vectors = std::min(most_vectors, (product.columns - column + lanes - 1) / lanes);
-        if (vectors == 1) product_strip<1, is_signed>(product, first, last, column);
-        if (vectors == 2) product_strip<2, is_signed>(product, first, last, column);
-        if (vectors == 3) product_strip<3, is_signed>(product, first, last, column);
-        if (vectors == 4) product_strip<4, is_signed>(product, first, last, column);
+void product_blocks(Strip& strip) {
+    const int steps = (strip.product.depth + group - 1) / group;
+    for (; strip.row + rows <= strip.last; strip.row += rows) {
+        const std::int8_t* ahead = strip.ahead.take(steps);
+        strip.wrong |= product_block<rows, vectors, is_signed>(strip.product, strip.row, strip.column, ahead);
     }
 }
 
-void product(const Product& product, int first, int last) {
-    if (product.a_signed) product_columns<true>(product, first, last);
-    else product_columns<false>(product, first, last);
+template <int vectors, bool is_signed>
+bool product_strip(const Product& product, int first, int last, int column, ReadAhead& ahead) {
+    Strip strip{product, first, last, column, ahead};
+    product_blocks<rows_at_a_time(vectors), vectors, is_signed>(strip);
+    if constexpr (vectors <= 2) product_blocks<8, vectors, is_signed>(strip);
+    product_blocks<4, vectors, is_signed>(strip);
+    product_blocks<2, vectors, is_signed>(strip);
+    product_blocks<1, vectors, is_signed>(strip);
+    return strip.wrong == 0;
+}
+
+template <bool is_signed>
+bool product_columns(const Product& product, int first, int last) {
+    ReadAhead ahead{product.next, product.next_bytes / cache_line};
+    bool fits = true;
+    for (int column = 0; column < product.columns; column += most_vectors * lanes) {
+        const int vectors = std::min(most_vectors, (product.columns - column + lanes - 1) / lanes);
+        if (vectors == 1) fits &= product_strip<1, is_signed>(product, first, last, column, ahead);
+        if (vectors == 2) fits &= product_strip<2, is_signed>(product, first, last, column, ahead);
+        if (vectors == 3) fits &= product_strip<3, is_signed>(product, first, last, column, ahead);
+        if (vectors == 4) fits &= product_strip<4, is_signed>(product, first, last, column, ahead);
+    }
+    return fits;
+}
+
+bool product(const Product& product, int first, int last) {
+    if (product.a_signed) return product_columns<true>(product, first, last);
+    return product_columns<false>(product, first, last);
 }
 
 // ------------------------------------------------------------------------------------------------ rescaling
@@ -535,7 +611,7 @@ void row_statistics(const std::uint8_t* row, int columns, std::int64_t& sum, std
 }  // namespace
 
 const Kernels avx512_kernels = {
-    "avx512-vnni", runs_here, layout, lay_out, product, accumulate_rows, map, softmax, norm, row_statistics,
+    "avx512-vnni", runs_here, layout, lay_out, product, map, softmax, norm, row_statistics,
 };
 
 }  // namespace sta

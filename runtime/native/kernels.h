@@ -32,7 +32,10 @@ struct Matrix {
     int columns, depth;
 };
 
-// acc[i][j] = sum over k of a[i][k] * b[j][k]. Never leaves int32: the depth is below 2^14.
+// What a product does to the accumulators. Sums of both wrap around, so that taking back undoes adding in any case.
+enum class Result { replace, add, take_back };
+
+// The sum over k of a[i][k] * b[j][k] for acc[i][j]. Never leaves int32: the depth is below 2^14.
 struct Product {
     const std::uint8_t* a;
     std::int64_t a_stride;
@@ -43,14 +46,10 @@ struct Product {
     std::int64_t acc_stride;
     int columns;
     int depth;
-};
-
-// The products of a tile, int32[rows][columns], that are added to its accumulators.
-struct Accumulation {
-    std::uint8_t* products;  // overwritten
-    std::uint8_t* acc;
-    std::int64_t acc_stride;
-    int rows, columns;
+    Result result;
+    // What the next product is likely to read, so that it may be read ahead; it need not, and must not be relied on.
+    const std::int8_t* next;
+    std::int64_t next_bytes;
 };
 
 enum class Element { none, s8, u8, s16, s32, wide };
@@ -154,9 +153,8 @@ struct Kernels {
     Layout layout;
     // Lays a matrix out, and sums its columns (filled up with zeros).
     void (*lay_out)(const Matrix&, std::int8_t* laid_out, std::int32_t* column_sums);
-    void (*product)(const Product&, int first, int last);
-    // Whether all sums fit int32; if not, the accumulators stay as they are.
-    bool (*accumulate)(const Accumulation&);
+    // Whether all sums with what the accumulators held fit int32.
+    bool (*product)(const Product&, int first, int last);
     // Whether every source plus its bias fits int32; if not, the result means nothing.
     bool (*map)(const Map&, int first, int last);
     // Whether every sum is in 0..2^31-1; if not, the result means nothing.

@@ -29,15 +29,9 @@ public:
         const LaidOutWeights b = laid_out(machine);
         if (!b.values) return false;
         const Tile a = activations(machine), acc = machine.tile(acc_);
-        if (!accumulate_) {
-            multiply(machine, a, b, acc);
-            return true;
-        }
-        const std::int64_t row_bytes = 4 * std::int64_t{columns_};
-        std::uint8_t* products = machine.results.take(static_cast<std::size_t>(rows_ * row_bytes));
-        const Tile sums{products, row_bytes, rows_, row_bytes};
-        multiply(machine, a, b, sums);
-        return machine.kernels.accumulate({products, acc.bytes, acc.stride, rows_, columns_});
+        if (multiply(machine, a, b, acc, accumulate_ ? Result::add : Result::replace)) return true;
+        multiply(machine, a, b, acc, Result::take_back);
+        return false;
     }
 
 protected:
@@ -51,7 +45,7 @@ protected:
         auto* values = reinterpret_cast<std::int8_t*>(machine.laid_out.take(laid_out_size()));
         auto* sums = reinterpret_cast<std::int32_t*>(machine.column_sums.take(column_sums_size()));
         machine.kernels.lay_out(matrix, values, sums);
-        return {values, sums};
+        return {values, sums, false};
     }
 
     Operand a_, b_, acc_;
@@ -73,15 +67,27 @@ private:
         return plane;
     }
 
-    void multiply(Machine& machine, const Tile& a, const LaidOutWeights& b, const Tile& acc) const {
-        const Product product{a.bytes,       a.stride,  a_signed_,  b.values, b.column_sums,
-                              acc.bytes, acc.stride, columns_, depth_};
-        if (std::int64_t{rows_} * columns_ * depth_ < smallest_shared) {
-            machine.kernels.product(product, 0, rows_);
-            return;
-        }
-        machine.team.share(rows_, row_grain,
-                           [&](int first, int last) { machine.kernels.product(product, first, last); });
+    bool multiply(Machine& machine, const Tile& a, const LaidOutWeights& b, const Tile& acc, Result result) const {
+        const auto size = static_cast<std::int64_t>(laid_out_size());
+        Product product{};
+        product.a = a.bytes;
+        product.a_stride = a.stride;
+        product.a_signed = a_signed_;
+        product.b = b.values;
+        product.column_sums = b.column_sums;
+        product.acc = acc.bytes;
+        product.acc_stride = acc.stride;
+        product.columns = columns_;
+        product.depth = depth_;
+        product.result = result;
+        product.next = b.is_kept ? b.values + size : nullptr;
+        product.next_bytes = b.is_kept ? size : 0;
+        if (std::int64_t{rows_} * columns_ * depth_ < smallest_shared) return machine.kernels.product(product, 0, rows_);
+        std::atomic<bool> fits{true};
+        machine.team.share(rows_, row_grain, [&](int first, int last) {
+            if (!machine.kernels.product(product, first, last)) fits = false;
+        });
+        return fits;
     }
 };
 
@@ -134,7 +140,7 @@ protected:
         std::memcpy(kept, derived.values, laid_out_size());
         std::memcpy(kept + laid_out_size(), derived.column_sums, column_sums_size());
         const LaidOutWeights weights{reinterpret_cast<const std::int8_t*>(kept),
-                                     reinterpret_cast<const std::int32_t*>(kept + laid_out_size())};
+                                     reinterpret_cast<const std::int32_t*>(kept + laid_out_size()), true};
         return *cache_.keep(block.bytes, std::make_unique<LaidOutWeights>(weights), static_cast<std::int64_t>(size));
     }
 
@@ -143,7 +149,7 @@ private:
         const std::uint8_t* dense = block;
         if (shape_.encoding != Encoding::dense) {
             std::uint8_t* weights = machine.results.take(static_cast<std::size_t>(columns_) * depth_);
-            if (!unpack(block, shape_, weights)) return {nullptr, nullptr};
+            if (!unpack(block, shape_, weights)) return {nullptr, nullptr, false};
             dense = weights;
         }
         return lay_out(machine, Matrix{dense, depth_, 1, columns_, depth_});

@@ -24,10 +24,11 @@ public:
     virtual bool execute(Machine& machine) const = 0;
 };
 
-// In the arena of the program.
+// In the arena of the program, or in a machine's scratch.
 struct LaidOutWeights {
     const std::int8_t* values;
     const std::int32_t* column_sums;
+    bool is_kept;  // in the arena, where what is used next lies behind it
 };
 
 using WeightCache = Cache<LaidOutWeights>;

@@ -18,7 +18,7 @@ void lay_out(const Matrix& matrix, std::int8_t* laid_out, std::int32_t* column_s
 }
 
 // One row and `lanes` columns of the result.
-void product_strip(const Product& product, int row, int column) {
+bool product_strip(const Product& product, int row, int column) {
     const int stride = layout.columns(product.columns);
     const std::uint8_t* a = product.a + row * product.a_stride;
     const std::int8_t* b = product.b + column;
@@ -27,20 +27,21 @@ void product_strip(const Product& product, int row, int column) {
         const std::int32_t value = product.a_signed ? static_cast<std::int8_t>(a[k]) : a[k];
         for (int lane = 0; lane < lanes; ++lane) sums[lane] += value * b[lane];
     }
-    const int count = std::min(lanes, product.columns - column);
-    std::memcpy(product.acc + row * product.acc_stride + 4 * column, sums, 4 * static_cast<std::size_t>(count));
+    return finish(product, sums, row, column, std::min(lanes, product.columns - column));
 }
 
-void product(const Product& product, int first, int last) {
+bool product(const Product& product, int first, int last) {
+    bool fits = true;
     for (int row = first; row < last; ++row) {
-        for (int column = 0; column < product.columns; column += lanes) product_strip(product, row, column);
+        for (int column = 0; column < product.columns; column += lanes) fits &= product_strip(product, row, column);
     }
+    return fits;
 }
 
 }  // namespace
 
 const Kernels portable_kernels = {
-    "portable", always, layout, lay_out, product, accumulate_rows, map_rows, softmax_rows, norm_rows, statistics_of_row,
+    "portable", always, layout, lay_out, product, map_rows, softmax_rows, norm_rows, statistics_of_row,
 };
 
 }  // namespace sta

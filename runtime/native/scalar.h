@@ -69,31 +69,22 @@ inline void lay_out_matrix(const Matrix& matrix, Layout layout, std::int8_t* lai
     }
 }
 
-// Adds products to accumulators, in place of the products; returns whether all sums fit int32.
-inline bool add_row(std::uint8_t* products, const std::uint8_t* acc, int columns) {
+// Ends a part of a product: what becomes of `count` sums. Returns whether they fit int32.
+inline bool finish(const Product& product, const std::int32_t* sums, int row, int column, int count) {
+    std::uint8_t* acc = product.acc + row * product.acc_stride + 4 * column;
+    if (product.result == Result::replace) {
+        std::memcpy(acc, sums, 4 * static_cast<std::size_t>(count));
+        return true;
+    }
     std::uint32_t wrong = 0;
-    for (int column = 0; column < columns; ++column) {
-        const auto product = load<std::uint32_t>(products + 4 * column), before = load<std::uint32_t>(acc + 4 * column);
-        const std::uint32_t sum = product + before;
+    for (int i = 0; i < count; ++i) {
+        const auto before = load<std::uint32_t>(acc + 4 * i), term = static_cast<std::uint32_t>(sums[i]);
+        const std::uint32_t sum = product.result == Result::add ? before + term : before - term;
         // The sign of a sum out of range differs from those of both terms.
-        wrong |= (sum ^ product) & (sum ^ before);
-        store(products + 4 * column, sum);
+        wrong |= (sum ^ before) & (sum ^ term);
+        store(acc + 4 * i, sum);
     }
     return wrong >> 31 == 0;
-}
-
-inline bool accumulate_rows(const Accumulation& accumulation) {
-    const std::int64_t row_bytes = 4 * std::int64_t{accumulation.columns};
-    bool fits = true;
-    for (int row = 0; row < accumulation.rows; ++row) {
-        const std::uint8_t* acc = accumulation.acc + row * accumulation.acc_stride;
-        fits = add_row(accumulation.products + row * row_bytes, acc, accumulation.columns) && fits;
-    }
-    for (int row = 0; fits && row < accumulation.rows; ++row) {
-        std::memcpy(accumulation.acc + row * accumulation.acc_stride, accumulation.products + row * row_bytes,
-                    static_cast<std::size_t>(row_bytes));
-    }
-    return fits;
 }
 
 inline std::int64_t element(const std::uint8_t* row, Element type, int column) {
