@@ -611,7 +611,7 @@ void row_statistics(const std::uint8_t* row, int columns, std::int64_t& sum, std
 }  // namespace
 
 const Kernels avx512_kernels = {
-    "avx512-vnni", runs_here, layout, lay_out, product, map, softmax, norm, row_statistics,
+    "avx512-vnni", runs_here, layout, lay_out, product, sums_fit, map, softmax, norm, row_statistics,
 };
 
 }  // namespace sta

@@ -155,7 +155,9 @@ struct Kernels {
     void (*lay_out)(const Matrix&, std::int8_t* laid_out, std::int32_t* column_sums);
     // Whether all sums with what the accumulators held fit int32.
     bool (*product)(const Product&, int first, int last);
-    // Whether every source plus its bias fits int32; if not, the result means nothing.
+    // Whether every source plus its bias fits int32.
+    bool (*sums_fit)(const Map&, int first, int last);
+    // The same; if not, the result means nothing.
     bool (*map)(const Map&, int first, int last);
     // Whether every sum is in 0..2^31-1; if not, the result means nothing.
     bool (*softmax)(const Softmax&, int first, int last);

@@ -50,7 +50,9 @@ public:
         const Tile destination = machine.tile(destination_);
         Map map = described(machine, destination, *parameters);
         if (normalize_ && !normalize(machine, map)) return false;
-        const bool direct = always_fits(*parameters) && may_be_replaced(machine, destination);
+        const bool direct = may_be_replaced(machine, destination);
+        // What turns out to be out of range has to be met once more as it was.
+        if (direct && !always_fits(*parameters) && !is_apart(machine, destination) && !fits(machine, map)) return false;
         if (!direct) {
             map.destination_stride = destination.row_bytes;
             map.destination = machine.results.take(static_cast<std::size_t>(rows_ * destination.row_bytes));
@@ -136,6 +138,20 @@ private:
         }
         return residual_type_ == Element::none ||
                destination.may_replace(machine.tile(residual_), element_bytes(residual_type_) == bytes);
+    }
+
+    // Whether nothing that is read is overwritten.
+    bool is_apart(Machine& machine, const Tile& destination) const {
+        if (source_.space == Space::spad && !destination.apart_from(machine.tile(source_))) return false;
+        return residual_type_ == Element::none || destination.apart_from(machine.tile(residual_));
+    }
+
+    bool fits(Machine& machine, const Map& map) const {
+        std::atomic<bool> fits{true};
+        machine.team.share(rows_, row_grain, [&](int first, int last) {
+            if (!machine.kernels.sums_fit(map, first, last)) fits = false;
+        });
+        return fits;
     }
 
     bool run(Machine& machine, const Map& map) const {

@@ -153,6 +153,34 @@ inline bool map_rows(const Map& map, int first, int last) {
     return fits;
 }
 
+template <typename Source>
+inline bool row_sums_fit(const std::uint8_t* source, const std::int32_t* bias, bool per_channel, int columns) {
+    std::uint32_t wrong = 0;
+    for (int column = 0; column < columns; ++column) {
+        const auto value = static_cast<std::uint32_t>(std::int32_t{load<Source>(source + sizeof(Source) * column)});
+        const auto term = static_cast<std::uint32_t>(bias[per_channel ? column : 0]);
+        // The sign of a sum out of range differs from those of both terms.
+        wrong |= (value + term ^ value) & (value + term ^ term);
+    }
+    return wrong >> 31 == 0;
+}
+
+inline bool sums_fit(const Map& map, int first, int last) {
+    const std::int32_t* bias = map.parameters->bias.data();
+    bool fits = true;
+    for (int row = first; row < last; ++row) {
+        const std::uint8_t* source = map.source + row * map.source_stride;
+        switch (map.source_type) {
+            case Element::s8: fits &= row_sums_fit<std::int8_t>(source, bias, map.per_channel, map.columns); break;
+            case Element::u8: fits &= row_sums_fit<std::uint8_t>(source, bias, map.per_channel, map.columns); break;
+            case Element::s16: fits &= row_sums_fit<std::int16_t>(source, bias, map.per_channel, map.columns); break;
+            case Element::s32: fits &= row_sums_fit<std::int32_t>(source, bias, map.per_channel, map.columns); break;
+            default: break;  // sums of 64 bits
+        }
+    }
+    return fits;
+}
+
 // The number of keys that the causal test of a row lets through.
 inline int visible_keys(const Softmax& softmax, int row) {
     if (!softmax.causal) return softmax.keys;
