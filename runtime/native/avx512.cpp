@@ -123,8 +123,8 @@ struct ReadAhead {
     }
 };
 
-// Rows of activations that move along the depth together. A pointer for each would be more than there are registers: there is
-// one for every four rows, and what lies between these is one register times 1 or 2, or another.
+// Rows of activations that move along the depth together. A pointer for each would be more than there are registers:
+// there is one for every four rows, and what lies between these is one register times 1 or 2, or another.
 template <int rows>
 class RowPointers {
 public:
@@ -196,10 +196,12 @@ __mmask16 product_block(const Product& product, int row, int column, const std::
             const __mmask16 mask = first_lanes(product.columns - column - lanes * j);
             if (product.result != Result::replace) {
                 const __m512i before = _mm512_maskz_loadu_epi32(mask, acc + 4 * lanes * j), term = sums[i][j];
-                sums[i][j] = product.result == Result::add ? _mm512_add_epi32(before, term) : _mm512_sub_epi32(before, term);
+                const bool adds = product.result == Result::add;
+                const __m512i sum = adds ? _mm512_add_epi32(before, term) : _mm512_sub_epi32(before, term);
                 // The sign of a sum out of range differs from those of both terms.
-                const __m512i signs = _mm512_and_si512(_mm512_xor_si512(sums[i][j], before), _mm512_xor_si512(sums[i][j], term));
+                const __m512i signs = _mm512_and_si512(_mm512_xor_si512(sum, before), _mm512_xor_si512(sum, term));
                 wrong = _mm512_mask_or_epi32(wrong, mask, wrong, signs);
+                sums[i][j] = sum;
             }
             _mm512_mask_storeu_epi32(acc + 4 * lanes * j, mask, sums[i][j]);
         }

@@ -82,7 +82,8 @@ private:
         product.result = result;
         product.next = b.is_kept ? b.values + size : nullptr;
         product.next_bytes = b.is_kept ? size : 0;
-        if (std::int64_t{rows_} * columns_ * depth_ < smallest_shared) return machine.kernels.product(product, 0, rows_);
+        const std::int64_t macs = std::int64_t{rows_} * columns_ * depth_;
+        if (macs < smallest_shared) return machine.kernels.product(product, 0, rows_);
         std::atomic<bool> fits{true};
         machine.team.share(rows_, row_grain, [&](int first, int last) {
             if (!machine.kernels.product(product, first, last)) fits = false;
