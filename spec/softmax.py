@@ -1,11 +1,24 @@
-"""Attention's softmax: un-normalized exponentials with their sum, and the reciprocal of that sum in the drain."""
+"""
+Softmax: un-normalized exponentials with their sum, and the reciprocal of that sum, which attention applies in the drain
+of its product with the values (`normalize`), and a softmax that stands alone to the exponentials (`probabilities`).
+"""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from sta.spec.integers import Int64Array, IntegerArray, apply_scale_32, as_int64, check_scale, extremes, rounding_shift
+from sta.spec.integers import (
+    Int64Array,
+    IntegerArray,
+    apply_scale_32,
+    as_int64,
+    check_scale,
+    encode_scale,
+    extremes,
+    rounding_shift,
+    saturate,
+)
 from sta.spec.tables import EXPONENT_FRACTION_BITS, exp2
 
 _LARGEST_SHIFT = 62
@@ -13,6 +26,8 @@ _SUM_LIMIT = 1 << 31
 
 NO_MAXIMUM = -(1 << 31)
 """The maximum of a row of which no admissible key has been seen yet."""
+LARGEST_ROW = 1 << 15
+"""Scores in the longest row whose 16-bit exponentials have a sum below 2^31."""
 LARGEST_ROW_SHIFT = 31
 """The largest shift of what a row has accumulated: beyond it nothing is left of an int32."""
 
@@ -32,6 +47,9 @@ def softmax_row(
     ``exp2(apply_scale_32(d, multiplier, shift), bits)``, and zero for keys that are not admissible. The exponentials
     are uint8 or uint16 ``[..., m, n]`` for `bits` 8 or 16, the sums int64 ``[..., m]``. A row without an admissible key
     is all zero with sum zero. Differences have up to 33 bits and are exact.
+
+    Relative to the largest, an exponential is off by at most ``0.51 / (2^bits - 1)`` from its own rounding, and by a
+    part in 2954 of itself from that of its logarithm (half of 2^-10 log2 units); below 2^-(bits + 1) it is zero.
 
     Raises `ValueError` for a bad multiplier, shift or number of bits.
     """
@@ -147,3 +165,25 @@ def normalize(values: IntegerArray, sums: IntegerArray, multiplier: int, shift: 
         raise ValueError(f"shift {shift} is too large for a sum of {int(totals.max())}: together above 62")
     results = apply_scale_32(values, multipliers[..., np.newaxis], shifts[..., np.newaxis])
     return np.where(empty[..., np.newaxis], 0, results) if empty.any() else results
+
+
+def probabilities(
+    scores: IntegerArray, multiplier: int, shift: int, output_scale: float = 1 / 255, zero_point: int = 0
+) -> npt.NDArray[np.uint8]:
+    """
+    Return the softmax of rows of `scores`, int ``[..., m, n]``, as uint8 of the same shape.
+
+    `multiplier` and `shift` take a difference of scores to log2 units with 10 fraction bits. With the 16-bit
+    exponentials and sums of `softmax_row`: ``saturate(normalize(exponentials, sums, ...) + zero_point)``, scaled so
+    that ``real = (integer - zero_point) * output_scale``. At the scale of 1/255 a probability of one is exact.
+
+    Before it is rounded to the output a probability p is off by at most ``p / 1477`` for the rounding of logarithms, in
+    the exponential and in the sum, and by ``0.51 * (1 + n * p) / 65535`` for that of the exponentials.
+
+    Raises `ValueError` for a bad multiplier, shift or scale, and for rows of more than 32768 scores.
+    """
+    if scores.shape[-1] > LARGEST_ROW:
+        raise ValueError(f"a softmax takes rows of up to {LARGEST_ROW} scores, got {scores.shape[-1]}")
+    exponentials, sums = softmax_row(scores, np.array(True), multiplier, shift, bits=16)
+    scale = (int(part) for part in encode_scale(1 / output_scale))
+    return saturate(normalize(exponentials, sums, *scale) + zero_point, np.uint8)

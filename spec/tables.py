@@ -1,4 +1,10 @@
-"""Look-up tables: TOSA TABLE for 16-bit values, and the powers of two of the softmax."""
+"""
+Look-up tables: TOSA TABLE for 8-bit and 16-bit values, the functions they are made of, and the powers of two of the
+softmax.
+
+GELU (both forms), SiLU, sigmoid, tanh and ReLU are tables of the functions in `ACTIVATIONS`. A value of 8 bits is
+looked up exactly; between the entries of a 16-bit table lie straight lines, whose error `interpolation_bound` states.
+"""
 
 import difflib
 import math
@@ -18,7 +24,9 @@ RealFunction: TypeAlias = Callable[[Float64Array], Float64Array]
 TABLE_ENTRIES = 513
 """Entries of a 16-bit table: one every 128 values, and one past the end to interpolate to."""
 TABLE_FRACTION_BITS = 7
-"""Fraction bits of a table's result."""
+"""Fraction bits of a 16-bit table's result."""
+NARROW_TABLE_ENTRIES = 256
+"""Entries of an 8-bit table: one for every value."""
 EXPONENT_FRACTION_BITS = 10
 """Fraction bits of the logarithms (base two) that `exp2` takes."""
 
@@ -57,19 +65,88 @@ def build_table_16(function: RealFunction, input_scale: float, output_scale: flo
     """
     Return the table (int16[513]) of a real function between quantized values.
 
-    Entry i is ``f((i - 256) * 128 * input_scale) / output_scale``, rounded half to even and saturated to int16.
+    Entry i is ``f((i - 256) * 128 * input_scale) / output_scale``, rounded half to even and saturated to int16: the
+    correctly rounded value at every 128th input. `interpolation_bound` is about the inputs between.
 
     Raises `ValueError` for scales that are not finite and positive, or where the function is not a number.
     """
+    _check_table_scales(input_scale, output_scale)
+    points = (np.arange(TABLE_ENTRIES, dtype=np.float64) - 256) * 128 * input_scale
+    return np.clip(np.rint(_sampled(function, points, output_scale)), -32768, 32767).astype(np.int16)
+
+
+def interpolation_bound(name: str, input_scale: float) -> float:
+    """
+    Return how far (as a real number) straight lines between exact values at the entries of a 16-bit table of the
+    activation `name` are from it: ``h^2 / 8 * max |f''|`` with ``h = 128 * input_scale``; 0 for ReLU, whose only bend
+    is at an entry.
+
+    What `table_16` returns is off by at most this and half a unit of the table's output, from rounding the entries,
+    wherever no entry saturates. Raises `ValueError` for an unknown activation.
+    """
+    activation(name)
+    step = (1 << TABLE_FRACTION_BITS) * input_scale
+    return step * step / 8 * LARGEST_CURVATURE[name]
+
+
+def table_8(x: npt.NDArray[np.int8], table: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """
+    Look up int8 values in a table of 256 int8 entries: TOSA TABLE on int8, ``table[x + 128]``; the shape of `x`.
+
+    Raises `ValueError` for other dtypes or a table of another size.
+    """
+    if x.dtype != np.int8:
+        raise ValueError(f"an 8-bit table takes int8 values, got {x.dtype}")
+    _check_table_8(table)
+    return table[x.astype(np.intp) + 128]
+
+
+def build_table_8(
+    function: RealFunction, input_scale: float, output_scale: float, input_zero_point: int = 0, zero_point: int = 0
+) -> npt.NDArray[np.int8]:
+    """
+    Return the table (int8[256]) of a real function between quantized values.
+
+    Entry i is ``f((i - 128 - input_zero_point) * input_scale) / output_scale + zero_point``, rounded half to even
+    before the zero point is added, and saturated to int8: the correctly rounded result for every input.
+
+    Raises `ValueError` for scales that are not finite and positive, or where the function is not a number.
+    """
+    _check_table_scales(input_scale, output_scale)
+    points = (np.arange(NARROW_TABLE_ENTRIES, dtype=np.float64) - 128 - input_zero_point) * input_scale
+    results = np.rint(_sampled(function, points, output_scale)) + zero_point
+    return np.clip(results, -128, 127).astype(np.int8)
+
+
+def widened_table(table: npt.NDArray[np.int8]) -> npt.NDArray[np.int16]:
+    """
+    Return the 16-bit table (int16[513]) that gives the results of an 8-bit one: how the machine looks up int8 values.
+
+    Entry 2i is entry i, so that ``table_16(256 * x, widened_table(t)) == 128 * table_8(x, t)`` for every int8 x: it is
+    looked up at an entry, and nothing is interpolated. Raises `ValueError` for what is not an 8-bit table.
+    """
+    _check_table_8(table)
+    return np.append(np.repeat(table, 2), table[-1]).astype(np.int16)
+
+
+def _check_table_8(table: npt.NDArray[np.int8]) -> None:
+    if table.dtype != np.int8 or table.shape != (NARROW_TABLE_ENTRIES,):
+        raise ValueError(f"an 8-bit table is int8[{NARROW_TABLE_ENTRIES}], got {table.dtype} of shape {table.shape}")
+
+
+def _check_table_scales(input_scale: float, output_scale: float) -> None:
     for name, scale in (("input", input_scale), ("output", output_scale)):
         if not (math.isfinite(scale) and scale > 0):
             raise ValueError(f"the {name} scale of a table must be finite and positive, got {scale}")
-    points = (np.arange(TABLE_ENTRIES, dtype=np.float64) - 256) * 128 * input_scale
+
+
+def _sampled(function: RealFunction, points: Float64Array, output_scale: float) -> Float64Array:
+    """Return a function at some points in units of the output; raise `ValueError` where it is not a number."""
     with np.errstate(over="ignore"):
         results = function(points) / output_scale
     if np.any(np.isnan(results)):
         raise ValueError(f"the function of a table is not a number at {points[np.isnan(results)][0]}")
-    return np.clip(np.rint(results), -32768, 32767).astype(np.int16)
+    return results
 
 
 @lru_cache(maxsize=2)
@@ -157,7 +234,23 @@ ACTIVATIONS: dict[str, RealFunction] = {
     "silu": _pointwise(lambda x: x * _sigmoid(x)),
     "tanh": _pointwise(math.tanh),
 }
-"""The activation functions on float64 arrays, by name."""
+"""
+The activation functions on float64 arrays, by name: GELU ``x * Phi(x)`` and its approximation by tanh (Hendrycks and
+Gimpel 2016), ``max(x, 0)``, the logistic function s(x), SiLU ``x * s(x)`` (Elfwing et al. 2017), and tanh; as PyTorch
+defines them.
+"""
+
+LARGEST_CURVATURE: dict[str, float] = {
+    "gelu": math.sqrt(2 / math.pi),
+    "gelu_tanh": math.sqrt(2 / math.pi),
+    "relu": 0.0,
+    "sigmoid": 1 / (6 * math.sqrt(3)),
+    "silu": 0.5,
+    "tanh": 4 / (3 * math.sqrt(3)),
+}
+"""
+The largest second derivative of each activation: of GELU and SiLU at 0, of sigmoid and tanh where they bend most.
+"""
 
 
 def activation(name: str) -> RealFunction:

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sta.spec.integers import encode_scale
-from sta.spec.softmax import NO_MAXIMUM, RowState, normalize, shift_rows, softmax_online, softmax_row
+from sta.spec.softmax import (
+    NO_MAXIMUM,
+    RowState,
+    normalize,
+    probabilities,
+    shift_rows,
+    softmax_online,
+    softmax_row,
+)
 from sta.spec.tables import exp2_table
 
 ANY_SCORE = st.one_of(
@@ -304,3 +312,22 @@ def test_online_is_as_good_as_row_but_for_a_bit(bits: int) -> None:
     for chunk in (100, 512, 4000):
         # The maximum is rounded up to a power of two: up to one bit of an exponential is not used.
         assert decibels(expected, attention(scores, values, score_scale, bits, chunk)) > row - 6.1
+
+
+@given(hnp.arrays(np.int16, (3, 5)), st.integers(2**20, 2**31 - 1), st.integers(20, 40))
+def test_probabilities_are_normalized_exponentials(x: npt.NDArray[np.int16], multiplier: int, shift: int) -> None:
+    exponentials, sums = softmax_row(x, np.array(True), multiplier, shift, 16)
+    ratios = exponentials / sums[:, np.newaxis]
+    result = probabilities(x, multiplier, shift)
+    assert (result.dtype, result.shape) == (np.uint8, x.shape)
+    assert np.abs(result - 255 * ratios).max() <= 0.5 + 1e-6
+    shifted = probabilities(x, multiplier, shift, 1 / 128, 3)
+    assert np.abs(shifted - 3 - 128 * ratios).max() <= 0.5 + 1e-6
+
+
+def test_probabilities_of_long_and_of_constant_rows() -> None:
+    assert probabilities(np.full((1, 4), -32768, np.int16), 1 << 30, 30).tolist() == [[64] * 4]
+    assert probabilities(np.zeros((1, 1), np.int16), 1 << 30, 30).tolist() == [[255]]
+    assert not probabilities(np.zeros((1, 32768), np.int16), 1 << 30, 30).any()
+    with pytest.raises(ValueError, match="rows of up to 32768"):
+        probabilities(np.zeros((1, 32769), np.int16), 1 << 30, 30)

@@ -9,7 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sta.spec.tables import ACTIVATIONS, activation, build_table_16, exp2, exp2_table, table_16
+from sta.spec.integers import apply_scale_32
+from sta.spec.tables import (
+    ACTIVATIONS,
+    activation,
+    build_table_8,
+    build_table_16,
+    exp2,
+    exp2_table,
+    interpolation_bound,
+    table_8,
+    table_16,
+    widened_table,
+)
 
 EVERY_INT16 = np.arange(-32768, 32768).astype(np.int16)
 
@@ -155,3 +167,46 @@ def test_activation_values(name: str, values: tuple[float, float]) -> None:
 def test_unknown_activation_gets_a_suggestion() -> None:
     with pytest.raises(ValueError, match="did you mean 'gelu'"):
         activation("gleu")
+
+
+@given(hnp.arrays(np.int8, 256))
+def test_an_8_bit_table_is_looked_up_in_a_wide_one(table: np.ndarray) -> None:
+    every_value = np.arange(-128, 128).astype(np.int8)
+    assert table_8(every_value, table).tolist() == table.tolist()
+    # As the vector unit does it: times 256, and the 7 fraction bits taken off again.
+    wide = table_16(apply_scale_32(every_value, 1 << 30, 22).astype(np.int16), widened_table(table))
+    assert apply_scale_32(wide, 1 << 30, 37).tolist() == table.tolist()
+
+
+def test_an_8_bit_table_has_zero_points() -> None:
+    table = build_table_8(lambda x: x, 0.5, 0.25, -28, 5)
+    # Entry 100 is input -28, which is zero; halves of the input are two steps of the output.
+    assert table[[99, 100, 101, 255]].tolist() == [3, 5, 7, 127]
+    halves = build_table_8(lambda x: x, 1.0, 2.0, 0, 1)
+    assert halves[[127, 129, 131]].tolist() == [1, 1, 3]
+
+
+def test_8_bit_tables_refuse() -> None:
+    table = np.zeros(256, np.int8)
+    with pytest.raises(ValueError, match="takes int8 values, got int16"):
+        table_8(EVERY_INT16, table)  # pyright: ignore[reportArgumentType]
+    for other in (table[:255], table.astype(np.int16)):
+        with pytest.raises(ValueError, match=r"int8\[256\]"):
+            table_8(np.zeros(2, np.int8), other)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(ValueError, match=r"int8\[256\]"):
+            widened_table(other)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="output scale"):
+        build_table_8(lambda x: x, 1.0, -1.0)
+    with pytest.raises(ValueError, match="not a number at -128"):
+        build_table_8(lambda x: np.where(x < 0, np.nan, x), 1.0, 1.0)
+
+
+def test_the_largest_curvatures_are_those_of_the_functions() -> None:
+    x, step = np.linspace(-8, 8, 64001), 2.0**-10
+    for name, function in ACTIVATIONS.items():
+        if name == "relu":
+            continue
+        curvature = np.abs(function(x + step) - 2 * function(x) + function(x - step)).max() / step**2
+        assert interpolation_bound(name, 1 / 128) * 8 == pytest.approx(curvature, rel=1e-4)
+    with pytest.raises(ValueError, match="did you mean 'gelu'"):
+        interpolation_bound("gleu", 1.0)
