@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,6 +44,17 @@ def _assignment(glob: object, pattern: object) -> str:
         return f"{glob}={Pattern.parse(pattern)}"
     except ValueError as error:
         raise ValueError(f"sparsity of {glob!r}: {error}") from error
+
+
+def globs_of(int16_inputs: object) -> tuple[str, ...]:
+    """The module-path globs that `int16_inputs` holds. Raises TypeError."""
+    if isinstance(int16_inputs, str) or not isinstance(int16_inputs, Sequence):
+        raise TypeError(f"int16_inputs is a list of module-path globs, not {_kind(int16_inputs)}")
+    globs = cast("Sequence[object]", int16_inputs)
+    for glob in globs:
+        if not isinstance(glob, str):
+            raise TypeError(f"int16_inputs holds module-path globs, which are texts, not {_kind(glob)}")
+    return tuple(cast("Sequence[str]", globs))
 
 
 def calibration_of(calibration: object) -> Mapping[str, Any] | Path | None:

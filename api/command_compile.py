@@ -38,6 +38,7 @@ def execute(arguments: Namespace) -> None:
             calibration=arguments.calibration,
             softmax=arguments.softmax,
             probability_bits=arguments.probability_bits,
+            int16_inputs=arguments.int16_inputs,
             check=arguments.check,
             dump_ir=arguments.dump_ir,
             report=progress.report,

@@ -59,6 +59,13 @@ def _add_compile_arguments(parser: Parser) -> None:
         help="width of the exponentials, 8 or 16; auto (default): 16 where calibration shows that attention needs them",
     )
     parser.add_argument(
+        "--int16-inputs",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        help="16 instead of 8 bits for the input of linear layers with this module path, in twice the cycles; repeatable",
+    )
+    parser.add_argument(
         "--explain", action="store_true", help="say how each layer is tiled and why; with --json also where buffers lie"
     )
     parser.add_argument("--dump-ir", metavar="DIR", help="write the IR after every pass that changed it")

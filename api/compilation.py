@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from sta.arguments import calibration_of, pruning_of, target_of
+from sta.arguments import calibration_of, globs_of, pruning_of, target_of
 from sta.backend.emit import emit
 from sta.bit_check import BitCheck
 from sta.dialect.context import CompileContext
@@ -30,6 +30,7 @@ from sta.passes.pipeline import FLOAT_PIPELINE, INTEGER_PIPELINE, pass_registry
 from sta.passes.torch_calibrate import calibrate
 from sta.passes.torch_check_supported import check_supported
 from sta.passes.torch_choose_softmax import TorchChooseSoftmaxPass
+from sta.passes.torch_quantize import TorchQuantizePass, check_int16_inputs
 from sta.passes.useful_macs import useful_macs
 from sta.runtime import Program
 from sta.spec.target import Target
@@ -162,6 +163,7 @@ def compile_model(
     calibration: Mapping[str, Array] | str | os.PathLike[str] | None = None,
     softmax: str = "auto",
     probability_bits: int | str = "auto",
+    int16_inputs: Sequence[str] = (),
     check: bool = False,
     dump_ir: str | os.PathLike[str] | None = None,
     report: Report = _silent,
@@ -170,6 +172,7 @@ def compile_model(
     Like `compile`, but returns the whole compilation: the program and the modules it was made from.
     """
     machine, pruning, data = target_of(target), pruning_of(sparsity), calibration_of(calibration)
+    formats = TorchQuantizePass(globs_of(int16_inputs))
     choice = TorchChooseSoftmaxPass(softmax, str(probability_bits))
     dump = None if dump_ir is None else IrDump(Path(dump_ir))
     report("import", None)
@@ -179,13 +182,14 @@ def compile_model(
     compilation.after("import")
     compilation.apply_all(FLOAT_PIPELINE)
     check_supported(compilation.module)
+    check_int16_inputs(compilation.module, formats.int16_inputs)
     samples = _samples(imported, data)
     if check:
         compilation.start_check(samples[0])
     if pruning is not None:
         compilation.apply("torch-prune", pruning)
     try:
-        _quantize(compilation, samples, choice)
+        _quantize(compilation, samples, formats, choice)
         compilation.apply_all(INTEGER_PIPELINE)
     except CapacityError as error:
         raise CompileError(f"target {machine.name}: {error}") from error
@@ -200,13 +204,18 @@ def compile_model(
     return compilation
 
 
-def _quantize(compilation: Compilation, samples: list[dict[str, Array]], choice: TorchChooseSoftmaxPass) -> None:
+def _quantize(
+    compilation: Compilation,
+    samples: list[dict[str, Array]],
+    formats: TorchQuantizePass,
+    choice: TorchChooseSoftmaxPass,
+) -> None:
     def progress(done: int) -> None:
         compilation.report("calibrate", done / len(samples))
 
     calibrate(compilation.module, compilation.context, samples, progress)
     compilation.after("torch-calibrate")
-    compilation.apply_all(("torch-quantize",))
+    compilation.apply(formats.name, formats)
     compilation.apply(choice.name, choice)
     compilation.apply_all(("convert-torch-to-nm",))
 
@@ -220,6 +229,7 @@ def compile(
     calibration: Mapping[str, Array] | str | os.PathLike[str] | None = None,
     softmax: str = "auto",
     probability_bits: int | str = "auto",
+    int16_inputs: Sequence[str] = (),
     check: bool = False,
     dump_ir: str | os.PathLike[str] | None = None,
     report: Report = _silent,
@@ -236,6 +246,7 @@ def compile(
         calibration: arrays by input name, first axis the samples, or the path of an `.npz` file of such.
         softmax: `row`, over whole rows, `online`, chunk by chunk, or `auto`: rows where they fit the target.
         probability_bits: 8, 16 or `auto`: 16 for attention that loses with 8 bits on the calibration samples.
+        int16_inputs: module-path globs of linear layers whose input has 16 bits instead of 8, in twice the cycles.
         check: run a sample through the IR after every pass and stop at the first pass whose bits differ.
         dump_ir: a directory for the IR after every pass that changed it; dumps of an earlier run in it are replaced.
         report: told about progress.
@@ -256,6 +267,7 @@ def compile(
         calibration=calibration,
         softmax=softmax,
         probability_bits=probability_bits,
+        int16_inputs=int16_inputs,
         check=check,
         dump_ir=dump_ir,
         report=report,

@@ -3,7 +3,8 @@ The `nm` dialect: a Transformer in integers, on tensors, with N:M sparsity in th
 
 Every operation is thin over `sta.spec`: the interpreter in `sta.dialect.nm_interpreter` calls the specification
 and nothing else, so the meaning of a module is defined once. Values carry their width and signedness in their
-element type (`si8`, `ui8`, `si16`, `si32`); `si32` is an accumulator or a number on its way to a clamp.
+element type (`si8`, `ui8`, `si16`, `si32`); `si32` is an accumulator or a number on its way to a clamp. A product with
+16-bit activations has two accumulators; `si64` is what they stand for together, and goes into `nm.rescale_channels` only.
 
 Before fusion a product and what follows it are separate operations (`nm.product`, `nm.rescale_channels`,
 `nm.table`, `nm.add`, `nm.clamp`); `nm-fuse-epilogues` gathers them into `nm.linear` and `nm.map`, which are what
@@ -56,6 +57,7 @@ ui8 = IntegerType(8, Signedness.UNSIGNED)
 si16 = IntegerType(16, Signedness.SIGNED)
 ui16 = IntegerType(16, Signedness.UNSIGNED)
 si32 = IntegerType(32, Signedness.SIGNED)
+si64 = IntegerType(64, Signedness.SIGNED)
 ELEMENT_TYPES: tuple[IntegerType, ...] = (si8, ui8, si16, si32)
 
 Tensor = TensorType[Attribute]
@@ -134,7 +136,7 @@ def tensor_of(value: SSAValue) -> Tensor:
     if not isinstance(type_, TensorType):
         raise VerifyException(f"expected a tensor, got {type_}")
     tensor = cast(Tensor, type_)
-    if tensor.element_type not in ELEMENT_TYPES:
+    if tensor.element_type not in (*ELEMENT_TYPES, si64):
         raise VerifyException(f"element type {tensor.element_type} is none of si8, ui8, si16, si32")
     if DYNAMIC_INDEX in tensor.get_shape():
         raise VerifyException(f"{tensor} has a dynamic shape")
@@ -239,10 +241,14 @@ class WeightOp(IRDLOperation):
 @irdl_op_definition
 class ProductOp(IRDLOperation):
     """
-    Product of activations `[..., K]` with a weight `[N, K]`: `acc[..., n] = sum_k x[..., k] * w[n, k]` in int32.
+    Product of activations `[..., K]` with a weight `[N, K]`: `acc[..., n] = sum_k x[..., k] * w[n, k]`, in int32.
+
+    Of 16-bit activations it is `256 * high + low` in int64, high and low being the int32 sums over the upper and the
+    lower bytes (`sta.spec.wide_product`).
 
     ```mlir
     %acc = nm.product %x, %w : tensor<1x128x384xsi8>, tensor<384x384xsi8> -> tensor<1x128x384xsi32>
+    %wide = nm.product %y, %w : tensor<1x128x384xsi16>, tensor<384x384xsi8> -> tensor<1x128x384xsi64>
     ```
     """
 
@@ -255,14 +261,22 @@ class ProductOp(IRDLOperation):
 
     def __init__(self, x: SSAValue, weight: SSAValue):
         shape = (*tensor_of(x).get_shape()[:-1], tensor_of(weight).get_shape()[0])
-        super().__init__(operands=[x, weight], result_types=[TensorType(si32, shape)])
+        super().__init__(operands=[x, weight], result_types=[TensorType(si64 if is_wide(x) else si32, shape)])
 
     def verify_(self) -> None:
-        _verify_product(self.x, self.weight, _expect_element(self.result, (si32,), "the result"))
+        accumulator = si64 if is_wide(self.x) else si32
+        _verify_product(self.x, self.weight, _expect_element(self.result, (accumulator,), "the result"))
+
+
+def is_wide(x: SSAValue) -> bool:
+    """
+    Whether a product with these activations takes two passes: whether they have 16 bits.
+    """
+    return element_of(x) == si16
 
 
 def _verify_product(x: SSAValue, weight: SSAValue, result: Tensor) -> None:
-    x_shape = _expect_element(x, (si8, ui8), "the activations").get_shape()
+    x_shape = _expect_element(x, (si8, ui8, si16), "the activations").get_shape()
     w_shape = _expect_element(weight, (si8,), "the weight").get_shape()
     _expect(len(w_shape) == 2, f"the weight must have two axes [N, K], got {len(w_shape)}")
     _expect(x_shape[-1] == w_shape[1], f"K is {x_shape[-1]} in the activations and {w_shape[1]} in the weight")
@@ -304,8 +318,8 @@ class RescaleOp(IRDLOperation):
         _verify_elementwise(self.x, self.result)
 
 
-def _verify_elementwise(x: SSAValue, result: SSAValue) -> None:
-    shape = tensor_of(x).get_shape()
+def _verify_elementwise(x: SSAValue, result: SSAValue, allowed: Sequence[IntegerType] = ELEMENT_TYPES) -> None:
+    shape = _expect_element(x, allowed, "the operand").get_shape()
     result_shape = _expect_element(result, (si32,), "the result").get_shape()
     _expect(shape == result_shape, f"the result must have shape {shape}, got {result_shape}")
 
@@ -339,7 +353,7 @@ class RescaleChannelsOp(IRDLOperation):
         )
 
     def verify_(self) -> None:
-        _verify_elementwise(self.x, self.result)
+        _verify_elementwise(self.x, self.result, (*ELEMENT_TYPES, si64))
         _verify_channels(tensor_of(self.x).get_shape()[-1], self.bias, self.multiplier, self.shift)
 
 
@@ -584,7 +598,7 @@ class MapOp(EpilogueOp):
     def verify_(self) -> None:
         _expect_scale(self.multiplier.value.data, self.shift.value.data, "the")
         _expect_int32(self.bias.value.data, "the bias")
-        shape = tensor_of(self.x).get_shape()
+        shape = _expect_element(self.x, ELEMENT_TYPES, "the operand").get_shape()
         _expect(shape == tensor_of(self.result).get_shape(), f"the result must have shape {shape}")
         self.verify_epilogue()
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sta.dialect import nm
 from sta.spec.integers import matrix_product
 from sta.spec.softmax import RowState, normalize, shift_rows, softmax_online, softmax_row
-from sta.spec.vector import wide_accumulators
+from sta.spec.wide_product import wide_accumulators, wide_product
 
 Array = NDArray[Any]
 
@@ -69,10 +69,8 @@ def _products(exponentials: Array, v: Array) -> NDArray[np.int64]:
     P.V as it is in the accumulators: with 16-bit exponentials the sums over their high bytes, then those over the low.
     """
     transposed = np.ascontiguousarray(v.T)
-    if exponentials.dtype == np.uint8:
-        return matrix_product(exponentials, transposed)
-    planes = ((exponentials >> 8).astype(np.uint8), (exponentials & 255).astype(np.uint8))
-    return np.concatenate([matrix_product(plane, transposed) for plane in planes], axis=1)
+    product = matrix_product if exponentials.dtype == np.uint8 else wide_product
+    return product(exponentials, transposed)
 
 
 def _normalized(op: nm.AttentionOp, products: NDArray[np.int64], sums: NDArray[np.int64]) -> NDArray[np.int64]:

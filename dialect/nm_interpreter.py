@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from xdsl.dialects.builtin import IntegerType, Signedness
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
 from xdsl.ir import Attribute, SSAValue
@@ -21,6 +21,7 @@ from sta.spec.integers import apply_scale_32, matrix_product, saturate
 from sta.spec.parameters import MapParameters, NormParameters
 from sta.spec.tables import table_16
 from sta.spec.vector import map_tile, norm_tile
+from sta.spec.wide_product import wide_accumulators, wide_product
 
 Array = NDArray[Any]
 
@@ -121,7 +122,9 @@ class NmFunctions(InterpreterFunctions):
     @impl(nm.ProductOp)
     def run_product(self, interpreter: Interpreter, op: nm.ProductOp, args: PythonValues) -> PythonValues:
         x, weight = args
-        return (_product(x, weight),)
+        acc = _accumulators(_rows(x), weight)
+        acc = wide_accumulators(acc) if nm.is_wide(op.x) else acc
+        return (acc.astype(tensor_dtype(op.result)).reshape(nm.tensor_of(op.result).get_shape()),)
 
     @impl(nm.RescaleOp)
     def run_rescale(self, interpreter: Interpreter, op: nm.RescaleOp, args: PythonValues) -> PythonValues:
@@ -154,7 +157,8 @@ class NmFunctions(InterpreterFunctions):
     def run_linear(self, interpreter: Interpreter, op: nm.LinearOp, args: PythonValues) -> PythonValues:
         table, residual, (x, weight, bias, multiplier, shift) = _epilogue_operands(op, args)
         parameters = channel_map_parameters(bias, multiplier, shift, epilogue_scalars(op))
-        return (_map(_product(x, weight), parameters, tensor_dtype(op.result), table, residual),)
+        acc = _accumulators(_rows(x), weight)
+        return (_map(op, acc, parameters, table, residual, wide=nm.is_wide(op.x)),)
 
     @impl(nm.MapOp)
     def run_map(self, interpreter: Interpreter, op: nm.MapOp, args: PythonValues) -> PythonValues:
@@ -162,7 +166,7 @@ class NmFunctions(InterpreterFunctions):
         parameters = scalar_map_parameters(
             op.bias.value.data, op.multiplier.value.data, op.shift.value.data, epilogue_scalars(op)
         )
-        return (_map(x, parameters, tensor_dtype(op.result), table, residual),)
+        return (_map(op, _rows(x), parameters, table, residual),)
 
     @impl(nm.NormOp)
     def run_norm(self, interpreter: Interpreter, op: nm.NormOp, args: PythonValues) -> PythonValues:
@@ -199,8 +203,12 @@ class NmFunctions(InterpreterFunctions):
         return (args[0][tuple(window)],)
 
 
-def _product(x: Array, weight: Array) -> Array:
-    return matrix_product(_rows(x), weight).astype(np.int32).reshape(*x.shape[:-1], weight.shape[0])
+def _accumulators(x: Array, weight: Array) -> NDArray[np.int64]:
+    """
+    The sums of a product as they are in the accumulators: those over the high bytes of 16-bit activations, then those
+    over the low ones.
+    """
+    return (matrix_product if x.dtype.itemsize == 1 else wide_product)(x, weight)
 
 
 def _epilogue_operands(op: nm.EpilogueOp, args: PythonValues) -> tuple[Array | None, Array | None, PythonValues]:
@@ -211,6 +219,10 @@ def _epilogue_operands(op: nm.EpilogueOp, args: PythonValues) -> tuple[Array | N
     return table, residual, tuple(args[: len(args) - optional])
 
 
-def _map(source: Array, parameters: MapParameters, dtype: DTypeLike, table: Any, residual: Any) -> Array:
-    rows = None if residual is None else _rows(np.broadcast_to(residual, source.shape))
-    return map_tile(_rows(source), parameters, np.dtype(dtype), table=table, residual=rows).reshape(source.shape)
+def _map(
+    op: nm.EpilogueOp, rows: Array, parameters: MapParameters, table: Any, residual: Any, *, wide: bool = False
+) -> Array:
+    shape = nm.tensor_of(op.result).get_shape()
+    added = None if residual is None else _rows(np.broadcast_to(residual, shape))
+    dtype = tensor_dtype(op.result)
+    return map_tile(rows, parameters, dtype, table=table, residual=added, wide=wide).reshape(shape)

@@ -23,6 +23,7 @@ from sta.spec.nm_format import unpack
 from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
 from sta.spec.softmax import RowState, shift_rows, softmax_online, softmax_row
 from sta.spec.vector import RowStatistics, map_tile, norm_tile
+from sta.spec.wide_product import byte_plane
 
 LARGEST_TILE = 255
 """
@@ -30,15 +31,6 @@ Rows of the largest tile an instruction can name.
 """
 Bytes = NDArray[np.uint8]
 Array = NDArray[Any]
-
-
-def _plane(values: Array, plane: str) -> Array:
-    """
-    One byte of each 16-bit element; the high one has the sign of the element.
-    """
-    if plane == "low":
-        return (values & 255).astype(np.uint8)
-    return (values >> 8).astype(np.dtype(f"{values.dtype.kind}1"))
 
 
 @dataclass(frozen=True)
@@ -154,7 +146,7 @@ class StaFunctions(InterpreterFunctions):
         elif op.transposed is not None:
             b = b.T
         if op.plane is not None:
-            a = _plane(a, op.plane.data)
+            a = byte_plane(a, op.plane.data)
         product = matrix_product(a, np.ascontiguousarray(b), check=op.accumulate is None)
         if op.accumulate is not None:
             product += acc
@@ -194,7 +186,7 @@ class StaFunctions(InterpreterFunctions):
     def run_map(self, interpreter: Interpreter, op: sta.MapOp, args: PythonValues) -> PythonValues:
         values = dict(zip(op.operands, args, strict=True))
         source, destination, block = (window.array() for window in args[:3])
-        columns = source.shape[1] if op.per_channel is not None else 1
+        columns = destination.shape[1] if op.per_channel is not None else 1
         extra = None if op.residual is None else values[op.residual].array()
         result = map_tile(
             source,

@@ -321,8 +321,9 @@ class FunctionConversion:
         x = self._quantized(op.input)
         weight, bias = self._array(op.weight), self._array(op.bias)
         assert weight is not None
+        offsets = None if bias is None else bias[1]
         try:
-            integers = quantize_linear(weight[1], None if bias is None else bias[1], x.scale, x.zero_point)
+            integers = quantize_linear(weight[1], offsets, x.scale, x.zero_point, wide=nm.is_wide(x.value))
         except (OverflowError, ValueError) as error:
             raise ConversionError(f"{self.path}: {error}") from error
         constant = self._constant(f"{weight[0]}@int8", integers.weights, nm.si8)

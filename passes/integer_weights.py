@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sta.spec.integers import encode_scale
+from sta.spec.wide_product import PLANE_MAGNITUDES
 
 ACTIVATION_MAGNITUDE = 128
 """
@@ -33,7 +34,8 @@ Array = NDArray[Any]
 @dataclass(frozen=True)
 class LinearIntegers:
     """
-    A linear layer in integers: `acc = x_q @ weights.T + bias`, one unit of `acc[n]` being `scales[n]`.
+    A linear layer in integers: `acc = x_q @ weights.T + bias`, one unit of `acc[n]` being `scales[n]`. Of a 16-bit input
+    `acc` is what the accumulators of both passes stand for.
     """
 
     weights: NDArray[np.int8]
@@ -50,9 +52,11 @@ class LinearIntegers:
     """
 
 
-def quantize_linear(weights: Array, bias: Array | None, input_scale: float, input_zero_point: int) -> LinearIntegers:
+def quantize_linear(
+    weights: Array, bias: Array | None, input_scale: float, input_zero_point: int, *, wide: bool = False
+) -> LinearIntegers:
     """
-    Quantizes float weights [N, K] and bias [N] for an input of the given scale and zero point.
+    Quantizes float weights [N, K] and bias [N] for an input of the given scale and zero point, of 16 bits if `wide`.
 
     Weights are int8 in [-127, 127], one scale an output channel (docs/numerics.md). Raises OverflowError, with the
     numbers, if an accumulator could leave int32, ValueError if a weight or bias is infinite or not a number.
@@ -70,7 +74,7 @@ def quantize_linear(weights: Array, bias: Array | None, input_scale: float, inpu
     scales = weight_scales * input_scale
     row_sums = integers.sum(axis=1, dtype=np.int64)
     folded = np.rint(offsets / scales).astype(np.int64) - input_zero_point * row_sums
-    _prove_no_overflow(integers, folded)
+    _prove_no_overflow(integers, folded, wide)
     return LinearIntegers(integers, folded.astype(np.int32), scales)
 
 
@@ -80,13 +84,19 @@ def _check_finite(weights: NDArray[np.float64], bias: NDArray[np.float64]) -> No
         raise ValueError(f"a weight or the bias of output channel {int(broken.argmax())} is infinite or not a number")
 
 
-def _prove_no_overflow(weights: NDArray[np.int8], bias: NDArray[np.int64]) -> None:
+def _prove_no_overflow(weights: NDArray[np.int8], bias: NDArray[np.int64], wide: bool) -> None:
+    """
+    An accumulator of 8-bit activations holds its sum and then the bias. With 16-bit activations there are two, one for
+    each byte, and the bias, an int32 itself, is added to what they stand for together.
+    """
     magnitude = np.abs(weights.astype(np.int16)).sum(axis=1, dtype=np.int64)
-    bound = magnitude * ACTIVATION_MAGNITUDE + np.abs(bias)
+    bound, what = magnitude * ACTIVATION_MAGNITUDE + np.abs(bias), "an accumulator"
+    if wide:
+        bound, what = np.maximum(magnitude * max(PLANE_MAGNITUDES), np.abs(bias)), "an accumulator or the bias"
     worst = int(bound.argmax())
     if bound[worst] >= 1 << 31:
         raise OverflowError(
-            f"an accumulator could reach {int(bound[worst]):,} in output channel {worst} "
+            f"{what} could reach {int(bound[worst]):,} in output channel {worst} "
             f"(K = {weights.shape[1]}), more than int32 holds"
         )
 

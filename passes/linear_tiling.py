@@ -78,6 +78,17 @@ class LinearShape:
     """
     Whether a norm follows that can be made of each tile of rows.
     """
+    wide: bool = False
+    """
+    Whether the activations have 16 bits: two passes, each with accumulators of its own.
+    """
+
+    @property
+    def passes(self) -> int:
+        """
+        Passes of the array over each tile.
+        """
+        return 2 if self.wide else 1
 
 
 @dataclass(frozen=True)
@@ -184,7 +195,7 @@ def tile_bytes(shape: LinearShape, tiling: LinearTiling) -> int:
     else:
         weights = SLOTS * padded(packed_size(tiling.columns, tiling.depth, shape.pattern, shape.encoding))
     loaded = tiling.depth if tiling.order == COLUMNS else shape.depth
-    element = 4 + shape.residual_bytes + shape.result_bytes
+    element = 4 * shape.passes + shape.residual_bytes + shape.result_bytes
     return weights + SLOTS * tiling.rows * (loaded * shape.x_bytes + tiling.columns * element)
 
 
@@ -197,7 +208,9 @@ def estimate(target: Target, shape: LinearShape, tiling: LinearTiling) -> Estima
     row_tiles, column_tiles, cut = (sum(count for count, _ in parts) for parts in (rows, columns, depths))
     products = vector = residuals = stores = 0
     for count, height, width in ((n * m, height, width) for n, height in rows for m, width in columns):
-        product = sum(times * product_cycles(target, height, width, depth, shape.pattern) for times, depth in depths)
+        product = sum(
+            times * product_cycles(target, height, width, depth, shape.pattern, shape.wide) for times, depth in depths
+        )
         products += count * product
         vector += count * vector_cycles(target, height, width, 1)
         residuals += count * dma_cycles(target, height, width * shape.residual_bytes)
@@ -230,7 +243,7 @@ def estimate(target: Target, shape: LinearShape, tiling: LinearTiling) -> Estima
         stores,
         vector + normalized,
         max(latencies.values()) // SLOTS + stalls,
-        tiles * cut * ISSUE_CYCLES,
+        tiles * cut * shape.passes * ISSUE_CYCLES,
         target.dma_latency + first + target.drain_latency + last + tail,
         tile_bytes(shape, tiling),
     )

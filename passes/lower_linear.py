@@ -21,6 +21,7 @@ from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
 from sta.passes.tile_choice import TileChoice
 from sta.spec.nm_format import pack, packed_size
 from sta.spec.parameters import map_parameters_size
+from sta.spec.wide_product import PLANES
 
 
 class LinearLowering:
@@ -70,6 +71,7 @@ class LinearLowering:
             result_bytes=_loaded_bytes(self.result),
             batches=prod(axis.size for axis in axes[:-1]),
             norm=normalized,
+            wide=nm.is_wide(self.op.x),
         )
 
     def _views(self) -> list[StridedView]:
@@ -146,7 +148,7 @@ class LinearLowering:
             self.all_parameters = builder.constant(name, "parameters", blocks, nm.ui8)
             self.parameters = self._slots("parameters", (self._parameter_bytes(),), nm.ui8, "wbuf")
         self.table = builder.load_table(self.op.table)
-        self.accs = self._slots("acc", (tiling.rows, tiling.columns), nm.si32, "acc")
+        self.accs = self._slots("acc", (tiling.rows, self.shape.passes * tiling.columns), nm.si32, "acc")
 
     def _row_tile(
         self, norm: NormLowering | None, positions: list[Position], rows: int, strides: list[int], loading: bool
@@ -310,7 +312,12 @@ class LinearLowering:
         self._drain(acc, positions[1:], rows, strides[1:], column, columns, parameters)
 
     def _acc(self, rows: int, columns: int) -> SSAValue:
-        return self.builder.view(self.accs[self.builder.slot], Position(), (rows, columns), (self.tiling.columns, 1))
+        """
+        The accumulators of a tile: with 16-bit activations each row has those of the high bytes, then those of the low.
+        """
+        passes = self.shape.passes
+        stride = passes * self.tiling.columns
+        return self.builder.view(self.accs[self.builder.slot], Position(), (rows, passes * columns), (stride, 1))
 
     def _load(self, column: Position, columns: int, depth_index: int, buffer: SSAValue) -> SSAValue:
         """
@@ -359,7 +366,27 @@ class LinearLowering:
                 with self.builder.using_slot((cut_before + index) % SLOTS) as slot:
                     packed = self._load(column, columns, index, self.blocks[slot])
                     activations = window(start, depth)
-            self.builder.emit(sta.ProductOp(acc, activations, packed, pattern, accumulate=index > 0))
+            for plane, target in self._planes(acc, columns):
+                self.builder.emit(
+                    sta.ProductOp(target, activations, packed, pattern, accumulate=index > 0, plane=plane)
+                )
+
+    def _planes(self, acc: SSAValue, columns: int) -> list[tuple[str | None, SSAValue]]:
+        """
+        The accumulators of each pass, with the byte plane of the activations that it takes; None: they are bytes.
+        """
+        if not self.shape.wide:
+            return [(None, acc)]
+        rows, stride = sta.memref_of(acc).get_shape()[0], 2 * self.tiling.columns
+        return [
+            (
+                plane,
+                self.builder.view(
+                    self.accs[self.builder.slot], Position(index * columns), (rows, columns), (stride, 1)
+                ),
+            )
+            for index, plane in enumerate(PLANES)
+        ]
 
     def _drain(
         self,
@@ -378,9 +405,9 @@ class LinearLowering:
             residual = builder.read("residual", self.residual, positions[1] + column, shape, strides[1], limit)
 
         def drain(destination: SSAValue) -> None:
-            builder.emit(
-                sta.MapOp((acc, destination, parameters), self.table, residual, per_channel=True, gather=self.gather)
-            )
+            operands = (acc, destination, parameters)
+            flags = {"per_channel": True, "gather": self.gather, "wide": self.shape.wide}
+            builder.emit(sta.MapOp(operands, self.table, residual, **flags))
 
         builder.write("result", self.result, positions[0] + column, shape, strides[0], limit, drain)
 

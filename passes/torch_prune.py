@@ -6,8 +6,7 @@ The pruned weight gets a name of its own, so that a weight that layers share can
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -19,6 +18,7 @@ from sta.dialect import torch
 from sta.dialect.context import weights_of
 from sta.dialect.location import module_path
 from sta.dialect.weight_store import WeightStore
+from sta.passes.layer_globs import check_globs
 from sta.passes.torch_rewriting import TorchBuilder, erase_dead, literal_of, operations_of
 from sta.spec.nm_format import Pattern, prune_by_magnitude
 
@@ -35,7 +35,7 @@ def prune(
     """
     patterns = patterns or {}
     layers = [operation for operation in operations_of(module) if _weight(operation) is not None]
-    _check_globs(patterns, [module_path(layer) for layer in layers])
+    check_globs(patterns, [module_path(layer) for layer in layers])
     pruned: dict[str, Pattern] = {}
     for layer in layers:
         assert isinstance(layer, torch.LinearOp)
@@ -59,15 +59,6 @@ def _prune_layer(layer: torch.LinearOp, store: WeightStore, pattern: Pattern) ->
     name = f"{literal.resource or 'constant'}.pruned_{pattern.n}_{pattern.m}"
     weight = TorchBuilder(layer, store).literal(prune_by_magnitude(literal.array(store), pattern), name)
     layer.operands = [layer.input, weight, layer.bias]
-
-
-def _check_globs(globs: Iterable[str], paths: list[str]) -> None:
-    for glob in globs:
-        if any(fnmatchcase(path, glob) for path in paths):
-            continue
-        close = difflib.get_close_matches(glob, paths, n=1, cutoff=0.3)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"no linear layer has a module path that matches {glob!r}{hint}")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ The number format of every value: which are 8 bits wide, which 16, and their sca
 Policy. What a product takes is 8 bits wide: the input of a linear layer with a zero point, query, key and value of
 attention without. The residual stream and everything else between products is 16 bits wide and symmetric: what an
 addition, a normalization, an activation and the outside world take. A value that both kinds take is 16 bits wide, and
-rounded once more to 8 for the products. A linear layer whose only use is an addition stays in the accumulators and is
+rounded once more to 8 for the products. Linear layers that are named to have a 16-bit input take the value as the
+stream has it: their product is two passes, twice the cycles of one. A linear layer whose only use is an addition stays in the accumulators and is
 not rounded before it. Scales come from the ranges that calibration saw (`sta.range`); those of tables and constants
 from themselves. Weights, biases and the parameters of normalizations stay float here.
 
@@ -15,6 +16,7 @@ The result is the module with a `torch.fake_quantize` on every value that is sto
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,10 +29,11 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import torch
 from sta.dialect.context import weights_of
-from sta.dialect.location import describe
+from sta.dialect.location import describe, module_path
 from sta.dialect.torch import si8, si16
 from sta.dialect.torch_interpreter import main_function
 from sta.dialect.weight_store import WeightStore
+from sta.passes.layer_globs import check_globs, matches
 from sta.passes.torch_calibrate import range_of
 from sta.passes.torch_rewriting import array_of, erase_dead, operations_of, single_use
 from sta.spec.norm import EPSILON_LIMIT
@@ -93,9 +96,15 @@ def _float32(number: float) -> float:
     return float(np.float32(number))
 
 
-def quantize(module: ModuleOp, store: WeightStore) -> None:
-    """Insert `torch.fake_quantize` into the function `main` of a calibrated module, by the policy of this file."""
-    quantizer = _Quantizer(main_function(module), store)
+def quantize(module: ModuleOp, store: WeightStore, int16_inputs: Sequence[str] = ()) -> None:
+    """
+    Insert `torch.fake_quantize` into the function `main` of a calibrated module, by the policy of this file.
+
+    `int16_inputs` are globs over the module paths of linear layers whose input has 16 bits. Raises ValueError for one
+    that matches no linear layer, and for a module that was not calibrated.
+    """
+    check_int16_inputs(module, int16_inputs)
+    quantizer = _Quantizer(main_function(module), store, int16_inputs)
     arguments = [argument for argument in main_function(module).body.block.args if _is_float(argument)]
     for argument in arguments:
         quantizer.visit(argument)
@@ -105,6 +114,11 @@ def quantize(module: ModuleOp, store: WeightStore) -> None:
         elif isinstance(operation, torch.LiteralOp) and _is_float(operation.result):
             quantizer.visit_literal(operation)
     erase_dead(module)
+
+
+def check_int16_inputs(module: ModuleOp, globs: Sequence[str]) -> None:
+    """Raise ValueError for the first glob that matches the module path of no linear layer."""
+    check_globs(globs, [module_path(op) for op in operations_of(module) if isinstance(op, torch.LinearOp)])
 
 
 def _is_float(value: SSAValue) -> bool:
@@ -120,9 +134,10 @@ class _Consumer:
 
 
 class _Quantizer:
-    def __init__(self, function: FuncOp, store: WeightStore) -> None:
+    def __init__(self, function: FuncOp, store: WeightStore, int16_inputs: Sequence[str]) -> None:
         self._function = function
         self._store = store
+        self._int16_inputs = int16_inputs
 
     def visit(self, value: SSAValue) -> None:
         """Round `value` where it is made, and once more where its consumers want something else."""
@@ -155,7 +170,7 @@ class _Quantizer:
     def _wanted(self, value: SSAValue, consumer: _Consumer) -> Format:
         """The format in which `consumer` takes `value`."""
         operation = consumer.use.operation
-        if isinstance(operation, torch.LinearOp):
+        if isinstance(operation, torch.LinearOp) and not matches(module_path(operation), self._int16_inputs):
             return affine(*self._range(value))
         if isinstance(operation, torch.ScaledDotProductAttentionOp):
             return symmetric(si8, *self._range(value))
@@ -274,6 +289,9 @@ class TorchQuantizePass(ModulePass):
 
     name = "torch-quantize"
 
+    int16_inputs: tuple[str, ...] = ()
+    """Globs over the module paths of linear layers whose input has 16 bits: "encoder.layer.*.output.dense"."""
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Insert torch.fake_quantize into `op`. Raises ValueError if it was not calibrated."""
-        quantize(op, weights_of(ctx))
+        """Insert torch.fake_quantize into `op`. Raises ValueError if it was not calibrated, or a glob matches nothing."""
+        quantize(op, weights_of(ctx), self.int16_inputs)

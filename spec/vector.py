@@ -10,6 +10,7 @@ from sta.spec.norm import layer_norm, row_statistics
 from sta.spec.parameters import MapParameters, NormParameters
 from sta.spec.softmax import normalize
 from sta.spec.tables import table_16
+from sta.spec.wide_product import wide_accumulators
 
 
 def map_tile(
@@ -50,18 +51,6 @@ def map_tile(
     if residual is not None:
         result = result + _rescaled_residual(residual, parameters)
     return saturate(result + parameters.output_zero_point, destination_dtype)
-
-
-def wide_accumulators(source: IntegerArray) -> Int64Array:
-    """
-    Return ``256 * high + low`` (int64 ``[m, n]``) of rows ``[m, 2n]`` with n high accumulators and then n low ones.
-
-    Raises `ValueError` for a source that is not two-dimensional, or of an odd number of columns.
-    """
-    if source.ndim != 2 or source.shape[1] % 2:
-        raise ValueError(f"wide accumulators come in pairs, got shape {source.shape}")
-    high, low = np.split(as_int64(source), 2, axis=1)
-    return 256 * high + low
 
 
 def _rescaled_residual(residual: IntegerArray, parameters: MapParameters) -> Int64Array:
