@@ -63,7 +63,7 @@ def _add_compile_arguments(parser: Parser) -> None:
         metavar="GLOB",
         action="append",
         default=[],
-        help="16 instead of 8 bits for the input of linear layers with this module path, in twice the cycles; repeatable",
+        help="16 instead of 8 bits for the input of linear layers with this module path, in twice the cycles",
     )
     parser.add_argument(
         "--explain", action="store_true", help="say how each layer is tiled and why; with --json also where buffers lie"

@@ -4,7 +4,7 @@ The `nm` dialect: a Transformer in integers, on tensors, with N:M sparsity in th
 Every operation is thin over `sta.spec`: the interpreter in `sta.dialect.nm_interpreter` calls the specification
 and nothing else, so the meaning of a module is defined once. Values carry their width and signedness in their
 element type (`si8`, `ui8`, `si16`, `si32`); `si32` is an accumulator or a number on its way to a clamp. A product with
-16-bit activations has two accumulators; `si64` is what they stand for together, and goes into `nm.rescale_channels` only.
+16-bit activations has two accumulators; `si64` is what they stand for together, on its way to `nm.rescale_channels`.
 
 Before fusion a product and what follows it are separate operations (`nm.product`, `nm.rescale_channels`,
 `nm.table`, `nm.add`, `nm.clamp`); `nm-fuse-epilogues` gathers them into `nm.linear` and `nm.map`, which are what

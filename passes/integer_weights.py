@@ -34,8 +34,8 @@ Array = NDArray[Any]
 @dataclass(frozen=True)
 class LinearIntegers:
     """
-    A linear layer in integers: `acc = x_q @ weights.T + bias`, one unit of `acc[n]` being `scales[n]`. Of a 16-bit input
-    `acc` is what the accumulators of both passes stand for.
+    A linear layer in integers: `acc = x_q @ weights.T + bias`, one unit of `acc[n]` being `scales[n]`. With a 16-bit
+    input `acc` is what the accumulators of both passes stand for.
     """
 
     weights: NDArray[np.int8]

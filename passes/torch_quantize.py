@@ -4,10 +4,10 @@ The number format of every value: which are 8 bits wide, which 16, and their sca
 Policy. What a product takes is 8 bits wide: the input of a linear layer with a zero point, query, key and value of
 attention without. The residual stream and everything else between products is 16 bits wide and symmetric: what an
 addition, a normalization, an activation and the outside world take. A value that both kinds take is 16 bits wide, and
-rounded once more to 8 for the products. Linear layers that are named to have a 16-bit input take the value as the
-stream has it: their product is two passes, twice the cycles of one. A linear layer whose only use is an addition stays in the accumulators and is
-not rounded before it. Scales come from the ranges that calibration saw (`sta.range`); those of tables and constants
-from themselves. Weights, biases and the parameters of normalizations stay float here.
+rounded once more to 8 for the products. A linear layer that is named to have a 16-bit input takes the value as the
+stream has it, in two passes, which is twice the cycles. A linear layer whose only use is an addition stays in the
+accumulators and is not rounded before it. Scales come from the ranges that calibration saw (`sta.range`); those of
+tables and constants from themselves. Weights, biases and the parameters of normalizations stay float here.
 
 The result is the module with a `torch.fake_quantize` on every value that is stored, which is what
 `convert-torch-to-nm` turns into integers.
@@ -293,5 +293,5 @@ class TorchQuantizePass(ModulePass):
     """Globs over the module paths of linear layers whose input has 16 bits: "encoder.layer.*.output.dense"."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Insert torch.fake_quantize into `op`. Raises ValueError if it was not calibrated, or a glob matches nothing."""
+        """Insert torch.fake_quantize into `op`. Raises ValueError as `quantize` does."""
         quantize(op, weights_of(ctx), self.int16_inputs)

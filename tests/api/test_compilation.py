@@ -41,6 +41,7 @@ def compiled(model: RandomTransformer, *, check: bool = False, target: str = "st
         model.example_inputs(),
         target=target,
         sparsity=model.shape.pattern,
+        int16_inputs=model.shape.int16_inputs,
         calibration=inputs,
         check=check,
     )
@@ -186,6 +187,26 @@ def test_sparsity_by_module_path() -> None:
     )
     assert "1:4" in program.container.ir
     assert program.dense_macs - program.macs == SMALL.batch * SMALL.sequence * SMALL.width * SMALL.feed_forward * 3 // 4
+
+
+def test_16_bit_inputs_are_closer_to_the_model_in_twice_the_cycles_of_their_layer() -> None:
+    torch.manual_seed(1)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    layer = nn.TransformerEncoderLayer(64, 2, 256, batch_first=True, activation="gelu").eval()
+    src = torch.randn(4, 1, 32, 64)
+    with torch.no_grad():
+        expected = layer(src[0]).numpy()
+    narrow, wide = (
+        sta.compile(layer, {"src": src[0]}, calibration={"src": src.numpy()}, int16_inputs=globs)
+        for globs in ([], ["linear?"])
+    )
+    fidelity = [
+        signal_to_noise(expected, program.run({"src": src[0].numpy()}).outputs["output"]) for program in (narrow, wide)
+    ]
+    assert fidelity[1] > fidelity[0] + 3
+    # Two passes of the two layers, and none of them counts as work that the model needs.
+    product = 2 * 32 * 64 * 256 // 1024
+    assert product * 9 // 10 < wide.cycles - narrow.cycles < product * 11 // 10
+    assert (wide.macs, wide.dense_macs) == (narrow.macs, narrow.dense_macs)
 
 
 @pytest.mark.parametrize("norm_first", [True, False])

@@ -29,6 +29,7 @@ SEEDS = st.integers(0, 2**32)
 MULTIPLIERS = st.one_of(st.integers(0, 2**31 - 1), st.sampled_from([0, 1, 2**30, 2**31 - 1]))
 SHIFTS = st.one_of(st.integers(2, 62), st.integers(20, 40))
 LIMITS = {nm.si8: (-128, 127), nm.ui8: (0, 255), nm.si16: (-(2**15), 2**15 - 1), nm.si32: (-(2**31), 2**31 - 1)}
+ACTIVATIONS = st.sampled_from([nm.si8, nm.ui8, nm.si16])
 ELEMENTS = st.sampled_from([nm.si8, nm.ui8, nm.si16, nm.si32])
 
 
@@ -91,7 +92,7 @@ def run(op: Operation, *arrays: Array) -> Any:
 
 
 @settings(deadline=None)
-@given(SEEDS, st.sampled_from([nm.si8, nm.ui8]))
+@given(SEEDS, ACTIVATIONS)
 def test_product(seed: int, element: IntegerType) -> None:
     random = np.random.default_rng(seed)
     x, w = random_of(random, element, (2, 3, 7)), random_of(random, nm.si8, (4, 7))
@@ -120,15 +121,16 @@ def test_rescale(seed: int, element: IntegerType, bias: int, multiplier: int, sh
 
 
 @settings(deadline=None)
-@given(SEEDS, st.integers(20, 40))
-def test_rescale_channels(seed: int, shift: int) -> None:
+@given(SEEDS, st.integers(20, 40), st.booleans())
+def test_rescale_channels(seed: int, shift: int, wide: bool) -> None:
     random = np.random.default_rng(seed)
-    x = random.integers(-(2**24), 2**24, (2, 3, 5)).astype(np.int32)
+    limit, element = (2**39, nm.si64) if wide else (2**24, nm.si32)
+    x = random.integers(-limit, limit, (2, 3, 5)).astype(element_dtype(element))
     bias = random.integers(-(2**24), 2**24, 5).astype(np.int32)
     multiplier = random.integers(0, 2**26, 5).astype(np.int32)
     shifts = random.integers(shift, 63, 5).astype(np.int8)
     operands = (value_of(bias, nm.si32), value_of(multiplier, nm.si32), value_of(shifts, nm.si8))
-    found = run(nm.RescaleChannelsOp(value_of(x, nm.si32), *operands), x, bias, multiplier, shifts)
+    found = run(nm.RescaleChannelsOp(value_of(x, element), *operands), x, bias, multiplier, shifts)
     for i, j, n in np.ndindex(2, 3, 5):
         assert found[i, j, n] == scaled(int(x[i, j, n]) + int(bias[n]), int(multiplier[n]), int(shifts[n]))
 
@@ -198,18 +200,26 @@ def epilogues(draw: st.DrawFn) -> dict[str, int]:
 
 
 @settings(deadline=None)
-@given(SEEDS, epilogues(), st.booleans(), st.booleans(), ELEMENTS, st.sampled_from([nm.si8, nm.si16, nm.si32]))
+@given(
+    SEEDS, epilogues(), st.booleans(), st.booleans(), ELEMENTS, st.sampled_from([nm.si8, nm.si16, nm.si32]), ACTIVATIONS
+)
 def test_linear(
-    seed: int, numbers: dict[str, int], has_table: bool, has_residual: bool, element: IntegerType, added: IntegerType
+    seed: int,
+    numbers: dict[str, int],
+    has_table: bool,
+    has_residual: bool,
+    element: IntegerType,
+    added: IntegerType,
+    activations: IntegerType,
 ) -> None:
     random = np.random.default_rng(seed)
-    x, w = random_of(random, nm.si8, (2, 3, 7)), random_of(random, nm.si8, (5, 7))
+    x, w = random_of(random, activations, (2, 3, 7)), random_of(random, nm.si8, (5, 7))
     bias = random.integers(-(2**20), 2**20, 5).astype(np.int32)
     multiplier = random.integers(0, 2**31, 5).astype(np.int32)
     shift = random.integers(28, 50, 5).astype(np.int8)
     table, residual = random_of(random, nm.si16, (513,)), random_of(random, added, (3, 5)) // 2
     op = nm.LinearOp(
-        (value_of(x, nm.si8), value_of(w, nm.si8)),
+        (value_of(x, activations), value_of(w, nm.si8)),
         (value_of(bias, nm.si32), value_of(multiplier, nm.si32), value_of(shift, nm.si8)),
         value_of(table, nm.si16) if has_table else None,
         value_of(residual, added) if has_residual else None,

@@ -115,6 +115,32 @@ def test_the_deepest_product_that_fits() -> None:
         quantize_linear(np.ones((1, 132_105)), None, 1.0, 0)
 
 
+def test_the_deepest_16_bit_product_that_fits() -> None:
+    # 127 * 255 a weight in the pass over the low bytes: int32 holds 66,311 of them.
+    assert quantize_linear(np.ones((1, 66_311)), None, 1.0, 0, wide=True).weights.sum(dtype=np.int64) == 66_311 * 127
+    with pytest.raises(OverflowError, match=r"2,147,514,120 in output channel 0 \(K = 66312\)"):
+        quantize_linear(np.ones((1, 66_312)), None, 1.0, 0, wide=True)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 70_000), st.integers(1, 127), st.floats(-(2.0**31), 2.0**31), st.integers(-(2**15), 2**15 - 1))
+def test_what_is_accepted_of_16_bits_cannot_overflow(depth: int, weight: int, bias: float, zero_point: int) -> None:
+    weights = np.full((2, depth), weight / 127.0)
+    weights[1, ::2] = -weights[1, ::2]
+    try:
+        result = quantize_linear(weights, np.array([bias, -bias]) / 127, 1.0, zero_point, wide=True)
+    except OverflowError:
+        assert depth * 255 * (weight + 1) > 2**31 or abs(zero_point) * depth * 128 + abs(bias) > 2**30
+        return
+    positive, negative = (np.where(sign * result.weights > 0, result.weights, 0) for sign in (1, -1))
+    for low, high in ((-128, 127), (0, 255)):
+        for most, least in ((high, low), (low, high)):
+            sums = positive.sum(axis=1, dtype=np.int64) * most + negative.sum(axis=1, dtype=np.int64) * least
+            assert np.abs(sums).max() < 2**31
+    own = np.rint(np.array([bias, -bias]) / 127 / result.scales).astype(np.int64)
+    np.testing.assert_array_equal(result.bias, own - zero_point * result.weights.sum(axis=1, dtype=np.int64))
+
+
 def test_a_bias_that_dwarfs_its_weights() -> None:
     result = quantize_linear(np.array([[1e-6, -1e-6]]), np.array([5000.0]), 0.01, -7)
     assert result.bias.tolist() == [1 << 30]

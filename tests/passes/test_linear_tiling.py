@@ -47,6 +47,7 @@ def shapes(draw: st.DrawFn) -> LinearShape:
         result_bytes=draw(st.sampled_from([0, 1, 2])),
         batches=draw(st.integers(1, 3)),
         norm=draw(st.booleans()),
+        wide=draw(st.booleans()),
     )
 
 
@@ -79,6 +80,16 @@ def test_cycles_by_hand() -> None:
     assert streamed.loads == 4 * 96 * 768 // 64 + 100 * 12
 
 
+def test_16_bit_activations_take_two_passes_and_twice_the_accumulators() -> None:
+    shape = LinearShape(100, 96, 768, SPARSE, "index", residual_bytes=2, result_bytes=2)
+    tiling = LinearTiling(32, 64, 768, COLUMNS)
+    narrow, wide = (estimate(BASE, one, tiling) for one in (shape, replace(shape, wide=True)))
+    assert wide.products == 2 * narrow.products
+    assert wide.vector == narrow.vector
+    assert wide.loads == narrow.loads
+    assert wide.size == narrow.size + 2 * 32 * 64 * 4
+
+
 def test_a_norm_is_waited_for_unless_it_runs_under_products() -> None:
     shape = LinearShape(128, 768, 3072, SPARSE, "index", norm=True)
     tail = 128 * 768 // 32
@@ -95,7 +106,8 @@ def test_a_norm_is_waited_for_unless_it_runs_under_products() -> None:
 @settings(deadline=None, max_examples=60)
 @given(shapes(), st.sampled_from([BASE, PLAIN_TARGET, TINY]))
 def test_estimates_are_never_below_what_the_units_have_to_do(shape: LinearShape, machine: Target) -> None:
-    least = shape.batches * product_cycles(machine, shape.rows, shape.columns, shape.depth, shape.pattern)
+    product = product_cycles(machine, shape.rows, shape.columns, shape.depth, shape.pattern, shape.wide)
+    least = shape.batches * product
     loads = shape.batches * dma_cycles(machine, 1, shape.rows * shape.depth * shape.x_bytes)
     for tiling, cost in ranked(machine, shape):
         assert cost.products >= least

@@ -12,6 +12,7 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from sta.dialect import torch as dialect
 from sta.dialect.context import CompileContext
+from sta.dialect.location import module_path
 from sta.dialect.torch import si8, si16
 from sta.dialect.torch_interpreter import main_function, run_torch
 from sta.frontend.model import ImportedModel, import_model
@@ -37,13 +38,13 @@ PRODUCERS = (
 )
 
 
-def quantized(model: nn.Module, *inputs: Any) -> ImportedModel:
+def quantized(model: nn.Module, *inputs: Any, int16_inputs: tuple[str, ...] = ()) -> ImportedModel:
     imported = import_model(model.eval(), inputs)
     context = CompileContext(imported.weights)
     for rewrite in FLOAT_PASSES:
         rewrite(imported.module, context.weights)
     calibrate(imported.module, context, [imported.example_inputs])
-    TorchQuantizePass().apply(context, imported.module)
+    TorchQuantizePass(int16_inputs).apply(context, imported.module)
     imported.module.verify()
     return imported
 
@@ -158,6 +159,23 @@ def test_one_of_two_added_linear_layers_stays_in_the_accumulators() -> None:
     additions = [one for one in imported.module.walk() if isinstance(one, dialect.AddTensorOp)]
     first = next(one for one in additions if isinstance(one.input.owner, dialect.LinearOp))
     assert isinstance(first.other.owner, dialect.FakeQuantizeOp)
+
+
+def test_a_16_bit_input_is_the_stream_itself() -> None:
+    imported = quantized(Stream(), torch.randn(2, 4, 6), int16_inputs=("left", "la*"))
+    norm = next(one for one in imported.module.walk() if isinstance(one, dialect.LayerNormOp))
+    (primary,) = roundings(norm.result)
+    linears = {module_path(one): one for one in imported.module.walk() if isinstance(one, dialect.LinearOp)}
+    assert linears["left"].input is primary.result
+    assert [rounding(linears[path].input).storage for path in ("left", "right", "last")] == [si16, si8, si16]
+    # Nothing but the layer that was not named takes 8 bits.
+    narrow = [one for one in imported.module.walk() if isinstance(one, dialect.FakeQuantizeOp) and one.storage == si8]
+    assert len(narrow) == 1
+
+
+def test_a_glob_that_fits_no_linear_layer_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no linear layer has a module path that matches 'lest'; did you mean 'l"):
+        quantized(Stream(), torch.randn(2, 4, 6), int16_inputs=("left", "lest"))
 
 
 class Tables(nn.Module):

@@ -47,6 +47,12 @@ def test_attention_counts_admissible_pairs(
     assert useful_macs(case.module) == UsefulMacs(count, count)
 
 
+def test_a_product_of_two_passes_counts_once() -> None:
+    builder = NmBuilder()
+    case = builder.case(builder.clamp(builder.linear(builder.stream("x", (2, 5, 8)), 7, "w"), nm.si8))
+    assert useful_macs(case.module) == UsefulMacs(560, 560)
+
+
 def test_nothing_else_counts() -> None:
     builder = NmBuilder()
     x = builder.norm(builder.stream("x", (5, 8)), "n")

@@ -53,10 +53,11 @@ class Graph:
         return value or self.builder.clamp(self.builder.rescale(self.stored(), 1 / 100), nm.si8)
 
     def linear(self) -> SSAValue:
-        """A product with its scales."""
+        """A product, of 8-bit or 16-bit activations, with its scales."""
         columns = self.draw(st.integers(1, 6))
         spread = self.draw(st.sampled_from([60.0, 5000.0]))
-        return self.builder.linear(self.narrow(), columns, f"w{len(self.values)}", spread=spread)
+        wide = self.pick(nm.si16) if self.draw(st.integers(0, 2)) == 0 else None
+        return self.builder.linear(wide or self.narrow(), columns, f"w{len(self.values)}", spread=spread)
 
     def rescale(self) -> SSAValue:
         """A rescaling of something stored, or of an int32 value."""

@@ -155,7 +155,10 @@ class NmBuilder:
     ) -> SSAValue:
         """A linear layer before its clamp; the results have a standard deviation of about `spread`."""
         depth = nm.tensor_of(x).get_shape()[-1]
-        return self.scaled_channels(self.product(x, columns, name, pattern), spread / (50 * 70 * depth**0.5), name)
+        acc = self.product(x, columns, name, pattern)
+        if nm.is_wide(x):
+            return self.scaled_channels(acc, spread / (6000 * 70 * depth**0.5), name, bias=1 << 20)
+        return self.scaled_channels(acc, spread / (50 * 70 * depth**0.5), name)
 
     def table(self, x: SSAValue, name: str) -> SSAValue:
         """A random activation table that rises and falls."""

@@ -40,6 +40,8 @@ class Shape:
     pattern: str | None
     """Pruned to this pattern."""
     seed: int
+    int16_inputs: tuple[str, ...] = ()
+    """Globs over the linear layers whose input has 16 bits."""
 
     @property
     def width(self) -> int:
@@ -141,5 +143,6 @@ SHAPES = st.builds(
     embedded=st.booleans(),
     pattern=_patterns(),
     seed=st.integers(0, 2**31 - 1),
+    int16_inputs=st.sampled_from([(), (), ("*",), ("*.narrow",), ("*.widen", "*.query"), ("*.out", "head")]),
 )
 """Shapes that divide nothing."""

@@ -69,6 +69,8 @@ class Transformer:
     embedding: bool
     activation: bool
     patterns: tuple[Pattern, ...]
+    wide: tuple[bool, ...]
+    """Whether inputs of linear layers have 16 bits: each layer draws one of these."""
     pooled: bool
     seed: int
 
@@ -104,6 +106,9 @@ class _Construction:
 
     def _pattern(self) -> Pattern:
         return self.model.patterns[int(self.builder.random.integers(len(self.model.patterns)))]
+
+    def _wide(self) -> bool:
+        return self.model.wide[int(self.builder.random.integers(len(self.model.wide)))]
 
     def _linear(self, x: SSAValue, columns: int, spread: float = 60.0) -> SSAValue:
         return self.builder.linear(x, columns, self.builder.path, self._pattern(), spread)
@@ -144,14 +149,17 @@ class _Construction:
             case _:
                 return None
 
-    def _narrow(self, x: SSAValue, zero_point: int) -> SSAValue:
+    def _input(self, x: SSAValue, zero_point: int) -> SSAValue:
+        """The stream as a linear layer takes it: rounded to 8 bits, or as it is."""
+        if self._wide():
+            return x
         return self.builder.clamp(self.builder.rescale(x, 1 / 150), nm.si8, zero_point)
 
     def _block(self, x: SSAValue, mask: SSAValue | None, path: str) -> SSAValue:
         model, builder = self.model, self.builder
         builder.path = f"{path}.attention"
         source = builder.norm(x, f"{path}.norm1", model.kind) if model.pre_norm else x
-        attended = self._attention(self._narrow(source, -3), mask)
+        attended = self._attention(self._input(source, -3), mask)
         builder.path = f"{path}.attention.output"
         projected = self._unjoined(self._linear(attended, model.width, 4000.0))
         x = builder.clamp(builder.sum(projected, builder.rescale(x, 0.7)), nm.si16)
@@ -159,13 +167,18 @@ class _Construction:
         normalized = builder.norm(x, f"{path}.norm2", model.kind)
         x = x if model.pre_norm else normalized
         builder.path = f"{path}.intermediate"
-        hidden = self._linear(self._narrow(normalized, 2), model.hidden, 9000.0 if model.activation else 60.0)
+        wide = self._wide()
+        spread = 9000.0 if model.activation or wide else 60.0
+        hidden = self._linear(self._input(normalized, 2), model.hidden, spread)
         if model.activation:
             looked_up = builder.table(builder.clamp(hidden, nm.si16), path)
-            hidden = builder.rescale(looked_up, 1 / 128 / 100)
-        narrow = builder.clamp(hidden, nm.si8, -100 if model.activation else 0)
+            hidden = builder.rescale(looked_up, 1 / 128 if wide else 1 / 128 / 100)
+        zero_point = -100 if model.activation and not wide else 0
+        activated = builder.clamp(hidden, nm.si16 if wide else nm.si8, zero_point)
         builder.path = f"{path}.output"
-        return builder.clamp(builder.sum(builder.rescale(x, 0.5), self._linear(narrow, model.width, 4000.0)), nm.si16)
+        return builder.clamp(
+            builder.sum(builder.rescale(x, 0.5), self._linear(activated, model.width, 4000.0)), nm.si16
+        )
 
     def _unjoined(self, projected: SSAValue) -> SSAValue:
         """Sequence-first attention projects [S * B, E]; the stream is [S, B, E]."""
@@ -182,7 +195,7 @@ class _Construction:
         else:
             parts = [builder.clamp(self._linear(x, model.width), nm.si8) for _ in range(3)]
         q, k, v = (self._heads(part) for part in parts)
-        result = builder.attention((q, k, v), mask, model.causal)
+        result = builder.attention((q, k, v), mask, model.causal, nm.si16 if self._wide() else nm.si8)
         if model.sequence_first:
             return builder.view(builder.permute(result, 2, 0, 1, 3), model.sequence * model.batch, model.width)
         return builder.view(builder.permute(result, 0, 2, 1, 3), model.batch, model.sequence, model.width)
@@ -216,6 +229,7 @@ def transformers(draw: st.DrawFn, longest: int = 24, widest: int = 40) -> Transf
         embedding=draw(st.booleans()),
         activation=draw(st.booleans()),
         patterns=tuple(draw(st.lists(PATTERNS, min_size=1, max_size=3))),
+        wide=draw(st.sampled_from([(False,), (False, True), (True,)])),
         pooled=draw(st.booleans()),
         seed=draw(st.integers(0, 2**32)),
     )

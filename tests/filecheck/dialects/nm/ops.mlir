@@ -23,6 +23,12 @@ builtin.module {
     // CHECK-NEXT: %table = nm.weight @gelu : tensor<513xsi16>
     %product = nm.product %x, %w : tensor<1x6x8xsi8>, tensor<4x8xsi8, #nm.pattern<2:4, bitmap>> -> tensor<1x6x4xsi32>
     // CHECK-NEXT: %product = nm.product %x, %w : tensor<1x6x8xsi8>, tensor<4x8xsi8, #nm.pattern<2:4, bitmap>> -> tensor<1x6x4xsi32>
+    %y = "test.op"() : () -> tensor<1x6x8xsi16>
+    // CHECK-NEXT: %y = "test.op"() : () -> tensor<1x6x8xsi16>
+    %wide = nm.product %y, %w : tensor<1x6x8xsi16>, tensor<4x8xsi8, #nm.pattern<2:4, bitmap>> -> tensor<1x6x4xsi64>
+    // CHECK-NEXT: %wide = nm.product %y, %w : tensor<1x6x8xsi16>, tensor<4x8xsi8, #nm.pattern<2:4, bitmap>> -> tensor<1x6x4xsi64>
+    %wide_channels = nm.rescale_channels %wide, %bias, %multiplier, %shift : tensor<1x6x4xsi64>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<1x6x4xsi32>
+    // CHECK-NEXT: %wide_channels = nm.rescale_channels %wide, %bias, %multiplier, %shift : tensor<1x6x4xsi64>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<1x6x4xsi32>
     %rescaled = nm.rescale %acc {bias = -3 : i64, multiplier = 1073741824 : i64, shift = 31 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xsi32>
     // CHECK-NEXT: %rescaled = nm.rescale %acc {bias = -3 : i64, multiplier = 1073741824 : i64, shift = 31 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xsi32>
     %channels = nm.rescale_channels %acc, %bias, %multiplier, %shift : tensor<1x6x4xsi32>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<1x6x4xsi32>

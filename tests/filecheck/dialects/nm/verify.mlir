@@ -41,7 +41,7 @@
 
 // -----
 
-// CHECK: the activations must be si8 or ui8, got si32
+// CHECK: the activations must be si8 or ui8 or si16, got si32
 %x, %w = "test.op"() : () -> (tensor<6x8xsi32>, tensor<4x8xsi8>)
 %acc = nm.product %x, %w : tensor<6x8xsi32>, tensor<4x8xsi8> -> tensor<6x4xsi32>
 
@@ -50,6 +50,24 @@
 // CHECK: the result must have shape (6, 4), got (4, 6)
 %x, %w = "test.op"() : () -> (tensor<6x8xsi8>, tensor<4x8xsi8>)
 %acc = nm.product %x, %w : tensor<6x8xsi8>, tensor<4x8xsi8> -> tensor<4x6xsi32>
+
+// -----
+
+// CHECK: the result must be si64, got si32
+%x, %w = "test.op"() : () -> (tensor<6x8xsi16>, tensor<4x8xsi8>)
+%acc = nm.product %x, %w : tensor<6x8xsi16>, tensor<4x8xsi8> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: the result must be si32, got si64
+%x, %w = "test.op"() : () -> (tensor<6x8xsi8>, tensor<4x8xsi8>)
+%acc = nm.product %x, %w : tensor<6x8xsi8>, tensor<4x8xsi8> -> tensor<6x4xsi64>
+
+// -----
+
+// CHECK: the operand must be si8 or ui8 or si16 or si32, got si64
+%acc = "test.op"() : () -> tensor<6x4xsi64>
+%y = nm.rescale %acc {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 31 : i64} : tensor<6x4xsi64> -> tensor<6x4xsi32>
 
 // -----
 

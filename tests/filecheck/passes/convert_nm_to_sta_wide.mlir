@@ -1,0 +1,20 @@
+// RUN: %make_weights %t.safetensors w:int8:64x64:2:4 b:int32:64 m:int32:64 s:int8:64
+// RUN: sta opt %s --weights %t.safetensors -p nm-fuse-epilogues,convert-nm-to-sta | filecheck %s
+
+// 16-bit activations: a pass over their high bytes and one over their low, with the same weights, and one drain of both.
+func.func @main(%x: tensor<32x64xsi16> {sta.name = "x", sta.host_dtype = "float32", sta.device_dtype = "int16", sta.kind = "quantized", sta.scale = 1.0 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) -> (tensor<32x64xsi16> {sta.name = "y", sta.host_dtype = "float32", sta.device_dtype = "int16", sta.kind = "quantized", sta.scale = 1.0 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) {
+  %w = nm.weight @w : tensor<64x64xsi8, #nm.pattern<2:4, bitmap>>
+  %b = nm.weight @b : tensor<64xsi32>
+  %m = nm.weight @m : tensor<64xsi32>
+  %s = nm.weight @s : tensor<64xsi8>
+  %acc = nm.product %x, %w : tensor<32x64xsi16>, tensor<64x64xsi8, #nm.pattern<2:4, bitmap>> -> tensor<32x64xsi64>
+  %scaled = nm.rescale_channels %acc, %b, %m, %s : tensor<32x64xsi64>, tensor<64xsi32>, tensor<64xsi32>, tensor<64xsi8> -> tensor<32x64xsi32>
+  %y = nm.clamp %scaled {zero_point = 0 : i64} : tensor<32x64xsi32> -> tensor<32x64xsi16>
+  func.return %y : tensor<32x64xsi16>
+}
+
+// CHECK:      %[[HIGH:.*]] = sta.view %[[ACC:.*]][] {{.*}}offset
+// CHECK:      %[[LOW:.*]] = sta.view %[[ACC]]
+// CHECK-NEXT: "sta.mm"(%[[HIGH]], %[[X:.*]], %[[W:.*]]) <{pattern = #nm.pattern<2:4, bitmap>, plane = "high"}>
+// CHECK-NEXT: "sta.mm"(%[[LOW]], %[[X]], %[[W]]) <{pattern = #nm.pattern<2:4, bitmap>, plane = "low"}>
+// CHECK:      "sta.map"(%[[ACC]], %{{.*}}, %{{.*}}) <{per_channel, wide
