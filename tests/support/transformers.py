@@ -69,10 +69,10 @@ class Transformer:
     embedding: bool
     activation: bool
     patterns: tuple[Pattern, ...]
-    wide: tuple[bool, ...]
-    """Whether inputs of linear layers have 16 bits: each layer draws one of these."""
     pooled: bool
     seed: int
+    wide: tuple[bool, ...] = (False,)
+    """Whether inputs of linear layers have 16 bits: each layer draws one of these."""
 
     @property
     def width(self) -> int:

@@ -13,8 +13,8 @@ func.func @main(%x: tensor<32x64xsi16> {sta.name = "x", sta.host_dtype = "float3
   func.return %y : tensor<32x64xsi16>
 }
 
-// CHECK:      %[[HIGH:.*]] = sta.view %[[ACC:.*]][] {{.*}}offset
-// CHECK:      %[[LOW:.*]] = sta.view %[[ACC]]
+// CHECK:      %[[HIGH:.*]] = sta.view %[[ACC:.*]][] {offset = 0 : i64, {{.*}} : memref<16x128xsi32, #sta.space<acc>> -> memref<16x64xsi32
+// CHECK-NEXT: %[[LOW:.*]] = sta.view %[[ACC]][] {offset = 64 : i64, {{.*}} : memref<16x128xsi32, #sta.space<acc>> -> memref<16x64xsi32
 // CHECK-NEXT: "sta.mm"(%[[HIGH]], %[[X:.*]], %[[W:.*]]) <{pattern = #nm.pattern<2:4, bitmap>, plane = "high"}>
 // CHECK-NEXT: "sta.mm"(%[[LOW]], %[[X]], %[[W]]) <{pattern = #nm.pattern<2:4, bitmap>, plane = "low"}>
 // CHECK:      "sta.map"(%[[ACC]], %{{.*}}, %{{.*}}) <{per_channel, wide
