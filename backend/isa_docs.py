@@ -142,7 +142,8 @@ _DETAILS = {
         "block is `columns` rows of `depth` weights as `sta.spec.nm_format.pack` writes it, its encoding `dense` "
         "exactly when M = N; malformed metadata stops the run. With `a_wide` element k lies at a + i*a_stride + 2*k: "
         "the low byte plane of 16-bit activations (`u8`), or one byte later the high one (`s8` or `u8`). The product "
-        "with 16-bit activations is two such passes, each into accumulators of its own, which `map` combines."
+        "with 16-bit activations (`sta.spec.wide_product.wide_product`) is two such passes, each into accumulators of "
+        "its own, which `map` combines."
     ),
     "softmax": (
         "Defined by `sta.spec.softmax.softmax_row`, in the online modes by `sta.spec.softmax.softmax_online`: these "
