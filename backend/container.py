@@ -61,7 +61,7 @@ class Container:
     """``inputs`` and ``outputs``: lists of TensorSignature as JSON, with ``address`` and ``bytes`` in DRAM."""
     debug: Json = field(default_factory=lambda: {"instructions": [], "buffers": [], "constants": []})
     """``instructions``: [first pc, module path, operation] by ascending pc, each valid up to the next; ``buffers`` and
-    ``constants``: where things lie, with their names."""
+    ``constants``: where things lie, with their names; ``values``, if there: the model's values that buffers hold."""
     ir: str = ""
     """The final IR, as text."""
     target: Json = field(default_factory=dict[str, Any])

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects import func
 from xdsl.dialects.builtin import (
+    ArrayAttr,
     DenseArrayBase,
     DictionaryAttr,
+    FloatAttr,
     IntegerType,
     ModuleOp,
     Signedness,
@@ -67,7 +69,7 @@ class Emitter:
         self.arguments = _argument_offsets(function)
         self.spans: dict[Operation, tuple[int, int]] = {}
         """
-        For each operation of the function's own block its first instruction and the one after its last.
+        For each operation its first instruction and the one after its last.
         """
 
     def run(self) -> list[Instruction]:
@@ -75,9 +77,7 @@ class Emitter:
         The microcode of the function, ending in a fence and a halt.
         """
         for op in self.function.body.block.ops:
-            start = len(self.code)
             self._operation(op)
-            self.spans[op] = (start, len(self.code))
         self.current = ("", "")
         self._append(Instruction.make("fence"))
         self._append(Instruction.make("halt"))
@@ -88,6 +88,11 @@ class Emitter:
         self.locations.append(self.current)
 
     def _operation(self, op: Operation) -> None:
+        start = len(self.code)
+        self._instructions(op)
+        self.spans[op] = (start, len(self.code))
+
+    def _instructions(self, op: Operation) -> None:
         self.current = (module_path(op), op.name)
         match op:
             case sta.LoopOp():
@@ -405,6 +410,7 @@ def emit(module: ModuleOp, weights: WeightStore, target: Target, macs: int, dens
             "instructions": _run_length(emitter.locations),
             "buffers": _buffers(function, emitter.spans),
             "constants": directory,
+            "values": _values(function, emitter.spans),
         },
         ir=print_with_locations(module),
         target=target.to_json(),
@@ -470,6 +476,65 @@ def _buffers(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) 
             }
         )
     return buffers
+
+
+def _values(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) -> list[dict[str, Any]]:
+    """
+    The model's values that buffers hold, in the order of the buffers: names, where and how elements lie, what the
+    integers mean, and the first and the last instruction that writes them.
+    """
+    values: list[dict[str, Any]] = []
+    for op in function.body.block.ops:
+        held = op.attributes.get(sta.VALUES)
+        if not isinstance(op, sta.AllocOp) or not isinstance(held, ArrayAttr):
+            continue
+        writers = _writers(op.result)
+        for entry in held:
+            assert isinstance(entry, DictionaryAttr)
+            values.append(_value(op, entry.data, writers, spans))
+    return values
+
+
+def _value(
+    buffer: sta.AllocOp,
+    entry: Mapping[str, Attribute],
+    writers: Sequence[Operation],
+    spans: Mapping[Operation, tuple[int, int]],
+) -> dict[str, Any]:
+    path, operation, axes = entry["path"], entry["operation"], entry["axes"]
+    assert isinstance(path, StringAttr)
+    assert isinstance(operation, StringAttr)
+    assert isinstance(axes, ArrayAttr)
+    own = [spans[writer] for writer in writers if module_path(writer) == path.data]
+    factors = [nm.integers_of(cast(DenseArrayBase, axis)) for axis in axes]
+    value: dict[str, Any] = {
+        "name": path.data,
+        "operation": operation.data,
+        "space": sta.space_of(buffer.result),
+        "offset": sta.offset_of(buffer.result) + nm.integer_of(entry["offset"]) * sta.element_bytes(buffer.result),
+        "type": element_name(sta.memref_of(buffer.result).element_type),
+        "axes": [list(zip(axis[::2], axis[1::2], strict=True)) for axis in factors],
+        "first": min((start for start, _ in own), default=0),
+        "last": max((stop - 1 for _, stop in own), default=0),
+    }
+    if "scale" in entry:
+        scale = entry["scale"]
+        assert isinstance(scale, FloatAttr)
+        value |= {"scale": scale.value.data, "zero_point": nm.integer_of(entry["zero_point"])}
+    return value
+
+
+def _writers(value: SSAValue) -> list[Operation]:
+    """
+    The operations that write a buffer, or a view of it.
+    """
+    found: list[Operation] = []
+    for use in value.uses:
+        if isinstance(use.operation, sta.ViewOp):
+            found += _writers(use.operation.result)
+        elif isinstance(use.operation, sta.UnitOp) and value in sta.written(use.operation):
+            found.append(use.operation)
+    return found
 
 
 def _using(value: SSAValue, block: Block) -> list[Operation]:

@@ -68,6 +68,10 @@ STORED_TYPES: tuple[IntegerType, ...] = (*ELEMENT_TYPES, ui16)
 """
 Element types of a memref: those of tensors, and 16-bit exponentials.
 """
+VALUES = "sta.values"
+"""
+The attribute of a buffer that says which values of the model it holds.
+"""
 CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")
 
 MemRef = MemRefType[Attribute]
@@ -817,3 +821,23 @@ def offset_of(buffer: SSAValue) -> int:
     if op.offset is None:
         raise VerifyException("the buffer has no offset yet: run sta-allocate first")
     return op.offset.value.data
+
+
+_WRITTEN: dict[type[UnitOp], tuple[str, ...]] = {
+    LoadOp: ("destination",),
+    GatherOp: ("destination",),
+    StoreOp: ("destination",),
+    ProductOp: ("acc",),
+    SoftmaxOp: ("destination", "sums"),
+    MapOp: ("destination",),
+    NormOp: ("destination", "copy"),
+    RescaleOp: ("acc",),
+    SyncOp: (),
+}
+
+
+def written(op: UnitOp) -> list[SSAValue]:
+    """
+    The operands that an operation writes; it reads all others, an accumulating product and a rescale also these.
+    """
+    return [value for name in _WRITTEN[type(op)] if (value := getattr(op, name)) is not None]

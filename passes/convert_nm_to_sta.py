@@ -19,6 +19,7 @@ from xdsl.passes import ModulePass
 from sta.dialect import nm, sta
 from sta.dialect.context import target_of, weights_of
 from sta.dialect.weight_store import WeightStore
+from sta.passes.held_values import record_value
 from sta.passes.linear_tiling import COLUMNS, ROWS
 from sta.passes.lower_attention import AttentionLowering
 from sta.passes.lower_linear import LinearLowering
@@ -89,6 +90,8 @@ class FunctionLowering:
         for op in [op for op in block.ops if isinstance(op, sta.AllocOp) and not op.result.uses]:
             # The second buffer of a pair whose loop runs once: it must not take a place.
             block.erase_op(op)
+        for value, operand in self.operands.items():
+            record_value(value, operand)
         block.add_op(func.ReturnOp())
         function = func.FuncOp(self.source.sym_name.data, (types, []), Region(block), arg_attrs=self._attributes())
         function.location = self.source.location

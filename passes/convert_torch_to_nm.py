@@ -23,6 +23,7 @@ from xdsl.passes import ModulePass
 from sta.dialect import nm, torch
 from sta.dialect.context import weights_of
 from sta.dialect.location import module_path
+from sta.dialect.meaning import Meaning, set_meaning
 from sta.dialect.nm_interpreter import tensor_dtype
 from sta.dialect.signature import signature_attribute
 from sta.dialect.weight_store import WeightStore
@@ -209,7 +210,8 @@ class FunctionConversion:
     def _convert(self, op: Operation) -> None:
         match op:
             case torch.FakeQuantizeOp():
-                self.values[op.result] = self._fake_quantize(op)
+                quantized = self.values[op.result] = self._fake_quantize(op)
+                set_meaning(quantized.value, Meaning(quantized.scale, quantized.zero_point))
             case torch.ViewOp() | torch.PermuteOp() | torch.SliceTensorOp():
                 if op.input in self.values:
                     quantized = self.values[op.input]
@@ -378,6 +380,7 @@ class FunctionConversion:
                 shift,
             )
         )
+        set_meaning(norm.result, Meaning(stream.scale))
         return self._requantized(Quantized(norm.result, stream.scale), storage)
 
     def _activation(self, op: torch.ActivationOp, storage: Storage) -> Quantized:

@@ -12,6 +12,7 @@ from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, PatternRewriteWalker, RewritePattern, op_type_rewrite_pattern
 
 from sta.dialect import nm
+from sta.dialect.meaning import keep_meaning
 
 
 class FoldPermutation(RewritePattern):
@@ -40,6 +41,7 @@ class FoldPermutation(RewritePattern):
             chunk=attention.chunk_keys,
         )
         folded.location = attention.location
+        keep_meaning(op.result, folded.result)
         rewriter.replace(op, folded)
         rewriter.erase(attention)
 

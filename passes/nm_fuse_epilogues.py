@@ -14,6 +14,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import nm
 from sta.dialect.location import module_path
+from sta.dialect.meaning import keep_meaning
 from sta.passes.dead_code import erase_dead_code
 
 STORED = (nm.si8, nm.si16)
@@ -130,6 +131,7 @@ def build(chain: Chain, zero_point: int, result_type: Attribute) -> nm.LinearOp 
 
 def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation) -> None:
     fused.location = located.location
+    keep_meaning(op.results[0], fused.result)
     Rewriter.insert_op(fused, InsertPoint.before(op))
     op.results[0].replace_all_uses_with(fused.result)
 

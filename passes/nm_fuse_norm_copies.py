@@ -12,6 +12,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import nm
+from sta.dialect.meaning import keep_meaning
 from sta.passes.dead_code import erase_dead_code
 
 
@@ -52,9 +53,11 @@ def fuse_copy(norm: nm.NormOp) -> None:
     fused.location = norm.location
     Rewriter.insert_op(fused, InsertPoint.before(norm))
     assert fused.copy is not None
+    keep_meaning(copy.result, fused.copy)
     copy.result.replace_all_uses_with(fused.copy)
     Rewriter.erase_op(copy)
     if fused.result is not None:
+        keep_meaning(norm.result, fused.result)
         norm.result.replace_all_uses_with(fused.result)
 
 

@@ -21,6 +21,7 @@ from xdsl.pattern_rewriter import (
 )
 
 from sta.dialect import nm
+from sta.dialect.meaning import keep_meaning
 
 Reordering = nm.ViewOp | nm.PermuteOp
 """
@@ -98,6 +99,7 @@ class SinkBelowClamp(RewritePattern):
         if view is None:
             return
         clamped = nm.ClampOp(view.x, op.zero_point.value.data, nm.element_of(op.result))
+        keep_meaning(op.result, clamped.result)
         _insert(rewriter, op, clamped, reapplied(view, clamped.result))
 
 

@@ -30,19 +30,6 @@ UNIT_OF: dict[type[Operation], str] = {
     sta.NormOp: "vp",
     sta.RescaleOp: "vp",
 }
-WRITTEN: dict[type[Operation], tuple[str, ...]] = {
-    sta.LoadOp: ("destination",),
-    sta.GatherOp: ("destination",),
-    sta.StoreOp: ("destination",),
-    sta.ProductOp: ("acc",),
-    sta.SoftmaxOp: ("destination", "sums"),
-    sta.MapOp: ("destination",),
-    sta.NormOp: ("destination", "copy"),
-    sta.RescaleOp: ("acc",),
-}
-"""
-The operands an operation writes; it reads all others, an accumulating product and a rescale also their accumulators.
-"""
 
 
 @dataclass(eq=False)
@@ -110,7 +97,7 @@ class _Synchronizer:
         return loop
 
     def _item(self, op: sta.UnitOp) -> Item:
-        written = {value for name in WRITTEN[type(op)] if (value := getattr(op, name)) is not None}
+        written = set(sta.written(op))
         memory = [operand for operand in op.operands if isinstance(operand.type, sta.MemRefType)]
         writes = tuple(self._range(operand) for operand in memory if operand in written)
         reads = tuple(self._range(operand) for operand in memory if operand not in written)

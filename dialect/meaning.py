@@ -1,0 +1,84 @@
+"""
+What the integers of a value mean: real = (integer - zero_point) * scale.
+
+Kept with the operation that makes the value, as a discardable attribute with one entry a result, for whoever looks at
+a run: the debugger, a comparison with the float model. Nothing computes with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, FloatAttr, IntegerAttr, f64, i64
+from xdsl.ir import Attribute, OpResult, SSAValue
+
+from sta.dialect import nm
+
+ATTRIBUTE = "nm.meaning"
+VIEWS = (nm.ViewOp, nm.PermuteOp, nm.SliceOp)
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """
+    Scale and zero point of a tensor of integers.
+    """
+
+    scale: float
+    zero_point: int = 0
+
+    def to_attribute(self) -> DictionaryAttr:
+        """
+        As it stands in the IR.
+        """
+        return DictionaryAttr({"scale": FloatAttr(self.scale, f64), "zero_point": IntegerAttr(self.zero_point, i64)})
+
+
+def _made(value: SSAValue) -> OpResult | None:
+    """
+    The result that a value is, or is a view of; None for an argument of the function.
+    """
+    while isinstance(value.owner, VIEWS):
+        value = value.owner.x
+    return value if isinstance(value, OpResult) else None
+
+
+def set_meaning(value: SSAValue, meaning: Meaning) -> None:
+    """
+    Says what the integers of a value mean, or those of the value that it is a view of.
+    """
+    result = _made(value)
+    if result is None:
+        return
+    entries: list[Attribute] = [DictionaryAttr({}) for _ in result.op.results]
+    known = result.op.attributes.get(ATTRIBUTE)
+    if isinstance(known, ArrayAttr):
+        entries = list(known.data)
+    entries[result.index] = meaning.to_attribute()
+    result.op.attributes[ATTRIBUTE] = ArrayAttr(entries)
+
+
+def meaning_of(value: SSAValue) -> Meaning | None:
+    """
+    What the integers of a value mean, seen through views; None where nobody has said so.
+    """
+    result = _made(value)
+    known = None if result is None else result.op.attributes.get(ATTRIBUTE)
+    if result is None or not isinstance(known, ArrayAttr):
+        return None
+    entry = known.data[result.index] if result.index < len(known) else None
+    if not isinstance(entry, DictionaryAttr):
+        return None
+    scale, zero_point = entry.data.get("scale"), entry.data.get("zero_point")
+    if not isinstance(scale, FloatAttr) or not isinstance(zero_point, IntegerAttr):
+        return None
+    return Meaning(scale.value.data, zero_point.value.data)
+
+
+def keep_meaning(old: SSAValue, new: SSAValue) -> None:
+    """
+    Says of a value that takes the place of another what was said of that.
+    """
+    meaning = meaning_of(old)
+    if meaning is not None:
+        set_meaning(new, meaning)
