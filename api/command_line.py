@@ -119,6 +119,17 @@ def _add_asm_arguments(parser: Parser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the program")
 
 
+def _add_debug_arguments(parser: Parser) -> None:
+    parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+    parser.add_argument("--inputs", metavar="FILE.npz", required=True, help="the inputs of the run, by name")
+    parser.add_argument(
+        "--command",
+        metavar="COMMAND",
+        action="append",
+        help="carry out a command of the debugger, and end; can be given again (`--command help` lists all)",
+    )
+
+
 def _add_nothing(parser: Parser) -> None:
     """For a command that reads its arguments itself."""
 
@@ -133,6 +144,7 @@ COMMANDS = {
     "opt": _Command("command_opt", "run passes on a module of the torch, nm or sta dialect", _add_nothing),
     "objdump": _Command("command_objdump", "show everything in a program, as assembly", _add_objdump_arguments),
     "asm": _Command("command_asm", "make a program from assembly", _add_asm_arguments),
+    "debug": _Command("command_debug", "step through a run, look at values", _add_debug_arguments),
     "targets": _Command("command_targets", "list the machines that come with the toolchain", _add_json),
 }
 """All commands by name."""

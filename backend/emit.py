@@ -485,13 +485,9 @@ def _values(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) -
     """
     values: list[dict[str, Any]] = []
     for op in function.body.block.ops:
-        held = op.attributes.get(sta.VALUES)
-        if not isinstance(op, sta.AllocOp) or not isinstance(held, ArrayAttr):
-            continue
-        writers = _writers(op.result)
-        for entry in held:
-            assert isinstance(entry, DictionaryAttr)
-            values.append(_value(op, entry.data, writers, spans))
+        held = sta.held_values(op) if isinstance(op, sta.AllocOp) else ()
+        writers = _writers(op.results[0]) if held else []
+        values += [_value(op, entry.data, writers, spans) for entry in held if isinstance(op, sta.AllocOp)]
     return values
 
 
@@ -506,7 +502,7 @@ def _value(
     assert isinstance(operation, StringAttr)
     assert isinstance(axes, ArrayAttr)
     own = [spans[writer] for writer in writers if module_path(writer) == path.data]
-    factors = [nm.integers_of(cast(DenseArrayBase, axis)) for axis in axes]
+    factors = [nm.integers_of(axis) for axis in cast("ArrayAttr[DenseArrayBase]", axes)]
     value: dict[str, Any] = {
         "name": path.data,
         "operation": operation.data,

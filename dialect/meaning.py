@@ -8,9 +8,10 @@ a run: the debugger, a comparison with the float model. Nothing computes with it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, FloatAttr, IntegerAttr, f64, i64
-from xdsl.ir import Attribute, OpResult, SSAValue
+from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 
 from sta.dialect import nm
 
@@ -34,6 +35,14 @@ class Meaning:
         return DictionaryAttr({"scale": FloatAttr(self.scale, f64), "zero_point": IntegerAttr(self.zero_point, i64)})
 
 
+def _entries(operation: Operation) -> tuple[Attribute, ...]:
+    """
+    One attribute a result; empty where nothing has been said.
+    """
+    known = operation.attributes.get(ATTRIBUTE)
+    return tuple(cast("ArrayAttr[Attribute]", known)) if isinstance(known, ArrayAttr) else ()
+
+
 def _made(value: SSAValue) -> OpResult | None:
     """
     The result that a value is, or is a view of; None for an argument of the function.
@@ -50,10 +59,7 @@ def set_meaning(value: SSAValue, meaning: Meaning) -> None:
     result = _made(value)
     if result is None:
         return
-    entries: list[Attribute] = [DictionaryAttr({}) for _ in result.op.results]
-    known = result.op.attributes.get(ATTRIBUTE)
-    if isinstance(known, ArrayAttr):
-        entries = list(known.data)
+    entries = list(_entries(result.op) or [DictionaryAttr({}) for _ in result.op.results])
     entries[result.index] = meaning.to_attribute()
     result.op.attributes[ATTRIBUTE] = ArrayAttr(entries)
 
@@ -63,10 +69,10 @@ def meaning_of(value: SSAValue) -> Meaning | None:
     What the integers of a value mean, seen through views; None where nobody has said so.
     """
     result = _made(value)
-    known = None if result is None else result.op.attributes.get(ATTRIBUTE)
-    if result is None or not isinstance(known, ArrayAttr):
+    entries = () if result is None else _entries(result.op)
+    if result is None or result.index >= len(entries):
         return None
-    entry = known.data[result.index] if result.index < len(known) else None
+    entry = entries[result.index]
     if not isinstance(entry, DictionaryAttr):
         return None
     scale, zero_point = entry.data.get("scale"), entry.data.get("zero_point")

@@ -18,7 +18,9 @@ from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
+    ArrayAttr,
     DenseArrayBase,
+    DictionaryAttr,
     IndexType,
     IntegerType,
     MemRefType,
@@ -841,3 +843,12 @@ def written(op: UnitOp) -> list[SSAValue]:
     The operands that an operation writes; it reads all others, an accumulating product and a rescale also these.
     """
     return [value for name in _WRITTEN[type(op)] if (value := getattr(op, name)) is not None]
+
+
+def held_values(buffer: AllocOp) -> tuple[DictionaryAttr, ...]:
+    """
+    What a buffer says of the model's values that it holds, an entry each.
+    """
+    known = buffer.attributes.get(VALUES)
+    entries = cast("ArrayAttr[Attribute]", known) if isinstance(known, ArrayAttr) else ()
+    return tuple(entry for entry in entries if isinstance(entry, DictionaryAttr))

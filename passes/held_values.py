@@ -30,6 +30,4 @@ def record_value(value: SSAValue, operand: Operand) -> None:
     }
     if meaning := meaning_of(value):
         entry |= meaning.to_attribute().data
-    known = buffer.attributes.get(sta.VALUES)
-    entries = known.data if isinstance(known, ArrayAttr) else ()
-    buffer.attributes[sta.VALUES] = ArrayAttr([*entries, DictionaryAttr(entry)])
+    buffer.attributes[sta.VALUES] = ArrayAttr([*sta.held_values(buffer), DictionaryAttr(entry)])

@@ -8,6 +8,7 @@ instruction is turned once into a function of the loop counters; a run calls the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -28,6 +29,23 @@ from sta.spec.vector import RowStatistics, map_tile, norm_tile
 Counters = Sequence[int]
 Operation = Callable[[Counters], None]
 Tiles = Mapping[str, Tile]
+
+
+@dataclass(frozen=True)
+class State:
+    """All that the instructions of a program can change."""
+
+    spad: Array
+    wbuf: Array
+    acc: Array
+    writable: Array
+    """The writable part of DRAM."""
+    statistics: tuple[Int64Array, Int64Array]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the memories."""
+        return sum(memory.nbytes for memory in (self.spad, self.wbuf, self.acc, self.writable))
 
 
 class ReferenceEngine:
@@ -67,22 +85,45 @@ class ReferenceEngine:
         Raises:
             ProgramError: an index outside its table, a sum outside int32, or malformed weights or parameters.
         """
-        memories = self._memories
-        memories.poison(poison)
+        self.begin(inputs, poison)
+        counters = [0] * MAXIMUM_LOOP_DEPTH
+        for step, _ in execution(self._program.steps, counters):
+            self.execute(step, counters)
+        return {port.signature.name: self._memories.port(port).copy() for port in self._program.outputs}
+
+    def begin(self, inputs: Mapping[str, Array], poison: int) -> None:
+        """Brings the machine into the state in which ``run``, which takes the same, starts."""
+        self._memories.poison(poison)
         self._statistics.clear()
         for port in self._program.inputs:
-            memories.port(port)[...] = inputs[port.signature.name]
-        counters = [0] * MAXIMUM_LOOP_DEPTH
-        operations = self._operations
-        for step, _ in execution(self._program.steps, counters):
-            operation = operations.get(step.pc)
-            if operation is None:
-                continue
-            try:
-                operation(counters)
-            except (ValueError, OverflowError) as error:
-                raise ProgramError(f"{self._program.at(step.pc)}: {error}") from None
-        return {port.signature.name: memories.port(port).copy() for port in self._program.outputs}
+            self._memories.port(port)[...] = inputs[port.signature.name]
+
+    def execute(self, step: Step, counters: Counters) -> None:
+        """Executes an instruction; one of the sequencer changes nothing. Raises ProgramError as ``run`` does."""
+        operation = self._operations.get(step.pc)
+        if operation is None:
+            return
+        try:
+            operation(counters)
+        except (ValueError, OverflowError) as error:
+            raise ProgramError(f"{self._program.at(step.pc)}: {error}") from None
+
+    def save(self) -> State:
+        """Returns a copy of all state."""
+        memories = self._memories
+        return State(
+            memories.spad.copy(),
+            memories.wbuf.copy(),
+            memories.acc.copy(),
+            memories.writable.copy(),
+            self._statistics.values,
+        )
+
+    def restore(self, state: State) -> None:
+        """Brings back the state that ``save`` returned."""
+        for name in ("spad", "wbuf", "acc", "writable"):
+            getattr(self._memories, name)[:] = getattr(state, name)
+        self._statistics.restore(*state.statistics)
 
 
 def operation(step: Step, memories: Memories, statistics: RowStatistics) -> Operation:

@@ -203,15 +203,18 @@ def _nodes(steps: Sequence[Step]) -> list[_Node]:
     return nodes
 
 
-def execution(steps: Sequence[Step], counters: list[int]) -> Iterator[tuple[Step, int]]:
+def execution(steps: Sequence[Step], counters: list[int], start: int = -1) -> Iterator[tuple[Step, int]]:
     """
     Iterates over the unit instructions and fences of a run in program order, and the final halt.
+
+    From ``start`` on, the pc of an instruction that this yields, if it is given; ``counters`` then holds those at it.
 
     Yields each with the number of instructions that the sequencer has issued since the one before, itself included.
     ``counters`` (MAXIMUM_LOOP_DEPTH entries) always holds the counters for the step yielded last.
     """
     nodes = _nodes(steps)
-    position = issued = 0
+    position = next((index for index, node in enumerate(nodes) if node.step.pc == start), 0)
+    issued = 0
     name = ""
     while name != "halt":
         step, name, own, depth, iterations, target = nodes[position]

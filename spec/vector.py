@@ -113,9 +113,13 @@ class RowStatistics:
     def of(sums: Int64Array, squares: Int64Array) -> "RowStatistics":
         """Return registers that hold these sums and sums of squares, int64 ``[rows]`` each."""
         statistics = RowStatistics(len(sums))
-        statistics._sums[:] = sums
-        statistics._squares[:] = squares
+        statistics.restore(sums, squares)
         return statistics
+
+    def restore(self, sums: Int64Array, squares: Int64Array) -> None:
+        """Hold these sums and sums of squares, int64 ``[rows]`` each, as `values` gave them before."""
+        self._sums[:] = sums
+        self._squares[:] = squares
 
     @property
     def values(self) -> tuple[Int64Array, Int64Array]:

@@ -1,0 +1,230 @@
+"""`sta debug`: breakpoints, steps and values of a compiled layer."""
+
+import dataclasses
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import termios
+import time
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sta
+from sta.backend.isa import Instruction
+from sta.command_line import main
+from sta.runtime import Program
+
+
+class Files(NamedTuple):
+    """A program and the inputs of a run."""
+
+    program: Path
+    inputs: Path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Returns a compiled encoder layer, and inputs."""
+    folder = tmp_path_factory.mktemp("debug")
+    torch.manual_seed(1)  # pyright: ignore[reportUnknownMemberType]
+    layer = nn.TransformerEncoderLayer(64, 2, 96, 0.0, batch_first=True).eval()
+    source = torch.randn(1, 20, 64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sta.compile(layer, {"src": source}, target="sta-small").save(folder / "layer.sta")
+    np.savez(folder / "in.npz", src=source.numpy())
+    return Files(folder / "layer.sta", folder / "in.npz")
+
+
+def debug(files: Files, *commands: str) -> int:
+    options = [part for command in commands for part in ("--command", command)]
+    return main(["debug", str(files.program), "--inputs", str(files.inputs), *options])
+
+
+def transcript(capsys: pytest.CaptureFixture[str], files: Files, *commands: str) -> list[str]:
+    assert debug(files, *commands) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def places(lines: list[str]) -> list[int]:
+    """Returns the instructions that a transcript has been at."""
+    return [int(match[1]) for line in lines if (match := re.match(r"=> +(\d+)", line))]
+
+
+def test_break_at_a_module(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    lines = transcript(capsys, files, "break linear*", "continue", "continue", "delete 1", "continue")
+    container = sta.load(files.program).container
+    stops = places(lines)
+    assert [container.module_path(pc) for pc in stops[:2]] == ["linear1", "linear2"]
+    assert "the program has ended" in lines
+
+
+def test_break_at_an_instruction_and_a_unit(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    code = sta.load(files.program).container.code
+    product = next(pc for pc, instruction in enumerate(code) if instruction.name == "mm")
+    assert places(transcript(capsys, files, f"break {product}", "c")) == [product]
+    (at,) = places(transcript(capsys, files, "break unit sm", "c"))
+    assert code[at].name == "softmax"
+
+
+def test_break_at_a_write(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    lines = transcript(capsys, files, "break write acc 0 4", "c", "step")
+    code = sta.load(files.program).container.code
+    assert code[places(lines)[0]].name == "mm"
+    assert any(line.strip().startswith("wrote acc 0x0: ") for line in lines)
+
+
+def test_a_watch_stops_after_the_change(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    lines = transcript(capsys, files, "break linear1", "c", "delete 1", "watch linear1", "c", "back")
+    assert any(re.fullmatch(r"2: watch linear1: \d+ bytes have changed", line) for line in lines)
+    container = sta.load(files.program).container
+    assert container.code[places(lines)[-1]].name == "map"
+    assert container.module_path(places(lines)[-1]) == "linear1"
+
+
+def test_steps(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    container = sta.load(files.program).container
+    stops = places(transcript(capsys, files, "where", "layer", "layer", "layer 2"))
+    paths = [container.module_path(pc) for pc in stops]
+    assert len(set(paths)) == len(paths) == 4
+    lines = transcript(capsys, files, "break self_attn", "c", "where", "tile 2", "reverse")
+    assert places(lines)[0] == places(lines)[-1]
+
+
+def test_print_is_what_the_model_computes(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    program = sta.load(files.program)
+    result = program.run(dict(np.load(files.inputs)))
+    lines = transcript(capsys, files, "goto 1000000", "print output[0, 3, :4]", "integers output[0, 3, :4]")
+    printed = [float(word) for word in lines[-3].strip("[]").split()]
+    assert np.allclose(printed, result.outputs["output"][0, 3, :4], atol=1e-5)
+    assert [int(word) for word in lines[-1].strip("[]").split()] == result.raw["output"][0, 3, :4].tolist()
+
+
+def test_print_says_how_far_a_value_is(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    lines = transcript(capsys, files, "print linear1[0, 0, :2]", "goto 1000000", "print linear1[0, 0, :2]")
+    titles = [line for line in lines if line.startswith("linear1: ")]
+    assert titles[0].endswith("(not written yet)")
+    assert not titles[1].endswith("(not written yet)")
+    assert "scale" in titles[0]
+
+
+def test_registers_and_memory(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    lines = transcript(capsys, files, "break unit mm", "c", "registers", "memory spad 0x10 20", "list 1", "values")
+    assert any(re.fullmatch(r"acc = 0x\w+ \([\d,]+\)", line) for line in lines)
+    assert any(re.fullmatch(r"spad 0x000020  (\w\w ?){4}", line) for line in lines)
+    assert any(line.split()[:2] == ["linear2", "nm.linear"] for line in lines)
+
+
+WRONG = {
+    "break nothing": "no module's path matches 'nothing'",
+    "break unit xx": "unknown unit 'xx'; known: ld, st, mm, sm, vp",
+    "break 99999": "there is no instruction 99999",
+    "break write spad 0x99999999": "spad has bytes",
+    "watch": "say what",
+    "print linear": "no value is called 'linear'; did you mean 'linear",
+    "print self_attn": "'self_attn' has several values: self_attn#1",
+    "print linear1[a]": "'a' is no index",
+    "print linear1[0, 0, 0, 0]": "is outside of",
+    "print linear1#2": "there is no #2",
+    "memory spda 0": "unknown memory 'spda'; did you mean 'spad'?",
+    "contineu": "unknown command 'contineu'; did you mean 'continue'?",
+    "step x": "the number of steps is 'x', expected a number",
+    "delete 7": "there is no breakpoint 7",
+}
+
+
+@pytest.mark.parametrize(("command", "message"), WRONG.items(), ids=WRONG)
+def test_wrong_commands(capsys: pytest.CaptureFixture[str], files: Files, command: str, message: str) -> None:
+    assert debug(files, command) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_an_input_that_is_missing(capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", scr=np.zeros(3))
+    assert debug(Files(files.program, tmp_path / "in.npz"), "where") == 1
+    assert "unexpected input 'scr'; did you mean 'src'?" in capsys.readouterr().err
+
+
+def damaged(program: Program, path: str) -> tuple[int, Program]:
+    """Returns the program with one wrong constant in an instruction of a module, and the instruction."""
+    container = program.container
+    places = [pc for pc, one in enumerate(container.code) if one.name == "mm" and container.module_path(pc) == path]
+    pc = places[len(places) // 2]
+    fields = {field.name: value for field, value in container.code[pc]}
+    code = list(container.code)
+    code[pc] = Instruction.make("mm", **{**fields, "depth": fields["depth"] - 1})
+    return pc, Program(dataclasses.replace(container, code=code))
+
+
+def test_a_wrong_constant_is_found_by_module_path(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
+) -> None:
+    pc, program = damaged(sta.load(files.program), "linear2")
+    program.save(tmp_path / "wrong.sta")
+    script = ("break linear2", "continue", "step 60")
+    good = transcript(capsys, files, *script)
+    wrong = transcript(capsys, Files(tmp_path / "wrong.sta", files.inputs), *script)
+    position = next(index for index, (a, b) in enumerate(zip(good, wrong, strict=True)) if a != b)
+    # Both transcripts name the instruction that differs, before anything it has written.
+    assert places(wrong[: position + 1])[-1] == pc
+    assert places(good[: position + 1])[-1] == pc
+
+
+def test_commands_from_standard_input(files: Files) -> None:
+    command = [sys.executable, "-m", "sta.command_line", "debug", str(files.program), "--inputs", str(files.inputs)]
+    done = subprocess.run(
+        command, input="# a script\n\nbreak linear1\nc\nquit\nnonsense\n", text=True, capture_output=True
+    )
+    assert done.returncode == 0
+    assert "linear1" in done.stdout
+
+
+def read_until(terminal: int, text: str, seconds: float = 60) -> str:
+    """Returns what a terminal shows until a text is there, without control sequences."""
+    seen, end = b"", time.monotonic() + seconds
+    while time.monotonic() < end:
+        if select.select([terminal], [], [], 0.2)[0]:
+            seen += os.read(terminal, 65536)
+            # The line editor asks where the cursor is, as it would ask a terminal.
+            if b"\x1b[6n" in seen:
+                os.write(terminal, b"\x1b[1;1R")
+                seen = seen.replace(b"\x1b[6n", b"")
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode(errors="replace"))
+        if text in plain:
+            return plain
+    raise AssertionError(f"{text!r} is not shown: {seen!r}")
+
+
+def test_at_a_terminal(files: Files, tmp_path: Path) -> None:
+    terminal, other = pty.openpty()
+    termios.tcsetwinsize(other, (40, 120))
+    command = [sys.executable, "-m", "sta.command_line", "debug", str(files.program), "--inputs", str(files.inputs)]
+    environment = {**os.environ, "TERM": "xterm", "HOME": str(tmp_path)}
+    process = subprocess.Popen(command, stdin=other, stdout=other, stderr=other, env=environment, close_fds=True)
+    os.close(other)
+    try:
+        read_until(terminal, "(sta)")
+        os.write(terminal, b"break linear2\r")
+        read_until(terminal, "1: break linear2")
+        os.write(terminal, b"conti\t")
+        read_until(terminal, "continue")
+        os.write(terminal, b"\r")
+        read_until(terminal, "=>")
+        os.write(terminal, b"nonsense\r")
+        read_until(terminal, "unknown command 'nonsense'")
+        os.write(terminal, b"quit\r")
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    os.close(terminal)
+    assert "+continue" in (tmp_path / ".sta_debug_history").read_text()
