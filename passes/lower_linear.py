@@ -106,6 +106,9 @@ class LinearLowering:
         axes = row_space(views)
         starts = [Position(view.offset) for view in views]
         loading = self.tiling.order == STREAMED
+        # Groups of columns alternate between the accumulators; what a tile of rows has of its own has to as well.
+        staged = [self.x, *([] if norm is None else norm.written)]
+        alternate = self.columns <= self.tiling.columns or any(operand.space == "dram" for operand in staged)
 
         def tile(positions: list[Position], rows: int, strides: list[int]) -> None:
             self._row_tile(norm, positions, rows, strides, loading)
@@ -117,7 +120,7 @@ class LinearLowering:
         self.resident = builder.allocate(f"{builder.path}:weights", (sta.buffer_bytes(self.packed),), nm.ui8, "wbuf")
         if len(axes) != 1:
             builder.emit(sta.LoadOp(self.packed, self.resident))
-            builder.space_from(axes, starts, self.tiling.rows, tile)
+            builder.space_from(axes, starts, self.tiling.rows, tile, alternate=alternate)
             return
         # The first tile of rows loads each block of weights just before it is used.
         (axis,) = axes
@@ -127,7 +130,8 @@ class LinearLowering:
         loading, builder.slot = False, 0
         if axis.size > first:
             rest = [start + first * stride for start, stride in zip(starts, axis.strides, strict=True)]
-            builder.space_from([Axis(axis.size - first, axis.strides)], rest, self.tiling.rows, tile)
+            axes = [Axis(axis.size - first, axis.strides)]
+            builder.space_from(axes, rest, self.tiling.rows, tile, alternate=alternate)
 
     def _make_blocks(self) -> None:
         block = padded(packed_size(self.tiling.columns, self.depths[0], self.pattern, self.encoding))

@@ -105,6 +105,11 @@ Called for a tile of rows with the position of its first row in each operand, th
 row strides (in elements).
 """
 
+TileLoop = Callable[[int, int, Callable[[Position, int], None]], None]
+"""
+Calls a body for each tile of an axis, by its size and the tile's: `TileBuilder.loop` or `TileBuilder.rotate`.
+"""
+
 
 @dataclass
 class TileBuilder:
@@ -367,25 +372,27 @@ class TileBuilder:
         """
         self.space_from(axes, [Position(offset) for offset in offsets], tile, body)
 
-    def space_from(self, axes: Sequence[Axis], starts: list[Position], tile: int, body: RowBody) -> None:
+    def space_from(
+        self, axes: Sequence[Axis], starts: list[Position], tile: int, body: RowBody, *, alternate: bool = True
+    ) -> None:
         """
-        The same from positions on.
+        The same from positions on; unless `alternate`, the slot stays as it is and loops hold one tile instead of two.
         """
         if not axes:
             body(starts, 1, [0] * len(starts))
             return
-        self._space(axes, starts, tile, body)
+        self._space(axes, starts, tile, body, self.rotate if alternate else self.loop)
 
-    def _space(self, axes: Sequence[Axis], starts: list[Position], tile: int, body: RowBody) -> None:
+    def _space(self, axes: Sequence[Axis], starts: list[Position], tile: int, body: RowBody, loop: TileLoop) -> None:
         axis, *inner = axes
 
         def moved(position: Position) -> list[Position]:
             return [start + position.scaled(stride) for start, stride in zip(starts, axis.strides, strict=True)]
 
         if inner:
-            self.rotate(axis.size, 1, lambda position, _: self._space(inner, moved(position), tile, body))
+            loop(axis.size, 1, lambda position, _: self._space(inner, moved(position), tile, body, loop))
             return
-        self.rotate(axis.size, tile, lambda position, rows: body(moved(position), rows, list(axis.strides)))
+        loop(axis.size, tile, lambda position, rows: body(moved(position), rows, list(axis.strides)))
 
     def read(
         self,
