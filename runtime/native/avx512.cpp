@@ -297,6 +297,54 @@ inline __m512i rescaled(__m512i values, const VectorScale& scale) {
     return _mm512_mask_mov_epi32(even, 0xAAAA, _mm512_slli_epi64(odd, 32));
 }
 
+// The smallest shift with which wide sums are rescaled in vectors.
+constexpr int smallest_wide_shift = 8;
+
+// A rescaling of 16 sums of 64 bits, the first eight and the others.
+struct WideScale {
+    __m512i low[2], high[2];  // what a sum is saturated to
+    __m512i multiplier[2], half[2], shift[2];
+};
+
+inline WideScale wide_scale(__m512i multipliers, __m512i shifts) {
+    const __m512i one = _mm512_set1_epi64(1);
+    WideScale scale;
+    for (int i = 0; i < 2; ++i) {
+        const auto words = [i](__m512i values) {
+            return _mm512_cvtepi32_epi64(i ? _mm512_extracti64x4_epi64(values, 1) : _mm512_castsi512_si256(values));
+        };
+        scale.multiplier[i] = words(multipliers);
+        scale.half[i] = _mm512_sllv_epi64(one, _mm512_sub_epi64(words(shifts), one));
+        scale.low[i] = _mm512_sub_epi64(_mm512_setzero_si512(), scale.half[i]);
+        scale.high[i] = _mm512_sub_epi64(scale.half[i], one);
+        scale.shift[i] = _mm512_sub_epi64(words(shifts), _mm512_set1_epi64(8));
+    }
+    return scale;
+}
+
+// Sums below 2^40 in magnitude, so that 71 bits of a product are needed. It is formed of 256 * high + low; of the part
+// with `low` only what is above 8 bits reaches the result, as the shift is at least that.
+inline __m256i rescaled_eight(__m512i sums, const WideScale& scale, int i) {
+    const __m512i limited = _mm512_min_epi64(_mm512_max_epi64(sums, scale.low[i]), scale.high[i]);
+    const __m512i high = _mm512_srai_epi64(limited, 8), low = _mm512_and_si512(limited, _mm512_set1_epi64(255));
+    const __m512i low_product = _mm512_add_epi64(_mm512_mul_epi32(low, scale.multiplier[i]), scale.half[i]);
+    const __m512i product = _mm512_mullo_epi64(high, scale.multiplier[i]);
+    const __m512i sum = _mm512_add_epi64(product, _mm512_srai_epi64(low_product, 8));
+    return _mm512_cvtepi64_epi32(_mm512_srav_epi64(sum, scale.shift[i]));
+}
+
+// 256 * high + low + bias, rescaled. The results fit int32: their magnitude is at most 2^30.
+inline __m512i rescaled_wide(__m512i high, __m512i low, __m512i bias, const WideScale& scale) {
+    const auto first = [](__m512i values) { return _mm512_cvtepi32_epi64(_mm512_castsi512_si256(values)); };
+    const auto second = [](__m512i values) { return _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(values, 1)); };
+    const auto sum = [](__m512i high, __m512i low, __m512i bias) {
+        return _mm512_add_epi64(_mm512_add_epi64(_mm512_slli_epi64(high, 8), low), bias);
+    };
+    const __m256i left = rescaled_eight(sum(first(high), first(low), first(bias)), scale, 0);
+    const __m256i right = rescaled_eight(sum(second(high), second(low), second(bias)), scale, 1);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(left), right, 1);
+}
+
 // ------------------------------------------------------------------------------------------------ map
 
 inline __m512i load_elements(const std::uint8_t* row, Element type, int column, __mmask16 mask) {
@@ -338,7 +386,8 @@ bool stays_in_int32(const Map& map) {
     const auto bound = [](std::int64_t value, Scale scale) {
         return rescaled(std::min(value, std::int64_t{1} << 31), Scale{scale.multiplier, scale.shift}) + 1;
     };
-    std::int64_t largest = map.rows ? std::int64_t{1} << 30 : parameters.largest_result;
+    const bool is_bounded = !map.rows && map.source_type != Element::wide;
+    std::int64_t largest = is_bounded ? parameters.largest_result : std::int64_t{1} << 30;
     if (map.table) largest = bound(1 << 22, parameters.table);
     if (map.residual) {
         const std::int64_t residual_bias = parameters.residual_bias;
@@ -361,8 +410,13 @@ bool map_strip(const Map& map, int column, int first, int last) {
     const auto channels = [&](const std::vector<std::int32_t>& values) {
         return map.per_channel ? _mm512_loadu_si512(values.data() + channel) : _mm512_set1_epi32(values[0]);
     };
+    constexpr bool is_wide = source_type == Element::wide;
     const __m512i bias = channels(parameters.bias), zero_point = _mm512_set1_epi32(parameters.zero_point);
-    const VectorScale scale = vector_scale(channels(parameters.multiplier), channels(parameters.shift));
+    const auto scale_of = [](__m512i multipliers, __m512i shifts) {
+        if constexpr (is_wide) return wide_scale(multipliers, shifts);
+        else return vector_scale(multipliers, shifts);
+    };
+    const auto scale = scale_of(channels(parameters.multiplier), channels(parameters.shift));
     const VectorScale table_scale = vector_scale(parameters.table);
     const VectorScale residual_scale = vector_scale(parameters.residual);
     const __m512i residual_bias = _mm512_set1_epi32(parameters.residual_bias);
@@ -376,11 +430,22 @@ bool map_strip(const Map& map, int column, int first, int last) {
     __m512i overflow = _mm512_setzero_si512();
     for (int row = first; row < last; ++row) {
         const __m512i value = load_elements(source, source_type, column, mask);
-        const __m512i sum = _mm512_add_epi32(value, bias);
-        // The sign of a sum out of range differs from those of both terms: that of (s ^ a) & (s ^ b) is set.
-        const __m512i wrong = _mm512_and_si512(_mm512_xor_si512(sum, value), _mm512_xor_si512(sum, bias));
-        overflow = _mm512_mask_or_epi32(overflow, mask, overflow, wrong);
-        __m512i result = rescaled(sum, normalize ? vector_scale(map.rows[row]) : scale);
+        auto row_scale = scale;
+        if constexpr (normalize) {
+            const Scale given = map.rows[row];
+            row_scale = scale_of(_mm512_set1_epi32(given.multiplier), _mm512_set1_epi32(given.shift));
+        }
+        __m512i result;
+        if constexpr (is_wide) {
+            const __m512i low = load_elements(source, Element::s32, map.columns + column, mask);
+            result = rescaled_wide(value, low, bias, row_scale);
+        } else {
+            const __m512i sum = _mm512_add_epi32(value, bias);
+            // The sign of a sum out of range differs from those of both terms: that of (s ^ a) & (s ^ b) is set.
+            const __m512i wrong = _mm512_and_si512(_mm512_xor_si512(sum, value), _mm512_xor_si512(sum, bias));
+            overflow = _mm512_mask_or_epi32(overflow, mask, overflow, wrong);
+            result = rescaled(sum, row_scale);
+        }
         if (normalize && map.empty[row]) result = _mm512_setzero_si512();
         if (table) result = rescaled(looked_up(table, result), table_scale);
         if (residual) {
@@ -413,12 +478,26 @@ MapStrip strip_from_to(Element source_type, Element destination_type) {
         case Element::s8: return strip_to<Element::s8, normalize>(destination_type);
         case Element::u8: return strip_to<Element::u8, normalize>(destination_type);
         case Element::s16: return strip_to<Element::s16, normalize>(destination_type);
+        case Element::wide: return strip_to<Element::wide, normalize>(destination_type);
         default: return strip_to<Element::s32, normalize>(destination_type);
     }
 }
 
+// Whether the shifts of a map are large enough for sums of 64 bits.
+bool shifts_suit(const Map& map, int first, int last) {
+    if (map.source_type != Element::wide) return true;
+    bool suit = true;
+    if (map.rows) {
+        for (int row = first; row < last; ++row) suit &= map.rows[row].shift >= smallest_wide_shift;
+        return suit;
+    }
+    const std::int32_t* shifts = map.parameters->shift.data();
+    for (int i = 0; i < (map.per_channel ? map.columns : 1); ++i) suit &= shifts[i] >= smallest_wide_shift;
+    return suit;
+}
+
 bool map(const Map& map, int first, int last) {
-    if (map.source_type == Element::wide || !stays_in_int32(map)) return map_rows(map, first, last);
+    if (!stays_in_int32(map) || !shifts_suit(map, first, last)) return map_rows(map, first, last);
     const MapStrip strip = map.rows ? strip_from_to<true>(map.source_type, map.destination_type)
                                     : strip_from_to<false>(map.source_type, map.destination_type);
     bool fits = true;

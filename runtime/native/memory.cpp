@@ -2,12 +2,28 @@
 
 #include <algorithm>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace sta {
 namespace {
 
 constexpr std::size_t chunk_bytes = 4 << 20;
 
+constexpr std::size_t cache_line = 64, huge_page = 2 << 20;
+
 }  // namespace
+
+// Weights are read from end to end in every run: where pages are large, the processor seldom has to look them up.
+Bytes::Data Bytes::allocate(std::size_t size) {
+    const std::align_val_t alignment{size < huge_page ? cache_line : huge_page};
+    Data data(new (alignment) std::uint8_t[size], Free{alignment});
+#if defined(__linux__)
+    if (size >= huge_page) madvise(data.get(), size / huge_page * huge_page, MADV_HUGEPAGE);
+#endif
+    return data;
+}
 
 std::uint8_t* Arena::take(std::size_t size) {
     const std::lock_guard lock(mutex_);

@@ -25,16 +25,17 @@ public:
     std::size_t size() const { return size_; }
 
 private:
-    static constexpr std::align_val_t alignment{64};
-
     struct Free {
         void operator()(std::uint8_t* data) const { ::operator delete[](data, alignment); }
-    };
 
-    static std::uint8_t* allocate(std::size_t size) { return new (alignment) std::uint8_t[size]; }
+        std::align_val_t alignment;
+    };
+    using Data = std::unique_ptr<std::uint8_t[], Free>;
+
+    static Data allocate(std::size_t size);
 
     std::size_t size_;
-    std::unique_ptr<std::uint8_t[], Free> data_;
+    Data data_;
 };
 
 // Pieces of memory that lie one after the other in the order in which they are taken, and last as long as the arena:

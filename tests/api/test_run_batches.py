@@ -8,9 +8,12 @@ import pytest
 
 import sta
 from sta.command_line import main
+from sta.runtime.engines import native_is_built
 from tests.api.conftest import TOKENS, VOCABULARY, Files
 
 RUNS = 5
+NEEDS_NATIVE = pytest.mark.skipif(not native_is_built(), reason="the native engine is not built")
+ENGINES = ["auto", "reference", *(pytest.param(name, marks=NEEDS_NATIVE) for name in ("native", "both"))]
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def expected(files: Files, ids: np.ndarray[tuple[int, ...], np.dtype[np.int64]])
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
-@pytest.mark.parametrize("engine", ["auto", "native", "reference", "both"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_file_with_one_more_axis_holds_many_runs(files: Files, ids: np.ndarray, engine: str, threads: str) -> None:
     np.savez("in.npz", ids=ids)
     options = ["--engine", engine, "--threads", threads]
@@ -54,6 +57,7 @@ def test_a_folder_holds_a_file_for_each_run(files: Files, ids: np.ndarray, capsy
             assert all(np.array_equal(written[name], outputs[name]) for name in outputs)
 
 
+@NEEDS_NATIVE
 def test_both_engines_say_that_they_agree(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = str(tmp_path / "o.npz")
     assert main(["run", str(files.program), "--inputs", str(files.inputs), "-o", output, "--engine", "both"]) == 0

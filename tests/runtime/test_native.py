@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytest.importorskip("sta.runtime._native", reason="the native engine is not built")
+
 from sta.backend.container import Container
 from sta.backend.isa import DEFINITIONS, Instruction
 from sta.runtime import Program, ProgramError, native_engine

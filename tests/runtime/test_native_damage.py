@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+pytest.importorskip("sta.runtime._native", reason="the native engine is not built")
+
 from sta.backend.container import Container
 from sta.backend.isa import EncodingError, decode_program, encode_program
 from sta.runtime import ProgramError
