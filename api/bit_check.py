@@ -96,6 +96,9 @@ class BitCheck:
         self._note(step, outputs)
 
     def _note(self, step: str, outputs: dict[str, Array]) -> None:
+        if not self._imported:
+            # The compile began with integers.
+            return
         worst = min(signal_to_noise(self._imported[name], values) for name, values in outputs.items())
         if (step, worst) not in self.fidelity:
             self.fidelity.append((step, worst))

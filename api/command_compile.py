@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def execute(arguments: Namespace) -> None:
     """Runs the command; raises what ``sta.compile`` raises."""
-    target = _target(arguments.target)
+    if arguments.only is not None and arguments.dump_ir is None:
+        raise UsageError("argument --only: it limits a dump: give --dump-ir as well")
+    target = None if arguments.target is None else _target(arguments.target)
     sparsity = _pattern(arguments.sparsity)
     output = Path(arguments.output)
     inputs = [Path(arguments.model), *([Path(arguments.calibration)] if arguments.calibration else [])]
@@ -41,6 +43,7 @@ def execute(arguments: Namespace) -> None:
             int16_inputs=arguments.int16_inputs,
             check=arguments.check,
             dump_ir=arguments.dump_ir,
+            only=arguments.only,
             report=progress.report,
         )
         assert compilation.program is not None
@@ -48,12 +51,23 @@ def execute(arguments: Namespace) -> None:
     summary = summarize(compilation, output)
     if arguments.explain:
         summary["explanation"] = explanation(compilation)
+    if arguments.timing:
+        summary["timing"] = [{"step": step, "seconds": seconds} for step, seconds in compilation.seconds]
     if arguments.json:
         print_json(summary)
         return
     _print_summary(summary)
     if arguments.explain:
         print_explanation(summary["explanation"])
+    if arguments.timing:
+        _print_timing(summary["timing"])
+
+
+def _print_timing(timing: list[dict[str, Any]]) -> None:
+    total = sum(row["seconds"] for row in timing)
+    rows = [[row["step"], duration(row["seconds"]), percent(row["seconds"] / total)] for row in timing]
+    print()
+    print_table(["step", "time", "share"], [*rows, ["all", duration(total), percent(1)]], numbers=[1, 2])
 
 
 def _target(name: str) -> Target:
@@ -107,7 +121,9 @@ def _sparsity(compilation: Compilation) -> list[dict[str, Any]]:
     layers: Counter[tuple[Pattern, str]] = Counter()
     weights: Counter[tuple[Pattern, str]] = Counter()
     packed: Counter[tuple[Pattern, str]] = Counter()
-    assert compilation.integer_module is not None
+    if compilation.integer_module is None:
+        # The compile was taken up from what is tiled already.
+        return []
     for op in compilation.integer_module.walk():
         if not isinstance(op, nm.LinearOp | nm.ProductOp):
             continue
@@ -145,15 +161,16 @@ def _print_summary(summary: dict[str, Any]) -> None:
             numbers=[1],
         )
         print()
-    print_table(
-        ["pattern", "encoding", "layers", "weights", "packed"],
-        [
-            [row["pattern"], row["encoding"], count(row["layers"]), count(row["weights"]), size(row["bytes"])]
-            for row in summary["sparsity"]
-        ],
-        numbers=[2, 3, 4],
-    )
-    print()
+    if summary["sparsity"]:
+        print_table(
+            ["pattern", "encoding", "layers", "weights", "packed"],
+            [
+                [row["pattern"], row["encoding"], count(row["layers"]), count(row["weights"]), size(row["bytes"])]
+                for row in summary["sparsity"]
+            ],
+            numbers=[2, 3, 4],
+        )
+        print()
     print_table(
         [summary["output"], f"on {summary['target']}"],
         [

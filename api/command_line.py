@@ -33,7 +33,9 @@ class _Command(NamedTuple):
 
 
 def _add_compile_arguments(parser: Parser) -> None:
-    parser.add_argument("model", metavar="MODEL.pt2", help="a program saved with torch.export.save")
+    parser.add_argument(
+        "model", metavar="MODEL.pt2|NN-PASS.mlir", help="a program saved with torch.export.save, or a file of --dump-ir"
+    )
     parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the compiled program")
     parser.add_argument(
         "--calibration",
@@ -42,7 +44,7 @@ def _add_compile_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--sparsity", metavar="N:M", help="keep the N largest of every M weights of each linear layer")
     parser.add_argument(
-        "--target", metavar="NAME|FILE.yaml", default="sta-base", help="the machine (default: sta-base)"
+        "--target", metavar="NAME|FILE.yaml", help="the machine (default: sta-base, or that of the dump)"
     )
     parser.add_argument(
         "--softmax",
@@ -68,7 +70,9 @@ def _add_compile_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--explain", action="store_true", help="say how each layer is tiled and why; with --json also where buffers lie"
     )
-    parser.add_argument("--dump-ir", metavar="DIR", help="write the IR after every pass that changed it")
+    parser.add_argument("--dump-ir", metavar="DIR", help="write the IR after every pass that changed it, and the diffs")
+    parser.add_argument("--only", metavar="GLOB", help="limit --dump-ir to module paths: 'encoder.layer.0.*'")
+    parser.add_argument("--timing", action="store_true", help="show how long every pass took")
     parser.add_argument(
         "--check", action="store_true", help="run a sample after every pass; stop at the first whose bits differ"
     )

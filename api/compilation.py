@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
@@ -21,17 +22,22 @@ from sta.arguments import calibration_of, globs_of, pruning_of, target_of
 from sta.backend.emit import emit
 from sta.bit_check import BitCheck
 from sta.dialect.context import CompileContext
+from sta.dialect.run_module import main_function
+from sta.dialect.torch_interpreter import input_names as argument_names
+from sta.dialect.torch_interpreter import output_names as result_names
 from sta.frontend.model import ImportedModel, import_model
-from sta.frontend.samples import check_finite, split_samples
-from sta.ir_dump import IrDump
+from sta.frontend.samples import InputType, check_finite, split_samples
+from sta.ir_dump_writer import IrDump
 from sta.npz import read_arrays
 from sta.passes.memory_plan import CapacityError
-from sta.passes.pipeline import FLOAT_PIPELINE, INTEGER_PIPELINE, pass_registry
+from sta.passes.pipeline import pass_registry
 from sta.passes.torch_calibrate import calibrate
 from sta.passes.torch_check_supported import check_supported
 from sta.passes.torch_choose_softmax import TorchChooseSoftmaxPass
+from sta.passes.torch_prune import TorchPrunePass
 from sta.passes.torch_quantize import TorchQuantizePass, check_int16_inputs
-from sta.passes.useful_macs import useful_macs
+from sta.passes.useful_macs import recorded_macs
+from sta.resume import STEPS, Resumed, explain_failures, input_types, read_dump_file
 from sta.runtime import Program
 from sta.spec.target import Target
 
@@ -53,12 +59,25 @@ def _silent(stage: str, done: float | None) -> None:
     return None
 
 
+@dataclass(frozen=True)
+class Options:
+    """
+    What a compile is asked for, besides the model and the target.
+    """
+
+    pruning: TorchPrunePass | None
+    softmax: TorchChooseSoftmaxPass
+    calibration: Mapping[str, Any] | Path | None
+    check: bool
+
+
 @dataclass
 class Compilation:
     """
     One run of the compiler; `module` is the IR as the last pass left it.
 
-    `integer_module` is the last module of the `nm` dialect: its interpreter gives the bits of the program.
+    `integer_module` is the last module of the `nm` dialect: its interpreter gives the bits of the program. It is None
+    where the compile was taken up from a later module.
     """
 
     context: CompileContext
@@ -73,30 +92,52 @@ class Compilation:
     Steps and their modules, to be compared when there is a sample; None if they are not kept.
     """
     report: Report = _silent
+    seconds: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
+    """
+    Every step, in order, with the time that it took; what --dump-ir and --check took are the last.
+    """
     integer_module: ModuleOp | None = None
     operations_after_tiling: int = 0
     program: Program | None = None
+    _samples: list[dict[str, Array]] = field(default_factory=list[dict[str, Array]])
+    _dumping: float = 0.0
+    _checking: float = 0.0
+
+    @contextmanager
+    def step(self, name: str) -> Generator[None]:
+        """
+        Times a step, and then dumps the module if the step changed it, and verifies it and compares its bits if asked
+        to.
+        """
+        self.report(name, None)
+        start = time.perf_counter()
+        yield
+        self.after(name, time.perf_counter() - start)
 
     def apply(self, name: str, pass_: ModulePass) -> None:
         """
-        Runs one pass, dumps the module if it changed, and verifies it and compares its bits if asked to.
+        Runs one pass.
         """
-        self.report(name, None)
-        pass_.apply(self.context, self.module)
-        if self.check is not None or self.kept is not None:
-            self.module.verify()
-        self.after(name)
+        with self.step(name):
+            pass_.apply(self.context, self.module)
 
-    def after(self, name: str) -> None:
+    def after(self, name: str, seconds: float) -> None:
         """
         What follows every step: dump and check.
         """
+        self.seconds.append((name, seconds))
+        start = time.perf_counter()
         if self.dump is not None:
-            self.dump.write(name, self.module)
+            self.dump.write(name, self.module, self.context, seconds)
+        dumped = time.perf_counter()
+        if self.check is not None or self.kept is not None:
+            self.module.verify()
         if self.check is not None:
             self.check.compare(name, self.module, self.context)
         if self.kept is not None:
             self.kept.append((name, self.module.clone()))
+        self._dumping += dumped - start
+        self._checking += time.perf_counter() - dumped
 
     def start_check(self, sample: dict[str, Array]) -> None:
         """
@@ -107,18 +148,79 @@ class Compilation:
             self.check.compare(name, module, self.context)
         self.kept = None
 
-    def apply_all(self, names: Sequence[str]) -> None:
+    def check_again(self, name: str) -> None:
         """
-        Runs passes by name, and verifies what they made: once, as verifying costs as much time as a pass.
+        Compares the module, as the step of this name left it.
         """
-        registry = pass_registry()
-        for name in names:
-            if name == "convert-nm-to-sta":
-                self.integer_module = self.module.clone()
-            self.apply(name, registry[name]()())
-            if name == "convert-nm-to-sta":
-                self.operations_after_tiling = sum(1 for _ in self.module.walk())
+        assert self.check is not None
+        self.check.compare(name, self.module, self.context)
+
+    def run(self, steps: Sequence[str], model: ImportedModel | None, options: Options) -> None:
+        """
+        Takes the steps, and verifies what they made: once, as verifying costs as much time as a pass. The model is
+        needed as long as the module is one of floats.
+        """
+        for name in steps:
+            self._take(name, model, options)
         self.module.verify()
+
+    def _take(self, name: str, model: ImportedModel | None, options: Options) -> None:
+        match name:
+            case "torch-check-supported":
+                check_supported(self.module)
+                self._read_samples(model, options)
+            case "torch-prune":
+                if options.pruning is not None:
+                    self.apply(name, options.pruning)
+            case "torch-calibrate":
+                self._read_samples(model, options)
+                self._calibrate()
+            case "torch-choose-softmax":
+                self.apply(name, options.softmax)
+            case _:
+                self._apply_registered(name)
+
+    def _read_samples(self, model: ImportedModel | None, options: Options) -> None:
+        if self._samples:
+            return
+        assert model is not None
+        self._samples = _samples(model, options.calibration)
+        if options.check and self.check is None:
+            self.start_check(self._samples[0])
+
+    def _calibrate(self) -> None:
+        def progress(done: int) -> None:
+            self.report("calibrate", done / len(self._samples))
+
+        with self.step("torch-calibrate"):
+            calibrate(self.module, self.context, self._samples, progress)
+
+    def _apply_registered(self, name: str) -> None:
+        if name == "convert-nm-to-sta":
+            self.integer_module = self.module.clone()
+        self.apply(name, pass_registry()[name]()())
+        if name == "convert-nm-to-sta":
+            self.operations_after_tiling = sum(1 for _ in self.module.walk())
+
+    def emit(self) -> None:
+        """
+        Makes the program of the last module.
+        """
+        self.report("emit", None)
+        start = time.perf_counter()
+        macs = recorded_macs(self.module)
+        container = emit(self.module, self.context.weights, self.context.target, macs.kept, macs.dense)
+        self.program = Program(container)
+        self.seconds.append(("emit", time.perf_counter() - start))
+        if self.check is not None:
+            self.report("check the program", None)
+            start = time.perf_counter()
+            self.check.compare_program(self.program)
+            self._checking += time.perf_counter() - start
+        if self.dump is not None:
+            self.seconds.append(("--dump-ir", self._dumping))
+        if self._checking:
+            self.seconds.append(("--check", self._checking))
 
 
 def _samples(model: ImportedModel, calibration: Mapping[str, Any] | Path | None) -> list[dict[str, Array]]:
@@ -134,7 +236,7 @@ def _samples(model: ImportedModel, calibration: Mapping[str, Any] | Path | None)
         check_finite(f"example inputs {name!r}, which stand in for calibration data,", array)
     warnings.warn(
         "no calibration data: activation ranges are taken from the example inputs alone, which costs accuracy",
-        stacklevel=5,
+        stacklevel=7,
     )
     return [model.example_inputs]
 
@@ -158,7 +260,7 @@ def compile_model(
     model: Any,
     example_inputs: Mapping[str, Any] | Sequence[Any] | None = None,
     *,
-    target: str | os.PathLike[str] | Target = "sta-base",
+    target: str | os.PathLike[str] | Target | None = None,
     sparsity: str | Mapping[str, str] | None = None,
     calibration: Mapping[str, Array] | str | os.PathLike[str] | None = None,
     softmax: str = "auto",
@@ -166,65 +268,106 @@ def compile_model(
     int16_inputs: Sequence[str] = (),
     check: bool = False,
     dump_ir: str | os.PathLike[str] | None = None,
+    only: str | None = None,
     report: Report = _silent,
 ) -> Compilation:
     """
     Like `compile`, but returns the whole compilation: the program and the modules it was made from.
     """
-    machine, pruning, data = target_of(target), pruning_of(sparsity), calibration_of(calibration)
-    formats = TorchQuantizePass(globs_of(int16_inputs))
-    choice = TorchChooseSoftmaxPass(softmax, str(probability_bits))
-    dump = None if dump_ir is None else IrDump(Path(dump_ir))
-    report("import", None)
-    imported = import_model(model, example_inputs)
-    context = CompileContext(imported.weights, machine)
-    compilation = Compilation(context, imported.module, dump=dump, kept=[] if check else None, report=report)
-    compilation.after("import")
-    compilation.apply_all(FLOAT_PIPELINE)
-    check_supported(compilation.module)
-    check_int16_inputs(compilation.module, formats.int16_inputs)
-    samples = _samples(imported, data)
-    if check:
-        compilation.start_check(samples[0])
-    if pruning is not None:
-        compilation.apply("torch-prune", pruning)
+    options = Options(
+        pruning_of(sparsity),
+        TorchChooseSoftmaxPass(softmax, str(probability_bits)),
+        calibration_of(calibration),
+        check,
+    )
+    machine = None if target is None else target_of(target)
+    dump = None if dump_ir is None else IrDump(Path(dump_ir), only)
+    is_dump = isinstance(model, str | os.PathLike) and Path(cast("os.PathLike[str]", model)).suffix == ".mlir"
+    compile_it = _compile_dump if is_dump else _compile_imported
     try:
-        _quantize(compilation, samples, formats, choice)
-        compilation.apply_all(INTEGER_PIPELINE)
-    except CapacityError as error:
-        raise CompileError(f"target {machine.name}: {error}") from error
-    assert compilation.integer_module is not None
-    macs = useful_macs(compilation.integer_module)
-    report("emit", None)
-    container = emit(compilation.module, context.weights, machine, macs.kept, macs.dense)
-    compilation.program = Program(container)
-    if compilation.check is not None:
-        report("check the program", None)
-        compilation.check.compare_program(compilation.program)
+        return compile_it(model, example_inputs, machine, options, dump, report)
+    finally:
+        if dump is not None:
+            dump.finish()
+
+
+def _compile_imported(
+    model: Any, example_inputs: Any, target: Target | None, options: Options, dump: IrDump | None, report: Report
+) -> Compilation:
+    report("import", None)
+    start = time.perf_counter()
+    imported = import_model(model, example_inputs)
+    context = CompileContext(imported.weights, target)
+    kept: list[tuple[str, ModuleOp]] | None = [] if options.check else None
+    compilation = Compilation(context, imported.module, dump=dump, kept=kept, report=report)
+    compilation.after("import", time.perf_counter() - start)
+    with _named_target(context.target):
+        compilation.run(STEPS, imported, options)
+    compilation.emit()
     return compilation
 
 
-def _quantize(
-    compilation: Compilation,
-    samples: list[dict[str, Array]],
-    formats: TorchQuantizePass,
-    choice: TorchChooseSoftmaxPass,
-) -> None:
-    def progress(done: int) -> None:
-        compilation.report("calibrate", done / len(samples))
+def _compile_dump(
+    model: Any, example_inputs: Any, target: Target | None, options: Options, dump: IrDump | None, report: Report
+) -> Compilation:
+    path = Path(model)
+    report(f"read {path.name}", None)
+    if dump is not None and dump.directory.exists() and dump.directory.samefile(path.parent):
+        raise ValueError(f"cannot write the IR to {dump.directory}: {path.name} is read from there")
+    start = time.perf_counter()
+    resumed = read_dump_file(path, target)
+    _check_options(resumed, options)
+    compilation = Compilation(resumed.context, resumed.module, dump=dump, report=report)
+    compilation.after("import", time.perf_counter() - start)
+    imported = None
+    if resumed.level == "torch":
+        function = main_function(resumed.module)
+        names = argument_names(function), result_names(function)
+        imported = ImportedModel(resumed.module, resumed.context.weights, {}, *names)
+    if options.check and "torch-check-supported" not in resumed.steps:
+        kinds = input_types(resumed.module) if imported is None else imported.input_types
+        compilation.start_check(_check_sample(kinds, options.calibration))
+        compilation.check_again("import")
+    with _named_target(resumed.context.target), explain_failures(str(path)):
+        compilation.run(resumed.steps, imported, options)
+        compilation.emit()
+    return compilation
 
-    calibrate(compilation.module, compilation.context, samples, progress)
-    compilation.after("torch-calibrate")
-    compilation.apply(formats.name, formats)
-    compilation.apply(choice.name, choice)
-    compilation.apply_all(("convert-torch-to-nm",))
+
+def _check_options(resumed: Resumed, options: Options) -> None:
+    """
+    Raises ValueError for an option about what has been done already.
+    """
+    asked = {
+        "torch-prune": options.pruning is not None and "sparsity is given, and weights have been pruned",
+        "torch-choose-softmax": options.softmax != TorchChooseSoftmaxPass()
+        and "the softmax is given, and has been chosen",
+    }
+    for step, reason in asked.items():
+        if reason and step not in resumed.steps:
+            raise ValueError(f"{reason} in {resumed.path}: compile a dump from before {step}, or leave the option out")
+
+
+def _check_sample(kinds: dict[str, InputType], calibration: Mapping[str, Any] | Path | None) -> dict[str, Array]:
+    if calibration is None:
+        raise CompileError("a dump comes without example inputs: give calibration data, which the check runs on")
+    arrays = read_arrays(calibration) if isinstance(calibration, Path) else calibration
+    return split_samples(arrays, kinds)[0]
+
+
+@contextmanager
+def _named_target(target: Target) -> Generator[None]:
+    try:
+        yield
+    except CapacityError as error:
+        raise CompileError(f"target {target.name}: {error}") from error
 
 
 def compile(
     model: Any,
     example_inputs: Mapping[str, Any] | Sequence[Any] | None = None,
     *,
-    target: str | os.PathLike[str] | Target = "sta-base",
+    target: str | os.PathLike[str] | Target | None = None,
     sparsity: str | Mapping[str, str] | None = None,
     calibration: Mapping[str, Array] | str | os.PathLike[str] | None = None,
     softmax: str = "auto",
@@ -232,15 +375,17 @@ def compile(
     int16_inputs: Sequence[str] = (),
     check: bool = False,
     dump_ir: str | os.PathLike[str] | None = None,
+    only: str | None = None,
     report: Report = _silent,
 ) -> Program:
     """
     Compiles a Transformer to STA microcode.
 
     Args:
-        model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` file.
+        model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` file, or of an `.mlir` file that `dump_ir`
+            wrote, from which the compile goes on.
         example_inputs: arrays or tensors by name or in `forward`'s order; required for an `nn.Module`.
-        target: a preset's name, the path of a YAML file, or a `Target`.
+        target: a preset's name, the path of a YAML file, or a `Target`; `sta-base`, or that of the dump, if None.
         sparsity: `"N:M"` for every linear layer, or a mapping from module-path glob to pattern: pruned one-shot by
             magnitude. N:M zeros that the weights already have are found without it.
         calibration: arrays by input name, first axis the samples, or the path of an `.npz` file of such.
@@ -248,7 +393,8 @@ def compile(
         probability_bits: 8, 16 or `auto`: 16 for attention that loses with 8 bits on the calibration samples.
         int16_inputs: module-path globs of linear layers whose input has 16 bits instead of 8, in twice the cycles.
         check: run a sample through the IR after every pass and stop at the first pass whose bits differ.
-        dump_ir: a directory for the IR after every pass that changed it; dumps of an earlier run in it are replaced.
+        dump_ir: a directory for the IR after every pass that changed it; a dump of an earlier run in it is replaced.
+        only: a pattern of the shell for the module paths that the dump is limited to.
         report: told about progress.
 
     Raises:
@@ -270,6 +416,7 @@ def compile(
         int16_inputs=int16_inputs,
         check=check,
         dump_ir=dump_ir,
+        only=only,
         report=report,
     ).program
     assert program is not None

@@ -1,51 +1,93 @@
-"""`--dump-ir`: the IR after every pass that changed it."""
+"""
+A dump: the IR after every pass that changed it, in a directory from which the compile can be taken up again.
+
+The directory holds `NN-pass.mlir` and, what the pass changed, `NN-pass.diff`; `index.html` and `index.txt` for people,
+`index.json` for programs; and in `weights` every array that any of the modules names, by its contents.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from xdsl.dialects.builtin import ModuleOp
+from sta.dialect.array_folder import ArrayFolder
+from sta.dialect.weight_store import WeightStore
 
-from sta.backend.emit import print_with_locations
-from sta.passes.pipeline import pass_registry
+INDEX = "index.json"
+ARRAYS = "weights"
+_FILE = re.compile(r"[0-9]{2,}-[a-z-]+\.(mlir|diff)")
 
 
-class IrDump:
-    """
-    A directory with files ``NN-step.mlir``, in the order of the steps, one for each step that changed the IR.
+@dataclass(frozen=True)
+class Step:
+    """One step of a compile, and what it left."""
 
-    What an earlier run left there is removed when the first file is written, and nothing else ever is.
-    """
+    name: str
+    """The pass."""
+    seconds: float
+    operations: dict[str, int]
+    """How many there are of each operation."""
+    file: str | None = None
+    """The module's file; None if the step changed nothing."""
+    diff_file: str | None = None
+    """What the step changed; None for the first file and where nothing changed."""
+    added: int = 0
+    removed: int = 0
+    """Lines of the module that are new, and that are gone."""
 
-    def __init__(self, directory: Path) -> None:
+    @property
+    def operation_count(self) -> int:
+        """How many operations there are."""
+        return sum(self.operations.values())
+
+
+@dataclass(frozen=True)
+class Dump:
+    """A directory that `--dump-ir` has written."""
+
+    directory: Path
+    target: dict[str, Any]
+    """The machine compiled for; `Target.from_json` makes it one."""
+    only: str | None
+    """The pattern of module paths that the dump was limited to."""
+    steps: tuple[Step, ...]
+    arrays: dict[str, str] = field(repr=False)
+    """The digest of every array by its name."""
+
+    @staticmethod
+    def read(directory: Path) -> Dump:
         """
-        Takes the directory, which is made when the first file is written.
+        Reads the index of a directory.
 
-        Raises:
-            ValueError: there is a file of this name.
+        Raises FileNotFoundError if there is none, ValueError if it is malformed.
         """
-        if directory.exists() and not directory.is_dir():
-            raise ValueError(f"cannot write the IR to {directory}: it is no directory")
-        self._directory = directory
-        self._count = 0
-        self._text = ""
+        path = directory / INDEX
+        if not path.is_file():
+            raise FileNotFoundError(f"{directory} holds no dump of IR: there is no {INDEX}")
+        try:
+            index = json.loads(path.read_text(encoding="utf-8"))
+            steps = tuple(Step(**step) for step in index["steps"])
+            files = [file for step in steps for file in (step.file, step.diff_file) if file is not None]
+            arrays = {str(name): str(digest) for name, digest in index["arrays"].items()}
+            dump = Dump(directory, dict(index["target"]), index["only"], steps, arrays)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is no index of a dump: make the dump again ({error})") from error
+        if not all(isinstance(file, str) and _FILE.fullmatch(file) for file in files):
+            raise ValueError(f"{path} is no index of a dump: make the dump again (a file has another name)")
+        return dump
 
-    def write(self, step: str, module: ModuleOp) -> None:
-        """Writes the module as it is after a step, unless the step before left it the same; raises OSError."""
-        text = print_with_locations(module)
-        if text == self._text:
-            return
-        if self._count == 0:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self._remove_old()
-        (self._directory / f"{self._count:02d}-{step}.mlir").write_text(text, encoding="utf-8")
-        self._count += 1
-        self._text = text
+    def text(self, step: Step) -> str:
+        """The module after a step, or "" if the step changed nothing; raises OSError."""
+        return "" if step.file is None else (self.directory / step.file).read_text(encoding="utf-8")
 
-    def _remove_old(self) -> None:
-        steps = {"import", "torch-calibrate", *pass_registry()}
-        for path in sorted(self._directory.glob("*.mlir")):
-            name = re.fullmatch(r"[0-9]{2,}-([a-z-]+)\.mlir", path.name)
-            if name is not None and name[1] in steps and path.is_file():
-                path.unlink()
+    def diff(self, step: Step) -> str:
+        """The unified diff to the step before, or "" if there is none; raises OSError."""
+        return "" if step.diff_file is None else (self.directory / step.diff_file).read_text(encoding="utf-8")
+
+    def weights(self) -> WeightStore:
+        """The arrays that the modules name, read when they are asked for."""
+        folder = ArrayFolder(self.directory / ARRAYS)
+        return WeightStore.lazy(self.arrays, lambda name: folder.read(self.arrays[name]))

@@ -23,11 +23,11 @@ from xdsl.dialects.builtin import (
     StringAttr,
 )
 from xdsl.ir import Attribute, Block, Operation, SSAValue
-from xdsl.printer import Printer
 
 from sta.backend.container import Container
 from sta.backend.isa import REGISTER_COUNT, Instruction
 from sta.dialect import nm, sta
+from sta.dialect.ir_text import print_with_locations
 from sta.dialect.location import module_path
 from sta.dialect.signature import signature_of
 from sta.dialect.weight_store import WeightStore
@@ -415,17 +415,6 @@ def emit(module: ModuleOp, weights: WeightStore, target: Target, macs: int, dens
         ir=print_with_locations(module),
         target=target.to_json(),
     )
-
-
-def print_with_locations(module: ModuleOp) -> str:
-    """
-    The module's text, every operation with its location.
-    """
-    from io import StringIO
-
-    text = StringIO()
-    Printer(stream=text, print_debuginfo=True).print_op(module)
-    return text.getvalue() + "\n"
 
 
 def _run_length(locations: Sequence[tuple[str, str]]) -> list[list[int | str]]:

@@ -41,8 +41,13 @@ class WeightStore:
             file: Any = safe_open(path, framework="numpy")
         except SafetensorError as error:
             raise ValueError(f"{path} is not a safetensors file: {error}") from error
+        return cls.lazy(file.keys(), file.get_tensor)
+
+    @classmethod
+    def lazy(cls, names: Iterable[str], read: Callable[[str], Array]) -> WeightStore:
+        """The store of arrays that `read` returns for their names when they are first asked for."""
         store = cls()
-        store._unread = {name: file.get_tensor for name in file.keys()}
+        store._unread = dict.fromkeys(names, read)
         return store
 
     def get(self, name: str) -> Array:

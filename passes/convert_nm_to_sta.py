@@ -28,6 +28,7 @@ from sta.passes.memory_plan import CapacityError, plan_memory
 from sta.passes.strided_view import NotAView, StridedView
 from sta.passes.tile_builder import Operand, TileBuilder
 from sta.passes.tile_choice import record
+from sta.passes.useful_macs import record_macs, useful_macs
 from sta.spec.target import Target
 
 TRANSFER_ROWS = 8192
@@ -361,6 +362,7 @@ class ConvertNmToStaPass(ModulePass):
         weights, target = weights_of(ctx), target_of(ctx)
         for function in [f for f in op.ops if isinstance(f, func.FuncOp)]:
             lowered = self._lower(function, weights, target)
+            record_macs(lowered, useful_macs(op))
             op.body.block.insert_op_before(lowered, function)
             function.detach()
             function.erase(safe_erase=False)

@@ -7,9 +7,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects import func
+from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp, i64
 
 from sta.dialect import nm
+
+ATTRIBUTE = "sta.macs"
+"""
+The attribute of a lowered function that holds what its model needs.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,3 +55,24 @@ def _admissible(queries: int, keys: int, causal: bool) -> int:
     if not causal:
         return queries * keys
     return sum(min(query + 1, keys) for query in range(queries))
+
+
+def record_macs(function: func.FuncOp, macs: UsefulMacs) -> None:
+    """
+    Keeps the count with a lowered function, whose operations no longer tell.
+    """
+    counts = {"kept": macs.kept, "dense": macs.dense}
+    function.attributes[ATTRIBUTE] = DictionaryAttr({name: IntegerAttr(count, i64) for name, count in counts.items()})
+
+
+def recorded_macs(module: ModuleOp) -> UsefulMacs:
+    """
+    The count that was kept with a lowered module. Raises ValueError if there is none.
+    """
+    for op in module.ops:
+        counts = op.attributes.get(ATTRIBUTE)
+        if isinstance(counts, DictionaryAttr) and {"kept", "dense"} <= counts.data.keys():
+            return UsefulMacs(nm.integer_of(counts.data["kept"]), nm.integer_of(counts.data["dense"]))
+    raise ValueError(
+        f"the function has no {ATTRIBUTE} with the model's multiply-accumulates: lower it with convert-nm-to-sta"
+    )

@@ -1,0 +1,82 @@
+"""
+What changed between two texts of a module.
+
+Values are numbered by where they stand, so one more operation renames all that follow. Lines are therefore compared with
+each operand as the kind of operation that defines it, and the new text's line is shown where nothing else changed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+_VALUE = re.compile(r"%[\w$.-]+(?:#\d+)?")
+_DEFINITION = re.compile(r'\s*(%[\w$.:, %-]+) = "?([\w.]+)')
+_LOCATION = re.compile(r' loc\((?:[^()"]|"[^"]*"|\((?:[^()"]|"[^"]*"|\([^()]*\))*\))*\)')
+_PATH = re.compile(r' loc\("((?:[^"\\]|\\.)*)"\(')
+CONTEXT = 2
+"""Unchanged lines that are shown around a change."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The unified diff of two texts, without locations; a hunk is headed by the module path that it begins in."""
+
+    lines: tuple[str, ...]
+    added: int
+    removed: int
+
+    @property
+    def text(self) -> str:
+        """The lines, each with its end."""
+        return "".join(f"{line}\n" for line in self.lines)
+
+
+def difference(before: str, after: str, names: tuple[str, str]) -> Difference:
+    """Returns what changed from one text to the other; `names` are those of their files."""
+    old, new = before.splitlines(), after.splitlines()
+    matcher = difflib.SequenceMatcher(None, _comparable(old), _comparable(new), autojunk=False)
+    added = removed = 0
+    lines: list[str] = []
+    for group in matcher.get_grouped_opcodes(CONTEXT):
+        lines.append(_head(group, new))
+        for kind, old_start, old_end, new_start, new_end in group:
+            if kind == "equal":
+                lines += (f" {line}" for line in _shown(new[new_start:new_end]))
+                continue
+            removed += old_end - old_start
+            added += new_end - new_start
+            lines += (f"-{line}" for line in _shown(old[old_start:old_end]))
+            lines += (f"+{line}" for line in _shown(new[new_start:new_end]))
+    head = [f"--- {names[0]}", f"+++ {names[1]}"] if lines else []
+    return Difference((*head, *lines), added, removed)
+
+
+def _comparable(lines: Sequence[str]) -> list[str]:
+    definitions: dict[str, str] = {}
+
+    def kind(value: re.Match[str]) -> str:
+        return definitions.get(value.group(), "%")
+
+    result: list[str] = []
+    for line in lines:
+        result.append(_VALUE.sub(kind, line))
+        defined = _DEFINITION.match(line)
+        if defined is not None:
+            definitions.update(dict.fromkeys(_VALUE.findall(defined[1]), f"%{defined[2]}"))
+    return result
+
+
+def _shown(lines: Sequence[str]) -> Iterator[str]:
+    return (_LOCATION.sub("", line) for line in lines)
+
+
+def _head(group: Sequence[tuple[str, int, int, int, int]], new: Sequence[str]) -> str:
+    first, last = group[0], group[-1]
+    old_range = f"{first[1] + 1},{last[2] - first[1]}"
+    new_range = f"{first[3] + 1},{last[4] - first[3]}"
+    paths = (_PATH.search(line) for line in new[first[3] : last[4]])
+    path = next((found[1] for found in paths if found is not None), "")
+    return f"@@ -{old_range} +{new_range} @@ {path}".rstrip()

@@ -1,0 +1,126 @@
+"""`--dump-ir`: writes a dump of the IR, step by step."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from xdsl.dialects.builtin import ModuleOp
+
+from sta.array_summary import describe_array
+from sta.dialect.array_folder import ArrayFolder
+from sta.dialect.context import CompileContext
+from sta.dialect.ir_text import print_with_arrays
+from sta.ir_diff import difference
+from sta.ir_dump import ARRAYS, INDEX, Dump, Step
+from sta.ir_excerpt import excerpt, module_paths
+from sta.ir_index import html_index, text_index
+from sta.output_file import write_text
+from sta.usage import suggestion
+
+
+class IrDump:
+    """
+    Writes a dump. What an earlier run left in the directory is removed when the first file is written, and nothing else
+    ever is.
+    """
+
+    def __init__(self, directory: Path, only: str | None = None) -> None:
+        """
+        Takes the directory, which is made when the first file is written, and a pattern of the shell for the module
+        paths that the modules are limited to.
+
+        Raises:
+            ValueError: there is a file of this name.
+        """
+        if directory.exists() and not directory.is_dir():
+            raise ValueError(f"cannot write the IR to {directory}: it is no directory")
+        self.directory = directory
+        self._only = only
+        self._folder = ArrayFolder(directory / ARRAYS)
+        self._steps: list[Step] = []
+        self._last: tuple[str, str] | None = None
+        """The name and the text of the file that was written last."""
+        self._arrays: dict[str, str] = {}
+        self._facts: dict[str, str] = {}
+        self._old_arrays: set[str] = set()
+
+    def write(self, name: str, module: ModuleOp, context: CompileContext, seconds: float) -> None:
+        """
+        Writes the module as it is after a step, unless the step before left it the same.
+
+        Raises OSError, and ValueError if no operation of the first module belongs to what the dump is limited to.
+        """
+        if not self._steps:
+            self._begin(module)
+        if self._only is not None:
+            module = excerpt(module, self._only)
+        text = self._text(module, context)
+        operations = dict(sorted(Counter(operation.name for operation in module.walk()).items()))
+        step = Step(name, seconds, operations)
+        if self._last is None or text != self._last[1]:
+            step = self._write(step, text)
+        self._steps.append(step)
+        self._write_index(context)
+
+    def finish(self) -> None:
+        """Writes what is for people to read, and removes what no module of the directory names any more."""
+        if not self._steps:
+            return
+        dump = Dump.read(self.directory)
+        write_text(self.directory / "index.txt", text_index(dump))
+        write_text(self.directory / "index.html", html_index(dump))
+        for digest in sorted(self._old_arrays - set(self._arrays.values())):
+            self._folder.path(digest).unlink(missing_ok=True)
+
+    def _begin(self, module: ModuleOp) -> None:
+        if self._only is not None and not any(fnmatchcase(path, self._only) for path in module_paths(module)):
+            paths = module_paths(module)
+            examples = f"; there are {', '.join(paths[:3])}, …" if paths else ""
+            raise ValueError(f"--only {self._only}: no module path matches{suggestion(self._only, paths) or examples}")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if not (self.directory / INDEX).is_file():
+            return
+        old = Dump.read(self.directory)
+        for step in old.steps:
+            for file in (step.file, step.diff_file):
+                if file is not None:
+                    (self.directory / file).unlink(missing_ok=True)
+        self._old_arrays = set(old.arrays.values())
+
+    def _text(self, module: ModuleOp, context: CompileContext) -> str:
+        """The module's text, with what there is to say about an array behind each line that names it."""
+        text, named = print_with_arrays(module)
+        lines = text.split("\n")
+        for line, name in named:
+            if name not in self._arrays:
+                self._arrays[name] = self._folder.add(context.weights.get(name))
+                self._facts[name] = describe_array(name, context.weights, context.target)
+            if self._facts[name]:
+                lines[line] += f"  // {self._facts[name]}"
+        return "\n".join(lines)
+
+    def _write(self, step: Step, text: str) -> Step:
+        number = sum(1 for earlier in self._steps if earlier.file is not None)
+        file = f"{number:02d}-{step.name}.mlir"
+        diff_file, added, removed = None, len(text.splitlines()), 0
+        if self._last is not None:
+            before, old = self._last
+            changes = difference(old, text, (before, file))
+            diff_file, added, removed = f"{number:02d}-{step.name}.diff", changes.added, changes.removed
+            write_text(self.directory / diff_file, changes.text)
+        write_text(self.directory / file, text)
+        self._last = (file, text)
+        return replace(step, file=file, diff_file=diff_file, added=added, removed=removed)
+
+    def _write_index(self, context: CompileContext) -> None:
+        index = {
+            "only": self._only,
+            "target": context.target.to_json(),
+            "steps": [asdict(step) for step in self._steps],
+            "arrays": self._arrays,
+        }
+        write_text(self.directory / INDEX, json.dumps(index, indent=1) + "\n")
