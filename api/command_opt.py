@@ -18,9 +18,12 @@ from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseE
 from xdsl.xdsl_opt_main import xDSLOptMain
 
 from sta.dialect.context import DEFAULT_TARGET, CompileContext
+from sta.dialect.ir_reader import parse_ir, verify
 from sta.dialect.weight_store import WeightStore
+from sta.ir_dump import INDEX, Dump
 from sta.output_file import check_output, write_text
-from sta.spec.target import load_target
+from sta.pass_failure import explain_failures
+from sta.spec.target import Target, load_target
 from sta.usage import Parser, UsageError, check_options, raise_usage_error, suggestion
 
 
@@ -32,12 +35,13 @@ class _KeptText(StringIO):
 
 
 def _add_context_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", metavar="FILE.safetensors", help="the arrays that the module names")
+    parser.add_argument(
+        "--weights", metavar="FILE.safetensors", help="the arrays that the module names (default: those of the dump)"
+    )
     parser.add_argument(
         "--sta-target",
         metavar="NAME|FILE.yaml",
-        default=DEFAULT_TARGET,
-        help=f"the machine that passes compile for (default: {DEFAULT_TARGET})",
+        help=f"the machine that passes compile for (default: {DEFAULT_TARGET}, or that of the dump)",
     )
 
 
@@ -45,12 +49,25 @@ def _context(arguments: Sequence[str]) -> CompileContext:
     """The context with the weights and the target that a command line asks for."""
     parser = Parser(add_help=False)
     _add_context_arguments(parser)
-    chosen, _ = parser.parse_known_args(arguments)
+    chosen, others = parser.parse_known_args(arguments)
+    dump = _dump_of(others)
     try:
-        target = load_target(chosen.sta_target)
+        named = None if chosen.sta_target is None else load_target(chosen.sta_target)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return CompileContext(None if chosen.weights is None else WeightStore.open(chosen.weights), target)
+    weights = None if chosen.weights is None else WeightStore.open(chosen.weights)
+    if dump is None:
+        return CompileContext(weights, named or load_target(DEFAULT_TARGET))
+    return CompileContext(weights or dump.weights(), named or Target.from_json(dump.target))
+
+
+def _dump_of(arguments: Sequence[str]) -> Dump | None:
+    """The dump whose directory holds one of the files that are named; None if there is none."""
+    for argument in arguments:
+        path = Path(argument)
+        if path.suffix == ".mlir" and path.is_file() and (path.parent / INDEX).is_file():
+            return Dump.read(path.parent)
+    return None
 
 
 class OptimizerDriver(xDSLOptMain):
@@ -89,6 +106,27 @@ class OptimizerDriver(xDSLOptMain):
                 self.ctx.register_dialect(name, dialect)
         # The printer asks it for the arrays that literals name, also where a pass made the first literal.
         self.ctx.load_registered_dialect("builtin")
+
+    def register_all_frontends(self) -> None:
+        """Reads MLIR so that what is wrong is shown at its place, unless errors are what is to be tested."""
+        super().register_all_frontends()
+        parse = self.available_frontends["mlir"]
+
+        def parse_mlir(file: IO[bytes]) -> ModuleOp:
+            given = self.args
+            if (
+                given.split_input_file
+                or given.parsing_diagnostics
+                or given.verify_diagnostics
+                or given.no_implicit_module
+            ):
+                return parse(file)
+            read = parse_ir(file.read().decode(), self.get_input_name(), self.ctx, ordered=False)
+            if not given.disable_verify:
+                verify(read)
+            return read.module
+
+        self.available_frontends["mlir"] = parse_mlir
 
     def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
         """Adds our options, and looks for unknown ones before xDSL's parser does."""
@@ -143,14 +181,8 @@ class OptimizerDriver(xDSLOptMain):
         Raises:
             ValueError: one failed; of what is no message of its own, as where passes are left out, names the pass.
         """
-        try:
+        with explain_failures(lambda: "the input" if self._running is None else f"pass {self._running.name}"):
             super().apply_passes(prog)
-        except (AssertionError, AttributeError, IndexError, TypeError) as error:
-            assert self._running is not None
-            raise ValueError(
-                f"pass {self._running.name} failed ({type(error).__name__}): it takes what the passes before it leave; "
-                "see docs/dialects.md for their order"
-            ) from error
 
     def prepare_output(self) -> IO[str]:
         """A file is written when everything has gone well."""
@@ -187,10 +219,6 @@ def execute(arguments: Sequence[str]) -> int:
         raise ValueError(_diagnostic_message(error)) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"the input is not UTF-8 text: {error}") from error
-    except KeyError as error:
-        if "weight store" in str(error):
-            raise ValueError(f"{error.args[0]}: give the arrays with --weights") from error
-        raise
     return 0
 
 

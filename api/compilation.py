@@ -29,6 +29,7 @@ from sta.frontend.model import ImportedModel, import_model
 from sta.frontend.samples import InputType, check_finite, split_samples
 from sta.ir_dump_writer import IrDump
 from sta.npz import read_arrays
+from sta.pass_failure import explain_failures
 from sta.passes.memory_plan import CapacityError
 from sta.passes.pipeline import pass_registry
 from sta.passes.torch_calibrate import calibrate
@@ -37,9 +38,10 @@ from sta.passes.torch_choose_softmax import TorchChooseSoftmaxPass
 from sta.passes.torch_prune import TorchPrunePass
 from sta.passes.torch_quantize import TorchQuantizePass, check_int16_inputs
 from sta.passes.useful_macs import recorded_macs
-from sta.resume import STEPS, Resumed, explain_failures, input_types, read_dump_file
+from sta.resume import STEPS, Resumed, input_types, read_dump_file
 from sta.runtime import Program
 from sta.spec.target import Target
+from sta.usage import about
 
 Array = NDArray[Any]
 
@@ -99,6 +101,10 @@ class Compilation:
     integer_module: ModuleOp | None = None
     operations_after_tiling: int = 0
     program: Program | None = None
+    running: str = ""
+    """
+    The step that is being taken.
+    """
     _samples: list[dict[str, Array]] = field(default_factory=list[dict[str, Array]])
     _dumping: float = 0.0
     _checking: float = 0.0
@@ -110,6 +116,7 @@ class Compilation:
         to.
         """
         self.report(name, None)
+        self.running = name
         start = time.perf_counter()
         yield
         self.after(name, time.perf_counter() - start)
@@ -207,6 +214,7 @@ class Compilation:
         Makes the program of the last module.
         """
         self.report("emit", None)
+        self.running = "emit"
         start = time.perf_counter()
         macs = recorded_macs(self.module)
         container = emit(self.module, self.context.weights, self.context.target, macs.kept, macs.dense)
@@ -219,7 +227,7 @@ class Compilation:
             self._checking += time.perf_counter() - start
         if self.dump is not None:
             self.seconds.append(("--dump-ir", self._dumping))
-        if self._checking:
+        if self.check is not None:
             self.seconds.append(("--check", self._checking))
 
 
@@ -328,7 +336,7 @@ def _compile_dump(
         kinds = input_types(resumed.module) if imported is None else imported.input_types
         compilation.start_check(_check_sample(kinds, options.calibration))
         compilation.check_again("import")
-    with _named_target(resumed.context.target), explain_failures(str(path)):
+    with _named_target(resumed.context.target), about(str(path)), explain_failures(lambda: compilation.running):
         compilation.run(resumed.steps, imported, options)
         compilation.emit()
     return compilation

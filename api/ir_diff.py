@@ -1,8 +1,8 @@
 """
 What changed between two texts of a module.
 
-Values are numbered by where they stand, so one more operation renames all that follow. Lines are therefore compared with
-each operand as the kind of operation that defines it, and the new text's line is shown where nothing else changed.
+Values are numbered by where they stand, so one more operation renames all that follow. Lines are therefore compared
+with each operand as the kind of operation that defines it, and the new text's line is shown where nothing else changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _VALUE = re.compile(r"%[\w$.-]+(?:#\d+)?")
 _DEFINITION = re.compile(r'\s*(%[\w$.:, %-]+) = "?([\w.]+)')
 _LOCATION = re.compile(r' loc\((?:[^()"]|"[^"]*"|\((?:[^()"]|"[^"]*"|\([^()]*\))*\))*\)')
 _PATH = re.compile(r' loc\("((?:[^"\\]|\\.)*)"\(')
-CONTEXT = 2
+CONTEXT = 1
 """Unchanged lines that are shown around a change."""
 
 

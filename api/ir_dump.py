@@ -75,7 +75,7 @@ class Dump:
             dump = Dump(directory, dict(index["target"]), index["only"], steps, arrays)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no index of a dump: make the dump again ({error})") from error
-        if not all(isinstance(file, str) and _FILE.fullmatch(file) for file in files):
+        if not all(_FILE.fullmatch(str(file)) for file in files):
             raise ValueError(f"{path} is no index of a dump: make the dump again (a file has another name)")
         return dump
 

@@ -6,13 +6,14 @@ from html import escape
 
 from sta.ir_dump import Dump, Step
 
-MOST_LINES = 300
+MOST_LINES = 100
 """Lines of a diff on the page; the files hold all."""
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #1c2733 }
 table { border-collapse: collapse; width: 100% }
-th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid #d9dfe5; font-variant-numeric: tabular-nums }
+th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid #d9dfe5 }
+td { font-variant-numeric: tabular-nums }
 th:first-child, td:first-child { text-align: left }
 pre { background: #f6f8fa; padding: .7rem; overflow-x: auto; font: 12px/1.4 ui-monospace, monospace }
 summary { cursor: pointer; padding: .3rem 0 }
@@ -57,8 +58,8 @@ def _title(dump: Dump) -> str:
 
 def _cells(step: Step) -> tuple[str, str, str, str, str]:
     name = step.file or f"   {step.name} (unchanged)"
-    changed = ("", "") if step.file is None else (f"{step.added:,}", f"{step.removed:,}")
-    return (name, f"{step.operation_count:,}", f"{step.seconds:.3f}", *changed)
+    added, removed = ("", "") if step.file is None else (f"{step.added:,}", f"{step.removed:,}")
+    return name, f"{step.operation_count:,}", f"{step.seconds:.3f}", added, removed
 
 
 def _row(step: Step) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from xdsl.dialects.builtin import ModuleOp
-from xdsl.utils.exceptions import DiagnosticException, VerifyException
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
+from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta, torch
 from sta.dialect.context import CompileContext
-from sta.dialect.ir_reader import read_ir
+from sta.dialect.ir_reader import IrText, read_ir
 from sta.dialect.run_module import level_of, main_function
 from sta.dialect.signature import signature_of
 from sta.frontend.samples import InputType
@@ -78,11 +76,45 @@ def read_dump_file(path: Path, target: Target | None) -> Resumed:
         level = level_of(read.module)
     except ValueError as error:
         raise read.error(read.module, f"{error}: a function `main` is expected") from error
+    _check_signatures(read, level)
     if level == "sta" and target is not None and target != own:
         raise ValueError(
             f"{path} is tiled for {own.name}, not for {target.name}: compile a dump from before convert-nm-to-sta"
         )
     return Resumed(path, context, read.module, _steps_left(path.name, read.module))
+
+
+def _check_signatures(read: IrText, level: str) -> None:
+    """Raises IrError for an argument or result of the function that does not say what it is to the host."""
+    function = main_function(read.module)
+    block = function.body.block
+    last = block.last_op
+    results = () if last is None or level == "sta" else last.operands
+    kinds = (("argument", block.args, function.arg_attrs), ("result", results, function.res_attrs))
+    for kind, values, entries in kinds:
+        found = () if entries is None else entries.data
+        for number, value in enumerate(values):
+            entry = found[number] if number < len(found) else DictionaryAttr({})
+            problem = _problem(entry, value, level)
+            if problem is not None:
+                raise read.error(function, f"{kind} {number} of the function: {problem}")
+
+
+def _problem(entry: DictionaryAttr, value: SSAValue, level: str) -> str | None:
+    """What is wrong with the attributes of an argument or result; None if nothing is."""
+    try:
+        if level == "torch":
+            assert isinstance(entry.data["sta.name"], StringAttr)
+            return None
+        shape = sta.memref_of(value).get_shape() if level == "sta" else nm.tensor_of(value).get_shape()
+        signature_of(entry, tuple(shape)).to_json()
+        if level == "sta" and entry.data["sta.direction"] not in (StringAttr("input"), StringAttr("output")):
+            return 'sta.direction is expected to be "input" or "output"'
+    except KeyError as error:
+        return f"the attribute {error.args[0]} is expected"
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
+        return f"its attributes are no signature of an input or output {error}".rstrip()
+    return None
 
 
 def _steps_left(file: str, module: ModuleOp) -> tuple[str, ...]:
@@ -116,27 +148,7 @@ def input_types(module: ModuleOp) -> dict[str, InputType]:
     for entry, value in zip(function.arg_attrs or (), function.body.block.args, strict=True):
         shape = sta.memref_of(value).get_shape() if level_of(module) == "sta" else nm.tensor_of(value).get_shape()
         direction = entry.data.get("sta.direction")
-        if direction is None or str(direction) == '"input"':
+        if direction in (None, StringAttr("input")):
             signature = signature_of(entry, tuple(shape))
             types[signature.name] = InputType(signature.shape, np.dtype(signature.host_dtype))
     return types
-
-
-FAILURES = (
-    AssertionError, AttributeError, LookupError, TypeError, ArithmeticError, NotImplementedError, VerifyException,
-    DiagnosticException,
-)  # fmt: skip
-"""What a pass may raise for a module that no pass before it would have left."""
-
-
-@contextmanager
-def explain_failures(step: str) -> Generator[None]:
-    """Raises ValueError, naming the step, for what is no message of its own."""
-    try:
-        yield
-    except FAILURES as error:
-        detail = f": {lines[-1].strip()}" if (lines := str(error).strip().splitlines()) else ""
-        raise ValueError(
-            f"{step} failed ({type(error).__name__}{detail}): it takes what the passes before it leave; see "
-            "docs/dialects.md for their order"
-        ) from error

@@ -75,5 +75,5 @@ def digest_of(array: Array) -> str:
     """A digest of dtype, shape and bytes, as 64 hexadecimal digits."""
     contents = np.ascontiguousarray(array)
     digest = hashlib.sha256(f"{array.dtype.str}{list(array.shape)}".encode())
-    digest.update(contents.reshape(-1).view(np.uint8))
+    digest.update(contents.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

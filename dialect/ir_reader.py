@@ -34,8 +34,10 @@ class IrError(ValueError):
 
 def show(span: Span, message: str) -> str:
     """Returns the place, the message, and the line with the place marked."""
-    number, column = span.get_line_col()
-    line = span.input.content.splitlines()[number - 1] if span.input.content else ""
+    content = span.input.content
+    begin = content.rfind("\n", 0, span.start) + 1
+    number, column = content.count("\n", 0, span.start) + 1, span.start - begin + 1
+    line = content[begin:].partition("\n")[0]
     width = max(min(span.end, span.start + len(line) - column + 1) - span.start, 1)
     start = max(0, min(column - 1 - LONGEST_LINE // 2, len(line) - LONGEST_LINE))
     shown = line[start : start + LONGEST_LINE].replace("\t", " ")
@@ -52,12 +54,25 @@ class PlacedParser(Parser):
         super().__init__(context, text, name)
         self.places: dict[Operation, Span] = {}
         self.early: dict[str, Span] = {}
+        self._begins: list[int] = []
 
     def parse_operation(self) -> Operation:
         start, end = self.pos, self._current_token.span.end
+        self._begins.append(start)
         operation = super().parse_operation()
+        self._begins.pop()
         self.places[operation] = self._span(start, end)
         return operation
+
+    def _get_op_by_name(self, name: str) -> type[Operation]:
+        found = self.ctx.get_optional_op(name, dialect_stack=self._parser_state.dialect_stack)
+        if found is not None:
+            return found
+        known = [operation.name for dialect in self.ctx.loaded_dialects for operation in dialect.operations]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        start = self.lexer.input.content.find(name, self._begins[-1])
+        raise ParseError(self._span(start, start + len(name)), f"unknown operation {name!r}{hint}")
 
     def resolve_operand(self, operand: UnresolvedOperand, type: Attribute) -> SSAValue:  # pyright: ignore[reportIncompatibleMethodOverride] - generic in the type
         if operand.operand_name not in self.ssa_values:
@@ -111,20 +126,21 @@ def read_ir(text: str, name: str, context: Context, weights: WeightStore) -> IrT
     return read
 
 
-def parse_ir(text: str, name: str, context: Context) -> IrText:
-    """Parses a module, in which every value is defined before it is used; raises IrError."""
+def parse_ir(text: str, name: str, context: Context, ordered: bool = True) -> IrText:
+    """Parses a module, in which every value is defined before it is used if it is to be `ordered`; raises IrError."""
     parser = PlacedParser(context, text, name)
     try:
         module = parser.parse_module()
     except ParseError as error:
-        raise IrError(show(error.span, error.msg)) from error
+        place = Span(error.span.start, error.span.end, parser.lexer.input)
+        raise IrError(show(place, error.msg)) from error
     except RecursionError as error:
         raise IrError(show(parser.here(), "nested too deeply")) from error
     except (VerifyException, *_REFUSALS) as error:
         # What an attribute or an operation does not accept, it does not say as an error of parsing.
         reason = str(error).strip() or "cannot be read here"
         raise IrError(show(parser.here(), reason)) from error
-    for value, place in parser.early.items():
+    for value, place in parser.early.items() if ordered else ():
         raise IrError(show(place, f"%{value} is used here and defined below: define a value before it is used"))
     return IrText(module, parser.places)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sta.command_line import main
+from sta.ir_dump import Dump
 
 TOKENS = 10
 VOCABULARY = 20
@@ -78,6 +79,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     arguments = ["compile", str(made.model), "-o", str(made.program), "--calibration", str(made.calibration)]
     assert main(arguments) == 0
     return made
+
+
+@pytest.fixture(scope="session")
+def dump(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Dump:
+    """The dump of the small model, pruned; beside its directory the program, m.sta. It is not to be changed."""
+    folder = tmp_path_factory.mktemp("dump")
+    arguments = ["compile", files.model, "-o", folder / "m.sta", "--calibration", files.calibration]
+    assert main([*map(str, arguments), "--sparsity", "2:4", "--dump-ir", str(folder / "ir")]) == 0
+    return Dump.read(folder / "ir")
+
+
+def files_of(dump: Dump) -> list[Path]:
+    """The modules, in their order."""
+    return [dump.directory / step.file for step in dump.steps if step.file is not None]
 
 
 @pytest.fixture(scope="session")
