@@ -68,6 +68,7 @@ class Options:
     """
 
     pruning: TorchPrunePass | None
+    formats: TorchQuantizePass
     softmax: TorchChooseSoftmaxPass
     calibration: Mapping[str, Any] | Path | None
     check: bool
@@ -175,6 +176,7 @@ class Compilation:
         match name:
             case "torch-check-supported":
                 check_supported(self.module)
+                check_int16_inputs(self.module, options.formats.int16_inputs)
                 self._read_samples(model, options)
             case "torch-prune":
                 if options.pruning is not None:
@@ -182,6 +184,8 @@ class Compilation:
             case "torch-calibrate":
                 self._read_samples(model, options)
                 self._calibrate()
+            case "torch-quantize":
+                self.apply(name, options.formats)
             case "torch-choose-softmax":
                 self.apply(name, options.softmax)
             case _:
@@ -284,6 +288,7 @@ def compile_model(
     """
     options = Options(
         pruning_of(sparsity),
+        TorchQuantizePass(globs_of(int16_inputs)),
         TorchChooseSoftmaxPass(softmax, str(probability_bits)),
         calibration_of(calibration),
         check,
@@ -348,12 +353,15 @@ def _check_options(resumed: Resumed, options: Options) -> None:
     """
     asked = {
         "torch-prune": options.pruning is not None and "sparsity is given, and weights have been pruned",
+        "torch-quantize": options.formats != TorchQuantizePass() and "16-bit inputs are asked for, and chosen",
         "torch-choose-softmax": options.softmax != TorchChooseSoftmaxPass()
         and "the softmax is given, and has been chosen",
     }
     for step, reason in asked.items():
         if reason and step not in resumed.steps:
             raise ValueError(f"{reason} in {resumed.path}: compile a dump from before {step}, or leave the option out")
+    if "torch-quantize" in resumed.steps and "torch-check-supported" not in resumed.steps:
+        check_int16_inputs(resumed.module, options.formats.int16_inputs)
 
 
 def _check_sample(kinds: dict[str, InputType], calibration: Mapping[str, Any] | Path | None) -> dict[str, Array]:

@@ -84,7 +84,12 @@ class IrDump:
         self.directory.mkdir(parents=True, exist_ok=True)
         if not (self.directory / INDEX).is_file():
             return
-        old = Dump.read(self.directory)
+        try:
+            old = Dump.read(self.directory)
+        except ValueError as error:
+            raise ValueError(
+                f"cannot write the IR to {self.directory}: its {INDEX} is none of a dump; give another directory"
+            ) from error
         for step in old.steps:
             for file in (step.file, step.diff_file):
                 if file is not None:

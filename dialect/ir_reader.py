@@ -5,6 +5,7 @@ Modules from text that somebody may have edited: what is wrong with it is shown 
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 
 from xdsl.context import Context
@@ -12,7 +13,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
-from xdsl.utils.lexer import Span
+from xdsl.utils.lexer import Input, Span
 
 from sta.dialect import nm, sta, torch
 from sta.dialect.ir_text import named_array
@@ -26,6 +27,10 @@ LONGEST_LINE = 100
 
 _REFUSALS = (ValueError, AssertionError, LookupError, TypeError, AttributeError, NotImplementedError)
 """What xDSL raises, besides its own errors, for attributes and operations that it does not accept."""
+
+
+_STRING = re.compile(r'//[^\n]*|"(?:[^"\\\n\v\f]|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*"|"')
+"""A comment, a whole string, or a quotation mark that begins none."""
 
 
 class IrError(ValueError):
@@ -128,6 +133,7 @@ def read_ir(text: str, name: str, context: Context, weights: WeightStore) -> IrT
 
 def parse_ir(text: str, name: str, context: Context, ordered: bool = True) -> IrText:
     """Parses a module, in which every value is defined before it is used if it is to be `ordered`; raises IrError."""
+    _check_strings(text, name)
     parser = PlacedParser(context, text, name)
     try:
         module = parser.parse_module()
@@ -143,6 +149,14 @@ def parse_ir(text: str, name: str, context: Context, ordered: bool = True) -> Ir
     for value, place in parser.early.items() if ordered else ():
         raise IrError(show(place, f"%{value} is used here and defined below: define a value before it is used"))
     return IrText(module, parser.places)
+
+
+def _check_strings(text: str, name: str) -> None:
+    """Raises IrError for a string that does not end: xDSL's lexer takes time exponential in its length to see it."""
+    for found in _STRING.finditer(text):
+        if found.group() == '"':
+            place = Span(found.start(), found.end(), Input(text, name))
+            raise IrError(show(place, "a string begins here and does not end on this line, or holds an unknown escape"))
 
 
 def verify(read: IrText) -> None:
