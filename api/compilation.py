@@ -17,6 +17,7 @@ from typing import Any, cast
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import DiagnosticException
 
 from sta.arguments import calibration_of, globs_of, pruning_of, target_of
 from sta.backend.emit import emit
@@ -342,7 +343,10 @@ def _compile_dump(
         compilation.start_check(_check_sample(kinds, options.calibration))
         compilation.check_again("import")
     with _named_target(resumed.context.target), about(str(path)), explain_failures(lambda: compilation.running):
-        compilation.run(resumed.steps, imported, options)
+        try:
+            compilation.run(resumed.steps, imported, options)
+        except DiagnosticException as error:
+            raise ValueError(f"the module does not verify after {compilation.running}: {error}") from error
         compilation.emit()
     return compilation
 

@@ -5,17 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from xdsl.utils.exceptions import VerifyException
-
-FAILURES = (
-    AssertionError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    NotImplementedError,
-    VerifyException,
-)
+FAILURES = (AssertionError, AttributeError, LookupError, TypeError, ArithmeticError, NotImplementedError)
 
 
 @contextmanager
