@@ -64,10 +64,11 @@ typecheck: install
 	@find -L build/typing -type l -delete
 	$(BIN)/pyright --pythonpath $(BIN)/python $(ROOMS) api benchmarks examples tests
 
-docs: install ## What is generated: docs/isa.md from the instruction table, what the tour in README.md prints.
+docs: install ## What is generated: docs/isa.md, what the tour in README.md prints, the errors in docs/troubleshooting.md.
 	$(BIN)/python -m sta.backend.isa_docs > docs/isa.md.new
 	mv docs/isa.md.new docs/isa.md
 	$(BIN)/python -m tests.support.readme_tour
+	$(BIN)/python -m tests.support.troubleshooting
 
 # The simulator that ours is compared with needs an older NumPy.
 $(SCALE_SIM)/.installed: benchmarks/scale_sim_requirements.txt

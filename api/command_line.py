@@ -118,6 +118,19 @@ def _add_objdump_arguments(parser: Parser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE.s", help="where to write (default: standard output)")
 
 
+def _add_where_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "place",
+        metavar="PLACE",
+        help="a line of a dump (NN-pass.mlir:LINE), an instruction (@ADDRESS), a line of the model's source "
+        "(FILE.py:LINE), or a pattern for module paths ('encoder.layer.0.*')",
+    )
+    parser.add_argument(
+        "program", metavar="FILE.sta", nargs="?", help="the program; only a line of a dump can do without"
+    )
+    _add_json(parser)
+
+
 def _add_asm_arguments(parser: Parser) -> None:
     parser.add_argument("source", metavar="FILE.s", help="assembly as `sta objdump` writes it; - for standard input")
     parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the program")
@@ -149,6 +162,9 @@ COMMANDS = {
     "objdump": _Command("command_objdump", "show everything in a program, as assembly", _add_objdump_arguments),
     "asm": _Command("command_asm", "make a program from assembly", _add_asm_arguments),
     "debug": _Command("command_debug", "step through a run, look at values", _add_debug_arguments),
+    "where": _Command(
+        "command_where", "show what belongs to a module of the model, or to a line", _add_where_arguments
+    ),
     "targets": _Command("command_targets", "list the machines that come with the toolchain", _add_json),
 }
 """All commands by name."""

@@ -248,7 +248,8 @@ def _samples(model: ImportedModel, calibration: Mapping[str, Any] | Path | None)
     for name, array in model.example_inputs.items():
         check_finite(f"example inputs {name!r}, which stand in for calibration data,", array)
     warnings.warn(
-        "no calibration data: activation ranges are taken from the example inputs alone, which costs accuracy",
+        "no calibration data: activation ranges are taken from the example inputs alone, which costs "
+        "accuracy; give some real inputs",
         stacklevel=7,
     )
     return [model.example_inputs]

@@ -283,7 +283,7 @@ def parse_container(data: NDArray[np.uint8]) -> Container:
 def _read_table(data: NDArray[np.uint8]) -> Mapping[str, tuple[int, int, int]]:
     """Returns offset, size and checksum of every section, after checking header and table."""
     if data[: len(MAGIC)].tobytes() != MAGIC:
-        raise ContainerError("section 'header': not an STA container")
+        raise ContainerError("section 'header': not an STA container, which `sta compile` makes")
     if len(data) < _HEADER.size:
         raise ContainerError("section 'header': the file is truncated")
     _, major, minor, count, checksum, file_size, reserved = _HEADER.unpack(data[: _HEADER.size].tobytes())

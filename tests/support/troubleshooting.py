@@ -1,0 +1,180 @@
+"""
+docs/troubleshooting.md: mistakes that somebody new makes, made; `python -m tests.support.troubleshooting` writes what
+the command says about each into the file.
+"""
+
+import contextlib
+import io
+import shlex
+import tempfile
+import textwrap
+import warnings
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sta.command_line import main
+
+PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
+_HEAD = """# Troubleshooting
+
+The mistakes that people new to the toolchain make most often, what it says about them, and what helps. `make docs`
+makes each of them and writes this page.
+
+Every error is one message on standard error, and no output file is written or changed. The exit code is 1 for input
+that cannot be used and 2 for a command that was called wrongly; `--debug` adds Python's traceback.
+"""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A command that fails, and what helps."""
+
+    title: str
+    command: str
+    advice: str
+
+
+MISTAKES = (
+    Mistake(
+        "A checkpoint in place of a model",
+        "sta compile checkpoint.pt -o model.sta",
+        "A file of `torch.save` holds weights, or Python objects, but not what the model computes. Export the model: "
+        "`torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')`. Or stay in Python: "
+        "`sta.compile(model, [example])`.",
+    ),
+    Mistake(
+        "An operator that the machine does not have",
+        "sta compile convolutions.pt2 -o model.sta",
+        "All such operators are listed at once, each with the module that uses it. Compile the part of the model "
+        "without them, or add the operator: [adding-an-operator.md](adding-an-operator.md).",
+    ),
+    Mistake(
+        "A model exported with dynamic shapes",
+        "sta compile dynamic.pt2 -o model.sta",
+        "A program is for one batch size and one sequence length. Leave out `dynamic_shapes`, and pad inputs to the "
+        "length, with an attention mask.",
+    ),
+    Mistake(
+        "A model in half precision",
+        "sta compile half.pt2 -o model.sta",
+        "The compiler makes integers of float32 weights. Call `model.float()` before the export.",
+    ),
+    Mistake(
+        "A program without calibration data",
+        "sta compile model.pt2 -o model.sta",
+        "A warning: the program is made, but the ranges of its activations are those of one input. Save some real "
+        "inputs with `numpy.savez('samples.npz', ids=...)`, the first axis counting them, and give "
+        "`--calibration samples.npz`.",
+    ),
+    Mistake(
+        "Calibration data with other names than the model's",
+        "sta compile model.pt2 -o model.sta --calibration other_names.npz",
+        "Arrays are called like the parameters of the model's `forward`.",
+    ),
+    Mistake(
+        "A target that does not exist",
+        "sta compile model.pt2 -o model.sta --target sta-bse",
+        "`sta targets` lists those that come along. One of your own is a YAML file: "
+        "[adding-a-target.md](adding-a-target.md).",
+    ),
+    Mistake(
+        "A misspelt option",
+        "sta compile model.pt2 -o model.sta --sparcity 2:4",
+        "`sta COMMAND --help` lists the options of a command. Abbreviations are not taken.",
+    ),
+    Mistake(
+        "A model in place of a program",
+        "sta run model.pt2 --inputs inputs.npz -o outputs.npz",
+        "`sta run` takes what `sta compile` has written.",
+    ),
+    Mistake(
+        "Inputs of another shape",
+        "sta run model.sta --inputs longer.npz -o outputs.npz",
+        "The shapes are those of the export; `sta objdump model.sta` shows them under `.signature`. With one more axis "
+        "in front, the file holds the inputs of several runs.",
+    ),
+)
+
+
+class _Model(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(50, 16)
+        self.layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.layer(self.embedding(ids))
+
+
+class _Convolutions(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv1d(8, 8, 3, padding=1)
+        self.head = torch.nn.Linear(16, 16)
+
+    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+        return torch.cumsum(self.head(self.stem(signal)), 1)
+
+
+def troubleshooting() -> str:
+    """Returns the page with what the commands say now."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        _make_files()
+        sections = [_section(mistake) for mistake in MISTAKES]
+    return "\n".join([_HEAD, *sections])
+
+
+def _make_files() -> None:
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    model, ids = _Model().eval(), torch.arange(10)[None]
+    torch.save(model.state_dict(), "checkpoint.pt")
+    _export(model, ids, "model.pt2")
+    _export(_Convolutions().eval(), torch.rand(1, 8, 16), "convolutions.pt2")
+    _export(torch.nn.Linear(16, 16).eval(), torch.rand(1, 8, 16), "dynamic.pt2", {1: torch.export.Dim("length")})
+    _export(torch.nn.Linear(16, 16).to(torch.bfloat16), torch.rand(1, 8, 16).to(torch.bfloat16), "half.pt2")
+    np.savez("samples.npz", ids=ids.numpy()[None])
+    np.savez("other_names.npz", input_ids=ids.numpy()[None])
+    np.savez("inputs.npz", ids=ids.numpy())
+    np.savez("longer.npz", ids=np.arange(12)[None])
+    with _quiet():
+        assert main(["compile", "model.pt2", "-o", "model.sta", "--calibration", "samples.npz"]) == 0
+
+
+def _export(model: torch.nn.Module, example: torch.Tensor, path: str, dynamic: object = None) -> None:
+    shapes = None if dynamic is None else (dynamic,)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(torch.export.export(model, (example,), dynamic_shapes=shapes), path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[io.StringIO]:
+    """Keeps what a command says to itself; yields what it writes to standard error."""
+    errors = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+        yield errors
+
+
+def _section(mistake: Mistake) -> str:
+    with _quiet() as errors:
+        main(shlex.split(mistake.command)[1:])
+    lines = errors.getvalue().splitlines()
+    # What comes before is progress.
+    start = next(number for number, line in enumerate(lines) if line.startswith(("sta: error: ", "sta: warning: ")))
+    said = [
+        line for line in lines[start:] if line.startswith(("sta: error: ", "sta: warning: ")) or line[:5] != "sta: "
+    ]
+    shown = "\n".join([f"$ {mistake.command}", *said])
+    return f"## {mistake.title}\n\n```console\n{shown}\n```\n\n{_wrapped(mistake.advice)}\n"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(troubleshooting(), encoding="utf-8")
