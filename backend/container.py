@@ -10,6 +10,7 @@ sections are canonical: sorted keys, no spaces, UTF-8. Constants are memory-mapp
 from __future__ import annotations
 
 import bisect
+import itertools
 import json
 import mmap
 import os
@@ -75,6 +76,14 @@ class Container:
     def module_path(self, pc: int) -> str:
         """Returns the path of the model's module that the instruction at ``pc`` belongs to, or an empty string."""
         return self._location(pc)[0]
+
+    def module_paths(self) -> list[str]:
+        """Returns the module path of every instruction."""
+        entries: list[tuple[int, str, str]] = [(0, "", ""), *self.debug["instructions"], (len(self.code), "", "")]
+        paths: list[str] = []
+        for (first, path, _), (end, _, _) in itertools.pairwise(entries):
+            paths += [path] * (end - first)
+        return paths
 
     def operation(self, pc: int) -> str:
         """Returns the name of the operation that the instruction at ``pc`` was made from, or an empty string."""

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from sta.backend.isa import suggestion
 from sta.runtime.memory import Array, Memories
+from sta.runtime.profile import Profile, profile
+from sta.runtime.races import RaceCheck, check_races
 from sta.runtime.reference import ReferenceEngine
+from sta.runtime.schedule import Schedule, record
 from sta.runtime.taint import check_taint
 from sta.runtime.timing import Timing, simulate
+from sta.runtime.trace import write_trace
 from sta.runtime.validate import ValidProgram
 from sta.spec.integers import Int64Array
 
 if TYPE_CHECKING:
     from sta.runtime.native_engine import NativeProgram
+    from sta.runtime.native_reports import NativeReports
 
 ENGINES = ("auto", "native", "reference")
 """Names of the engines; ``auto`` is the native one where it is built."""
@@ -92,7 +98,25 @@ class Engines:
 
     def timing(self) -> Timing:
         """Returns the cost of a run; ProgramError if it ends in a deadlock."""
-        return self._decoded().timing() if native_is_built() else simulate(self._program)
+        return self._reports().timing() if native_is_built() else simulate(self._program)
+
+    def schedule(self) -> Schedule:
+        """Returns when everything happens in a run; ProgramError as ``record``."""
+        return self._reports().schedule() if native_is_built() else record(self._program)
+
+    def check_races(self, schedule: Schedule) -> RaceCheck:
+        """Compares all conflicting accesses of a run; RaceError if an order is not guaranteed."""
+        return self._reports().check_races(schedule) if native_is_built() else check_races(self._program, schedule)
+
+    def profile(self, schedule: Schedule) -> Profile:
+        """Returns the profile of a run."""
+        measure = partial(self._reports().module_cycles, schedule) if native_is_built() else None
+        return profile(self._program, schedule, measure)
+
+    def write_trace(self, schedule: Schedule, path: str | os.PathLike[str], limit: int) -> int:
+        """Writes the trace of a run; see ``sta.runtime.trace.write_trace``."""
+        writer = partial(self._reports().write_trace, schedule) if native_is_built() else None
+        return write_trace(self._program, schedule, path, limit, writer)
 
     def check_taint(self) -> None:
         """Raises ProgramError if a run moves attention scores off the chip."""
@@ -108,6 +132,11 @@ class Engines:
         if self._native is None:
             self._native = NativeProgram(self._program)
         return self._native
+
+    def _reports(self) -> NativeReports:
+        from sta.runtime.native_reports import NativeReports
+
+        return NativeReports(self._decoded())
 
     def take(self, name: str, threads: int) -> Engine:
         """Returns an engine that nobody uses, ``native`` or ``reference``; only the former makes use of threads."""

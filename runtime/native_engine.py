@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sta.backend.isa import UNITS
 from sta.runtime._native import Builder
 from sta.runtime._native import Program as NativeCode
 from sta.runtime._native import families as families
@@ -21,7 +20,7 @@ from sta.runtime.memory import Array, Memories, place, port_view
 from sta.runtime.reference import operation
 from sta.runtime.stream import Step
 from sta.runtime.taint import check_taint, taint_rule
-from sta.runtime.timing import Timing, busy_cycles, dram_traffic, job_of, simulate
+from sta.runtime.timing import busy_cycles, job_of
 from sta.runtime.validate import ValidProgram
 from sta.spec.integers import Int64Array
 from sta.spec.tables import exp2_results
@@ -30,8 +29,8 @@ from sta.spec.vector import RowStatistics
 _SLICE = 0.1
 """Seconds for which the engine runs before it looks whether it is interrupted."""
 _EXPONENTIAL_BITS = (8, 16)
-_LARGEST_TIME = 1 << 62
-"""Cycles that the native timing can count to; longer runs are timed in Python's integers."""
+LARGEST_TIME = 1 << 62
+"""Cycles that are counted natively; longer runs are timed in Python's integers."""
 
 
 class NativeProgram:
@@ -49,20 +48,9 @@ class NativeProgram:
             ValueError: the kernels do not run on this processor.
         """
         self.program = program
-        self.code = NativeCode(_builder(program, family))
-
-    def timing(self) -> Timing:
-        """Returns what ``sta.runtime.timing.simulate`` does, and raises the same."""
-        program = self.program
-        if program.instructions * _longest_job(program) >= _LARGEST_TIME:
-            return simulate(program)
-        times = self.code.timing()
-        if times is None:
-            # A deadlock, which is explained there.
-            return simulate(program)
-        cycles, busy = times
-        read, written = dram_traffic(program)
-        return Timing(cycles, dict(zip(UNITS, busy, strict=True)), read, written, program.instructions)
+        builder, self.longest_job = _builder(program, family)
+        """At least the most cycles that an instruction can take."""
+        self.code = NativeCode(builder)
 
     def check_taint(self) -> None:
         """Checks what ``sta.runtime.taint.check_taint`` does, and raises the same."""
@@ -122,8 +110,8 @@ class NativeEngine:
         )
 
 
-def _builder(program: ValidProgram, family: str) -> Builder:
-    """Returns the description of a program."""
+def _builder(program: ValidProgram, family: str) -> tuple[Builder, int]:
+    """Returns the description of a program, and at least the most cycles that an instruction can take."""
     sizes = program.memories
     spaces = {space: sizes[space] for space in ("spad", "wbuf", "acc")}
     spaces["writable"] = max(sizes["dram"] - program.container.writable_base, 0)
@@ -132,6 +120,7 @@ def _builder(program: ValidProgram, family: str) -> Builder:
     builder = Builder(spaces, program.container.constants, target.tile_rows, depth, family)
     for bits in _EXPONENTIAL_BITS:
         builder.exponentials(bits, exp2_results(bits).astype(f"<u{bits // 8}").tobytes())
+    longest_job = 1
     kept = [step for step in program.steps if step.instruction.name != "lea"]
     position = {step.pc: index for index, step in enumerate(kept)}
     for step in kept:
@@ -141,7 +130,8 @@ def _builder(program: ValidProgram, family: str) -> Builder:
             builder.number("count", loop.instruction["count"])
         if not step.instruction.definition.is_sequencer:
             _describe(builder, program, step)
-    return builder
+            longest_job = max(longest_job, _describe_job(builder, program, step))
+    return builder, longest_job
 
 
 def _describe(builder: Builder, program: ValidProgram, step: Step) -> None:
@@ -156,8 +146,9 @@ def _describe(builder: Builder, program: ValidProgram, step: Step) -> None:
             builder.number(field.name, value)
     for access in accesses(instruction):
         memory, address, stride = place(program, step, access)
-        builder.operand(access.name, memory, _pair(address), _pair(stride), access.rows, access.row_bytes)
-    _describe_job(builder, program, step)
+        builder.operand(
+            access.name, memory, _pair(address), _pair(stride), access.rows, access.row_bytes, access.writes
+        )
     rule = taint_rule(instruction)
     builder.taint(rule.transfers, rule.always, rule.never)
     for access in rule.sources:
@@ -166,28 +157,21 @@ def _describe(builder: Builder, program: ValidProgram, step: Step) -> None:
         builder.taint_result(access.name, may_leave)
 
 
-def _describe_job(builder: Builder, program: ValidProgram, step: Step) -> None:
-    """Adds what the timing of a unit instruction needs to a description."""
+def _describe_job(builder: Builder, program: ValidProgram, step: Step) -> int:
+    """Adds what the timing of a unit instruction needs to a description; returns the most cycles it can take, and 1."""
     instruction, target = step.instruction, program.target
     job = job_of(step, target)
     waits, posts = instruction["wait"], instruction["post"]
     # Times that are too long to count natively are not counted natively.
-    busy, latency = min(job.busy, _LARGEST_TIME), min(job.latency, _LARGEST_TIME)
+    busy, latency = min(job.busy, LARGEST_TIME), min(job.latency, LARGEST_TIME)
     if job.stride is None:
         builder.job(job.unit, busy, latency, waits, posts)
-        return
+        return job.busy + job.latency + 1
     row_bytes = instruction["row_bytes"]
-    apart, one_piece = (min(busy_cycles(instruction, target, stride), _LARGEST_TIME) for stride in (-1, row_bytes))
+    apart, one_piece = (min(busy_cycles(instruction, target, stride), LARGEST_TIME) for stride in (-1, row_bytes))
     builder.job(job.unit, apart, latency, waits, posts)
     builder.one_piece(_pair(job.stride), row_bytes, one_piece)
-
-
-def _longest_job(program: ValidProgram) -> int:
-    """Returns the most cycles that an instruction can take."""
-    steps = [step for step in program.steps if not step.instruction.definition.is_sequencer]
-    jobs = [(job_of(step, program.target), step) for step in steps]
-    times = [max(job.busy, busy_cycles(step.instruction, program.target, -1)) + job.latency for job, step in jobs]
-    return max(times, default=0) + 1
+    return max(apart, one_piece) + latency + 1
 
 
 def _pair(affine: Affine) -> tuple[int, Sequence[tuple[int, int]]]:

@@ -9,15 +9,14 @@ module, in the cycles charged to this one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sta.backend.isa import UNITS
-from sta.runtime.attribution import Charges, attribute
+from sta.runtime.attribution import attribute
 from sta.runtime.schedule import SEQUENCER, Integers, Schedule
 from sta.runtime.traffic import CLASSES, dram_traffic
 from sta.runtime.validate import ValidProgram
@@ -183,71 +182,110 @@ class Profile:
         }
 
 
-def profile(program: ValidProgram, schedule: Schedule) -> Profile:
-    """Returns the profile of a run, which does not depend on data."""
-    return _Profiler(program, schedule).profile()
+@dataclass(frozen=True)
+class ModuleCycles:
+    """Cycles by module, int64 ``[modules]`` or ``[.., modules]``; see ``ProfileRow`` for what they are."""
+
+    working: Integers
+    idle: Integers
+    """By cause, in the order of ``CAUSES``."""
+    busy: Integers
+    """By unit, in the order of ``UNITS``."""
+    concurrent: Integers
 
 
-class _Profiler:
-    def __init__(self, program: ValidProgram, schedule: Schedule) -> None:
-        self.program = program
+Measure = Callable[[Integers, int], ModuleCycles]
+"""Returns the cycles of each module; takes the number of the module of each instruction, and how many there are."""
+
+
+def profile(program: ValidProgram, schedule: Schedule, measure: Measure | None = None) -> Profile:
+    """
+    Returns the profile of a run, which does not depend on data.
+
+    Args:
+        program: the program.
+        schedule: its schedule.
+        measure: what sums cycles up; ``module_cycles`` if None.
+    """
+    target = program.target
+    path_of_pc = program.container.module_paths()
+    executed: list[int] = np.flatnonzero(np.bincount(schedule.pc)).tolist()
+    paths = list(dict.fromkeys(path_of_pc[pc] for pc in executed))
+    numbers = {path: number for number, path in enumerate(paths)}
+    # Only executed instructions are looked up.
+    module_of_pc = np.array([numbers.get(path, 0) for path in path_of_pc])
+    measured = (
+        measure(module_of_pc, len(paths)) if measure else module_cycles(program, schedule, module_of_pc, len(paths))
+    )
+    working, idle, busy, concurrent = (
+        values.T.tolist() for values in (measured.working, measured.idle, measured.busy, measured.concurrent)
+    )
+    macs, dense_macs, dram = _work(program, module_of_pc, len(paths))
+    rows = [
+        ProfileRow(
+            path,
+            target,
+            schedule.cycles,
+            working[i],
+            dict(zip(CAUSES, idle[i], strict=True)),
+            dict(zip(UNITS, busy[i], strict=True)),
+            dict(zip(UNITS, concurrent[i], strict=True)),
+            macs[i],
+            dense_macs[i],
+            dram[i],
+        )
+        for i, path in enumerate(paths)
+    ]
+    header = program.container.program
+    return Profile(target, schedule.cycles, header["macs"], header["dense_macs"], rows)
+
+
+def module_cycles(program: ValidProgram, schedule: Schedule, module_of_pc: Integers, modules: int) -> ModuleCycles:
+    """
+    Returns the cycles of each module.
+
+    Args:
+        program: the program.
+        schedule: its schedule.
+        module_of_pc: for each instruction the number of its module.
+        modules: how many there are.
+    """
+    return _Sums(program, schedule, module_of_pc, modules).cycles()
+
+
+class _Sums:
+    def __init__(self, program: ValidProgram, schedule: Schedule, module_of_pc: Integers, modules: int) -> None:
         self.schedule = schedule
-        paths = [program.container.module_path(step.pc) for step in program.steps]
-        executed: list[int] = np.unique(schedule.pc).tolist()
-        self.paths = list(dict.fromkeys(paths[pc] for pc in executed))
-        numbers = {path: number for number, path in enumerate(self.paths)}
-        # Only executed instructions are looked up.
-        self.module_of_pc = np.array([numbers.get(path, 0) for path in paths])
+        self.module_of_pc = module_of_pc
+        self.modules = modules
+        self.charges = attribute(program, schedule)
 
-    def profile(self) -> Profile:
-        charges = attribute(self.program, self.schedule)
-        module = self.module_of_pc[self.schedule.pc[charges.row]]
-        lengths = charges.end - charges.start
-        working, idle = self._cycles(charges, module, lengths)
-        concurrent = [self._sums(module, self._worked(unit, charges)) for unit in range(len(UNITS))]
-        own = self.module_of_pc[self.schedule.pc]
-        busy = [
-            self._sums(own, (self.schedule.end - self.schedule.start) * self._is(unit)) for unit in range(len(UNITS))
-        ]
-        macs, dense_macs, dram = self._work()
-        target, cycles = self.program.target, self.schedule.cycles
-        rows = [
-            ProfileRow(
-                path,
-                target,
-                cycles,
-                working[i],
-                {cause: idle[number][i] for number, cause in enumerate(CAUSES)},
-                {unit: busy[number][i] for number, unit in enumerate(UNITS)},
-                {unit: concurrent[number][i] for number, unit in enumerate(UNITS)},
-                macs[i],
-                dense_macs[i],
-                dram[i],
-            )
-            for i, path in enumerate(self.paths)
-        ]
-        header = self.program.container.program
-        return Profile(target, cycles, header["macs"], header["dense_macs"], rows)
+    def cycles(self) -> ModuleCycles:
+        schedule, charges = self.schedule, self.charges
+        module, own = self.module_of_pc[schedule.pc[charges.row]], self.module_of_pc[schedule.pc]
+        units = range(len(UNITS))
+        working, idle = self._cycles(module)
+        busy = [self._sums(own, (schedule.end - schedule.start) * (schedule.unit == unit)) for unit in units]
+        concurrent = [self._sums(module, self._worked(unit)) for unit in units]
+        return ModuleCycles(working, idle, np.stack(busy), np.stack(concurrent))
 
-    def _is(self, unit: int) -> NDArray[np.bool_]:
-        return self.schedule.unit == unit
-
-    def _sums(self, module: Integers, values: Integers) -> list[int]:
+    def _sums(self, module: Integers, values: Integers) -> Integers:
         """Returns the sum of the values of each module."""
-        sums = np.zeros(len(self.paths), np.int64)
+        sums = np.zeros(self.modules, np.int64)
         np.add.at(sums, module, values)
-        return sums.tolist()
+        return sums
 
-    def _cycles(self, charges: Charges, module: Integers, lengths: Integers) -> tuple[list[int], list[list[int]]]:
+    def _cycles(self, module: Integers) -> tuple[Integers, Integers]:
         """Returns for each module the cycles in which its products work, and by cause those that it makes them wait."""
-        rows = charges.row
+        charges, rows = self.charges, self.charges.row
+        lengths = charges.end - charges.start
         products = (self.schedule.unit[rows] == UNITS.index("mm")) & ~charges.issued
         works = products & (charges.end <= self.schedule.end[rows])
         cause = np.where(charges.issued, SEQUENCER, self.schedule.unit[rows])
         idle = [self._sums(module, lengths * (~works & (cause == number))) for number in range(len(CAUSES))]
-        return self._sums(module, lengths * works), idle
+        return self._sums(module, lengths * works), np.stack(idle)
 
-    def _worked(self, unit: int, charges: Charges) -> Integers:
+    def _worked(self, unit: int) -> Integers:
         """Returns the cycles that a unit works in each of the charged intervals."""
         rows = self.schedule.rows_of_unit[unit]
         start, end = self.schedule.start[rows], self.schedule.end[rows]
@@ -259,23 +297,26 @@ class _Profiler:
             overhang = np.maximum(end[begun - 1] - times, 0) * (begun > 0) if rows.size else 0
             return before[begun] - overhang
 
-        return until(charges.end) - until(charges.start)
+        return until(self.charges.end) - until(self.charges.start)
 
-    def _work(self) -> tuple[list[int], list[int], list[dict[str, int]]]:
-        """Returns MACs, dense MACs and DRAM bytes of each module."""
-        macs, dense_macs = [0] * len(self.paths), [0] * len(self.paths)
-        dram: list[dict[str, int]] = [{kind: 0 for kind in CLASSES} for _ in self.paths]
-        for step in self.program.steps:
-            if step.instruction.name != "mm" or not step.executions:
-                continue
-            rows, columns, depth, n, m = (step.instruction[name] for name in ("rows", "columns", "depth", "n", "m"))
-            module, dense = self.module_of_pc[step.pc], step.executions * rows * columns * depth
-            dense_macs[module] += dense
-            macs[module] += dense * n // m
-        for pc, classes in dram_traffic(self.program).items():
-            for kind, size in classes.items():
-                dram[self.module_of_pc[pc]][kind] += size
-        return macs, dense_macs, dram
+
+def _work(
+    program: ValidProgram, module_of_pc: Integers, modules: int
+) -> tuple[list[int], list[int], list[dict[str, int]]]:
+    """Returns MACs, dense MACs and DRAM bytes of each module."""
+    macs, dense_macs = [0] * modules, [0] * modules
+    dram: list[dict[str, int]] = [{kind: 0 for kind in CLASSES} for _ in range(modules)]
+    for step in program.steps:
+        if step.instruction.name != "mm" or not step.executions:
+            continue
+        rows, columns, depth, n, m = (step.instruction[name] for name in ("rows", "columns", "depth", "n", "m"))
+        module, dense = module_of_pc[step.pc], step.executions * rows * columns * depth
+        dense_macs[module] += dense
+        macs[module] += dense * n // m
+    for pc, classes in dram_traffic(program).items():
+        for kind, size in classes.items():
+            dram[module_of_pc[pc]][kind] += size
+    return macs, dense_macs, dram
 
 
 def _ratio(a: float, b: float) -> float:

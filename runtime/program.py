@@ -17,11 +17,11 @@ from sta.backend.container import Container, read_container, write_container
 from sta.backend.isa import suggestion
 from sta.runtime.engines import Engines, check_same, chosen
 from sta.runtime.errors import ProgramError
-from sta.runtime.profile import Profile, profile
-from sta.runtime.races import RaceCheck, check_races
-from sta.runtime.schedule import Schedule, record
+from sta.runtime.profile import Profile
+from sta.runtime.races import RaceCheck
+from sta.runtime.schedule import Schedule
 from sta.runtime.timing import Timing
-from sta.runtime.trace import TRACE_LIMIT, write_trace
+from sta.runtime.trace import TRACE_LIMIT
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
 from sta.spec.signature import TensorSignature
 from sta.spec.target import Target
@@ -147,7 +147,7 @@ class Program:
     @cached_property
     def schedule(self) -> Schedule:
         """When every instruction of a run starts and ends; ProgramError if there are too many, or a deadlock."""
-        return record(self._valid)
+        return self._engines.schedule()
 
     @property
     def cycles(self) -> int:
@@ -201,7 +201,7 @@ class Program:
             RaceError: they do not; names the instructions, the memory and the bytes.
             ProgramError: the program deadlocks, or is too long to be recorded.
         """
-        return check_races(self._valid, self.schedule)
+        return self._engines.check_races(self.schedule)
 
     def profile(self) -> Profile:
         """
@@ -211,7 +211,7 @@ class Program:
             ProgramError: the program deadlocks, is too long to be recorded, or moves attention scores off the chip.
         """
         self.check()
-        return profile(self._valid, self.schedule)
+        return self._engines.profile(self.schedule)
 
     def write_trace(self, path: str | os.PathLike[str], limit: int = TRACE_LIMIT) -> int:
         """
@@ -229,7 +229,7 @@ class Program:
             ProgramError: the program deadlocks, or is too long to be recorded.
             ValueError: the limit is negative.
         """
-        return write_trace(self._valid, self.schedule, path, limit)
+        return self._engines.write_trace(self.schedule, path, limit)
 
     @cached_property
     def _engines(self) -> Engines:

@@ -15,7 +15,7 @@ import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from sta.backend.isa import UNITS
 from sta.runtime.accesses import Access, accesses
 from sta.runtime.affine import Affine
 from sta.runtime.errors import ProgramError
+from sta.runtime.memory import place
 from sta.runtime.order import Clock, clocks_before
 from sta.runtime.schedule import SEQUENCER, Schedule
 from sta.runtime.stream import Step
@@ -84,6 +85,16 @@ class RaceError(ProgramError):
         super().__init__("\n  ".join(["race: no semaphore or fence orders conflicting accesses", *map(str, races)]))
 
 
+class FoundRace(NamedTuple):
+    """A race as rows of a schedule."""
+
+    earlier: int
+    earlier_writes: bool
+    later: int
+    access: int
+    """Which of the accesses of the later instruction, constants left out."""
+
+
 @dataclass(frozen=True)
 class RaceCheck:
     """A program without races: how much has been compared."""
@@ -142,7 +153,7 @@ class _Space:
 
     def rivals(self, unit: int, writes: bool) -> list[_Marks]:
         """Returns what an access conflicts with: the other units' writes, and with a write their reads too."""
-        tracks = self.tracks.items()
+        tracks = sorted(self.tracks.items())
         return [track for (other, wrote), track in tracks if other != unit and (writes or wrote)]
 
 
@@ -179,12 +190,13 @@ class _Checker:
         self.program = program
         self.schedule = schedule
         self.touched = {
-            step.pc: [access for access in accesses(step.instruction) if not _is_constant(program, step, access)]
+            step.pc: touched(program, step)
             for step in program.steps
             if not step.instruction.definition.is_sequencer and step.executions
         }
         self.footprints = self._footprints()
-        self.found: dict[tuple[int, int, str], Race] = {}
+        self.found: dict[tuple[int, int, str], FoundRace] = {}
+        """By the two instructions and the memory."""
 
     def _footprints(self) -> dict[int, list[_Footprint]]:
         spaces = self._spaces()
@@ -226,21 +238,21 @@ class _Checker:
             clocks_before(self.program, schedule),
             strict=True,
         )
-        for pc, unit, position, clock in rows:
+        for row, (pc, unit, position, clock) in enumerate(rows):
             if unit == SEQUENCER:
                 continue
             execution = executions[pc]
             executions[pc] = execution + 1
-            for footprint in footprints[pc]:
+            for access, footprint in enumerate(footprints[pc]):
                 for rival in footprint.rivals:
                     if rival.last > clock[rival.unit]:
-                        self._compare(pc, footprint, execution, rival, clock)
+                        self._compare(row, access, execution, rival, clock)
                 footprint.view(footprint.own.marks, execution)[...] = position + 1
                 footprint.own.last = position + 1
             if len(self.found) >= REPORT_LIMIT:
                 break
         if self.found:
-            raise RaceError(list(self.found.values()))
+            raise RaceError([described(self.program, schedule, race) for race in self.found.values()])
         return self._summary(executions)
 
     def _summary(self, executions: Mapping[int, int]) -> RaceCheck:
@@ -249,54 +261,89 @@ class _Checker:
             sum(executions.values()), sum(count for count, _ in used), sum(footprint.bytes for _, footprint in used)
         )
 
-    def _compare(self, pc: int, footprint: _Footprint, execution: int, rival: _Marks, clock: Clock) -> None:
+    def _compare(self, row: int, access: int, execution: int, rival: _Marks, clock: Clock) -> None:
+        pc = int(self.schedule.pc[row])
+        footprint = self.footprints[pc][access]
         marks = footprint.view(rival.marks, execution)
         if not marks.size:
             return
         latest = int(marks.max())
         if latest <= clock[rival.unit]:
             return
-        row = int(self.schedule.rows_of_unit[rival.unit][latest - 1])
-        rival_pc = int(self.schedule.pc[row])
-        if (rival_pc, pc, footprint.space.name) in self.found:
-            return
-        rival_execution = int(np.count_nonzero(self.schedule.pc[:row] == rival_pc))
-        race = self._race((rival_pc, rival_execution, rival.writes), (pc, execution, footprint))
-        self.found[rival_pc, pc, footprint.space.name] = race
-
-    def _race(self, earlier: tuple[int, int, bool], later: tuple[int, int, _Footprint]) -> Race:
-        pc, execution, writes = earlier
-        later_pc, later_execution, footprint = later
-        space = footprint.space
-        own, other = np.zeros(space.granules, np.bool_), np.zeros(space.granules, np.bool_)
-        footprint.view(own, later_execution)[...] = True
-        for rival in self.footprints[pc]:
-            if rival.space is space and rival.access.writes == writes:
-                rival.view(other, execution)[...] = True
-        both = np.flatnonzero(own & other)
-        row = int(np.argmax(np.append(np.diff(both) > 1, True))) + 1
-        base = self.program.container.writable_base if space.name == "dram" else 0
-        return Race(
-            self._party(pc, execution, writes),
-            self._party(later_pc, later_execution, footprint.access.writes),
-            space.name,
-            base + int(both[0]) * space.granule,
-            base + (int(both[0]) + row) * space.granule,
-            len(both) * space.granule,
-        )
-
-    def _party(self, pc: int, execution: int, writes: bool) -> Party:
-        instruction = self.program.steps[pc].instruction
-        path = self.program.container.module_path(pc)
-        return Party(pc, instruction.name, path, instruction.unit, execution, writes)
+        earlier = int(self.schedule.rows_of_unit[rival.unit][latest - 1])
+        pair = (int(self.schedule.pc[earlier]), pc, footprint.space.name)
+        self.found.setdefault(pair, FoundRace(earlier, rival.writes, row, access))
 
 
-def _is_constant(program: ValidProgram, step: Step, access: Access) -> bool:
-    """Whether an access reads DRAM's constants, which nothing writes."""
-    if access.space != "dram" or access.writes:
-        return False
-    # The validator made sure that an access stays in one part of DRAM.
-    return step.registers[access.address].interval(step.counts)[0] < program.container.writable_base
+def described(program: ValidProgram, schedule: Schedule, found: FoundRace) -> Race:
+    """Returns a race with all that one wants to know of it."""
+    earlier, later = (_execution(program, schedule, row) for row in (found.earlier, found.later))
+    access = touched(program, later.step)[found.access]
+    sides = [
+        [_tile(program, later, access)],
+        [
+            _tile(program, earlier, other)
+            for other in touched(program, earlier.step)
+            if other.space == access.space and other.writes == found.earlier_writes
+        ],
+    ]
+    granule = math.gcd(*(part for tiles in sides for tile in tiles for part in tile[:3]))
+    own, other = (np.concatenate([_granules(tile, granule) for tile in tiles]) for tiles in sides)
+    both = np.intersect1d(own, other)
+    row = int(np.argmax(np.append(np.diff(both) > 1, True))) + 1
+    base = program.container.writable_base if access.space == "dram" else 0
+    return Race(
+        _party(program, earlier, found.earlier_writes),
+        _party(program, later, access.writes),
+        access.space,
+        base + int(both[0]) * granule,
+        base + (int(both[0]) + row) * granule,
+        len(both) * granule,
+    )
+
+
+class _Execution(NamedTuple):
+    """One execution of an instruction."""
+
+    step: Step
+    number: int
+    """Earlier executions of the same instruction."""
+    counters: Sequence[int]
+
+
+def _execution(program: ValidProgram, schedule: Schedule, row: int) -> _Execution:
+    """Returns the execution that a row of the schedule stands for."""
+    step = program.steps[int(schedule.pc[row])]
+    number = int(np.count_nonzero(schedule.pc[:row] == step.pc))
+    counters = np.unravel_index(number, step.counts) if step.counts else ()
+    return _Execution(step, number, [int(counter) for counter in counters])
+
+
+def _tile(program: ValidProgram, execution: _Execution, access: Access) -> tuple[int, int, int, int]:
+    """Returns first byte, bytes from row to row, bytes of a row, and rows of an access."""
+    address, stride, rows = (
+        form.at(execution.counters)
+        for form in (*_geometry(program, execution.step, access), _rows(execution.step, access))
+    )
+    return address, stride, access.row_bytes, rows
+
+
+def _granules(tile: tuple[int, int, int, int], granule: int) -> NDArray[np.int64]:
+    """Returns the numbers of the granules in a tile."""
+    first, stride, row_bytes, rows = tile
+    starts = first // granule + np.arange(rows) * (stride // granule)
+    return (starts[:, np.newaxis] + np.arange(row_bytes // granule)).ravel()
+
+
+def _party(program: ValidProgram, execution: _Execution, writes: bool) -> Party:
+    step = execution.step
+    path = program.container.module_path(step.pc)
+    return Party(step.pc, step.instruction.name, path, step.instruction.unit, execution.number, writes)
+
+
+def touched(program: ValidProgram, step: Step) -> list[Access]:
+    """Returns what an instruction touches; constants are left out, nothing writes them."""
+    return [access for access in accesses(step.instruction) if place(program, step, access)[0] != "constants"]
 
 
 def _geometry(program: ValidProgram, step: Step, access: Access) -> tuple[Affine, Affine]:
@@ -309,15 +356,18 @@ def _geometry(program: ValidProgram, step: Step, access: Access) -> tuple[Affine
     return address, Affine(access.row_bytes) if unused else step.registers[str(access.stride)]
 
 
+def _rows(step: Step, access: Access) -> Affine:
+    return Affine(access.rows) if access.rows_register is None else step.registers[access.rows_register]
+
+
 def _footprint(program: ValidProgram, step: Step, access: Access, space: _Space, unit: int) -> _Footprint:
     address, stride = _geometry(program, step, access)
-    rows = Affine(access.rows) if access.rows_register is None else step.registers[access.rows_register]
     return _Footprint(
         space,
         access,
         _values(address, step.counts, space.granule),
         _values(stride, step.counts, space.granule),
-        _values(rows, step.counts),
+        _values(_rows(step, access), step.counts),
         access.row_bytes // space.granule,
         space.track(unit, access.writes),
         [],

@@ -97,6 +97,19 @@ def record(program: ValidProgram) -> Schedule:
     Raises:
         ProgramError: deadlock, or a run of more than ``RECORD_LIMIT`` rows or 2^63 cycles.
     """
+    check_recordable(program)
+    recorder = _Recorder(program)
+    try:
+        play(program, recorder)
+    except OverflowError:
+        raise ProgramError("a run takes 2^63 cycles or more, too many to be recorded") from None
+    return recorder.schedule()
+
+
+def check_recordable(program: ValidProgram) -> None:
+    """Raises ProgramError if a run has more than ``RECORD_LIMIT`` rows."""
+    if program.instructions <= RECORD_LIMIT:
+        return
     recorded = ("fence", "halt")
     rows = sum(
         step.executions
@@ -105,12 +118,6 @@ def record(program: ValidProgram) -> Schedule:
     )
     if rows > RECORD_LIMIT:
         raise ProgramError(f"a run executes {rows} instructions of units, only up to {RECORD_LIMIT} can be recorded")
-    recorder = _Recorder(program)
-    try:
-        play(program, recorder)
-    except OverflowError:
-        raise ProgramError("a run takes 2^63 cycles or more, too many to be recorded") from None
-    return recorder.schedule()
 
 
 class _Recorder(Queues):

@@ -9,19 +9,21 @@ in microseconds as the format wants it; the same program always gives the same b
 from __future__ import annotations
 
 import gzip
-import io
+import itertools
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 
-from sta.backend.isa import UNITS
+from sta.backend.isa import DEFINITIONS, UNITS
 from sta.backend.new_file import new_file
-from sta.runtime.schedule import SEQUENCER, Integers, Schedule, handovers
+from sta.runtime.schedule import Integers, Schedule, handovers
 from sta.runtime.validate import ValidProgram
 
 TRACE_LIMIT = 250_000
@@ -29,14 +31,49 @@ TRACE_LIMIT = 250_000
 
 Event = dict[str, Any]
 
+LATEST_TIME = 10**15
+"""Nanoseconds from which on a ``Writer`` cannot be used: the shortest way to write their thousandths is not exact."""
+
 _PROCESS = 1
 _SEQUENCER_TRACK = 1
 _FIRST_UNIT_TRACK = 2
+_COMPRESSION = 3
+"""Level of gzip; a third larger than with the highest level, in a tenth of the time."""
+_STALLS = (*(f"queue of {unit} is full" for unit in UNITS), "fence")
+"""What stalls the sequencer, by number of the unit."""
 _SIZES = ("rows", "columns", "keys", "depth", "row_bytes")
 
 
+@dataclass(frozen=True)
+class TraceText:
+    """What the text of a trace is made of, but for its first and last events; see ``write_trace``."""
+
+    begins: list[bytes]
+    """For each instruction its slice's text up to the time, the comma and line end in front of it included."""
+    ends: list[bytes]
+    """For each instruction its slice's text from the duration up to the stall."""
+    modules: list[bytes]
+    """Module paths as JSON without quotes, with a space behind those that are not empty."""
+    module_of_pc: Integers
+    times: tuple[Integers, ...]
+    """In nanoseconds, by row: start, end and last cycle of the units' slices, and then, but in cycles, how long a unit
+    waited; by row that the sequencer issues: when it begins to, ends to, and when a stall ends."""
+    reasons: list[bytes]
+    """Of stalls, by number of the unit."""
+    shown: int
+    """Instructions of units."""
+
+
+Writer = Callable[[TraceText, Callable[[bytes], object]], object]
+"""Writes the events of units and sequencer, each behind a comma and a line end."""
+
+
 def write_trace(
-    program: ValidProgram, schedule: Schedule, path: str | os.PathLike[str], limit: int = TRACE_LIMIT
+    program: ValidProgram,
+    schedule: Schedule,
+    path: str | os.PathLike[str],
+    limit: int = TRACE_LIMIT,
+    writer: Writer | None = None,
 ) -> int:
     """
     Writes the trace of a run to a file, completely or not at all; compressed if the name ends in ``.gz``.
@@ -46,6 +83,7 @@ def write_trace(
         schedule: its schedule.
         path: the file.
         limit: most instructions of units; of a longer run the trace has the start, and says so.
+        writer: what writes the same text faster, if there is anything.
 
     Returns:
         The number of instructions of units in the trace.
@@ -58,39 +96,39 @@ def write_trace(
         raise ValueError(f"limit is {limit}, must not be negative")
     target = program.target
     about = {"target": target.name, "clock_mhz": target.clock_mhz, "cycles": schedule.cycles}
+    tracer = _Tracer(program, schedule, limit)
     with _replaced(Path(path)) as file:
-        file.write(_text({"displayTimeUnit": "ns", "otherData": about})[:-1] + ',"traceEvents":[')
-        separator = "\n"
-        # One event at a time: the text of a long run need not fit into memory.
-        for event in trace_events(program, schedule, limit):
-            file.write(separator + _text(event))
-            separator = ",\n"
-        file.write("\n]}\n")
+        file.write(_text({"displayTimeUnit": "ns", "otherData": about})[:-1] + b',"traceEvents":[')
+        file.write(b"\n" + b",\n".join(map(_text, tracer.tracks())))
+        if writer is None or schedule.cycles * tracer.nanoseconds_per_cycle >= LATEST_TIME:
+            # One event at a time: the text of a long run need not fit into memory.
+            _write_events(file, itertools.chain(tracer.units(), tracer.sequencer()))
+        else:
+            writer(tracer.text(), file.write)
+        _write_events(file, tracer.end())
+        file.write(b"\n]}\n")
     return min(limit, len(schedule.order))
 
 
-def _text(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+def _write_events(file: IO[bytes], events: Iterable[Event]) -> None:
+    for event in events:
+        file.write(b",\n" + _text(event))
+
+
+def _text(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 @contextmanager
-def _replaced(path: Path) -> Generator[IO[str], None, None]:
-    """Opens a text file that takes the place of ``path`` once everything is written."""
-    with new_file(path) as raw, _compressed(raw, path.suffix == ".gz") as binary:
-        text = io.TextIOWrapper(binary, encoding="utf-8", newline="\n")
-        yield text
-        text.flush()
-        text.detach()
-
-
-@contextmanager
-def _compressed(raw: IO[bytes], compress: bool) -> Generator[IO[bytes], None, None]:
-    if not compress:
-        yield raw
-        return
-    # A name and a time in the header would make every file different.
-    with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
-        yield cast("IO[bytes]", file)
+def _replaced(path: Path) -> Generator[IO[bytes], None, None]:
+    """Opens a file that takes the place of ``path`` once everything is written."""
+    with new_file(path) as raw:
+        if path.suffix != ".gz":
+            yield raw
+            return
+        # A name and a time in the header would make every file different.
+        with gzip.GzipFile("", "wb", compresslevel=_COMPRESSION, fileobj=raw, mtime=0) as file:
+            yield cast("IO[bytes]", file)
 
 
 def trace_events(program: ValidProgram, schedule: Schedule, limit: int = TRACE_LIMIT) -> Iterator[Event]:
@@ -100,7 +138,8 @@ def trace_events(program: ValidProgram, schedule: Schedule, limit: int = TRACE_L
     Instructions come in the order in which they start, each followed by the ends and then the starts of its arrows: so
     an arrow starts before it ends even where both happen at the same time.
     """
-    return _Tracer(program, schedule, limit).events()
+    tracer = _Tracer(program, schedule, limit)
+    return itertools.chain(tracer.tracks(), tracer.units(), tracer.sequencer(), tracer.end())
 
 
 class _Tracer:
@@ -108,24 +147,23 @@ class _Tracer:
         self.program = program
         self.schedule = schedule
         self.shown = schedule.order[:limit]
-        self.names = [self._name(pc) for pc in range(len(program.steps))]
+        self.paths = program.container.module_paths()
+        self.begins: dict[tuple[str, str], bytes] = {}
+        """Texts that many slices share, by module and mnemonic."""
+        self.ends: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
+        """The same, by mnemonic and sizes: what is in front of the pc, and what behind."""
+        self.nanoseconds_per_cycle = 1000 / program.target.clock_mhz
 
-    def _name(self, pc: int) -> str:
-        path = self.program.container.module_path(pc)
-        name = self.program.steps[pc].instruction.name
-        return f"{path} {name}" if path else name
-
-    def events(self) -> Iterator[Event]:
-        yield from self._tracks()
-        yield from self._units()
-        yield from self._sequencer()
+    def end(self) -> Iterator[Event]:
+        """Iterates over the note that there would be more."""
         total = len(self.schedule.order)
         if len(self.shown) < total:
             name = f"end of the trace: {len(self.shown)} of {total} instructions"
             time = self._microseconds(self.schedule.end[self.shown].max(initial=0))
             yield {"name": name, "ph": "i", "s": "g", "pid": _PROCESS, "tid": _SEQUENCER_TRACK, "ts": time}
 
-    def _tracks(self) -> Iterator[Event]:
+    def tracks(self) -> Iterator[Event]:
+        """Iterates over the names of the tracks."""
         yield {"name": "process_name", "ph": "M", "pid": _PROCESS, "args": {"name": self.program.target.name}}
         for position, name in enumerate(("sequencer", *UNITS)):
             track = {"ph": "M", "pid": _PROCESS, "tid": _SEQUENCER_TRACK + position}
@@ -133,26 +171,32 @@ class _Tracer:
             yield {"name": "thread_sort_index", **track, "args": {"sort_index": position}}
 
     def _nanoseconds(self, cycles: Integers) -> Integers:
-        return np.rint(cycles * (1000 / self.program.target.clock_mhz)).astype(np.int64)
+        return np.rint(cycles * self.nanoseconds_per_cycle).astype(np.int64)
 
     def _microseconds(self, cycles: Any) -> float:
         return int(self._nanoseconds(np.asarray(cycles))) / 1000
 
-    def _units(self) -> Iterator[Event]:
+    def _unit_times(self) -> tuple[Integers, Integers, Integers]:
+        """Returns for each row when its slice starts and ends, and its last cycle starts."""
         schedule = self.schedule
-        arrows_in, arrows_out = self._arrows()
-        mnemonics = [step.instruction.name for step in self.program.steps]
-        sizes = [self._sizes(pc) for pc in range(len(self.names))]
         start, end = self._nanoseconds(schedule.start), self._nanoseconds(schedule.end)
         # An arrow starts in the last cycle of the work, which is still inside of it.
         last = self._nanoseconds(np.maximum(schedule.end - 1, schedule.start))
-        last = np.where(last < end, last, start)
-        arrays = (schedule.pc, schedule.unit, start, end, last, schedule.idle_before)
+        return start, end, np.where(last < end, last, start)
+
+    def units(self) -> Iterator[Event]:
+        """Iterates over what the units execute, with the arrows."""
+        schedule = self.schedule
+        arrows_in, arrows_out = self._arrows()
+        mnemonics = [step.instruction.name for step in self.program.steps]
+        names = [f"{path} {name}" if path else name for path, name in zip(self.paths, mnemonics, strict=True)]
+        sizes = [self._sizes(pc) for pc in range(len(names))]
+        arrays = (schedule.pc, schedule.unit, *self._unit_times(), schedule.idle_before)
         columns: list[list[int]] = [self.shown.tolist(), *(values[self.shown].tolist() for values in arrays)]
         for row, pc, unit, begins, ends, leaves, idle in zip(*columns, strict=True):
             place: Event = {"pid": _PROCESS, "tid": _FIRST_UNIT_TRACK + unit}
             yield {
-                "name": self.names[pc],
+                "name": names[pc],
                 "cat": mnemonics[pc],
                 "ph": "X",
                 "ts": begins / 1000,
@@ -185,31 +229,87 @@ class _Tracer:
             arrows_out.setdefault(post, []).append((number, semaphore))
         return arrows_in, arrows_out
 
-    def _sequencer(self) -> Iterator[Event]:
-        """Iterates over what the sequencer does: what it issues of one module in a row, and what stalls it."""
+    def _issues(self) -> tuple[Integers, Integers, Integers, Integers]:
+        """Returns for each row: pc, when the sequencer begins with it, is ready to pass it on, and has done so."""
         schedule = self.schedule
         count = len(schedule) if len(self.shown) == len(schedule.order) else int(self.shown.max(initial=-1)) + 1
-        pc, ready, entered = schedule.pc[:count], schedule.ready[:count], schedule.entered[:count]
+        entered = schedule.entered[:count]
         free = np.concatenate([[0], entered[:-1]]) if count else entered
-        paths = [self.program.container.module_path(pc) for pc in range(len(self.names))]
-        numbers = {path: number for number, path in enumerate(paths)}
-        module = np.array([numbers[path] for path in paths])[pc]
+        return schedule.pc[:count], free, schedule.ready[:count], entered
+
+    def _modules(self) -> tuple[list[str], Integers]:
+        """Returns module paths, and for each instruction the position of its own."""
+        numbers = {path: number for number, path in enumerate(dict.fromkeys(self.paths))}
+        return list(numbers), np.array([numbers[path] for path in self.paths])
+
+    def sequencer(self) -> Iterator[Event]:
+        """Iterates over what the sequencer does: what it issues of one module in a row, and what stalls it."""
+        schedule = self.schedule
+        pc, free, ready, entered = self._issues()
+        count = len(pc)
+        module = self._modules()[1][pc]
         stalled = entered > ready
         first = np.flatnonzero(np.append(True, stalled[:-1] | (module[1:] != module[:-1]))) if count else pc
         last = np.append(first[1:] - 1, count - 1) if count else pc
         for begin, end in zip(first.tolist(), last.tolist(), strict=True):
-            path = paths[int(pc[begin])]
+            path = self.paths[int(pc[begin])]
             yield self._slice(path, "issue", int(free[begin]), int(ready[end]), {"instructions": end - begin + 1})
             if stalled[end]:
-                unit = int(schedule.unit[end])
-                reason = "fence" if unit == SEQUENCER else f"queue of {UNITS[unit]} is full"
-                yield self._slice(path, reason, int(ready[end]), int(entered[end]), {"pc": int(pc[end])})
+                yield self._slice(
+                    path, _STALLS[int(schedule.unit[end])], int(ready[end]), int(entered[end]), {"pc": int(pc[end])}
+                )
 
     def _slice(self, path: str, name: str, start: int, end: int, args: Event) -> Event:
         begins, ends = self._nanoseconds(np.array([start, end])).tolist()
         place = {"pid": _PROCESS, "tid": _SEQUENCER_TRACK}
         times = {"ts": begins / 1000, "dur": (ends - begins) / 1000}
         return {"name": f"{path} {name}".lstrip(), "cat": "sequencer", "ph": "X", **times, **place, "args": args}
+
+    def text(self) -> TraceText:
+        """Returns what the events of units and sequencer are made of."""
+        begins, ends = [b""] * len(self.paths), [b""] * len(self.paths)
+        for pc in np.flatnonzero(np.bincount(self.schedule.pc[self.shown])).tolist():
+            begins[pc], ends[pc] = self._begin(pc), self._end(pc)
+        paths, module_of_pc = self._modules()
+        _, free, ready, entered = self._issues()
+        issues = tuple(self._nanoseconds(cycles) for cycles in (free, ready, entered))
+        return TraceText(
+            begins,
+            ends,
+            [_text(f"{path} ".lstrip())[1:-1] for path in paths],
+            module_of_pc,
+            (*self._unit_times(), self.schedule.idle_before, *issues),
+            [reason.encode() for reason in _STALLS],
+            len(self.shown),
+        )
+
+    def _begin(self, pc: int) -> bytes:
+        """Returns the text of an instruction's slice up to its start."""
+        path, mnemonic = self.paths[pc], self.program.steps[pc].instruction.name
+        if (path, mnemonic) not in self.begins:
+            name = _text(f"{path} {mnemonic}" if path else mnemonic)
+            self.begins[path, mnemonic] = b',\n{"name":%b,"cat":"%b","ph":"X","ts":' % (name, mnemonic.encode())
+        return self.begins[path, mnemonic]
+
+    def _end(self, pc: int) -> bytes:
+        """Returns the text of an instruction's slice from its duration up to its stall."""
+        instruction = self.program.steps[pc].instruction
+        # Most instructions have the sizes of others.
+        values = instruction.values
+        key = (instruction.name, *[values[position] for position in _positions(instruction.name)])
+        if key not in self.ends:
+            track = _FIRST_UNIT_TRACK + UNITS.index(instruction.unit)
+            sizes = _text({**self._sizes(pc), "stall": 0})[1:-2]
+            self.ends[key] = (b',"pid":%d,"tid":%d,"args":{"pc":' % (_PROCESS, track), sizes)
+        before, sizes = self.ends[key]
+        return b"%b%d,%b" % (before, pc, sizes)
+
+
+@cache
+def _positions(mnemonic: str) -> tuple[int, ...]:
+    """Returns the positions of the fields on which track and sizes depend."""
+    index = DEFINITIONS[mnemonic].index
+    return tuple(index[name] for name in ("unit", *_SIZES, "n", "m") if name in index)
 
 
 def _arrow(phase: str, number: int, semaphore: int) -> Event:

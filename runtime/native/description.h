@@ -68,6 +68,14 @@ struct TaintRule {
     std::vector<Result> results;
 };
 
+// A rectangle that an instruction reads or writes, as runtime/races.py takes it: a gather reads its whole table.
+struct Access {
+    Space space = Space::spad;
+    bool writes = false;
+    Affine address, stride, rows;
+    std::int64_t row_bytes = 0;
+};
+
 struct InstructionDescription {
     int pc = 0;
     std::string kind;
@@ -79,6 +87,7 @@ struct InstructionDescription {
     std::map<std::string, Affine> registers;
     Job job;
     TaintRule taint;
+    std::vector<Access> accesses;  // in the order of the table of accesses; constants are left out, nothing writes them
 
     int number(const std::string& name) const { return static_cast<int>(find(numbers, name)); }
     const std::string& choice(const std::string& name) const { return find(choices, name); }

@@ -1,17 +1,14 @@
 // The Python module: programs and machines for runtime/native_engine.py.
 
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "program.h"
+#include "bindings.h"
 
 namespace py = pybind11;
 
 namespace sta {
 namespace {
 
-using Buffer = py::array_t<std::uint8_t, py::array::c_style>;
 using Terms = std::vector<std::pair<int, std::int64_t>>;
 using AffineValue = std::pair<std::int64_t, Terms>;
 
@@ -65,8 +62,13 @@ public:
     void choice(const std::string& name, const std::string& value) { last().choices[name] = value; }
     void in_register(const std::string& name, const AffineValue& value) { last().registers[name] = affine_from(value); }
     void operand(const std::string& name, const std::string& space, const AffineValue& address,
-                 const AffineValue& stride, std::int64_t rows, std::int64_t row_bytes) {
-        last().operands[name] = {space_called(space), affine_from(address), affine_from(stride), rows, row_bytes};
+                 const AffineValue& stride, std::int64_t rows, std::int64_t row_bytes, bool writes) {
+        const Operand operand{space_called(space), affine_from(address), affine_from(stride), rows, row_bytes};
+        last().operands[name] = operand;
+        if (operand.space == Space::constants) return;
+        const bool is_table = last().kind == "gather" && name == "table";
+        const Affine all_rows = is_table ? last().in_register("limit") : Affine{rows, {}};
+        last().accesses.push_back({operand.space, writes, operand.address, operand.stride, all_rows, row_bytes});
     }
 
     void job(int unit, std::int64_t busy, std::int64_t latency, std::uint32_t waits, std::uint32_t posts) {
@@ -156,43 +158,10 @@ private:
     std::unique_ptr<Machine> machine_;
 };
 
-// Lets Python handle an interrupt during a long walk.
-void look() {
-    const py::gil_scoped_acquire acquire;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+bool scores_stay_on_chip(const NativeProgram& native) {
+    const py::gil_scoped_release release;
+    return native.program->scores_stay_on_chip(look);
 }
-
-class NativeProgram {
-public:
-    explicit NativeProgram(const Builder& builder)
-        : program_(std::make_shared<const Program>(builder.description())), constants_(builder.constants()) {}
-
-    std::unique_ptr<Runner> machine(int threads) const {
-        return std::make_unique<Runner>(program_, constants_, threads);
-    }
-
-    // Cycles and the busy cycles of each unit; None in a deadlock.
-    py::object timing() const {
-        std::optional<Timing> timing;
-        {
-            const py::gil_scoped_release release;
-            timing = program_->timing(look);
-        }
-        if (!timing) return py::none();
-        return py::make_tuple(timing->cycles, std::vector<std::int64_t>(timing->busy.begin(), timing->busy.end()));
-    }
-
-    bool scores_stay_on_chip() const {
-        const py::gil_scoped_release release;
-        return program_->scores_stay_on_chip(look);
-    }
-
-    std::string family() const { return program_->kernels().name; }
-
-private:
-    std::shared_ptr<const Program> program_;
-    Buffer constants_;
-};
 
 std::vector<std::string> families_here() {
     std::vector<std::string> names;
@@ -229,10 +198,16 @@ PYBIND11_MODULE(_native, module) {
         .def_property_readonly("counters", &Runner::counters)
         .def("memory", &Runner::memory)
         .def("statistics", &Runner::statistics);
-    py::class_<NativeProgram>(module, "Program")
-        .def(py::init<const Builder&>())
-        .def("machine", &NativeProgram::machine)
-        .def("timing", &NativeProgram::timing)
-        .def("scores_stay_on_chip", &NativeProgram::scores_stay_on_chip)
-        .def_property_readonly("family", &NativeProgram::family);
+    py::class_<NativeProgram> program(module, "Program");
+    program
+        .def(py::init([](const Builder& builder) {
+            return NativeProgram{std::make_shared<const Program>(builder.description()), builder.constants()};
+        }))
+        .def("machine",
+             [](const NativeProgram& native, int threads) {
+                 return std::make_unique<Runner>(native.program, native.constants, threads);
+             })
+        .def("scores_stay_on_chip", &scores_stay_on_chip)
+        .def_property_readonly("family", [](const NativeProgram& native) { return native.program->kernels().name; });
+    bind_reports(program);
 }

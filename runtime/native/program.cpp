@@ -102,6 +102,7 @@ Program::Program(const ProgramDescription& description)
 
 void Program::add(const InstructionDescription& instruction) {
     const std::int64_t previous = nodes_.empty() ? -1 : nodes_.back().pc;
+    if (instruction.pc <= previous) throw BadDescription("instructions are out of order");
     Node node{};
     node.pc = instruction.pc;
     node.depth = static_cast<int>(instruction.counts.size());
@@ -125,7 +126,10 @@ void Program::add(const InstructionDescription& instruction) {
         if (instruction.job.unit < 0 || instruction.job.unit >= unit_count) throw BadDescription("an unknown unit");
         jobs_.push_back(instruction.job);
         taint_rules_.push_back(instruction.taint);
+        accesses_.push_back(instruction.accesses);
     }
+    rules_of_pc_.resize(static_cast<std::size_t>(instruction.pc) + 1, -1);
+    rules_of_pc_.back() = node.kind == Kind::unit ? static_cast<int>(node.rules) : -1;
     nodes_.push_back(node);
 }
 
@@ -187,17 +191,10 @@ bool Program::walk(const std::function<void()>& look, const Visit& visit) const 
     }
 }
 
-std::optional<Timing> Program::timing(const std::function<void()>& look) const {
-    Queues queues(memories_.queue_depth);
-    const bool ends = walk(look, [&](const Node& node, const std::int64_t* counters, std::int64_t issued) {
-        queues.issue(issued - 1);
-        if (node.kind != Kind::unit) return queues.drain();
-        const Job& job = jobs_[node.rules];
-        const bool is_one_piece = job.may_be_one_piece && job.stride.at(counters) == job.row_bytes;
-        return queues.enter(job, is_one_piece ? job.busy_in_one_piece : job.busy);
+bool Program::follow(const std::function<void()>& look, const Visitor& visit) const {
+    return walk(look, [&](const Node& node, const std::int64_t* counters, std::int64_t issued) {
+        return visit(node.pc, counters, issued);
     });
-    if (!ends) return std::nullopt;
-    return queues.timing();
 }
 
 bool Program::scores_stay_on_chip(const std::function<void()>& look) const {

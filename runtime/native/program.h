@@ -28,8 +28,11 @@ public:
     // Executes instructions until the program ends, one fails, or the time is over.
     Progress advance(Machine& machine, std::chrono::duration<double> time) const;
 
-    // How long a run takes; nothing if it ends in a deadlock. `look` is called now and then, and may throw.
-    std::optional<Timing> timing(const std::function<void()>& look) const;
+    // Calls visit(pc, counters, issued) for every instruction of a unit, fence and halt of a run in program order, until
+    // it returns false; `issued` counts the instructions since the one before. Returns whether all returned true.
+    // `look` is called now and then, and may throw.
+    using Visitor = std::function<bool(int pc, const std::int64_t* counters, std::int64_t issued)>;
+    bool follow(const std::function<void()>& look, const Visitor& visit) const;
 
     // Whether no copy of a run reads attention scores.
     bool scores_stay_on_chip(const std::function<void()>& look) const;
@@ -38,6 +41,17 @@ public:
     int pc(const Machine& machine) const { return nodes_[machine.position].pc; }
 
     const Kernels& kernels() const { return kernels_; }
+    std::int64_t queue_depth() const { return memories_.queue_depth; }
+    int code_size() const { return static_cast<int>(rules_of_pc_.size()); }
+    // What the timing of an instruction needs; none if it is not of a unit.
+    const Job* job(int pc) const {
+        const int rules = rules_of_pc_[static_cast<std::size_t>(pc)];
+        return rules < 0 ? nullptr : &jobs_[static_cast<std::size_t>(rules)];
+    }
+    // What an instruction of a unit touches.
+    const std::vector<Access>& accesses(int pc) const {
+        return accesses_[static_cast<std::size_t>(rules_of_pc_[static_cast<std::size_t>(pc)])];
+    }
 
 private:
     enum class Kind { unit, fence, loop, end, halt };
@@ -68,6 +82,8 @@ private:
     std::vector<Node> nodes_;
     std::vector<Job> jobs_;
     std::vector<TaintRule> taint_rules_;
+    std::vector<std::vector<Access>> accesses_;
+    std::vector<int> rules_of_pc_;  // where to find these; -1 for instructions that are not of a unit
 };
 
 }  // namespace sta

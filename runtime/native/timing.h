@@ -1,0 +1,95 @@
+// The timing model: how long a run takes, and with a record when each instruction starts and ends. See
+// runtime/timing.py and runtime/schedule.py, which define it, and word the errors.
+
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "description.h"
+
+namespace sta {
+
+class Program;
+
+struct Timing {
+    std::int64_t cycles = 0;
+    std::array<std::int64_t, unit_count> busy{};
+};
+
+// The number that stands for the unit of fences and the halt.
+constexpr int sequencer = unit_count;
+
+// The columns of runtime/schedule.py's Schedule, which says what they are.
+struct Schedule {
+    std::vector<std::int64_t> pc, unit, ready, entered, start, end, complete, order;
+};
+
+// The units with their queues, and the semaphores.
+class Queues {
+public:
+    // Keeps what happens in a schedule, where one is given.
+    explicit Queues(std::int64_t depth, Schedule* schedule = nullptr) : depth_(depth), schedule_(schedule) {}
+
+    // The sequencer issues instructions that no unit takes.
+    void issue(std::int64_t instructions) { now_ += instructions; }
+    // Puts an instruction into its unit's queue; false in a deadlock.
+    bool enter(int pc, const Job& job, std::int64_t busy);
+    // Waits until all queues are empty and all results complete; false in a deadlock.
+    bool drain(int pc);
+
+    Timing timing() const { return {now_, busy_}; }
+
+private:
+    struct Entry {
+        std::int64_t time;
+        const Job* job;
+        std::int64_t busy;
+        std::size_t row;  // of the schedule
+    };
+    struct Post {
+        std::int64_t time;
+        std::uint32_t semaphores;
+    };
+    struct Blocked {
+        std::int64_t since;
+        int semaphore;
+    };
+    // A queue from which instructions are taken at the front.
+    struct Queue {
+        std::vector<Entry> entries;
+        std::size_t first = 0;
+
+        std::int64_t size() const { return static_cast<std::int64_t>(entries.size() - first); }
+        void pop();
+    };
+
+    // Handles the next event and returns its time; nothing in a deadlock.
+    std::optional<std::int64_t> advance();
+    std::int64_t post();
+    void start(int unit, std::int64_t time);
+    // Adds a row to the schedule and returns its number.
+    std::size_t add_row(int pc, int unit, std::int64_t ready, std::int64_t entered);
+
+    static constexpr std::int64_t never = INT64_MAX;
+
+    std::int64_t depth_;
+    Schedule* schedule_;
+    std::int64_t now_ = 0;
+    std::array<std::int64_t, unit_count> busy_{}, free_{}, complete_{}, ready_ = {never, never, never, never, never};
+    std::array<Queue, unit_count> queues_;
+    std::array<std::optional<Blocked>, unit_count> blocked_;
+    std::array<std::int64_t, semaphore_count> semaphores_{};
+    std::vector<Post> posts_;  // a heap, the earliest in front
+};
+
+// How long a run takes; nothing if it ends in a deadlock. `look` is called now and then, and may throw.
+std::optional<Timing> timing(const Program& program, const std::function<void()>& look);
+
+// The same, with a record.
+std::optional<Schedule> record(const Program& program, const std::function<void()>& look);
+
+}  // namespace sta
