@@ -1,12 +1,16 @@
 """The compiled part of the native engine; see runtime/native/module.cpp."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Affine = tuple[int, Sequence[tuple[int, int]]]
 """The base, and pairs (depth, step)."""
+
+Integers = NDArray[np.int64]
+Columns = tuple[Integers, Integers, Integers, Integers, Integers, Integers, Integers, Integers]
+"""Those of ``sta.runtime.schedule.Schedule``, in its order."""
 
 def families() -> list[str]:
     """Returns the families of kernels that run on this processor, fastest first."""
@@ -25,7 +29,9 @@ class Builder:
     def number(self, name: str, value: int) -> None: ...
     def choice(self, name: str, value: str) -> None: ...
     def register(self, name: str, value: Affine) -> None: ...
-    def operand(self, name: str, space: str, address: Affine, stride: Affine, rows: int, row_bytes: int) -> None: ...
+    def operand(
+        self, name: str, space: str, address: Affine, stride: Affine, rows: int, row_bytes: int, writes: bool
+    ) -> None: ...
     def job(self, unit: int, busy: int, latency: int, waits: int, posts: int) -> None: ...
     def one_piece(self, stride: Affine, row_bytes: int, busy: int) -> None: ...
     def taint(self, transfers: bool, always: bool, never: bool) -> None: ...
@@ -39,10 +45,44 @@ class Program:
     @property
     def family(self) -> str: ...
     def machine(self, threads: int) -> Machine: ...
+    def scores_stay_on_chip(self) -> bool: ...
     def timing(self) -> tuple[int, list[int]] | None:
         """Returns the cycles of a run, and those in which each unit works; None if it ends in a deadlock."""
 
-    def scores_stay_on_chip(self) -> bool: ...
+    def schedule(self) -> Columns | None:
+        """Returns the columns of the schedule; None if the run ends in a deadlock."""
+
+    def charges(self, columns: Sequence[Integers], products: int) -> tuple[Integers, Integers, NDArray[np.uint8]]:
+        """Returns for each charge its end, its row and whether that is issued; takes the product unit's number."""
+
+    def module_cycles(
+        self, columns: Sequence[Integers], products: int, module_of_pc: Integers, modules: int
+    ) -> tuple[list[int], list[list[int]], list[list[int]], list[list[int]]]:
+        """Returns the cycles of each module: working, idle by cause, busy by unit, concurrent by unit."""
+
+    def clocks(self, columns: Sequence[Integers]) -> NDArray[np.int32] | None:
+        """Returns the vector clocks ``[rows, units]``; None if semaphores are shared."""
+
+    def races(
+        self, columns: Sequence[Integers], clocks: NDArray[np.int32], limit: int
+    ) -> tuple[list[tuple[int, bool, int, int]], int, int, int] | None:
+        """
+        Returns races, each as earlier row, whether it writes, later row and the number of its access; and how many
+        instructions, accesses and bytes were compared. None if the tiles are too many.
+        """
+
+    def write_trace(
+        self,
+        columns: Sequence[Integers],
+        begins: Sequence[bytes],
+        ends: Sequence[bytes],
+        modules: Sequence[bytes],
+        module_of_pc: Integers,
+        times: Sequence[Integers],
+        reasons: Sequence[bytes],
+        shown: int,
+        write: Callable[[bytes], object],
+    ) -> None: ...
 
 class Machine:
     """The state of a run."""

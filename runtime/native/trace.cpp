@@ -1,12 +1,17 @@
 #include "trace.h"
 
+#include <algorithm>
 #include <charconv>
+#include <cstring>
 
 namespace sta {
 namespace {
 
 // Bytes that are written at a time.
 constexpr std::size_t part_bytes = 1 << 20;
+// Most letters of an event but for names, and of all arrows of an instruction.
+constexpr std::size_t longest_event = 400;
+constexpr std::size_t longest_arrows = 2 * semaphore_count * longest_event;
 constexpr int first_unit_track = 2;
 
 struct Arrow {
@@ -37,44 +42,56 @@ private:
     std::vector<Arrow> arrows_;
 };
 
+// Text on its way. What one event adds is small next to the room that there always is for it.
 class Text {
 public:
-    explicit Text(const std::function<void(std::string_view)>& write) : write_(write) { text_.reserve(2 * part_bytes); }
+    // Takes at most `longest` letters between two calls of pass_on_if_full.
+    Text(const std::function<void(std::string_view)>& write, std::size_t longest)
+        : write_(write), text_(part_bytes + longest), end_(text_.data()) {}
 
     Text& operator<<(std::string_view text) {
-        text_.append(text);
+        std::memcpy(end_, text.data(), text.size());
+        end_ += text.size();
+        return *this;
+    }
+    template <std::size_t size>
+    Text& operator<<(const char (&text)[size]) {
+        std::memcpy(end_, text, size - 1);
+        end_ += size - 1;
         return *this;
     }
     Text& operator<<(std::int64_t number) {
-        char digits[24];
-        const auto [end, error] = std::to_chars(digits, digits + sizeof digits, number);
-        text_.append(digits, static_cast<std::size_t>(end - digits));
+        end_ = std::to_chars(end_, end_ + longest_number, number).ptr;
         return *this;
     }
     // As Python writes the quotient by 1000, which has so few digits that it is the shortest way to write it.
     Text& microseconds(std::int64_t nanoseconds) {
         *this << nanoseconds / 1000;
         const auto rest = static_cast<int>(nanoseconds % 1000);
-        const char digits[4] = {'.', static_cast<char>('0' + rest / 100), static_cast<char>('0' + rest / 10 % 10),
-                                static_cast<char>('0' + rest % 10)};
-        text_.append(digits, rest % 10 ? 4 : rest % 100 ? 3 : 2);
+        *end_++ = '.';
+        *end_++ = static_cast<char>('0' + rest / 100);
+        if (rest % 100) *end_++ = static_cast<char>('0' + rest / 10 % 10);
+        if (rest % 10) *end_++ = static_cast<char>('0' + rest % 10);
         return *this;
     }
 
     void pass_on_if_full() {
-        if (text_.size() >= part_bytes) pass_on();
+        if (end_ - text_.data() >= static_cast<std::ptrdiff_t>(part_bytes)) pass_on();
     }
     void pass_on() {
-        write_(text_);
-        text_.clear();
+        write_({text_.data(), static_cast<std::size_t>(end_ - text_.data())});
+        end_ = text_.data();
     }
 
 private:
+    static constexpr int longest_number = 20;
+
     const std::function<void(std::string_view)>& write_;
-    std::string text_;
+    std::vector<char> text_;
+    char* end_;
 };
 
-void write_arrow(Text& text, const char* phase, const Arrow& arrow, std::int64_t time, std::int64_t track) {
+void write_arrow(Text& text, const char (&phase)[2], const Arrow& arrow, std::int64_t time, std::int64_t track) {
     text << ",\n{\"name\":\"semaphore " << static_cast<std::int64_t>(arrow.semaphore)
          << "\",\"cat\":\"semaphore\",\"ph\":\"" << phase << "\",\"id\":" << arrow.number << ",\"ts\":";
     text.microseconds(time) << ",\"pid\":1,\"tid\":" << track;
@@ -145,7 +162,11 @@ void write_trace(const Run& run, const TraceDescription& trace, const std::funct
         fits = fits && column->size >= trace.issued;
     }
     if (!fits) throw BadDescription("a trace of another program");
-    Text text(write);
+    std::size_t longest_name = 0;
+    for (const std::vector<std::string>* names : {&trace.begins, &trace.ends, &trace.modules, &trace.reasons}) {
+        for (const std::string& name : *names) longest_name = std::max(longest_name, name.size());
+    }
+    Text text(write, longest_event + longest_arrows + 4 * longest_name);
     write_units(run, trace, text);
     write_sequencer(run, trace, text);
     text.pass_on();

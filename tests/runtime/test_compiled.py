@@ -1,6 +1,7 @@
 """Race check, profile and trace of a compiled Transformer."""
 
 import dataclasses
+import itertools
 import json
 import warnings
 from collections import Counter
@@ -17,6 +18,7 @@ from sta.backend.isa import Instruction
 from sta.runtime import Program, ProgramError
 from sta.runtime.races import Race, RaceError
 from sta.runtime.schedule import handovers
+from tests.support.report_comparison import check_reports
 
 
 class Encoder(nn.Module):
@@ -106,6 +108,15 @@ def test_without_one_semaphore_the_check_names_both_instructions(program: Progra
         units[race.earlier.unit, race.later.unit] += 1
     # What nothing else orders: weights for the array, accumulators for the drain, the attention's pipeline.
     assert {("ld", "mm"), ("mm", "vp"), ("mm", "sm"), ("sm", "mm")} <= set(units)
+
+
+def test_compiled_reports_are_those_of_the_definitions(program: Program, tmp_path: Path) -> None:
+    assert check_reports(program.valid, tmp_path) == ("ordered", False)
+
+
+def test_compiled_reports_name_the_same_races(program: Program, tmp_path: Path) -> None:
+    ended = {check_reports(other.valid, tmp_path)[0] for _, _, other in itertools.islice(removals(program), 0, None, 9)}
+    assert "race" in ended
 
 
 def test_a_wait_too_early_is_found(program: Program) -> None:

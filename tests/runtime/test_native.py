@@ -12,9 +12,10 @@ pytest.importorskip("sta.runtime._native", reason="the native engine is not buil
 
 from sta.backend.container import Container
 from sta.backend.isa import DEFINITIONS, Instruction
-from sta.runtime import Program, ProgramError, native_engine
+from sta.runtime import Program, ProgramError, native_reports
 from sta.runtime.engines import EnginesDifferError, check_same
 from sta.runtime.native_engine import NativeEngine, NativeProgram, families
+from sta.runtime.native_reports import NativeReports
 from sta.runtime.reference import ReferenceEngine
 from sta.runtime.taint import check_taint
 from sta.runtime.timing import simulate
@@ -87,7 +88,7 @@ def test_times_and_taint_of_random_programs() -> None:
     for seed in range(100):
         program = validate(RandomProgram(seed, instructions=40).container())
         native = NativeProgram(program)
-        assert native.timing() == simulate(program)
+        assert NativeReports(native).timing() == simulate(program)
         message = refusal(lambda: check_taint(program))  # noqa: B023 - is called at once
         assert refusal(native.check_taint) == message
         refused += bool(message)
@@ -106,10 +107,10 @@ def test_times_beyond_what_is_counted_natively(bench: Any, monkeypatch: pytest.M
     program = validate(bench.container(), instruction_limit=1 << 80)
     # Nobody waits for this; it must not be counted in 64 bits.
     assert program.instructions * (1 << 20) > 1 << 63
-    monkeypatch.setattr(native_engine, "simulate", not_natively)
+    monkeypatch.setattr(native_reports, "simulate", not_natively)
     native = NativeProgram(program)
     with pytest.raises(CountedInPythonError):
-        native.timing()
+        NativeReports(native).timing()
 
 
 class CountedInPythonError(Exception):
