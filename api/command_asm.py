@@ -10,6 +10,7 @@ from sta.backend.assembler import assemble
 from sta.backend.container import write_container
 from sta.output_file import check_output
 from sta.runtime import Program
+from sta.tables import print_json
 from sta.usage import about
 
 
@@ -22,8 +23,11 @@ def execute(arguments: Namespace) -> None:
     data = sys.stdin.buffer.read() if from_standard_input else source.read_bytes()
     with about(name):
         container = assemble(_decoded(data))
-        Program(container)
+        program = Program(container)
     write_container(container, output)
+    if arguments.json:
+        costs = {"instructions": program.valid.instructions, "macs": program.macs, "dense_macs": program.dense_macs}
+        print_json({"code": len(container.code), "constants": len(container.constants), **costs})
 
 
 def _decoded(data: bytes) -> str:

@@ -116,6 +116,7 @@ def _add_run_arguments(parser: Parser) -> None:
 def _add_objdump_arguments(parser: Parser) -> None:
     parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
     parser.add_argument("-o", "--output", metavar="FILE.s", help="where to write (default: standard output)")
+    parser.add_argument("--json", action="store_true", help="write JSON instead, which `sta asm` does not read")
 
 
 def _add_where_arguments(parser: Parser) -> None:
@@ -134,6 +135,7 @@ def _add_where_arguments(parser: Parser) -> None:
 def _add_asm_arguments(parser: Parser) -> None:
     parser.add_argument("source", metavar="FILE.s", help="assembly as `sta objdump` writes it; - for standard input")
     parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the program")
+    _add_json(parser)
 
 
 def _add_debug_arguments(parser: Parser) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from sta.backend.assembler import disassemble
-from sta.backend.container import read_container
+from sta.backend.container import Container, read_container
 from sta.output_file import check_output, write_text
+from sta.tables import json_text
 from sta.usage import about
 
 
@@ -17,8 +19,25 @@ def execute(arguments: Namespace) -> None:
     if arguments.output is not None:
         check_output(Path(arguments.output), Path(arguments.program))
     with about(arguments.program):
-        text = disassemble(read_container(arguments.program))
+        container = read_container(arguments.program)
+        text = json_text(_contents(container)) + "\n" if arguments.json else disassemble(container)
     if arguments.output is None:
         sys.stdout.write(text)
     else:
         write_text(Path(arguments.output), text)
+
+
+def _contents(container: Container) -> dict[str, Any]:
+    """Returns every section as JSON can hold it; of the constants, which are bytes, only how many there are."""
+    return {
+        "code": [
+            {"instruction": instruction.name, **{field.name: value for field, value in instruction}}
+            for instruction in container.code
+        ],
+        "constants": len(container.constants),
+        "program": container.program,
+        "signature": container.signature,
+        "debug": container.debug,
+        "ir": container.ir,
+        "target": container.target,
+    }

@@ -68,14 +68,17 @@ def _run(program: Program, runs: Runs, arguments: Namespace) -> list[Result]:
         def report(done: int) -> None:
             progress.report("run", done / len(runs.inputs))
 
+        def report_part(done: float | None) -> None:
+            progress.report("run", None if done is None else (len(results) + done) / len(runs.inputs))
+
+        results: list[Result] = []
         if arguments.engine == "both":
-            results: list[Result] = []
             for inputs in runs.inputs:
-                results.append(program.run_both(inputs, threads=arguments.threads))
-                report(len(results))
+                results.append(program.run_both(inputs, threads=arguments.threads, report=report_part))
             return results
         if runs.is_single:
-            return [program.run(runs.inputs[0], engine=arguments.engine, threads=arguments.threads)]
+            options = {"engine": arguments.engine, "threads": arguments.threads}
+            return [program.run(runs.inputs[0], **options, report=report_part)]
         return program.run_batch(runs.inputs, engine=arguments.engine, threads=arguments.threads, report=report)
 
 

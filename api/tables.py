@@ -78,6 +78,11 @@ def _print_plain(header: Row, rows: Sequence[Row], title: str, numbers: Sequence
         print("  ".join(cells).rstrip())
 
 
+def json_text(value: object) -> str:
+    """Returns a value as one line of canonical JSON: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def print_json(value: object) -> None:
-    """Prints a value as one line of canonical JSON: sorted keys, no spaces."""
-    print(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+    """Prints a value as one line of canonical JSON."""
+    print(json_text(value))

@@ -16,7 +16,7 @@ from sta.backend.isa import suggestion
 from sta.runtime.memory import Array, Memories
 from sta.runtime.profile import Profile, profile
 from sta.runtime.races import RaceCheck, check_races
-from sta.runtime.reference import ReferenceEngine
+from sta.runtime.reference import ReferenceEngine, Report
 from sta.runtime.schedule import Schedule, record
 from sta.runtime.taint import check_taint
 from sta.runtime.timing import Timing, simulate
@@ -49,7 +49,7 @@ class Engine(Protocol):
         """The vector unit's row statistics as they are now."""
         ...
 
-    def run(self, inputs: Mapping[str, Array], poison: int) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
         """Runs the program; see ``ReferenceEngine.run``."""
         ...
 

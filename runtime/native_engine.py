@@ -17,7 +17,7 @@ from sta.runtime.accesses import accesses
 from sta.runtime.affine import Affine
 from sta.runtime.errors import ProgramError
 from sta.runtime.memory import Array, Memories, place, port_view
-from sta.runtime.reference import operation
+from sta.runtime.reference import Report, operation
 from sta.runtime.stream import Step
 from sta.runtime.taint import check_taint, taint_rule
 from sta.runtime.timing import busy_cycles, job_of
@@ -83,7 +83,7 @@ class NativeEngine:
         """The vector unit's row statistics as they are now: sums and sums of squares."""
         return self._machine.statistics()
 
-    def run(self, inputs: Mapping[str, Array], poison: int) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
         """Runs the program; parameters, result and errors are those of ``ReferenceEngine.run``."""
         self._machine.reset(poison)
         program, writable = self._program, self._machine.memory("writable")
@@ -93,6 +93,8 @@ class NativeEngine:
         while halted is None:
             # Between slices Python handles an interrupt.
             halted = self._machine.advance(_SLICE)
+            if report is not None:
+                report(None)
         if not halted:
             raise self._failure()
         return {port.signature.name: port_view(program, writable, port).copy() for port in program.outputs}

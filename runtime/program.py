@@ -19,6 +19,7 @@ from sta.runtime.engines import Engines, check_same, chosen
 from sta.runtime.errors import ProgramError
 from sta.runtime.profile import Profile
 from sta.runtime.races import RaceCheck
+from sta.runtime.reference import Report
 from sta.runtime.schedule import Schedule
 from sta.runtime.timing import Timing
 from sta.runtime.trace import TRACE_LIMIT
@@ -250,7 +251,12 @@ class Program:
         return {signature.name: signature.encode(inputs[signature.name]) for signature in self.inputs}
 
     def run(
-        self, inputs: Mapping[str, NDArray[Any]], engine: str = "auto", poison: int = POISON, threads: int = 1
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        engine: str = "auto",
+        poison: int = POISON,
+        threads: int = 1,
+        report: Report | None = None,
     ) -> Result:
         """
         Runs the program.
@@ -260,6 +266,7 @@ class Program:
             engine: ``auto``, ``native`` or ``reference``; all give the same bits.
             poison: the byte, 0..255, that writable memory holds at the start; no result depends on it.
             threads: how many threads of the processor share an instruction; no result depends on it.
+            report: is called now and then, with the fraction of the run that is done, or None where it is not known.
 
         Raises:
             TypeError: the inputs are no mapping.
@@ -269,7 +276,7 @@ class Program:
         name = _checked(engine, poison, threads)
         encoded = self.encode_inputs(inputs)
         self.check()
-        return self._result(self._raw(name, encoded, poison, threads))
+        return self._result(self._raw(name, encoded, poison, threads, report))
 
     def run_batch(
         self,
@@ -314,9 +321,17 @@ class Program:
                 executor.shutdown(cancel_futures=True)
         return results
 
-    def run_both(self, inputs: Mapping[str, NDArray[Any]], poison: int = POISON, threads: int = 1) -> Result:
+    def run_both(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        poison: int = POISON,
+        threads: int = 1,
+        report: Report | None = None,
+    ) -> Result:
         """
         Runs the program on the native and on the reference engine, and compares all that they leave behind.
+
+        The parameters are those of ``run``.
 
         Raises:
             ValueError, ProgramError: as ``run``.
@@ -326,15 +341,22 @@ class Program:
         encoded = self.encode_inputs(inputs)
         self.check()
         reference, native = self._engines.take("reference", 1), self._engines.take(name, threads)
-        reference.run(encoded, poison)
+        reference.run(encoded, poison, report)
         raw = native.run(encoded, poison)
         check_same(reference, native, ("the reference engine", "the native one"))
         return self._result(raw)
 
-    def _raw(self, engine: str, inputs: Mapping[str, NDArray[Any]], poison: int, threads: int) -> dict[str, Any]:
+    def _raw(
+        self,
+        engine: str,
+        inputs: Mapping[str, NDArray[Any]],
+        poison: int,
+        threads: int,
+        report: Report | None = None,
+    ) -> dict[str, Any]:
         """Returns the device's integers of the outputs."""
         machine = self._engines.take(engine, threads)
-        raw = machine.run(inputs, poison)
+        raw = machine.run(inputs, poison, report)
         self._engines.give_back(engine, threads, machine)
         return raw
 

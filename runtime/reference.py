@@ -26,6 +26,10 @@ from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
 from sta.spec.softmax import RowState, shift_rows, softmax_online, softmax_row
 from sta.spec.vector import RowStatistics, map_tile, norm_tile
 
+_INSTRUCTIONS_BETWEEN_REPORTS = 64
+
+Report = Callable[[float | None], None]
+"""Takes the fraction 0..1 of a run that is done, or None where that is not known."""
 Counters = Sequence[int]
 Operation = Callable[[Counters], None]
 Tiles = Mapping[str, Tile]
@@ -71,13 +75,14 @@ class ReferenceEngine:
         """The vector unit's row statistics as they are now: sums and sums of squares."""
         return self._statistics.values
 
-    def run(self, inputs: Mapping[str, Array], poison: int) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
         """
         Runs the program.
 
         Args:
             inputs: device integers by input name, in the device dtype and shape of the signature.
             poison: the byte, 0..255, that all writable memory holds at the start.
+            report: is called now and then.
 
         Returns:
             Device integers by output name.
@@ -87,8 +92,12 @@ class ReferenceEngine:
         """
         self.begin(inputs, poison)
         counters = [0] * MAXIMUM_LOOP_DEPTH
-        for step, _ in execution(self._program.steps, counters):
+        done = 0
+        for number, (step, issued) in enumerate(execution(self._program.steps, counters)):
             self.execute(step, counters)
+            done += issued
+            if report is not None and number % _INSTRUCTIONS_BETWEEN_REPORTS == 0:
+                report(done / self._program.instructions)
         return {port.signature.name: self._memories.port(port).copy() for port in self._program.outputs}
 
     def begin(self, inputs: Mapping[str, Array], poison: int) -> None:

@@ -149,6 +149,20 @@ def test_objdump_and_asm_are_inverse(shell: Shell, files: Files, monkeypatch: py
     assert Path("n.sta").read_bytes() == files.program.read_bytes()
 
 
+def test_objdump_and_asm_in_json(shell: Shell, files: Files) -> None:
+    program = sta.load(files.program)
+    container = program.container
+    contents = json.loads(shell("objdump", files.program, "--json").output)
+    assert contents.keys() == {"code", "constants", "program", "signature", "debug", "ir", "target"}
+    named = [{"instruction": i.name, **{field.name: value for field, value in i}} for i in container.code]
+    assert contents["code"] == named
+    assert (contents["constants"], contents["ir"]) == (len(container.constants), container.ir)
+    assert shell("objdump", files.program, "-o", "m.s").status == 0
+    costs = json.loads(shell("asm", "m.s", "-o", "m.sta", "--json").output)
+    assert costs["instructions"] == program.timing.instructions
+    assert (costs["code"], costs["macs"]) == (len(container.code), program.macs)
+
+
 def test_targets_lists_the_presets(shell: Shell) -> None:
     table = shell("targets").output
     assert re.search(r"sta-base\s+1,024", table)

@@ -64,6 +64,26 @@ def test_both_engines_say_that_they_agree(files: Files, tmp_path: Path, capsys: 
     assert "both engines leave the same outputs, SRAM and DRAM" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("engine", ["native", "reference", "both"])
+def test_a_long_run_says_how_far_it_is(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr("sta.progress._PATIENCE", 0.0)
+    monkeypatch.setattr("sta.progress._LINE_INTERVAL", 0.0)
+    arguments = ["run", str(files.program), "--inputs", str(files.inputs), "-o", str(tmp_path / "o.npz")]
+    assert main([*arguments, "--engine", engine, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["cycles"] > 0
+    lines = captured.err.splitlines()
+    assert lines
+    assert all(line.startswith("sta: run") for line in lines)
+    fractions = [int(line.removeprefix("sta: run ").removesuffix("%")) for line in lines if line.endswith("%")]
+    # How far the native engine is, is not known.
+    assert bool(fractions) == (engine != "native")
+    assert fractions == sorted(fractions)
+    assert all(0 <= fraction <= 100 for fraction in fractions)
+
+
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """Runs a command that must fail without a traceback, and returns what it says."""
     assert main([str(argument) for argument in arguments]) in (1, 2)
