@@ -149,6 +149,16 @@ def _add_debug_arguments(parser: Parser) -> None:
     )
 
 
+def _add_report_arguments(parser: Parser) -> None:
+    parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+    parser.add_argument("-o", "--output", metavar="FILE.html", required=True, help="the report")
+    parser.add_argument("--inputs", metavar="FILE.npz", help="inputs by name: run on these, and show the outputs")
+    parser.add_argument(
+        "--ir", metavar="DIR", help="what `sta compile --dump-ir DIR` has written: show the IR of every pass"
+    )
+    _add_json(parser)
+
+
 def _add_nothing(parser: Parser) -> None:
     """For a command that reads its arguments itself."""
 
@@ -167,6 +177,7 @@ COMMANDS = {
     "where": _Command(
         "command_where", "show what belongs to a module of the model, or to a line", _add_where_arguments
     ),
+    "report": _Command("command_report", "make a page about a program, to open in a browser", _add_report_arguments),
     "targets": _Command("command_targets", "list the machines that come with the toolchain", _add_json),
 }
 """All commands by name."""

@@ -427,21 +427,34 @@ def _run_length(locations: Sequence[tuple[str, str]]) -> list[list[int | str]]:
 
 def _constants(function: func.FuncOp, weights: WeightStore) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
     operations = [op for op in function.body.block.ops if isinstance(op, sta.ConstantOp)]
-    directory: list[dict[str, Any]] = [
-        {
-            "name": op.store_name,
-            "class": op.kind.data,
-            "offset": sta.offset_of(op.result),
-            "bytes": sta.buffer_bytes(op.result),
-        }
-        for op in operations
-    ]
+    directory = [_constant(op) for op in operations]
     end = max((entry["offset"] + entry["bytes"] for entry in directory), default=0)
     constants = np.zeros(-(-end // ALIGNMENT) * ALIGNMENT, np.uint8)
     for op, entry in zip(operations, directory, strict=True):
         data = np.ascontiguousarray(weights.get(op.store_name)).view(np.uint8).reshape(-1)
         constants[entry["offset"] : entry["offset"] + entry["bytes"]] = data
     return constants, directory
+
+
+def _constant(op: sta.ConstantOp) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": op.store_name,
+        "module": module_path(op),
+        "class": op.kind.data,
+        "offset": sta.offset_of(op.result),
+        "bytes": sta.buffer_bytes(op.result),
+    }
+    packing = sta.packing_of(op)
+    if packing is not None:
+        entry["packing"] = {
+            "columns": packing.columns,
+            "depths": list(packing.depths),
+            "tile_columns": packing.tile_columns,
+            "n": packing.pattern.n,
+            "m": packing.pattern.m,
+            "encoding": packing.encoding,
+        }
+    return entry
 
 
 def _buffers(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) -> list[dict[str, Any]]:

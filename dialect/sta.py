@@ -55,6 +55,7 @@ from sta.dialect.nm import (
     Integer,
     PatternAttr,
     integer,
+    integer_of,
     integers,
     integers_of,
     si8,
@@ -64,6 +65,7 @@ from sta.dialect.nm import (
     ui16,
 )
 from sta.spec.nm_format import packed_size
+from sta.spec.packing import Packing
 
 SPACES = ("dram", "spad", "wbuf", "acc")
 STORED_TYPES: tuple[IntegerType, ...] = (*ELEMENT_TYPES, ui16)
@@ -73,6 +75,10 @@ Element types of a memref: those of tensors, and 16-bit exponentials.
 VALUES = "sta.values"
 """
 The attribute of a buffer that says which values of the model it holds.
+"""
+PACKING = "sta.packing"
+"""
+The attribute of packed weights that says how they were cut and packed.
 """
 CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")
 
@@ -852,3 +858,37 @@ def held_values(buffer: AllocOp) -> tuple[DictionaryAttr, ...]:
     known = buffer.attributes.get(VALUES)
     entries = cast("ArrayAttr[Attribute]", known) if isinstance(known, ArrayAttr) else ()
     return tuple(entry for entry in entries if isinstance(entry, DictionaryAttr))
+
+
+def record_packing(packed: SSAValue, packing: Packing) -> None:
+    """
+    Keeps with a constant how its weights were cut and packed.
+    """
+    assert isinstance(packed.owner, ConstantOp)
+    packed.owner.attributes[PACKING] = DictionaryAttr(
+        {
+            "columns": integer(packing.columns),
+            "depths": integers(packing.depths),
+            "tile_columns": integer(packing.tile_columns),
+            "pattern": PatternAttr(packing.pattern, packing.encoding),
+        }
+    )
+
+
+def packing_of(op: ConstantOp) -> Packing | None:
+    """
+    How a constant's weights were cut and packed; None for other constants.
+    """
+    known = op.attributes.get(PACKING)
+    if not isinstance(known, DictionaryAttr):
+        return None
+    pattern, depths = known.data["pattern"], known.data["depths"]
+    assert isinstance(pattern, PatternAttr)
+    assert isinstance(depths, DenseArrayBase)
+    return Packing(
+        integer_of(known.data["columns"]),
+        integers_of(depths),
+        integer_of(known.data["tile_columns"]),
+        pattern.pattern,
+        pattern.encoding.data,
+    )

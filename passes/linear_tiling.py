@@ -14,15 +14,12 @@ from math import prod
 
 from sta.spec.cost import dma_cycles, product_cycles, vector_cycles
 from sta.spec.nm_format import Pattern, packed_size
+from sta.spec.packing import padded
 from sta.spec.target import Target
 
 DEPTH_LIMIT = (1 << 14) - 1
 """
 Largest reduction an `mm` instruction's depth field holds.
-"""
-BEAT = 64
-"""
-Bytes that parameter blocks and packed weights are padded to, so that each starts on a beat of the DMA.
 """
 SLOTS = 2
 """
@@ -189,13 +186,6 @@ def program_products(shape: LinearShape, tiling: LinearTiling) -> int:
     """
     rows, columns, cut = tile_counts(shape, tiling)
     return min(rows, SLOTS) * min(columns, SLOTS) * cut
-
-
-def padded(size: int) -> int:
-    """
-    A size in whole beats of the DMA.
-    """
-    return -(-size // BEAT) * BEAT
 
 
 def weight_bytes(shape: LinearShape, columns: int, depth: int) -> int:

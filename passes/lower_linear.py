@@ -14,12 +14,13 @@ from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import channel_map_parameters, epilogue_scalars
-from sta.passes.linear_tiling import SHARE, SLOTS, STREAMED, LinearShape, choose, cuts, padded, smaller_budget
+from sta.passes.linear_tiling import SHARE, SLOTS, STREAMED, LinearShape, choose, cuts, smaller_budget
 from sta.passes.lower_vector import NormLowering, broadcast_rows
 from sta.passes.strided_view import Axis, StridedView, row_space
 from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
 from sta.passes.tile_choice import TileChoice
-from sta.spec.nm_format import pack, packed_size
+from sta.spec.nm_format import packed_size
+from sta.spec.packing import Packing, padded
 from sta.spec.parameters import map_parameters_size
 from sta.spec.wide_product import PLANES
 
@@ -235,17 +236,12 @@ class LinearLowering:
         """
         name = self.builder.store_name(self.op.weight)
         key = (name, self.tiling.columns, self.tiling.depth, self.pattern, self.encoding)
+        packing = Packing(self.columns, tuple(self.depths), self.tiling.columns, self.pattern, self.encoding)
         if key not in self.builder.packed:
-            self.builder.packed[key] = np.concatenate(self._blocks(self.builder.weights.get(name)))
-        return self.builder.constant(f"{name}@packed", "weights", self.builder.packed[key], nm.ui8)
-
-    def _blocks(self, weights: NDArray[np.int8]) -> list[NDArray[np.uint8]]:
-        tiles = (
-            np.ascontiguousarray(weights[n : n + self.tiling.columns, k : k + depth])
-            for n in range(0, self.columns, self.tiling.columns)
-            for k, depth in zip(self._depth_starts(), self.depths, strict=True)
-        )
-        return [_pad(pack(tile, self.pattern, self.encoding)) for tile in tiles]
+            self.builder.packed[key] = packing.pack(self.builder.weights.get(name))
+        packed = self.builder.constant(f"{name}@packed", "weights", self.builder.packed[key], nm.ui8)
+        sta.record_packing(packed, packing)
+        return packed
 
     def _parameter_blocks(self) -> NDArray[np.uint8]:
         """

@@ -1,0 +1,60 @@
+"""How the weights of a layer lie in memory: cut into blocks, each packed for itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sta.spec.nm_format import Int8Array, Pattern, UInt8Array, pack, packed_size, unpack
+
+BEAT = 64
+"""Bytes that blocks are padded to, so that each starts on a beat of the DMA."""
+
+
+def padded(size: int) -> int:
+    """Return a number of bytes in whole beats."""
+    return -(-size // BEAT) * BEAT
+
+
+@dataclass(frozen=True)
+class Packing:
+    """
+    Blocks of weights ``[columns, depth]`` (a layer's outputs by its inputs): groups of columns, and in each the cuts of
+    the depth, one after the other and each padded to a beat with zeros.
+    """
+
+    columns: int
+    """Output channels of the layer."""
+    depths: tuple[int, ...]
+    """The cuts of the reduction axis; their sum is the depth."""
+    tile_columns: int
+    """Output channels of a group; the last group may have fewer."""
+    pattern: Pattern
+    encoding: str
+
+    def _blocks(self) -> Iterator[tuple[slice, slice]]:
+        for start in range(0, self.columns, self.tile_columns):
+            k = 0
+            for depth in self.depths:
+                yield slice(start, min(start + self.tile_columns, self.columns)), slice(k, k + depth)
+                k += depth
+
+    def pack(self, weights: Int8Array) -> UInt8Array:
+        """Return int8 weights ``[columns, depth]`` as flat uint8; raises `ValueError` if they break the pattern."""
+        blocks: list[UInt8Array] = []
+        for place in self._blocks():
+            block = pack(np.ascontiguousarray(weights[place]), self.pattern, self.encoding)
+            blocks.append(np.pad(block, (0, padded(block.size) - block.size)))
+        return np.concatenate(blocks)
+
+    def unpack(self, data: UInt8Array) -> Int8Array:
+        """Return the int8 weights ``[columns, depth]`` of flat uint8; raises `ValueError` if they are malformed."""
+        weights = np.zeros((self.columns, sum(self.depths)), np.int8)
+        position = 0
+        for rows, depth in self._blocks():
+            height, width = weights[rows, depth].shape
+            size = packed_size(height, width, self.pattern, self.encoding)
+            block = np.ascontiguousarray(data[position : position + size])
+            weights[rows, depth] = unpack(block, height, width, self.pattern, self.encoding)
+            position += padded(size)
+        return weights
