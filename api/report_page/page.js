@@ -317,7 +317,7 @@
   /* ---- code ---- */
   function disassembly(showTime) {
     const place = section("code", "Code", "The microcode, with how often each instruction is executed. Click one to see it in the timeline.");
-    const box = element("div", { className: "scroll code" }), note = element("p", { className: "about" });
+    const box = element("div", { className: "scroll code" }), note = element("p", { className: "about shown" });
     place.append(note, box);
     let marked = null;
     function fill() {
