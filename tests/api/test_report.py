@@ -156,7 +156,7 @@ def test_choosing_and_searching(browser: Browser, files: Files) -> None:
     assert page.inner_text("#selection span") == "linear1"
     assert page.inner_text("#code .shown") == f"{len(own)} of {len(container.code)} instructions"
     assert page.locator("#weights figure.chosen").count() == 1
-    ir = page.locator("#ir .code div").all_inner_texts()
+    ir = page.locator("#ir .code div").all_text_contents()
     assert ir
     assert all('"linear1' in line for line in ir)
     # From an instruction to the timeline: the executions from there on.
