@@ -60,7 +60,7 @@ format: install ## Format the code, and fix what can be fixed.
 typecheck: install
 	@mkdir -p build/typing/sta
 	@for file in api/*.py api/py.typed; do ln -sfn ../../../$$file build/typing/sta/$${file#api/}; done
-	@for room in $(ROOMS); do ln -sfn ../../../$$room build/typing/sta/$$room; done
+	@for room in $(ROOMS) api/report_page; do ln -sfn ../../../$$room build/typing/sta/$${room#api/}; done
 	@find -L build/typing -type l -delete
 	$(BIN)/pyright --pythonpath $(BIN)/python $(ROOMS) api benchmarks examples tests
 

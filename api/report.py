@@ -32,15 +32,12 @@ def write_report(path: Path, title: str, program: Program, result: Result | None
         ProgramError: the program deadlocks, or is too long to be recorded.
         ModuleNotFoundError: the library of charts (vl-convert-python) is not installed.
     """
-    # Its only function that is needed gives the JavaScript of Vega, Vega-Lite and Vega-Embed as one text.
-    from vl_convert import javascript_bundle
-
     page = files("sta.report_page")
     parts = {
         "title": html.escape(title),
         "style": page.joinpath("page.css").read_text(encoding="utf-8"),
         "data": _packed(report_data(program, result, dump)),
-        "charts": _script(javascript_bundle()),
+        "charts": _script(_charts()),
         "script": _script(page.joinpath("page.js").read_text(encoding="utf-8")),
     }
     text = page.joinpath("page.html").read_text(encoding="utf-8")
@@ -48,6 +45,15 @@ def write_report(path: Path, title: str, program: Program, result: Result | None
     filled = pieces[0] + "".join(parts[piece.split("}}", 1)[0]] + piece.split("}}", 1)[1] for piece in pieces[1:])
     write_text(path, filled)
     return len(filled.encode())
+
+
+def _charts() -> str:
+    """Returns the JavaScript of Vega, Vega-Lite and Vega-Embed."""
+    import vl_convert
+
+    # The stub of the package says that it takes an argument; without one it gives everything.
+    bundle: Any = vl_convert.javascript_bundle
+    return bundle()
 
 
 def _packed(data: dict[str, Any]) -> str:

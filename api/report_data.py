@@ -239,7 +239,8 @@ def _density(kept: NDArray[np.bool_]) -> NDArray[np.float64]:
     sums = kept.astype(np.float64)
     for axis in (0, 1):
         size = sums.shape[axis]
-        starts = np.unique(np.linspace(0, size, min(size, PICTURE), endpoint=False).astype(np.int64))
+        count = min(size, PICTURE)
+        starts: NDArray[np.int64] = np.arange(count) * size // count
         lengths = np.diff(np.append(starts, size))
         sums = np.add.reduceat(sums, starts, axis) / np.expand_dims(lengths, 1 - axis)
     return sums

@@ -882,12 +882,11 @@ def packing_of(op: ConstantOp) -> Packing | None:
     known = op.attributes.get(PACKING)
     if not isinstance(known, DictionaryAttr):
         return None
-    pattern, depths = known.data["pattern"], known.data["depths"]
+    pattern = known.data["pattern"]
     assert isinstance(pattern, PatternAttr)
-    assert isinstance(depths, DenseArrayBase)
     return Packing(
         integer_of(known.data["columns"]),
-        integers_of(depths),
+        integers_of(cast(DenseArrayBase, known.data["depths"])),
         integer_of(known.data["tile_columns"]),
         pattern.pattern,
         pattern.encoding.data,
