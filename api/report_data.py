@@ -236,11 +236,11 @@ def _packing(entry: Json) -> Packing | None:
 
 def _density(kept: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Returns the density of a matrix in at most ``PICTURE`` x ``PICTURE`` rectangles of about equal size."""
-    sums = kept.astype(np.float64)
+    sums: NDArray[np.float64] = kept.astype(np.float64)
     for axis in (0, 1):
-        size = sums.shape[axis]
+        size: int = kept.shape[axis]
         count = min(size, PICTURE)
-        starts: NDArray[np.int64] = np.arange(count) * size // count
+        starts = np.array([index * size // count for index in range(count)], np.int64)
         lengths = np.diff(np.append(starts, size))
         sums = np.add.reduceat(sums, starts, axis) / np.expand_dims(lengths, 1 - axis)
     return sums
