@@ -20,7 +20,7 @@ from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import DiagnosticException
 
 from sta.arguments import calibration_of, globs_of, pruning_of, target_of
-from sta.backend.emit import emit
+from sta.backend.emit import OperationError, emit
 from sta.bit_check import BitCheck
 from sta.dialect.context import CompileContext
 from sta.dialect.run_module import main_function
@@ -250,7 +250,7 @@ def _samples(model: ImportedModel, calibration: Mapping[str, Any] | Path | None)
     warnings.warn(
         "no calibration data: activation ranges are taken from the example inputs alone, which costs "
         "accuracy; give some real inputs",
-        stacklevel=7,
+        stacklevel=9,
     )
     return [model.example_inputs]
 
@@ -343,12 +343,18 @@ def _compile_dump(
         kinds = input_types(resumed.module) if imported is None else imported.input_types
         compilation.start_check(_check_sample(kinds, options.calibration))
         compilation.check_again("import")
+    refused: OperationError | None = None
     with _named_target(resumed.context.target), about(str(path)), explain_failures(lambda: compilation.running):
         try:
             compilation.run(resumed.steps, imported, options)
         except DiagnosticException as error:
             raise ValueError(f"the module does not verify after {compilation.running}: {error}") from error
-        compilation.emit()
+        try:
+            compilation.emit()
+        except OperationError as error:
+            refused = error
+    if refused is not None:
+        raise resumed.read.error(refused.operation, str(refused)) from refused
     return compilation
 
 

@@ -41,9 +41,14 @@ class Resumed:
 
     path: Path
     context: CompileContext
-    module: ModuleOp
+    read: IrText
     steps: tuple[str, ...]
     """What is left to do."""
+
+    @property
+    def module(self) -> ModuleOp:
+        """The module, which passes change."""
+        return self.read.module
 
     @property
     def level(self) -> str:
@@ -81,7 +86,7 @@ def read_dump_file(path: Path, target: Target | None) -> Resumed:
         raise ValueError(
             f"{path} is tiled for {own.name}, not for {target.name}: compile a dump from before convert-nm-to-sta"
         )
-    return Resumed(path, context, read.module, _steps_left(path.name, read.module))
+    return Resumed(path, context, read, _steps_left(path.name, read.module))
 
 
 def _check_signatures(read: IrText, level: str) -> None:

@@ -25,10 +25,10 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from sta.backend.container import Container
-from sta.backend.isa import REGISTER_COUNT, Instruction
+from sta.backend.isa import REGISTER_COUNT, EncodingError, Instruction
 from sta.dialect import nm, sta
 from sta.dialect.ir_text import print_with_locations
-from sta.dialect.location import module_path
+from sta.dialect.location import describe, module_path
 from sta.dialect.signature import signature_of
 from sta.dialect.weight_store import WeightStore
 from sta.spec.target import Target
@@ -52,6 +52,16 @@ def element_name(element: Attribute) -> str:
     integer = cast(IntegerType, element)
     sign = "u" if integer.signedness.data == Signedness.UNSIGNED else "s"
     return f"{sign}{integer.width.data}"
+
+
+class OperationError(EncodingError):
+    """
+    An operation that no instruction can express; `operation` is it.
+    """
+
+    def __init__(self, operation: Operation, message: str):
+        super().__init__(f"{describe(operation)}: {message}")
+        self.operation = operation
 
 
 class Emitter:
@@ -100,7 +110,10 @@ class Emitter:
             case sta.FenceOp():
                 self._append(Instruction.make("fence"))
             case sta.UnitOp():
-                self._unit(op)
+                try:
+                    self._unit(op)
+                except EncodingError as error:
+                    raise OperationError(op, str(error)) from error
             case sta.AllocOp() | sta.ConstantOp() | sta.ViewOp() | func.ReturnOp():
                 return
             case _:

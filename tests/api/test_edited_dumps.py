@@ -26,6 +26,7 @@ EDITS = [
     ("nm-fuse-norm-copies", r"2:4, bitmap", "5:4, bitmap", "pattern 5:4 is not 1 <= N <= M <= 32"),
     ("nm-fuse-norm-copies", r"2:4, bitmap", "1:4, bitmap", "has groups with more than 1 non-zeros, expected 1:4"),
     ("nm-fuse-norm-copies", r'conftest\.py":', "conftest.py:", "a string begins here and does not end on this line"),
+    ("sta-synchronize", r"wait = array<i64: \d+", "wait = array<i64: 77", "names semaphore 77, outside 0..15"),
     ("sta-synchronize", r"#sta\.space<acc>", "#sta.space<spad>", "memref<10x16xsi32, #sta.space<spad>>"),
     ("sta-synchronize", r'sta\.direction = "input"', 'sta.direction = "in"', 'to be "input" or "output"'),
     ("torch-quantize", r"torch\.aten\.linear", "torch.aten.liner", "did you mean 'torch.aten.linear'?"),

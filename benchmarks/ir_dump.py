@@ -1,0 +1,79 @@
+"""
+What `--dump-ir` costs on a BERT-base with random weights: time beside a compile without it, and bytes.
+
+    python -m benchmarks.ir_dump [--runs 3] [--json]
+
+Compiles with and without in turn, each in a process of its own. Prints the median of the ratios of processor time, and
+the bytes of the dump with and without its weights. The second dump of a model finds its weights there already, so that
+it shows what the dump costs apart from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compile_time import export, machine
+
+
+def processor_seconds(model: Path, *options: str) -> float:
+    """Compiles in a process of its own; returns its user and system time."""
+    command = [sys.executable, "-m", "sta.command_line", "compile", str(model), "-o", str(model.with_suffix(".sta"))]
+    with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"sta compile {model.name} failed")
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(model: Path, dump: Path, runs: int) -> dict[str, Any]:
+    """Measures; the dump of the last run stays."""
+    without: list[float] = []
+    first: list[float] = []
+    again: list[float] = []
+    for _ in range(runs):
+        shutil.rmtree(dump, ignore_errors=True)
+        without.append(processor_seconds(model))
+        first.append(processor_seconds(model, "--dump-ir", str(dump)))
+        again.append(processor_seconds(model, "--dump-ir", str(dump)))
+    return {
+        "seconds_without": statistics.median(without),
+        "extra": statistics.median(b / a - 1 for a, b in zip(without, first, strict=True)),
+        "extra_without_weights": statistics.median(b / a - 1 for a, b in zip(without, again, strict=True)),
+        "bytes": sum(path.stat().st_size for path in dump.iterdir() if path.is_file()),
+        "weight_bytes": sum(path.stat().st_size for path in (dump / "weights").iterdir()),
+        "files": sum(1 for path in dump.iterdir() if path.is_file()),
+    }
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description="the cost of --dump-ir on BERT-base")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "bert.pt2"
+        export("BERT-base", model)
+        facts = measure(model, Path(folder) / "ir", arguments.runs)
+    if arguments.json:
+        print(json.dumps({"machine": machine(), **facts}, indent=2))
+        return
+    print(", ".join(f"{key} {value}" for key, value in machine().items()))
+    print(
+        f"{facts['seconds_without']:.1f} s of processor time without a dump; {facts['extra']:+.1%} with one, "
+        f"{facts['extra_without_weights']:+.1%} where the weights are there already\n"
+        f"{facts['bytes'] / 1e6:.2f} MB in {facts['files']} files, and {facts['weight_bytes'] / 1e6:.0f} MB of weights"
+    )
+
+
+if __name__ == "__main__":
+    main()
