@@ -672,6 +672,16 @@ void norm(const Norm& norm, int first, int last) {
     }
 }
 
+void every_other_byte(const std::uint8_t* source, std::uint8_t* destination, int count) {
+    for (int k = 0; k < count; k += 2 * lanes) {
+        const int rest = count - k;
+        const __mmask32 mask = rest >= 2 * lanes ? 0xFFFFFFFF : (1u << rest) - 1;
+        // All bytes up to the last that counts: behind it memory may end.
+        const __mmask64 read = rest >= 2 * lanes ? ~std::uint64_t{0} >> 1 : (std::uint64_t{1} << (2 * rest - 1)) - 1;
+        _mm512_mask_cvtepi16_storeu_epi8(destination + k, mask, _mm512_maskz_loadu_epi8(read, source + 2 * k));
+    }
+}
+
 void row_statistics(const std::uint8_t* row, int columns, std::int64_t& sum, std::int64_t& squares) {
     const __m512i ones = _mm512_set1_epi16(1);
     __m512i sums = _mm512_setzero_si512(), totals = _mm512_setzero_si512();
@@ -692,7 +702,7 @@ void row_statistics(const std::uint8_t* row, int columns, std::int64_t& sum, std
 }  // namespace
 
 const Kernels avx512_kernels = {
-    "avx512-vnni", runs_here, layout, lay_out, product, sums_fit, map, softmax, norm, row_statistics,
+    "avx512-vnni", runs_here, layout, lay_out, every_other_byte, product, sums_fit, map, softmax, norm, row_statistics,
 };
 
 }  // namespace sta

@@ -153,6 +153,8 @@ struct Kernels {
     Layout layout;
     // Lays a matrix out, and sums its columns (filled up with zeros).
     void (*lay_out)(const Matrix&, std::int8_t* laid_out, std::int32_t* column_sums);
+    // Copies bytes that lie two apart, the planes of 16-bit elements, to where they lie next to each other.
+    void (*every_other_byte)(const std::uint8_t* source, std::uint8_t* destination, int count);
     // Whether all sums with what the accumulators held fit int32.
     bool (*product)(const Product&, int first, int last);
     // Whether every source plus its bias fits int32.

@@ -60,9 +60,7 @@ private:
         if (!a_wide_) return a;
         const Tile plane{machine.activations.take(static_cast<std::size_t>(rows_) * depth_), depth_, rows_, depth_};
         for (int row = 0; row < rows_; ++row) {
-            const std::uint8_t* source = a.bytes + row * a.stride;
-            std::uint8_t* destination = plane.bytes + row * plane.stride;
-            for (int k = 0; k < depth_; ++k) destination[k] = source[2 * k];
+            machine.kernels.every_other_byte(a.bytes + row * a.stride, plane.bytes + row * plane.stride, depth_);
         }
         return plane;
     }

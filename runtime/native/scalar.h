@@ -87,6 +87,10 @@ inline bool finish(const Product& product, const std::int32_t* sums, int row, in
     return wrong >> 31 == 0;
 }
 
+inline void copy_every_other_byte(const std::uint8_t* source, std::uint8_t* destination, int count) {
+    for (int k = 0; k < count; ++k) destination[k] = source[2 * k];
+}
+
 inline std::int64_t element(const std::uint8_t* row, Element type, int column) {
     switch (type) {
         case Element::s8: return static_cast<std::int8_t>(row[column]);
