@@ -320,6 +320,7 @@ class Emitter:
                 per_channel=int(op.per_channel is not None),
                 normalize=int(op.normalize is not None),
                 gather=int(op.gather is not None),
+                multiply=int(op.multiply is not None),
                 **optional,
                 **order,
             )

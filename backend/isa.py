@@ -349,8 +349,8 @@ _MAP = InstructionDefinition(
     "map",
     40,
     "vp",
-    "Element by element: bias, requantization or normalization by the sums of a softmax, table, residual, zero point, "
-    "saturation.",
+    "Element by element: bias, requantization or normalization by the sums of a softmax, table, residual added or "
+    "multiplied with, zero point, saturation.",
     (
         _register("source", "address of the source, in acc for `acc` and `acc_wide`, in spad otherwise"),
         _register("destination", "address of the result in spad"),
@@ -384,6 +384,7 @@ _MAP = InstructionDefinition(
         _flag("per_channel", "bias, multiplier and shift come one a column, not one for all"),
         _flag("normalize", "divide each row by its sum, as the drain of the product after a softmax does"),
         _flag("gather", "add each row of an s16 result to the unit's row statistics, from which a `norm` may start"),
+        _flag("multiply", "multiply by the residual, instead of adding it"),
     ),
 )
 _NORM = InstructionDefinition(

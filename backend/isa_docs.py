@@ -156,8 +156,8 @@ _DETAILS = {
     "map": (
         "Defined by `sta.spec.vector.map_tile`. Parameter block: `sta.spec.parameters.MapParameters`, with one entry "
         "or, with `per_channel`, one for each column. With `normalize` there is no residual, the register `residual` "
-        "addresses the sums, and the parameters are scalar. A source plus bias outside int32 stops the run; that of "
-        "`acc_wide`, 256 * high + low, cannot be too large. Cycles: "
+        "addresses the sums, and the parameters are scalar. With `multiply` there is a residual. A source "
+        "plus bias outside int32 stops the run; that of `acc_wide`, 256 * high + low, cannot be too large. Cycles: "
         "ceil(rows * columns / `vector_lanes`)."
     ),
     "norm": (

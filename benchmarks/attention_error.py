@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sta.passes.probability_bits import LEAST_FIDELITY
 from sta.spec.integers import encode_scale, matrix_product
 from sta.spec.softmax import RowState, normalize, shift_rows, softmax_online, softmax_row
-from sta.spec.vector import wide_accumulators
+from sta.spec.wide_product import wide_accumulators
 
 Array = NDArray[Any]
 Float64Array = NDArray[np.float64]

@@ -427,6 +427,42 @@ def _verify_broadcast(tensor: Tensor, full: Tensor, what: str) -> None:
 
 
 @irdl_op_definition
+class MultiplyOp(IRDLOperation):
+    """
+    `apply_scale_32(saturate16(a) * saturate16(b + bias), multiplier, shift)`, as `sta.spec.vector.gated_product` defines
+    it; the second factor is a stored tensor and broadcasts to the first. The result is not saturated.
+
+    ```mlir
+    %y = nm.multiply %a, %b {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 45 : i64} : tensor<8x4xsi32>, tensor<8x4xsi16> -> tensor<8x4xsi32>
+    ```
+    """  # noqa: E501
+
+    name = "nm.multiply"
+    a = operand_def(TensorType)
+    b = operand_def(TensorType)
+    bias = prop_def(Integer)
+    multiplier = prop_def(Integer)
+    shift = prop_def(Integer)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$a `,` $b attr-dict `:` type($a) `,` type($b) `->` type($result)"
+
+    def __init__(self, a: SSAValue, b: SSAValue, bias: int, multiplier: int, shift: int):
+        super().__init__(
+            operands=[a, b],
+            properties={"bias": integer(bias), "multiplier": integer(multiplier), "shift": integer(shift)},
+            result_types=[TensorType(si32, tensor_of(a).get_shape())],
+        )
+
+    def verify_(self) -> None:
+        _expect_scale(self.multiplier.value.data, self.shift.value.data, "the")
+        _expect_int32(self.bias.value.data, "the bias")
+        _verify_elementwise(self.a, self.result)
+        _verify_broadcast(_expect_element(self.b, (si8, si16), "a factor"), tensor_of(self.result), "the second factor")
+
+
+@irdl_op_definition
 class ClampOp(IRDLOperation):
     """
     `saturate(x + zero_point)` to the result's element type.
@@ -471,6 +507,10 @@ class EpilogueOp(IRDLOperation):
     """
     Added after its own rescaling; broadcasts to the result's shape.
     """
+    multiply = opt_prop_def(UnitAttr)
+    """
+    The residual is multiplied with instead, as `nm.multiply` does.
+    """
     table_multiplier = prop_def(Integer)
     table_shift = prop_def(Integer)
     residual_bias = prop_def(Integer)
@@ -490,6 +530,7 @@ class EpilogueOp(IRDLOperation):
         result = _expect_element(self.result, ELEMENT_TYPES, "the result")
         if self.table is not None:
             _verify_table(self.table)
+        _expect(self.multiply is None or self.residual is not None, "there is nothing to multiply by")
         if self.residual is not None:
             residual = _expect_element(self.residual, (si8, si16, si32), "the residual")
             _verify_broadcast(residual, result, "the residual")
@@ -516,12 +557,14 @@ def epilogue_properties(
     residual_bias: int = 0,
     residual_scale: tuple[int, int] = IDENTITY_SCALE,
     zero_point: int = 0,
+    multiply: bool = False,
 ) -> dict[str, Attribute]:
     """
-    The scalar properties of an epilogue, unused stages being the identity.
+    The properties of an epilogue, unused stages being the identity.
     """
+    flags: dict[str, Attribute] = {"multiply": UnitAttr()} if multiply else {}
     values = (*table_scale, residual_bias, *residual_scale, zero_point)
-    return {key: integer(value) for key, value in zip(EPILOGUE_SCALARS, values, strict=True)}
+    return {key: integer(value) for key, value in zip(EPILOGUE_SCALARS, values, strict=True)} | flags
 
 
 @irdl_op_definition
@@ -966,6 +1009,7 @@ NM = Dialect(
         RescaleChannelsOp,
         TableOp,
         AddOp,
+        MultiplyOp,
         ClampOp,
         LinearOp,
         MapOp,

@@ -20,7 +20,7 @@ from sta.dialect.weight_store import WeightStore
 from sta.spec.integers import apply_scale_32, matrix_product, saturate
 from sta.spec.parameters import MapParameters, NormParameters
 from sta.spec.tables import table_16
-from sta.spec.vector import map_tile, norm_tile
+from sta.spec.vector import gated_product, map_tile, norm_tile
 from sta.spec.wide_product import wide_accumulators, wide_product
 
 Array = NDArray[Any]
@@ -149,6 +149,11 @@ class NmFunctions(InterpreterFunctions):
     def run_add(self, interpreter: Interpreter, op: nm.AddOp, args: PythonValues) -> PythonValues:
         return (_int32(args[0].astype(np.int64) + args[1], "a sum"),)
 
+    @impl(nm.MultiplyOp)
+    def run_multiply(self, interpreter: Interpreter, op: nm.MultiplyOp, args: PythonValues) -> PythonValues:
+        scale = op.bias.value.data, op.multiplier.value.data, op.shift.value.data
+        return (_int32(gated_product(*args, *scale), "a product"),)
+
     @impl(nm.ClampOp)
     def run_clamp(self, interpreter: Interpreter, op: nm.ClampOp, args: PythonValues) -> PythonValues:
         return (saturate(args[0].astype(np.int64) + op.zero_point.value.data, tensor_dtype(op.result)),)
@@ -224,5 +229,6 @@ def _map(
 ) -> Array:
     shape = nm.tensor_of(op.result).get_shape()
     added = None if residual is None else _rows(np.broadcast_to(residual, shape))
-    dtype = tensor_dtype(op.result)
-    return map_tile(rows, parameters, dtype, table=table, residual=added, wide=wide).reshape(shape)
+    dtype, multiply = tensor_dtype(op.result), op.multiply is not None
+    result = map_tile(rows, parameters, dtype, table=table, residual=added, wide=wide, multiply=multiply)
+    return result.reshape(shape)

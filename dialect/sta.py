@@ -599,7 +599,8 @@ class MapOp(UnitOp):
     One pass of the vector unit over a tile (unit `vp`): the drain of accumulators, or a pass over the scratchpad.
 
     With `normalize` the residual operand is the row sums of a softmax, and the drain divides by them. With `wide` a row
-    of the source holds the sums over the high bytes of 16-bit activations and then those over the low bytes.
+    of the source holds the sums over the high bytes of 16-bit activations and then those over the low bytes. With
+    `multiply` the residual is multiplied with, instead of added.
     """
 
     name = "sta.map"
@@ -615,6 +616,7 @@ class MapOp(UnitOp):
     Adds the rows it writes to the unit's row statistics.
     """
     wide = opt_prop_def(UnitAttr)
+    multiply = opt_prop_def(UnitAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
 
     def __init__(
@@ -627,8 +629,15 @@ class MapOp(UnitOp):
         normalize: bool = False,
         gather: bool = False,
         wide: bool = False,
+        multiply: bool = False,
     ):
-        flags = {"per_channel": per_channel, "normalize": normalize, "gather": gather, "wide": wide}
+        flags = {
+            "per_channel": per_channel,
+            "normalize": normalize,
+            "gather": gather,
+            "wide": wide,
+            "multiply": multiply,
+        }
         super().__init__(
             operands=[*operands, table, residual],
             properties={key: UnitAttr() for key, value in flags.items() if value},
@@ -651,6 +660,8 @@ class MapOp(UnitOp):
             _expect(memref_of(self.destination).element_type == si16, "only rows of si16 have statistics")
         if self.normalize is not None:
             _expect(self.residual is not None and self.per_channel is None, "normalize needs sums and scalar scales")
+        if self.multiply is not None:
+            _expect(self.residual is not None and self.normalize is None, "a map multiplies by its residual")
         if self.residual is None:
             return
         if self.normalize is not None:

@@ -196,6 +196,7 @@ class StaFunctions(InterpreterFunctions):
             residual=extra if op.normalize is None else None,
             sums=extra if op.normalize is not None else None,
             wide=op.wide is not None,
+            multiply=op.multiply is not None,
         )
         destination[...] = result
         if op.gather is not None:

@@ -772,12 +772,44 @@ class LayerNormOp(AtenOperation):
     result = result_def(VTensorType)
 
     def verify_(self) -> None:
-        _expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
-        if not is_constant(self.normalized_shape):
-            return
-        normalized = integers_of(self.normalized_shape)
-        given = list(sizes_of(self.input))
-        _expect(given[len(given) - len(normalized) :] == normalized, f"{given} does not end in {normalized}")
+        _verify_normalization(self)
+
+
+@irdl_op_definition
+class RmsNormOp(AtenOperation):
+    """
+    input divided by the root of (its mean square + eps), over the last axes, then times weight (or None).
+
+    PyTorch takes eps None for the smallest number that changes a one.
+    """
+
+    name = "torch.aten.rms_norm"
+
+    input = operand_def(TENSOR)
+    normalized_shape = operand_def(INTEGER_LIST)
+    weight = operand_def(OPTIONAL_TENSOR)
+    eps = operand_def(BaseAttr(FloatType) | BaseAttr(NoneType))
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        _verify_normalization(self)
+
+
+NormOp = LayerNormOp | RmsNormOp
+
+
+def _verify_normalization(op: NormOp) -> None:
+    _expect(op.input.type == op.result.type, f"takes {op.input.type} and gives {op.result.type}")
+    if not is_constant(op.normalized_shape):
+        return
+    normalized = integers_of(op.normalized_shape)
+    given = list(sizes_of(op.input))
+    _expect(given[len(given) - len(normalized) :] == normalized, f"{given} does not end in {normalized}")
+
+
+def epsilon_of(op: NormOp) -> float:
+    """The eps of a normalization. Raises ValueError if it is not a constant."""
+    return float(np.finfo(np.float32).eps) if constant_of(op.eps) is None else number_of(op.eps)
 
 
 @irdl_op_definition
@@ -1203,7 +1235,6 @@ GENERIC_OVERLOADS: tuple[str, ...] = (
     "ones_like",
     "pow.Tensor_Scalar",
     "repeat",
-    "rms_norm",
     "rsqrt",
     "rsub.Scalar",
     "scalar_tensor",
@@ -1320,6 +1351,7 @@ _OPERATIONS: list[type[Operation]] = [
     LinearOp,
     EmbeddingOp,
     LayerNormOp,
+    RmsNormOp,
     ScaledDotProductAttentionOp,
     AddTensorOp,
     MulTensorOp,

@@ -9,7 +9,7 @@ accumulators.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from sta.passes.torch_choose_softmax import BITS, CHUNK
 from sta.spec.integers import encode_scale
 from sta.spec.norm import quantize_norm_parameters
 from sta.spec.signature import TensorSignature
-from sta.spec.tables import ACTIVATIONS, build_table_16
+from sta.spec.tables import ACTIVATIONS, build_table_8, build_table_16, widened_table
 
 LOG2_UNITS = 1024 / math.log(2)
 """
@@ -277,8 +277,10 @@ class FunctionConversion:
                 return self._clamp(self._sum(producer, storage.scale), storage)
             case torch.EmbeddingOp():
                 return self._embedding(producer, storage)
-            case torch.LayerNormOp():
-                return self._layer_norm(producer, storage)
+            case torch.MulTensorOp():
+                return self._clamp(self._multiplied(producer, storage.scale), storage)
+            case torch.LayerNormOp() | torch.RmsNormOp():
+                return self._norm(producer, storage)
             case torch.ScaledDotProductAttentionOp():
                 return self._attention(producer, storage)
             case torch.ReluOp() | torch.TanhOp() | torch.SiluOp() | torch.SigmoidOp() | torch.GeluOp():
@@ -346,6 +348,20 @@ class FunctionConversion:
             raise ConversionError(f"{self.path}: an addition in which both operands broadcast is not supported")
         return self._emit(nm.AddOp(*terms)).result
 
+    def _multiplied(self, op: torch.MulTensorOp, scale: float) -> SSAValue:
+        """
+        The product in units of the result; the factor of the result's shape first.
+        """
+        factors = [self._quantized(value) for value in (op.input, op.other)]
+        full = torch.sizes_of(op.result)
+        factors.sort(key=lambda factor: nm.tensor_of(factor.value).get_shape() != full)
+        first, second = factors
+        if nm.tensor_of(first.value).get_shape() != full:
+            raise ConversionError(f"{self.path}: a product in which both operands broadcast is not supported")
+        value = first.value if not first.zero_point else self._rescaled(first, first.scale)
+        scales = _scale(first.scale * second.scale / scale)
+        return self._emit(nm.MultiplyOp(value, second.value, -second.zero_point, *scales)).result
+
     def _embedding(self, op: torch.EmbeddingOp, storage: Storage) -> Quantized:
         table = self._array(op.weight)
         assert table is not None
@@ -353,10 +369,12 @@ class FunctionConversion:
         rows = self._emit(nm.GatherOp(values, self._quantized(op.indices).value)).result
         return Quantized(rows, storage.scale)
 
-    def _layer_norm(self, op: torch.LayerNormOp, storage: Storage) -> Quantized:
+    def _norm(self, op: torch.NormOp, storage: Storage) -> Quantized:
         x = self._quantized(op.input)
         width = torch.sizes_of(op.input)[-1]
-        gamma, beta = self._array(op.weight), self._array(op.bias)
+        kind = "layer" if isinstance(op, torch.LayerNormOp) else "rms"
+        gamma = self._array(op.weight)
+        beta = self._array(op.bias) if isinstance(op, torch.LayerNormOp) else None
         stream = storage
         if storage.element != nm.si16:
             reach = max(storage.zero_point + 128, 127 - storage.zero_point) * storage.scale
@@ -366,16 +384,16 @@ class FunctionConversion:
             np.zeros(width) if beta is None else beta[1].astype(np.float64),
             x.scale,
             stream.scale,
-            torch.number_of(op.eps),
+            torch.epsilon_of(op),
             width,
-            "layer",
+            kind,
         )
         norm = self._emit(
             nm.NormOp(
                 x.value,
                 self._constant(f"{self.path}.gamma@int32", gamma_q, nm.si32),
                 self._constant(f"{self.path}.beta@int32", beta_q, nm.si32),
-                "layer",
+                kind,
                 epsilon,
                 shift,
             )
@@ -386,6 +404,12 @@ class FunctionConversion:
     def _activation(self, op: torch.ActivationOp, storage: Storage) -> Quantized:
         x = self._quantized(op.input)
         function = ACTIVATIONS[torch.activation_name(op)]
+        if nm.element_of(x.value) == nm.si8 and storage.element == nm.si8:
+            return self._looked_up_8(op, x, storage)
+        if nm.element_of(x.value) == nm.si8:
+            # Every value is that of an entry.
+            wide = nm.RescaleOp(x.value, -x.zero_point, *_scale(TABLE_UNITS))
+            x = Quantized(self._emit(wide).result, x.scale / TABLE_UNITS)
         samples = function(np.arange(-256, 257, dtype=np.float64) * (128.0 * x.scale))
         table_scale = float(np.abs(samples).max()) / STREAM_LIMIT or 1.0
         table = build_table_16(function, x.scale, table_scale)
@@ -393,6 +417,19 @@ class FunctionConversion:
         looked_up = self._emit(nm.TableOp(x.value, constant)).result
         rescaled = self._emit(nm.RescaleOp(looked_up, 0, *_scale(table_scale / TABLE_UNITS / storage.scale))).result
         return self._clamp(rescaled, storage)
+
+    def _looked_up_8(self, op: torch.ActivationOp, x: Quantized, storage: Storage) -> Quantized:
+        """
+        An activation of 8 bits to 8 bits: the correctly rounded result for each of 256 inputs.
+        """
+        name = torch.activation_name(op)
+        narrow = build_table_8(ACTIVATIONS[name], x.scale, storage.scale, x.zero_point, storage.zero_point)
+        table = self._constant(f"{self.path}.{name}@table", widened_table(narrow), nm.si16)
+        wide = self._emit(nm.RescaleOp(x.value, 0, *_scale(256.0))).result
+        looked_up = self._emit(nm.TableOp(wide, table)).result
+        result = self._emit(nm.RescaleOp(looked_up, 0, *_scale(1 / TABLE_UNITS))).result
+        # The table has the zero point in it.
+        return replace(self._clamp(result, replace(storage, zero_point=0)), zero_point=storage.zero_point)
 
     def _attention(self, op: torch.ScaledDotProductAttentionOp, storage: Storage) -> Quantized:
         q, k, v = (self._quantized(value) for value in (op.query, op.key, op.value))

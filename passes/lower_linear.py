@@ -405,8 +405,8 @@ class LinearLowering:
             residual = builder.read("residual", self.residual, positions[1] + column, shape, strides[1], limit)
 
         def drain(destination: SSAValue) -> None:
-            operands = (acc, destination, parameters)
-            flags = {"per_channel": True, "gather": self.gather, "wide": self.shape.wide}
+            operands, multiply = (acc, destination, parameters), self.op.multiply is not None
+            flags = {"per_channel": True, "gather": self.gather, "wide": self.shape.wide, "multiply": multiply}
             builder.emit(sta.MapOp(operands, self.table, residual, **flags))
 
         builder.write("result", self.result, positions[0] + column, shape, strides[0], limit, drain)

@@ -41,7 +41,8 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
                 tile = builder.read("residual", added[0], positions[2] + column, shape, strides[2], limit)
 
             def write(destination: SSAValue) -> None:
-                builder.emit(sta.MapOp((source, destination, parameters), table, tile))
+                operands, multiply = (source, destination, parameters), op.multiply is not None
+                builder.emit(sta.MapOp(operands, table, tile, multiply=multiply))
 
             builder.write("result", result, positions[1] + column, shape, strides[1], limit, write)
 

@@ -33,6 +33,7 @@ class Chain:
 
     residual: SSAValue | None = None
     residual_scale: tuple[int, int, int] = (0, *nm.IDENTITY_SCALE)
+    multiply: bool = False
     table: SSAValue | None = None
     table_scale: tuple[int, int] = nm.IDENTITY_SCALE
     channels: nm.RescaleChannelsOp | None = None
@@ -40,7 +41,7 @@ class Chain:
     scale: tuple[int, int, int] = (0, *nm.IDENTITY_SCALE)
 
 
-def _scale(op: nm.RescaleOp) -> tuple[int, int, int]:
+def _scale(op: nm.RescaleOp | nm.MultiplyOp) -> tuple[int, int, int]:
     return op.bias.value.data, op.multiplier.value.data, op.shift.value.data
 
 
@@ -61,6 +62,8 @@ def match_chain(value: SSAValue) -> Chain:
 
 def _match_residual(value: SSAValue, chain: Chain) -> SSAValue:
     op = value.owner
+    if isinstance(op, nm.MultiplyOp):
+        return _match_product(op, chain)
     if not isinstance(op, nm.AddOp):
         return value
     for main, other in ((op.a, op.b), (op.b, op.a)):
@@ -74,6 +77,29 @@ def _match_residual(value: SSAValue, chain: Chain) -> SSAValue:
     return op.a
 
 
+def _match_product(op: nm.MultiplyOp, chain: Chain) -> SSAValue:
+    main, other = op.a, op.b
+    exchangeable = not op.bias.value.data and _is_stored(op.a) and nm.tensor_of(op.a) == nm.tensor_of(op.b)
+    # What an activation gives is multiplied as it leaves the table.
+    if exchangeable and _absorbed(op.b) is not op.b and not _is_looked_up(op.a):
+        main, other = op.b, op.a
+    chain.residual, chain.residual_scale, chain.multiply = other, _scale(op), True
+    return _absorbed(main)
+
+
+def _absorbed(value: SSAValue) -> SSAValue:
+    """
+    The value before the clamp that it comes from, if the next stage makes that clamp itself.
+    """
+    clamp = value.owner
+    return clamp.x if isinstance(clamp, nm.ClampOp) and _is_absorbed(clamp) else value
+
+
+def _is_looked_up(value: SSAValue) -> bool:
+    op = _absorbed(value).owner
+    return isinstance(op, nm.TableOp) or (isinstance(op, nm.RescaleOp) and isinstance(op.x.owner, nm.TableOp))
+
+
 def _match_table(value: SSAValue, chain: Chain) -> SSAValue:
     op = value.owner
     if isinstance(op, nm.RescaleOp) and isinstance(op.x.owner, nm.TableOp) and not op.bias.value.data:
@@ -82,19 +108,16 @@ def _match_table(value: SSAValue, chain: Chain) -> SSAValue:
     if not isinstance(op, nm.TableOp):
         return value
     chain.table = op.table
-    clamp = op.x.owner
-    if isinstance(clamp, nm.ClampOp) and _is_absorbed(clamp):
-        return clamp.x
-    return op.x
+    return _absorbed(op.x)
 
 
 def _is_absorbed(clamp: nm.ClampOp) -> bool:
     """
-    Whether a clamp in front of a table is the one that the table makes itself. A sum keeps its clamp: it would be
-    written as int32 otherwise.
+    Whether a clamp in front of a table or a product is the one that this makes itself. A sum and a product keep theirs:
+    they would be written as int32 otherwise.
     """
     saturates = clamp.zero_point.value.data == 0 and nm.element_of(clamp.result) == nm.si16
-    return saturates and clamp.result.has_one_use() and not isinstance(clamp.x.owner, nm.AddOp)
+    return saturates and clamp.result.has_one_use() and not isinstance(clamp.x.owner, nm.AddOp | nm.MultiplyOp)
 
 
 def _match_first_stage(value: SSAValue, chain: Chain) -> None:
@@ -119,6 +142,7 @@ def build(chain: Chain, zero_point: int, result_type: Attribute) -> nm.LinearOp 
         residual_bias=residual_bias,
         residual_scale=(residual_scale[0], residual_scale[1]),
         zero_point=zero_point,
+        multiply=chain.multiply,
     )
     if chain.channels is None:
         assert chain.source is not None
@@ -158,7 +182,7 @@ class NmFuseEpiloguesPass(ModulePass):
         erase_dead_code(op)
         for leftover in reversed(list(op.walk())):
             if (
-                isinstance(leftover, nm.AddOp | nm.RescaleOp | nm.RescaleChannelsOp | nm.TableOp)
+                isinstance(leftover, nm.AddOp | nm.MultiplyOp | nm.RescaleOp | nm.RescaleChannelsOp | nm.TableOp)
                 and leftover.results[0].uses
             ):
                 _replace(leftover, build(match_chain(leftover.results[0]), 0, leftover.results[0].type), leftover)

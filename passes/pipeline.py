@@ -14,6 +14,7 @@ PassFactory = Callable[[], type[ModulePass]]
 FLOAT_PIPELINE = (
     "torch-fold-constants",
     "torch-canonicalize-views",
+    "torch-recognize-norms",
     "torch-recognize-attention",
     "torch-fold-masks",
     "torch-fold-constants",
@@ -41,6 +42,7 @@ _CLASSES = {
     "torch-fold-constants": "TorchFoldConstantsPass",
     "torch-canonicalize-views": "TorchCanonicalizeViewsPass",
     "torch-fold-masks": "TorchFoldMasksPass",
+    "torch-recognize-norms": "TorchRecognizeNormsPass",
     "torch-recognize-attention": "TorchRecognizeAttentionPass",
     "torch-prune": "TorchPrunePass",
     "torch-check-supported": "TorchCheckSupportedPass",

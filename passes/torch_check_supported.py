@@ -31,8 +31,8 @@ LARGEST_FLOAT32 = 3.4e38
 """What PyTorch computes with: a number above it is infinite there."""
 
 SUPPORTED = (
-    "linear, embedding, layer_norm, scaled_dot_product_attention (also spelled out), gelu, relu, tanh, silu, sigmoid, "
-    "add, rearrangements without copies (view, permute, slice, …), and whatever depends on no input"
+    "linear, embedding, layer_norm, rms_norm and scaled_dot_product_attention (also spelled out), gelu, relu, tanh, "
+    "silu, sigmoid, add, mul, rearrangements without copies (view, permute, slice, …), and whatever depends on no input"
 )
 
 _NOTES = {
@@ -54,7 +54,6 @@ _NOTES = {
     "aten.cat": "values cannot be concatenated",
     "aten.add.Scalar": "add a constant tensor instead",
     "aten.sub.Tensor": "only additions are supported",
-    "aten.mul.Tensor": "only additions of two values are supported",
 }
 """What to do instead, for operators that people meet."""
 
@@ -124,14 +123,17 @@ def _embedding(operation: torch.EmbeddingOp) -> str | None:
     return None if isinstance(value, BlockArgument) else "its indices must be an input of the model"
 
 
-def _layer_norm(operation: torch.LayerNormOp) -> str | None:
+def _norm(operation: torch.NormOp) -> str | None:
     """A normalization is over the last axis, with constant parameters."""
     if len(torch.integers_of(operation.normalized_shape)) != 1:
         return "only the last axis can be normalized over"
-    if not _is_parameter(operation.weight) or not _is_parameter(operation.bias):
-        return "its weight and bias must be constants"
-    if not 0.0 <= torch.number_of(operation.eps) <= LARGEST_FLOAT32:
-        return f"its eps must be a number that is not negative, not {torch.number_of(operation.eps)}"
+    if not _is_parameter(operation.weight):
+        return "its weight must be a constant"
+    if isinstance(operation, torch.LayerNormOp) and not _is_parameter(operation.bias):
+        return "its bias must be a constant"
+    epsilon = torch.epsilon_of(operation)
+    if not 0.0 <= epsilon <= LARGEST_FLOAT32:
+        return f"its eps must be a number that is not negative, not {epsilon}"
     width = torch.sizes_of(operation.input)[-1]
     return None if width <= WIDEST_NORM else f"rows of {width} are longer than {WIDEST_NORM}"
 
@@ -148,6 +150,21 @@ def _add(operation: torch.AddTensorOp) -> str | None:
         return "only alpha = 1 is supported"
     if not operation.result.type.is_float:
         return "only float values can be added"
+    return _one_is_whole(operation)
+
+
+def _multiply(operation: torch.MulTensorOp) -> str | None:
+    """A product is of two float values, one of which has the shape of the result, the other at least its last axis."""
+    operands = (operation.input, operation.other)
+    if not all(torch.tensor_type(value).is_float for value in operands):
+        return "only float values can be multiplied"
+    width = operation.result.type.sizes[-1:]
+    if not width or any(torch.sizes_of(value)[-1:] != width for value in operands):
+        return "its operands must have the same last axis"
+    return _one_is_whole(operation)
+
+
+def _one_is_whole(operation: torch.AddTensorOp | torch.MulTensorOp) -> str | None:
     shapes = (torch.sizes_of(operation.input), torch.sizes_of(operation.other))
     return None if operation.result.type.sizes in shapes else "one of its operands must have the shape of the result"
 
@@ -227,13 +244,15 @@ def _nothing(operation: Operation) -> None:
 _RULES: dict[type[Operation], Rule] = {
     torch.LinearOp: _linear,
     torch.EmbeddingOp: _embedding,
-    torch.LayerNormOp: _layer_norm,
+    torch.LayerNormOp: _norm,
+    torch.RmsNormOp: _norm,
     torch.GeluOp: _gelu,
     torch.ReluOp: _nothing,
     torch.TanhOp: _nothing,
     torch.SiluOp: _nothing,
     torch.SigmoidOp: _nothing,
     torch.AddTensorOp: _add,
+    torch.MulTensorOp: _multiply,
     torch.ScaledDotProductAttentionOp: _attention,
     torch.ViewOp: _nothing,
     torch.PermuteOp: _nothing,

@@ -3,11 +3,12 @@ The number format of every value: which are 8 bits wide, which 16, and their sca
 
 Policy. What a product takes is 8 bits wide: the input of a linear layer with a zero point, query, key and value of
 attention without. The residual stream and everything else between products is 16 bits wide and symmetric: what an
-addition, a normalization, an activation and the outside world take. A value that both kinds take is 16 bits wide, and
-rounded once more to 8 for the products. A linear layer that is named to have a 16-bit input takes the value as the
-stream has it, in two passes, which is twice the cycles. A linear layer whose only use is an addition stays in the
-accumulators and is not rounded before it. Scales come from the ranges that calibration saw (`sta.range`); those of
-tables and constants from themselves. Weights, biases and the parameters of normalizations stay float here.
+addition, a product of two values, a normalization, an activation and the outside world take. A value that both kinds
+take is 16 bits wide, and rounded once more to 8 for the products. A linear layer that is named to have a 16-bit input
+takes the value as the stream has it, in two passes, which is twice the cycles. A linear layer whose only use is an
+addition stays in the accumulators and is not rounded before it. Scales come from the ranges that calibration saw
+(`sta.range`); those of tables and constants from themselves. Weights, biases and the parameters of normalizations stay
+float here.
 
 The result is the module with a `torch.fake_quantize` on every value that is stored, which is what
 `convert-torch-to-nm` turns into integers.
@@ -51,7 +52,9 @@ _VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp
 _PRODUCERS = (
     torch.LinearOp
     | torch.AddTensorOp
+    | torch.MulTensorOp
     | torch.LayerNormOp
+    | torch.RmsNormOp
     | torch.ActivationOp
     | torch.ScaledDotProductAttentionOp
     | torch.EmbeddingOp
@@ -80,14 +83,14 @@ def affine(low: float, high: float) -> Format:
     return Format(si8, scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
 
 
-def _smallest_norm_range(norm: torch.LayerNormOp) -> float:
+def _smallest_norm_range(norm: torch.NormOp) -> float:
     """
     The smallest range of a norm's input: on a finer scale, its epsilon would be more than the machine can hold.
 
     Samples that are zero, or small against epsilon, make a program that way like any others.
     """
     width = torch.sizes_of(norm.input)[-1]
-    smallest_scale = math.sqrt(torch.number_of(norm.eps)) * width / math.sqrt(EPSILON_LIMIT / 2)
+    smallest_scale = math.sqrt(torch.epsilon_of(norm)) * width / math.sqrt(EPSILON_LIMIT / 2)
     return smallest_scale * STREAM_LIMIT
 
 
@@ -179,7 +182,7 @@ class _Quantizer:
     def _stream_format(self, value: SSAValue) -> Format:
         low, high = self._range(value)
         users = [consumer.use.operation for consumer in _consumers(value)]
-        norms = [user for user in users if isinstance(user, torch.LayerNormOp)]
+        norms = [user for user in users if isinstance(user, torch.NormOp)]
         return symmetric(si16, low, max([high, *(_smallest_norm_range(norm) for norm in norms)]))
 
     def _range(self, value: SSAValue) -> tuple[float, float]:
@@ -229,7 +232,7 @@ _ATTENTION = torch.ScaledDotProductAttentionOp
 def _is_parameter(use: Use) -> bool:
     """Whether `use` is that of a weight, a bias or a table, which are converted with their operation."""
     operation, index = use.operation, use.index
-    if isinstance(operation, torch.LinearOp | torch.LayerNormOp):
+    if isinstance(operation, torch.LinearOp | torch.NormOp):
         return index > 0
     return isinstance(operation, torch.EmbeddingOp | torch.FakeQuantizeOp) or (
         isinstance(operation, _ATTENTION) and index > 2

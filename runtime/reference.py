@@ -292,7 +292,8 @@ def _map(step: Step, tiles: Tiles, statistics: RowStatistics) -> Operation:
     table, residual, sums = tiles.get("table"), tiles.get("residual"), tiles.get("sums")
     columns = instruction["columns"] if instruction["per_channel"] else 1
     dtype = DTYPES[instruction.choice("destination_type")]
-    gather, wide = bool(instruction["gather"]), instruction.choice("source_type") == "acc_wide"
+    gather, multiply = bool(instruction["gather"]), bool(instruction["multiply"])
+    wide = instruction.choice("source_type") == "acc_wide"
 
     def execute(counters: Counters) -> None:
         result = map_tile(
@@ -303,6 +304,7 @@ def _map(step: Step, tiles: Tiles, statistics: RowStatistics) -> Operation:
             residual=None if residual is None else residual.at(counters),
             sums=None if sums is None else sums.at(counters)[0],
             wide=wide,
+            multiply=multiply,
         )
         destination.at(counters)[...] = result
         if gather:

@@ -282,6 +282,11 @@ def _normalizes_without_residual(instruction: Instruction, _: Target) -> bool:
     return not (instruction["normalize"] and instruction["residual_type"])
 
 
+def _multiplies_by_a_residual(instruction: Instruction, _: Target) -> bool:
+    """A map that multiplies must have a residual."""
+    return not instruction["multiply"] or instruction.choice("residual_type") != "none"
+
+
 def _gathers_rows_of_s16(instruction: Instruction, _: Target) -> bool:
     """A map that gathers statistics must write s16."""
     return not instruction["gather"] or instruction.choice("destination_type") == "s16"
@@ -305,7 +310,13 @@ def _fits_norm(instruction: Instruction, _: Target) -> bool:
 
 _RULES: dict[str, tuple[Callable[[Instruction, Target], bool], ...]] = {
     "mm": (_fits_tile_rows, _fits_tile_columns, _matrix_is_dense, _packed_is_not_transposed),
-    "map": (_normalizes_without_residual, _normalizes_by_scalars, _gathers_rows_of_s16, _has_registers_for_its_rows),
+    "map": (
+        _normalizes_without_residual,
+        _normalizes_by_scalars,
+        _multiplies_by_a_residual,
+        _gathers_rows_of_s16,
+        _has_registers_for_its_rows,
+    ),
     "norm": (_fits_norm, _has_registers_for_its_rows),
 }
 """The rules about the fields of one instruction; the docstring of a rule is the message when it is broken."""

@@ -22,20 +22,25 @@ def map_tile(
     residual: IntegerArray | None = None,
     sums: IntegerArray | None = None,
     wide: bool = False,
+    multiply: bool = False,
 ) -> npt.NDArray[Any]:
     """
     Take a tile ``[m, n]`` of integers through the vector unit's pipeline to the destination dtype.
 
-    In order: add the bias; rescale, or with `sums` ``[m]`` normalize (see `sta.spec.softmax.normalize`); with a `table`
-    (int16[513]) saturate to int16, look up and rescale; with a `residual` ``[m, n]`` add it after its own bias and
-    scale; add the output zero point; saturate to int8, uint8, int16 or int32. Each step is on int64; the source plus
-    bias fits int32, each rescaled term is then below 2^32, so that their sum is far inside int64. A `wide` source
-    ``[m, 2n]`` is that of a product with 16-bit activations: each row has n sums over the high bytes and then n over
-    the low ones, and stands for ``256 * high + low``, which is rescaled once; below 2^40, so that it is exact too.
+    In order: add the bias; rescale, or with `sums` ``[m]`` normalize (see `sta.spec.softmax.normalize`); with a
+    `table` (int16[513]) saturate to int16, look up and rescale; with a `residual` ``[m, n]`` add it after its own
+    bias and scale, or `multiply` by it (`gated_product`); add the output zero point; saturate to int8, uint8,
+    int16 or int32. Each step is on int64; the source plus bias fits int32, each rescaled term is then below 2^32,
+    so that their sum is far inside int64. A `wide` source ``[m, 2n]`` is that of a product with 16-bit
+    activations: each row has n sums over the high bytes and then n over the low ones, and stands for ``256 * high
+    + low``, which is rescaled once; below 2^40, so that it is exact too.
 
     Raises `OverflowError` if the source plus bias leaves int32 (unless it is wide), `ValueError` for parameters that
-    are neither scalar nor one for each column, sums with parameters that are not scalar, or shapes that do not match.
+    are neither scalar nor one for each column, sums with parameters that are not scalar, nothing to multiply by, or
+    shapes that do not match.
     """
+    if multiply and residual is None:
+        raise ValueError("a map that multiplies has a residual")
     values = wide_accumulators(source) if wide else as_int64(source)
     _check_map(values, parameters, residual, sums)
     values = values + parameters.bias
@@ -49,14 +54,35 @@ def map_tile(
         looked_up = table_16(saturate(result, np.int16), table)
         result = apply_scale_32(looked_up, parameters.table_multiplier, parameters.table_shift)
     if residual is not None:
-        result = result + _rescaled_residual(residual, parameters)
+        combine = _multiply_residual if multiply else _add_residual
+        result = combine(result, residual, parameters)
     return saturate(result + parameters.output_zero_point, destination_dtype)
 
 
-def _rescaled_residual(residual: IntegerArray, parameters: MapParameters) -> Int64Array:
-    """Return the residual in units of the output."""
+def _add_residual(values: Int64Array, residual: IntegerArray, parameters: MapParameters) -> Int64Array:
+    """Return the sum of values and residual in units of the output: a residual connection."""
     shifted = as_int64(residual) + parameters.residual_bias
-    return apply_scale_32(shifted, parameters.residual_multiplier, parameters.residual_shift)
+    return values + apply_scale_32(shifted, parameters.residual_multiplier, parameters.residual_shift)
+
+
+def _multiply_residual(values: Int64Array, residual: IntegerArray, parameters: MapParameters) -> Int64Array:
+    """Return the product of values and residual in units of the output."""
+    scale = parameters.residual_multiplier, parameters.residual_shift
+    return gated_product(values, residual, parameters.residual_bias, *scale)
+
+
+def gated_product(a: IntegerArray, b: IntegerArray, bias: int, multiplier: int, shift: int) -> Int64Array:
+    """
+    Return ``apply_scale_32(saturate16(a) * saturate16(b + bias), multiplier, shift)``, int64: the gating product of a
+    GLU, ``activation(gate(x)) * up(x)`` (Dauphin et al. 2016; Shazeer 2020).
+
+    `a` and `b` are integers of shapes that broadcast; saturated to 16 bits, so that their product fits int32. The
+    result is exact but for one rounding, half a unit of the output, and the encoding of the scale (a part in 2^31).
+
+    Raises `ValueError` for a multiplier or shift out of range.
+    """
+    other = saturate(as_int64(b) + bias, np.int16).astype(np.int64)
+    return apply_scale_32(saturate(a, np.int16) * other, multiplier, shift)
 
 
 def _check_map(

@@ -394,10 +394,14 @@ bool stays_in_int32(const Map& map) {
         const std::int64_t source = std::int64_t{1} << (map.residual_type == Element::s32 ? 31 : 15);
         const std::int64_t other = source + (residual_bias < 0 ? -residual_bias : residual_bias);
         if (other >= std::int64_t{1} << 31) return false;
-        largest += bound(other, parameters.residual);
+        largest = map.multiply ? bound(1 << 30, parameters.residual) : largest + bound(other, parameters.residual);
     }
     const std::int64_t zero_point = parameters.zero_point;
     return largest + (zero_point < 0 ? -zero_point : zero_point) < std::int64_t{1} << 31;
+}
+
+__m512i saturated_16(__m512i values) {
+    return _mm512_min_epi32(_mm512_max_epi32(values, _mm512_set1_epi32(-32768)), _mm512_set1_epi32(32767));
 }
 
 // Sixteen columns of a map, in some of the rows. What does not change from row to row is held in local variables: what
@@ -423,6 +427,7 @@ bool map_strip(const Map& map, int column, int first, int last) {
     const std::int16_t* table = map.table;
     const Element residual_type = map.residual_type;
     const std::int64_t residual_stride = map.residual_stride;
+    const bool multiply = map.multiply;
     const std::uint8_t* source = map.source + first * map.source_stride;
     const std::uint8_t* residual = map.residual ? map.residual + first * residual_stride : nullptr;
     std::uint8_t* destination = map.destination + first * map.destination_stride;
@@ -449,8 +454,14 @@ bool map_strip(const Map& map, int column, int first, int last) {
         if (normalize && map.empty[row]) result = _mm512_setzero_si512();
         if (table) result = rescaled(looked_up(table, result), table_scale);
         if (residual) {
-            const __m512i other = load_elements(residual, residual_type, column, mask);
-            result = _mm512_add_epi32(result, rescaled(_mm512_add_epi32(other, residual_bias), residual_scale));
+            const __m512i other =
+                _mm512_add_epi32(load_elements(residual, residual_type, column, mask), residual_bias);
+            if (multiply) {
+                const __m512i product = _mm512_mullo_epi32(saturated_16(result), saturated_16(other));
+                result = rescaled(product, residual_scale);
+            } else {
+                result = _mm512_add_epi32(result, rescaled(other, residual_scale));
+            }
             residual += residual_stride;
         }
         store_elements(destination, destination_type, column, mask, _mm512_add_epi32(result, zero_point));

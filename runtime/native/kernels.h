@@ -81,6 +81,7 @@ struct Map {
     const std::uint8_t* residual;
     std::int64_t residual_stride;
     Element residual_type;
+    bool multiply;  // by the residual, instead of adding it
     std::uint8_t* destination;
     std::int64_t destination_stride;
     Element destination_type;

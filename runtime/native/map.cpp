@@ -37,6 +37,7 @@ public:
           per_channel_(instruction.number("per_channel") != 0),
           normalize_(instruction.number("normalize") != 0),
           gather_(instruction.number("gather") != 0),
+          multiply_(instruction.number("multiply") != 0),
           cache_(shared.maps(per_channel_ ? columns_ : 1)) {
         if (has_table_) table_ = instruction.operand("table");
         if (residual_type_ != Element::none) residual_ = instruction.operand("residual");
@@ -94,6 +95,7 @@ private:
             map.residual_stride = residual.stride;
         }
         map.residual_type = residual_type_;
+        map.multiply = multiply_;
         map.destination = destination.bytes;
         map.destination_stride = destination.stride;
         map.destination_type = destination_type_;
@@ -175,7 +177,7 @@ private:
     Operand source_, destination_, parameters_, table_, residual_, sums_;
     Element source_type_, destination_type_, residual_type_;
     int rows_, columns_;
-    bool has_table_, per_channel_, normalize_, gather_;
+    bool has_table_, per_channel_, normalize_, gather_, multiply_;
     MapCache& cache_;
 };
 

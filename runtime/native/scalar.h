@@ -144,7 +144,12 @@ inline bool map_row(const Map& map, int row) {
         if (map.table) result = rescaled(looked_up(map.table, result), parameters.table);
         if (map.residual) {
             const std::int64_t other = element(residual, map.residual_type, column) + parameters.residual_bias;
-            result += rescaled_wide(other, parameters.residual);
+            if (map.multiply) {
+                const std::int64_t product = limit(result, -32768, 32767) * limit(other, -32768, 32767);
+                result = rescaled(product, parameters.residual);
+            } else {
+                result += rescaled_wide(other, parameters.residual);
+            }
         }
         saturate_to(destination, map.destination_type, column, result + parameters.zero_point);
     }

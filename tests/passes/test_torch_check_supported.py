@@ -62,7 +62,6 @@ def test_everything_is_reported_at_once_but_what_is_constant() -> None:
         ("aten.convolution", "conv"),
         ("aten.exp", "forward"),
         ("aten.mean.dim", "forward"),
-        ("aten.mul.Tensor", "forward"),
     ]
     assert "leave pooling to the host" in found[2][2]
 
@@ -87,6 +86,14 @@ def doubled(x: torch.Tensor) -> Any:
 
 def both_broadcast(x: torch.Tensor) -> Any:
     return x[:, :, :1].relu() + x[:, :1].relu()
+
+
+def column(x: torch.Tensor) -> Any:
+    return x * x[:, :, :1]
+
+
+def outer(x: torch.Tensor) -> Any:
+    return x[:, :1] * x[:1]
 
 
 def strided(x: torch.Tensor) -> Any:
@@ -130,6 +137,8 @@ def bias(x: torch.Tensor) -> Any:
         (strided, "aten.slice.Tensor", "takes every 2th position"),
         (grouped, "aten.scaled_dot_product_attention", "several heads of queries for each"),
         (narrow_values, "aten.scaled_dot_product_attention", "keys and values the same shape"),
+        (column, "aten.mul.Tensor", "the same last axis"),
+        (outer, "aten.mul.Tensor", "must have the shape of the result"),
         (integers, "func.return", "not a float tensor"),
         (two_axes, "aten.layer_norm", "only the last axis"),
         (negative_eps, "aten.layer_norm", "its eps must be a number that is not negative, not -1e-05"),

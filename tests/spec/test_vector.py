@@ -53,7 +53,7 @@ def drawn_parameters(data: st.DataObject, columns: int) -> MapParameters:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.data(), SOURCES, DESTINATIONS, RESIDUALS, st.booleans(), st.booleans())
+@given(st.data(), SOURCES, DESTINATIONS, RESIDUALS, st.booleans(), st.booleans(), st.booleans())
 def test_map_tile_is_the_pipeline(
     data: st.DataObject,
     source_dtype: Any,
@@ -61,6 +61,7 @@ def test_map_tile_is_the_pipeline(
     residual_dtype: Any,
     has_table: bool,
     per_column: bool,
+    multiply: bool,
 ) -> None:
     m, n = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
     source = data.draw(hnp.arrays(source_dtype, (m, n)))
@@ -79,16 +80,22 @@ def test_map_tile_is_the_pipeline(
             result = saturated_scale(wide, parameters.table_multiplier, parameters.table_shift)
         if residual is not None:
             shifted = int(residual[row, column]) + parameters.residual_bias
-            result += saturated_scale(shifted, parameters.residual_multiplier, parameters.residual_shift)
+            scale = parameters.residual_multiplier, parameters.residual_shift
+            if multiply:
+                result = saturated_scale(clamp(result, np.int16) * clamp(shifted, np.int16), *scale)
+            else:
+                result += saturated_scale(shifted, *scale)
         return clamp(result + parameters.output_zero_point, destination_dtype)
 
+    multiply = multiply and residual is not None
+    optional: dict[str, Any] = {"table": table, "residual": residual, "multiply": multiply}
     try:
         expected = [[element(row, column) for column in range(n)] for row in range(m)]
     except OverflowError:
         with pytest.raises(OverflowError, match="does not fit int32"):
-            map_tile(source, parameters, destination_dtype, table=table, residual=residual)
+            map_tile(source, parameters, destination_dtype, **optional)
         return
-    result = map_tile(source, parameters, destination_dtype, table=table, residual=residual)
+    result = map_tile(source, parameters, destination_dtype, **optional)
     assert result.dtype == destination_dtype
     assert result.tolist() == expected
 
@@ -134,6 +141,8 @@ def test_map_tile_refuses_what_does_not_match() -> None:
         map_tile(tile, scalar_parameters(), np.int8, sums=sums[:1])
     with pytest.raises(ValueError, match="residual of shape"):
         map_tile(tile, three, np.int8, residual=tile[:1])
+    with pytest.raises(ValueError, match="that multiplies has a residual"):
+        map_tile(tile, three, np.int8, multiply=True)
     with pytest.raises(ValueError, match="two dimensions"):
         map_tile(tile[0], three, np.int8)
 

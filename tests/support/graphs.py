@@ -80,6 +80,17 @@ class Graph:
         fitting = [v for v in self.values if nm.element_of(v) == nm.si32 and fits(nm.tensor_of(v).get_shape(), shape)]
         return self.builder.sum(first, self.draw(st.sampled_from(fitting)))
 
+    def multiply(self) -> SSAValue:
+        """A product of two values, the second of which is stored and may broadcast."""
+        first = self.pick(nm.si8, nm.si32, nm.si16) or self.stored()
+        shape, stored = nm.tensor_of(first).get_shape(), (nm.si8, nm.si16)
+        fitting = [v for v in self.values if nm.element_of(v) in stored and fits(nm.tensor_of(v).get_shape(), shape)]
+        if not fitting:
+            return self.builder.rescale(first, 0.3)
+        second = self.draw(st.sampled_from(fitting))
+        scale, bias = self.draw(st.sampled_from([0.001, 0.02])), self.draw(st.sampled_from([0, 0, 9]))
+        return self.builder.multiply(first, second, scale, bias)
+
     def clamp(self) -> SSAValue | None:
         """An int32 value, stored."""
         value = self.pick(nm.si32)
@@ -115,6 +126,7 @@ class Graph:
         """Draws an operation."""
         kinds: list[Callable[[], SSAValue | None]] = [
             *(self.linear, self.rescale, self.table, self.add, self.add, self.clamp, self.clamp, self.norm),
+            self.multiply,
             *(self.view, self.view, self.view),
         ]
         value = self.draw(st.sampled_from(kinds))()

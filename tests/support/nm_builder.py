@@ -193,6 +193,11 @@ class NmBuilder:
         """The sum of two int32 tensors."""
         return self.add(nm.AddOp(a, b)).result
 
+    def multiply(self, a: SSAValue, b: SSAValue, scale: float, bias: int = 0) -> SSAValue:
+        """`a * (b + bias) * scale` as int32."""
+        multiplier, shift = encode_scale(scale)
+        return self.add(nm.MultiplyOp(a, b, bias, int(multiplier), int(shift))).result
+
     def attention(
         self,
         operands: tuple[SSAValue, SSAValue, SSAValue],

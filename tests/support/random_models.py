@@ -29,6 +29,10 @@ class Shape:
     feed_forward: int
     layers: int
     activation: str
+    gated: bool
+    """The activation is multiplied with a second linear layer."""
+    norm: str
+    """layer, rms, or spelled: RMSNorm as LLaMA writes it."""
     pre_norm: bool
     decomposed: bool
     """Attention as matmul, scale, mask, softmax, matmul."""
@@ -49,6 +53,21 @@ class Shape:
         return self.heads * self.head_size
 
 
+class SpelledNorm(nn.Module):
+    """RMSNorm operation by operation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(1 + torch.randn(width) / 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.to(torch.float32).pow(2).mean(-1, keepdim=True)
+        return self.weight * (x * torch.rsqrt(mean + 1e-6)).to(x.dtype)
+
+
+NORMS = {"layer": nn.LayerNorm, "rms": nn.RMSNorm, "spelled": SpelledNorm}
+
+
 class Layer(nn.Module):
     """Attention and feed-forward, before or after their norms."""
 
@@ -58,8 +77,14 @@ class Layer(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(shape.width, shape.width) for _ in range(4))
         self.widen = nn.Linear(shape.width, shape.feed_forward)
         self.narrow = nn.Linear(shape.feed_forward, shape.width)
+        self.up = nn.Linear(shape.width, shape.feed_forward) if shape.gated else None
         self.activation = ACTIVATIONS[shape.activation]()
-        self.norms = nn.ModuleList([nn.LayerNorm(shape.width), nn.LayerNorm(shape.width)])
+        self.norms = nn.ModuleList([NORMS[shape.norm](shape.width) for _ in range(2)])
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The two or three linear layers."""
+        hidden = self.activation(self.widen(x))
+        return self.narrow(hidden if self.up is None else hidden * self.up(x))
 
     def attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Attention in the form the shape asks for."""
@@ -83,9 +108,9 @@ class Layer(nn.Module):
         first, second = self.norms
         if self.shape.pre_norm:
             x = x + self.attention(first(x), mask)
-            return x + self.narrow(self.activation(self.widen(second(x))))
+            return x + self.feed_forward(second(x))
         x = first(x + self.attention(x, mask))
-        return second(x + self.narrow(self.activation(self.widen(x))))
+        return second(x + self.feed_forward(x))
 
 
 class RandomTransformer(nn.Module):
@@ -136,6 +161,8 @@ SHAPES = st.builds(
     feed_forward=st.integers(1, 200),
     layers=st.integers(1, 2),
     activation=st.sampled_from(sorted(ACTIVATIONS)),
+    gated=st.booleans(),
+    norm=st.sampled_from(sorted(NORMS)),
     pre_norm=st.booleans(),
     decomposed=st.booleans(),
     causal=st.booleans(),

@@ -417,7 +417,7 @@ class RandomProgram:
         elif self.chance(0.4):
             kind = self.one_of(["s8", "s16", "s32"])
             size = (rows, DTYPES[kind] * columns, SIZES["spad"], DTYPES[kind])
-            fields |= {**self.tile("residual", *size), "residual_type": kind}
+            fields |= {**self.tile("residual", *size), "residual_type": kind, "multiply": self.chance(0.4)}
         if self.chance(0.3):
             fields |= {"has_table": 1, "table": self.fixed(self.one_of(self.tables))}
         self._map_of(source_type, rows, columns, per_channel and not normalize, normalize, fields)

@@ -22,6 +22,7 @@ from sta.passes.torch_canonicalize_views import canonicalize_views
 from sta.passes.torch_fold_constants import fold_constants
 from sta.passes.torch_fold_masks import fold_masks
 from sta.passes.torch_recognize_attention import recognize_attention
+from sta.passes.torch_recognize_norms import recognize_norms
 
 # The tensors are small, and tests run beside each other: threads that wait for each other cost more than they save.
 torch.set_num_threads(1)
@@ -32,6 +33,7 @@ Rewrite = Callable[[ModuleOp, WeightStore], None]
 FLOAT_PASSES: tuple[Rewrite, ...] = (
     fold_constants,
     canonicalize_views,
+    recognize_norms,
     recognize_attention,
     fold_masks,
     fold_constants,

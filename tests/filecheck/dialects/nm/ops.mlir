@@ -39,6 +39,8 @@ builtin.module {
     // CHECK-NEXT: %sum = nm.add %acc, %bias : tensor<1x6x4xsi32>, tensor<4xsi32> -> tensor<1x6x4xsi32>
     %clamped = nm.clamp %sum {zero_point = -3 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xui8>
     // CHECK-NEXT: %clamped = nm.clamp %sum {zero_point = -3 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xui8>
+    %multiplied = nm.multiply %x, %x {bias = -5 : i64, multiplier = 1073741824 : i64, shift = 45 : i64} : tensor<1x6x8xsi8>, tensor<1x6x8xsi8> -> tensor<1x6x8xsi32>
+    // CHECK-NEXT: %multiplied = nm.multiply %x, %x {bias = -5 : i64, multiplier = 1073741824 : i64, shift = 45 : i64} : tensor<1x6x8xsi8>, tensor<1x6x8xsi8> -> tensor<1x6x8xsi32>
     func.return
     // CHECK-NEXT: func.return
   }

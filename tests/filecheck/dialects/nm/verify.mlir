@@ -101,6 +101,18 @@
 
 // -----
 
+// CHECK: a factor must be si8 or si16, got si32
+%a, %b = "test.op"() : () -> (tensor<6x4xsi32>, tensor<6x4xsi32>)
+%y = nm.multiply %a, %b {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 45 : i64} : tensor<6x4xsi32>, tensor<6x4xsi32> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: the second factor of shape (1, 1) does not broadcast to (6, 4)
+%a, %b = "test.op"() : () -> (tensor<6x4xsi32>, tensor<1x1xsi16>)
+%y = nm.multiply %a, %b {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 45 : i64} : tensor<6x4xsi32>, tensor<1x1xsi16> -> tensor<6x4xsi32>
+
+// -----
+
 // CHECK: the result must be si8 or ui8 or si16, got si32
 %x = "test.op"() : () -> tensor<6x4xsi32>
 %y = nm.clamp %x {zero_point = 0 : i64} : tensor<6x4xsi32> -> tensor<6x4xsi32>
