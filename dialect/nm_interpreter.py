@@ -151,8 +151,9 @@ class NmFunctions(InterpreterFunctions):
 
     @impl(nm.MultiplyOp)
     def run_multiply(self, interpreter: Interpreter, op: nm.MultiplyOp, args: PythonValues) -> PythonValues:
+        a, b = args
         scale = op.bias.value.data, op.multiplier.value.data, op.shift.value.data
-        return (_int32(gated_product(*args, *scale), "a product"),)
+        return (_int32(gated_product(a, b, *scale), "a product"),)
 
     @impl(nm.ClampOp)
     def run_clamp(self, interpreter: Interpreter, op: nm.ClampOp, args: PythonValues) -> PythonValues:
