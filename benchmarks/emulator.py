@@ -1,178 +1,212 @@
 """
-How long one sentence takes on the emulator, next to ONNX Runtime and OpenVINO with the same model in int8.
+How fast the emulator is, beside ONNX Runtime and OpenVINO with the same models in int8 on the same threads.
 
     pip install '.[benchmarks]'
-    python benchmarks/emulator.py [--models MiniLM BERT-base] [--runs 15] [--json]
+    python -m benchmarks.emulator [--models MiniLM BERT-base] [--threads 1 2] [--runs 15] [--json FILE] [--docs]
 
-All contenders run the same 128 tokens in turn, within one process and with the same number of threads: ONNX Runtime on
-the model that its own dynamic quantization makes (int8 weights, u8 activations), OpenVINO on what NNCF makes of it with
-calibration. Medians and the smallest of all runs are printed, of wall time and of the processor time of the process;
-the latter is what counts on a machine that does other work as well. Models are exported and compiled once, to
-`out/emulator`.
+Measures the latency of a sentence of 128 tokens, all contenders in turn within one process; how long BERT-base takes to
+load and how much memory it needs, dense and 1:16; and the time of all 3,000 sentences of the STS benchmark's
+development set. Exits with 1 if a figure that is required is missed.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import statistics
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+# Nothing here may ask a hub for anything.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
-# Run as a script, the folder of this file is where Python looks for modules.
-sys.path.insert(0, str(Path(__file__).parent))
-from compile_time import MODELS, export, machine
+from benchmarks import latency, loading, sentences
+from benchmarks.compile_time import MODELS, machine
+from benchmarks.latency import FEWEST_RUNS, Latency
+from benchmarks.page import PAGE, table, write_section
+from benchmarks.peers import compiled
 
-FOLDER = Path("out/emulator")
-TOKENS = 128
-SMALLEST_VOCABULARY = 30000
-CALIBRATION_SAMPLES = 16
-# Left to settle: caches, the emulator's weights, the peers' threads.
-WARM_UP = 3
-
-Inputs = Mapping[str, Any]
-Run = Callable[[Inputs], object]
-
-
-def samples(count: int) -> Iterator[dict[str, Any]]:
-    """Iterates over random sentences, of different lengths."""
-    random = np.random.default_rng(0)
-    for length in random.integers(TOKENS // 2, TOKENS + 1, count):
-        yield {
-            "input_ids": random.integers(0, SMALLEST_VOCABULARY, (1, TOKENS)),
-            "attention_mask": (np.arange(TOKENS) < length).astype(np.int64)[np.newaxis],
-        }
+EMULATOR_PAGE = PAGE.with_name("emulator.md")
+# For a peer and threads: the most that the emulator may take of the peer's time.
+REQUIRED_RATIOS = {
+    ("ONNX Runtime int8", 1): 0.8,
+    ("ONNX Runtime int8", 2): 1.0,
+    ("OpenVINO int8", 1): 1.2,
+    ("OpenVINO int8", 2): 1.2,
+}
+MOST_LOAD_SECONDS = 0.2
+MOST_MEMORY = 2.5
+LOADED = {"BERT-base": None, "BERT-base, 1:16": "1:16"}
 
 
-def prepare(name: str) -> None:
-    """Makes what is not there yet: the exported model, the program, and the peers' quantized models."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    exported, program, onnx = (FOLDER / f"{name}.{suffix}" for suffix in ("pt2", "sta", "onnx"))
-    if not exported.exists():
-        export(name, exported)
-    if not program.exists():
-        from sta.compilation import compile
+@dataclass(frozen=True)
+class Required:
+    """A figure, and the most that it may be."""
 
-        stacked = {key: np.stack([sample[key] for sample in samples(CALIBRATION_SAMPLES)]) for key in next(samples(1))}
-        compile(str(exported), calibration=stacked).save(program)
-    if not onnx.exists():
-        export_onnx(exported, onnx)
-    if not onnx.with_suffix(".int8.onnx").exists():
-        quantization: Any = importlib.import_module("onnxruntime.quantization")
-        quantization.quantize_dynamic(onnx, onnx.with_suffix(".int8.onnx"))
-    if not onnx.with_suffix(".int8.xml").exists():
-        quantize_openvino(onnx, onnx.with_suffix(".int8.xml"))
+    name: str
+    figure: float
+    most: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is kept."""
+        return self.figure <= self.most
 
 
-def export_onnx(exported: Path, path: Path) -> None:
-    """Writes a `.pt2` file's model as ONNX."""
-    import torch
-
-    names = ["input_ids", "attention_mask"]
-    example = {name: torch.tensor(value) for name, value in next(samples(1)).items()}
-    exporter: Any = torch.onnx
-    module = torch.export.load(exported).module()
-    exporter.export(module, (), str(path), kwargs=example, input_names=names, dynamo=True, external_data=False)
-
-
-def quantize_openvino(onnx: Path, path: Path) -> None:
-    """Writes what NNCF makes of an ONNX model, for OpenVINO."""
-    openvino: Any = importlib.import_module("openvino")
-    nncf: Any = importlib.import_module("nncf")
-    model = openvino.Core().read_model(onnx)
-    data = nncf.Dataset(list(samples(CALIBRATION_SAMPLES)))
-    openvino.save_model(nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER), path)
+def _latency_table(measured: Sequence[list[Latency]]) -> str:
+    header = ["model", "contender", "threads", "wall", "smallest", "processor", "smallest"]
+    rows = [
+        [
+            one.model,
+            one.contender,
+            str(one.threads),
+            *(f"{figure(times):.2f}" for times in (one.wall, one.processor) for figure in (statistics.median, min)),
+        ]
+        for latencies in measured
+        for one in latencies
+    ]
+    return table(header, rows, texts=2)
 
 
-def emulator(name: str, threads: int) -> Run:
-    """Returns the run of a program on the native engine, the conversion of inputs and outputs included."""
-    import sta
-
-    program = sta.load(FOLDER / f"{name}.sta")
-    return lambda inputs: program.run(inputs, engine="native", threads=threads)
-
-
-def onnx_runtime(name: str, threads: int) -> Run:
-    """Returns the run of ONNX Runtime."""
-    runtime: Any = importlib.import_module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    path = str(FOLDER / f"{name}.int8.onnx")
-    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(None, dict(inputs))
+def _ratio_table(measured: Sequence[list[Latency]]) -> str:
+    header = ["model", "peer", "threads", "wall", "processor", "at most"]
+    rows = [
+        [
+            peer.model,
+            peer.contender,
+            str(peer.threads),
+            f"{wall:.2f}",
+            f"{processor:.2f}",
+            _bound(REQUIRED_RATIOS.get((peer.contender, peer.threads))),
+        ]
+        for latencies in measured
+        for peer, wall, processor in latency.ratios(latencies)
+    ]
+    return table(header, rows, texts=2)
 
 
-def openvino_runtime(name: str, threads: int) -> Run:
-    """Returns the run of OpenVINO."""
-    openvino: Any = importlib.import_module("openvino")
-    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
-    model = openvino.Core().compile_model(FOLDER / f"{name}.int8.xml", "CPU", settings)
-    return lambda inputs: model(dict(inputs))
+def _bound(bound: float | None) -> str:
+    return "" if bound is None else f"{bound:.1f}"
 
 
-CONTENDERS = {"emulator": emulator, "ONNX Runtime int8": onnx_runtime, "OpenVINO int8": openvino_runtime}
+def _loading_table(loaded: dict[str, dict[str, Any]]) -> str:
+    header = [
+        "program",
+        "container, MB",
+        "load, s",
+        "processor, s",
+        "MB before",
+        "loaded",
+        "after runs",
+        "by container",
+    ]
+    rows = [
+        [
+            name,
+            *(f"{figures['container_bytes'] / 1e6:.0f}", f"{figures['seconds']:.2f}"),
+            f"{figures['processor_seconds']:.2f}",
+            *(f"{figures[f'resident_bytes_{when}'] / 1e6:.0f}" for when in ("before", "loaded", "run")),
+            f"{figures['resident_bytes_run'] / figures['container_bytes']:.2f}",
+        ]
+        for name, figures in loaded.items()
+    ]
+    return table(header, rows)
 
 
-def measure(name: str, threads: int, runs: int) -> dict[str, dict[str, float]]:
-    """Returns milliseconds by contender; these take turns, so that what disturbs one disturbs all."""
-    contenders = {contender: make(name, threads) for contender, make in CONTENDERS.items()}
-    inputs = next(samples(1))
-    wall: dict[str, list[float]] = {contender: [] for contender in contenders}
-    processor: dict[str, list[float]] = {contender: [] for contender in contenders}
-    for turn in range(WARM_UP + runs):
-        for contender, run in contenders.items():
-            start, start_processor = time.perf_counter(), time.process_time()
-            run(inputs)
-            end, end_processor = time.perf_counter(), time.process_time()
-            if turn >= WARM_UP:
-                wall[contender].append(1e3 * (end - start))
-                processor[contender].append(1e3 * (end_processor - start_processor))
-    return {
-        contender: {
-            "wall": statistics.median(wall[contender]),
-            "smallest_wall": min(wall[contender]),
-            "processor": statistics.median(processor[contender]),
-            "smallest_processor": min(processor[contender]),
-        }
-        for contender in contenders
-    }
+def requirements(measured: Sequence[list[Latency]], loaded: dict[str, dict[str, Any]]) -> list[Required]:
+    """Returns what is required: of ratios that of processor time where one thread works, and of wall time otherwise."""
+    required = [
+        Required(
+            f"{peer.model}, {peer.threads} thread{'s' * (peer.threads > 1)}, time by that of {peer.contender}",
+            processor if peer.threads == 1 else wall,
+            REQUIRED_RATIOS[peer.contender, peer.threads],
+        )
+        for latencies in measured
+        for peer, wall, processor in latency.ratios(latencies)
+        if (peer.contender, peer.threads) in REQUIRED_RATIOS
+    ]
+    for name, figures in loaded.items():
+        required.append(Required(f"{name}, seconds to load", figures["processor_seconds"], MOST_LOAD_SECONDS))
+        memory = figures["resident_bytes_run"] / figures["container_bytes"]
+        required.append(Required(f"{name}, memory by container", memory, MOST_MEMORY))
+    return required
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description="latency of the emulator and its peers")
+def report(
+    measured: Sequence[list[Latency]], loaded: dict[str, dict[str, Any]], sets: Sequence[sentences.Sentences]
+) -> str:
+    """Returns all tables."""
+    required = requirements(measured, loaded)
+    held = sum(requirement.holds for requirement in required)
+    rows = [[one.name, f"{one.figure:.2f}", f"{one.most:.2f}", "" if one.holds else "missed"] for one in required]
+    runs = len(measured[0][0].wall)
+    parts = [
+        "Measured with " + ", ".join(f"{key} {value}" for key, value in machine().items()) + ".",
+        f"One sentence of 128 tokens, in milliseconds: medians of {runs} turns, and the smallest:\n\n"
+        + _latency_table(measured),
+        f"The emulator's time by a peer's in the same turn, medians of {runs} turns:\n\n" + _ratio_table(measured),
+        "Loading a program, and the memory of the whole process, in MB:\n\n" + _loading_table(loaded),
+        *(
+            f"All {one.sentences:,} sentences of the STS benchmark's development set through MiniLM, {one.threads} "
+            f"threads: {one.seconds / 60:.1f} minutes ({one.processor_seconds / 60:.1f} of processor time); Spearman "
+            f"correlation with people's scores {one.spearman:.3f}."
+            for one in sets
+        ),
+        f"Required figures, {held} of {len(required)} reached:\n\n"
+        + table(["figure", "measured", "at most", ""], rows),
+    ]
+    return "\n\n".join(parts)
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.emulator", description="speed of the emulator")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    parser.add_argument("--runs", type=int, default=15, help=f"turns, at least {FEWEST_RUNS} (default: 15)")
+    parser.add_argument("--pairs", type=int, default=sentences.PAIRS, help="of the STS benchmark; 0: none")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    parser.add_argument("--docs", action="store_true", help="write the tables into docs/emulator.md")
+    chosen = parser.parse_args(arguments)
+    if chosen.runs < FEWEST_RUNS:
+        parser.error(f"--runs is at least {FEWEST_RUNS}")
+    if chosen.docs and (set(chosen.models) != set(MODELS) or chosen.pairs != sentences.PAIRS):
+        parser.error("--docs is for all models and pairs: the page shows one run")
+    return chosen
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures and prints; returns 1 if a required figure is missed."""
+    chosen = _arguments(arguments)
     warnings.simplefilter("ignore")
-    results: dict[str, Any] = {}
-    for name in arguments.models:
-        prepare(name)
-        results[name] = {threads: measure(name, threads, arguments.runs) for threads in arguments.threads}
-    if arguments.json:
-        print(json.dumps({"machine": machine(), "milliseconds": results}, indent=2))
-        return
-    print(", ".join(f"{key} {value}" for key, value in machine().items()))
-    print(f"{'milliseconds':40} {'wall: median':>14} {'smallest':>9} {'processor: median':>18} {'smallest':>9}")
-    for name, by_threads in results.items():
-        for threads, contenders in by_threads.items():
-            for contender, times in contenders.items():
-                label = f"{name}, {threads} thread{'s' * (threads > 1)}, {contender}"
-                wall = f"{times['wall']:14.2f} {times['smallest_wall']:9.2f}"
-                print(f"{label:40} {wall} {times['processor']:18.2f} {times['smallest_processor']:9.2f}")
+    measured: list[list[Latency]] = []
+    for name in chosen.models:
+        for threads in chosen.threads:
+            print(f"{name}, {threads} threads", file=sys.stderr, flush=True)
+            measured.append(latency.measure(name, threads, chosen.runs))
+    loaded = {name: loading.measure(compiled("BERT-base", sparsity)) for name, sparsity in LOADED.items()}
+    sets = [sentences.measure(chosen.pairs, max(chosen.threads))] if chosen.pairs else []
+    text = report(measured, loaded, sets)
+    print(text)
+    required = requirements(measured, loaded)
+    if chosen.json is not None:
+        figures = {
+            "machine": machine(),
+            "latency": [asdict(one) for latencies in measured for one in latencies],
+            "loading": loaded,
+            "sentences": [asdict(one) for one in sets],
+            "requirements": [{**asdict(one), "holds": one.holds} for one in required],
+        }
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        chosen.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if chosen.docs:
+        write_section("emulator", text, EMULATOR_PAGE)
+    return 0 if all(one.holds for one in required) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
