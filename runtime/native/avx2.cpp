@@ -102,7 +102,8 @@ bool product(const Product& product, int first, int last) {
 }  // namespace
 
 const Kernels avx2_kernels = {
-    "avx2", runs_here, layout, lay_out, copy_every_other_byte, product, sums_fit, map_rows, softmax_rows, norm_rows, statistics_of_row,
+    "avx2", runs_here, layout, lay_out, copy_every_other_byte, product, sums_fit, map_rows, softmax_rows, norm_rows,
+    statistics_of_row, nullptr,
 };
 
 }  // namespace sta

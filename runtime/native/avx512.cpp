@@ -18,6 +18,7 @@
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
 
+#include "avx512_sums.h"
 #include "scalar.h"
 
 namespace sta {
@@ -187,26 +188,13 @@ __mmask16 product_block(const Product& product, int row, int column, const std::
             for (int j = 0; j < vectors; ++j) add_products(sums[i][j], left, right[j]);
         }
     }
-    __m512i wrong = _mm512_setzero_si512();
+    __mmask16 wrong = 0;
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-        std::uint8_t* acc = product.acc + (row + i) * product.acc_stride + 4 * column;
 #pragma GCC unroll 4
-        for (int j = 0; j < vectors; ++j) {
-            const __mmask16 mask = first_lanes(product.columns - column - lanes * j);
-            if (product.result != Result::replace) {
-                const __m512i before = _mm512_maskz_loadu_epi32(mask, acc + 4 * lanes * j), term = sums[i][j];
-                const bool adds = product.result == Result::add;
-                const __m512i sum = adds ? _mm512_add_epi32(before, term) : _mm512_sub_epi32(before, term);
-                // The sign of a sum out of range differs from those of both terms.
-                const __m512i signs = _mm512_and_si512(_mm512_xor_si512(sum, before), _mm512_xor_si512(sum, term));
-                wrong = _mm512_mask_or_epi32(wrong, mask, wrong, signs);
-                sums[i][j] = sum;
-            }
-            _mm512_mask_storeu_epi32(acc + 4 * lanes * j, mask, sums[i][j]);
-        }
+        for (int j = 0; j < vectors; ++j) wrong |= finish_sixteen(product, row + i, column + lanes * j, sums[i][j]);
     }
-    return _mm512_movepi32_mask(wrong);
+    return wrong;
 }
 
 // The rows of a strip of columns that are not computed yet.
@@ -713,7 +701,8 @@ void row_statistics(const std::uint8_t* row, int columns, std::int64_t& sum, std
 }  // namespace
 
 const Kernels avx512_kernels = {
-    "avx512-vnni", runs_here, layout, lay_out, every_other_byte, product, sums_fit, map, softmax, norm, row_statistics,
+    "avx512-vnni", runs_here, layout, lay_out, every_other_byte, product, sums_fit, map, softmax, norm,
+    row_statistics, &avx512_sparse_kernels,
 };
 
 }  // namespace sta

@@ -41,6 +41,7 @@ struct Product {
     std::int64_t a_stride;
     bool a_signed;
     const std::int8_t* b;            // laid out
+    const std::uint16_t* quads;       // of sparse weights; null: dense
     const std::int32_t* column_sums;  // of b, one for each column, filled up with zeros
     std::uint8_t* acc;
     std::int64_t acc_stride;
@@ -148,6 +149,20 @@ struct Norm {
     int columns;
 };
 
+// For weights of which at most a quarter is kept. They are laid out as a stream: for each vector of columns, for each
+// window of the depth, as many quads as `quads` says.
+struct SparseKernels {
+    bool (*runs_here)();
+    // How many counts of quads there are.
+    int (*quad_counts)(int columns, int depth);
+    // Counts the quads and returns the size of the stream.
+    std::size_t (*count_quads)(const Matrix&, std::uint16_t* quads);
+    // Lays a matrix out, and sums its columns (filled up with zeros).
+    void (*lay_out)(const Matrix&, const std::uint16_t* quads, std::uint8_t* stream, std::int32_t* column_sums);
+    // As that of all kernels.
+    bool (*product)(const Product&, int first, int last);
+};
+
 struct Kernels {
     const char* name;
     bool (*runs_here)();
@@ -167,12 +182,14 @@ struct Kernels {
     void (*norm)(const Norm&, int first, int last);
     // Sum and sum of squares of int16[columns].
     void (*row_statistics)(const std::uint8_t* row, int columns, std::int64_t& sum, std::int64_t& squares);
+    const SparseKernels* sparse;  // null: none
 };
 
 extern const Kernels portable_kernels;
 #if defined(__x86_64__)
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
+extern const SparseKernels avx512_sparse_kernels;
 #endif
 
 // The families, fastest first.

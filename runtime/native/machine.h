@@ -65,7 +65,7 @@ struct Machine {
     std::array<std::int64_t, deepest_loop> counters{};
     std::size_t position = 0;                // of the next instruction
     std::vector<std::int64_t> sums, squares;  // the vector unit's row statistics
-    Scratch activations, laid_out, column_sums, results, copies, rows;
+    Scratch activations, laid_out, column_sums, quads, results, copies, rows;
 };
 
 }  // namespace sta

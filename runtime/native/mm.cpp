@@ -45,7 +45,7 @@ protected:
         auto* values = reinterpret_cast<std::int8_t*>(machine.laid_out.take(laid_out_size()));
         auto* sums = reinterpret_cast<std::int32_t*>(machine.column_sums.take(column_sums_size()));
         machine.kernels.lay_out(matrix, values, sums);
-        return {values, sums, false};
+        return {values, laid_out_size(), sums, nullptr, false};
     }
 
     Operand a_, b_, acc_;
@@ -66,12 +66,13 @@ private:
     }
 
     bool multiply(Machine& machine, const Tile& a, const LaidOutWeights& b, const Tile& acc, Result result) const {
-        const auto size = static_cast<std::int64_t>(laid_out_size());
+        const auto size = static_cast<std::int64_t>(b.size);
         Product product{};
         product.a = a.bytes;
         product.a_stride = a.stride;
         product.a_signed = a_signed_;
         product.b = b.values;
+        product.quads = b.quads;
         product.column_sums = b.column_sums;
         product.acc = acc.bytes;
         product.acc_stride = acc.stride;
@@ -81,10 +82,11 @@ private:
         product.next = b.is_kept ? b.values + size : nullptr;
         product.next_bytes = b.is_kept ? size : 0;
         const std::int64_t macs = std::int64_t{rows_} * columns_ * depth_;
-        if (macs < smallest_shared) return machine.kernels.product(product, 0, rows_);
+        const auto run = b.quads ? machine.kernels.sparse->product : machine.kernels.product;
+        if (macs < smallest_shared) return run(product, 0, rows_);
         std::atomic<bool> fits{true};
         machine.team.share(rows_, row_grain, [&](int first, int last) {
-            if (!machine.kernels.product(product, first, last)) fits = false;
+            if (!run(product, first, last)) fits = false;
         });
         return fits;
     }
@@ -122,6 +124,7 @@ public:
           shape_{columns_, depth_, instruction.number("n"), instruction.number("m"),
                  encoding_of(instruction.choice("encoding"))},
           cache_(shared.weights({columns_, depth_, shape_.n, shape_.m, instruction.choice("encoding")})),
+          sparse_(kept_parts * shape_.n <= shape_.m ? sparse_kernels(shared.kernels) : nullptr),
           arena_(shared.arena) {
         if (packed_size(shape_) != b_.rows * b_.row_bytes) throw BadDescription("a packed block of another size");
     }
@@ -133,29 +136,60 @@ protected:
         const LaidOutWeights* known = cache_.find(block.bytes);
         if (known) return *known;
         const LaidOutWeights derived = derive(machine, block.bytes);
-        const std::size_t size = laid_out_size() + column_sums_size();
+        const std::size_t size = derived.size + column_sums_size() + (derived.quads ? quads_size() : 0);
         if (!derived.values || !cache_.has_room(static_cast<std::int64_t>(size))) return derived;
-        std::uint8_t* kept = arena_.take(size);
-        std::memcpy(kept, derived.values, laid_out_size());
-        std::memcpy(kept + laid_out_size(), derived.column_sums, column_sums_size());
-        const LaidOutWeights weights{reinterpret_cast<const std::int8_t*>(kept),
-                                     reinterpret_cast<const std::int32_t*>(kept + laid_out_size()), true};
-        return *cache_.keep(block.bytes, std::make_unique<LaidOutWeights>(weights), static_cast<std::int64_t>(size));
+        auto weights = std::make_unique<LaidOutWeights>(kept(derived, arena_.take(size)));
+        return *cache_.keep(block.bytes, std::move(weights), static_cast<std::int64_t>(size));
     }
 
 private:
+    // Sparse weights take two bytes each.
+    static constexpr int kept_parts = 4;
+
+    static const SparseKernels* sparse_kernels(const Kernels& kernels) {
+        return kernels.sparse && kernels.sparse->runs_here() ? kernels.sparse : nullptr;
+    }
+
+    std::size_t quads_size() const {
+        return sizeof(std::uint16_t) * static_cast<std::size_t>(sparse_->quad_counts(columns_, depth_));
+    }
+
+    LaidOutWeights kept(const LaidOutWeights& weights, std::uint8_t* piece) const {
+        std::uint8_t* sums = piece + weights.size;
+        std::memcpy(piece, weights.values, weights.size);
+        std::memcpy(sums, weights.column_sums, column_sums_size());
+        std::uint8_t* quads = nullptr;
+        if (weights.quads) {
+            quads = sums + column_sums_size();
+            std::memcpy(quads, weights.quads, quads_size());
+        }
+        return {reinterpret_cast<const std::int8_t*>(piece), weights.size, reinterpret_cast<const std::int32_t*>(sums),
+                reinterpret_cast<const std::uint16_t*>(quads), true};
+    }
+
     LaidOutWeights derive(Machine& machine, const std::uint8_t* block) const {
         const std::uint8_t* dense = block;
         if (shape_.encoding != Encoding::dense) {
             std::uint8_t* weights = machine.results.take(static_cast<std::size_t>(columns_) * depth_);
-            if (!unpack(block, shape_, weights)) return {nullptr, nullptr, false};
+            if (!unpack(block, shape_, weights)) return {};
             dense = weights;
         }
-        return lay_out(machine, Matrix{dense, depth_, 1, columns_, depth_});
+        const Matrix matrix{dense, depth_, 1, columns_, depth_};
+        return sparse_ ? lay_out_sparse(machine, matrix) : lay_out(machine, matrix);
+    }
+
+    LaidOutWeights lay_out_sparse(Machine& machine, const Matrix& matrix) const {
+        auto* quads = reinterpret_cast<std::uint16_t*>(machine.quads.take(quads_size()));
+        auto* sums = reinterpret_cast<std::int32_t*>(machine.column_sums.take(column_sums_size()));
+        const std::size_t size = sparse_->count_quads(matrix, quads);
+        std::uint8_t* stream = machine.laid_out.take(size);
+        sparse_->lay_out(matrix, quads, stream, sums);
+        return {reinterpret_cast<const std::int8_t*>(stream), size, sums, quads, false};
     }
 
     PackedShape shape_;
     WeightCache& cache_;
+    const SparseKernels* sparse_;  // null: weights are laid out as dense ones
     Arena& arena_;
 };
 

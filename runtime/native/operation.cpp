@@ -6,7 +6,7 @@ namespace sta {
 namespace {
 
 // Small programs may keep everything; large ones as much as their weights are, once more.
-constexpr std::int64_t smallest_budget = 64 << 20;
+constexpr std::int64_t smallest_budget = 16 << 20;
 
 }  // namespace
 

@@ -26,9 +26,11 @@ public:
 
 // In the arena of the program, or in a machine's scratch.
 struct LaidOutWeights {
-    const std::int8_t* values;
+    const std::int8_t* values;  // null: the packed weights are malformed
+    std::size_t size;
     const std::int32_t* column_sums;
-    bool is_kept;  // in the arena, where what is used next lies behind it
+    const std::uint16_t* quads;  // null: not laid out as sparse weights
+    bool is_kept;                // in the arena, where what is used next lies behind it
 };
 
 using WeightCache = Cache<LaidOutWeights>;

@@ -41,7 +41,8 @@ bool product(const Product& product, int first, int last) {
 }  // namespace
 
 const Kernels portable_kernels = {
-    "portable", always, layout, lay_out, copy_every_other_byte, product, sums_fit, map_rows, softmax_rows, norm_rows, statistics_of_row,
+    "portable", always, layout, lay_out, copy_every_other_byte, product, sums_fit, map_rows, softmax_rows, norm_rows,
+    statistics_of_row, nullptr,
 };
 
 }  // namespace sta

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sta.runtime import ProgramError
-from sta.spec.nm_format import Pattern, pack
+from sta.spec.nm_format import Pattern, pack, prune_by_magnitude
 from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
 
 IDENTITY = (1 << 30, 30)
@@ -176,6 +176,24 @@ def test_sparse_product(bench: Any, random: np.random.Generator, encoding: str, 
     product(bench, a, b, b=bench.place(block, "wbuf"), n=n, m=m, encoding=encoding)
     drain(bench, 5, 6)
     assert np.array_equal(bench.run().raw["y"], a.astype(np.int64) @ b.T)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize(("n", "m"), [(1, 4), (2, 8), (1, 7), (1, 16), (3, 32), (8, 32)])
+@pytest.mark.parametrize(("rows", "columns", "depth"), [(1, 1, 5), (27, 21, 200), (13, 32, 64), (9, 17, 129)])
+def test_product_with_few_kept_weights(
+    bench: Any, random: np.random.Generator, dtype: Any, n: int, m: int, rows: int, columns: int, depth: int
+) -> None:
+    a = int8(random, rows, depth).view(dtype)
+    b = prune_by_magnitude(int8(random, columns, depth).astype(np.int16), Pattern(n, m)).astype(np.int8)
+    # Columns with nothing, and with the values whose products are largest.
+    b[columns // 2] = 0
+    b[-1][b[-1] != 0] = -128
+    a[0] = a.dtype.type(np.iinfo(dtype).max)
+    block = pack(b, Pattern(n, m), "index").tobytes()
+    product(bench, a, b, b=bench.place(block, "wbuf"), n=n, m=m, encoding="index")
+    drain(bench, rows, columns)
+    assert np.array_equal(bench.run().raw["y"], a.astype(np.int64) @ b.T.astype(np.int64))
 
 
 def test_malformed_weights_stop_the_run(bench: Any) -> None:
