@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 _TITLE = (
     "tiling (rows × columns × depth and the order of the loops, rows × keys and the mode of a softmax; "
-    "cycles: what a run charges to the module; where buffers lie: --json)"
+    "cycles: what a run charges to the module, once for all its layers; where buffers lie: --json)"
 )
 
 
@@ -22,9 +23,10 @@ def explanation(compilation: Compilation) -> dict[str, Any]:
     Returns, for JSON to hold, the tiling of every layer and the map of every memory.
 
     ``layers`` has an entry for each layer with products: its tile, the part of the machine that has most to do, the
-    estimate of its cycles by which tilings were compared, the cycles that the run charges to its module, and the next
-    best tiling. ``memory`` has the partition of the chip in bytes and every buffer, with its name, place, and the first
-    and last instruction between which it is in use.
+    estimate of its cycles by which tilings were compared, ``run_cycles``, which the run charges to its module,
+    ``module_layers``, how many layers that module has and so shares them with, and the next best tiling. ``memory`` has
+    the partition of the chip in bytes and every buffer, with its name, place, and the first and last instruction
+    between which it is in use.
     """
     from sta.passes.tile_choice import recorded
 
@@ -32,8 +34,13 @@ def explanation(compilation: Compilation) -> dict[str, Any]:
     assert program is not None
     cycles = {row.module_path: row.cycles for row in program.profile().rows}
     sizes = program.container.program
+    layers = recorded(compilation.module)
+    sharing = Counter(layer["path"] for layer in layers)
     return {
-        "layers": [{**layer, "run_cycles": cycles.get(layer["path"], 0)} for layer in recorded(compilation.module)],
+        "layers": [
+            {**layer, "run_cycles": cycles.get(layer["path"], 0), "module_layers": sharing[layer["path"]]}
+            for layer in layers
+        ],
         "memory": {
             "bytes": {space: sizes[space] for space in ("spad", "wbuf", "acc", "dram")},
             "buffers": program.container.debug["buffers"],
@@ -43,16 +50,18 @@ def explanation(compilation: Compilation) -> dict[str, Any]:
 
 def print_explanation(explained: Mapping[str, Any]) -> None:
     """Prints the layers; the map of the memory is for programs to read."""
+    layers: list[Mapping[str, Any]] = explained["layers"]
     print()
     print_table(
         ["layer", "tile", "bytes", "bound", "estimate", "cycles", "runner-up", "its estimate"],
-        [_cells(layer) for layer in explained["layers"]],
+        [_cells(layer, earlier) for layer, earlier in zip(layers, [{}, *layers], strict=False)],
         title=_TITLE,
         numbers=[2, 4, 5, 7],
     )
 
 
-def _cells(layer: Mapping[str, Any]) -> list[str]:
+def _cells(layer: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
+    """Returns the row of a layer; what a run charges to a module of several layers stands in the first of them."""
     other = dict(layer["runner_up"])
     cycles = other.pop("cycles", None)
     return [
@@ -61,7 +70,7 @@ def _cells(layer: Mapping[str, Any]) -> list[str]:
         size(layer["chip_bytes"]),
         layer["bound"],
         count(layer["cycles"]),
-        count(layer["run_cycles"]),
+        "″" if layer["path"] == earlier.get("path") else count(layer["run_cycles"]),
         _tile(other) if other else "-",
         "-" if cycles is None else count(cycles),
     ]

@@ -8,7 +8,7 @@ occupies, other values of the model cannot. Sizes are compared by an estimate of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sta.spec.cost import dma_cycles, product_cycles, softmax_cycles, vector_cycles
 from sta.spec.pattern import DENSE
@@ -30,6 +30,11 @@ RESERVE = 1 / 16
 """
 The part of the chip that is left to parameters and to the layers around.
 """
+CAUSAL_GROUPS = 16
+"""
+Groups of row tiles that a causal attention is cut into, each with as many keys as its last row admits: so the code
+grows by a constant, and one sixteenth of the scores at most is computed in vain.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class AttentionShape:
     Width of the exponentials.
     """
     has_mask: bool = False
+    causal: bool = False
 
     @property
     def planes(self) -> int:
@@ -65,6 +71,30 @@ class Tiling:
     chunk: int | None = None
 
 
+@dataclass(frozen=True)
+class Group:
+    """
+    Rows that have the same number of keys.
+    """
+
+    first: int
+    rows: int
+    keys: int
+
+
+def row_groups(shape: AttentionShape, tile: int) -> list[Group]:
+    """
+    The rows of a head, in groups of whole tiles of `tile` rows with equally many keys.
+    """
+    if not shape.causal:
+        return [Group(0, shape.queries, shape.keys)]
+    tiles = -(-shape.queries // tile)
+    count = min(tiles, CAUSAL_GROUPS)
+    ends = [min(tiles * (index + 1) // count * tile, shape.queries) for index in range(count)]
+    starts = [0, *ends[:-1]]
+    return [Group(start, end - start, min(end, shape.keys)) for start, end in zip(starts, ends, strict=True)]
+
+
 def tile_bytes(shape: AttentionShape, tiling: Tiling, ahead: bool = False) -> int:
     """
     Bytes on the chip: two tiles of everything, and keys and values: two chunks of each, or those of one head, `ahead`
@@ -81,6 +111,13 @@ def head_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
     An estimate of the cycles of one head: those of the unit that has most to do, and the latencies at which the array
     may wait, once a row tile.
     """
+    return sum(
+        _group_cycles(target, replace(shape, queries=group.rows, keys=group.keys), tiling)
+        for group in row_groups(shape, tiling.rows)
+    )
+
+
+def _group_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
     full, rest = divmod(shape.queries, tiling.rows)
     tiles = [(full, tiling.rows), (1, rest)] if rest else [(full, tiling.rows)]
     wait = 2 * target.drain_latency

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
 
 from sta.spec.cost import dma_cycles, product_cycles, vector_cycles
 from sta.spec.nm_format import Pattern, packed_size
@@ -171,20 +170,13 @@ def row_cuts(shape: LinearShape, tiling: LinearTiling) -> list[tuple[int, int]]:
     return [(count * shape.batches, part) for count, part in cuts(shape.rows, tiling.rows)]
 
 
-def tile_counts(shape: LinearShape, tiling: LinearTiling) -> tuple[int, int, int]:
-    """
-    How many tiles there are along rows, columns and depth.
-    """
-    rows = shape.batches * -(-shape.rows // tiling.rows)
-    return rows, -(-shape.columns // tiling.columns), -(-shape.depth // tiling.depth)
-
-
 def program_products(shape: LinearShape, tiling: LinearTiling) -> int:
     """
     How many products of a layer stand in the program, about: loops take two tiles at a time, cuts of the depth are
     written out.
     """
-    rows, columns, cut = tile_counts(shape, tiling)
+    rows = shape.batches * -(-shape.rows // tiling.rows)
+    columns, cut = -(-shape.columns // tiling.columns), -(-shape.depth // tiling.depth)
     return min(rows, SLOTS) * min(columns, SLOTS) * cut
 
 
@@ -346,17 +338,16 @@ def choose(target: Target, shape: LinearShape, budget: int) -> LinearChoice:
     """
     The fastest tiling that takes at most `budget` bytes, or the smallest if none does. Of those that are about as fast,
     the smallest, as room on the chip is worth more than a few cycles. What takes less than a small part of the chip
-    counts as equally small: of these, the one with the shortest program, and then with the largest tiles.
+    counts as equally small: of these, the fastest of those with the shortest program.
     """
     fitting = [one for one in ranked(target, shape) if one[1].size <= budget]
     fitting = fitting or [min(ranked(target, shape), key=lambda one: one[1].size)]
     as_fast = [one for one in fitting if one[1].cycles <= fitting[0][1].cycles * (1 + ABOUT)]
     small = target.sram_bytes * SMALL
 
-    def rank(one: tuple[LinearTiling, Estimate]) -> tuple[float, int, int, int, int]:
+    def rank(one: tuple[LinearTiling, Estimate]) -> tuple[float, int, int, int]:
         tiling, cost = one
-        products = program_products(shape, tiling)
-        return max(cost.size, small), products, prod(tile_counts(shape, tiling)), cost.size, cost.cycles
+        return max(cost.size, small), program_products(shape, tiling), cost.cycles, cost.size
 
     chosen = min(as_fast, key=rank)
     others = [one for one in fitting if one is not chosen]

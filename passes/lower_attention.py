@@ -17,10 +17,12 @@ from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import scalar_map_parameters
 from sta.passes.attention_tiling import (
     AttentionShape,
+    Group,
     Tiling,
     capacity,
     head_cycles,
     online_tilings,
+    row_groups,
     row_tilings,
     tile_bytes,
     tile_parts,
@@ -38,12 +40,6 @@ HEADS = slice(0, 2)
 """
 The axes of `[B, H, S, D]` whose steps are heads.
 """
-CAUSAL_GROUPS = 16
-"""
-Groups of row tiles that a causal attention is cut into, each with as many keys as its last row admits: so the code
-grows by a constant, and one sixteenth of the scores at most is computed in vain.
-"""
-
 Q, K, V, RESULT, MASK = range(5)
 """
 The operands in the order in which their positions are kept.
@@ -70,17 +66,6 @@ class Head:
     positions: Sequence[Position]
     keys: Matrix | None = None
     values: Matrix | None = None
-
-
-@dataclass(frozen=True)
-class Group:
-    """
-    Rows that have the same number of keys.
-    """
-
-    first: int
-    rows: int
-    keys: int
 
 
 @dataclass(frozen=True)
@@ -134,7 +119,8 @@ class AttentionLowering:
         k, v = (_repeated(operand, heads) for operand in (k, v))
         self.q, self.k, self.v, *masks, self.result = builder.walkable([q, k, v, *masks, written], HEADS)
         self.mask = masks[0] if masks else None
-        self.shape = AttentionShape(self.queries, self.keys, self.depth, op.bits, self.mask is not None)
+        causal = op.causal is not None
+        self.shape = AttentionShape(self.queries, self.keys, self.depth, op.bits, self.mask is not None, causal)
         self.key = (self.shape, op.chunk_keys)
         """
         What attentions of the same size have in common.
@@ -276,14 +262,7 @@ class AttentionLowering:
         """
         The rows, in groups of whole tiles with equally many keys.
         """
-        tile = self.tiling.rows
-        if self.op.causal is None:
-            return [Group(0, self.queries, self.keys)]
-        tiles = -(-self.queries // tile)
-        count = min(tiles, CAUSAL_GROUPS)
-        ends = [min(tiles * (index + 1) // count * tile, self.queries) for index in range(count)]
-        starts = [0, *ends[:-1]]
-        return [Group(start, end - start, min(end, self.keys)) for start, end in zip(starts, ends, strict=True)]
+        return row_groups(self.shape, self.tiling.rows)
 
     def _all_heads(self, axis: Axis, outer: Head) -> None:
         """

@@ -159,8 +159,10 @@ def _explain(
         for other in sorted(live, key=lambda other: -lifetimes[other].size)[:4]
     )
     pieces = " but in no one piece," if needed <= free else ""
+    op = buffer.owner
+    layer = (module_path(op) if isinstance(op, Operation) else "") or _label(buffer)
     return (
-        f"{_label(buffer)}: the layer needs {needed:,} bytes of {space} at once, {free:,} are there{pieces} "
+        f"{layer}: the layer needs {needed:,} bytes of {space} at once, {free:,} are there{pieces} "
         f"(largest buffers: {largest}); use a target with more memory or a shorter sequence"
     )
 

@@ -101,6 +101,36 @@ def test_compile_writes_the_same_file_twice(shell: Shell, files: Files) -> None:
     assert Path("m.sta").read_bytes() == files.program.read_bytes()
 
 
+def attention_in(folder: Path) -> str:
+    """The attention in the last dump before tiling."""
+    dumps = [path.read_text() for path in sorted(folder.glob("*.mlir"))]
+    return [line for dump in dumps for line in dump.splitlines() if '"nm.attention"(' in line][-1]
+
+
+@pytest.mark.parametrize("softmax", ["row", "online"])
+@pytest.mark.parametrize("bits", ["8", "16"])
+def test_compile_with_a_given_softmax(shell: Shell, files: Files, softmax: str, bits: str) -> None:
+    done = shell(
+        *("compile", files.model, "-o", "m.sta", "--calibration", files.calibration, "--dump-ir", "ir"),
+        *("--softmax", softmax, "--probability-bits", bits, "--explain", "--json"),
+    )
+    assert done.status == 0
+    layers = json.loads(done.output)["explanation"]["layers"]
+    assert [layer["tile"]["order"] for layer in layers if layer["kind"] == "attention"] == [softmax]
+    attention = attention_in(Path("ir"))
+    assert ("chunk = " in attention) == (softmax == "online")
+    assert ("probability_bits = 16" in attention) == (bits == "16")
+
+
+@pytest.mark.parametrize(("option", "value"), [("--softmax", "onlin"), ("--probability-bits", "12")])
+def test_compile_with_an_unknown_softmax(shell: Shell, files: Files, option: str, value: str) -> None:
+    done = shell("compile", files.model, "-o", "m.sta", option, value)
+    assert done.status != 0
+    assert option in done.error
+    assert value in done.error
+    assert shell.written() == []
+
+
 def test_compile_dumps_the_modules_that_passes_changed(shell: Shell, files: Files) -> None:
     done = shell("compile", files.model, "-o", "m.sta", "--calibration", files.calibration, "--dump-ir", "ir")
     assert done.status == 0

@@ -32,6 +32,9 @@ def test_every_layer_with_products_is_there(files: Files, capsys: pytest.Capture
         assert layer["cycles"] > 0
         assert layer["chip_bytes"] > 0
         assert layer["tile"]["rows"] <= 10
+    # The three projections, the attention and the output of a multi-head attention are one module of PyTorch.
+    sharing = {layer["path"]: layer["module_layers"] for layer in found["layers"]}
+    assert sharing == {"layer.self_attn": 5, "layer.linear1": 1, "layer.linear2": 1}
     kinds = [layer["kind"] for layer in found["layers"]]
     assert kinds.count("linear") == len(kinds) - 1
     assert kinds.count("attention") == 1
@@ -60,3 +63,5 @@ def test_the_table_names_layers_tiles_and_bounds(files: Files, capsys: pytest.Ca
     assert "runner-up" in text
     assert "columns" in text
     assert "compute" in text or "buffers" in text
+    # What the run charges to a module with five layers stands there once.
+    assert text.count("″") == 4
