@@ -338,7 +338,7 @@ def choose(target: Target, shape: LinearShape, budget: int) -> LinearChoice:
     """
     The fastest tiling that takes at most `budget` bytes, or the smallest if none does. Of those that are about as fast,
     the smallest, as room on the chip is worth more than a few cycles. What takes less than a small part of the chip
-    counts as equally small: of these, the fastest of those with the shortest program.
+    counts as equally small: of these, the one with the shortest program, and then the least waiting.
     """
     fitting = [one for one in ranked(target, shape) if one[1].size <= budget]
     fitting = fitting or [min(ranked(target, shape), key=lambda one: one[1].size)]
@@ -347,7 +347,7 @@ def choose(target: Target, shape: LinearShape, budget: int) -> LinearChoice:
 
     def rank(one: tuple[LinearTiling, Estimate]) -> tuple[float, int, int, int]:
         tiling, cost = one
-        return max(cost.size, small), program_products(shape, tiling), cost.cycles, cost.size
+        return max(cost.size, small), program_products(shape, tiling), cost.waiting, cost.cycles
 
     chosen = min(as_fast, key=rank)
     others = [one for one in fitting if one is not chosen]
