@@ -222,7 +222,9 @@ class Compilation:
         self.running = "emit"
         start = time.perf_counter()
         macs = recorded_macs(self.module)
-        container = emit(self.module, self.context.weights, self.context.target, macs.kept, macs.dense)
+        # Every step ends with a dump, so what it printed last is this module.
+        printed = None if self.dump is None else self.dump.printed
+        container = emit(self.module, self.context.weights, self.context.target, macs.kept, macs.dense, printed)
         self.program = Program(container)
         self.seconds.append(("emit", time.perf_counter() - start))
         if self.check is not None:

@@ -47,6 +47,8 @@ class IrDump:
         self._arrays: dict[str, str] = {}
         self._facts: dict[str, str] = {}
         self._old_arrays: set[str] = set()
+        self.printed: str | None = None
+        """The whole text of the last module, without what is said about arrays; None where the dump is limited."""
 
     def write(self, name: str, module: ModuleOp, context: CompileContext, seconds: float) -> None:
         """
@@ -99,6 +101,7 @@ class IrDump:
     def _text(self, module: ModuleOp, context: CompileContext) -> str:
         """The module's text, with what there is to say about an array behind each line that names it."""
         text, named = print_with_arrays(module)
+        self.printed = text if self._only is None else None
         lines = text.split("\n")
         for line, name in named:
             if name not in self._arrays:

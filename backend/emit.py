@@ -397,11 +397,14 @@ def _argument_offsets(function: func.FuncOp) -> dict[SSAValue, int]:
     return {value: nm.integer_of(entry.data["sta.offset"]) for value, entry in zip(arguments, entries, strict=True)}
 
 
-def emit(module: ModuleOp, weights: WeightStore, target: Target, macs: int, dense_macs: int) -> Container:
+def emit(
+    module: ModuleOp, weights: WeightStore, target: Target, macs: int, dense_macs: int, ir: str | None = None
+) -> Container:
     """
     The container of an allocated and synchronized module.
 
-    `macs` and `dense_macs` are the model's useful multiply-accumulates, with and without its sparsity.
+    `macs` and `dense_macs` are the model's useful multiply-accumulates, with and without its sparsity. `ir` is the
+    module's text where it has been printed already.
 
     Raises ValueError for operations that are no instructions, and for a module that is not allocated.
     """
@@ -426,7 +429,7 @@ def emit(module: ModuleOp, weights: WeightStore, target: Target, macs: int, dens
             "constants": directory,
             "values": _values(function, emitter.spans),
         },
-        ir=print_with_locations(module),
+        ir=print_with_locations(module) if ir is None else ir,
         target=target.to_json(),
     )
 
