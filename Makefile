@@ -18,7 +18,7 @@ WORKERS ?= auto
 SCALE_SIM := build/scale-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format typecheck filecheck pytest docs benchmarks clean
+.PHONY: help install demo test test-all lint format typecheck filecheck pytest docs pictures benchmarks clean
 
 help: ## What can be made.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -69,6 +69,9 @@ docs: install ## What is generated: docs/isa.md, what the tour in README.md prin
 	mv docs/isa.md.new docs/isa.md
 	$(BIN)/python -m tests.support.readme_tour
 	$(BIN)/python -m tests.support.troubleshooting
+
+pictures: install ## The pictures in README.md; needs Chromium.
+	$(BIN)/python -m tests.support.readme_pictures
 
 # The simulator that ours is compared with needs an older NumPy.
 $(SCALE_SIM)/.installed: benchmarks/scale_sim_requirements.txt

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from sta.compilation import compile
     from sta.runtime import Program, Result, load
 
-__all__ = ["Program", "Result", "compile", "load"]
+__all__ = ["Program", "Result", "compile", "load", "load_ipython_extension"]
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What `%load_ext sta` does: notebooks show IR as text that can be folded."""
+    from sta.notebook import show_modules
+
+    show_modules(shell)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from sta.backend.container import Container, read_container, write_container
 from sta.backend.isa import suggestion
 from sta.runtime.engines import Engines, check_same, chosen
 from sta.runtime.errors import ProgramError
+from sta.runtime.html import table
 from sta.runtime.profile import Profile
 from sta.runtime.races import RaceCheck
 from sta.runtime.reference import Report
@@ -58,6 +59,22 @@ class Result:
     def dram_bytes(self) -> int:
         """Bytes read from and written to DRAM."""
         return self.timing.dram_bytes
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        outputs = [
+            (name, " x ".join(map(str, values.shape)), f"{values.min():.6g}", f"{values.max():.6g}")
+            for name, values in self.outputs.items()
+            if values.size
+        ]
+        costs = [
+            ("cycles", f"{self.cycles:,}"),
+            ("time", f"{self.seconds * 1e6:,.1f} µs"),
+            ("MAC efficiency", f"{self.mac_efficiency:.1%}"),
+            ("useful MACs", f"{self.macs:,}"),
+            ("DRAM bytes", f"{self.dram_bytes:,}"),
+        ]
+        return table(outputs, ("output", "shape", "smallest", "largest")) + table(costs)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the costs (not the outputs) as a dictionary that JSON can hold."""
@@ -110,6 +127,22 @@ class Program:
             ProgramError: the program breaks a rule of the machine or exceeds a limit.
         """
         return Program(read_container(path), instruction_limit=instruction_limit, memory_limit=memory_limit)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: what it takes and returns, and what a run costs."""
+        ports = [
+            (direction, port.name, " x ".join(map(str, port.shape)), port.host_dtype, port.device_dtype, port.kind)
+            for direction, signatures in (("input", self.inputs), ("output", self.outputs))
+            for port in signatures
+        ]
+        costs = [
+            ("instructions", f"{len(self.container.code):,}"),
+            ("cycles", f"{self.cycles:,}"),
+            ("MAC efficiency", f"{self.mac_efficiency:.1%}"),
+            ("DRAM bytes", f"{self.dram_bytes:,}"),
+        ]
+        title = f"Program for {self.target.name}"
+        return table(ports, ("", "name", "shape", "host", "machine", "kind"), title) + table(costs)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the program to a ``.sta`` file, completely or not at all; raises OSError if that fails."""
