@@ -131,7 +131,7 @@ def requirements(measured: Sequence[list[Latency]], loaded: dict[str, dict[str, 
         if (peer.contender, peer.threads) in REQUIRED_RATIOS
     ]
     for name, figures in loaded.items():
-        required.append(Required(f"{name}, seconds to load", figures["processor_seconds"], MOST_LOAD_SECONDS))
+        required.append(Required(f"{name}, processor seconds to load", figures["processor_seconds"], MOST_LOAD_SECONDS))
         memory = figures["resident_bytes_run"] / figures["container_bytes"]
         required.append(Required(f"{name}, memory by container", memory, MOST_MEMORY))
     return required
