@@ -28,7 +28,7 @@ from sta.passes.nm_fuse_epilogues import NmFuseEpiloguesPass
 from sta.passes.torch_fold_masks import TorchFoldMasksPass
 from tests.support.random_models import SHAPES, RandomTransformer, Shape
 
-SMALL = Shape(2, 11, 2, 26, 50, 1, "gelu", False, False, False, True, True, None, 7)
+SMALL = Shape(2, 11, 2, 26, 50, 1, "gelu", False, "layer", False, False, False, True, True, None, 7)
 BRIEF = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 THOROUGH = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -159,7 +159,7 @@ def macs_of(model: nn.Module, inputs: dict[str, torch.Tensor]) -> int:
 @pytest.mark.parametrize("decomposed", [False, True])
 @pytest.mark.parametrize("pattern", [None, "1:2"])
 def test_useful_macs_are_those_of_the_torch_graph(decomposed: bool, pattern: str | None) -> None:
-    shape = Shape(2, 11, 2, 26, 50, 2, "gelu", False, decomposed, False, False, True, pattern, 7)
+    shape = Shape(2, 11, 2, 26, 50, 2, "gelu", False, "layer", False, decomposed, False, False, True, pattern, 7)
     model = RandomTransformer(shape).eval()
     program = compiled(model).program
     assert program is not None
@@ -170,7 +170,7 @@ def test_useful_macs_are_those_of_the_torch_graph(decomposed: bool, pattern: str
 
 
 def test_causal_attention_counts_admissible_pairs_only() -> None:
-    shape = Shape(1, 10, 2, 8, 16, 1, "relu", True, False, True, False, False, None, 3)
+    shape = Shape(1, 10, 2, 8, 16, 1, "relu", False, "layer", True, False, True, False, False, None, 3)
     program = compiled(RandomTransformer(shape)).program
     assert program is not None
     full = macs_of(RandomTransformer(shape).eval(), RandomTransformer(shape).example_inputs())
