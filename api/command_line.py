@@ -149,6 +149,24 @@ def _add_debug_arguments(parser: Parser) -> None:
     )
 
 
+def _add_diff_arguments(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL.pt2", help="the model that the program was compiled from")
+    parser.add_argument("program", metavar="FILE.sta", help="the compiled program")
+    parser.add_argument(
+        "--inputs",
+        metavar="FILE.npz|DIR",
+        required=True,
+        help="the inputs by name; with one more axis in front, or as a folder of such files, those of many runs",
+    )
+    parser.add_argument(
+        "--bisect",
+        metavar="DB",
+        type=float,
+        help="name the first operation whose accumulated SQNR is below this, and whether it is wrong by itself",
+    )
+    _add_json(parser)
+
+
 def _add_report_arguments(parser: Parser) -> None:
     parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
     parser.add_argument("-o", "--output", metavar="FILE.html", required=True, help="the report")
@@ -174,6 +192,7 @@ COMMANDS = {
     "objdump": _Command("command_objdump", "show everything in a program, as assembly", _add_objdump_arguments),
     "asm": _Command("command_asm", "make a program from assembly", _add_asm_arguments),
     "debug": _Command("command_debug", "step through a run, look at values", _add_debug_arguments),
+    "diff": _Command("command_diff", "compare a run with the float model, operation by operation", _add_diff_arguments),
     "where": _Command(
         "command_where", "show what belongs to a module of the model, or to a line", _add_where_arguments
     ),

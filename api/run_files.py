@@ -66,6 +66,11 @@ def check_files(program: Path, inputs: Path, output: Path) -> None:
         check_output(output, program)
 
 
+def read_inputs(program: Program, inputs: Path) -> list[Arrays]:
+    """Reads the inputs of all runs, of a command that writes no outputs; raises what ``read_runs`` raises."""
+    return read_runs(program, inputs, Path()).inputs
+
+
 def read_runs(program: Program, inputs: Path, output: Path) -> Runs:
     """
     Reads the inputs of all runs.

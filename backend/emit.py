@@ -536,6 +536,10 @@ def _value(
         scale = entry["scale"]
         assert isinstance(scale, FloatAttr)
         value |= {"scale": scale.value.data, "zero_point": nm.integer_of(entry["zero_point"])}
+    if "source" in entry:
+        source = entry["source"]
+        assert isinstance(source, StringAttr)
+        value["source"] = source.data
     return value
 
 

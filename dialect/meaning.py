@@ -1,5 +1,5 @@
 """
-What the integers of a value mean: real = (integer - zero_point) * scale.
+What the integers of a value mean: real = (integer - zero_point) * scale, and which tensor of the float model it is.
 
 Kept with the operation that makes the value, as a discardable attribute with one entry a result, for whoever looks at
 a run: the debugger, a comparison with the float model. Nothing computes with it.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, FloatAttr, IntegerAttr, f64, i64
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, FloatAttr, IntegerAttr, StringAttr, f64, i64
 from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 
 from sta.dialect import nm
@@ -22,17 +22,23 @@ VIEWS = (nm.ViewOp, nm.PermuteOp, nm.SliceOp)
 @dataclass(frozen=True)
 class Meaning:
     """
-    Scale and zero point of a tensor of integers.
+    Scale and zero point of a tensor of integers, and where it comes from.
     """
 
     scale: float
     zero_point: int = 0
+    source: str = ""
+    """
+    The float model's tensor, as `sta.dialect.float_names` names it; "" where there is none.
+    """
 
     def to_attribute(self) -> DictionaryAttr:
         """
         As it stands in the IR.
         """
-        return DictionaryAttr({"scale": FloatAttr(self.scale, f64), "zero_point": IntegerAttr(self.zero_point, i64)})
+        source = {"source": StringAttr(self.source)} if self.source else {}
+        numbers = {"scale": FloatAttr(self.scale, f64), "zero_point": IntegerAttr(self.zero_point, i64)}
+        return DictionaryAttr({**numbers, **source})
 
 
 def _entries(operation: Operation) -> tuple[Attribute, ...]:
@@ -78,7 +84,8 @@ def meaning_of(value: SSAValue) -> Meaning | None:
     scale, zero_point = entry.data.get("scale"), entry.data.get("zero_point")
     if not isinstance(scale, FloatAttr) or not isinstance(zero_point, IntegerAttr):
         return None
-    return Meaning(scale.value.data, zero_point.value.data)
+    source = entry.data.get("source")
+    return Meaning(scale.value.data, zero_point.value.data, source.data if isinstance(source, StringAttr) else "")
 
 
 def keep_meaning(old: SSAValue, new: SSAValue) -> None:

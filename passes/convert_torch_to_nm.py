@@ -22,6 +22,7 @@ from xdsl.passes import ModulePass
 
 from sta.dialect import nm, torch
 from sta.dialect.context import weights_of
+from sta.dialect.float_names import float_names, origin
 from sta.dialect.location import module_path
 from sta.dialect.meaning import Meaning, set_meaning
 from sta.dialect.nm_interpreter import tensor_dtype
@@ -96,12 +97,17 @@ class FunctionConversion:
     block: Block = field(default_factory=Block)
     values: dict[SSAValue, Quantized] = field(default_factory=dict[SSAValue, Quantized])
     current: Operation | None = None
+    names: dict[SSAValue, str] = field(default_factory=dict[SSAValue, str])
+    """
+    What the tensors of the float model are called.
+    """
 
     def convert(self) -> func.FuncOp:
         """
         The function on integer tensors.
         """
         source = self.source.body.block
+        self.names = float_names(self.source)
         inputs = [
             self._input(value, name) for value, name in zip(source.args, _names(self.source.arg_attrs), strict=True)
         ]
@@ -211,7 +217,8 @@ class FunctionConversion:
         match op:
             case torch.FakeQuantizeOp():
                 quantized = self.values[op.result] = self._fake_quantize(op)
-                set_meaning(quantized.value, Meaning(quantized.scale, quantized.zero_point))
+                if quantized is not self.values.get(op.input):
+                    set_meaning(quantized.value, self._meaning(quantized, op.input))
             case torch.ViewOp() | torch.PermuteOp() | torch.SliceTensorOp():
                 if op.input in self.values:
                     quantized = self.values[op.input]
@@ -225,6 +232,9 @@ class FunctionConversion:
             case _:
                 # Producers are converted with the fake_quantize that follows them.
                 return
+
+    def _meaning(self, quantized: Quantized, value: SSAValue) -> Meaning:
+        return Meaning(quantized.scale, quantized.zero_point, self.names.get(origin(value), ""))
 
     def _mask_constant(self, op: torch.LiteralOp) -> None:
         """
@@ -398,7 +408,7 @@ class FunctionConversion:
                 shift,
             )
         )
-        set_meaning(norm.result, Meaning(stream.scale))
+        set_meaning(norm.result, Meaning(stream.scale, source=self.names.get(op.result, "")))
         return self._requantized(Quantized(norm.result, stream.scale), storage)
 
     def _activation(self, op: torch.ActivationOp, storage: Storage) -> Quantized:

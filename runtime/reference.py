@@ -66,6 +66,11 @@ class ReferenceEngine:
         }
 
     @property
+    def program(self) -> ValidProgram:
+        """The program that it runs."""
+        return self._program
+
+    @property
     def memories(self) -> Memories:
         """The machine's memories as they are now."""
         return self._memories
@@ -74,6 +79,10 @@ class ReferenceEngine:
     def statistics(self) -> tuple[Int64Array, Int64Array]:
         """The vector unit's row statistics as they are now: sums and sums of squares."""
         return self._statistics.values
+
+    def replace_gathered(self, before: Array, after: Array) -> None:
+        """Corrects the row statistics after a tile that was gathered, ``before``, has been replaced by another."""
+        self._statistics.replace(before, after)
 
     def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,31 +90,15 @@ class Stepper:
     @property
     def registers(self) -> dict[str, int]:
         """What the register fields of the next instruction hold, by field name."""
-        return {name: affine.at(self._counters) for name, affine in self.step.registers.items()}
+        return registers_at(self.step, self._counters)
 
     def written(self) -> list[Written]:
         """Returns what the next instruction writes."""
-        if self.step.instruction.definition.is_sequencer:
-            return []
-        registers = self.registers
-        return [
-            Written(
-                access,
-                registers[access.address],
-                access.row_bytes if access.stride is None else registers[access.stride],
-            )
-            for access in accesses(self.step.instruction)
-            if access.writes
-        ]
+        return written_by(self.step, self._counters)
 
     def read(self, written: Written) -> Array:
         """Returns a copy of a rectangle ``[rows, columns]`` as it is now."""
-        access, memory, address = written.access, written.access.space, written.address
-        if memory == "dram":
-            memory, address = "writable", address - self._program.container.writable_base
-        pitch = access.pitch or access.dtype.itemsize
-        shape, strides = (access.rows, access.columns), (written.stride, pitch)
-        return np.ndarray(shape, access.dtype, getattr(self.memories, memory), address, strides).copy()
+        return read_rectangle(self.memories, written)
 
     def advance(self) -> None:
         """
@@ -163,6 +147,37 @@ class Stepper:
         self._stream = execution(self._program.steps, self._counters, checkpoint.pc)
         self.step = next(self._stream)[0]
         self.position = checkpoint.position
+
+
+def registers_at(step: Step, counters: Sequence[int]) -> dict[str, int]:
+    """Returns what the register fields of an instruction hold for the given loop counters, by field name."""
+    return {name: affine.at(counters) for name, affine in step.registers.items()}
+
+
+def written_by(step: Step, counters: Sequence[int]) -> list[Written]:
+    """Returns what an instruction writes for the given loop counters."""
+    if step.instruction.definition.is_sequencer:
+        return []
+    registers = registers_at(step, counters)
+    return [
+        Written(
+            access,
+            registers[access.address],
+            access.row_bytes if access.stride is None else registers[access.stride],
+        )
+        for access in accesses(step.instruction)
+        if access.writes
+    ]
+
+
+def read_rectangle(memories: Memories, written: Written) -> Array:
+    """Returns a copy of a rectangle ``[rows, columns]`` as it is now."""
+    access, memory, address = written.access, written.access.space, written.address
+    if memory == "dram":
+        memory, address = "writable", address - memories.program.container.writable_base
+    pitch = access.pitch or access.dtype.itemsize
+    shape, strides = (access.rows, access.columns), (written.stride, pitch)
+    return np.ndarray(shape, access.dtype, getattr(memories, memory), address, strides).copy()
 
 
 def total_positions(program: ValidProgram) -> int:

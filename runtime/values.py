@@ -39,6 +39,8 @@ class Value:
     scale: float | None = None
     """real = (integer - zero_point) * scale; None where the compiler did not say."""
     zero_point: int = 0
+    source: str = ""
+    """The tensor of the float model that it is, "" where the compiler did not say."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -86,9 +88,11 @@ def _value(entry: object, container: Container) -> Value:
     offset, first, last = cast(list[int], numbers)
     if space not in ("spad", "dram") or element not in DTYPES or not 0 <= first <= last < len(container.code):
         raise ContainerError(f"section 'debug': the value {name!r} has an unknown memory, type or instruction")
-    value = Value(
-        name, operation, space, offset, DTYPES[element], _axes(name, fields.get("axes")), first, last, **_scale(fields)
-    )
+    source = fields.get("source", "")
+    if not isinstance(source, str):
+        raise ContainerError(f"section 'debug': the source of the value {name!r} is malformed")
+    axes = _axes(name, fields.get("axes"))
+    value = Value(name, operation, space, offset, DTYPES[element], axes, first, last, **_scale(fields), source=source)
     low = container.writable_base if space == "dram" else 0
     end = offset + value.dtype.itemsize * (1 + sum((size - 1) * stride for axis in value.axes for size, stride in axis))
     if not low <= offset <= end <= container.program[space]:

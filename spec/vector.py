@@ -163,6 +163,13 @@ class RowStatistics:
         self._sums[: len(tile)] += sums
         self._squares[: len(tile)] += squares
 
+    def replace(self, before: npt.NDArray[np.int16], after: npt.NDArray[np.int16]) -> None:
+        """Hold what would have been gathered of the tile `after` instead of the tile `before`, int16 ``[m, n]``."""
+        for registers, old, new in zip(
+            (self._sums, self._squares), row_statistics(before), row_statistics(after), strict=True
+        ):
+            registers[: len(before)] += new - old
+
     def take(self, rows: int) -> tuple[Int64Array, Int64Array]:
         """Return the sums and sums of squares of the first `rows` rows, int64 ``[rows]``, and clear them."""
         taken = self._sums[:rows].copy(), self._squares[:rows].copy()

@@ -1,0 +1,238 @@
+"""
+A run of a program against the float model, operation by operation.
+
+Both ways execute the program itself on the reference engine. Accumulated: as it is. Isolated: as soon as an operation
+has written a part of its result, the float model's numbers, rounded to the result's format, take its place, so that
+whatever reads it next is fed what the float model has there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sta.agreement import Agreement
+from sta.float_model import FloatModel, FloatTensor, Order
+from sta.runtime import Program
+from sta.runtime.program import POISON
+from sta.runtime.reference import ReferenceEngine
+from sta.runtime.value_run import run_values
+from sta.runtime.value_writes import OUTPUT, ValueWrites, output_values, value_writes
+from sta.runtime.values import Value, values_of
+
+Array = NDArray[Any]
+Report = Callable[[str, float | None], None]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An operation of the program, and how well its result agrees with the float model's."""
+
+    value: Value
+    tensor: FloatTensor
+    isolated: Agreement
+    accumulated: Agreement
+
+    @property
+    def path(self) -> str:
+        """The path of the module; for an output that of the module that makes it."""
+        return self.value.name or self.tensor.path
+
+    @property
+    def float_operation(self) -> str:
+        """The operation of the float model whose result this is; what comes before it may be part of it."""
+        return self.tensor.operation
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns all that there is to say, for JSON to hold."""
+        output = {"output": self.value.source} if self.value.operation == OUTPUT else {}
+        return {
+            "module": self.path,
+            "operation": self.value.operation,
+            "float_operation": self.float_operation,
+            **output,
+            "instructions": [self.value.first, self.value.last],
+            "shape": list(self.value.shape),
+            "type": self.value.dtype.name,
+            "scale": self.value.scale,
+            "zero_point": self.value.zero_point,
+            "isolated": self.isolated.to_json(),
+            "accumulated": self.accumulated.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All operations in the order in which their results are complete."""
+
+    compared: list[Compared]
+    unseen: list[tuple[Value, str]]
+    """Values that are not compared, and why."""
+    samples: int
+
+    def worst_first(self) -> list[Compared]:
+        """The operations, the one that is worst by itself first."""
+        return sorted(self.compared, key=lambda one: one.isolated.decibels)
+
+    def first_below(self, decibels: float) -> Compared | None:
+        """The first operation whose accumulated SQNR is below a bound; None if there is none."""
+        return next((one for one in self.compared if one.accumulated.decibels < decibels), None)
+
+    def worst_until(self, last: Compared) -> Compared:
+        """The operation that is worst by itself among those up to one."""
+        return min(self.compared[: self.compared.index(last) + 1], key=lambda one: one.isolated.decibels)
+
+
+def compare(
+    program: Program, model: FloatModel, samples: Sequence[Mapping[str, Array]], names: tuple[str, str], report: Report
+) -> Comparison:
+    """
+    Compares a program with the model that it was compiled from.
+
+    Args:
+        program: the program.
+        model: the model.
+        samples: inputs by name, one run each.
+        names: what messages call the program and the model.
+        report: is told how far it is.
+
+    Raises:
+        ContainerError: the debug map is damaged.
+        ValueError: program and model do not belong together, the debug map lacks what it takes, or the inputs fit
+            neither.
+        ProgramError: a run failed.
+    """
+    program.check()
+    _check_inputs(program, model, names)
+    values = [*_known(program, names[0]), *output_values(program.valid)]
+    tensors = [_tensor(model, value, names) for value in values]
+    writes = value_writes(program.valid, values)
+    run = _Comparer(program, model, writes, tensors, report)
+    for number, sample in enumerate(samples):
+        run.add(sample, number, len(samples))
+    return run.result(len(samples))
+
+
+def _known(program: Program, name: str) -> list[Value]:
+    values = values_of(program.container)
+    if not any(value.source for value in values):
+        raise ValueError(
+            f"{name}: its debug map does not say which tensors of the float model its values are: compile the model "
+            "again"
+        )
+    return values
+
+
+def _check_inputs(program: Program, model: FloatModel, names: tuple[str, str]) -> None:
+    given, expected = {one.name: tuple(one.shape) for one in program.inputs}, model.input_shapes
+    for name in sorted({*given, *expected}):
+        if given.get(name) != expected.get(name):
+            sides = [f"is {list(shape)}" if shape else "is missing" for shape in (given.get(name), expected.get(name))]
+            raise ValueError(
+                f"{names[0]} was not compiled from {names[1]}: input {name!r} {sides[0]} in the program and {sides[1]} "
+                "in the model"
+            )
+
+
+def _tensor(model: FloatModel, value: Value, names: tuple[str, str]) -> FloatTensor | None:
+    """The tensor of the model that a value is; None if it is none."""
+    if not value.source or value.scale is None:
+        return None
+    is_output = value.operation == OUTPUT
+    found = model.output(value.source) if is_output else model.tensor(value.source)
+    what = f"output {value.source!r}" if is_output else f"{value.name}: {value.operation} computes {value.source!r}"
+    if found is None:
+        raise ValueError(f"{names[0]} was not compiled from {names[1]}: {what}, which the model does not have")
+    if not found.orders(value.shape):
+        raise ValueError(
+            f"{names[0]} was not compiled from {names[1]}: {what}, {list(value.shape)} in the program and "
+            f"{list(found.shape)} in the model"
+        )
+    return found
+
+
+class _Comparer:
+    """Runs sample after sample."""
+
+    def __init__(
+        self,
+        program: Program,
+        model: FloatModel,
+        writes: ValueWrites,
+        tensors: Sequence[FloatTensor | None],
+        report: Report,
+    ) -> None:
+        self._program, self._model, self._writes, self._report = program, model, writes, report
+        self._engine = ReferenceEngine(program.valid)
+        self._tensors = {
+            index: tensor for index, tensor in enumerate(tensors) if tensor is not None and index in writes.last
+        }
+        self._orders: dict[int, Order] = {}
+        self._isolated = {index: Agreement(self._scale(index)) for index in self._tensors}
+        self._accumulated = {index: Agreement(self._scale(index)) for index in self._tensors}
+
+    def add(self, sample: Mapping[str, Array], number: int, of: int) -> None:
+        """Runs one sample in float and twice in integers."""
+
+        def progress(part: float) -> None:
+            self._report("compare", (number + part) / of)
+
+        wanted = {tensor.value for tensor in self._tensors.values()}
+        encoded = self._program.encode_inputs(sample)
+        floats = self._model.run(sample, wanted)
+        accumulated = run_values(self._engine, self._writes, encoded, {}, POISON, lambda done: progress(done / 2))
+        references: dict[int, Array] = {}
+        for index, tensor in self._tensors.items():
+            real = self._real(index, accumulated[index])
+            references[index] = self._ordered(index, tensor, floats[tensor.value].reshape(-1), real)
+            self._accumulated[index].add(references[index], real)
+        rounded = {index: self._rounded(index, reference) for index, reference in references.items()}
+        isolated = run_values(
+            self._engine, self._writes, encoded, rounded, POISON, lambda done: progress((1 + done) / 2)
+        )
+        for index, reference in references.items():
+            self._isolated[index].add(reference, self._real(index, isolated[index]))
+
+    def result(self, samples: int) -> Comparison:
+        """Returns what has been found."""
+        order = sorted(self._tensors, key=lambda index: (self._writes.last[index], index))
+        values = self._writes.values
+        compared = [
+            Compared(values[index], self._tensors[index], self._isolated[index], self._accumulated[index])
+            for index in order
+        ]
+        unseen = [(value, self._reason(index)) for index, value in enumerate(values) if index not in self._tensors]
+        return Comparison(compared, unseen, samples)
+
+    def _reason(self, index: int) -> str:
+        if index in self._writes.last:
+            return "is no tensor of the float model"
+        return "shares its buffer with others of the same module, so that it cannot be told from them"
+
+    def _scale(self, index: int) -> float:
+        return self._writes.values[index].scale or 1.0
+
+    def _real(self, index: int, integers: Array) -> NDArray[np.float64]:
+        return self._writes.values[index].real(integers)
+
+    def _rounded(self, index: int, reference: Array) -> Array:
+        """The float model's numbers in the format of a value, saturated."""
+        value = self._writes.values[index]
+        limits = np.iinfo(value.dtype)
+        scaled = np.rint(reference.astype(np.float64) / self._scale(index)) + value.zero_point
+        return np.clip(scaled, limits.min, limits.max).astype(value.dtype)
+
+    def _ordered(self, index: int, tensor: FloatTensor, reference: Array, real: Array) -> Array:
+        """
+        The float model's numbers in the order of the program's. Several orders have one shape only where axes are
+        equally long; the one that fits is found with the first sample.
+        """
+        if index not in self._orders:
+            orders = tensor.orders(self._writes.values[index].shape)
+            errors = [float(np.square(reference[order] - real).sum()) for order in orders]
+            self._orders[index] = orders[int(np.argmin(errors))]
+        return reference[self._orders[index]]
