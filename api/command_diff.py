@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sta.agreement import Agreement
 from sta.progress import Progress
-from sta.run_files import read_inputs
-from sta.runtime import load
+from sta.run_files import Arrays, read_inputs
+from sta.runtime import Program, load
 from sta.runtime.value_writes import OUTPUT
 from sta.tables import count, print_json, print_table
 from sta.usage import UsageError, about
@@ -34,6 +34,7 @@ def execute(arguments: Namespace) -> None:
     with about(arguments.program):
         program = load(arguments.program)
     samples = read_inputs(program, Path(arguments.inputs))
+    encoded = [_encoded(program, sample, number, len(samples)) for number, sample in enumerate(samples, 1)]
     with Progress() as progress:
         progress.report("load PyTorch and torch-mlir", None)
         # Imported here: files that cannot be read are reported at once.
@@ -42,7 +43,7 @@ def execute(arguments: Namespace) -> None:
 
         model = FloatModel(Path(arguments.model), program.target, progress.report)
         names = (arguments.program, arguments.model)
-        comparison = compare(program, model, samples, names, progress.report)
+        comparison = compare(program, model, list(zip(samples, encoded, strict=True)), names, progress.report)
     found = None if bound is None else comparison.first_below(bound)
     if arguments.json:
         print_json(_json(comparison, bound, found))
@@ -51,6 +52,14 @@ def execute(arguments: Namespace) -> None:
         _print_bisection(comparison, bound, found)
         return
     _print(comparison)
+
+
+def _encoded(program: Program, sample: Arrays, number: int, of: int) -> Arrays:
+    """The device's integers for the inputs of a run; says which of several runs cannot be used."""
+    if of == 1:
+        return program.encode_inputs(sample)
+    with about(f"run {number}"):
+        return program.encode_inputs(sample)
 
 
 def _json(comparison: Comparison, bound: float | None, found: Compared | None) -> dict[str, Any]:
@@ -90,7 +99,7 @@ def _print(comparison: Comparison) -> None:
     ]
     runs = "1 run" if comparison.samples == 1 else f"{count(comparison.samples)} runs"
     print_table(
-        ["module", "operation", "float", "from", *titles, *(f"acc. {title}" for title in titles)],
+        ["module", "operation", "float", "from", *titles, *(f"acc. {title}" for title in ["dB", *titles[1:]])],
         rows,
         title=f"{runs} against the float model, the worst first: by itself, and accumulated (acc.); largest errors",
         numbers=range(3, 12),

@@ -25,6 +25,8 @@ from sta.runtime.value_writes import OUTPUT, ValueWrites, output_values, value_w
 from sta.runtime.values import Value, values_of
 
 Array = NDArray[Any]
+Sample = tuple[Mapping[str, Array], Mapping[str, Array]]
+"""The inputs of a run by name, for the host and as the device's integers."""
 Report = Callable[[str, float | None], None]
 
 
@@ -88,7 +90,7 @@ class Comparison:
 
 
 def compare(
-    program: Program, model: FloatModel, samples: Sequence[Mapping[str, Array]], names: tuple[str, str], report: Report
+    program: Program, model: FloatModel, samples: Sequence[Sample], names: tuple[str, str], report: Report
 ) -> Comparison:
     """
     Compares a program with the model that it was compiled from.
@@ -96,7 +98,7 @@ def compare(
     Args:
         program: the program.
         model: the model.
-        samples: inputs by name, one run each.
+        samples: the inputs of each run.
         names: what messages call the program and the model.
         report: is told how far it is.
 
@@ -166,7 +168,7 @@ class _Comparer:
         tensors: Sequence[FloatTensor | None],
         report: Report,
     ) -> None:
-        self._program, self._model, self._writes, self._report = program, model, writes, report
+        self._model, self._writes, self._report = model, writes, report
         self._engine = ReferenceEngine(program.valid)
         self._tensors = {
             index: tensor for index, tensor in enumerate(tensors) if tensor is not None and index in writes.last
@@ -175,15 +177,15 @@ class _Comparer:
         self._isolated = {index: Agreement(self._scale(index)) for index in self._tensors}
         self._accumulated = {index: Agreement(self._scale(index)) for index in self._tensors}
 
-    def add(self, sample: Mapping[str, Array], number: int, of: int) -> None:
+    def add(self, sample: Sample, number: int, of: int) -> None:
         """Runs one sample in float and twice in integers."""
 
         def progress(part: float) -> None:
             self._report("compare", (number + part) / of)
 
         wanted = {tensor.value for tensor in self._tensors.values()}
-        encoded = self._program.encode_inputs(sample)
-        floats = self._model.run(sample, wanted)
+        inputs, encoded = sample
+        floats = self._model.run(inputs, wanted)
         accumulated = run_values(self._engine, self._writes, encoded, {}, POISON, lambda done: progress(done / 2))
         references: dict[int, Array] = {}
         for index, tensor in self._tensors.items():

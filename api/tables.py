@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-_WIDTH = 160
+_WIDTH = 200
 """Columns of a table that does not go to a terminal; nothing is cut off at a narrow one's edge."""
 
 Row = Sequence[str]

@@ -1,0 +1,187 @@
+"""`sta diff`: a run of a program against the float model, operation by operation."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sta
+from sta.agreement import Agreement
+from sta.backend.container import Container
+from sta.command_line import main
+from sta.runtime import Program
+from tests.api.conftest import TOKENS, VOCABULARY, Files, Small, save_model
+from tests.api.test_debug import damaged
+
+
+def diff(capsys: pytest.CaptureFixture[str], model: Path, program: Path, inputs: Path, *options: str) -> str:
+    assert main(["diff", str(model), str(program), "--inputs", str(inputs), *options]) == 0
+    return capsys.readouterr().out
+
+
+def changed(files: Files, folder: Path, **sections: Any) -> Path:
+    """The program with other sections."""
+    container: Container = dataclasses.replace(sta.load(files.program).container, **sections)
+    Program(container).save(folder / "changed.sta")
+    return folder / "changed.sta"
+
+
+def reference_output(files: Files, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    model = torch.export.load(files.model).module()
+    with torch.no_grad():
+        return model(torch.from_numpy(ids)).numpy()
+
+
+def test_every_operation_is_compared(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    found = json.loads(diff(capsys, files.model, files.program, files.inputs, "--json"))
+    assert found["samples"] == 1
+    assert found["not_compared"] == []
+    operations = found["operations"]
+    kinds = sorted((one["module"], one["operation"], one["float_operation"]) for one in operations)
+    assert kinds == [
+        ("embedding", "nm.gather", "embedding"),
+        ("embedding", "nm.map", "embedding"),
+        ("layer.linear1", "nm.linear", "gelu"),
+        ("layer.linear2", "nm.linear", "add"),
+        ("layer.norm1", "nm.norm", "layer_norm"),
+        ("layer.norm1", "nm.norm", "layer_norm"),
+        ("layer.norm2", "nm.norm", "layer_norm"),
+        ("layer.norm2", "output", "layer_norm"),
+        ("layer.self_attn", "nm.attention", "scaled_dot_product_attention"),
+        ("layer.self_attn", "nm.linear", "add"),
+        ("layer.self_attn", "nm.linear", "linear"),
+        ("layer.self_attn", "nm.linear", "linear"),
+        ("layer.self_attn", "nm.linear", "linear"),
+    ]
+    isolated = [one["isolated"]["sqnr_db"] for one in operations]
+    assert isolated == sorted(isolated)
+    assert min(isolated) > 30
+    # A table of 16-bit rows is exact to half a unit, and nothing comes before it.
+    (gathered,) = [one for one in operations if one["operation"] == "nm.gather"]
+    assert gathered["isolated"] == gathered["accumulated"]
+    assert gathered["isolated"]["max_error_lsb"] <= 0.501
+
+
+def test_the_output_is_that_of_the_program_and_of_pytorch(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    found = json.loads(diff(capsys, files.model, files.program, files.inputs, "--json"))
+    (output,) = [one for one in found["operations"] if one["operation"] == "output"]
+    ids = dict(np.load(files.inputs))["ids"]
+    expected = reference_output(files, ids)
+    values = sta.load(files.program).run({"ids": ids}).outputs["output"]
+    agreement = Agreement(output["scale"])
+    agreement.add(expected, values)
+    # The float pipeline computes in another order than the model, and outputs are float32.
+    assert output["accumulated"]["sqnr_db"] == pytest.approx(agreement.decibels, abs=0.02)
+    assert output["accumulated"]["cosine"] == pytest.approx(agreement.cosine, abs=1e-6)
+    # By itself it is a copy: only its rounding is left.
+    assert output["isolated"]["max_error_lsb"] <= 0.5 + 1e-6
+
+
+def test_a_wrong_constant_is_found(capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path) -> None:
+    _, program = damaged(sta.load(files.program), "layer.linear2")
+    program.save(tmp_path / "wrong.sta")
+    wrong = tmp_path / "wrong.sta"
+    found = json.loads(diff(capsys, files.model, wrong, files.inputs, "--bisect", "30", "--json"))
+    first = found["bisect"]["first"]
+    assert (first["module"], first["operation"]) == ("layer.linear2", "nm.linear")
+    assert first["wrong_by_itself"]
+    worst, *others = found["operations"]
+    assert worst["module"] == "layer.linear2"
+    # What comes later inherits the error, and is as good as ever on the float model's own inputs.
+    assert all(one["isolated"]["sqnr_db"] > 30 for one in others)
+    assert all(one["accumulated"]["sqnr_db"] < 30 for one in others if one["module"] == "layer.norm2")
+    lines = diff(capsys, files.model, wrong, files.inputs, "--bisect", "30").splitlines()
+    assert "layer.linear2 (nm.linear, float add" in lines[0]
+    assert "wrong by itself" in lines[2]
+
+
+def test_bisection_tells_what_is_inherited(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    found = json.loads(diff(capsys, files.model, files.program, files.calibration, "--json", "--bisect", "38"))
+    first = found["bisect"]["first"]
+    # The projections before it stay above the bound; attention takes the errors of three of them together.
+    assert first["operation"] == "nm.attention"
+    assert first["accumulated"]["sqnr_db"] < 38 < first["isolated"]["sqnr_db"]
+    assert not first["wrong_by_itself"]
+    assert first["worst_by_itself_until_here"]["float_operation"] == "linear"
+    assert "none of 13 operations falls below 10 dB" in diff(
+        capsys, files.model, files.program, files.inputs, "--bisect", "10"
+    )
+
+
+def test_several_runs_are_added_up(capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path) -> None:
+    ids = np.random.default_rng(3).integers(0, VOCABULARY, (3, 1, TOKENS))
+    np.savez(tmp_path / "many.npz", ids=ids)
+    found = json.loads(diff(capsys, files.model, files.program, tmp_path / "many.npz", "--json"))
+    assert found["samples"] == 3
+    (output,) = [one for one in found["operations"] if one["operation"] == "output"]
+    agreement, program = Agreement(output["scale"]), sta.load(files.program)
+    for one in ids:
+        agreement.add(reference_output(files, one), program.run({"ids": one}).outputs["output"])
+    assert output["accumulated"]["sqnr_db"] == pytest.approx(agreement.decibels, abs=0.02)
+
+
+def test_a_table_for_people(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    lines = diff(capsys, files.model, files.program, files.inputs).splitlines()
+    assert lines[0].startswith("1 run against the float model")
+    assert sum("nm." in line for line in lines) == 12
+
+
+def refused(capsys: pytest.CaptureFixture[str], model: Path, program: Path, inputs: Path, *options: str) -> str:
+    assert main(["diff", str(model), str(program), "--inputs", str(inputs), *options]) in (1, 2)
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_program_without_a_map_of_values(capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path) -> None:
+    debug = sta.load(files.program).container.debug
+    program = changed(files, tmp_path, debug={**debug, "values": []})
+    message = refused(capsys, files.model, program, files.inputs)
+    assert "changed.sta: its debug map does not say which tensors of the float model" in message
+    assert message.endswith("compile the model again")
+
+
+def test_another_model(capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path) -> None:
+    ids = torch.zeros(1, TOKENS + 1, dtype=torch.int64)
+    save_model(Small(), ids, tmp_path / "other.pt2")
+    message = refused(capsys, tmp_path / "other.pt2", files.program, files.inputs)
+    assert "other.pt2: input 'ids' is [1, 10] in the program and is [1, 11] in the model" in message
+
+
+def test_a_model_without_one_of_the_operations(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
+) -> None:
+    class Embedding(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(VOCABULARY, 16)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.embedding(ids)
+
+    save_model(Embedding(), torch.zeros(1, TOKENS, dtype=torch.int64), tmp_path / "other.pt2")
+    message = refused(capsys, tmp_path / "other.pt2", files.program, files.inputs)
+    assert "was not compiled from" in message
+    assert "layer.self_attn: nm.linear computes" in message
+
+
+@pytest.mark.parametrize(
+    ("arrays", "expected"),
+    [
+        ({"isd": np.zeros((1, TOKENS), np.int64)}, "unexpected input 'isd'; did you mean 'ids'?"),
+        ({"ids": np.zeros((1, TOKENS + 1), np.int64)}, "input 'ids': expected shape (1, 10), got (1, 11)"),
+        ({"ids": np.full((1, TOKENS), VOCABULARY)}, "input 'ids': expected indices in 0..19, got 20 at [0, 0]"),
+    ],
+)
+def test_wrong_inputs(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path, arrays: dict[str, Any], expected: str
+) -> None:
+    np.savez(tmp_path / "in.npz", **arrays)
+    assert expected in refused(capsys, files.model, files.program, tmp_path / "in.npz")
+
+
+def test_a_bound_that_is_none(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    message = refused(capsys, files.model, files.program, files.inputs, "--bisect", "nan")
+    assert "argument --bisect: nan is no number of decibels" in message
