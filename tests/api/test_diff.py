@@ -33,7 +33,7 @@ def changed(files: Files, folder: Path, **sections: Any) -> Path:
 def reference_output(files: Files, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     model = torch.export.load(files.model).module()
     with torch.no_grad():
-        return model(torch.from_numpy(ids)).numpy()
+        return model(torch.tensor(ids)).numpy()
 
 
 def test_every_operation_is_compared(capsys: pytest.CaptureFixture[str], files: Files) -> None:
@@ -69,7 +69,7 @@ def test_every_operation_is_compared(capsys: pytest.CaptureFixture[str], files: 
 def test_the_output_is_that_of_the_program_and_of_pytorch(capsys: pytest.CaptureFixture[str], files: Files) -> None:
     found = json.loads(diff(capsys, files.model, files.program, files.inputs, "--json"))
     (output,) = [one for one in found["operations"] if one["operation"] == "output"]
-    ids = dict(np.load(files.inputs))["ids"]
+    ids = np.load(files.inputs)["ids"]
     expected = reference_output(files, ids)
     values = sta.load(files.program).run({"ids": ids}).outputs["output"]
     agreement = Agreement(output["scale"])

@@ -178,6 +178,19 @@ def test_gathered_statistics_are_those_of_whole_rows(data: st.DataObject) -> Non
     assert not np.any(statistics.take(rows))
 
 
+@given(st.data())
+def test_replaced_statistics_are_those_of_the_new_tile(data: st.DataObject) -> None:
+    shape = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 9))
+    first, before, after = (data.draw(hnp.arrays(np.int16, shape)) for _ in range(3))
+    statistics, expected = RowStatistics(8), RowStatistics(8)
+    for registers, tiles in ((statistics, (first, before)), (expected, (first, after))):
+        for tile in tiles:
+            registers.gather(tile)
+    statistics.replace(before, after)
+    for found, wanted in zip(statistics.values, expected.values, strict=True):
+        assert np.array_equal(found, wanted)
+
+
 def test_statistics_of_other_rows_are_refused() -> None:
     x = np.zeros((1, 4), np.int16)
     parameters = NormParameters(np.ones(4, np.int32), np.ones(4, np.int32), 1, 30, 1 << 30, 30, 0)
