@@ -9,7 +9,8 @@
 namespace sta {
 namespace {
 
-constexpr std::size_t chunk_bytes = 4 << 20;
+// Chunks double up to the largest: small programs need little.
+constexpr std::size_t smallest_chunk = 64 << 10, largest_chunk = 4 << 20;
 
 constexpr std::size_t cache_line = 64, huge_page = 2 << 20;
 
@@ -29,7 +30,8 @@ std::uint8_t* Arena::take(std::size_t size) {
     const std::lock_guard lock(mutex_);
     const std::size_t rounded = (size + 63) / 64 * 64;
     if (chunks_.empty() || chunks_.back().size() - used_ < rounded) {
-        chunks_.emplace_back(std::max(rounded, chunk_bytes));
+        const std::size_t usual = chunks_.empty() ? smallest_chunk : 2 * chunks_.back().size();
+        chunks_.emplace_back(std::max(rounded, std::min(usual, largest_chunk)));
         used_ = 0;
     }
     std::uint8_t* piece = chunks_.back().data() + used_;

@@ -1,6 +1,9 @@
 #include "program.h"
 
+#include <algorithm>
 #include <map>
+
+#include "extents.h"
 
 namespace sta {
 namespace {
@@ -52,30 +55,119 @@ std::int64_t size_of(const ProgramDescription& program, Space space) {
     }
 }
 
-// The validator has checked this before; that it holds here does not depend on it.
-void check_inside(const ProgramDescription& program, const InstructionDescription& instruction, const Operand& operand,
-                  std::int64_t rows) {
-    const Interval start = interval(operand.address, instruction.counts);
+[[noreturn]] void refuse(const InstructionDescription& instruction, const std::string& what) {
+    throw BadDescription("instruction " + std::to_string(instruction.pc) + ": " + what);
+}
+
+// Registers have 48 bits; sums of several fit int64.
+constexpr __int128 register_limit = __int128{1} << 48;
+
+void check_register(const InstructionDescription& instruction, const Affine& value) {
+    const Interval range = interval(value, instruction.counts);
+    if (range.low < 0 || range.high >= register_limit) refuse(instruction, "a register out of range");
+}
+
+void check_inside(const ProgramDescription& program, const InstructionDescription& instruction,
+                  const Operand& operand) {
+    check_register(instruction, operand.address);
+    check_register(instruction, operand.stride);
+    if (operand.rows < 1 || operand.row_bytes < 1) refuse(instruction, "an operand without bytes");
+    const __int128 last_row = interval(operand.stride, instruction.counts).high * (operand.rows - 1);
+    const __int128 end = interval(operand.address, instruction.counts).high + last_row + operand.row_bytes;
+    if (end > size_of(program, operand.space)) refuse(instruction, "an operand outside its memory");
+}
+
+bool lie_as_said(const InstructionDescription& instruction, const Operand& operand, Rows lie) {
+    if (lie == Rows::anyhow) return true;
     const Interval stride = interval(operand.stride, instruction.counts);
-    const __int128 end = start.high + stride.high * (rows - 1) + operand.row_bytes;
-    if (start.low < 0 || stride.low < 0 || rows < 1 || operand.row_bytes < 1 || end > size_of(program, operand.space)) {
-        throw BadDescription("instruction " + std::to_string(instruction.pc) + ": an operand outside its memory");
+    return stride.low >= operand.row_bytes && (lie == Rows::apart || stride.high == operand.row_bytes);
+}
+
+// The kernels rely on the instruction's sizes, the check of memories on those of its operands: they must agree.
+void check_extents(const InstructionDescription& instruction) {
+    const std::vector<Extent> extents = extents_of(instruction);
+    if (extents.size() != instruction.operands.size()) refuse(instruction, "operands that it does not have");
+    for (const Extent& extent : extents) {
+        const Operand& operand = instruction.operand(extent.name);
+        const bool may_lie_there =
+            std::find(extent.spaces.begin(), extent.spaces.end(), operand.space) != extent.spaces.end();
+        const bool is_as_large = operand.rows == extent.rows && operand.row_bytes == extent.row_bytes;
+        if (!may_lie_there || !is_as_large || (extent.rows > 1 && !lie_as_said(instruction, operand, extent.lie))) {
+            refuse(instruction, "'" + extent.name + "' is not what its sizes make it");
+        }
     }
 }
 
-void check_operands(const ProgramDescription& program, const InstructionDescription& instruction) {
-    if (instruction.counts.size() > deepest_loop) throw BadDescription("loops are nested too deeply");
-    for (const auto& [name, operand] : instruction.operands) {
-        check_inside(program, instruction, operand, operand.rows);
+void check_taint_rule(const ProgramDescription& program, const InstructionDescription& instruction) {
+    const auto check = [&](const Operand& operand) {
+        if (operand.space != Space::spad && operand.space != Space::acc) refuse(instruction, "taint in another memory");
+        check_inside(program, instruction, operand);
+    };
+    for (const Operand& source : instruction.taint.sources) check(source);
+    for (const TaintRule::Result& result : instruction.taint.results) check(result.operand);
+}
+
+void check_access(const ProgramDescription& program, const InstructionDescription& instruction, const Access& access) {
+    for (const Affine* value : {&access.address, &access.stride, &access.rows}) check_register(instruction, *value);
+    if (access.row_bytes < 1) refuse(instruction, "an access without bytes");
+    const __int128 rows = interval(access.rows, instruction.counts).high;
+    const __int128 last_row = rows > 1 ? interval(access.stride, instruction.counts).high * (rows - 1) : 0;
+    const __int128 end = interval(access.address, instruction.counts).high + last_row + (rows > 0 ? access.row_bytes : 0);
+    if (end > size_of(program, access.space)) refuse(instruction, "an access outside its memory");
+}
+
+bool uses_statistics(const InstructionDescription& instruction) {
+    return (instruction.kind == "map" && instruction.number("gather")) ||
+           (instruction.kind == "norm" && instruction.number("gathered"));
+}
+
+// The validator has checked most of this before; that it holds here does not depend on it.
+void check_instruction(const ProgramDescription& program, const InstructionDescription& instruction) {
+    check_extents(instruction);
+    for (const auto& [name, operand] : instruction.operands) check_inside(program, instruction, operand);
+    for (const auto& [name, value] : instruction.registers) check_register(instruction, value);
+    check_register(instruction, instruction.job.stride);
+    check_taint_rule(program, instruction);
+    for (const Access& access : instruction.accesses) check_access(program, instruction, access);
+    if (uses_statistics(instruction) && instruction.number("rows") > program.tile_rows) {
+        refuse(instruction, "more rows than have statistics");
     }
     if (instruction.kind != "gather") return;
     // The table has as many rows as a register says.
-    const Interval limit = interval(instruction.in_register("limit"), instruction.counts);
     const Operand& table = instruction.operand("table");
-    const __int128 end = interval(table.address, instruction.counts).high + limit.high * table.row_bytes;
-    if (limit.low < 0 || end > size_of(program, table.space)) {
-        throw BadDescription("instruction " + std::to_string(instruction.pc) + ": a table outside its memory");
+    const __int128 rows = interval(instruction.in_register("limit"), instruction.counts).high;
+    const __int128 end = interval(table.address, instruction.counts).high + rows * table.row_bytes;
+    if (end > size_of(program, table.space)) refuse(instruction, "a table outside its memory");
+}
+
+constexpr int largest_pc = 1 << 24;
+
+// Counters are as many, and run as far, as the instructions inside say.
+void check_loops(const std::vector<InstructionDescription>& instructions) {
+    std::vector<std::int64_t> counts;
+    std::vector<int> open;
+    int before = -1;
+    for (int position = 0; position < static_cast<int>(instructions.size()); ++position) {
+        const InstructionDescription& instruction = instructions[static_cast<std::size_t>(position)];
+        if (instruction.kind == "end") {
+            if (open.empty() || instruction.partner != open.back()) refuse(instruction, "the end of no loop");
+            const InstructionDescription& loop = instructions[static_cast<std::size_t>(open.back())];
+            if (loop.partner != position || loop.number("count") != instruction.number("count")) {
+                refuse(instruction, "the end of another loop");
+            }
+            open.pop_back();
+            counts.pop_back();
+        }
+        if (instruction.counts != counts) refuse(instruction, "other loops than those around it");
+        if (instruction.pc <= before || instruction.pc > largest_pc) refuse(instruction, "out of order");
+        before = instruction.pc;
+        if (instruction.kind != "loop") continue;
+        if (open.size() == deepest_loop) refuse(instruction, "loops are nested too deeply");
+        if (instruction.number("count") < 0) refuse(instruction, "a negative count");
+        open.push_back(position);
+        counts.push_back(instruction.number("count"));
     }
+    if (!open.empty()) throw BadDescription("a loop without an end");
 }
 
 }  // namespace
@@ -92,10 +184,9 @@ Program::Program(const ProgramDescription& description)
     memories_.queue_depth = description.queue_depth;
     const std::vector<InstructionDescription>& instructions = description.instructions;
     if (instructions.empty() || instructions.back().kind != "halt") throw BadDescription("a program without an end");
+    check_loops(instructions);
     for (const InstructionDescription& instruction : instructions) {
-        // Behind the partner there is at least the halt.
-        if (instruction.partner + 1 >= static_cast<int>(instructions.size())) throw BadDescription("a loop without an end");
-        check_operands(description, instruction);
+        check_instruction(description, instruction);
         add(instruction);
     }
 }
@@ -108,7 +199,6 @@ void Program::add(const InstructionDescription& instruction) {
     node.depth = static_cast<int>(instruction.counts.size());
     node.issued = instruction.pc - previous;
     if (instruction.kind == "loop" || instruction.kind == "end") {
-        if (instruction.partner < 0 || node.depth >= deepest_loop) throw BadDescription("a loop without an end");
         node.kind = instruction.kind == "loop" ? Kind::loop : Kind::end;
         node.iterations = instruction.number("count");
         node.target = static_cast<std::size_t>(instruction.partner) + 1;

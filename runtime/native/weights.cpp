@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "description.h"
+
 namespace sta {
 namespace {
 
@@ -88,6 +90,13 @@ bool unpack_row(const std::uint8_t* values, const std::uint8_t* metadata, const 
 }
 
 }  // namespace
+
+Encoding encoding_called(const std::string& name) {
+    if (name == "dense") return Encoding::dense;
+    if (name == "bitmap") return Encoding::bitmap;
+    if (name == "index") return Encoding::index;
+    throw BadDescription("unknown encoding " + name);
+}
 
 std::int64_t packed_size(const PackedShape& shape) {
     return std::int64_t{shape.columns} * (kept(shape) + metadata_bytes(shape));

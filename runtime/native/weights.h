@@ -3,10 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace sta {
 
 enum class Encoding { dense, bitmap, index };
+
+// Throws BadDescription if there is no such encoding.
+Encoding encoding_called(const std::string& name);
 
 struct PackedShape {
     int columns, depth;
