@@ -34,6 +34,18 @@ SECTIONS = ("code", "constants", "program", "signature", "debug", "ir", "target"
 PROGRAM_KEYS = ("spad", "wbuf", "acc", "dram", "macs", "dense_macs")
 """Integers that the program section must have: bytes of the four memories, useful and dense-equivalent MACs."""
 
+LARGEST_SECTIONS = {
+    "code": 1 << 21,
+    "program": 1 << 20,
+    "signature": 1 << 20,
+    "debug": 1 << 24,
+    "ir": 1 << 26,
+    "target": 1 << 20,
+}
+"""Most bytes of the sections that are decoded, which takes far more memory than they have; constants are mapped."""
+LARGEST_INTEGER = (1 << 63) - 1
+"""Of the integers in the sections ``program`` and ``signature``."""
+
 _HEADER = struct.Struct("<4sHHIIQ8s")
 _ENTRY = struct.Struct("<16sQQI4s")
 
@@ -125,8 +137,8 @@ def _check_program(program: object) -> None:
         raise ContainerError("section 'program': not a JSON object")
     entries = cast(Json, program)
     for key in PROGRAM_KEYS:
-        if not is_integer(entries.get(key)) or entries[key] < 0:
-            raise ContainerError(f"section 'program': '{key}' is missing or not a non-negative integer")
+        if not is_integer(entries.get(key)) or not 0 <= entries[key] <= LARGEST_INTEGER:
+            raise ContainerError(f"section 'program': '{key}' is missing or not an integer from 0 to 2^63-1")
 
 
 def _check_signature(signature: object) -> None:
@@ -182,6 +194,12 @@ def parse_json(data: bytes, section: str) -> Any:
     return value
 
 
+def _check_size(section: str, size: int) -> None:
+    largest = LARGEST_SECTIONS.get(section, size)
+    if size > largest:
+        raise ContainerError(f"section '{section}': {size} bytes, at most {largest} are allowed")
+
+
 def _payloads(container: Container) -> list[memoryview]:
     container.check()
     try:
@@ -197,7 +215,10 @@ def _payloads(container: Container) -> list[memoryview]:
         "ir": ir,
         "target": canonical_json(container.target, "target"),
     }
-    return [memoryview(contents[name]) for name in SECTIONS]
+    payloads = {name: memoryview(contents[name]) for name in SECTIONS}
+    for name, payload in payloads.items():
+        _check_size(name, payload.nbytes)
+    return list(payloads.values())
 
 
 def _offsets(sizes: Iterable[int]) -> tuple[list[int], int]:
@@ -320,6 +341,7 @@ def _check_table(entries: list[tuple[bytes, int, int, int, bytes]], file_size: i
             raise ContainerError(f"section 'table': the entry of section '{name}' is malformed")
         if offset != expected_offset:
             raise ContainerError(f"section '{name}': starts at byte {offset}, expected {expected_offset}")
+        _check_size(name, size)
         table[name] = (offset, size, checksum)
     if end != file_size:
         raise ContainerError(f"section 'table': the sections end at byte {end}, the file at {file_size}")

@@ -162,7 +162,7 @@ def resolve(container: Container) -> list[Step]:
         ProgramError: no code, wrong nesting, or a register is used against the rules; names the instruction.
     """
     if not container.code:
-        raise ProgramError("the program has no instructions")
+        raise ProgramError("section 'code': there are no instructions")
     return _Resolver(container).steps()
 
 

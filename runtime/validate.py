@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sta.backend.container import Container, is_integer
+from sta.backend.container import LARGEST_INTEGER, Container, is_integer
 from sta.backend.isa import Instruction
 from sta.runtime.accesses import Access, accesses
 from sta.runtime.affine import Affine
@@ -28,7 +28,8 @@ INSTRUCTION_LIMIT = 10**9
 MEMORY_LIMIT = 1 << 30
 """Most bytes of on-chip memory and writable DRAM, unless the caller says otherwise."""
 
-_LARGEST_NUMBER = 1 << 63
+_MOST_AXES = 32
+"""Of an input or output; NumPy has a limit of its own."""
 _HOST_DTYPES = (
     *("bool", "float16", "float32", "float64"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -86,19 +87,15 @@ def validate(
             _Checker(container, target, memories, step).check()
     instructions = dynamic_instructions(steps)
     if instructions > instruction_limit:
-        raise ProgramError(f"a run takes {instructions} instructions, the limit is {instruction_limit}")
+        raise ProgramError(f"section 'code': a run takes {instructions} instructions, the limit is {instruction_limit}")
     return ValidProgram(container, steps, target, memories, inputs, outputs, instructions)
 
 
 def _target(container: Container) -> Target:
     try:
-        target = Target.from_json(container.target)
+        return Target.from_json(container.target)
     except (ValueError, TypeError) as error:
         raise ProgramError(f"section 'target': {error}") from None
-    for key, value in target.to_json().items():
-        if not isinstance(value, str) and value >= _LARGEST_NUMBER:
-            raise ProgramError(f"section 'target': {key} is {value}, too large")
-    return target
 
 
 def _memories(container: Container, target: Target, memory_limit: int) -> dict[str, int]:
@@ -119,18 +116,17 @@ def _memories(container: Container, target: Target, memory_limit: int) -> dict[s
         raise ProgramError(
             f"section 'program': a run needs {on_chip + scratch} bytes of memory, the limit is {memory_limit}"
         )
-    for key in ("macs", "dense_macs"):
-        if program[key] >= _LARGEST_NUMBER:
-            raise ProgramError(f"section 'program': {key} is {program[key]}, too large")
     return memories
 
 
 def _ports(container: Container, direction: str) -> list[Port]:
     ports = [_port(container, direction, entry) for entry in container.signature[direction]]
-    names = [port.signature.name for port in ports]
-    for name in names:
-        if names.count(name) > 1:
+    names: set[str] = set()
+    for port in ports:
+        name = port.signature.name
+        if name in names:
             raise ProgramError(f"section 'signature': two {direction} are named {name!r}")
+        names.add(name)
     return ports
 
 
@@ -147,6 +143,10 @@ def _port(container: Container, direction: str, entry: Mapping[str, Any]) -> Por
         raise ProgramError(f"{where}: 'address' or 'bytes' is missing or not an integer")
     assert isinstance(address, int)
     itemsize = np.dtype(signature.device_dtype).itemsize
+    # An empty array, too, is refused by NumPy if its other sizes are too large.
+    largest = math.prod(max(size, 1) for size in signature.shape[:_MOST_AXES]) * itemsize
+    if len(signature.shape) > _MOST_AXES or max(largest, abs(address)) > LARGEST_INTEGER:
+        raise ProgramError(f"{where}: too many axes, or a size or an address of more than 63 bits")
     expected = math.prod(signature.shape) * itemsize
     if size != expected:
         raise ProgramError(f"{where}: 'bytes' is {size}, shape and type make {expected}")

@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 
 from sta.backend.container import (
     ALIGNMENT,
+    LARGEST_SECTIONS,
     SECTIONS,
     VERSION,
     Container,
     ContainerError,
+    canonical_json,
     container_bytes,
     parse_container,
     read_container,
     write_container,
 )
 from sta.backend.isa import Instruction
+from tests.fuzz.mutations import file_of, sections_of
 
 HEADER_BYTES, ENTRY_BYTES = 32, 40
 
@@ -201,8 +204,13 @@ def test_a_last_section_that_ends_early_is_refused() -> None:
         ("program", b'"macs":5', b'"macs":X', "section 'program': not JSON"),
         ("program", b'"acc":128,', b'"acc": 28,', "section 'program': the JSON is not in canonical form"),
         ("program", b'"macs":5', b'"mcas":5', "section 'program': 'macs' is missing"),
-        ("program", b'"dram":256', b'"dram":1.5', "section 'program': 'dram' is missing or not a non-negative integer"),
-        ("program", b'"dram":256', b'"dram":-56', "section 'program': 'dram' is missing or not a non-negative integer"),
+        (
+            "program",
+            b'"dram":256',
+            b'"dram":1.5',
+            "section 'program': 'dram' is missing or not an integer from 0 to 2^63-1",
+        ),
+        ("program", b'"dram":256', b'"dram":-56', "section 'program': 'dram' is missing or not an integer from 0"),
         ("program", b'"dram":256', b'"dram":NaN', "section 'program': cannot be written as JSON"),
         ("signature", b'"outputs"', b'"outptus"', "section 'signature': 'outputs' is missing"),
         ("debug", b'[2,"layer', b'[9,"layer', "section 'debug': instruction 9 is out of order or beyond the code"),
@@ -220,6 +228,36 @@ def test_sections_of_the_wrong_form_are_named(section: str, old: bytes, new: byt
     with pytest.raises(ContainerError) as error:
         parse(with_section(data, section, payload.replace(old, new, 1)))
     assert str(error.value).startswith(message)
+
+
+def resized(name: str, payload: bytes) -> bytes:
+    """Returns a file one of whose sections has been replaced, laid out anew."""
+    sections = sections_of(container_bytes(make_container()))
+    assert sections is not None
+    return file_of({**sections, name: bytearray(payload)})
+
+
+@pytest.mark.parametrize("section", LARGEST_SECTIONS)
+def test_sections_that_take_much_memory_are_refused_before_they_are_decoded(section: str) -> None:
+    size = LARGEST_SECTIONS[section] + 16
+    with pytest.raises(ContainerError) as error:
+        parse(resized(section, bytes(size)))
+    assert str(error.value) == f"section '{section}': {size} bytes, at most {size - 16} are allowed"
+
+
+# Sums of numbers of as many digits as Python reads have more than it writes.
+@pytest.mark.parametrize("number", [1 << 63, 10**4300 - 1])
+def test_large_integers_are_refused(number: int) -> None:
+    program = canonical_json({**make_container().program, "dram": number}, "program")
+    with pytest.raises(ContainerError, match="section 'program': 'dram' is missing or not an integer from 0 to 2"):
+        parse(resized("program", program))
+
+
+def test_what_could_not_be_read_is_not_written() -> None:
+    container = make_container()
+    container.ir = "x" * (LARGEST_SECTIONS["ir"] + 1)
+    with pytest.raises(ContainerError, match="section 'ir': 67108865 bytes, at most 67108864 are allowed"):
+        container_bytes(container)
 
 
 def test_json_that_is_nested_too_deeply_is_refused() -> None:

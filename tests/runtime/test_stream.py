@@ -90,7 +90,7 @@ def test_rules(bench: Any, instructions: list[Emit], message: str) -> None:
 def test_the_last_instruction_is_halt(bench: Any) -> None:
     container = bench.container()
     container.code = []
-    with pytest.raises(ProgramError, match="the program has no instructions"):
+    with pytest.raises(ProgramError, match="section 'code': there are no instructions"):
         Program(container)
     container.code = [Instruction.make("fence")]
     with pytest.raises(ProgramError, match=r"instruction 0 \(fence\): a program has one halt"):
