@@ -15,10 +15,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 ROOMS := spec dialect compress frontend passes backend runtime explore
 WORKERS ?= auto
+MINUTES ?= 10
 SCALE_SIM := build/scale-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format typecheck filecheck pytest docs pictures benchmarks clean
+.PHONY: help install demo test test-all lint format typecheck filecheck pytest sanitize fuzz fuzz-coverage docs pictures
+.PHONY: benchmarks clean
 
 help: ## What can be made.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -39,7 +41,7 @@ demo: install ## Compile MiniLM, dense and 2:4-sparse, run it on the emulator, a
 
 test: lint typecheck filecheck pytest ## Everything that has to pass before a change is merged.
 
-test-all: lint typecheck filecheck ## The same with the tests that take long.
+test-all: lint typecheck filecheck sanitize ## The same with the tests that take long, and under sanitizers.
 	$(BIN)/python -m pytest -W error -n $(WORKERS)
 
 pytest: install
@@ -63,6 +65,15 @@ typecheck: install
 	@for room in $(ROOMS) api/report_page; do ln -sfn ../../../$$room build/typing/sta/$${room#api/}; done
 	@find -L build/typing -type l -delete
 	$(BIN)/pyright --pythonpath $(BIN)/python $(ROOMS) api benchmarks examples tests
+
+sanitize: install ## Random programs and what the fuzzers found, under AddressSanitizer and UndefinedBehaviorSanitizer.
+	$(MAKE) -f tests/fuzz/Makefile BIN=$(BIN) sanitize
+
+fuzz: install ## Fuzz loader, validator and both engines for MINUTES=10 each; takes Clang.
+	$(MAKE) -f tests/fuzz/Makefile BIN=$(BIN) MINUTES=$(MINUTES) containers native
+
+fuzz-coverage: install ## Which lines of decoder and validator the fuzzers' corpus reaches.
+	$(MAKE) -f tests/fuzz/Makefile BIN=$(BIN) coverage
 
 docs: install ## What is generated: docs/isa.md, what the tour in README.md prints, the errors in docs/troubleshooting.md.
 	$(BIN)/python -m sta.backend.isa_docs > docs/isa.md.new

@@ -8,6 +8,7 @@ or a parameter that is out of range.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,13 +38,6 @@ TARGET = Target(
     tile_rows=40,
     tile_columns=70,
 )
-SIZES = {"spad": 14000, "wbuf": 20000, "acc": 12000}
-WEIGHTS = 9000
-"""Bytes at the start of wbuf for weights; behind them lie parameters and tables, which stay."""
-WRITABLE = 6000
-INPUT = 3000
-INDICES = 2048
-"""Bytes at the end of the constants for indices, shifts and sums that are made up on the way."""
 ALIGNMENT = 64
 """Of the writable part of DRAM."""
 LONGEST_LOOP = 3
@@ -52,6 +46,64 @@ COUNTERS = 55
 """The register of the outermost loop's counter; others follow."""
 WORD = 4
 DTYPES = {"s8": 1, "u8": 1, "s16": 2, "s32": 4, "acc": 4, "acc_wide": 4}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large a random program is; all in bytes but for the target, and for what is said to be elements."""
+
+    target: Target
+    memories: dict[str, int]
+    """Of spad, wbuf and acc."""
+    weights: int
+    """At the start of wbuf for weights; behind them lie parameters and tables, which stay."""
+    writable: int
+    input: int
+    indices: int
+    """At the end of the constants for indices, shifts and sums that are made up on the way."""
+    width: int
+    """Most elements of a row."""
+    depth: int
+    """Most elements of a sum of products."""
+    rows: int
+    """Most rows of a copy."""
+    row_bytes: int
+    """Most bytes of a row of a copy."""
+    block: int
+    """Most bytes that are loaded into wbuf at once."""
+    choices: int
+    """How many parameter blocks, tables and packed weights of a kind there are to choose from."""
+
+
+LARGE = Sizes(
+    target=TARGET,
+    memories={"spad": 14000, "wbuf": 20000, "acc": 12000},
+    weights=9000,
+    writable=6000,
+    input=3000,
+    indices=2048,
+    width=70,
+    depth=90,
+    rows=20,
+    row_bytes=150,
+    block=3000,
+    choices=2,
+)
+SMALL = Sizes(
+    target=dataclasses.replace(TARGET, tile_rows=9, tile_columns=18),
+    memories={"spad": 1800, "wbuf": 2600, "acc": 1600},
+    weights=700,
+    writable=500,
+    input=200,
+    indices=128,
+    width=18,
+    depth=20,
+    rows=8,
+    row_bytes=20,
+    block=300,
+    choices=1,
+)
+"""For a fuzzer, whose inputs should be short."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +125,9 @@ class Block:
 class RandomProgram:
     """One random program; the same seed gives the same one."""
 
-    def __init__(self, seed: int, instructions: int = 12) -> None:
+    def __init__(self, seed: int, instructions: int = 12, sizes: Sizes = LARGE) -> None:
         """Makes it, of about as many unit instructions as given."""
+        self.sizes, self.target, self.memories = sizes, sizes.target, sizes.memories
         self.random = np.random.default_rng(seed)
         self.code: list[Instruction] = []
         self.constants = bytearray()
@@ -82,10 +135,10 @@ class RandomProgram:
         self.register = 0
         self.parameters: dict[tuple[str, int], list[int]] = {}
         self.tables: list[int] = []
-        self.used = WEIGHTS
+        self.used = self.sizes.weights
         self._place_parameters()
-        self.blocks = [self._weights() for _ in range(4)]
-        self.constant(self.random.integers(0, 256, INDICES, np.uint8).tobytes())
+        self.blocks = [self._weights() for _ in range(2 * sizes.choices)]
+        self.constant(self.random.integers(0, 256, self.sizes.indices, np.uint8).tobytes())
         self.constants += bytes(-len(self.constants) % ALIGNMENT)
         self.base = len(self.constants)
         for _ in range(instructions):
@@ -98,19 +151,26 @@ class RandomProgram:
     def container(self) -> Container:
         """Returns the program."""
         shared = {"host_dtype": "float32", "kind": "quantized", "scale": 1.0, "zero_point": 0, "limit": 0}
-        port = {**shared, "name": "x", "shape": [INPUT], "device_dtype": "uint8", "address": self.base, "bytes": INPUT}
+        port = {
+            **shared,
+            "name": "x",
+            "shape": [self.sizes.input],
+            "device_dtype": "uint8",
+            "address": self.base,
+            "bytes": self.sizes.input,
+        }
         return Container(
             code=self.code,
             constants=np.frombuffer(bytes(self.constants), np.uint8),
-            program={**SIZES, "dram": self.base + WRITABLE, "macs": 1, "dense_macs": 1},
+            program={**self.memories, "dram": self.base + self.sizes.writable, "macs": 1, "dense_macs": 1},
             signature={"inputs": [port], "outputs": [{**port, "name": "y"}]},
             debug={"instructions": [], "buffers": [], "constants": []},
-            target=TARGET.to_json(),
+            target=self.target.to_json(),
         )
 
     def inputs(self) -> dict[str, NDArray[Any]]:
         """Returns the device's integers of the input."""
-        return {"x": self.random.integers(0, 256, INPUT, np.uint8)}
+        return {"x": self.random.integers(0, 256, self.sizes.input, np.uint8)}
 
     # ----------------------------------------------------------------------------------------------- choices
 
@@ -168,8 +228,8 @@ class RandomProgram:
         return int(self.random.integers(-(1 << (bits - 1)), 1 << (bits - 1)))
 
     def _place_parameters(self) -> None:
-        self.widths = [self.up_to(70) for _ in range(3)]
-        for columns in [1, 1, *self.widths]:
+        self.widths = [self.up_to(self.sizes.width) for _ in range(2 * self.sizes.choices - 1)]
+        for columns in [*[1] * self.sizes.choices, *self.widths]:
             multiplier, shift = self._scales(columns)
             bits = self.one_of([8, 16, 24, 31, 32])
             bias = np.array([self._integer(bits) for _ in range(columns)], np.int32)
@@ -181,14 +241,14 @@ class RandomProgram:
             epsilon = 1 + abs(self._integer(self.one_of([8, 40, 61])))
             norm = NormParameters(gamma, beta, epsilon, self.below(64), *self._scale(), self._integer(32))
             self._parameter("norm", columns, norm.to_bytes())
-        for _ in range(2):
+        for _ in range(self.sizes.choices):
             self._parameter("softmax", 1, SoftmaxParameters(*self._scale()).to_bytes())
-        for _ in range(2):
+        for _ in range(self.sizes.choices):
             table = self.random.integers(-32768, 32768, 513).astype(np.int16)
             self.tables.append(self._load_for_good(table.tobytes()))
 
     def _weights(self) -> Block:
-        columns, depth = self.up_to(TARGET.tile_columns), self.up_to(90)
+        columns, depth = self.up_to(self.target.tile_columns), self.up_to(self.sizes.depth)
         m = self.up_to(32)
         pattern = Pattern(self.up_to(m), m)
         encoding = "dense" if pattern.is_dense else self.one_of(["bitmap", "index"])
@@ -279,30 +339,32 @@ class RandomProgram:
 
     def _dram(self, rows: int, row_bytes: int, writes: bool = False) -> dict[str, int]:
         if writes or self.chance(0.4):
-            return self.tile("dram", rows, row_bytes, self.base + WRITABLE, start=self.base, writes=writes)
+            return self.tile("dram", rows, row_bytes, self.base + self.sizes.writable, start=self.base, writes=writes)
         return self.tile("dram", rows, row_bytes, len(self.constants))
 
     def _ld(self) -> None:
-        rows, row_bytes = self.up_to(20), self.up_to(150)
-        sram = self.tile("sram", rows, row_bytes, SIZES["spad"], writes=True)
+        rows, row_bytes = self.up_to(self.sizes.rows), self.up_to(self.sizes.row_bytes)
+        sram = self.tile("sram", rows, row_bytes, self.memories["spad"], writes=True)
         self.emit("ld", **self._dram(rows, row_bytes), **sram, rows=rows, row_bytes=row_bytes)
 
     def _ld_weights(self) -> None:
-        rows, row_bytes = (1, self.up_to(3000)) if self.chance(0.6) else (self.up_to(6), self.up_to(200))
-        sram = self.tile("sram", rows, row_bytes, WEIGHTS, writes=True)
+        rows, row_bytes = (
+            (1, self.up_to(self.sizes.block)) if self.chance(0.6) else (self.up_to(6), self.up_to(self.sizes.row_bytes))
+        )
+        sram = self.tile("sram", rows, row_bytes, self.sizes.weights, writes=True)
         self.emit("ld", **self._dram(rows, row_bytes), **sram, rows=rows, row_bytes=row_bytes, space="wbuf")
 
     def _st(self) -> None:
-        rows, row_bytes = self.up_to(20), self.up_to(150)
-        sram = self.tile("sram", rows, row_bytes, SIZES["spad"])
+        rows, row_bytes = self.up_to(self.sizes.rows), self.up_to(self.sizes.row_bytes)
+        sram = self.tile("sram", rows, row_bytes, self.memories["spad"])
         self.emit("st", **self._dram(rows, row_bytes, writes=True), **sram, rows=rows, row_bytes=row_bytes)
 
     def _gather(self) -> None:
-        rows, row_bytes = self.up_to(20), self.up_to(60)
+        rows, row_bytes = self.up_to(self.sizes.rows), self.up_to(self.sizes.row_bytes)
         # Indices are any bytes, so that most of them stop the run: load small ones in front.
         indices = self.random.integers(0, 12, rows).astype("<i4").tobytes()
         limit = 12 if self.chance(0.98) else 11
-        place = self.fixed(WORD * self.below(SIZES["spad"] // WORD - rows))
+        place = self.fixed(WORD * self.below(self.memories["spad"] // WORD - rows))
         # Constants are complete when the first instruction is made, apart from these.
         source = self._indices(indices)
         self.emit("ld", dram=self.fixed(source), sram=place, rows=1, row_bytes=len(indices))
@@ -310,7 +372,7 @@ class RandomProgram:
             "gather",
             table=self.address(0, len(self.constants), 12 * row_bytes),
             indices=place,
-            **self.tile("destination", rows, row_bytes, SIZES["spad"], writes=True),
+            **self.tile("destination", rows, row_bytes, self.memories["spad"], writes=True),
             limit=self.fixed(limit),
             rows=rows,
             row_bytes=row_bytes,
@@ -318,22 +380,26 @@ class RandomProgram:
 
     def _indices(self, indices: bytes) -> int:
         """Writes integers over some of the last constants, and returns their address."""
-        start = self.base - INDICES + WORD * self.below(INDICES // WORD - len(indices) // WORD)
+        start = self.base - self.sizes.indices + WORD * self.below(self.sizes.indices // WORD - len(indices) // WORD)
         self.constants[start : start + len(indices)] = indices
         return start
 
     # ----------------------------------------------------------------------------------------------- products
 
     def _mm(self) -> None:
-        rows, columns, depth = self.up_to(TARGET.tile_rows), self.up_to(TARGET.tile_columns), self.up_to(90)
+        rows, columns, depth = (
+            self.up_to(self.target.tile_rows),
+            self.up_to(self.target.tile_columns),
+            self.up_to(self.sizes.depth),
+        )
         transposed = self.chance(0.5)
         shape = (depth, columns) if transposed else (columns, depth)
-        b = self.tile("b", *shape, SIZES["spad"])
+        b = self.tile("b", *shape, self.memories["spad"])
         self._product(rows, columns, depth, **b, b_space="spad", b_transposed=transposed)
 
     def _mm_weights(self) -> None:
         block = self.one_of(self.blocks)
-        place = self.below(WEIGHTS - block.size)
+        place = self.below(self.sizes.weights - block.size)
         if self.chance(0.7):
             fields = {"dram": self.fixed(block.address), "sram": self.fixed(place)}
             self.emit("ld", **fields, rows=1, row_bytes=block.size, space="wbuf")
@@ -341,7 +407,7 @@ class RandomProgram:
             # Whatever lies there is hardly ever well-formed.
             return
         self._product(
-            self.up_to(TARGET.tile_rows),
+            self.up_to(self.target.tile_rows),
             block.columns,
             block.depth,
             b=self.fixed(place),
@@ -355,8 +421,8 @@ class RandomProgram:
         row_bytes = 2 * depth - 1 if wide else depth
         self.emit(
             "mm",
-            **self.tile("a", rows, row_bytes, SIZES["spad"]),
-            **self.tile("acc", rows, WORD * columns, SIZES["acc"], WORD, writes=True),
+            **self.tile("a", rows, row_bytes, self.memories["spad"]),
+            **self.tile("acc", rows, WORD * columns, self.memories["acc"], WORD, writes=True),
             rows=rows,
             columns=columns,
             depth=depth,
@@ -368,29 +434,29 @@ class RandomProgram:
         )
 
     def _rescale(self) -> None:
-        rows, columns = self.up_to(TARGET.tile_rows), self.up_to(60)
+        rows, columns = self.up_to(self.target.tile_rows), self.up_to(self.sizes.width)
         shifts = self.random.integers(0, 33 if self.chance(0.03) else 32, rows).astype("<i4").tobytes()
-        place = self.fixed(WORD * self.below(SIZES["spad"] // WORD - rows))
+        place = self.fixed(WORD * self.below(self.memories["spad"] // WORD - rows))
         self.emit("ld", dram=self.fixed(self._indices(shifts)), sram=place, rows=1, row_bytes=len(shifts))
-        acc = self.tile("acc", rows, WORD * columns, SIZES["acc"], WORD, writes=True)
+        acc = self.tile("acc", rows, WORD * columns, self.memories["acc"], WORD, writes=True)
         self.emit("rescale", **acc, shifts=place, rows=rows, columns=columns)
 
     # ----------------------------------------------------------------------------------------------- vectors
 
     def _softmax(self) -> None:
-        rows, keys = self.up_to(TARGET.tile_rows), self.up_to(70)
+        rows, keys = self.up_to(self.target.tile_rows), self.up_to(self.sizes.width)
         bits, mode = self.one_of(["8", "16"]), self.one_of(["row", "online_first", "online"])
         bytes_each = int(bits) // 8
         has_mask = self.chance(0.5)
         fields: dict[str, Any] = {"mask": 0, "has_mask": has_mask}
         if has_mask:
-            fields |= self.tile("mask", rows, keys, SIZES["spad"])
+            fields |= self.tile("mask", rows, keys, self.memories["spad"])
         if self.chance(0.5):
             fields |= {"row_offset": self.fixed(self.below(60)), "key_offset": self.fixed(self.below(60))}
         state = rows * WORD * (1 if mode == "row" else 3)
-        sums = self.address(0, SIZES["spad"], state, WORD)
+        sums = self.address(0, self.memories["spad"], state, WORD)
         common = {
-            **self.tile("scores", rows, WORD * keys, SIZES["acc"], WORD),
+            **self.tile("scores", rows, WORD * keys, self.memories["acc"], WORD),
             "sums": sums,
             "parameters": self.fixed(self.one_of(self.parameters["softmax", 1])),
             **fields,
@@ -399,7 +465,7 @@ class RandomProgram:
             "causal": self.chance(0.4),
             "p_bits": bits,
         }
-        size = (rows, bytes_each * keys, SIZES["spad"], bytes_each)
+        size = (rows, bytes_each * keys, self.memories["spad"], bytes_each)
         if mode == "online":
             # So that there is a state, most of the time; the exponentials may lie over it.
             first = self.tile("destination", *size, writes=True)
@@ -408,15 +474,15 @@ class RandomProgram:
 
     def _map(self) -> None:
         per_channel, normalize = self.chance(0.5), self.chance(0.2)
-        columns = self.one_of(self.widths) if per_channel and not normalize else self.up_to(70)
+        columns = self.one_of(self.widths) if per_channel and not normalize else self.up_to(self.sizes.width)
         source_type = self.one_of(["acc", "acc", "acc", "s32", "s16", "s8", "u8", "acc_wide"])
-        rows = self.up_to(TARGET.tile_rows // (2 if source_type == "acc_wide" else 1))
+        rows = self.up_to(self.target.tile_rows // (2 if source_type == "acc_wide" else 1))
         fields: dict[str, Any] = {}
         if normalize:
             fields["residual"] = self._sums(rows)
         elif self.chance(0.4):
             kind = self.one_of(["s8", "s16", "s32"])
-            size = (rows, DTYPES[kind] * columns, SIZES["spad"], DTYPES[kind])
+            size = (rows, DTYPES[kind] * columns, self.memories["spad"], DTYPES[kind])
             fields |= {**self.tile("residual", *size), "residual_type": kind, "multiply": self.chance(0.4)}
         if self.chance(0.3):
             fields |= {"has_table": 1, "table": self.fixed(self.one_of(self.tables))}
@@ -427,7 +493,7 @@ class RandomProgram:
         sums = self.random.integers(0, 1 << self.one_of([8, 20, 31]), rows)
         if self.chance(0.03):
             sums[self.below(rows)] = -1
-        place = self.fixed(WORD * self.below(SIZES["spad"] // WORD - rows))
+        place = self.fixed(WORD * self.below(self.memories["spad"] // WORD - rows))
         source = self._indices(sums.astype("<i4").tobytes())
         self.emit("ld", dram=self.fixed(source), sram=place, rows=1, row_bytes=WORD * rows)
         return place
@@ -442,12 +508,12 @@ class RandomProgram:
         fields: dict[str, Any],
     ) -> None:
         destination_type = self.one_of(["s8", "u8", "s16", "s32"])
-        memory = SIZES["acc" if source_type.startswith("acc") else "spad"]
+        memory = self.memories["acc" if source_type.startswith("acc") else "spad"]
         source_columns = columns * (2 if source_type == "acc_wide" else 1)
         alignment = DTYPES[source_type]
         source = self.tile("source", rows, alignment * source_columns, memory, alignment)
         alignment = DTYPES[destination_type]
-        destination = self.tile("destination", rows, alignment * columns, SIZES["spad"], alignment, writes=True)
+        destination = self.tile("destination", rows, alignment * columns, self.memories["spad"], alignment, writes=True)
         in_place = DTYPES.get(source_type) == DTYPES[destination_type] and not source_type.startswith("acc")
         if in_place and self.chance(0.4):
             # In place: the source lies where the result goes.
@@ -468,20 +534,20 @@ class RandomProgram:
         )
 
     def _norm(self) -> None:
-        self._norm_of(self.up_to(TARGET.tile_rows), gathered=self.chance(0.02))
+        self._norm_of(self.up_to(self.target.tile_rows), gathered=self.chance(0.02))
 
     def _norm_of(self, rows: int, gathered: bool, source: dict[str, int] | None = None, columns: int = 0) -> None:
         columns = columns or self.one_of(self.widths)
-        source = source or self.tile("source", rows, 2 * columns, SIZES["spad"], 2)
+        source = source or self.tile("source", rows, 2 * columns, self.memories["spad"], 2)
         outputs = self.one_of(["destination", "copy", "both"])
         fields: dict[str, Any] = {}
         if outputs != "copy":
-            fields |= self.tile("destination", rows, 2 * columns, SIZES["spad"], 2, writes=True)
+            fields |= self.tile("destination", rows, 2 * columns, self.memories["spad"], 2, writes=True)
             if self.chance(0.4):
                 # In place: the source lies where the result goes.
                 source = {"source": fields["destination"], "source_stride": fields["destination_stride"]}
         if outputs != "destination":
-            fields |= self.tile("copy", rows, columns, SIZES["spad"], writes=True)
+            fields |= self.tile("copy", rows, columns, self.memories["spad"], writes=True)
         self.emit(
             "norm",
             **source,
@@ -497,16 +563,16 @@ class RandomProgram:
     def _gathered(self) -> None:
         """Rows whose statistics are gathered in two parts, and the norm of these rows."""
         columns = self.one_of(self.widths)
-        rows = self.up_to(TARGET.tile_rows)
+        rows = self.up_to(self.target.tile_rows)
         stride = 2 * columns
-        start = 2 * self.below((SIZES["spad"] - rows * stride) // 2)
+        start = 2 * self.below((self.memories["spad"] - rows * stride) // 2)
         cut = self.below(columns)
         for first, last in ((0, cut), (cut, columns)):
             if first == last:
                 continue
             self.emit(
                 "map",
-                **self.tile("source", rows, WORD * (last - first), SIZES["acc"], WORD),
+                **self.tile("source", rows, WORD * (last - first), self.memories["acc"], WORD),
                 destination=self.fixed(start + 2 * first),
                 destination_stride=self.fixed(stride),
                 parameters=self.fixed(self.one_of(self.parameters["map", 1])),

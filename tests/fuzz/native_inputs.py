@@ -1,0 +1,250 @@
+"""
+Inputs of the native engine's fuzzer: the description of a program, in bytes.
+
+What ``runtime/native_engine.py`` tells the engine of a program is written down here as `tests/fuzz/fuzz_native.cpp`
+reads it, so that the fuzzer starts from what the loader makes of real containers. ``python -m tests.fuzz.native_inputs
+header`` prints what the reader has to know of the instruction table.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sta.backend.isa import INSTRUCTIONS, Field, InstructionDefinition
+from sta.runtime import native_engine
+from sta.runtime.validate import ValidProgram
+from sta.spec.tables import exp2_results
+
+RECORD_BYTES = 176
+LARGEST_MEMORY = 1 << 14
+MOST_RECORDS = 32
+EXTENTS = {
+    "ld": ("dram", "sram"),
+    "st": ("dram", "sram"),
+    "gather": ("table", "indices", "destination"),
+    "mm": ("a", "b", "acc"),
+    "softmax": ("scores", "parameters", "destination", "sums", "state", "mask"),
+    "map": ("source", "parameters", "destination", "table", "residual", "sums"),
+    "norm": ("source", "parameters", "destination", "copy"),
+    "rescale": ("shifts", "acc"),
+}
+"""The operands in the order of `runtime/native/extents.cpp`."""
+SPACES = {"constants": 0, "writable": 1}
+
+AffineValue = tuple[int, Sequence[tuple[int, int]]]
+
+
+class DoesNotFitError(ValueError):
+    """A program is too large for an input of the fuzzer."""
+
+
+def kinds() -> list[InstructionDefinition]:
+    """Returns the instructions that an engine is told of, in the order of their numbers."""
+    return [definition for definition in INSTRUCTIONS if definition.name not in ("halt", "lea")]
+
+
+def numbers(definition: InstructionDefinition) -> list[Field]:
+    """Returns the fields that are told as numbers."""
+    return [field for field in definition.fields if field.kind in ("unsigned", "signed", "flag")]
+
+
+def choices(definition: InstructionDefinition) -> list[Field]:
+    """Returns the fields that are told as words."""
+    return [field for field in definition.fields if field.kind == "choice"]
+
+
+def registers(definition: InstructionDefinition) -> list[str]:
+    """Returns the registers that the engine reads itself; the others are addresses and strides of operands."""
+    wanted = {"gather": ["limit"], "softmax": ["row_offset", "key_offset"]}
+    return wanted.get(definition.name, [])
+
+
+class Recorder:
+    """Takes the place of the native engine's builder, and writes down what it is told."""
+
+    def __init__(
+        self, sizes: dict[str, int], constants: NDArray[np.uint8], tile_rows: int, queue_depth: int, family: str
+    ) -> None:
+        self.sizes = [sizes[space] for space in ("spad", "wbuf", "acc", "writable")]
+        self.constants = constants.tobytes()
+        self.tile_rows, self.queue_depth = tile_rows, queue_depth
+        self.family = family
+        self.records: list[dict[str, Any]] = []
+
+    def exponentials(self, bits: int, results: bytes) -> None: ...
+
+    def instruction(self, pc: int, kind: str, counts: Sequence[int], partner: int) -> None:
+        self.records.append({"instruction": kind, "operands": {}, "sources": [], "results": {}, "registers": {}})
+
+    def number(self, name: str, value: int) -> None:
+        self.records[-1][name] = value
+
+    def choice(self, name: str, value: str) -> None:
+        self.records[-1][name] = value
+
+    def register(self, name: str, value: AffineValue) -> None:
+        self.records[-1]["registers"][name] = value
+
+    def operand(
+        self,
+        name: str,
+        space: str,
+        address: AffineValue,
+        stride: AffineValue,
+        rows: int,
+        row_bytes: int,
+        writes: bool,
+    ) -> None:
+        self.records[-1]["operands"][name] = (space, address, stride)
+
+    def job(self, unit: int, busy: int, latency: int, waits: int, posts: int) -> None:
+        self.records[-1]["job"] = (unit, min(busy, 0xFFFF), min(latency, 0xFFFF), waits, posts)
+
+    def one_piece(self, stride: AffineValue, row_bytes: int, busy: int) -> None:
+        self.records[-1]["one_piece"] = True
+
+    def taint(self, transfers: bool, always: bool, never: bool) -> None:
+        self.records[-1]["taint"] = transfers | always << 1 | never << 2
+
+    def taint_source(self, operand: str) -> None:
+        self.records[-1]["sources"].append(operand)
+
+    def taint_result(self, operand: str, may_leave: bool) -> None:
+        self.records[-1]["results"][operand] = may_leave
+
+    def to_bytes(self, poison: int, inputs: bytes) -> bytes:
+        """Returns the input; raises DoesNotFitError if the program is too large for one."""
+        known = native_engine.families()
+        records = [record for record in self.records if record["instruction"] != "halt"]
+        if len(records) > MOST_RECORDS or max(*self.sizes, len(self.constants)) > LARGEST_MEMORY:
+            raise DoesNotFitError("too many instructions or too large memories")
+        header = struct.pack(
+            "<6B5H",
+            *(known.index(self.family), poison, self.tile_rows, min(self.queue_depth, 256) - 1, len(records), 0),
+            *self.sizes,
+            len(self.constants),
+        )
+        return header + b"".join(map(_record, records)) + self.constants + inputs
+
+
+def _record(record: dict[str, Any]) -> bytes:
+    names = [definition.name for definition in kinds()]
+    definition = kinds()[names.index(record["instruction"])]
+    data = bytes([names.index(record["instruction"])])
+    if record["instruction"] == "loop":
+        data += _packed("B", record["count"])
+    if not definition.is_sequencer:
+        data += _unit(definition, record)
+    if len(data) > RECORD_BYTES:
+        raise DoesNotFitError("a record is too long")
+    return data.ljust(RECORD_BYTES, b"\0")
+
+
+def _unit(definition: InstructionDefinition, record: dict[str, Any]) -> bytes:
+    data = b"".join(_packed("<H" if field.maximum > 255 else "B", record[field.name]) for field in numbers(definition))
+    data += bytes(_options(field).index(record[field.name]) for field in choices(definition))
+    data += b"".join(_affine(record["registers"][name], 1) for name in registers(definition))
+    operands: dict[str, tuple[str, AffineValue, AffineValue]] = record["operands"]
+    present = [name for name in EXTENTS.get(definition.name, ()) if name in operands]
+    for name in present:
+        space, address, stride = operands[name]
+        flags = SPACES.get(space, 0) if definition.name != "st" else 0
+        data += bytes([flags]) + _affine(address, 2) + _affine(stride, 1)
+    data += struct.pack("<BHHHH", *record["job"])
+    bits = {name: 1 << position for position, name in enumerate(present)}
+    data += bytes(
+        [
+            record["taint"] | ("one_piece" in record) << 3,
+            sum(bits[name] for name in record["sources"]),
+            sum(bits[name] for name in record["results"]),
+            sum(bits[name] for name, may_leave in record["results"].items() if may_leave),
+        ]
+    )
+    return data
+
+
+def _options(field: Field) -> tuple[str, ...]:
+    return field.choices[field.minimum :]
+
+
+def _affine(value: AffineValue, most: int) -> bytes:
+    base, terms = value
+    if len(terms) > most:
+        raise DoesNotFitError("an address with too many terms")
+    data = _packed("<H", base)
+    for depth, step in (*terms, *[(0, 0)] * (most - len(terms))):
+        data += _packed("<Bh", depth, step)
+    return data
+
+
+def _packed(form: str, *values: int) -> bytes:
+    try:
+        return struct.pack(form, *values)
+    except struct.error:
+        raise DoesNotFitError(f"{values} do not fit") from None
+
+
+def native_input(program: ValidProgram, family: str, poison: int, inputs: bytes) -> bytes:
+    """
+    Returns the fuzzer's input for a program.
+
+    Args:
+        program: a checked program.
+        family: the kernels that it runs on.
+        poison: the byte that memories hold at the start.
+        inputs: the first bytes of writable DRAM at the start.
+
+    Raises:
+        DoesNotFitError: the program is too large for an input.
+    """
+    builder, code = native_engine.Builder, native_engine.NativeCode
+    try:
+        native_engine.Builder, native_engine.NativeCode = Recorder, lambda recorder: recorder  # type: ignore[assignment]
+        recorder: Any = native_engine.NativeProgram(program, family).code
+    finally:
+        native_engine.Builder, native_engine.NativeCode = builder, code
+    return recorder.to_bytes(poison, inputs)
+
+
+def header() -> str:
+    """Returns what the reader has to know, as C++."""
+    lines = [
+        "// Made by tests/fuzz/native_inputs.py from the instruction table.",
+        "#pragma once",
+        "#include <cstdint>",
+        "#include <string>",
+        "#include <vector>",
+        "struct Number { std::string name; int highest; };",
+        "struct Choice { std::string name; std::vector<std::string> options; };",
+        "struct Kind { std::string name; bool is_of_a_unit; std::vector<Number> numbers; std::vector<Choice> choices;",
+        "              std::vector<std::string> registers; };",
+        "inline const std::vector<Kind> kinds = {",
+    ]
+    for definition in kinds():
+        if definition.is_sequencer:
+            lines.append(f'    {{"{definition.name}", false, {{}}, {{}}, {{}}}},')
+            continue
+        told = ", ".join(f'{{"{field.name}", {field.maximum}}}' for field in numbers(definition))
+        words = ", ".join(f'{{"{field.name}", {_braces(_options(field))}}}' for field in choices(definition))
+        lines.append(f'    {{"{definition.name}", true, {{{told}}}, {{{words}}}, {_braces(registers(definition))}}},')
+    lines.append("};")
+    for bits in (8, 16):
+        results = exp2_results(bits).astype(f"<u{bits // 8}").tobytes()
+        lines.append(f"inline const std::uint8_t exponentials_{bits}[] = {{{','.join(map(str, results))}}};")
+    return "\n".join(lines)
+
+
+def _braces(words: Sequence[str]) -> str:
+    return "{" + ", ".join(f'"{word}"' for word in words) + "}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["header"]:
+        sys.exit("usage: python -m tests.fuzz.native_inputs header")
+    print(header())
