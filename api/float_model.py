@@ -24,23 +24,26 @@ from sta.spec.target import Target
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.export import ExportedProgram
 
 Array = NDArray[Any]
 Order = NDArray[np.int64]
+Report = Callable[[str, float | None], None]
+"""Told what is going on, and how much of it is done, None where that is not known."""
 
 
 class FloatModel:
     """A model, run in float by PyTorch, whose tensors have the names that a program's debug map uses."""
 
-    def __init__(self, path: Path, target: Target, report: Callable[[str, float | None], None]) -> None:
+    def __init__(self, model: Path | ExportedProgram, target: Target, report: Report) -> None:
         """
-        Imports the model and takes the steps of ``FLOAT_PIPELINE``.
+        Imports a model, or the file of one, and takes the steps of ``FLOAT_PIPELINE``.
 
         Raises:
             ModelError: the model cannot be imported.
         """
         report("import", None)
-        self._imported = import_model(path)
+        self._imported = import_model(model)
         self._module = self._imported.module
         self._context = CompileContext(self._imported.weights, target)
         for name in FLOAT_PIPELINE:

@@ -1,0 +1,51 @@
+"""Matching a program's values with the float model's tensors, for models of many shapes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+
+from sta.compilation import compile_model
+from sta.float_comparison import compare
+from sta.float_model import FloatModel
+from tests.support.random_models import SHAPES, RandomTransformer, Shape
+
+LEAST_DECIBELS = 20
+"""What the worst operation keeps on the samples that it was calibrated on; a wrong match has about 0 dB."""
+SLOW = [HealthCheck.too_slow]
+
+
+def every_operation_is_matched(shape: Shape) -> None:
+    """Compiles without pruning, which is no error of an operation, and compares all that the program computes."""
+    model = RandomTransformer(replace(shape, pattern=None)).eval()
+    examples = model.example_inputs()
+    with torch.no_grad():
+        exported = torch.export.export(model, (), examples, strict=False)
+    inputs = {name: value.numpy() for name, value in examples.items()}
+    program = compile_model(
+        exported,
+        target=("sta-base", "sta-small", "sta-large")[shape.seed % 3],
+        calibration={name: array[None] for name, array in inputs.items()},
+        int16_inputs=shape.int16_inputs,
+    ).program
+    assert program is not None
+    float_model = FloatModel(exported, program.target, lambda stage, done: None)
+    samples = [(inputs, program.encode_inputs(inputs))]
+    comparison = compare(program, float_model, samples, ("program", "model"), lambda stage, done: None)
+    assert comparison.unseen == []
+    for one in comparison.compared:
+        assert one.isolated.decibels >= LEAST_DECIBELS, (one.path, one.value)
+
+
+@settings(max_examples=2, deadline=None, suppress_health_check=SLOW)
+@given(SHAPES)
+def test_every_operation_of_random_transformers_is_matched(shape: Shape) -> None:
+    every_operation_is_matched(shape)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@given(SHAPES)
+def test_every_operation_of_many_random_transformers_is_matched(shape: Shape) -> None:
+    every_operation_is_matched(shape)
