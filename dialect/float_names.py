@@ -34,8 +34,8 @@ def short_name(value: SSAValue) -> str:
 
 def float_names(function: FuncOp) -> dict[SSAValue, str]:
     """
-    A name for every tensor that is computed or given: module path and operation, `layer.linear1:gelu`, from the second
-    of a kind on with its number, `layer.linear1:gelu#2`.
+    A name for every tensor that is computed or given: module path and operation, `layer:gelu`, from the second
+    of a kind on with its number, `layer:gelu#2`.
 
     Rearrangements, slices and constants have none, so that passes may copy and move them: the name of a tensor stays
     from the last pass on the float model to the conversion to integers.

@@ -185,3 +185,29 @@ def test_wrong_inputs(
 def test_a_bound_that_is_none(capsys: pytest.CaptureFixture[str], files: Files) -> None:
     message = refused(capsys, files.model, files.program, files.inputs, "--bisect", "nan")
     assert "argument --bisect: nan is no number of decibels" in message
+
+
+def test_a_model_of_another_width(capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path) -> None:
+    model = Small()
+    model.layer.linear1 = torch.nn.Linear(16, 48)
+    model.layer.linear2 = torch.nn.Linear(48, 16)
+    save_model(model, torch.zeros(1, TOKENS, dtype=torch.int64), tmp_path / "other.pt2")
+    message = refused(capsys, tmp_path / "other.pt2", files.program, files.inputs)
+    assert "layer.linear1: nm.linear computes 'layer:gelu', [1, 10, 32] in the program" in message
+    assert message.endswith("and [1, 10, 48] in the model")
+
+
+def test_a_damaged_map_of_values(capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path) -> None:
+    debug = sta.load(files.program).container.debug
+    values = [{**value, "source": 7} for value in debug["values"]]
+    program = changed(files, tmp_path, debug={**debug, "values": values})
+    message = refused(capsys, files.model, program, files.inputs)
+    assert "section 'debug': the source of the value 'embedding' is malformed" in message
+
+
+def test_one_of_several_runs_cannot_be_used(capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path) -> None:
+    ids = np.zeros((3, 1, TOKENS), np.int64)
+    ids[1, 0, 4] = VOCABULARY
+    np.savez(tmp_path / "in.npz", ids=ids)
+    message = refused(capsys, files.model, files.program, tmp_path / "in.npz")
+    assert "run 2: input 'ids': expected indices in 0..19, got 20 at [0, 4]" in message

@@ -13,7 +13,7 @@ func.func @main(%x: tensor<512x64xsi8> {sta.name = "x", sta.host_dtype = "float3
 
 // CHECK:     func.func @main(%[[X:.*]]: memref<512x64xsi8, #sta.space<dram>> {sta.name = "x", {{.*}}sta.direction = "input"}, %[[Y:.*]]: memref<512x256xsi8, #sta.space<dram>> {sta.name = "y", {{.*}}sta.direction = "output"})
 // CHECK:     "sta.load"(%[[X]], %{{.*}})
-// CHECK:     %[[PACKED:.*]] = sta.constant @"w@packed" {class = "weights"} : memref<{{[0-9]+}}xui8, #sta.space<dram>>
+// CHECK:     %[[PACKED:.*]] = sta.constant @"w@packed" {{.*}}class = "weights"} : memref<{{[0-9]+}}xui8, #sta.space<dram>>
 // CHECK:     "sta.loop"() <{count = {{[0-9]+}} : i64}>
 // CHECK:       sta.view %[[PACKED]][%{{.*}}]
 // CHECK:       "sta.loop"() <{count = {{[0-9]+}} : i64}>
