@@ -91,9 +91,10 @@ class Debugger:
         return sorted({path for _, path, _ in self.session.program.container.debug["instructions"] if path})
 
     def names(self) -> list[str]:
-        """Returns the names by which values can be printed, inputs and outputs first."""
+        """Returns the names by which values and buffers can be printed, inputs and outputs first."""
         ports = [port.signature.name for port in self._ports()]
-        return ports + [self.name_of(value) for value in self.session.values]
+        buffers = [buffer.name for buffer in self.session.buffers]
+        return list(dict.fromkeys([*ports, *(self.name_of(value) for value in self.session.values), *buffers]))
 
     def _ports(self) -> list[Any]:
         valid = self.session.program.valid
@@ -130,11 +131,14 @@ class Debugger:
         integers = value.read(memories)
         selected = _sliced(integers, match["slices"])
         scale = "" if value.scale is None else f", scale {value.scale:.6g}, zero point {value.zero_point}"
-        title = f"{self.name_of(value)}: {value.operation}, {_shape(integers)}{scale}"
+        what = f"{self.name_of(value)}: {value.operation}" if value.operation else f"{value.name}: {value.space}"
+        title = f"{what}, {_shape(integers)}{scale}"
         return title, selected, None if value.scale is None else value.real(selected), self._state(value)
 
     def _named(self, name: str, number: str | None) -> Value:
         same = [value for value in self.session.values if value.name == name]
+        # A buffer that holds values has the name of its module; those of tiles have names of their own.
+        same = same or [buffer for buffer in self.session.buffers if buffer.name == name][:1]
         if not same:
             hint = suggestion(name, self.names())
             raise CommandError(f"no value is called {name!r}{hint}; `values` lists all")
@@ -149,6 +153,8 @@ class Debugger:
     def _state(self, value: Value) -> str:
         """Returns how much a value's buffer can be trusted to hold it now."""
         pc = self.session.run.step.pc
+        if not value.operation:
+            return "" if value.first <= pc <= value.last else "not in use now"
         if pc <= value.first:
             return "not written yet"
         if pc <= value.last:
@@ -358,6 +364,25 @@ def _integers(debugger: Debugger, argument: str) -> None:
     print(_text(integers))
 
 
+def _buffers(debugger: Debugger, argument: str) -> None:
+    pattern = argument or "*"
+    buffers = [buffer for buffer in debugger.session.buffers if fnmatchcase(buffer.name, pattern)]
+    if not buffers:
+        known = "the program has no debug map of buffers" if not debugger.session.buffers else "`buffers` lists all"
+        raise CommandError(f"no buffer's name matches {pattern!r}; {known}")
+    rows = [
+        [
+            buffer.name,
+            f"{buffer.space} {buffer.offset:#x}",
+            " x ".join(map(str, buffer.shape)),
+            buffer.dtype.name,
+            f"{buffer.first}..{buffer.last}",
+        ]
+        for buffer in buffers
+    ]
+    print_table(["buffer", "place", "shape", "type", "in use"], rows)
+
+
 def _text(array: Array) -> str:
     return np.array2string(np.asarray(array), max_line_width=100, threshold=200, edgeitems=3, precision=5)
 
@@ -459,7 +484,10 @@ COMMANDS: dict[str, Command] = {
     "list": Command("list [N]", "disassemble around the next instruction", _list),
     "registers": Command("registers", "show the next instruction's operands", _registers),
     "values": Command("values [GLOB]", "list the model's values that buffers hold", _values, "path"),
-    "print": Command("print NAME[SLICES]", "show a value, input or output as real numbers", _print, "value"),
+    "buffers": Command("buffers [GLOB]", "list all buffers of the program, those of tiles too", _buffers),
+    "print": Command(
+        "print NAME[SLICES]", "show a value, port or buffer, if it has a scale as real numbers", _print, "value"
+    ),
     "integers": Command("integers NAME[SLICES]", "show a value as the machine's integers", _integers, "value"),
     "memory": Command("memory SPACE ADDR [BYTES]", "show bytes", _memory),
     "help": Command("help [COMMAND]", "say what there is", _help, "command"),

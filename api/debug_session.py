@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sta.runtime import Program
 from sta.runtime.memory import Memories
 from sta.runtime.stepper import Stepper, total_positions
-from sta.runtime.values import Value, values_of
+from sta.runtime.values import Value, buffers_of, values_of
 
 Array = NDArray[Any]
 Report = Callable[[int], None]
@@ -125,6 +125,7 @@ class Session:
         """
         self.program = program
         self.values: list[Value] = values_of(program.container)
+        self.buffers: list[Value] = buffers_of(program.container)
         self.run = Stepper(program.valid, program.encode_inputs(inputs), poison)
         self.total = total_positions(program.valid)
         self.stops: dict[int, Breakpoint | Watch] = {}

@@ -490,6 +490,8 @@ def _buffers(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) 
                 "space": sta.space_of(op.result),
                 "offset": sta.offset_of(op.result),
                 "bytes": sta.buffer_bytes(op.result),
+                "shape": list(sta.memref_of(op.result).get_shape()),
+                "type": element_name(sta.memref_of(op.result).element_type),
                 "first": min((start for start, _ in used), default=0),
                 "last": max((stop - 1 for _, stop in used), default=0),
             }

@@ -25,9 +25,9 @@ class Value:
     name: str
     """The path of the module that makes it."""
     operation: str
-    """The operation of the ``nm`` dialect that makes it."""
+    """The operation of the ``nm`` dialect that makes it; empty for a buffer as such."""
     space: str
-    """``spad`` or ``dram``."""
+    """``spad``, ``wbuf``, ``acc`` or ``dram``."""
     offset: int
     """Address of the first element, in bytes."""
     dtype: np.dtype[Any]
@@ -49,9 +49,9 @@ class Value:
 
     def read(self, memories: Memories) -> Array:
         """Returns a copy of the integers as they are now, in the tensor's shape."""
-        memory, base = memories.spad, 0
-        if self.space == "dram":
-            memory, base = memories.writable, memories.program.container.writable_base
+        is_dram = self.space == "dram"
+        memory = memories.writable if is_dram else getattr(memories, self.space)
+        base = memories.program.container.writable_base if is_dram else 0
         factors = [factor for axis in self.axes for factor in axis]
         sizes, strides = [size for size, _ in factors], [stride * self.dtype.itemsize for _, stride in factors]
         return np.ndarray(sizes, self.dtype, memory, self.offset - base, strides).reshape(self.shape).copy()
@@ -77,6 +77,28 @@ def values_of(container: Container) -> list[Value]:
     return sorted(values, key=lambda value: (value.first, value.last))
 
 
+def buffers_of(container: Container) -> list[Value]:
+    """
+    Returns the buffers of the debug map as they lie there, in its order; those without shape and type are left out.
+
+    Raises:
+        ContainerError: an entry does not have its documented form, or lies outside its memory.
+    """
+    entries: list[dict[str, Any]] = container.debug["buffers"]
+    return [_value(_whole(entry), container) for entry in entries if "shape" in entry and "type" in entry]
+
+
+def _whole(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entry of a buffer as that of a value that takes all of it, row by row."""
+    shape: object = entry["shape"]
+    sizes = cast(list[object], shape) if isinstance(shape, list) else []
+    if not all(is_integer(size) and cast(int, size) >= 0 for size in sizes):
+        raise ContainerError("section 'debug': the shape of an entry of 'buffers' is malformed")
+    numbers = cast(list[int], sizes)
+    axes = [[[size, math.prod(numbers[axis + 1 :])]] for axis, size in enumerate(numbers)]
+    return {**entry, "operation": "", "axes": axes, "last": max(entry.get("first", 0), entry.get("last", 0))}
+
+
 def _value(entry: object, container: Container) -> Value:
     empty: Mapping[str, Any] = {}
     fields = cast(Mapping[str, Any], entry) if isinstance(entry, dict) else empty
@@ -86,7 +108,11 @@ def _value(entry: object, container: Container) -> Value:
         raise ContainerError("section 'debug': an entry of 'values' is malformed")
     name, operation, space, element = cast(list[str], texts)
     offset, first, last = cast(list[int], numbers)
-    if space not in ("spad", "dram") or element not in DTYPES or not 0 <= first <= last < len(container.code):
+    if (
+        space not in ("spad", "wbuf", "acc", "dram")
+        or element not in DTYPES
+        or not 0 <= first <= last < len(container.code)
+    ):
         raise ContainerError(f"section 'debug': the value {name!r} has an unknown memory, type or instruction")
     source = fields.get("source", "")
     if not isinstance(source, str):

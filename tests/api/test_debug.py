@@ -124,6 +124,16 @@ def test_registers_and_memory(capsys: pytest.CaptureFixture[str], files: Files) 
     assert any(line.split()[:2] == ["linear2", "nm.linear"] for line in lines)
 
 
+def test_buffers_of_tiles_can_be_printed(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    lines = transcript(capsys, files, "break unit vp", "c", "buffers *:acc*", "print self_attn:acc0[0, :3]")
+    names = [line.split()[0] for line in lines if ":acc" in line.split("[")[0] and " acc 0x" in line]
+    assert "self_attn:acc0" in names
+    title = next(line for line in lines if line.startswith("self_attn:acc0: "))
+    assert title.startswith("self_attn:acc0: acc, ")
+    assert "int32" in title
+    assert len(lines[-1].strip("[]").split()) == 3
+
+
 WRONG = {
     "break nothing": "no module's path matches 'nothing'",
     "break unit xx": "unknown unit 'xx'; known: ld, st, mm, sm, vp",
@@ -138,6 +148,7 @@ WRONG = {
     "memory spda 0": "unknown memory 'spda'; did you mean 'spad'?",
     "contineu": "unknown command 'contineu'; did you mean 'continue'?",
     "step x": "the number of steps is 'x', expected a number",
+    "buffers nothing": "no buffer's name matches 'nothing'; `buffers` lists all",
     "delete 7": "there is no breakpoint 7",
 }
 
