@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from sta.passes.quantization_choice import METHODS
 from sta.passes.torch_prune import TorchPrunePass
 from sta.spec.pattern import Pattern
 from sta.spec.target import Target, load_target
@@ -55,6 +58,29 @@ def globs_of(int16_inputs: object) -> tuple[str, ...]:
         if not isinstance(glob, str):
             raise TypeError(f"int16_inputs holds module-path globs, which are texts, not {_kind(glob)}")
     return tuple(cast("Sequence[str]", globs))
+
+
+def least_sqnr_of(min_sqnr: object) -> float | None:
+    """The decibels that the output must reach; None for the default. Raises TypeError, ValueError."""
+    if min_sqnr is None:
+        return None
+    if isinstance(min_sqnr, bool) or not isinstance(min_sqnr, int | float):
+        raise TypeError(f"min_sqnr is a number of decibels, not {_kind(min_sqnr)}")
+    if not (min_sqnr >= 0.0 and math.isfinite(min_sqnr)):
+        raise ValueError(f"min_sqnr is a number of decibels from 0 on, not {min_sqnr}")
+    return float(min_sqnr)
+
+
+def methods_of(methods: object) -> tuple[str, ...]:
+    """The calibration methods that `methods` holds. Raises TypeError, ValueError."""
+    if isinstance(methods, str) or not isinstance(methods, Sequence):
+        raise TypeError(f"methods is a list of names, not {_kind(methods)}")
+    for method in cast("Sequence[object]", methods):
+        if method not in METHODS:
+            close = difflib.get_close_matches(str(method), METHODS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"unknown calibration method {method!r}, it is one of {', '.join(METHODS)}{hint}")
+    return tuple(cast("Sequence[str]", methods))
 
 
 def calibration_of(calibration: object) -> Mapping[str, Any] | Path | None:

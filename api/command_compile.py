@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from collections import Counter
 from pathlib import Path
@@ -28,6 +29,7 @@ def execute(arguments: Namespace) -> None:
     output = Path(arguments.output)
     inputs = [Path(arguments.model), *([Path(arguments.calibration)] if arguments.calibration else [])]
     check_output(output, *inputs)
+    methods = (("smoothing", arguments.no_smoothing), ("ranges", arguments.no_range_search))
     with Progress() as progress:
         progress.report("load PyTorch and torch-mlir", None)
         # Imported here: a misspelt target is reported at once.
@@ -41,6 +43,8 @@ def execute(arguments: Namespace) -> None:
             softmax=arguments.softmax,
             probability_bits=arguments.probability_bits,
             int16_inputs=arguments.int16_inputs,
+            min_sqnr=_decibels_asked(arguments.min_sqnr),
+            methods=[name for name, left_out in methods if not left_out],
             check=arguments.check,
             dump_ir=arguments.dump_ir,
             only=arguments.only,
@@ -79,6 +83,12 @@ def _target(name: str) -> Target:
         raise UsageError(str(error)) from error
 
 
+def _decibels_asked(number: float | None) -> float | None:
+    if number is not None and not (number >= 0.0 and math.isfinite(number)):
+        raise UsageError(f"argument --min-sqnr: decibels from 0 on, not {number}")
+    return number
+
+
 def _pattern(text: str | None) -> str | None:
     if text is None:
         return None
@@ -109,6 +119,7 @@ def summarize(compilation: Compilation, output: Path) -> dict[str, Any]:
             "final": sum(1 for _ in compilation.module.walk()),
         },
         "sparsity": _sparsity(compilation),
+        "quantization": _quantization(compilation),
         "check": _fidelity(compilation),
     }
 
@@ -144,6 +155,19 @@ def _sparsity(compilation: Compilation) -> list[dict[str, Any]]:
     ]
 
 
+def _quantization(compilation: Compilation) -> dict[str, Any] | None:
+    """What was tried when number formats were chosen, and what was taken; None if the model came with its formats."""
+    choice = compilation.quantization
+    if choice is None:
+        return None
+    return {
+        "decibels": choice.decibels,
+        "held_out_samples": choice.held_out,
+        "trials": [{"method": one.method, "decibels": one.decibels, "kept": one.kept} for one in choice.trials],
+        "int16_inputs": list(choice.plan.int16_inputs),
+    }
+
+
 def _fidelity(compilation: Compilation) -> list[dict[str, Any]]:
     """Every step with its signal-to-noise ratio against the imported model in decibels; None where nothing differs."""
     if compilation.check is None:
@@ -160,6 +184,9 @@ def _print_summary(summary: dict[str, Any]) -> None:
             title="check: bits are equal after every pass",
             numbers=[1],
         )
+        print()
+    if summary["quantization"] is not None:
+        _print_quantization(summary["quantization"])
         print()
     if summary["sparsity"]:
         print_table(
@@ -185,6 +212,16 @@ def _print_summary(summary: dict[str, Any]) -> None:
         ],
         numbers=[1],
     )
+
+
+def _print_quantization(quantization: dict[str, Any]) -> None:
+    samples = quantization["held_out_samples"]
+    judged = f"{samples} samples held out" if samples else "a sample that calibration has seen"
+    trials = quantization["trials"]
+    rows = [[one["method"], _decibels(one["decibels"]), "kept" if one["kept"] else ""] for one in trials]
+    print_table(["quantization", f"SQNR on {judged}", ""], rows, numbers=[1])
+    if quantization["int16_inputs"]:
+        print("16-bit inputs: " + ", ".join(quantization["int16_inputs"]))
 
 
 def _decibels(ratio: float | None) -> str:

@@ -68,6 +68,15 @@ def _add_compile_arguments(parser: Parser) -> None:
         help="16 instead of 8 bits for the input of linear layers with this module path, in twice the cycles",
     )
     parser.add_argument(
+        "--min-sqnr",
+        metavar="DB",
+        type=float,
+        help="decibels that the output must reach on calibration samples held out; inputs of linear layers get 16 bits "
+        "where it takes that (default: 20 are aimed at; 0: 8 bits for all)",
+    )
+    parser.add_argument("--no-smoothing", action="store_true", help="do not try to smooth outliers into weights")
+    parser.add_argument("--no-range-search", action="store_true", help="do not try ranges smaller than the extremes")
+    parser.add_argument(
         "--explain", action="store_true", help="say how each layer is tiled and why; with --json also where buffers lie"
     )
     parser.add_argument("--dump-ir", metavar="DIR", help="write the IR after every pass that changed it, and the diffs")
@@ -75,6 +84,25 @@ def _add_compile_arguments(parser: Parser) -> None:
     parser.add_argument("--timing", action="store_true", help="show how long every pass took")
     parser.add_argument(
         "--check", action="store_true", help="run a sample after every pass; stop at the first whose bits differ"
+    )
+    _add_json(parser)
+
+
+def _add_quantize_arguments(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL.pt2", help="a program saved with torch.export.save")
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE.npz",
+        required=True,
+        help="inputs by name, first axis the samples, to take the ranges of activations from",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE.pt2", required=True, help="the quantized program")
+    parser.add_argument(
+        "--ranges",
+        metavar="HOW",
+        choices=("extremes", "error"),
+        default="extremes",
+        help="ranges of 8-bit values: extremes (default), or error, which minimizes the squared error",
     )
     _add_json(parser)
 
@@ -187,6 +215,7 @@ def _add_json(parser: Parser) -> None:
 
 COMMANDS = {
     "compile": _Command("command_compile", "compile a model to a program", _add_compile_arguments),
+    "quantize": _Command("command_quantize", "quantize a model", _add_quantize_arguments),
     "run": _Command("command_run", "run a program", _add_run_arguments),
     "opt": _Command("command_opt", "run passes on a module of the torch, nm or sta dialect", _add_nothing),
     "objdump": _Command("command_objdump", "show everything in a program, as assembly", _add_objdump_arguments),

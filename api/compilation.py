@@ -19,7 +19,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import DiagnosticException
 
-from sta.arguments import calibration_of, globs_of, pruning_of, target_of
+from sta.arguments import calibration_of, globs_of, least_sqnr_of, methods_of, pruning_of, target_of
 from sta.backend.emit import OperationError, emit
 from sta.bit_check import BitCheck
 from sta.dialect.context import CompileContext
@@ -33,11 +33,13 @@ from sta.npz import read_arrays
 from sta.pass_failure import explain_failures
 from sta.passes.memory_plan import CapacityError
 from sta.passes.pipeline import pass_registry
+from sta.passes.quantization_choice import DEFAULT_LEAST_SQNR, METHODS, Choice, QuantizationChoice
 from sta.passes.torch_calibrate import calibrate
 from sta.passes.torch_check_supported import check_supported
 from sta.passes.torch_choose_softmax import TorchChooseSoftmaxPass
+from sta.passes.torch_fold_quantization import is_quantized
 from sta.passes.torch_prune import TorchPrunePass
-from sta.passes.torch_quantize import TorchQuantizePass, check_int16_inputs
+from sta.passes.torch_quantize import TorchQuantizePass, check_int16_inputs, values_without_format
 from sta.passes.useful_macs import recorded_macs
 from sta.resume import STEPS, Resumed, input_types, read_dump_file
 from sta.runtime import Program
@@ -73,6 +75,11 @@ class Options:
     softmax: TorchChooseSoftmaxPass
     calibration: Mapping[str, Any] | Path | None
     check: bool
+    min_sqnr: float | None = None
+    """
+    Decibels that the output must reach; None: the default is aimed at.
+    """
+    methods: tuple[str, ...] = METHODS
 
 
 @dataclass
@@ -99,6 +106,10 @@ class Compilation:
     seconds: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
     """
     Every step, in order, with the time that it took; what --dump-ir and --check took are the last.
+    """
+    quantization: Choice | None = None
+    """
+    How number formats were chosen; None if the model, or the dump it was taken up from, came with them.
     """
     integer_module: ModuleOp | None = None
     operations_after_tiling: int = 0
@@ -178,13 +189,15 @@ class Compilation:
             case "torch-check-supported":
                 check_supported(self.module)
                 check_int16_inputs(self.module, options.formats.int16_inputs)
+                if is_quantized(self.module):
+                    _check_quantized(options)
                 self._read_samples(model, options)
             case "torch-prune":
                 if options.pruning is not None:
                     self.apply(name, options.pruning)
             case "torch-calibrate":
                 self._read_samples(model, options)
-                self._calibrate()
+                self._calibrate(options)
             case "torch-quantize":
                 self.apply(name, options.formats)
             case "torch-choose-softmax":
@@ -196,16 +209,31 @@ class Compilation:
         if self._samples:
             return
         assert model is not None
-        self._samples = _samples(model, options.calibration)
+        needed = not is_quantized(self.module) or bool(values_without_format(self.module, self.context.weights))
+        self._samples = _samples(model, options.calibration, needed or options.check)
         if options.check and self.check is None:
             self.start_check(self._samples[0])
 
-    def _calibrate(self) -> None:
-        def progress(done: int) -> None:
-            self.report("calibrate", done / len(self._samples))
-
+    def _calibrate(self, options: Options) -> None:
         with self.step("torch-calibrate"):
-            calibrate(self.module, self.context, self._samples, progress)
+            if not is_quantized(self.module):
+                self._choose_formats(options)
+            elif self._samples:
+                count = len(self._samples)
+                calibrate(self.module, self.context, self._samples, lambda done: self.report("calibrate", done / count))
+
+    def _choose_formats(self, options: Options) -> None:
+        chooser = QuantizationChoice(self.module, self.context, self._samples, options.methods, self.report)
+        least = DEFAULT_LEAST_SQNR if options.min_sqnr is None else options.min_sqnr
+        choice = chooser.choose(least, options.formats.int16_inputs)
+        if options.min_sqnr is not None and choice.decibels < options.min_sqnr:
+            raise CompileError(
+                f"the output reaches {choice.decibels:.1f} dB against the model on calibration samples, with 16 bits "
+                f"for the input of every linear layer, and not the {options.min_sqnr:g} dB that were asked for: ask "
+                "for less"
+            )
+        chooser.apply(choice.plan)
+        self.quantization = choice
 
     def _apply_registered(self, name: str) -> None:
         if name == "convert-nm-to-sta":
@@ -238,17 +266,34 @@ class Compilation:
             self.seconds.append(("--check", self._checking))
 
 
-def _samples(model: ImportedModel, calibration: Mapping[str, Any] | Path | None) -> list[dict[str, Array]]:
+def _check_quantized(options: Options) -> None:
+    """A model that came with its number formats keeps them."""
+    if options.pruning is not None:
+        raise CompileError("the model is quantized already, and cannot be pruned any more: prune it before")
+    if options.formats.int16_inputs or options.min_sqnr is not None:
+        raise CompileError(
+            "the model is quantized already and keeps its number formats: leave out int16_inputs and min_sqnr"
+        )
+
+
+def _samples(
+    model: ImportedModel, calibration: Mapping[str, Any] | Path | None, needed: bool
+) -> list[dict[str, Array]]:
     """
-    The samples activation ranges are taken from: calibration data, or else the example inputs.
+    The samples activation ranges are taken from: calibration data, or else the example inputs. There may be none where
+    they are not `needed`.
     """
     if calibration is not None:
         arrays = read_arrays(calibration) if isinstance(calibration, Path) else calibration
         return split_samples(arrays, model.input_types)
+    if not model.example_inputs and not needed:
+        return []
     if not model.example_inputs:
         raise CompileError("the model came without example inputs: give calibration data")
     for name, array in model.example_inputs.items():
         check_finite(f"example inputs {name!r}, which stand in for calibration data,", array)
+    if not needed:
+        return [model.example_inputs]
     warnings.warn(
         "no calibration data: activation ranges are taken from the example inputs alone, which costs "
         "accuracy; give some real inputs",
@@ -282,6 +327,8 @@ def compile_model(
     softmax: str = "auto",
     probability_bits: int | str = "auto",
     int16_inputs: Sequence[str] = (),
+    min_sqnr: float | None = None,
+    methods: Sequence[str] = METHODS,
     check: bool = False,
     dump_ir: str | os.PathLike[str] | None = None,
     only: str | None = None,
@@ -296,6 +343,8 @@ def compile_model(
         TorchChooseSoftmaxPass(softmax, str(probability_bits)),
         calibration_of(calibration),
         check,
+        least_sqnr_of(min_sqnr),
+        methods_of(methods),
     )
     machine = None if target is None else target_of(target)
     dump = None if dump_ir is None else IrDump(Path(dump_ir), only)
@@ -402,6 +451,8 @@ def compile(
     softmax: str = "auto",
     probability_bits: int | str = "auto",
     int16_inputs: Sequence[str] = (),
+    min_sqnr: float | None = None,
+    methods: Sequence[str] = METHODS,
     check: bool = False,
     dump_ir: str | os.PathLike[str] | None = None,
     only: str | None = None,
@@ -421,6 +472,10 @@ def compile(
         softmax: `row`, over whole rows, `online`, chunk by chunk, or `auto`: rows where they fit the target.
         probability_bits: 8, 16 or `auto`: 16 for attention that loses with 8 bits on the calibration samples.
         int16_inputs: module-path globs of linear layers whose input has 16 bits instead of 8, in twice the cycles.
+        min_sqnr: decibels that the output must reach against the model on calibration samples held out; inputs get 16
+            bits where that takes most noise from the output. If None, 20 are aimed at; 0 leaves all inputs at 8 bits.
+        methods: what is tried beyond the extremes of each value, and kept where it makes the output better on samples
+            held out: "smoothing" (outliers of normalizations go into weights), "ranges" (by rounding error).
         check: run a sample through the IR after every pass and stop at the first pass whose bits differ.
         dump_ir: a directory for the IR after every pass that changed it; a dump of an earlier run in it is replaced.
         only: a pattern of the shell for the module paths that the dump is limited to.
@@ -443,6 +498,8 @@ def compile(
         softmax=softmax,
         probability_bits=probability_bits,
         int16_inputs=int16_inputs,
+        min_sqnr=min_sqnr,
+        methods=methods,
         check=check,
         dump_ir=dump_ir,
         only=only,

@@ -1333,6 +1333,40 @@ class FakeQuantizeOp(IRDLOperation):
         _expect(self.storage == si8 or self.zero_point.value.data == 0, "si16 is symmetric: its zero point is 0")
 
 
+@irdl_op_definition
+class FakeQuantizeChannelsOp(IRDLOperation):
+    """
+    A weight [n, ...] rounded to 8 bits, with a scale for each of its first axis and no zero point.
+
+    ```mlir
+    %2 = torch.fake_quantize_channels %0, %1 : !torch.vtensor<[384,1536],f32>, !torch.vtensor<[384],f32>
+    ```
+
+    result = clamp(round_half_even(x / scale[n]), -128, 127) * scale[n], computed in float32 as
+    `torch.fake_quantize_per_channel_affine` does. The scales are a literal of positive, finite numbers.
+    """
+
+    name = "torch.fake_quantize_channels"
+
+    TYPE: ClassVar = VarConstraint("TYPE", TENSOR)
+
+    input = operand_def(TYPE)
+    scales = operand_def(TENSOR)
+    result = result_def(TYPE)
+
+    traits = traits_def(Pure())
+
+    assembly_format = "$input `,` $scales attr-dict `:` type($input) `,` type($scales)"
+
+    def __init__(self, value: SSAValue, scales: SSAValue) -> None:
+        super().__init__(operands=[value, scales], result_types=[value.type])
+
+    def verify_(self) -> None:
+        _expect(tensor_type(self.input).element_type == f32, f"takes float32 numbers, not {self.input.type}")
+        given, scales = sizes_of(self.input), sizes_of(self.scales)
+        _expect(scales == given[:1], f"{list(scales)} scales for a weight of shape {list(given)}")
+
+
 _OPERATIONS: list[type[Operation]] = [
     LiteralOp,
     ConstantIntOp,
@@ -1375,6 +1409,7 @@ _OPERATIONS: list[type[Operation]] = [
     ToDtypeOp,
     LogicalNotOp,
     FakeQuantizeOp,
+    FakeQuantizeChannelsOp,
 ]
 
 Torch = Dialect(

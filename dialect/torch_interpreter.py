@@ -78,6 +78,8 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
         return tuple(values[0])
     if isinstance(operation, dialect.FakeQuantizeOp):
         return (_fake_quantize(operation, values[0]),)
+    if isinstance(operation, dialect.FakeQuantizeChannelsOp):
+        return (_fake_quantize_channels(values[0], values[1]),)
     if isinstance(operation, dialect.ScaledDotProductAttentionOp):
         return (_attention(values),)
     name = operation_name(operation)
@@ -141,6 +143,14 @@ def _fake_quantize(operation: dialect.FakeQuantizeOp, value: Tensor) -> Tensor:
 
     scale, zero_point = operation.scale.value.data, operation.zero_point.value.data
     return torch.fake_quantize_per_tensor_affine(value, scale, zero_point, *operation.limits)
+
+
+def _fake_quantize_channels(value: Tensor, scales: Tensor) -> Tensor:
+    import torch
+
+    return torch.fake_quantize_per_channel_affine(
+        value, scales, torch.zeros_like(scales, dtype=torch.int32), 0, -128, 127
+    )
 
 
 def _attention(values: PythonValues) -> Tensor:

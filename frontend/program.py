@@ -41,6 +41,7 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
 
     _check_file(Path(path))
     _register_output_classes(Path(path))
+    _register_operators(Path(path))
     with quiet(), _collected_log("torch.export", "torch._export") as log:
         try:
             return torch.export.load(os.fspath(path))
@@ -106,15 +107,25 @@ def _register_output_classes(path: Path) -> None:
             ) from error
 
 
+def _register_operators(path: Path) -> None:
+    """Import what defines the operators of quantized programs, if the program has any."""
+    if any("quantized_decomposed" in text for text in _descriptions(path)):
+        importlib.import_module("torch.ao.quantization.fx._decomposed")
+
+
 def _mentioned_modules(path: Path) -> set[str]:
     modules: set[str] = set()
+    for text in _descriptions(path):
+        modules |= set(re.findall(r'"type":\s*"(transformers(?:\.\w+)*)\.\w+"', text.replace('\\"', '"')))
+    return modules
+
+
+def _descriptions(path: Path) -> Generator[str]:
+    """The texts in which a `.pt2` file describes its program."""
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
-            if not name.endswith(".json"):
-                continue
-            text = archive.read(name).decode("utf-8", errors="replace")
-            modules |= set(re.findall(r'"type":\s*"(transformers(?:\.\w+)*)\.\w+"', text.replace('\\"', '"')))
-    return modules
+            if name.endswith(".json"):
+                yield archive.read(name).decode("utf-8", errors="replace")
 
 
 def _arguments(module: Module, example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:

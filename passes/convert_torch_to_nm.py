@@ -333,11 +333,23 @@ class FunctionConversion:
 
     def _linear(self, op: torch.LinearOp) -> tuple[SSAValue, LinearIntegers]:
         x = self._quantized(op.input)
-        weight, bias = self._array(op.weight), self._array(op.bias)
+        rounded = op.weight.owner
+        scales = None
+        if isinstance(rounded, torch.FakeQuantizeChannelsOp):
+            scales = self._array(rounded.scales)
+        weight = self._array(op.weight if scales is None else rounded.operands[0])
+        bias = self._array(op.bias)
         assert weight is not None
         offsets = None if bias is None else bias[1]
         try:
-            integers = quantize_linear(weight[1], offsets, x.scale, x.zero_point, wide=nm.is_wide(x.value))
+            integers = quantize_linear(
+                weight[1],
+                offsets,
+                x.scale,
+                x.zero_point,
+                wide=nm.is_wide(x.value),
+                given_scales=None if scales is None else scales[1],
+            )
         except (OverflowError, ValueError) as error:
             raise ConversionError(f"{self.path}: {error}") from error
         constant = self._constant(f"{weight[0]}@int8", integers.weights, nm.si8)
@@ -379,8 +391,16 @@ class FunctionConversion:
         rows = self._emit(nm.GatherOp(values, self._quantized(op.indices).value)).result
         return Quantized(rows, storage.scale)
 
+    def _stream(self, quantized: Quantized) -> Quantized:
+        """
+        A value as int16 without zero point: what norms take. Of 8 bits it is the same numbers.
+        """
+        if nm.element_of(quantized.value) == nm.si16 and quantized.zero_point == 0:
+            return quantized
+        return self._clamp(self._rescaled(quantized, quantized.scale), Storage(nm.si16, quantized.scale, 0))
+
     def _norm(self, op: torch.NormOp, storage: Storage) -> Quantized:
-        x = self._quantized(op.input)
+        x = self._stream(self._quantized(op.input))
         width = torch.sizes_of(op.input)[-1]
         kind = "layer" if isinstance(op, torch.LayerNormOp) else "rms"
         gamma = self._array(op.weight)
@@ -445,31 +465,50 @@ class FunctionConversion:
         q, k, v = (self._quantized(value) for value in (op.query, op.key, op.value))
         if torch.sizes_of(op.key) != torch.sizes_of(op.value):
             raise ConversionError(f"{self.path}: values of another width than the keys are not supported")
-        if any(part.zero_point for part in (q, k, v)):
-            raise ConversionError(f"{self.path}: queries, keys and values with a zero point are not supported")
+        for part, what in ((q, "query"), (k, "key"), (v, "value")):
+            if nm.tensor_of(part.value).element_type != nm.si8:
+                raise ConversionError(f"{self.path}: its {what} must be quantized to 8 bits, not to 16")
+        q = self._centred(q)
         given = torch.constant_of(op.scale)
         width = torch.sizes_of(op.query)[-1]
         scale = float(given) if isinstance(given, int | float) else 1 / math.sqrt(width)
         mask = None
         if not isinstance(op.attn_mask.type, torch.NoneType):
             mask = self._four_axes(self._quantized(op.attn_mask).value)
+        result = Storage(nm.si16, v.scale * 128 / STREAM_LIMIT, 0) if v.zero_point else storage
         attention = self._emit(
             nm.AttentionOp(
                 (self._four_axes(q.value), self._four_axes(k.value), self._four_axes(v.value)),
                 mask,
                 _scale(q.scale * k.scale * scale * LOG2_UNITS),
-                (*_scale(v.scale / storage.scale), storage.zero_point),
+                (*_scale(v.scale / result.scale), result.zero_point),
                 torch.constant_of(op.is_causal) is True,
-                storage.element,
+                result.element,
                 bits=_number(op, BITS) or 8,
                 chunk=_number(op, CHUNK),
             )
         )
         shape = torch.sizes_of(op.result)
-        result: SSAValue = attention.result
-        if nm.tensor_of(result).get_shape() != shape:
-            result = self._emit(nm.ViewOp(result, shape)).result
-        return Quantized(result, storage.scale, storage.zero_point)
+        value: SSAValue = attention.result
+        if nm.tensor_of(value).get_shape() != shape:
+            value = self._emit(nm.ViewOp(value, shape)).result
+        if not v.zero_point:
+            return Quantized(value, storage.scale, storage.zero_point)
+        # The weights of a row add up to one, so that the zero point of the values comes out of attention as it went in.
+        offset = -round(v.zero_point * v.scale / result.scale)
+        rescaled = self._emit(nm.RescaleOp(value, offset, *_scale(result.scale / storage.scale))).result
+        return self._clamp(rescaled, storage)
+
+    def _centred(self, q: Quantized) -> Quantized:
+        """
+        Queries without zero point. One in the queries would add a term to each score that depends on the key, other
+        than that of the keys, which is the same in all scores of a row and cancels in the softmax. Without it they have
+        up to 9 bits, so that they are rounded to a grid that is up to twice as coarse.
+        """
+        if not q.zero_point:
+            return q
+        reach = max(128 + q.zero_point, 127 - q.zero_point)
+        return self._requantized(q, Storage(nm.si8, q.scale * reach / 127, 0))
 
     def _four_axes(self, value: SSAValue) -> SSAValue:
         """

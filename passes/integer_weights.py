@@ -53,29 +53,42 @@ class LinearIntegers:
 
 
 def quantize_linear(
-    weights: Array, bias: Array | None, input_scale: float, input_zero_point: int, *, wide: bool = False
+    weights: Array,
+    bias: Array | None,
+    input_scale: float,
+    input_zero_point: int,
+    *,
+    wide: bool = False,
+    given_scales: Array | None = None,
 ) -> LinearIntegers:
     """
     Quantizes float weights [N, K] and bias [N] for an input of the given scale and zero point, of 16 bits if `wide`.
 
-    Weights are int8 in [-127, 127], one scale an output channel (docs/numerics.md). Raises OverflowError, with the
+    Weights are int8 in [-127, 127], one scale an output channel (docs/numerics.md), or with the scales [N] that came
+    with them (`given_scales`) in [-128, 127]. Raises OverflowError, with the
     numbers, if an accumulator could leave int32, ValueError if a weight or bias is infinite or not a number.
     """
     values = np.asarray(weights, np.float64)
     offsets = np.zeros(values.shape[0]) if bias is None else np.asarray(bias, np.float64)
     _check_finite(values, offsets)
-    largest = np.abs(values).max(axis=1)
-    weight_scales = largest / WEIGHT_MAGNITUDE
-    # A channel whose weights are next to nothing beside its bias: the bias must still fit.
-    weight_scales = np.maximum(weight_scales, np.abs(offsets) / (input_scale * BIAS_LIMIT))
-    # A channel that is all zero may have any scale: one so small that every output's scale can be reached from it.
-    weight_scales = np.where(weight_scales > 0, weight_scales, EMPTY_CHANNEL_SCALE)
-    integers = np.rint(values / weight_scales[:, None]).astype(np.int8)
+    weight_scales = _scales(values, offsets, input_scale)
+    if given_scales is not None:
+        weight_scales = np.asarray(given_scales, np.float64)
+    integers = np.clip(np.rint(values / weight_scales[:, None]), -128, WEIGHT_MAGNITUDE).astype(np.int8)
     scales = weight_scales * input_scale
     row_sums = integers.sum(axis=1, dtype=np.int64)
     folded = np.rint(offsets / scales).astype(np.int64) - input_zero_point * row_sums
     _prove_no_overflow(integers, folded, wide)
     return LinearIntegers(integers, folded.astype(np.int32), scales)
+
+
+def _scales(weights: NDArray[np.float64], bias: NDArray[np.float64], input_scale: float) -> NDArray[np.float64]:
+    """The scale [N] of each output channel's weights."""
+    scales = np.abs(weights).max(axis=1) / WEIGHT_MAGNITUDE
+    # A channel whose weights are next to nothing beside its bias: the bias must still fit.
+    scales = np.maximum(scales, np.abs(bias) / (input_scale * BIAS_LIMIT))
+    # A channel that is all zero may have any scale: one so small that every output's scale can be reached from it.
+    return np.where(scales > 0, scales, EMPTY_CHANNEL_SCALE)
 
 
 def _check_finite(weights: NDArray[np.float64], bias: NDArray[np.float64]) -> None:

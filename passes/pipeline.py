@@ -12,6 +12,7 @@ from xdsl.passes import ModulePass
 PassFactory = Callable[[], type[ModulePass]]
 
 FLOAT_PIPELINE = (
+    "torch-fold-quantization",
     "torch-fold-constants",
     "torch-canonicalize-views",
     "torch-recognize-norms",
@@ -39,6 +40,7 @@ From the first integer module on; not a bit changes.
 """
 
 _CLASSES = {
+    "torch-fold-quantization": "TorchFoldQuantizationPass",
     "torch-fold-constants": "TorchFoldConstantsPass",
     "torch-canonicalize-views": "TorchCanonicalizeViewsPass",
     "torch-fold-masks": "TorchFoldMasksPass",

@@ -109,7 +109,10 @@ def _wrong_number_type(operation: Operation) -> str | None:
 
 def _linear(operation: torch.LinearOp) -> str | None:
     """A linear layer has a weight and a bias that are constants."""
-    constant = literal_of(operation.weight) is not None and _is_parameter(operation.bias)
+    weight = operation.weight
+    if isinstance(weight.owner, torch.FakeQuantizeChannelsOp):
+        weight = weight.owner.input
+    constant = literal_of(weight) is not None and _is_parameter(operation.bias)
     return None if constant else "its weight and bias must be constants"
 
 
@@ -234,6 +237,7 @@ _ALWAYS = (
     | torch.ConstantDeviceOp
     | torch.ListConstructOp
     | torch.FakeQuantizeOp
+    | torch.FakeQuantizeChannelsOp
 )
 
 

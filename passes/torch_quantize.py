@@ -35,9 +35,12 @@ from sta.dialect.torch import si8, si16
 from sta.dialect.torch_interpreter import main_function
 from sta.dialect.weight_store import WeightStore
 from sta.passes.layer_globs import check_globs, matches
-from sta.passes.torch_calibrate import range_of
-from sta.passes.torch_rewriting import array_of, erase_dead, operations_of, single_use
+from sta.passes.torch_calibrate import NARROW_RANGE, range_of
+from sta.passes.torch_rewriting import array_of, erase_dead, operations_of, replace, single_use
 from sta.spec.norm import EPSILON_LIMIT
+
+INT16_INPUT = "sta.int16_input"
+"""The attribute of a linear layer whose input has 16 bits, by sensitivity."""
 
 SMALLEST_RANGE = 2.0**-20
 """
@@ -107,6 +110,7 @@ def quantize(module: ModuleOp, store: WeightStore, int16_inputs: Sequence[str] =
     that matches no linear layer, and for a module that was not calibrated.
     """
     check_int16_inputs(module, int16_inputs)
+    hoist_roundings(module)
     quantizer = _Quantizer(main_function(module), store, int16_inputs)
     arguments = [argument for argument in main_function(module).body.block.args if _is_float(argument)]
     for argument in arguments:
@@ -122,6 +126,54 @@ def quantize(module: ModuleOp, store: WeightStore, int16_inputs: Sequence[str] =
 def check_int16_inputs(module: ModuleOp, globs: Sequence[str]) -> None:
     """Raise ValueError for the first glob that matches the module path of no linear layer."""
     check_globs(globs, [module_path(op) for op in operations_of(module) if isinstance(op, torch.LinearOp)])
+
+
+def hoist_roundings(module: ModuleOp) -> None:
+    """
+    Round each value where it is made, if all that takes it takes it rounded to the same numbers behind rearrangements.
+    """
+    values = [*main_function(module).body.block.args]
+    values += [op.results[0] for op in operations_of(module) if op.results and not isinstance(op, _VIEWS)]
+    for value in filter(_is_float, values):
+        consumers = _consumers(value)
+        roundings = [one.use.operation for one in consumers if isinstance(one.use.operation, torch.FakeQuantizeOp)]
+        formats = {_format(rounding) for rounding in roundings}
+        if len(roundings) != len(consumers) or len(formats) != 1 or _is_rounded(value):
+            continue
+        hoisted = torch.FakeQuantizeOp(value, *_numbers(roundings[0]))
+        hoisted.location = roundings[0].location
+        uses = list(value.uses)
+        owner = value.owner
+        Rewriter.insert_op(
+            hoisted, InsertPoint.after(owner) if isinstance(owner, Operation) else InsertPoint.at_start(owner)
+        )
+        for use in uses:
+            use.operation.operands[use.index] = hoisted.result
+        for rounding in dict.fromkeys(roundings):
+            replace(rounding, [rounding.input])
+
+
+def _format(rounding: torch.FakeQuantizeOp) -> Format:
+    scale, zero_point, storage = _numbers(rounding)
+    return Format(storage, scale, zero_point)
+
+
+def _numbers(rounding: torch.FakeQuantizeOp) -> tuple[float, int, IntegerType]:
+    return rounding.scale.value.data, rounding.zero_point.value.data, rounding.storage
+
+
+def _is_rounded(value: SSAValue) -> bool:
+    """Whether all that takes `value` is roundings: those of a quantized model."""
+    return value.first_use is not None and all(isinstance(use.operation, torch.FakeQuantizeOp) for use in value.uses)
+
+
+def values_without_format(module: ModuleOp, store: WeightStore) -> list[SSAValue]:
+    """The values in the function `main` of `module` whose format calibration has to find out."""
+    hoist_roundings(module)
+    quantizer = _Quantizer(main_function(module), store, ())
+    arguments = [argument for argument in main_function(module).body.block.args if _is_float(argument)]
+    values = [op.results[0] for op in operations_of(module) if isinstance(op, _PRODUCERS)]
+    return [value for value in (*arguments, *values) if quantizer.lacks_format(value)]
 
 
 def _is_float(value: SSAValue) -> bool:
@@ -144,7 +196,7 @@ class _Quantizer:
 
     def visit(self, value: SSAValue) -> None:
         """Round `value` where it is made, and once more where its consumers want something else."""
-        if value.first_use is None or self._stays_in_accumulators(value):
+        if value.first_use is None or self._stays_in_accumulators(value) or _is_rounded(value):
             return
         wanted = [(consumer, self._wanted(value, consumer)) for consumer in _consumers(value)]
         formats = list(dict.fromkeys(kind for _, kind in wanted))
@@ -156,6 +208,10 @@ class _Quantizer:
             if kind != primary:
                 narrow = self._round(rounded, kind, only=[])
                 _redirect(rounded, narrow, [consumer for consumer, wants in wanted if wants == kind])
+
+    def lacks_format(self, value: SSAValue) -> bool:
+        """Whether `value` is one that `visit` rounds."""
+        return value.first_use is not None and not self._stays_in_accumulators(value) and not _is_rounded(value)
 
     def visit_literal(self, literal: torch.LiteralOp) -> None:
         """Round a constant that is stored like a value: one that is added, normalized or attended to."""
@@ -173,10 +229,12 @@ class _Quantizer:
     def _wanted(self, value: SSAValue, consumer: _Consumer) -> Format:
         """The format in which `consumer` takes `value`."""
         operation = consumer.use.operation
-        if isinstance(operation, torch.LinearOp) and not matches(module_path(operation), self._int16_inputs):
-            return affine(*self._range(value))
+        if isinstance(operation, torch.FakeQuantizeOp):
+            return _format(operation)
+        if isinstance(operation, torch.LinearOp) and not self._is_wide(operation):
+            return affine(*self._narrow_range(value))
         if isinstance(operation, torch.ScaledDotProductAttentionOp):
-            return symmetric(si8, *self._range(value))
+            return symmetric(si8, *self._narrow_range(value))
         return self._stream_format(value)
 
     def _stream_format(self, value: SSAValue) -> Format:
@@ -184,6 +242,12 @@ class _Quantizer:
         users = [consumer.use.operation for consumer in _consumers(value)]
         norms = [user for user in users if isinstance(user, torch.NormOp)]
         return symmetric(si16, low, max([high, *(_smallest_norm_range(norm) for norm in norms)]))
+
+    def _is_wide(self, layer: torch.LinearOp) -> bool:
+        return INT16_INPUT in layer.attributes or matches(module_path(layer), self._int16_inputs)
+
+    def _narrow_range(self, value: SSAValue) -> tuple[float, float]:
+        return range_of(self._function, value, NARROW_RANGE) or self._range(value)
 
     def _range(self, value: SSAValue) -> tuple[float, float]:
         if isinstance(value.owner, torch.EmbeddingOp):
@@ -229,12 +293,20 @@ class _Quantizer:
 _ATTENTION = torch.ScaledDotProductAttentionOp
 
 
+def narrow_kind(value: SSAValue) -> str | None:
+    """How `value` is stored where it is 8 bits wide, "symmetric" or "affine"; None if nothing takes it so."""
+    users = [consumer.use.operation for consumer in _consumers(value)]
+    if any(isinstance(user, _ATTENTION) for user in users):
+        return "symmetric"
+    return "affine" if any(isinstance(user, torch.LinearOp) for user in users) else None
+
+
 def _is_parameter(use: Use) -> bool:
     """Whether `use` is that of a weight, a bias or a table, which are converted with their operation."""
     operation, index = use.operation, use.index
     if isinstance(operation, torch.LinearOp | torch.NormOp):
         return index > 0
-    return isinstance(operation, torch.EmbeddingOp | torch.FakeQuantizeOp) or (
+    return isinstance(operation, torch.EmbeddingOp | torch.FakeQuantizeOp | torch.FakeQuantizeChannelsOp) or (
         isinstance(operation, _ATTENTION) and index > 2
     )
 

@@ -1,0 +1,279 @@
+"""
+What a model loses when it becomes integers, measured on the emulator; writes the tables of docs/accuracy.md.
+
+MiniLM embeds the sentences of STS-B's dev set, with 8 bits for the input of every product, with the default policy, and
+with more and more asked for. An encoder of PyTorch and one like a ViT's, with random weights, are compared with their
+float models. Ends with exit code 1 if a required figure is not reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks.page import replace_section, table
+from examples import minilm_sentences as minilm
+from sta.compilation import Compilation, compile_model
+
+PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
+
+ALL_PAIRS = 1500
+CALIBRATION_SENTENCES = 32
+CURVE = (20.0, 22.0, 24.0, 27.0, 30.0)
+"""Decibels asked for in the curve."""
+
+LEAST_COSINE = {"8 bits": 0.990, "default": 0.994}
+HIGHEST_COSINE = 0.997
+"""What the curve must get to."""
+SPEARMAN_MARGIN = 0.003
+LEAST_SQNR = 30.0
+"""Decibels that the encoders with random weights must reach."""
+
+Inputs = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A way to compile MiniLM."""
+
+    title: str
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class SentenceRow:
+    """What was measured of MiniLM in one setting."""
+
+    title: str
+    sentences: int
+    cosine: float
+    least_cosine: float
+    spearman: float
+    cycles: int
+    wide_inputs: int
+
+
+@dataclass(frozen=True)
+class EncoderRow:
+    """What was measured of an encoder with random weights."""
+
+    title: str
+    sqnr: float
+    cycles: int
+    wide_inputs: int
+
+
+SETTINGS = (
+    Setting("8 bits, extremes only", {"min_sqnr": 0.0, "methods": ()}),
+    Setting("8 bits", {"min_sqnr": 0.0}),
+    Setting("default"),
+)
+
+
+def main() -> int:
+    """Measures, prints the tables and returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=ALL_PAIRS, help="pairs of STS-B dev (default: all)")
+    parser.add_argument("--curve-pairs", type=int, default=150, help="pairs for the curve (default: 150)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the emulator (default: 1)")
+    parser.add_argument("--json", type=Path, help="write what was measured to this file, too")
+    parser.add_argument("--docs", action="store_true", help="write the tables into docs/accuracy.md")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    # Operators here are small, and runs beside each other keep the processors busy.
+    torch.set_num_threads(1)
+    model, tokenizer = minilm.load_model()
+    reference = _References(model, tokenizer)
+    full = [reference.measure(setting, arguments.pairs, arguments.threads) for setting in SETTINGS]
+    asked = [Setting(f"{decibels:g} dB", {"min_sqnr": decibels}) for decibels in CURVE]
+    curve = [
+        reference.measure(setting, arguments.curve_pairs, arguments.threads) for setting in (*SETTINGS[:2], *asked)
+    ]
+    spearman = reference.spearman(arguments.pairs)
+    encoders = measure_encoders()
+    sections = {
+        "sentences": sentence_table(full, spearman),
+        "curve": curve_table(curve),
+        "encoders": encoder_table(encoders),
+    }
+    for name, section in sections.items():
+        print(f"\n## {name}\n\n{section}")
+    if arguments.json is not None:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        rows = {"sentences": full, "curve": curve, "encoders": encoders}
+        measured = {name: [asdict(row) for row in found] for name, found in rows.items()}
+        arguments.json.write_text(json.dumps({**measured, "float_spearman": spearman}, indent=2) + "\n")
+    if arguments.docs:
+        text = PAGE.read_text(encoding="utf-8")
+        for name, section in sections.items():
+            text = replace_section(text, name, section)
+        PAGE.write_text(text, encoding="utf-8")
+    missed = failures(full, curve, encoders, spearman)
+    for failure in missed:
+        print(f"FAILED {failure}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+class _References:
+    """The float model, its inputs and its embeddings, computed once."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._inputs: dict[str, Inputs] = {}
+        self._embeddings: dict[str, Any] = {}
+        sentences = minilm.read_pairs("train", CALIBRATION_SENTENCES).left
+        samples = [minilm.tokenize(tokenizer, sentence) for sentence in sentences]
+        self._example = samples[0]
+        self._calibration = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+    def _prepare(self, pairs: minilm.Pairs) -> None:
+        new = [sentence for sentence in pairs.sentences if sentence not in self._inputs]
+        inputs = {sentence: minilm.tokenize(self._tokenizer, sentence) for sentence in new}
+        minilm.note(f"embed {len(new)} sentences in float32 with PyTorch")
+        self._embeddings |= minilm.float_embeddings(self._model, inputs)
+        self._inputs |= inputs
+
+    def spearman(self, count: int) -> float:
+        """Returns the rank correlation that the float model reaches."""
+        return minilm.similarity_spearman(self._embeddings, minilm.read_pairs("dev", count))
+
+    def measure(self, setting: Setting, count: int, threads: int) -> SentenceRow:
+        """Compiles in a setting, runs all sentences of `count` pairs on the emulator, and compares."""
+        pairs = minilm.read_pairs("dev", count)
+        self._prepare(pairs)
+        minilm.note(f"{setting.title}: calibrate and compile")
+        compilation = compile_model(self._model, self._example, calibration=self._calibration, **setting.options)
+        program = compilation.program
+        assert program is not None
+        sentences = pairs.sentences
+        minilm.note(f"{setting.title}: run {len(sentences)} sentences on the emulator")
+        results = program.run_batch([self._inputs[sentence] for sentence in sentences], threads=threads)
+        embeddings = {
+            sentence: minilm.pool(result.outputs[minilm.OUTPUT], self._inputs[sentence]["attention_mask"])
+            for sentence, result in zip(sentences, results, strict=True)
+        }
+        cosines = [float(embeddings[sentence] @ self._embeddings[sentence]) for sentence in sentences]
+        row = SentenceRow(
+            setting.title,
+            len(sentences),
+            float(np.mean(cosines)),
+            min(cosines),
+            minilm.similarity_spearman(embeddings, pairs),
+            program.cycles,
+            _wide_inputs(compilation),
+        )
+        minilm.note(str(row))
+        return row
+
+
+def _wide_inputs(compilation: Compilation) -> int:
+    return 0 if compilation.quantization is None else len(compilation.quantization.plan.int16_inputs)
+
+
+def measure_encoders() -> list[EncoderRow]:
+    """Compiles the encoders with random weights, and compares with PyTorch on samples that calibration never saw."""
+    rows: list[EncoderRow] = []
+    for title, model, sample_shape in random_encoders():
+        minilm.note(f"{title}: calibrate, compile and run")
+        generator = np.random.default_rng(1)
+        samples = generator.standard_normal((16, *sample_shape), np.float32)
+        compilation = compile_model(model, (torch.tensor(samples[0]),), calibration={"src": samples[:12]})
+        program = compilation.program
+        assert program is not None
+        with torch.inference_mode():
+            wanted = [model(torch.tensor(sample)).numpy() for sample in samples[12:]]
+        found = [program.run({"src": sample}).outputs["output"] for sample in samples[12:]]
+        rows.append(EncoderRow(title, decibels(wanted, found), program.cycles, _wide_inputs(compilation)))
+        minilm.note(str(rows[-1]))
+    return rows
+
+
+def random_encoders() -> list[tuple[str, Any, tuple[int, ...]]]:
+    """Returns encoders with random weights, by title, with the shape of their input `src`."""
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    plain = nn.TransformerEncoderLayer(256, 8, 1024, batch_first=True)
+    layer = nn.TransformerEncoderLayer(192, 3, 768, activation="gelu", batch_first=True, norm_first=True)
+
+    class VisionEncoder(nn.Module):
+        """What is behind the patches of ViT-Tiny: positions, layers that normalize first, a last normalization."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.project = nn.Linear(768, 192)
+            self.positions = nn.Parameter(torch.randn(1, 197, 192) * 0.02)
+            self.layers = nn.TransformerEncoder(layer, 12, nn.LayerNorm(192), enable_nested_tensor=False)
+
+        def forward(self, src: torch.Tensor) -> torch.Tensor:
+            return self.layers(self.project(src) + self.positions)
+
+    encoder = nn.TransformerEncoder(plain, 6, enable_nested_tensor=False)
+    return [
+        ("nn.TransformerEncoder, 6 layers of width 256", encoder.eval(), (1, 64, 256)),
+        ("ViT-like, 12 layers of width 192, 197 positions", VisionEncoder().eval(), (1, 197, 768)),
+    ]
+
+
+def decibels(wanted: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> float:
+    """Returns the SQNR of arrays against what they should be."""
+    signal = sum(float(np.square(array, dtype=np.float64).sum()) for array in wanted)
+    pairs = zip(wanted, found, strict=True)
+    noise = sum(float(np.square(exact.astype(np.float64) - array).sum()) for exact, array in pairs)
+    return 10 * float(np.log10(signal / noise))
+
+
+def sentence_table(rows: Sequence[SentenceRow], spearman: float) -> str:
+    """Returns the table of the full set."""
+    lines = [["float32, PyTorch", "1", "1", f"{spearman:.4f}", "", ""], *(_sentence_line(row) for row in rows)]
+    return table(["MiniLM", "mean cosine", "least cosine", "Spearman", "cycles", "16-bit inputs"], lines)
+
+
+def curve_table(rows: Sequence[SentenceRow]) -> str:
+    """Returns the table of cosine against cycles."""
+    least = min(row.cycles for row in rows)
+    lines = [[*_sentence_line(row), f"{row.cycles / least:.3f}"] for row in rows]
+    header = ["asked for", "mean cosine", "least cosine", "Spearman", "cycles", "16-bit inputs", "relative cycles"]
+    return table(header, lines)
+
+
+def _sentence_line(row: SentenceRow) -> list[str]:
+    numbers = (f"{row.cosine:.4f}", f"{row.least_cosine:.4f}", f"{row.spearman:.4f}")
+    return [row.title, *numbers, f"{row.cycles:,}", str(row.wide_inputs)]
+
+
+def encoder_table(rows: Sequence[EncoderRow]) -> str:
+    """Returns the table of encoders with random weights."""
+    lines = [[row.title, f"{row.sqnr:.1f} dB", f"{row.cycles:,}", str(row.wide_inputs)] for row in rows]
+    return table(["model", "SQNR", "cycles", "16-bit inputs"], lines)
+
+
+def failures(
+    full: Sequence[SentenceRow], curve: Sequence[SentenceRow], encoders: Sequence[EncoderRow], spearman: float
+) -> list[str]:
+    """Returns what is not as it must be."""
+    found: list[str] = []
+    for row in full:
+        least: Mapping[str, float] = LEAST_COSINE
+        if row.cosine < least.get(row.title, 0.0):
+            found.append(f"{row.title}: the mean cosine is {row.cosine:.4f}, less than {least[row.title]}")
+        if row.title in least and row.spearman < spearman - SPEARMAN_MARGIN:
+            found.append(f"{row.title}: Spearman is {row.spearman:.4f}, and that of float32 {spearman:.4f}")
+    if max(row.cosine for row in curve) < HIGHEST_COSINE:
+        found.append(f"the curve does not reach a cosine of {HIGHEST_COSINE}")
+    found += [f"{row.title}: {row.sqnr:.1f} dB, less than {LEAST_SQNR}" for row in encoders if row.sqnr < LEAST_SQNR]
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,297 @@
+"""
+The quantizer of the STA for PyTorch's export quantization: `prepare_pt2e`, `prepare_qat_pt2e` and `convert_pt2e`.
+
+It annotates an exported program with the formats that the compiler takes (docs/numerics.md): weights of linear layers
+int8, symmetric, one scale an output channel; their inputs int8 with a zero point; query, key and value of attention
+int8 and symmetric; everything that is added, normalized, activated, put in or given out int16 and symmetric. Attention
+is annotated as a whole, `scaled_dot_product_attention` or spelled out as matmul, softmax and matmul: what is inside
+needs no range, since the softmax reads accumulators. A linear layer that only an addition takes stays in the
+accumulators, and its result is not annotated.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e import (
+    FakeQuantize,
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    PerChannelMinMaxObserver,
+)
+from torchao.quantization.pt2e.quantizer import (
+    FixedQParamsQuantizationSpec,
+    QuantizationAnnotation,
+    QuantizationSpec,
+    QuantizationSpecBase,
+    Quantizer,
+)
+
+aten = torch.ops.aten
+
+EPSILON = 2.0**-40
+"""The smallest scale that is observed; torchao's default would be too large for 16 bits."""
+
+LINEAR = (aten.linear.default,)
+ATTENTION = (aten.scaled_dot_product_attention.default,)
+NORMS = (aten.layer_norm.default,)
+ACTIVATIONS = (
+    aten.gelu.default,
+    aten.relu.default,
+    aten.silu.default,
+    aten.tanh.default,
+    aten.sigmoid.default,
+    aten.gelu_.default,
+    aten.relu_.default,
+    aten.silu_.default,
+    aten.tanh_.default,
+    aten.sigmoid_.default,
+)
+ADDITIONS = (aten.add.Tensor, aten.add_.Tensor)
+EMBEDDINGS = (aten.embedding.default,)
+PRODUCTS = (aten.matmul.default, aten.bmm.default)
+SOFTMAX = (aten.softmax.int, aten._softmax.default)
+VIEWS = (
+    aten.view.default,
+    aten.reshape.default,
+    aten._unsafe_view.default,
+    aten.permute.default,
+    aten.transpose.int,
+    aten.t.default,
+    aten.contiguous.default,
+    aten.clone.default,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.default,
+    aten.squeeze.dims,
+    aten.slice.Tensor,
+    aten.select.int,
+    aten.chunk.default,
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.unbind.int,
+    aten.flatten.using_ints,
+    aten.unflatten.int,
+    aten.expand.default,
+    aten.repeat_interleave.self_int,
+    aten.dropout.default,
+    aten.dropout_.default,
+    operator.getitem,
+)
+"""What only rearranges: dropout is one, too, once training is over."""
+SCORES = (
+    *VIEWS,
+    *ADDITIONS,
+    aten.mul.Tensor,
+    aten.mul.Scalar,
+    aten.div.Tensor,
+    aten.div.Scalar,
+    aten.masked_fill.Scalar,
+    aten.masked_fill.Tensor,
+    aten.where.self,
+    aten.where.ScalarOther,
+    aten.to.dtype,
+    aten._to_copy.default,
+    *SOFTMAX,
+)
+"""What scores go through between the two products of an attention that is spelled out."""
+
+
+class STAQuantizer(Quantizer):
+    """
+    Annotates the linear layers, attentions, normalizations, activations, additions and embeddings of a graph.
+
+    `is_qat` makes fake quantization with moving averages, for `prepare_qat_pt2e`. `ranges` says how the range of an
+    8-bit value is found: "extremes", or "error" for torchao's HistogramObserver, which minimizes the squared error.
+
+    Raises ValueError for another `ranges`.
+    """
+
+    def __init__(self, *, is_qat: bool = False, ranges: str = "extremes") -> None:
+        super().__init__()
+        if ranges not in ("extremes", "error"):
+            raise ValueError(f"unknown ranges {ranges!r}: they are taken from 'extremes' or by 'error'")
+        self._is_qat = is_qat
+        narrow: Any = HistogramObserver if ranges == "error" else MinMaxObserver
+        self._input = self._spec(torch.int8, torch.per_tensor_affine, narrow)
+        self._operand = self._spec(torch.int8, torch.per_tensor_symmetric, narrow)
+        self._stream = self._spec(torch.int16, torch.per_tensor_symmetric, MinMaxObserver)
+        self._weight = self._weight_spec()
+
+    def _spec(self, dtype: torch.dtype, qscheme: torch.qscheme, observer: Any) -> QuantizationSpec:
+        low, high = torch.iinfo(dtype).min, torch.iinfo(dtype).max
+        maker: Any = observer.with_args(eps=EPSILON)
+        if self._is_qat:
+            maker = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=EPSILON)
+        return QuantizationSpec(dtype, maker, low, high, qscheme)
+
+    def _weight_spec(self) -> QuantizationSpec:
+        maker: Any = PerChannelMinMaxObserver.with_args(eps=EPSILON)
+        if self._is_qat:
+            maker = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=EPSILON)
+        return QuantizationSpec(torch.int8, maker, -127, 127, torch.per_channel_symmetric, 0)
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        """Annotate every node of `model` that the machine computes; see the class."""
+        inside = set(_attention_insides(model))
+        for node in model.graph.nodes:
+            if node.op == "placeholder":
+                self._annotate_input(node)
+            elif node.op == "call_function" and node not in inside:
+                self._annotate_call(model, node)
+        return model
+
+    def validate(self, model: GraphModule) -> None:
+        """Every annotation is one that the machine has: there is nothing to find out."""
+
+    def _annotate_call(self, model: GraphModule, node: Node) -> None:
+        result = self._result(node)
+        if node.target in LINEAR:
+            x, weight = _nodes(node.args[:2])
+            stays = any(_stays_in_accumulators(node, user) for user in _users(node))
+            self._annotate(node, {x: self._input, weight: self._weight}, None if stays else result)
+        elif node.target in ATTENTION:
+            self._annotate(node, dict.fromkeys(_nodes(node.args[:3]), self._operand), result)
+        elif node.target in PRODUCTS and not _is_constant(node.args[1]):
+            operands = [one for one in _nodes(node.args[:2]) if not _is_scores(one)]
+            self._annotate(node, dict.fromkeys(operands, self._operand), None if _becomes_scores(node) else result)
+        elif node.target in NORMS or node.target in ACTIVATIONS:
+            self._annotate(node, {_node(node.args[0]): self._stream}, result)
+        elif node.target in ADDITIONS and _is_float(node):
+            terms = [term for term in _nodes(node.args[:2]) if not _stays_in_accumulators(term, node)]
+            self._annotate(node, dict.fromkeys(terms, self._stream), result)
+        elif node.target in EMBEDDINGS:
+            self._annotate(node, {}, _table_spec(model, node))
+
+    def _annotate_input(self, node: Node) -> None:
+        if _is_float(node) and node.users:
+            self._annotate(node, {}, self._stream)
+
+    def _result(self, node: Node) -> QuantizationSpec:
+        """The format of a result: that in which everything takes it, else 16 bits, of which 8 are made where taken."""
+        users = _users(node)
+        if node.op == "placeholder" or node.target in EMBEDDINGS:
+            return self._stream
+        if users and all(user.target in LINEAR for user in users):
+            return self._input
+        if users and all(user.target in (*ATTENTION, *PRODUCTS) for user in users):
+            return self._operand
+        return self._stream
+
+    def _annotate(
+        self, node: Node, inputs: dict[Node, QuantizationSpecBase], result: QuantizationSpecBase | None
+    ) -> None:
+        if "quantization_annotation" in node.meta:
+            return
+        # What is rounded where it is made is not rounded again where it is taken.
+        given = {
+            one: spec
+            for one, spec in inputs.items()
+            if _is_float(one) and (_is_constant(_source(one)) or self._result(_source(one)) is not spec)
+        }
+        node.meta["quantization_annotation"] = QuantizationAnnotation(
+            input_qspec_map=dict(given), output_qspec=result, allow_implicit_sharing=False, _annotated=True
+        )
+
+
+def _nodes(arguments: Any) -> list[Node]:
+    return [argument for argument in arguments if isinstance(argument, Node)]
+
+
+def _node(argument: Any) -> Node:
+    assert isinstance(argument, Node)
+    return argument
+
+
+def _is_float(node: Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype == torch.float32
+
+
+def _is_constant(argument: Any) -> bool:
+    return isinstance(argument, Node) and argument.op == "get_attr"
+
+
+def _users(node: Node) -> list[Node]:
+    """What takes `node`, through rearrangements."""
+    found: list[Node] = []
+    for user in node.users:
+        if user.op == "call_function" and user.target in VIEWS:
+            found += _users(user)
+        else:
+            found.append(user)
+    return found
+
+
+def _source(node: Node) -> Node:
+    """What `node` is a rearrangement of."""
+    while node.op == "call_function" and node.target in VIEWS and isinstance(node.args[0], Node):
+        node = node.args[0]
+    return node
+
+
+def _stays_in_accumulators(term: Node, addition: Node) -> bool:
+    """Whether `term` of `addition` is a linear layer that nothing else takes, beside a term that is rounded."""
+    if addition.target not in ADDITIONS or not _is_only_added(term, addition):
+        return False
+    terms = _nodes(addition.args[:2])
+    rivals = [other for other in terms if _source(other) is not _source(term)]
+    if not rivals:
+        return False
+    # Where two linear layers are added, the first is the one that stays.
+    return not any(_is_only_added(rival, addition) for rival in rivals) or _source(terms[0]) is _source(term)
+
+
+def _is_only_added(term: Node, addition: Node) -> bool:
+    source = _source(term)
+    return source.target in LINEAR and _users(source) == [addition]
+
+
+def _table_spec(model: GraphModule, node: Node) -> QuantizationSpecBase | None:
+    """The format of the rows of an embedding table: 16 bits with the scale that the whole table needs."""
+    table = _node(node.args[0])
+    if table.op != "get_attr":
+        return None
+    values = operator.attrgetter(str(table.target))(model)
+    largest = max(float(values.detach().abs().max()), EPSILON)
+    limits = torch.iinfo(torch.int16)
+    return FixedQParamsQuantizationSpec(
+        torch.int16, largest / limits.max, 0, limits.min, limits.max, torch.per_tensor_symmetric
+    )
+
+
+def _is_scores(node: Node) -> bool:
+    """Whether `node` comes from the softmax of an attention that is spelled out."""
+    return _source(node).target in SOFTMAX
+
+
+def _becomes_scores(node: Node) -> bool:
+    """Whether all that happens to the product `node` leads to a softmax."""
+    return any(True for _ in _until_softmax(node))
+
+
+def _until_softmax(node: Node) -> Iterator[Node]:
+    """The nodes from the product `node` to the softmax that its scores go through; none if they go elsewhere."""
+    path: list[Node] = []
+    current = node
+    while len(current.users) == 1:
+        (current,) = current.users
+        if current.op != "call_function" or current.target not in SCORES:
+            return
+        path.append(current)
+        if current.target in SOFTMAX:
+            yield from path
+            return
+
+
+def _attention_insides(model: GraphModule) -> Iterator[Node]:
+    """What lies between the two products of attentions that are spelled out."""
+    for node in model.graph.nodes:
+        if node.op == "call_function" and node.target in PRODUCTS:
+            yield from _until_softmax(node)

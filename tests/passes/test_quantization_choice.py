@@ -1,0 +1,190 @@
+"""The choice of formats: by the output, on samples held out, and never worse than the extremes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from sta.dialect import torch as dialect
+from sta.dialect.context import CompileContext
+from sta.dialect.location import module_path
+from sta.dialect.torch_interpreter import run_torch
+from sta.frontend.model import ImportedModel, import_model
+from sta.passes.counted_rows import counted_rows, padding_mask
+from sta.passes.quantization_choice import QuantizationChoice
+from sta.passes.range_by_error import ErrorObserver, rounding_error
+from sta.passes.torch_calibrate import calibrate
+from sta.passes.torch_quantize import INT16_INPUT, affine, quantize
+from sta.passes.torch_smooth import smooth, smoothing_scale
+from tests.support.torch_modules import FLOAT_PASSES, encoder, signal_to_noise
+
+
+def outliers(norm_first: bool) -> nn.Module:
+    """An encoder whose normalizations give one column thirty times as large as the others."""
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    model = encoder(norm_first, layers=2)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.weight[5] = 30.0
+    return model
+
+
+def imported(model: nn.Module, shape: tuple[int, ...] = (1, 7, 24)) -> tuple[ImportedModel, CompileContext]:
+    result = import_model(model.eval(), (torch.zeros(shape),))
+    context = CompileContext(result.weights)
+    for rewrite in FLOAT_PASSES:
+        rewrite(result.module, context.weights)
+    return result, context
+
+
+def samples(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    generator = np.random.default_rng(seed)
+    return [{"src": generator.standard_normal((1, 7, 24), np.float32)} for _ in range(count)]
+
+
+def test_outliers_are_smoothed_and_the_output_gets_better_on_samples_never_seen() -> None:
+    decibels: dict[bool, float] = {}
+    for smoothing in (False, True):
+        model, context = imported(outliers(False))
+        unseen = samples(4, 9)
+        before = [run_torch(model.module, context, sample)["output"] for sample in unseen]
+        chooser = QuantizationChoice(model.module, context, samples(32), ["smoothing"] if smoothing else ())
+        choice = chooser.choose(None)
+        chooser.apply(choice.plan)
+        model.module.verify()
+        # Smoothing alone changes nothing but the rounding of floats.
+        smoothed = [run_torch(model.module, context, sample)["output"] for sample in unseen]
+        assert np.abs(np.stack(before) - np.stack(smoothed)).max() < 1e-3
+        assert (choice.plan.smoothing is not None) == smoothing
+        quantize(model.module, context.weights)
+        after = [run_torch(model.module, context, sample)["output"] for sample in unseen]
+        decibels[smoothing] = signal_to_noise(np.stack(before), np.stack(after))
+    assert decibels[True] > decibels[False] + 1
+
+
+@pytest.mark.parametrize(("norm_first", "added"), [(True, 0), (False, 3)])
+def test_linear_layers_get_a_normalization_of_their_own_only_beside_the_stream(norm_first: bool, added: int) -> None:
+    model, context = imported(outliers(norm_first))
+    observers = calibrate(model.module, context, samples(2), observer=ErrorObserver)
+    before = sum(isinstance(op, dialect.LayerNormOp) for op in model.module.walk())
+    smooth(model.module, context.weights, observers, 0.5)
+    assert sum(isinstance(op, dialect.LayerNormOp) for op in model.module.walk()) == before + added
+
+
+def test_what_is_kept_is_the_best_that_was_tried() -> None:
+    model, context = imported(outliers(False))
+    choice = QuantizationChoice(model.module, context, samples(8)).choose(None)
+    assert choice.held_out == 2
+    assert choice.trials[0].method == "extremes"
+    assert choice.decibels == max(trial.decibels for trial in choice.trials)
+    assert [trial.decibels for trial in choice.trials if trial.kept] == sorted(
+        trial.decibels for trial in choice.trials if trial.kept
+    )
+
+
+def test_a_single_sample_decides_on_nothing_but_ranges() -> None:
+    model, context = imported(outliers(False))
+    choice = QuantizationChoice(model.module, context, samples(1)).choose(None)
+    assert choice.held_out == 0
+    assert len(choice.trials) == 1
+
+
+def test_inputs_get_16_bits_until_what_is_asked_for_is_reached() -> None:
+    reached: list[tuple[int, float]] = []
+    for asked in (0.0, 42.0, 90.0):
+        model, context = imported(encoder(True, layers=2))
+        chooser = QuantizationChoice(model.module, context, samples(8), ())
+        choice = chooser.choose(asked)
+        chooser.apply(choice.plan)
+        marked = {module_path(op) for op in model.module.walk() if INT16_INPUT in op.attributes}
+        assert marked == set(choice.plan.int16_inputs)
+        reached.append((len(marked), choice.decibels))
+        if asked < 90.0:
+            assert choice.decibels >= asked
+    # With every input at 16 bits queries, keys and values are what noise is left of.
+    assert [count for count, _ in reached] == sorted(count for count, _ in reached)
+    assert reached[0][0] == 0
+    # PyTorch's attention holds two of the four inputs of a layer under one name.
+    assert reached[-1][0] == 6
+
+
+def test_candidates_leave_nothing_in_the_store_of_weights() -> None:
+    model, context = imported(outliers(False))
+    before = context.weights.names()
+    QuantizationChoice(model.module, context, samples(8)).choose(60.0)
+    assert context.weights.names() == before
+
+
+class Padded(nn.Module):
+    """A layer with a padding mask, true where a position is left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(24, 2, 32, batch_first=True)
+
+    def forward(self, src: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.layer(src, src_key_padding_mask=mask)
+
+
+def test_rows_of_padding_count_neither_for_ranges_nor_for_noise() -> None:
+    mask = np.array([[False] * 4 + [True] * 3])
+    plain = samples(8)
+    loud = [{"src": sample["src"] * np.where(mask, 1000.0, 1.0)[..., None].astype(np.float32)} for sample in plain]
+    found: list[float] = []
+    for inputs in (plain, loud):
+        model = import_model(Padded().eval(), (torch.zeros(1, 7, 24), torch.tensor(mask)))
+        context = CompileContext(model.weights)
+        for rewrite in FLOAT_PASSES:
+            rewrite(model.module, context.weights)
+        seen = padding_mask(model.module)
+        assert seen is not None
+        assert (seen.name, seen.inverted) == ("mask", True)
+        torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+        chooser = QuantizationChoice(model.module, context, [{**one, "mask": mask} for one in inputs], ())
+        found.append(chooser.choose(None).decibels)
+    assert min(found) > 30
+
+
+@given(st.integers(1, 3), st.integers(2, 5), st.integers(1, 4), st.integers(1, 3), st.data())
+def test_counted_rows_are_those_of_the_mask_in_every_layout(
+    batch: int, positions: int, width: int, heads: int, data: st.DataObject
+) -> None:
+    flags = data.draw(st.lists(st.booleans(), min_size=batch * positions, max_size=batch * positions))
+    counted = np.array(flags).reshape(batch, positions)
+    values = np.arange(batch * positions * width, dtype=np.float32).reshape(batch, positions, width)
+    wanted = values[counted] if counted.any() else values.reshape(-1, width)
+    np.testing.assert_array_equal(counted_rows(values, counted), wanted)
+    if heads != positions and batch != positions and positions != batch * positions:
+        split = np.repeat(values[:, None], heads, axis=1)
+        assert len(counted_rows(split, counted)) == (counted.sum() or counted.size) * heads
+    np.testing.assert_array_equal(counted_rows(values, None), values.reshape(-1, width))
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_ranges_by_error_lie_within_the_extremes_and_have_less_error(seed: int, symmetric: bool) -> None:
+    values = np.random.default_rng(seed).standard_t(2, (50, 7)).astype(np.float32)
+    observer = ErrorObserver()
+    observer.update(values)
+    low, high = observer.narrow_range(symmetric)
+    extremes = observer.range()
+    reach = max(-extremes[0], extremes[1]) if symmetric else None
+    outer = (-reach, reach) if reach is not None else (min(extremes[0], 0.0), max(extremes[1], 0.0))
+    assert outer[0] <= low <= 0 <= high <= outer[1]
+    exact = values.astype(np.float64)
+    assert rounding_error(exact, low, high) <= rounding_error(exact, *outer)
+    assert affine(low, high).scale <= affine(*outer).scale
+
+
+@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=9), st.floats(0, 1), st.integers(0, 99))
+def test_smoothing_scales_are_positive_and_have_a_geometric_mean_of_one(
+    inputs: list[float], strength: float, seed: int
+) -> None:
+    weights = np.random.default_rng(seed).random(len(inputs))
+    scale = smoothing_scale(np.array(inputs), weights, strength)
+    assert (scale > 0).all()
+    np.testing.assert_allclose(np.log(scale).mean(), 0.0, atol=1e-9)
