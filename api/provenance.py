@@ -17,6 +17,7 @@ from sta.runtime import Program
 from sta.usage import suggestion
 
 _LOCATION = re.compile(r'loc\("((?:[^"\\]|\\.)*)"(?:\("((?:[^"\\]|\\.)*)":(\d+):\d+\))?')
+_ESCAPED = re.compile(r"(?:\\[89A-Fa-f][0-9A-Fa-f])+")
 _DUMPED_LINE = re.compile(r"(.+\.mlir):(\d+)(?::\d+)?")
 _SOURCE_LINE = re.compile(r"(.+\.py):(\d+)")
 _INSTRUCTION = re.compile(r"@(\d+)")
@@ -38,7 +39,13 @@ class Origin:
 
 def locations(text: str) -> list[tuple[str, str]]:
     """The module path and source line ("" where unknown) of every location in a text of IR, in order."""
-    return [(found[1], f"{found[2]}:{found[3]}" if found[2] else "") for found in _LOCATION.finditer(text)]
+    found = _LOCATION.findall(_unescaped(text))
+    return [(path, f"{file}:{line}" if file else "") for path, file, line in found]
+
+
+def _unescaped(text: str) -> str:
+    """Text of IR with letters in place of the bytes of UTF-8 that are printed for them."""
+    return _ESCAPED.sub(lambda found: bytes.fromhex(found[0].replace("\\", "")).decode(errors="replace"), text)
 
 
 def find(place: str, program: Program | None) -> list[Origin]:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, Operation, SSAValue
-from xdsl.parser import Parser, UnresolvedOperand
+from xdsl.parser import UnresolvedOperand
 from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
 from xdsl.utils.lexer import Input, Span
 
 from sta.dialect import nm, sta, torch
 from sta.dialect.ir_text import named_array
 from sta.dialect.nm_interpreter import tensor_dtype
+from sta.dialect.unicode_strings import UnicodeParser
 from sta.dialect.weight_store import WeightStore
 from sta.spec.nm_format import satisfies
 
@@ -52,7 +53,7 @@ def show(span: Span, message: str) -> str:
     return f"{place}: {' '.join(message.split())}\n{before}{shown}{after}\n{mark}"
 
 
-class PlacedParser(Parser):
+class PlacedParser(UnicodeParser):
     """Knows the place of every operation, and of the first use of every value that is used before its definition."""
 
     def __init__(self, context: Context, text: str, name: str) -> None:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import ReturnOp
-from xdsl.parser import Parser
 from xdsl.utils.exceptions import ParseError, VerifyException
 
 from sta.dialect.context import CompileContext
 from sta.dialect.torch import VTensorType, sizes_of
 from sta.dialect.torch_interpreter import FOREIGN_OPERATOR, main_function
+from sta.dialect.unicode_strings import UnicodeParser
 from sta.dialect.weight_store import WeightStore
 from sta.frontend.errors import ModelError
 from sta.frontend.program import quiet
@@ -284,7 +284,7 @@ def _parse(text: str) -> ModuleOp:
     # What the dialect does not know is reported together with all else that is not supported.
     context.allow_unregistered = True
     try:
-        module = Parser(context, text, "<torch-mlir>").parse_module()
+        module = UnicodeParser(context, text, "<torch-mlir>").parse_module()
         module.verify()
     except (ParseError, VerifyException) as error:
         raise ModelError(f"what torch-mlir made of the model cannot be read: {error}") from error
