@@ -28,7 +28,7 @@ class ArrayFolder:
 
     def add(self, array: Array) -> str:
         """Writes an array that is not there yet, completely or not at all; returns its digest. Raises OSError."""
-        from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType] - its path type is
+        from safetensors.numpy import save  # pyright: ignore[reportUnknownVariableType] - its path type is
 
         array = np.asarray(array, order="C")
         digest = digest_of(array)
@@ -38,7 +38,8 @@ class ArrayFolder:
         self._directory.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{digest}.{os.getpid()}.tmp")
         try:
-            save_file({_KEY: array}, unfinished)
+            # `save_file` would make a file that nobody else may read, whatever the umask.
+            unfinished.write_bytes(save({_KEY: array}))
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)

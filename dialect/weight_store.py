@@ -107,12 +107,13 @@ class WeightStore:
 
         The file is written beside its place and then moved there, so that no half-written file is ever seen.
         """
-        from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType] - its path type is
+        from safetensors.numpy import save  # pyright: ignore[reportUnknownVariableType] - its path type is
 
         chosen = self.names() if names is None else sorted(set(names))
         unfinished = Path(f"{os.fspath(path)}.part")
         try:
-            save_file({name: np.asarray(self.get(name), order="C") for name in chosen}, unfinished)
+            # `save_file` would make a file that nobody else may read, whatever the umask.
+            unfinished.write_bytes(save({name: np.asarray(self.get(name), order="C") for name in chosen}))
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)

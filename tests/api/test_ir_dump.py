@@ -174,3 +174,10 @@ def test_options_about_what_has_been_done_are_refused(
         assert reason in capsys.readouterr().err
     assert main(["compile", "m.pt2", "-o", str(tmp_path / "m.sta"), "--only", "layer.*"]) == 2
     assert not (tmp_path / "m.sta").exists()
+
+
+def test_arrays_can_be_read_by_whoever_can_read_the_modules(dump: Dump) -> None:
+    mode = files_of(dump)[0].stat().st_mode
+    arrays = list((dump.directory / "weights").iterdir())
+    assert arrays
+    assert {path.stat().st_mode for path in arrays} == {mode}
