@@ -8,6 +8,7 @@ from dataclasses import asdict
 from sta.provenance import Origin, find, instruction_at
 from sta.runtime import Program
 from sta.tables import count, percent, print_json, print_table
+from sta.usage import about
 
 _MOST_RUNS = 4
 """Runs of instructions that a row of the table lists."""
@@ -15,7 +16,7 @@ _MOST_RUNS = 4
 
 def execute(arguments: Namespace) -> None:
     """Runs the command; raises what ``sta.load`` raises, and ValueError if there is nothing at the place."""
-    program = None if arguments.program is None else Program.load(arguments.program)
+    program = None if arguments.program is None else _load(arguments.program)
     origins = find(arguments.place, program)
     if arguments.json:
         print_json({"place": arguments.place, "modules": [asdict(origin) for origin in origins]})
@@ -30,6 +31,11 @@ def execute(arguments: Namespace) -> None:
         [_cells(origin, program.cycles) for origin in origins],
         numbers=[3, 4],
     )
+
+
+def _load(path: str) -> Program:
+    with about(path):
+        return Program.load(path)
 
 
 def _cells(origin: Origin, all_cycles: int) -> list[str]:

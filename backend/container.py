@@ -278,7 +278,7 @@ def read_container(path: str | os.PathLike[str]) -> Container:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
-            raise ContainerError(f"section 'header': {path.name} is empty")
+            raise ContainerError("section 'header': the file is empty")
         mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     return parse_container(mapped)
 

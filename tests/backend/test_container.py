@@ -169,7 +169,7 @@ def test_other_versions_are_refused(version: tuple[int, int]) -> None:
 def test_files_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "a.sta"
     path.write_bytes(b"")
-    with pytest.raises(ContainerError, match=r"a\.sta is empty"):
+    with pytest.raises(ContainerError, match="the file is empty"):
         read_container(path)
     path.write_bytes(b"PK\x03\x04 something else altogether")
     with pytest.raises(ContainerError, match="not an STA container"):
