@@ -249,7 +249,7 @@ def _break(debugger: Debugger, argument: str) -> None:
     else:
         paths = debugger.paths()
         if not any(fnmatchcase(path, argument) for path in paths):
-            hint = suggestion(argument, paths)
+            hint = suggestion(argument, paths) if paths else "; the program has no debug map of modules"
             raise CommandError(f"no module's path matches {argument!r}{hint}")
         number = session.add(AtModule(argument))
     print(f"{number}: {session.stops[number]}")

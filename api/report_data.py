@@ -67,7 +67,8 @@ def _missing(program: Program, dump: Dump | None) -> list[str]:
     if not container.ir:
         missing.append("The container has no IR.")
     if dump is None:
-        missing.append("No dump of the compile was given (--ir): there is the final IR only, without passes.")
+        shown = "there is the final IR only, without passes" if container.ir else "there are no passes"
+        missing.append(f"No dump of the compile was given (--ir): {shown}.")
     return missing
 
 

@@ -11,7 +11,7 @@ import termios
 import time
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -239,3 +239,13 @@ def test_at_a_terminal(files: Files, tmp_path: Path) -> None:
         process.wait()
     os.close(terminal)
     assert "+continue" in (tmp_path / ".sta_debug_history").read_text()
+
+
+def test_a_module_of_a_program_without_debug_map(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    container = sta.load(files.program).container
+    debug_map: dict[str, Any] = {"instructions": [], "buffers": [], "constants": []}
+    Program(dataclasses.replace(container, debug=debug_map, ir="")).save(tmp_path / "bare.sta")
+    assert debug(files._replace(program=tmp_path / "bare.sta"), "break linear1") == 1
+    assert "no module's path matches 'linear1'; the program has no debug map of modules" in capsys.readouterr().err

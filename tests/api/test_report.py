@@ -195,6 +195,7 @@ def test_without_debug_map(browser: Browser, files: Files, tmp_path: Path) -> No
     assert "no module paths" in text
     assert "no buffers" in text
     assert "no IR" in text
+    assert "there are no passes" in text
     assert errors == []
     page.close()
 
