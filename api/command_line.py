@@ -24,6 +24,10 @@ from sta.usage import Parser, UsageError, check_options, suggestion
 _DESCRIPTION = "Compile Transformers to STA microcode, and run it bit-exactly."
 
 
+_EXTRAS = {"vl_convert": "report", "prompt_toolkit": "cli", "rich": "cli"}
+"""The extras that packages come with, other than `compile`."""
+
+
 class _Command(NamedTuple):
     """A command: ``execute`` of module ``sta.<module>`` does its work."""
 
@@ -343,7 +347,8 @@ def _fail(message: str, status: int) -> int:
 def _describe(error: Exception) -> str:
     """What the message says about an error."""
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("sta"):
-        return f"this needs the package {error.name}: install sta-toolchain[compile]"
+        extra = _EXTRAS.get((error.name or "").partition(".")[0], "compile")
+        return f"this needs the package {error.name}: install sta-toolchain[{extra}]"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, ValueError | OSError):

@@ -190,9 +190,11 @@ class OptimizerDriver(xDSLOptMain):
 
     def run(self) -> None:
         """Does the work; raises what parser, verifiers and passes raise."""
+        given = self.args.input_file
+        sources = [] if given in (None, "-") else [Path(given)]
         for path in (self.args.output_file, self.args.save_weights):
             if path is not None:
-                check_output(Path(path))
+                check_output(Path(path), *sources)
         # Whatever the file is called, its contents are IR.
         self.args.frontend = self.args.frontend or "mlir"
         super().run()

@@ -210,6 +210,26 @@ def test_opt_runs_passes_and_prints_the_module(shell: Shell) -> None:
     assert Path("n.mlir").read_text() == done.output
 
 
+def test_opt_does_not_overwrite_its_input(shell: Shell) -> None:
+    text = "func.func @main(%x: tensor<4xsi8>) -> tensor<4xsi8> { func.return %x : tensor<4xsi8> }"
+    Path("m.mlir").write_text(text)
+    done = shell("opt", "m.mlir", "-o", "m.mlir")
+    assert (done.status, done.error) == (1, "cannot write m.mlir: it is an input of the same command")
+    assert Path("m.mlir").read_text() == text
+
+
+@pytest.mark.parametrize(("package", "extra"), [("vl_convert", "report"), ("torch", "compile"), ("rich.table", "cli")])
+def test_a_package_that_is_missing_comes_with_an_extra(
+    package: str, extra: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute(_: object) -> None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setattr("sta.command_targets.execute", execute)
+    done = shell("targets")
+    assert (done.status, done.error) == (1, f"this needs the package {package}: install sta-toolchain[{extra}]")
+
+
 def test_help_names_every_command_and_option(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     def help_of(*arguments: str) -> str:
         with pytest.raises(SystemExit) as stop:
@@ -311,7 +331,13 @@ def test_a_bad_container_is_refused(
 ) -> None:
     bad = Path("bad.sta")
     bad.write_bytes(damage(bytearray(files.program.read_bytes())))
-    for arguments in (["run", bad, "--inputs", files.inputs, "-o", "out.npz"], ["objdump", bad, "-o", "out.s"]):
+    for arguments in (
+        ["run", bad, "--inputs", files.inputs, "-o", "out.npz"],
+        ["objdump", bad, "-o", "out.s"],
+        ["debug", bad, "--inputs", files.inputs, "--command", "list"],
+        ["where", "*", bad],
+        ["report", bad, "-o", "out.html"],
+    ):
         done = shell(*arguments)
         assert done.status == 1
         assert message in done.error
