@@ -30,6 +30,10 @@ RESERVE = 1 / 16
 """
 The part of the chip that is left to parameters and to the layers around.
 """
+SHARING_LIMIT = 8
+"""
+Heads of queries at most that take turns at a chunk of the keys they share: each has its own code.
+"""
 CAUSAL_GROUPS = 16
 """
 Groups of row tiles that a causal attention is cut into, each with as many keys as its last row admits: so the code
@@ -52,6 +56,10 @@ class AttentionShape:
     """
     has_mask: bool = False
     causal: bool = False
+    sharing: int = 1
+    """
+    Heads of queries that have the same keys and values, where those have to be loaded.
+    """
 
     @property
     def planes(self) -> int:
@@ -64,11 +72,13 @@ class AttentionShape:
 @dataclass(frozen=True)
 class Tiling:
     """
-    Rows of a tile, and the keys of a chunk, or None where a tile has all keys.
+    Rows of a tile, and the keys of a chunk, or None where a tile has all keys. Tiles of as many `heads` that share keys
+    and values take turns at each chunk, while it is on the chip.
     """
 
     rows: int
     chunk: int | None = None
+    heads: int = 1
 
 
 @dataclass(frozen=True)
@@ -97,13 +107,16 @@ def row_groups(shape: AttentionShape, tile: int) -> list[Group]:
 
 def tile_bytes(shape: AttentionShape, tiling: Tiling, ahead: bool = False) -> int:
     """
-    Bytes on the chip: two tiles of everything, and keys and values: two chunks of each, or those of one head, `ahead`
-    of two. What happens to be on the chip anyway is not counted out.
+    Bytes on the chip: two tiles of everything, but of what each head sums up only one where several take turns; and
+    keys and values: two chunks of each, or those of one head, `ahead` of two. What happens to be on the chip anyway is
+    not counted out.
     """
     span, rows = tiling.chunk or shape.keys, tiling.rows
-    row_bytes = span * (4 + shape.planes + shape.has_mask) + shape.depth * (4 * shape.planes + 3) + 12
+    score_bytes = span * (4 + shape.planes + shape.has_mask)
+    row_bytes = shape.depth * (4 * shape.planes + 3) + 12
     copies = 2 if tiling.chunk or ahead else 1
-    return 2 * rows * row_bytes + copies * 2 * span * shape.depth
+    sums = 2 if tiling.heads == 1 else tiling.heads
+    return rows * (2 * score_bytes + sums * row_bytes) + copies * 2 * span * shape.depth
 
 
 def head_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
@@ -121,22 +134,19 @@ def _group_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
     full, rest = divmod(shape.queries, tiling.rows)
     tiles = [(full, tiling.rows), (1, rest)] if rest else [(full, tiling.rows)]
     wait = 2 * target.drain_latency
-    if tiling.chunk is None:
-        return sum(count * (_tile_cycles(target, shape, rows, None) + wait) for count, rows in tiles)
-    return sum(
-        count * (_tile_cycles(target, shape, rows, tiling.chunk) + wait + vector_cycles(target, rows, shape.depth, 1))
-        for count, rows in tiles
-    )
+    cycles = 0
+    for count, rows in tiles:
+        drain = 0 if tiling.chunk is None else tiling.heads * vector_cycles(target, rows, shape.depth, 1)
+        parts = tile_parts(target, shape, replace(tiling, rows=rows))
+        cycles += count * (max(parts.values()) + wait + drain)
+    return -(-cycles // tiling.heads)
 
 
-def _tile_cycles(target: Target, shape: AttentionShape, rows: int, chunk: int | None) -> int:
-    return max(tile_parts(target, shape, rows, chunk).values())
-
-
-def tile_parts(target: Target, shape: AttentionShape, rows: int, chunk: int | None) -> dict[str, int]:
+def tile_parts(target: Target, shape: AttentionShape, tiling: Tiling) -> dict[str, int]:
     """
-    The cycles of each part of the machine for a tile of rows.
+    The cycles of each part of the machine for a tile of rows, of all heads that take turns.
     """
+    rows, chunk, heads = tiling.rows, tiling.chunk, tiling.heads
     span = min(chunk or shape.keys, shape.keys)
     full, rest = divmod(shape.keys, span)
     products = softmax = vector = loads = 0
@@ -148,7 +158,12 @@ def tile_parts(target: Target, shape: AttentionShape, rows: int, chunk: int | No
             vector += count * vector_cycles(target, rows, shape.planes * shape.depth, 1)
             loads += count * 2 * dma_cycles(target, keys, shape.depth)
     drain = vector_cycles(target, rows, shape.depth, 1)
-    return {"compute": products, "softmax": softmax, "vector": vector + drain, "DMA": loads}
+    return {
+        "compute": heads * products,
+        "softmax": heads * softmax,
+        "vector": heads * (vector + drain),
+        "DMA": loads,
+    }
 
 
 def row_tiling(target: Target, shape: AttentionShape) -> Tiling | None:
@@ -181,7 +196,10 @@ def online_tilings(
     All tilings for an online softmax that may be chosen, the best first; of at most `budget` bytes if given.
     """
     chunks = list(_chunks(target, shape.keys)) if chunk is None else [chunk]
-    candidates = [Tiling(rows, keys) for keys in chunks for rows in _row_counts(target, shape.queries)]
+    turns = [heads for heads in range(1, min(shape.sharing, SHARING_LIMIT) + 1) if shape.sharing % heads == 0]
+    candidates = [
+        Tiling(rows, keys, heads) for keys in chunks for rows in _row_counts(target, shape.queries) for heads in turns
+    ]
     return _ranked(target, shape, candidates, ONLINE_SHARE, budget)
 
 
@@ -192,9 +210,11 @@ def _ranked(
     The fastest of whole array rows within a share of the chip first, or if there are none the fastest that fits at all.
     """
 
-    def rank(tiling: Tiling) -> tuple[int, int, int]:
-        # Of equally fast ones the longest chunk: every shift between chunks rounds, and takes an instruction.
-        return head_cycles(target, shape, tiling), -(tiling.chunk or 0), tile_bytes(shape, tiling)
+    def rank(tiling: Tiling) -> tuple[int, int, int, int]:
+        # Of equally fast ones the longest chunk: every shift between chunks rounds, and takes an instruction. Then the
+        # fewest heads: tiles of more rows keep the array busy for longer than the latencies of a turn.
+        cycles = head_cycles(target, shape, tiling)
+        return cycles, -(tiling.chunk or 0), tiling.heads, tile_bytes(shape, tiling)
 
     whole = [tiling for tiling in candidates if tiling.rows % target.array_rows == 0 or tiling.rows == shape.queries]
     within = [tiling for tiling in whole if tile_bytes(shape, tiling) <= target.sram_bytes * share]

@@ -3,12 +3,13 @@
 
 The scores of one tile are made while the softmax unit works on those of the tile before. With a softmax over whole rows
 a tile is some rows with all their keys; with an online softmax it is a chunk of their keys, and what the rows have
-summed up so far is shifted to the new maximum while the scores of the next chunk are made.
+summed up so far is shifted to the new maximum while the scores of the next chunk are made. Heads of queries that share
+keys and values take turns at each chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.ir import SSAValue
@@ -71,22 +72,24 @@ class Head:
 @dataclass(frozen=True)
 class Part:
     """
-    A tile of rows of one head.
+    A tile of rows of one head; `turn` counts the heads that share a chunk of keys, of which the first loads it.
     """
 
     head: Head
     row: Position
     rows: int
+    turn: int = 0
 
 
 @dataclass(frozen=True)
 class Span:
     """
-    Keys in a row of scores.
+    Keys in a row of scores; `slot` says which buffer they are loaded to if that is not the slot of the scores.
     """
 
     first: Position
     count: int
+    slot: int | None = None
 
 
 class AttentionLowering:
@@ -120,7 +123,15 @@ class AttentionLowering:
         self.q, self.k, self.v, *masks, self.result = builder.walkable([q, k, v, *masks, written], HEADS)
         self.mask = masks[0] if masks else None
         causal = op.causal is not None
-        self.shape = AttentionShape(self.queries, self.keys, self.depth, op.bits, self.mask is not None, causal)
+        operands = [self.q, self.k, self.v, self.result, *masks]
+        self.offsets = [Position(operand.view.offset) for operand in operands]
+        self.axes = iteration_space([operand.view.axes[HEADS] for operand in operands])
+        """
+        The loops over heads.
+        """
+        shared = self.axes and _is_shared(self.axes[-1]) and not self._on_chip()
+        sharing = self.axes[-1].size if shared else 1
+        self.shape = AttentionShape(self.queries, self.keys, self.depth, op.bits, bool(masks), causal, sharing)
         self.key = (self.shape, op.chunk_keys)
         """
         What attentions of the same size have in common.
@@ -175,12 +186,15 @@ class AttentionLowering:
 
     def _choice(self, tiling: Tiling) -> TileChoice:
         target, shape = self.builder.target, self.shape
-        parts = tile_parts(target, shape, tiling.rows, tiling.chunk)
+        parts = tile_parts(target, shape, tiling)
         order = "row" if tiling.chunk is None else "online"
+        tile: dict[str, int | str] = {"rows": tiling.rows, "keys": tiling.chunk or self.keys, "order": order}
+        if tiling.heads > 1:
+            tile["heads"] = tiling.heads
         return TileChoice(
             self.builder.path,
             "attention",
-            {"rows": tiling.rows, "keys": tiling.chunk or self.keys, "order": order},
+            tile,
             max(parts, key=lambda part: parts[part]),
             head_cycles(target, shape, tiling) * self.heads,
             tile_bytes(shape, tiling),
@@ -192,18 +206,16 @@ class AttentionLowering:
         """
         self._load_parameters()
         self._allocate()
-        operands = [self.q, self.k, self.v, self.result] + ([self.mask] if self.mask else [])
-        heads = iteration_space([operand.view.axes[HEADS] for operand in operands])
-        offsets = [Position(operand.view.offset) for operand in operands]
+        head = Head(self.offsets)
+        *outer, inner = self.axes or [Axis(1, (0,) * len(self.offsets))]
         if self.tiling.chunk is not None:
-            self._walk(heads, Head(offsets), self._online_head)
+            self._walk(outer, head, lambda head: self._online_heads(inner, head))
             return
-        *outer, inner = heads or [Axis(1, (0,) * len(operands))]
         tiles = -(-self.queries // self.tiling.rows)
         if tiles == 1 or (self._on_chip() and tiles < inner.size):
-            self._walk(outer, Head(offsets), lambda head: self._all_heads(inner, head))
+            self._walk(outer, head, lambda head: self._all_heads(inner, head))
             return
-        self._walk(heads, Head(offsets), self._head)
+        self._walk(self.axes, head, self._head)
 
     def _load_parameters(self) -> None:
         builder, path, op = self.builder, self.builder.path, self.op
@@ -215,7 +227,7 @@ class AttentionLowering:
 
     def _allocate(self) -> None:
         """
-        Two buffers of each kind.
+        Two buffers of each kind; what rows sum up has them for each head that takes turns.
         """
         rows, planes = self.tiling.rows, self.shape.planes
         exponential = nm.ui8 if planes == 1 else nm.ui16
@@ -223,8 +235,9 @@ class AttentionLowering:
         numbers = 1 if self.tiling.chunk is None else 3
         self.scores = self._pair("scores", (rows, self.span), nm.si32, "acc")
         self.exponentials = self._pair("exponentials", (rows, self.span), exponential, "spad")
-        self.accs = self._pair("acc", (rows, planes * self.depth), nm.si32, "acc")
-        self.states = self._pair("sums", (numbers * rows,), nm.si32, "spad")
+        turns = range(self.tiling.heads)
+        self.accs = [self._pair(_named("acc", turn), (rows, planes * self.depth), nm.si32, "acc") for turn in turns]
+        self.states = [self._pair(_named("sums", turn), (numbers * rows,), nm.si32, "spad") for turn in turns]
 
     def _pair(self, what: str, shape: tuple[int, ...], element: nm.IntegerType, space: str) -> list[SSAValue]:
         path = self.builder.path
@@ -312,70 +325,85 @@ class AttentionLowering:
 
         def first(position: Position, count: int) -> None:
             tile = part(position, count)
-            self._weigh(tile, self._queries(tile), span, self.states[self.builder.slot], "row")
+            self._weigh(tile, self._queries(tile), span, self.states[0][self.builder.slot], "row")
 
         def second(position: Position, count: int) -> None:
             slot = self.builder.slot
             tile = part(position, count)
-            self._combine(tile, span, self.accs[slot], accumulate=False)
-            self._drain(tile, self.accs[slot], self.states[slot])
+            self._combine(tile, span, self.accs[0][slot], accumulate=False)
+            self._drain(tile, self.accs[0][slot], self.states[0][slot])
 
         self.builder.pipeline(size, tile, first, second)
 
-    def _online_head(self, head: Head) -> None:
+    def _online_heads(self, axis: Axis, outer: Head) -> None:
         """
-        One head, its row tiles one after the other, each in chunks of keys.
+        The heads along an axis, as many at a time as take turns at a chunk: their row tiles one after the other.
+        Several heads need no second buffers to drain into while the next tile begins: another head's turn is between.
         """
-        for group in self._groups():
+        builder = self.builder
+        row_tiles = builder.rotate if self.tiling.heads == 1 else builder.loop
 
-            def row_tile(row: Position, rows: int, group: Group = group) -> None:
-                self._chunks(Part(head, row + group.first, rows), group.keys)
+        def heads(first: Position, count: int) -> None:
+            together = [_moved(outer, axis, first + turn) for turn in range(count)]
+            for group in self._groups():
 
-            self.builder.rotate(group.rows, self.tiling.rows, row_tile)
+                def row_tile(row: Position, rows: int, group: Group = group) -> None:
+                    parts = [Part(head, row + group.first, rows, turn) for turn, head in enumerate(together)]
+                    self._chunks(parts, group.keys)
 
-    def _chunks(self, part: Part, keys: int) -> None:
+                row_tiles(group.rows, self.tiling.rows, row_tile)
+
+        builder.loop(axis.size, self.tiling.heads, heads)
+
+    def _chunks(self, parts: Sequence[Part], keys: int) -> None:
         """
-        Online: the scores of a chunk are made while the softmax of the one before it runs, and while what was summed up
-        before is shifted.
+        Online: row tiles of heads that share their keys take turns at one chunk after the other. The scores of a turn
+        are made while the softmax of the one before it runs, and while what was summed up before is shifted.
         """
-        builder, span = self.builder, self.span
+        builder, span, turns = self.builder, self.span, len(parts)
         own = builder.slot
-        acc, state = self.accs[own], self.states[own]
-        queries = self._queries(part)
+        accs, states = ([pair[own] for pair in pairs[:turns]] for pairs in (self.accs, self.states))
+        queries = [self._queries(part) for part in parts]
         full, rest = divmod(keys, span)
         count = full + (rest > 0)
 
         def chunk(index: int, start: Position) -> Span:
-            return Span(start + index * span, span if index < full else rest)
+            return Span(start + index * span, span if index < full else rest, index % 2)
 
-        def weigh(index: int, start: Position) -> None:
-            builder.slot = index % 2
+        def weigh(index: int, turn: int, start: Position) -> None:
+            builder.slot = (index * turns + turn) % 2
             mode = "online" if index else "online_first"
-            self._weigh(part, queries, chunk(index, start), state, mode)
+            self._weigh(parts[turn], queries[turn], chunk(index, start), states[turn], mode)
 
-        def step(index: int, start: Position) -> None:
+        def step(index: int, turn: int, start: Position) -> None:
             """
-            Sums up chunk `index`, after the scores of the next.
+            Sums up chunk `index` for one head, after the scores of the next turn.
             """
             if index:
-                # Before the next softmax, which writes other shifts.
-                self._shift(part, acc, state)
-            if index + 1 < count:
-                weigh(index + 1, start)
-            builder.slot = index % 2
-            self._combine(part, chunk(index, start), acc, accumulate=index > 0)
+                # Before the next softmax of these rows, which writes other shifts.
+                self._shift(parts[turn], accs[turn], states[turn])
+            following = divmod(index * turns + turn + 1, turns)
+            if following[0] < count:
+                weigh(*following, start)
+            builder.slot = (index * turns + turn) % 2
+            self._combine(parts[turn], chunk(index, start), accs[turn], accumulate=index > 0)
 
-        weigh(0, Position())
-        step(0, Position())
+        def steps(indices: Iterable[int], start: Position) -> None:
+            for index in indices:
+                for turn in range(turns):
+                    step(index, turn, start)
+
+        weigh(0, 0, Position())
+        steps([0], Position())
         # Steps with a full chunk before and behind them.
         pairs = max(full - 2, 0) // 2
         rolled = 2 * pairs if pairs > 1 else 0
         if rolled:
-            builder.rolled(pairs, lambda c: [step(index, Position(0, ((c, 2 * span),))) for index in (1, 2)])
-        for index in range(1 + rolled, count):
-            step(index, Position())
+            builder.rolled(pairs, lambda c: steps((1, 2), Position(0, ((c, 2 * span),))))
+        steps(range(1 + rolled, count), Position())
         builder.slot = own
-        self._drain(part, acc, state)
+        for part, acc, state in zip(parts, accs, states, strict=True):
+            self._drain(part, acc, state)
 
     def _queries(self, part: Part) -> SSAValue:
         """
@@ -384,19 +412,28 @@ class AttentionLowering:
         stride = _row_stride(self.q.view)
         position = part.head.positions[Q] + part.row.scaled(stride)
         return self.builder.read(
-            "queries", self.q, position, (part.rows, self.depth), stride, (self.tiling.rows, self.depth)
+            _named("queries", part.turn),
+            self.q,
+            position,
+            (part.rows, self.depth),
+            stride,
+            (self.tiling.rows, self.depth),
         )
 
-    def _matrix(self, role: str, operand: Operand, position: Position, span: Span) -> Matrix:
+    def _matrix(self, role: str, operand: Operand, position: Position, span: Span, turn: int = 0) -> Matrix:
         """
-        Rows of keys or values in the scratchpad: where they are, or loaded.
+        Rows of keys or values in the scratchpad: where they are, or loaded in the first turn.
         """
         stride = _row_stride(operand.view)
         start = position + span.first.scaled(stride)
         if operand.space == "spad":
             return Matrix(operand.buffer, start, stride)
-        limit = (self.span, self.depth)
-        tile = self.builder.read(role, operand, start, (span.count, self.depth), stride, limit)
+        limit, shape = (self.span, self.depth), (span.count, self.depth)
+        with self.builder.using_slot(self.builder.slot if span.slot is None else span.slot):
+            if turn:
+                tile = self.builder.staged(role, operand, limit, shape)
+            else:
+                tile = self.builder.read(role, operand, start, shape, stride, limit)
         return Matrix(tile, Position(), self.depth)
 
     def _weigh(self, part: Part, queries: SSAValue, span: Span, state: SSAValue, mode: str) -> None:
@@ -405,7 +442,7 @@ class AttentionLowering:
         """
         builder, rows = self.builder, part.rows
         scores, exponentials = self.scores[builder.slot], self.exponentials[builder.slot]
-        keys = part.head.keys or self._matrix("keys", self.k, part.head.positions[K], span)
+        keys = part.head.keys or self._matrix("keys", self.k, part.head.positions[K], span, part.turn)
 
         def columns(key: Position, count: int) -> None:
             k = builder.view(keys.buffer, keys.start + key.scaled(keys.stride), (count, self.depth), (keys.stride, 1))
@@ -458,7 +495,7 @@ class AttentionLowering:
         The product of the exponentials with the values: of 16-bit ones that of their high bytes and that of their low.
         """
         builder, rows, planes = self.builder, part.rows, self.shape.planes
-        values = part.head.values or self._matrix("values", self.v, part.head.positions[V], span)
+        values = part.head.values or self._matrix("values", self.v, part.head.positions[V], span, part.turn)
         exponentials = self.exponentials[builder.slot]
         tile = builder.view(exponentials, Position(), (rows, span.count), (self.span, 1))
         places = [(None, 0)] if planes == 1 else [("high", 0), ("low", self.depth)]
@@ -490,7 +527,15 @@ class AttentionLowering:
             builder.emit(sta.MapOp(operands, None, sums, normalize=True, wide=planes > 1))
 
         limit = (self.tiling.rows, self.depth)
-        builder.write("result", self.result, position, (rows, self.depth), stride, limit, drain)
+        role = _named("result", part.turn)
+        builder.write(role, self.result, position, (rows, self.depth), stride, limit, drain)
+
+
+def _named(what: str, turn: int) -> str:
+    """
+    The name of a buffer that each of the heads that take turns has for itself.
+    """
+    return f"turn{turn}.{what}" if turn else what
 
 
 def _moved(head: Head, axis: Axis, index: Position) -> Head:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
-from sta.passes.attention_tiling import KEYS_LIMIT
+from sta.passes.attention_tiling import KEYS_LIMIT, AttentionShape, row_groups
 from sta.passes.pipeline import INTEGER_PIPELINE
+from sta.passes.tile_choice import recorded
 from sta.passes.useful_macs import useful_macs
 from sta.runtime import Program
 from sta.spec.target import Target
@@ -138,6 +139,48 @@ def test_heads_that_share_keys_load_them_once() -> None:
         traffic[group] = program.timing.dram_bytes_read
     keys_and_values = 2 * 256 * 8
     assert traffic[1] - traffic[4] == 3 * keys_and_values
+
+
+def tile_of(builder: NmBuilder, result: SSAValue) -> dict[str, Any]:
+    """The tile that is chosen for the only layer."""
+    case = builder.case(result)
+    apply(case.module, case.context, "convert-nm-to-sta")
+    (choice,) = recorded(case.module)
+    return choice["tile"]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_heads_that_share_keys_take_turns_at_each_chunk(causal: bool) -> None:
+    rows, keys, heads, shared, depth = 64, 520, 8, 2, 8
+
+    def case() -> tuple[NmBuilder, SSAValue]:
+        builder = NmBuilder(SMALL)
+        q, k = (1, heads, rows, depth), (1, shared, keys, depth)
+        return builder, attention_of(builder, q, k, chunk=16, causal=causal)
+
+    assert tile_of(*case()) == {"rows": 8, "keys": 16, "order": "online", "heads": heads // shared}
+    groups = row_groups(AttentionShape(rows, keys, depth, 8, causal=causal), 8)
+    # Keys and values for each row tile once for all heads that share them; queries once.
+    loaded = sum(group.rows // 8 * 2 * shared * group.keys * depth for group in groups)
+    traffic = compiled(*case()).profile().to_json()["total"]["dram"]
+    assert traffic["inputs"] == heads * rows * depth + loaded
+    assert traffic["outputs"] == heads * rows * depth
+
+
+@pytest.mark.parametrize(
+    ("group", "turns", "keys", "bits", "causal"),
+    [(2, 2, 64, 8, False), (3, 3, 69, 16, False), (4, 2, 66, 16, True), (7, 1, 56, 8, False)],
+)
+def test_turns_keep_the_bits(group: int, turns: int, keys: int, bits: int, causal: bool) -> None:
+    # An even and an odd number of turns and of chunks, with and without a rest; some of the heads, and none.
+    def case() -> tuple[NmBuilder, SSAValue]:
+        builder = NmBuilder(replace(SMALL, sram_bytes=1 << 11))
+        mask = None if causal else (1, 1, 13, keys)
+        q, k = (1, 2 * group, 13, 6), (1, 2, keys, 6)
+        return builder, attention_of(builder, q, k, mask, causal=causal, bits=bits, chunk=8)
+
+    assert tile_of(*case()).get("heads", 1) == turns
+    check(*case())
 
 
 def test_too_many_keys_for_whole_rows() -> None:
