@@ -123,9 +123,9 @@ class AttentionLowering:
         self.q, self.k, self.v, *masks, self.result = builder.walkable([q, k, v, *masks, written], HEADS)
         self.mask = masks[0] if masks else None
         causal = op.causal is not None
-        operands = [self.q, self.k, self.v, self.result, *masks]
-        self.offsets = [Position(operand.view.offset) for operand in operands]
-        self.axes = iteration_space([operand.view.axes[HEADS] for operand in operands])
+        walked = [self.q, self.k, self.v, self.result, *masks]
+        self.offsets = [Position(operand.view.offset) for operand in walked]
+        self.axes = iteration_space([operand.view.axes[HEADS] for operand in walked])
         """
         The loops over heads.
         """
