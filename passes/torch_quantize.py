@@ -140,9 +140,9 @@ def hoist_roundings(module: ModuleOp) -> None:
         formats = {_format(rounding) for rounding in roundings}
         if len(roundings) != len(consumers) or len(formats) != 1 or _is_rounded(value):
             continue
+        uses = list(value.uses)
         hoisted = torch.FakeQuantizeOp(value, *_numbers(roundings[0]))
         hoisted.location = roundings[0].location
-        uses = list(value.uses)
         owner = value.owner
         Rewriter.insert_op(
             hoisted, InsertPoint.after(owner) if isinstance(owner, Operation) else InsertPoint.at_start(owner)

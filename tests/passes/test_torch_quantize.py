@@ -17,12 +17,13 @@ from sta.dialect.torch import si8, si16
 from sta.dialect.torch_interpreter import main_function, run_torch
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.torch_calibrate import calibrate
-from sta.passes.torch_quantize import SMALLEST_RANGE, TorchQuantizePass, affine, symmetric
+from sta.passes.torch_quantize import SMALLEST_RANGE, TorchQuantizePass, affine, hoist_roundings, symmetric
 from sta.spec.norm import EPSILON_LIMIT, quantize_norm_parameters
 from tests.support.torch_modules import (
     FLOAT_PASSES,
     encoder,
     outputs_of,
+    parse,
     signal_to_noise,
     through_float_passes,
 )
@@ -271,3 +272,23 @@ def test_inputs_are_rounded_where_they_come_in() -> None:
     (primary,) = roundings(argument)
     (narrow,) = roundings(primary.result)
     assert (primary.storage, narrow.storage) == (si16, si8)
+
+
+def test_roundings_behind_rearrangements_are_put_where_the_value_is_made() -> None:
+    module = parse("""
+    builtin.module {
+      func.func @main(%x: !torch.vtensor<[2,3],f32>) -> !torch.vtensor<[3,2],f32> {
+        %one = torch.constant.int 1
+        %zero = torch.constant.int 0
+        %order = torch.prim.ListConstruct %one, %zero : (!torch.int, !torch.int) -> !torch.list<int>
+        %y = torch.aten.relu %x : !torch.vtensor<[2,3],f32> -> !torch.vtensor<[2,3],f32>
+        %p = torch.aten.permute %y, %order : !torch.vtensor<[2,3],f32>, !torch.list<int> -> !torch.vtensor<[3,2],f32>
+        %r = torch.fake_quantize %p to si8 scale 5.000000e-01 zero_point 3 : !torch.vtensor<[3,2],f32>
+        func.return %r : !torch.vtensor<[3,2],f32>
+      }
+    }""")
+    hoist_roundings(module)
+    module.verify()
+    found = [operation for operation in module.walk() if isinstance(operation, dialect.FakeQuantizeOp)]
+    assert [type(operation.input.owner) for operation in found] == [dialect.ReluOp]
+    assert isinstance(next(iter(found[0].result.uses)).operation, dialect.PermuteOp)
