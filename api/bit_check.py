@@ -22,7 +22,7 @@ FLOAT_FIDELITY = 60.0
 """
 Decibels by which a pass on the float module may at most disturb it: reassociated float32 sums stay far above.
 """
-CHANGES_THE_MODEL = ("torch-prune", "torch-quantize")
+CHANGES_THE_MODEL = ("torch-round-attention", "torch-prune", "torch-quantize")
 """
 Passes that are meant to change what a float module computes.
 """
