@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import DiagnosticException
 
@@ -34,6 +35,7 @@ from sta.pass_failure import explain_failures
 from sta.passes.memory_plan import CapacityError
 from sta.passes.pipeline import pass_registry
 from sta.passes.quantization_choice import DEFAULT_LEAST_SQNR, METHODS, Choice, QuantizationChoice
+from sta.passes.torch_bound_ranges import bound_ranges, place_of
 from sta.passes.torch_calibrate import calibrate
 from sta.passes.torch_check_supported import check_supported
 from sta.passes.torch_choose_softmax import TorchChooseSoftmaxPass
@@ -209,18 +211,42 @@ class Compilation:
         if self._samples:
             return
         assert model is not None
-        needed = not is_quantized(self.module) or bool(values_without_format(self.module, self.context.weights))
-        self._samples = _samples(model, options.calibration, needed or options.check)
+        needed = not is_quantized(self.module) or bool(self._values_to_see(model, options))
+        self._samples = _samples(model, options.calibration, needed, options.check)
         if options.check and self.check is None:
             self.start_check(self._samples[0])
+
+    def _values_to_see(self, model: ImportedModel, options: Options) -> list[SSAValue]:
+        """
+        The values of a quantized model whose formats only samples can tell.
+        """
+        if options.calibration is not None:
+            return values_without_format(self.module, self.context.weights)
+        values = self._bound()
+        if values and not model.example_inputs:
+            places = ", ".join(dict.fromkeys(place_of(value) for value in values))
+            raise CompileError(f"the model does not say how to quantize {places}: give calibration data")
+        return values
+
+    def _bound(self) -> list[SSAValue]:
+        """
+        Gives the values of a quantized model that have no format the ranges that follow from those that have one;
+        returns the others.
+        """
+        weights = self.context.weights
+        return bound_ranges(self.module, weights, values_without_format(self.module, weights))
 
     def _calibrate(self, options: Options) -> None:
         with self.step("torch-calibrate"):
             if not is_quantized(self.module):
                 self._choose_formats(options)
-            elif self._samples:
+                return
+            if self._samples:
                 count = len(self._samples)
                 calibrate(self.module, self.context, self._samples, lambda done: self.report("calibrate", done / count))
+            if options.calibration is None:
+                # Safer than what a single example shows.
+                self._bound()
 
     def _choose_formats(self, options: Options) -> None:
         chooser = QuantizationChoice(self.module, self.context, self._samples, options.methods, self.report)
@@ -277,16 +303,16 @@ def _check_quantized(options: Options) -> None:
 
 
 def _samples(
-    model: ImportedModel, calibration: Mapping[str, Any] | Path | None, needed: bool
+    model: ImportedModel, calibration: Mapping[str, Any] | Path | None, needed: bool, check: bool
 ) -> list[dict[str, Array]]:
     """
     The samples activation ranges are taken from: calibration data, or else the example inputs. There may be none where
-    they are not `needed`.
+    they are not `needed` for ranges, and nothing is to be checked with them.
     """
     if calibration is not None:
         arrays = read_arrays(calibration) if isinstance(calibration, Path) else calibration
         return split_samples(arrays, model.input_types)
-    if not model.example_inputs and not needed:
+    if not model.example_inputs and not (needed or check):
         return []
     if not model.example_inputs:
         raise CompileError("the model came without example inputs: give calibration data")
@@ -462,9 +488,10 @@ def compile(
     Compiles a Transformer to STA microcode.
 
     Args:
-        model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` file, or of an `.mlir` file that `dump_ir`
-            wrote, from which the compile goes on.
-        example_inputs: arrays or tensors by name or in `forward`'s order; required for an `nn.Module`.
+        model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` or `.onnx` file, or of an `.mlir` file that
+            `dump_ir` wrote, from which the compile goes on.
+        example_inputs: arrays or tensors by name or in `forward`'s order; required for an `nn.Module`, and for an ONNX
+            model that leaves sizes open.
         target: a preset's name, the path of a YAML file, or a `Target`; `sta-base`, or that of the dump, if None.
         sparsity: `"N:M"` for every linear layer, or a mapping from module-path glob to pattern: pruned one-shot by
             magnitude. N:M zeros that the weights already have are found without it.
