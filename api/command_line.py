@@ -38,7 +38,9 @@ class _Command(NamedTuple):
 
 def _add_compile_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "model", metavar="MODEL.pt2|NN-PASS.mlir", help="a program saved with torch.export.save, or a file of --dump-ir"
+        "model",
+        metavar="MODEL.pt2|MODEL.onnx|NN-PASS.mlir",
+        help="a program saved with torch.export.save, an ONNX model, or a file of --dump-ir",
     )
     parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the compiled program")
     parser.add_argument(

@@ -7,6 +7,7 @@ torch-mlir imports runs. PyTorch itself is imported when something is first run.
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -129,6 +130,9 @@ def _overload(name: str) -> Any:
     import torch
 
     namespace, _, overload = name.removeprefix("torch.").partition(".")
+    if namespace == "quantized_decomposed":
+        # Its operators are there once what defines them is imported.
+        importlib.import_module("torch.ao.quantization.fx._decomposed")
     operator, _, variant = overload.partition(".")
     # Values have no strides: a view that PyTorch refuses for those of its own tensors is a reshape.
     operator = "reshape" if operator in ("view", "_unsafe_view") else operator

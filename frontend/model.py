@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ def import_model(
     model: Module | ExportedProgram | str | os.PathLike[str], example_inputs: ExampleInputs | None = None
 ) -> ImportedModel:
     """
-    Import a module, an exported program or a `.pt2` file. The caller's object is not changed.
+    Import a module, an exported program, a `.pt2` file or an `.onnx` file. The caller's object is not changed.
 
     `example_inputs` (by name, or in `forward`'s order) give a module's shapes and dtypes, and are required for one; an
     exported program brings its own, which are used where none are given. Raises ModelError if the model or the example
@@ -67,6 +68,8 @@ def import_model(
     from sta.frontend.signature import input_names, output_names
 
     _check_container(example_inputs)
+    if isinstance(model, str | os.PathLike) and Path(cast("os.PathLike[str]", model)).suffix.lower() == ".onnx":
+        return _import_onnx(Path(cast("os.PathLike[str]", model)), example_inputs)
     program = _program(model, example_inputs)
     leaves, outputs = input_names(program), output_names(program)
     imported = import_program(program, leaves, outputs)
@@ -74,7 +77,23 @@ def import_model(
     inputs = argument_names(function)
     given = _examples(program, leaves, None if _is_module(model) else example_inputs)
     examples = {name: as_array(f"example input {name!r}", given[name]) for name in inputs if name in given}
-    result = ImportedModel(imported.module, imported.weights, examples, inputs, result_names(function))
+    return _checked(imported.module, imported.weights, examples)
+
+
+def _import_onnx(path: Path, example_inputs: ExampleInputs | None) -> ImportedModel:
+    from sta.frontend.onnx_file import examples_by_name, load_onnx
+    from sta.frontend.onnx_importer import import_graph
+
+    model = load_onnx(path)
+    examples = examples_by_name(model.graph, example_inputs)
+    imported = import_graph(model, path.parent, examples)
+    return _checked(imported.module, imported.weights, examples)
+
+
+def _checked(module: ModuleOp, weights: WeightStore, examples: dict[str, Array]) -> ImportedModel:
+    """The imported model; example inputs must be of the types of its inputs."""
+    function = main_function(module)
+    result = ImportedModel(module, weights, examples, argument_names(function), result_names(function))
     for name, array in examples.items():
         _check_example(name, array, result.input_types[name])
     return result
@@ -104,7 +123,9 @@ def _program(model: Any, example_inputs: ExampleInputs | None) -> ExportedProgra
         return export_module(model, example_inputs)
     if isinstance(model, str | os.PathLike):
         return load_program(os.fspath(cast("os.PathLike[str]", model)))
-    raise ModelError(f"a model is a module, an exported program or the path of a .pt2 file, not {type(model).__name__}")
+    raise ModelError(
+        f"a model is a module, an exported program or the path of a .pt2 or .onnx file, not {type(model).__name__}"
+    )
 
 
 def _examples(program: ExportedProgram, names: list[str], given: ExampleInputs | None) -> dict[str, Any]:

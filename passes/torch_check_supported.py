@@ -95,7 +95,10 @@ def _problem(operation: Operation) -> UnsupportedOperation | None:
         if isinstance(operation, kind):
             note = rule(operation) or _wrong_number_type(operation)
             return None if note is None else UnsupportedOperation(name, describe(operation), note)
-    return UnsupportedOperation(name, describe(operation), _NOTES.get(name, ""))
+    note = operation.attributes.get("note")
+    return UnsupportedOperation(
+        name, describe(operation), note.data if isinstance(note, StringAttr) else _NOTES.get(name, "")
+    )
 
 
 def _wrong_number_type(operation: Operation) -> str | None:
