@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 _TITLE = (
-    "tiling (rows × columns × depth and the order of the loops, rows × keys and the mode of a softmax; "
+    "tiling (rows × columns × depth and the order of the loops; rows × keys, × heads that take turns at keys they "
+    "share, and the mode of a softmax; "
     "cycles: what a run charges to the module, once for all its layers; where buffers lie: --json)"
 )
 
