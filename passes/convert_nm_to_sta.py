@@ -33,6 +33,11 @@ from sta.spec.target import Target
 
 TRANSFER_ROWS = 8192
 
+NEXT_TO_NOTHING = 1000
+"""
+The part of the cycles of all layers concerned that one may lose without anybody asking whether another loses less.
+"""
+
 TiledLayer = LinearLowering | AttentionLowering
 """
 What is cut into tiles of a size that can be chosen.
@@ -312,6 +317,21 @@ def _crowding(lowering: FunctionLowering, crowded: Mapping[SSAValue, Sequence[SS
     return [layer for op, layer in lowering.layers.items() if op in found]
 
 
+def _dividing(lowering: FunctionLowering) -> list[TiledLayer]:
+    """
+    The layers that take most of the weight buffer and most of the accumulators: the scratchpad gets what these leave.
+    """
+    found: list[TiledLayer] = []
+    for space in ("wbuf", "acc"):
+        taken: dict[Operation, int] = {}
+        for buffer, source in lowering.builder.sources.items():
+            if source in lowering.layers and sta.space_of(buffer) == space:
+                taken[source] = taken.get(source, 0) + sta.buffer_bytes(buffer)
+        most = max(taken.values(), default=0)
+        found += [lowering.layers[source] for source, size in taken.items() if size == most]
+    return found
+
+
 def _keeps_weights(layer: TiledLayer) -> bool:
     return isinstance(layer, LinearLowering) and layer.tiling.order == ROWS
 
@@ -328,7 +348,8 @@ class Attempts:
     def give_way(self, lowering: FunctionLowering, error: CapacityError) -> bool:
         """
         Makes room where an attempt found none: weights that stay on the chip go first, then values move to DRAM, then
-        tiles shrink, those concerned before the largest of all. Returns whether there was anything left to do.
+        tiles shrink: of the layers concerned, and else of all, those that lose least by it. Returns whether there was
+        anything left to do.
         """
         layers = sorted(lowering.layers.values(), key=lambda layer: -layer.size)
         concerned = _crowding(lowering, error.crowded)
@@ -338,7 +359,21 @@ class Attempts:
         if spilled := _spill(lowering, error.crowded) - self.in_dram:
             self.in_dram |= spilled
             return True
-        return self._shrink(concerned) or any(self._shrink([layer]) for layer in layers)
+        return self._shrink_cheapest([*concerned, *_dividing(lowering)]) or self._shrink_cheapest(layers)
+
+    def _shrink_cheapest(self, layers: Sequence[TiledLayer]) -> bool:
+        """
+        Gives smaller budgets to those layers that lose next to nothing by it, or else to the one that loses least;
+        returns whether there was any.
+        """
+        budgets = [(layer, budget) for layer in layers if (budget := layer.smaller_budget()) is not None]
+        losses = [layer.extra_cycles(budget) for layer, budget in budgets]
+        total = sum(layer.explain().cycles for layer in layers)
+        cheap = [one for one, loss in zip(budgets, losses, strict=True) if loss * NEXT_TO_NOTHING <= total]
+        if not cheap and budgets:
+            cheap = [budgets[losses.index(min(losses))]]
+        self.budgets |= {layer.key: budget for layer, budget in cheap}
+        return bool(cheap)
 
     def _shrink(self, layers: Sequence[TiledLayer]) -> bool:
         """

@@ -156,10 +156,19 @@ class AttentionLowering:
 
     def smaller_budget(self) -> int | None:
         """
-        A budget under which the tiles take less; None if there is nothing smaller.
+        A budget under which the tiles take less; None if there is nothing smaller. Only just less: keys and values do not
+        shrink with the rows, and half of everything would leave next to none of them.
         """
         least = tile_bytes(self.shape, self._tilings(0)[0])
-        return max(self.size // 2, least) if least < self.size else None
+        return self.size - 1 if least < self.size else None
+
+    def extra_cycles(self, budget: int) -> int:
+        """
+        The cycles, by the estimate, that the attention takes more if its tiles have that many bytes.
+        """
+        target, shape = self.builder.target, self.shape
+        now, then = (head_cycles(target, shape, tiling) for tiling in (self.tiling, self._tilings(budget)[0]))
+        return self.heads * (then - now)
 
     def _tilings(self, budget: int | None) -> list[Tiling]:
         """

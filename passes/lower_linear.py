@@ -209,6 +209,12 @@ class LinearLowering:
         """
         return smaller_budget(self.builder.target, self.shape, self.size)
 
+    def extra_cycles(self, budget: int) -> int:
+        """
+        The cycles, by the estimate, that the layer takes more if its tiles have that many bytes.
+        """
+        return choose(self.builder.target, self.shape, budget).estimate.cycles - self.choice.estimate.cycles
+
     def explain(self) -> TileChoice:
         """
         What was chosen and why.
