@@ -156,8 +156,8 @@ class AttentionLowering:
 
     def smaller_budget(self) -> int | None:
         """
-        A budget under which the tiles take less; None if there is nothing smaller. Only just less: keys and values do not
-        shrink with the rows, and half of everything would leave next to none of them.
+        A budget under which the tiles take less; None if there is nothing smaller. Only just less: keys and values do
+        not shrink with the rows, and half of everything would leave next to none of them.
         """
         least = tile_bytes(self.shape, self._tilings(0)[0])
         return self.size - 1 if least < self.size else None
