@@ -60,3 +60,10 @@ def test_the_files_that_are_named_exist() -> None:
 def test_the_keys_of_a_target_are_all_explained() -> None:
     text = text_of("adding-a-target.md")
     assert [field.name for field in dataclasses.fields(Target) if f"`{field.name}`" not in text] == []
+
+
+def test_decisions_are_numbered_and_say_why_and_at_what_cost() -> None:
+    first, *entries = re.split(r"(?=^## )", text_of("decisions.md"), flags=re.MULTILINE)
+    assert first.startswith("# ")
+    assert [int(entry.split(".")[0].removeprefix("## ")) for entry in entries] == list(range(1, len(entries) + 1))
+    assert [entry.split("\n")[0] for entry in entries if "*Why.*" not in entry or "*Cost.*" not in entry] == []

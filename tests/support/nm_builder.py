@@ -50,9 +50,10 @@ PLAIN_TARGET = Target(
 class Case:
     """A module, the context it is compiled in, and inputs for it."""
 
-    module: ModuleOp
-    context: CompileContext
-    inputs: dict[str, Array]
+    module: ModuleOp = field(repr=False)
+    """Of a large one Hypothesis would warn that its text is too long."""
+    context: CompileContext = field(repr=False)
+    inputs: dict[str, Array] = field(repr=False)
 
 
 @dataclass
