@@ -41,7 +41,12 @@
   }
   const inModule = (path, module) => path === module || path.startsWith(module + ".");
   const isChosen = (path) => state.path !== null && inModule(path, state.path);
-  const isFound = (path) => path.toLowerCase().includes(state.search);
+  /* Part of a path, or a glob of the whole as the command line takes it. */
+  function isFound(path) {
+    if (!/[*?]/.test(state.search)) return path.toLowerCase().includes(state.search);
+    const pattern = state.search.replace(/[.+^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*").replaceAll("?", ".");
+    return new RegExp(`^${pattern}$`).test(path.toLowerCase());
+  }
   function select(path) {
     state.path = path;
     const selection = document.getElementById("selection");
@@ -140,7 +145,8 @@
         const value = COLUMNS[order][2];
         rows.sort((a, b) => (value(a) < value(b) ? 1 : value(a) > value(b) ? -1 : 0) * (down ? 1 : -1));
       }
-      body.replaceChildren(...rows.map(line));
+      const none = element("tr", {}, element("td", { colSpan: COLUMNS.length, textContent: "No module's path matches." }));
+      body.replaceChildren(...(rows.length ? rows.map(line) : [none]));
     }
     function line(row) {
       const made = element("tr", { onclick: () => select(state.path === row.module ? null : row.module) });

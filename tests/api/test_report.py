@@ -167,6 +167,10 @@ def test_choosing_and_searching(browser: Browser, files: Files) -> None:
     page.fill("#search", "norm")
     modules = page.eval_on_selector_all("#layers tbody tr", "rows => rows.map(row => row.dataset.module)")
     assert modules == ["norm1", "norm2"]
+    page.fill("#search", "linear?")
+    assert page.eval_on_selector_all("#layers tbody tr", "rows => rows.length") == 2
+    page.fill("#search", "nothing*")
+    assert page.inner_text("#layers tbody") == "No module's path matches."
     page.fill("#search", "")
     # Sorted by cycles, most first.
     page.click("#layers th:has-text('cycles')")
@@ -179,6 +183,17 @@ def test_choosing_and_searching(browser: Browser, files: Files) -> None:
     page.select_option("#memory select", "wbuf")
     assert errors == []
     page.close()
+
+
+def test_a_dump_of_another_program_is_noticed(files: Files, tmp_path: Path) -> None:
+    other = nn.TransformerEncoderLayer(64, 2, 32, 0.0, batch_first=True).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sta.compile(other, {"src": torch.randn(1, 24, 64)}, target="sta-small").save(tmp_path / "other.sta")
+    folder = files.program.parent / "ir"
+    for program, is_of in ((files.program, True), (tmp_path / "other.sta", False)):
+        assert main(["report", str(program), "--ir", str(folder), "-o", str(tmp_path / "r.html")]) == 0
+        assert any("of another program" in text for text in embedded(tmp_path / "r.html")["missing"]) != is_of
 
 
 def without_debug(program: Program) -> Program:
