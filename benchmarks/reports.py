@@ -1,7 +1,7 @@
 """
 What cycles, profile, race check and trace cost beside the run they are about.
 
-    python benchmarks/reports.py [--models MiniLM BERT-base] [--sparsity dense 1:16] [--runs 7] [--json]
+    python -m benchmarks.reports [--models MiniLM BERT-base] [--sparsity dense 1:16] [--runs 7] [--json]
 
 Two comparisons, both as (plain + report) / plain, which is to be at most 2:
 
@@ -28,12 +28,10 @@ from typing import Any
 
 import numpy as np
 
-# Run as a script, the folder of this file is where Python looks for modules.
-sys.path.insert(0, str(Path(__file__).parent))
-from compile_time import MODELS, export, machine
-from emulator import CALIBRATION_SAMPLES, FOLDER, WARM_UP, samples
-
 import sta
+from benchmarks.compile_time import MODELS, export, machine
+from benchmarks.latency import WARM_UP
+from benchmarks.peers import CALIBRATION_SAMPLES, FOLDER, samples
 from sta.runtime import Program
 
 KEPT = ("timing", "schedule")

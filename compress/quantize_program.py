@@ -8,7 +8,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ def quantize_program(
     if not samples:
         raise QuantizeError("quantization needs at least one sample")
     with _quiet(), torch.no_grad():
-        prepared = prepare_pt2e(cast("GraphModule", program.module()), quantizer or STAQuantizer())
+        prepared = prepare_pt2e(program.module(), quantizer or STAQuantizer())
         for index, sample in enumerate(samples):
             arguments, keywords = _arguments(program, names, sample)
             try:
@@ -71,7 +71,7 @@ def quantize_program(
         converted = convert_pt2e(prepared)
         _place(converted)
         _forget_unused(converted)
-        arguments, keywords = cast("tuple[tuple[Any, ...], dict[str, Any]]", program.example_inputs)
+        arguments, keywords = program.example_inputs
         return torch.export.export(converted, arguments, keywords, strict=False)
 
 

@@ -128,13 +128,16 @@ class STAQuantizer(Quantizer):
         low, high = torch.iinfo(dtype).min, torch.iinfo(dtype).max
         maker: Any = observer.with_args(eps=EPSILON)
         if self._is_qat:
-            maker = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=EPSILON)
+            learning: Any = FakeQuantize
+            maker = learning.with_args(observer=MovingAverageMinMaxObserver, eps=EPSILON)
         return QuantizationSpec(dtype, maker, low, high, qscheme)
 
     def _weight_spec(self) -> QuantizationSpec:
-        maker: Any = PerChannelMinMaxObserver.with_args(eps=EPSILON)
+        observer: Any = PerChannelMinMaxObserver
+        maker: Any = observer.with_args(eps=EPSILON)
         if self._is_qat:
-            maker = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=EPSILON)
+            learning: Any = FakeQuantize
+            maker = learning.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=EPSILON)
         return QuantizationSpec(torch.int8, maker, -127, 127, torch.per_channel_symmetric, 0)
 
     def annotate(self, model: GraphModule) -> GraphModule:

@@ -325,7 +325,7 @@ def _dividing(lowering: FunctionLowering) -> list[TiledLayer]:
     for space in ("wbuf", "acc"):
         taken: dict[Operation, int] = {}
         for buffer, source in lowering.builder.sources.items():
-            if source in lowering.layers and sta.space_of(buffer) == space:
+            if source is not None and source in lowering.layers and sta.space_of(buffer) == space:
                 taken[source] = taken.get(source, 0) + sta.buffer_bytes(buffer)
         most = max(taken.values(), default=0)
         found += [lowering.layers[source] for source, size in taken.items() if size == most]

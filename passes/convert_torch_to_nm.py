@@ -334,10 +334,10 @@ class FunctionConversion:
     def _linear(self, op: torch.LinearOp) -> tuple[SSAValue, LinearIntegers]:
         x = self._quantized(op.input)
         rounded = op.weight.owner
-        scales = None
+        scales, source = None, op.weight
         if isinstance(rounded, torch.FakeQuantizeChannelsOp):
-            scales = self._array(rounded.scales)
-        weight = self._array(op.weight if scales is None else rounded.operands[0])
+            scales, source = self._array(rounded.scales), rounded.input
+        weight = self._array(source)
         bias = self._array(op.bias)
         assert weight is not None
         offsets = None if bias is None else bias[1]

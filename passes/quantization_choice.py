@@ -163,6 +163,7 @@ class QuantizationChoice:
         count = len(self._samples)
         held_out = min(count // HELD_OUT_PART or count // 2, MOST_HELD_OUT)
         seen = count - held_out
+        references: list[Mapping[str, Array]] = []
         for index, sample in enumerate(self._samples[:seen]):
             outputs = self._observation.update(sample)
             if not held_out:

@@ -87,7 +87,7 @@ def fold_weight(
     than the first, of another number than the weight has rows, and for zero points: those of uint8 must be 128.
     """
     offset = UNSIGNED_OFFSET if integers.dtype == np.uint8 else 0
-    if integers.dtype not in (np.int8, np.uint8):
+    if integers.dtype != np.int8 and integers.dtype != np.uint8:
         raise QuantizationError(f"{where}: weights have 8 bits on this machine, and not {integers.dtype}")
     if axis % integers.ndim != 0:
         raise QuantizationError(f"{where}: its weight has a scale for each position of axis {axis}, and not of axis 0")

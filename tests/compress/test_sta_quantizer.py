@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 from xdsl.ir import SSAValue
 
 import sta
@@ -166,16 +166,15 @@ def test_layers_keep_their_names_and_float_weights_are_gone() -> None:
 
 
 def test_quantization_aware_training_works() -> None:
-    from torchao.quantization.pt2e import allow_exported_model_train_eval
+    from torchao.quantization.pt2e import allow_exported_model_train_eval  # pyright: ignore[reportPrivateUsage]
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
 
     model = made(norm_first=True)
     x = torch.tensor(samples()[0]["x"])
-    graph = cast(GraphModule, exported(model).module())
-    prepared = prepare_qat_pt2e(graph, STAQuantizer(is_qat=True))
+    prepared = prepare_qat_pt2e(exported(model).module(), STAQuantizer(is_qat=True))
     allow_exported_model_train_eval(prepared)
     wanted = torch.zeros(SHAPE)
-    optimizer = torch.optim.SGD(prepared.parameters(), 0.05)
+    optimizer: Any = torch.optim.SGD(prepared.parameters(), 0.05)
     losses: list[float] = []
     for _ in range(8):
         optimizer.zero_grad()
