@@ -81,9 +81,12 @@ def test_the_program_computes_what_the_model_does() -> None:
     outputs = program.run(arrays(model)).outputs
     with torch.no_grad():
         expected = model(**model.example_inputs())
+    # Rows of padding count neither for ranges nor for noise.
+    counts = model.example_inputs()["mask"].numpy() != 0
     for name, reference in zip(("output_0", "output_1"), expected, strict=True):
-        difference = np.abs(outputs[name] - reference.numpy()).max()
-        assert difference < 0.1 * float(reference.abs().max())
+        difference = np.abs(outputs[name] - reference.numpy())
+        rows = difference[counts] if difference.shape[:2] == counts.shape else difference
+        assert rows.max() < 0.05 * float(reference.abs().max())
 
 
 def test_a_broken_integer_pass_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

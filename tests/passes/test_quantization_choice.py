@@ -67,7 +67,8 @@ def test_outliers_are_smoothed_and_the_output_gets_better_on_samples_never_seen(
     assert decibels[True] > decibels[False] + 1
 
 
-@pytest.mark.parametrize(("norm_first", "added"), [(True, 0), (False, 3)])
+# Behind a normalization nn.MultiheadAttention has a view, through which nothing is smoothed: two of four are.
+@pytest.mark.parametrize(("norm_first", "added"), [(True, 0), (False, 2)])
 def test_linear_layers_get_a_normalization_of_their_own_only_beside_the_stream(norm_first: bool, added: int) -> None:
     model, context = imported(outliers(norm_first))
     observers = calibrate(model.module, context, samples(2), observer=ErrorObserver)
