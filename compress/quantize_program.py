@@ -109,7 +109,8 @@ def _forget_unused(module: GraphModule) -> None:
 
 def _check_finite(prepared: GraphModule) -> None:
     """Raise QuantizeError, naming the layer, for the first value that was not finite."""
-    modules: dict[str, Any] = dict(prepared.named_modules())
+    whole: Any = prepared
+    modules: dict[str, Any] = dict(whole.named_modules())
     for node in prepared.graph.nodes:
         if node.op != "call_module":
             continue

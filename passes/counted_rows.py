@@ -76,7 +76,8 @@ def counted_rows(values: Array, counted: Array | None) -> Array:
         return every
     batch, positions = counted.shape
     if values.shape[:-1].count(positions) == 1 or values.shape[:2] == (batch, positions):
-        if values.shape[:2] == (batch, positions):
+        # Of two axes the second is the width, though it may be as long as the sequence.
+        if values.ndim > 2 and values.shape[:2] == (batch, positions):
             return values[counted].reshape(-1, width)
         if values.ndim == 3 and values.shape[:2] == (positions, batch):
             return values[counted.T]
