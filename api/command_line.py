@@ -113,14 +113,18 @@ def _add_quantize_arguments(parser: Parser) -> None:
     _add_json(parser)
 
 
-def _add_run_arguments(parser: Parser) -> None:
-    parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+def _add_inputs_of_runs(parser: Parser) -> None:
     parser.add_argument(
         "--inputs",
         metavar="FILE.npz|DIR",
         required=True,
         help="the inputs by name; with one more axis in front, or as a folder of such files, those of many runs",
     )
+
+
+def _add_run_arguments(parser: Parser) -> None:
+    parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+    _add_inputs_of_runs(parser)
     parser.add_argument(
         "-o", "--output", metavar="FILE.npz|DIR", required=True, help="the outputs by name, float32; for a folder one"
     )
@@ -186,12 +190,7 @@ def _add_debug_arguments(parser: Parser) -> None:
 def _add_diff_arguments(parser: Parser) -> None:
     parser.add_argument("model", metavar="MODEL.pt2", help="the model that the program was compiled from")
     parser.add_argument("program", metavar="FILE.sta", help="the compiled program")
-    parser.add_argument(
-        "--inputs",
-        metavar="FILE.npz|DIR",
-        required=True,
-        help="the inputs by name; with one more axis in front, or as a folder of such files, those of many runs",
-    )
+    _add_inputs_of_runs(parser)
     parser.add_argument(
         "--bisect",
         metavar="DB",
