@@ -34,7 +34,7 @@ from sta.npz import read_arrays
 from sta.pass_failure import explain_failures
 from sta.passes.memory_plan import CapacityError
 from sta.passes.pipeline import pass_registry
-from sta.passes.quantization_choice import DEFAULT_LEAST_SQNR, METHODS, Choice, QuantizationChoice
+from sta.passes.quantization_choice import METHODS, Choice, QuantizationChoice
 from sta.passes.torch_bound_ranges import bound_ranges, place_of
 from sta.passes.torch_calibrate import calibrate
 from sta.passes.torch_check_supported import check_supported
@@ -250,8 +250,7 @@ class Compilation:
 
     def _choose_formats(self, options: Options) -> None:
         chooser = QuantizationChoice(self.module, self.context, self._samples, options.methods, self.report)
-        least = DEFAULT_LEAST_SQNR if options.min_sqnr is None else options.min_sqnr
-        choice = chooser.choose(least, options.formats.int16_inputs)
+        choice = chooser.choose(options.min_sqnr, options.formats.int16_inputs)
         if options.min_sqnr is not None and choice.decibels < options.min_sqnr:
             raise CompileError(
                 f"the output reaches {choice.decibels:.1f} dB against the model on calibration samples, with 16 bits "

@@ -142,18 +142,21 @@ class QuantizationChoice:
         """
         The plan that is best on samples held out, with 16-bit inputs where sensitivity asks for them.
 
-        `least_sqnr` is what the output should reach in decibels; None leaves the width of inputs alone. Inputs that
+        `least_sqnr` is what the output should reach in decibels, at any cost; None is DEFAULT_LEAST_SQNR, as long as
+        there are samples to hold out: the one that ranges are taken from does not show what others need. Inputs that
         match a glob in `int16_inputs` have 16 bits in any case. Raises ValueError for samples that cannot be run, and
         values that are not finite.
         """
         noise, held_out = self._observe()
+        if least_sqnr is None:
+            least_sqnr = DEFAULT_LEAST_SQNR if held_out else 0.0
         choice = Choice(Plan(int16_inputs=tuple(int16_inputs)), held_out=held_out)
         choice.decibels = self._judge(noise, choice.plan)
         choice.trials.append(Trial("extremes", choice.decibels, True))
         if held_out:
             for method, plans in self._candidates():
                 self._try(noise, choice, method, plans)
-        if least_sqnr is not None and choice.decibels < least_sqnr:
+        if choice.decibels < least_sqnr:
             self._widen(noise, choice, least_sqnr)
         self._observe_rest(held_out)
         return choice

@@ -14,6 +14,7 @@ from sta.dialect.context import CompileContext
 from sta.dialect.location import module_path
 from sta.dialect.torch_interpreter import run_torch
 from sta.frontend.model import ImportedModel, import_model
+from sta.passes import quantization_choice
 from sta.passes.counted_rows import counted_rows, padding_mask
 from sta.passes.quantization_choice import QuantizationChoice
 from sta.passes.range_by_error import ErrorObserver, rounding_error
@@ -21,6 +22,11 @@ from sta.passes.torch_calibrate import calibrate
 from sta.passes.torch_quantize import INT16_INPUT, affine, quantize
 from sta.passes.torch_smooth import smooth, smoothing_scale
 from tests.support.torch_modules import FLOAT_PASSES, encoder, signal_to_noise
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
 
 
 def outliers(norm_first: bool) -> nn.Module:
@@ -54,7 +60,7 @@ def test_outliers_are_smoothed_and_the_output_gets_better_on_samples_never_seen(
         unseen = samples(4, 9)
         before = [run_torch(model.module, context, sample)["output"] for sample in unseen]
         chooser = QuantizationChoice(model.module, context, samples(32), ["smoothing"] if smoothing else ())
-        choice = chooser.choose(None)
+        choice = chooser.choose(0.0)
         chooser.apply(choice.plan)
         model.module.verify()
         # Smoothing alone changes nothing but the rounding of floats.
@@ -79,7 +85,7 @@ def test_linear_layers_get_a_normalization_of_their_own_only_beside_the_stream(n
 
 def test_what_is_kept_is_the_best_that_was_tried() -> None:
     model, context = imported(outliers(False))
-    choice = QuantizationChoice(model.module, context, samples(8)).choose(None)
+    choice = QuantizationChoice(model.module, context, samples(8)).choose(0.0)
     assert choice.held_out == 2
     assert choice.trials[0].method == "extremes"
     assert choice.decibels == max(trial.decibels for trial in choice.trials)
@@ -95,9 +101,21 @@ def test_a_single_sample_decides_on_nothing_but_ranges() -> None:
     assert len(choice.trials) == 1
 
 
+@pytest.mark.parametrize(("count", "default", "wide"), [(8, 36.0, True), (1, 90.0, False)])
+def test_without_a_figure_asked_for_the_default_holds_where_samples_are_held_out(
+    count: int, default: float, wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantization_choice, "DEFAULT_LEAST_SQNR", default)
+    model, context = imported(encoder(True, layers=2))
+    choice = QuantizationChoice(model.module, context, samples(count), ()).choose(None)
+    assert choice.trials[0].decibels < default
+    assert bool(choice.plan.int16_inputs) == wide
+    assert (choice.decibels >= default) == wide
+
+
 def test_inputs_get_16_bits_until_what_is_asked_for_is_reached() -> None:
     reached: list[tuple[int, float]] = []
-    for asked in (0.0, 42.0, 90.0):
+    for asked in (0.0, 36.0, 90.0):
         model, context = imported(encoder(True, layers=2))
         chooser = QuantizationChoice(model.module, context, samples(8), ())
         choice = chooser.choose(asked)
@@ -147,7 +165,7 @@ def test_rows_of_padding_count_neither_for_ranges_nor_for_noise() -> None:
         assert (seen.name, seen.inverted) == ("mask", True)
         torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
         chooser = QuantizationChoice(model.module, context, [{**one, "mask": mask} for one in inputs], ())
-        found.append(chooser.choose(None).decibels)
+        found.append(chooser.choose(0.0).decibels)
     assert min(found) > 30
 
 
