@@ -11,19 +11,16 @@ import logging
 import os
 import re
 import warnings
-import zipfile
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sta.frontend.archive import check_archive, descriptions, tensors_only
 from sta.frontend.errors import ModelError
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.nn import Module
-
-_PROGRAM_MEMBERS = ("models/model.json", "serialized_exported_program.json")
-"""Where a .pt2 file keeps the graph, in the present form and in that of PyTorch 2.7 and before."""
 
 ExampleInputs = Mapping[str, Any] | Sequence[Any]
 """Arrays or tensors, by the names of `forward`'s parameters or in their order."""
@@ -34,15 +31,15 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
     Load the `.pt2` file at `path`.
 
     A program exported from a Hugging Face model loads only where the class of its outputs is known to PyTorch, so the
-    module that defines it is imported first. Raises ModelError if the file is missing, is no `.pt2` file or does not
-    load.
+    module that defines it is imported first. Raises ModelError if the file is missing, is no `.pt2` file, holds what
+    would run code while it loads, or does not load.
     """
     import torch
 
-    _check_file(Path(path))
+    check_archive(Path(path))
     _register_output_classes(Path(path))
     _register_operators(Path(path))
-    with quiet(), _collected_log("torch.export", "torch._export") as log:
+    with quiet(), tensors_only(), _collected_log("torch.export", "torch._export") as log:
         try:
             return torch.export.load(os.fspath(path))
         except Exception as error:  # whatever a damaged archive makes the loader raise
@@ -71,30 +68,6 @@ def export_module(module: Module, example_inputs: ExampleInputs | None) -> Expor
             ) from error
 
 
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise ModelError(f"{path} is a directory, not a .pt2 file")
-    if not path.is_file():
-        raise ModelError(f"there is no model file at {path}")
-    if not zipfile.is_zipfile(path):
-        raise ModelError(
-            f"{path} is not a .pt2 file, or only a part of one: "
-            "save one with torch.export.save(torch.export.export(model, …), path)"
-        )
-    # PyTorch does not look at the checksums of weights.
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names, damaged = archive.namelist(), archive.testzip()
-    except Exception as error:  # whatever a damaged archive makes the reader raise
-        raise ModelError(f"{path} is damaged: {error}") from error
-    if damaged is not None:
-        raise ModelError(f"{path} is damaged: the checksum of {damaged} does not match")
-    if not any(name.endswith(_PROGRAM_MEMBERS) for name in names):
-        raise ModelError(
-            f"{path} holds no exported program: save one with torch.export.save, not with torch.save or torch.jit.save"
-        )
-
-
 def _register_output_classes(path: Path) -> None:
     """Import the modules of the Hugging Face classes that the program mentions, which registers them with PyTorch."""
     for module_name in sorted(_mentioned_modules(path)):
@@ -109,23 +82,15 @@ def _register_output_classes(path: Path) -> None:
 
 def _register_operators(path: Path) -> None:
     """Import what defines the operators of quantized programs, if the program has any."""
-    if any("quantized_decomposed" in text for text in _descriptions(path)):
+    if any("quantized_decomposed" in text for text in descriptions(path)):
         importlib.import_module("torch.ao.quantization.fx._decomposed")
 
 
 def _mentioned_modules(path: Path) -> set[str]:
     modules: set[str] = set()
-    for text in _descriptions(path):
+    for text in descriptions(path):
         modules |= set(re.findall(r'"type":\s*"(transformers(?:\.\w+)*)\.\w+"', text.replace('\\"', '"')))
     return modules
-
-
-def _descriptions(path: Path) -> Generator[str]:
-    """The texts in which a `.pt2` file describes its program."""
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith(".json"):
-                yield archive.read(name).decode("utf-8", errors="replace")
 
 
 def _arguments(module: Module, example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
