@@ -3,7 +3,8 @@ A run of a program against the float model, operation by operation.
 
 Both ways execute the program itself on the reference engine. Accumulated: as it is. Isolated: as soon as an operation
 has written a part of its result, the float model's numbers, rounded to the result's format, take its place, so that
-whatever reads it next is fed what the float model has there.
+whatever reads it next is fed what the float model has there. Rows of padding are left out, since what stands there can
+influence nothing else.
 """
 
 from __future__ import annotations
@@ -188,16 +189,21 @@ class _Comparer:
         floats = self._model.run(inputs, wanted)
         accumulated = run_values(self._engine, self._writes, encoded, {}, POISON, lambda done: progress(done / 2))
         references: dict[int, Array] = {}
+        counted: dict[int, NDArray[np.bool_]] = {}
         for index, tensor in self._tensors.items():
             real = self._real(index, accumulated[index])
-            references[index] = self._ordered(index, tensor, floats[tensor.value].reshape(-1), real)
-            self._accumulated[index].add(references[index], real)
+            every = self._model.counted(inputs, tensor)
+            reference = floats[tensor.value].reshape(-1)
+            order = self._order(index, tensor, np.where(every, reference, np.nan), real)
+            references[index], counted[index] = reference[order], every[order]
+            self._accumulated[index].add(references[index][counted[index]], real[counted[index]])
         rounded = {index: self._rounded(index, reference) for index, reference in references.items()}
         isolated = run_values(
             self._engine, self._writes, encoded, rounded, POISON, lambda done: progress((1 + done) / 2)
         )
         for index, reference in references.items():
-            self._isolated[index].add(reference, self._real(index, isolated[index]))
+            real = self._real(index, isolated[index])
+            self._isolated[index].add(reference[counted[index]], real[counted[index]])
 
     def result(self, samples: int) -> Comparison:
         """Returns what has been found."""
@@ -228,13 +234,13 @@ class _Comparer:
         scaled = np.rint(reference.astype(np.float64) / self._scale(index)) + value.zero_point
         return np.clip(scaled, limits.min, limits.max).astype(value.dtype)
 
-    def _ordered(self, index: int, tensor: FloatTensor, reference: Array, real: Array) -> Array:
+    def _order(self, index: int, tensor: FloatTensor, reference: Array, real: Array) -> Order:
         """
-        The float model's numbers in the order of the program's. Several orders have one shape only where axes are
-        equally long; the one that fits is found with the first sample.
+        The order in which the program has the float model's numbers, those that do not count being NaN. Several orders
+        have one shape only where axes are equally long; the one that fits is found with the first sample.
         """
         if index not in self._orders:
             orders = tensor.orders(self._writes.values[index].shape)
-            errors = [float(np.square(reference[order] - real).sum()) for order in orders]
+            errors = [float(np.nansum(np.square(reference[order] - real))) for order in orders]
             self._orders[index] = orders[int(np.argmin(errors))]
-        return reference[self._orders[index]]
+        return self._orders[index]

@@ -19,6 +19,7 @@ from sta.dialect.location import module_path
 from sta.dialect.torch_interpreter import main_function, output_names, run_torch
 from sta.frontend.model import import_model
 from sta.frontend.samples import split_samples
+from sta.passes.counted_rows import counted_rows, padding_mask
 from sta.passes.pipeline import FLOAT_PIPELINE, pass_registry
 from sta.spec.target import Target
 
@@ -50,6 +51,7 @@ class FloatModel:
             report(name, None)
             pass_registry()[name]()().apply(self._context, self._module)
         function = main_function(self._module)
+        self._padding = padding_mask(self._module)
         self._values = {name: value for value, name in float_names(function).items()}
         terminator = function.body.block.last_op
         assert isinstance(terminator, func.ReturnOp)
@@ -69,6 +71,17 @@ class FloatModel:
         """Returns the tensor that is an output; None if the model has none of this name."""
         value = self._outputs.get(name)
         return None if value is None else FloatTensor(value)
+
+    def counted(self, inputs: Mapping[str, Array], tensor: FloatTensor) -> NDArray[np.bool_]:
+        """
+        Which elements of a tensor count, flattened: not those of positions that the model's padding mask leaves out,
+        where calibration does not look either.
+        """
+        positions = None if self._padding is None else self._padding.counted(inputs)
+        elements = np.arange(math.prod(tensor.shape)).reshape(tensor.shape)
+        result = np.zeros(elements.size, np.bool_)
+        result[counted_rows(elements, positions)] = True
+        return result
 
     def run(self, inputs: Mapping[str, Array], wanted: set[SSAValue]) -> dict[SSAValue, Array]:
         """
