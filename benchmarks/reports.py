@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 
 import sta
-from benchmarks.compile_time import MODELS, export, machine
+from benchmarks.compile_time import MODELS, machine
 from benchmarks.latency import WARM_UP
-from benchmarks.peers import CALIBRATION_SAMPLES, FOLDER, samples
+from benchmarks.peers import FOLDER, compiled, samples
 from sta.runtime import Program
 
 KEPT = ("timing", "schedule")
@@ -45,23 +45,6 @@ OPTIONS = {
 }
 
 Times = dict[str, list[float]]
-
-
-def prepare(model: str, sparsity: str) -> Path:
-    """Returns a compiled program, which is made if it is not there yet."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    dense = sparsity == "dense"
-    path = FOLDER / (f"{model}.sta" if dense else f"{model}.{sparsity.replace(':', '-')}.sta")
-    if path.exists():
-        return path
-    exported = FOLDER / f"{model}.pt2"
-    if not exported.exists():
-        export(model, exported)
-    from sta.compilation import compile
-
-    stacked = {key: np.stack([sample[key] for sample in samples(CALIBRATION_SAMPLES)]) for key in next(samples(1))}
-    compile(str(exported), calibration=stacked, sparsity=None if dense else sparsity).save(path)
-    return path
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -149,7 +132,7 @@ def main() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     warnings.simplefilter("ignore")
     results = {
-        f"{model} {sparsity}": measure(prepare(model, sparsity), arguments.runs)
+        f"{model} {sparsity}": measure(compiled(model, None if sparsity == "dense" else sparsity), arguments.runs)
         for model in arguments.models
         for sparsity in arguments.sparsity
     }

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -150,7 +151,7 @@ class _Tracer:
         self.paths = program.container.module_paths()
         self.begins: dict[tuple[str, str], bytes] = {}
         """Texts that many slices share, by module and mnemonic."""
-        self.ends: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
+        self.ends: dict[tuple[str, object], tuple[bytes, bytes]] = {}
         """The same, by mnemonic and sizes: what is in front of the pc, and what behind."""
         self.nanoseconds_per_cycle = 1000 / program.target.clock_mhz
 
@@ -295,8 +296,7 @@ class _Tracer:
         """Returns the text of an instruction's slice from its duration up to its stall."""
         instruction = self.program.steps[pc].instruction
         # Most instructions have the sizes of others.
-        values = instruction.values
-        key = (instruction.name, *[values[position] for position in _positions(instruction.name)])
+        key = (instruction.name, _unit_and_sizes(instruction.name)(instruction.values))
         if key not in self.ends:
             track = _FIRST_UNIT_TRACK + UNITS.index(instruction.unit)
             sizes = _text({**self._sizes(pc), "stall": 0})[1:-2]
@@ -306,10 +306,10 @@ class _Tracer:
 
 
 @cache
-def _positions(mnemonic: str) -> tuple[int, ...]:
-    """Returns the positions of the fields on which track and sizes depend."""
+def _unit_and_sizes(mnemonic: str) -> Callable[[tuple[int, ...]], object]:
+    """Returns what takes from an instruction's values those on which track and sizes depend."""
     index = DEFINITIONS[mnemonic].index
-    return tuple(index[name] for name in ("unit", *_SIZES, "n", "m") if name in index)
+    return itemgetter(*(index[name] for name in ("unit", *_SIZES, "n", "m") if name in index))
 
 
 def _arrow(phase: str, number: int, semaphore: int) -> Event:

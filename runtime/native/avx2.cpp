@@ -15,8 +15,12 @@
 #include "kernels.h"
 
 // What is included above is compiled for any processor: its functions are shared by all files.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx2")
+#endif
 
 #include "scalar.h"
 
@@ -108,6 +112,10 @@ const Kernels avx2_kernels = {
 
 }  // namespace sta
 
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 
 #endif

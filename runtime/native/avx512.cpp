@@ -15,8 +15,12 @@
 #include "kernels.h"
 
 // What is included above is compiled for any processor: its functions are shared by all files.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+#endif
 
 #include "avx512_sums.h"
 #include "scalar.h"
@@ -707,6 +711,10 @@ const Kernels avx512_kernels = {
 
 }  // namespace sta
 
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 
 #endif

@@ -15,8 +15,12 @@
 #include "kernels.h"
 
 // What is included above is compiled for any processor: its functions are shared by all files.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")
+#endif
 
 #include "avx512_sums.h"
 
@@ -171,6 +175,10 @@ const SparseKernels avx512_sparse_kernels = {runs_here, quad_counts, count_quads
 
 }  // namespace sta
 
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 
 #endif

@@ -1,9 +1,12 @@
 #include "order.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace sta {
 namespace {
+
+constexpr std::int32_t none = -1;
 
 void advance(Clock& clock, const Clock& other) {
     for (std::size_t unit = 0; unit < unit_count; ++unit) clock[unit] = std::max(clock[unit], other[unit]);
@@ -45,23 +48,19 @@ std::vector<Clock> fenced(const Run& run) {
 std::optional<std::vector<Clock>> clocks_before(const Run& run) {
     if (some_semaphore_is_shared(run)) return std::nullopt;
     std::vector<Clock> clocks = fenced(run);
-    std::vector<Handover> met = handovers(run);
-    // In the order in which the waiting instructions start.
-    std::vector<std::int32_t> started(run.size());
-    for (std::size_t index = 0; index < run.order.size; ++index) {
-        started[static_cast<std::size_t>(run.order[index])] = static_cast<std::int32_t>(index);
+    const std::vector<Handover> met = handovers(run);
+    // For each row one of its handovers, and for each of these the next one of the same row.
+    std::vector<std::int32_t> first(run.size(), none), next(met.size());
+    for (std::size_t number = 0; number < met.size(); ++number) {
+        next[number] = std::exchange(first[static_cast<std::size_t>(met[number].wait)], static_cast<std::int32_t>(number));
     }
-    std::sort(met.begin(), met.end(), [&](const Handover& left, const Handover& right) {
-        return started[static_cast<std::size_t>(left.wait)] < started[static_cast<std::size_t>(right.wait)];
-    });
     std::array<Clock, unit_count> latest{};
-    auto handover = met.begin();
     for (std::size_t index = 0; index < run.order.size; ++index) {
         const auto row = static_cast<std::size_t>(run.order[index]);
         Clock& clock = clocks[row];
         advance(clock, latest[static_cast<std::size_t>(run.unit[row])]);
-        for (; handover != met.end() && handover->wait == run.order[index]; ++handover) {
-            const auto post = static_cast<std::size_t>(handover->post);
+        for (std::int32_t number = first[row]; number != none; number = next[static_cast<std::size_t>(number)]) {
+            const auto post = static_cast<std::size_t>(met[static_cast<std::size_t>(number)].post);
             advance(clock, clocks[post]);
             std::int32_t& complete = clock[static_cast<std::size_t>(run.unit[post])];
             complete = std::max(complete, run.position[post] + 1);

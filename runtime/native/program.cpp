@@ -45,16 +45,6 @@ Interval interval(const Affine& affine, const std::vector<std::int64_t>& counts)
     return range;
 }
 
-std::int64_t size_of(const ProgramDescription& program, Space space) {
-    switch (space) {
-        case Space::spad: return program.spad;
-        case Space::wbuf: return program.wbuf;
-        case Space::acc: return program.acc;
-        case Space::constants: return program.constants_size;
-        default: return program.writable;
-    }
-}
-
 [[noreturn]] void refuse(const InstructionDescription& instruction, const std::string& what) {
     throw BadDescription("instruction " + std::to_string(instruction.pc) + ": " + what);
 }
@@ -171,6 +161,16 @@ void check_loops(const std::vector<InstructionDescription>& instructions) {
 }
 
 }  // namespace
+
+std::int64_t size_of(const ProgramDescription& program, Space space) {
+    switch (space) {
+        case Space::spad: return program.spad;
+        case Space::wbuf: return program.wbuf;
+        case Space::acc: return program.acc;
+        case Space::constants: return program.constants_size;
+        default: return program.writable;
+    }
+}
 
 Program::Program(const ProgramDescription& description)
     : kernels_(kernels_called(description.family)), shared_(std::make_unique<Shared>(description, kernels_)) {

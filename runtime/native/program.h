@@ -16,6 +16,9 @@
 
 namespace sta {
 
+// Bytes of a memory.
+std::int64_t size_of(const ProgramDescription& program, Space space);
+
 enum class Progress { running, halted, failed };
 
 class Program {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <set>
+#include <span>
 #include <tuple>
 #include <unordered_map>
 
@@ -65,6 +66,11 @@ private:
     std::int32_t size_ = 0;
 };
 
+// Parts with successive numbers.
+struct Parts {
+    std::int32_t first, end;
+};
+
 // The tiles of one memory, and their parts: what no tile divides, and all tiles that touch it touch as a whole.
 class Tiles {
 public:
@@ -98,15 +104,10 @@ public:
 
     std::int32_t part_count() const { return part_count_; }
 
-    struct Parts {
-        const std::int32_t *first, *last;
-        const std::int32_t* begin() const { return first; }
-        const std::int32_t* end() const { return last; }
-    };
-
-    Parts parts(std::int32_t tile) const {
+    // The parts of a tile.
+    std::span<const Parts> parts(std::int32_t tile) const {
         const auto number = static_cast<std::size_t>(tile);
-        return {parts_.data() + first_part_[number], parts_.data() + first_part_[number + 1]};
+        return {parts_.data() + first_parts_[number], parts_.data() + first_parts_[number + 1]};
     }
 
 private:
@@ -149,9 +150,10 @@ private:
 
     // Numbers the parts that are left, and lists those of each tile.
     void collect(const std::vector<std::int32_t>& part, std::size_t part_count) {
-        std::vector<std::int32_t> number(part_count, -1), seen;
-        first_part_.push_back(0);
+        std::vector<std::int32_t> number(part_count, -1), seen, parts;
+        first_parts_.push_back(0);
         for (std::size_t tile = 0; tile < tiles_.size(); ++tile) {
+            parts.clear();
             for (std::size_t index = first_segment_[tile]; index < first_segment_[tile + 1]; ++index) {
                 std::int32_t& own = number[static_cast<std::size_t>(part[static_cast<std::size_t>(segments_[index])])];
                 if (own < 0) {
@@ -160,26 +162,64 @@ private:
                 }
                 if (seen[static_cast<std::size_t>(own)] == static_cast<std::int32_t>(tile)) continue;
                 seen[static_cast<std::size_t>(own)] = static_cast<std::int32_t>(tile);
-                parts_.push_back(own);
+                parts.push_back(own);
             }
-            first_part_.push_back(parts_.size());
+            std::sort(parts.begin(), parts.end());
+            add_parts(parts);
         }
         segments_ = {};
         first_segment_ = {};
     }
 
+    // Adds the parts of a tile, ascending.
+    void add_parts(const std::vector<std::int32_t>& parts) {
+        for (const std::int32_t part : parts) {
+            const bool goes_on = parts_.size() > first_parts_.back() && parts_.back().end == part;
+            if (goes_on) ++parts_.back().end;
+            else parts_.push_back({part, part + 1});
+        }
+        first_parts_.push_back(parts_.size());
+    }
+
     std::unordered_map<Rectangle, std::int32_t, Hash> numbers_;
     std::vector<Rectangle> tiles_;
     std::int64_t rows_ = 0, end_ = 0;
-    std::vector<std::size_t> first_segment_, first_part_;  // by tile
-    std::vector<std::int32_t> segments_, parts_;
+    std::vector<std::size_t> first_segment_, first_parts_;  // by tile
+    std::vector<std::int32_t> segments_;
+    std::vector<Parts> parts_;
     std::int32_t part_count_ = 0;
 };
 
-// For a part of a memory and each unit: how many instructions the unit had begun when one of them last read or wrote it.
-struct Marks {
-    std::array<std::array<std::int32_t, 2>, unit_count> last{};  // by unit, and whether it writes
+// For each part of a memory, how many instructions a unit had begun when one of them last read it; or wrote it.
+class Marks {
+public:
+    void resize(std::size_t parts) { begun_.resize(parts); }
+
+    // The latest one in some parts, if it is after `known`; otherwise anything that is not.
+    std::int32_t latest(std::span<const Parts> all, std::int32_t known) const {
+        if (latest_ <= known) return latest_;
+        std::int32_t found = 0;
+        for (const Parts& parts : all) {
+            for (std::int32_t part = parts.first; part < parts.end; ++part) {
+                found = std::max(found, begun_[static_cast<std::size_t>(part)]);
+            }
+        }
+        return found;
+    }
+
+    // A unit begins one instruction after the other.
+    void set(std::span<const Parts> all, std::int32_t begun) {
+        for (const Parts& parts : all) std::fill(begun_.begin() + parts.first, begun_.begin() + parts.end, begun);
+        latest_ = begun;
+    }
+
+private:
+    std::vector<std::int32_t> begun_;
+    std::int32_t latest_ = 0;
 };
+
+// By whether an instruction writes, and by unit.
+using MarksOfMemory = std::array<std::array<Marks, unit_count>, 2>;
 
 class Checker {
 public:
@@ -203,8 +243,11 @@ public:
             return few;
         });
         for (int space = 0; few && space < space_count; ++space) {
-            few = tiles_[static_cast<std::size_t>(space)].divide();
-            marks_[static_cast<std::size_t>(space)].resize(static_cast<std::size_t>(tiles_[static_cast<std::size_t>(space)].part_count()));
+            Tiles& tiles = tiles_[static_cast<std::size_t>(space)];
+            few = tiles.divide();
+            for (auto& of_units : marks_[static_cast<std::size_t>(space)]) {
+                for (Marks& marks : of_units) marks.resize(static_cast<std::size_t>(tiles.part_count()));
+            }
         }
         return few;
     }
@@ -240,46 +283,32 @@ private:
 
     void compare(std::size_t row, const Access& access, int number, std::int32_t tile) {
         const auto space = static_cast<std::size_t>(access.space);
-        std::vector<Marks>& marks = marks_[space];
-        const Clock& clock = clocks_[row];
+        const std::span<const Parts> parts = tiles_[space].parts(tile);
+        MarksOfMemory& marks = marks_[space];
         const auto unit = static_cast<std::size_t>(run_.unit[row]);
-        const std::int32_t begun = run_.position[row] + 1;
-        Marks latest;
-        bool races = false;
-        for (const std::int32_t part : tiles_[space].parts(tile)) {
-            Marks& mark = marks[static_cast<std::size_t>(part)];
-            for (std::size_t other = 0; other < unit_count; ++other) {
-                if (other == unit) continue;
-                const std::int32_t conflicts = std::max(mark.last[other][1], access.writes ? mark.last[other][0] : 0);
-                if (conflicts <= clock[other]) continue;
-                races = true;
-                for (std::size_t writes = 0; writes < 2; ++writes) {
-                    latest.last[other][writes] = std::max(latest.last[other][writes], mark.last[other][writes]);
-                }
+        for (std::size_t other = 0; other < unit_count; ++other) {
+            if (other == unit) continue;
+            const std::int32_t known = clocks_[row][other];
+            for (std::size_t writes = access.writes ? 0 : 1; writes < 2; ++writes) {
+                const std::int32_t begun = marks[writes][other].latest(parts, known);
+                if (begun <= known) continue;
+                report(row, access, number, run_.rows_of_unit[other][static_cast<std::size_t>(begun) - 1], writes != 0);
             }
-            mark.last[unit][access.writes] = begun;
         }
-        if (races) report(row, access, number, latest);
+        marks[access.writes][unit].set(parts, run_.position[row] + 1);
     }
 
-    void report(std::size_t row, const Access& access, int number, const Marks& latest) {
-        for (std::size_t other = 0; other < unit_count; ++other) {
-            for (std::size_t writes = access.writes ? 0 : 1; writes < 2; ++writes) {
-                const std::int32_t begun = latest.last[other][writes];
-                if (begun <= clocks_[row][other]) continue;
-                const std::int32_t earlier = run_.rows_of_unit[other][static_cast<std::size_t>(begun) - 1];
-                const auto pair = std::tuple{run_.pc[static_cast<std::size_t>(earlier)], run_.pc[row], access.space};
-                if (!pairs_.insert(pair).second) continue;
-                check_.found.push_back({earlier, writes != 0, static_cast<std::int64_t>(row), number});
-            }
-        }
+    void report(std::size_t row, const Access& access, int number, std::int32_t earlier, bool writes) {
+        const auto pair = std::tuple{run_.pc[static_cast<std::size_t>(earlier)], run_.pc[row], access.space};
+        if (!pairs_.insert(pair).second) return;
+        check_.found.push_back({earlier, writes, static_cast<std::int64_t>(row), number});
     }
 
     const Run& run_;
     const std::vector<Clock>& clocks_;
     std::size_t limit_;
     std::array<Tiles, space_count> tiles_;
-    std::array<std::vector<Marks>, space_count> marks_;
+    std::array<MarksOfMemory, space_count> marks_;
     std::vector<std::int32_t> tile_of_access_;
     std::set<std::tuple<std::int64_t, std::int64_t, Space>> pairs_;
     RaceCheck check_;

@@ -62,7 +62,10 @@ std::vector<Handover> handovers(const Run& run) {
     std::vector<Handover> found;
     for (std::size_t semaphore = 0; semaphore < semaphore_count; ++semaphore) {
         // Of posts in one cycle, those of earlier starts come first: they may have brought about the others.
-        std::stable_sort(posts[semaphore].begin(), posts[semaphore].end(), completes_earlier);
+        // Most are in order already: those of one unit complete as they start.
+        if (!std::is_sorted(posts[semaphore].begin(), posts[semaphore].end(), completes_earlier)) {
+            std::stable_sort(posts[semaphore].begin(), posts[semaphore].end(), completes_earlier);
+        }
         const std::size_t met = std::min(posts[semaphore].size(), waits[semaphore].size());
         for (std::size_t index = 0; index < met; ++index) {
             found.push_back({static_cast<int>(semaphore), posts[semaphore][index], waits[semaphore][index]});

@@ -35,12 +35,16 @@ constexpr std::size_t most_records = 32;
 constexpr int largest_memory = 1 << 14;
 constexpr std::int64_t most_steps = 2000, most_work = 1 << 19;
 constexpr std::size_t most_races = 8;
+// A run that is stopped from outside has no last word.
+constexpr std::uint64_t inputs_between_reports = 1 << 18;
 
 struct Counts {
     std::uint64_t inputs = 0, refused = 0, too_long = 0, idle = 0, halted = 0, failed = 0;
     std::map<std::string, std::uint64_t> families;
 
-    ~Counts() {
+    ~Counts() { print(); }
+
+    void print() const {
         std::fprintf(stderr,
                      "executions: %llu (halted %llu, failed %llu), of which by family:",
                      static_cast<unsigned long long>(halted + failed), static_cast<unsigned long long>(halted),
@@ -82,16 +86,6 @@ Affine affine(Reader& reader, int most) {
         if (step) value.terms.emplace_back(depth, step);
     }
     return value;
-}
-
-std::int64_t size_of(const ProgramDescription& program, Space space) {
-    switch (space) {
-        case Space::spad: return program.spad;
-        case Space::wbuf: return program.wbuf;
-        case Space::acc: return program.acc;
-        case Space::constants: return program.constants_size;
-        default: return program.writable;
-    }
 }
 
 // Most addresses are brought into their memory: otherwise hardly any program would run.
@@ -393,7 +387,7 @@ std::size_t mutate_records(std::uint8_t* data, std::size_t size, std::size_t mos
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    ++counts.inputs;
+    if (++counts.inputs % inputs_between_reports == 0) counts.print();
     try {
         Input input(data, size);
         const Cost cost = input.cost();
