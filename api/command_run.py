@@ -49,7 +49,8 @@ def execute(arguments: Namespace) -> None:
         print_json(results[0].to_json() | {name: part for name, part in extra.items() if part})
         return
     if not runs.is_single:
-        print(f"{count(len(results))} runs; the first, and the cost of each:")
+        noun = "run" if len(results) == 1 else "runs"
+        print(f"{count(len(results))} {noun}; the first, and the cost of each:")
     _print_result(results[0], program.target.name)
     if profile is not None:
         print_profile(profile)
