@@ -24,7 +24,7 @@ from sta.usage import Parser, UsageError, check_options, suggestion
 _DESCRIPTION = "Compile Transformers to STA microcode, and run it bit-exactly."
 
 
-_EXTRAS = {"vl_convert": "report", "prompt_toolkit": "cli", "rich": "cli"}
+_EXTRAS = {"vl_convert": "report", "textual": "gui", "pyclip": "gui", "prompt_toolkit": "cli", "rich": "cli"}
 """The extras that packages come with, other than `compile`."""
 
 
@@ -111,6 +111,10 @@ def _add_quantize_arguments(parser: Parser) -> None:
         help="ranges of 8-bit values: extremes (default), or error, which minimizes the squared error",
     )
     _add_json(parser)
+
+
+def _add_gui_arguments(parser: Parser) -> None:
+    parser.add_argument("module", metavar="FILE.mlir", nargs="?", help="a module, for one a file of --dump-ir")
 
 
 def _add_inputs_of_runs(parser: Parser) -> None:
@@ -223,6 +227,7 @@ COMMANDS = {
     "quantize": _Command("command_quantize", "quantize a model", _add_quantize_arguments),
     "run": _Command("command_run", "run a program", _add_run_arguments),
     "opt": _Command("command_opt", "run passes on a module of the torch, nm or sta dialect", _add_nothing),
+    "gui": _Command("command_gui", "try out passes on a module in a window of the terminal", _add_gui_arguments),
     "objdump": _Command("command_objdump", "show everything in a program, as assembly", _add_objdump_arguments),
     "asm": _Command("command_asm", "make a program from assembly", _add_asm_arguments),
     "debug": _Command("command_debug", "step through a run, look at values", _add_debug_arguments),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from io import StringIO
@@ -19,6 +20,8 @@ from xdsl.xdsl_opt_main import xDSLOptMain
 
 from sta.dialect.context import DEFAULT_TARGET, CompileContext
 from sta.dialect.ir_reader import parse_ir, verify
+from sta.dialect.ir_text import named_array
+from sta.dialect.location import has_locations
 from sta.dialect.weight_store import WeightStore
 from sta.ir_dump import INDEX, Dump
 from sta.output_file import check_output, write_text
@@ -45,8 +48,8 @@ def _add_context_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _context(arguments: Sequence[str]) -> CompileContext:
-    """The context with the weights and the target that a command line asks for."""
+def _context(arguments: Sequence[str]) -> tuple[CompileContext, Dump | None]:
+    """The context with the weights and the target that a command line asks for, and the dump that they are of."""
     parser = Parser(add_help=False)
     _add_context_arguments(parser)
     chosen, others = parser.parse_known_args(arguments)
@@ -57,8 +60,9 @@ def _context(arguments: Sequence[str]) -> CompileContext:
         raise UsageError(str(error)) from error
     weights = None if chosen.weights is None else WeightStore.open(chosen.weights)
     if dump is None:
-        return CompileContext(weights, named or load_target(DEFAULT_TARGET))
-    return CompileContext(weights or dump.weights(), named or Target.from_json(dump.target))
+        return CompileContext(weights, named or load_target(DEFAULT_TARGET)), None
+    context = CompileContext(weights or dump.weights(), named or Target.from_json(dump.target))
+    return context, dump if weights is None else None
 
 
 def _dump_of(arguments: Sequence[str]) -> Dump | None:
@@ -90,10 +94,12 @@ class OptimizerDriver(xDSLOptMain):
         self._given = list(arguments)
         self._written = _KeptText()
         self._running: ModulePass | None = None
-        self._context = _context(arguments)
+        self._context, self._dump = _context(arguments)
+        self._named: set[str] = set()
         super().__init__(
             "Run passes on a module of the torch, nm or sta dialect, or of any dialect of xDSL.", arguments
         )
+        self._debuginfo: bool | None = self.args.print_debuginfo
 
     def register_all_dialects(self) -> None:
         """Registers xDSL's dialects and ours; ours know the names of arrays."""
@@ -113,20 +119,24 @@ class OptimizerDriver(xDSLOptMain):
         parse = self.available_frontends["mlir"]
 
         def parse_mlir(file: IO[bytes]) -> ModuleOp:
-            given = self.args
-            if (
-                given.split_input_file
-                or given.parsing_diagnostics
-                or given.verify_diagnostics
-                or given.no_implicit_module
-            ):
-                return parse(file)
-            read = parse_ir(file.read().decode(), self.get_input_name(), self.ctx, ordered=False)
-            if not given.disable_verify:
-                verify(read)
-            return read.module
+            module = parse(file) if self._is_for_xdsl() else self._read(file)
+            # Locations are what leads to the model: a module that came with some is printed with them.
+            self.args.print_debuginfo = has_locations(module) if self._debuginfo is None else self._debuginfo
+            return module
 
         self.available_frontends["mlir"] = parse_mlir
+
+    def _is_for_xdsl(self) -> bool:
+        given = self.args
+        return (
+            given.split_input_file or given.parsing_diagnostics or given.verify_diagnostics or given.no_implicit_module
+        )
+
+    def _read(self, file: IO[bytes]) -> ModuleOp:
+        read = parse_ir(file.read().decode(), self.get_input_name(), self.ctx, ordered=False)
+        if not self.args.disable_verify:
+            verify(read)
+        return read.module
 
     def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
         """Adds our options, and looks for unknown ones before xDSL's parser does."""
@@ -140,6 +150,15 @@ class OptimizerDriver(xDSLOptMain):
 
     def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         super().register_all_arguments(parser)
+        # xDSL's own option asks for them everywhere.
+        parser.set_defaults(print_debuginfo=None)
+        parser.add_argument(
+            "--no-print-debuginfo",
+            dest="print_debuginfo",
+            action="store_false",
+            default=None,
+            help="leave out the locations, which otherwise are printed of a module that came with some",
+        )
         _add_context_arguments(parser)
         parser.add_argument("--save-weights", metavar="FILE.safetensors", help="where to write them after the passes")
 
@@ -198,10 +217,32 @@ class OptimizerDriver(xDSLOptMain):
         # Whatever the file is called, its contents are IR.
         self.args.frontend = self.args.frontend or "mlir"
         super().run()
-        if self.args.output_file is not None:
-            write_text(Path(self.args.output_file), self._written.getvalue())
         if self.args.save_weights is not None:
             self.ctx.weights.save(self.args.save_weights)
+        if self.args.output_file is not None:
+            self._keep_arrays(Path(self.args.output_file))
+            write_text(Path(self.args.output_file), self._written.getvalue())
+
+    def output_resulting_program(self, prog: ModuleOp) -> str:
+        """The text; what arrays it names is remembered."""
+        self._named.update(name for operation in prog.walk() if (name := named_array(operation)) is not None)
+        return super().output_resulting_program(prog)
+
+    def _keep_arrays(self, path: Path) -> None:
+        """Adds arrays that passes made of a dump's module to the dump, if the result is written there."""
+        if self._dump is None:
+            return
+        made = sorted(name for name in self._named if name not in self._dump.arrays and name in self.ctx.weights)
+        if not made:
+            return
+        if path.parent.exists() and path.parent.samefile(self._dump.directory):
+            self._dump.add({name: self.ctx.weights.get(name) for name in made})
+        elif self.args.save_weights is None:
+            warnings.warn(
+                f"{path} names arrays that the passes have made, {made[0]!r} for one, and nothing keeps them: write it "
+                f"to {self._dump.directory}, or give --save-weights",
+                stacklevel=2,
+            )
 
 
 def execute(arguments: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -107,7 +107,7 @@ class Compilation:
     report: Report = _silent
     seconds: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
     """
-    Every step, in order, with the time that it took; what --dump-ir and --check took are the last.
+    Every step, in order, with the time that it took; the time for which --dump-ir and --check kept it waiting is last.
     """
     quantization: Choice | None = None
     """
@@ -286,7 +286,9 @@ class Compilation:
             self.check.compare_program(self.program)
             self._checking += time.perf_counter() - start
         if self.dump is not None:
-            self.seconds.append(("--dump-ir", self._dumping))
+            start = time.perf_counter()
+            self.dump.wait()
+            self.seconds.append(("--dump-ir", self._dumping + time.perf_counter() - start))
         if self.check is not None:
             self.seconds.append(("--check", self._checking))
 
@@ -375,11 +377,8 @@ def compile_model(
     dump = None if dump_ir is None else IrDump(Path(dump_ir), only)
     is_dump = isinstance(model, str | os.PathLike) and Path(cast("os.PathLike[str]", model)).suffix == ".mlir"
     compile_it = _compile_dump if is_dump else _compile_imported
-    try:
+    with dump or nullcontext():
         return compile_it(model, example_inputs, machine, options, dump, report)
-    finally:
-        if dump is not None:
-            dump.finish()
 
 
 def _compile_imported(
@@ -439,6 +438,7 @@ def _check_options(resumed: Resumed, options: Options) -> None:
     Raises ValueError for an option about what has been done already.
     """
     asked = {
+        "torch-calibrate": _calibration_asked(options),
         "torch-prune": options.pruning is not None and "sparsity is given, and weights have been pruned",
         "torch-quantize": options.formats != TorchQuantizePass() and "16-bit inputs are asked for, and chosen",
         "torch-choose-softmax": options.softmax != TorchChooseSoftmaxPass()
@@ -449,6 +449,14 @@ def _check_options(resumed: Resumed, options: Options) -> None:
             raise ValueError(f"{reason} in {resumed.path}: compile a dump from before {step}, or leave the option out")
     if "torch-quantize" in resumed.steps and "torch-check-supported" not in resumed.steps:
         check_int16_inputs(resumed.module, options.formats.int16_inputs)
+
+
+def _calibration_asked(options: Options) -> str | bool:
+    """What is asked for that calibration decides; False if nothing is."""
+    if options.min_sqnr is not None or options.methods != METHODS:
+        return "number formats are asked for, and have been chosen"
+    # A check runs on calibration data, whatever the module is.
+    return options.calibration is not None and not options.check and "calibration data are given, and nothing uses them"
 
 
 def _check_sample(kinds: dict[str, InputType], calibration: Mapping[str, Any] | Path | None) -> dict[str, Array]:

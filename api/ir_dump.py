@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from sta.dialect.array_folder import ArrayFolder
 from sta.dialect.weight_store import WeightStore
+from sta.output_file import write_text
 
 INDEX = "index.json"
 ARRAYS = "weights"
@@ -86,6 +90,26 @@ class Dump:
     def diff(self, step: Step) -> str:
         """The unified diff to the step before, or "" if there is none; raises OSError."""
         return "" if step.diff_file is None else (self.directory / step.diff_file).read_text(encoding="utf-8")
+
+    def write(self) -> None:
+        """Writes the index, completely or not at all; raises OSError."""
+        index = {
+            "only": self.only,
+            "target": self.target,
+            "steps": [asdict(step) for step in self.steps],
+            "arrays": self.arrays,
+        }
+        write_text(self.directory / INDEX, json.dumps(index, indent=1) + "\n")
+
+    def add(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """
+        Adds arrays to the directory, and then to its index; arrays of these names stay what they are.
+
+        Raises OSError.
+        """
+        folder = ArrayFolder(self.directory / ARRAYS)
+        added = {name: folder.add(array) for name, array in arrays.items()}
+        replace(self, arrays={**added, **self.arrays}).write()
 
     def weights(self) -> WeightStore:
         """The arrays that the modules name, read when they are asked for."""

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import TracebackType
 
 from xdsl.dialects.builtin import ModuleOp
 
 from sta.array_summary import describe_array
 from sta.dialect.array_folder import ArrayFolder
 from sta.dialect.context import CompileContext
-from sta.dialect.ir_text import print_with_arrays
+from sta.dialect.ir_text import AttributeTexts, print_with_arrays
+from sta.dialect.weight_store import WeightStore
 from sta.ir_diff import difference
 from sta.ir_dump import ARRAYS, INDEX, Dump, Step
 from sta.ir_excerpt import excerpt, module_paths
 from sta.ir_index import html_index, text_index
 from sta.output_file import write_text
+from sta.spec.target import Target
 from sta.usage import suggestion
 
 
@@ -26,6 +29,9 @@ class IrDump:
     """
     Writes a dump. What an earlier run left in the directory is removed when the first file is written, and nothing else
     ever is.
+
+    A context manager: what there is to write is written by a thread while the compile goes on, in order, and is there
+    when the context ends.
     """
 
     def __init__(self, directory: Path, only: str | None = None) -> None:
@@ -39,37 +45,80 @@ class IrDump:
         if directory.exists() and not directory.is_dir():
             raise ValueError(f"cannot write the IR to {directory}: it is no directory")
         self.directory = directory
+        self.printed: str | None = None
+        """The whole text of the last module, without what is said about arrays; None where the dump is limited."""
         self._only = only
         self._folder = ArrayFolder(directory / ARRAYS)
+        self._texts = AttributeTexts()
+        self._begun = False
+        self._writer = ThreadPoolExecutor(1)
+        # What follows is the thread's, once there is one.
         self._steps: list[Step] = []
         self._last: tuple[str, str] | None = None
         """The name and the text of the file that was written last."""
         self._arrays: dict[str, str] = {}
         self._facts: dict[str, str] = {}
         self._old_arrays: set[str] = set()
-        self.printed: str | None = None
-        """The whole text of the last module, without what is said about arrays; None where the dump is limited."""
+        self._failure: Exception | None = None
+
+    def __enter__(self) -> IrDump:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """
+        Writes what is left, and what is for people to read; removes what no module of the directory names any more.
+
+        Raises OSError, unless the compile has failed itself.
+        """
+        self._writer.shutdown()
+        if self._failure is None:
+            self._finish()
+        elif kind is None:
+            raise self._failure
 
     def write(self, name: str, module: ModuleOp, context: CompileContext, seconds: float) -> None:
         """
-        Writes the module as it is after a step, unless the step before left it the same.
+        Notes the module as it is after a step, to be written unless the step before left it the same.
 
-        Raises OSError, and ValueError if no operation of the first module belongs to what the dump is limited to.
+        Raises OSError for what could not be written so far, and ValueError if no operation of the first module belongs
+        to what the dump is limited to.
         """
-        if not self._steps:
+        if self._failure is not None:
+            raise self._failure
+        if not self._begun:
             self._begin(module)
+            self._begun = True
         if self._only is not None:
             module = excerpt(module, self._only)
-        text = self._text(module, context)
+        text, named = print_with_arrays(module, self._texts)
+        self.printed = text if self._only is None else None
+        for _, array in named:
+            # Read here, if it has not been: a store that is read by two threads would read it twice.
+            context.weights.get(array)
         operations = dict(sorted(Counter(operation.name for operation in module.walk()).items()))
         step = Step(name, seconds, operations)
-        if self._last is None or text != self._last[1]:
-            step = self._write(step, text)
-        self._steps.append(step)
-        self._write_index(context)
+        self._writer.submit(self._take, step, text, named, context.weights.copy(), context.target)
 
-    def finish(self) -> None:
-        """Writes what is for people to read, and removes what no module of the directory names any more."""
+    def wait(self) -> None:
+        """Waits until all is written that has been noted."""
+        self._writer.submit(lambda: None).result()
+
+    def _take(self, step: Step, text: str, named: list[tuple[int, str]], weights: WeightStore, target: Target) -> None:
+        if self._failure is not None:
+            return
+        try:
+            text = self._described(text, named, weights, target)
+            if self._last is None or text != self._last[1]:
+                step = self._write(step, text)
+            self._steps.append(step)
+            Dump(self.directory, target.to_json(), self._only, tuple(self._steps), self._arrays).write()
+        except Exception as error:
+            self._failure = error
+
+    def _finish(self) -> None:
         if not self._steps:
             return
         dump = Dump.read(self.directory)
@@ -98,15 +147,13 @@ class IrDump:
                     (self.directory / file).unlink(missing_ok=True)
         self._old_arrays = set(old.arrays.values())
 
-    def _text(self, module: ModuleOp, context: CompileContext) -> str:
-        """The module's text, with what there is to say about an array behind each line that names it."""
-        text, named = print_with_arrays(module)
-        self.printed = text if self._only is None else None
+    def _described(self, text: str, named: list[tuple[int, str]], weights: WeightStore, target: Target) -> str:
+        """The text with what there is to say about an array behind each line that names it; the arrays are kept."""
         lines = text.split("\n")
         for line, name in named:
             if name not in self._arrays:
-                self._arrays[name] = self._folder.add(context.weights.get(name))
-                self._facts[name] = describe_array(name, context.weights, context.target)
+                self._arrays[name] = self._folder.add(weights.get(name))
+                self._facts[name] = describe_array(name, weights, target)
             if self._facts[name]:
                 lines[line] += f"  // {self._facts[name]}"
         return "\n".join(lines)
@@ -123,12 +170,3 @@ class IrDump:
         write_text(self.directory / file, text)
         self._last = (file, text)
         return replace(step, file=file, diff_file=diff_file, added=added, removed=removed)
-
-    def _write_index(self, context: CompileContext) -> None:
-        index = {
-            "only": self._only,
-            "target": context.target.to_json(),
-            "steps": [asdict(step) for step in self._steps],
-            "arrays": self._arrays,
-        }
-        write_text(self.directory / INDEX, json.dumps(index, indent=1) + "\n")

@@ -28,7 +28,7 @@ def write_report(path: Path, title: str, program: Program, result: Result | None
         dump: the IR of its compile, if there is one.
 
     Raises:
-        OSError: the file cannot be written, or the dump not be read.
+        OSError: the file cannot be written.
         ProgramError: the program deadlocks, or is too long to be recorded.
         ModuleNotFoundError: the library of charts (vl-convert-python) is not installed.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sta.backend.instruction_text import print_instruction
 from sta.backend.isa import UNITS
-from sta.ir_dump import Dump
+from sta.ir_dump import Dump, Step
 from sta.runtime import Program, Result
 from sta.runtime.validate import ValidProgram
 from sta.spec.nm_format import Pattern
@@ -27,6 +27,9 @@ IR_BYTES = 12_000_000
 """Most characters of IR in a report; the largest modules are left to their diffs."""
 
 Json = dict[str, Any]
+
+_UNREADABLE = (OSError, UnicodeDecodeError)
+"""What a file of a dump raises that is gone, or is no text."""
 
 
 def report_data(program: Program, result: Result | None, dump: Dump | None) -> Json:
@@ -49,7 +52,7 @@ def report_data(program: Program, result: Result | None, dump: Dump | None) -> J
         "code": _code(program),
         "memory": _memory(program),
         "weights": _weights(program, missing),
-        "ir": _ir(program, dump),
+        "ir": _ir(program, dump, missing),
         "missing": missing,
     }
 
@@ -79,7 +82,11 @@ def _missing(program: Program, dump: Dump | None) -> list[str]:
 def _is_of(program: Program, dump: Dump) -> bool:
     """Whether the last module of a dump is the one that the program was made from."""
     last = next((step for step in reversed(dump.steps) if step.file is not None), None)
-    return last is not None and _without_comments(dump.text(last)) == _without_comments(program.container.ir)
+    try:
+        return last is not None and _without_comments(dump.text(last)) == _without_comments(program.container.ir)
+    except _UNREADABLE:
+        # That is said where it is shown.
+        return True
 
 
 def _without_comments(text: str) -> list[str]:
@@ -262,7 +269,7 @@ def _density(kept: NDArray[np.bool_]) -> NDArray[np.float64]:
     return sums
 
 
-def _ir(program: Program, dump: Dump | None) -> list[Json]:
+def _ir(program: Program, dump: Dump | None, missing: list[str]) -> list[Json]:
     """Returns the IR after each pass with the diff to the one before, or the final IR alone."""
     if dump is None:
         return [{"name": "final", "seconds": None, "operations": None, "text": program.container.ir, "diff": ""}]
@@ -271,14 +278,23 @@ def _ir(program: Program, dump: Dump | None) -> list[Json]:
             "name": step.name,
             "seconds": step.seconds,
             "operations": step.operation_count,
-            "text": dump.text(step),
-            "diff": dump.diff(step),
+            "text": _text_of(dump.text, step, step.file, missing),
+            "diff": _text_of(dump.diff, step, step.diff_file, missing),
         }
         for step in dump.steps
         if step.file is not None
     ]
     _shorten(steps)
     return steps
+
+
+def _text_of(read: Callable[[Step], str], step: Step, file: str | None, missing: list[str]) -> str:
+    try:
+        return read(step)
+    except _UNREADABLE as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        missing.append(f"{file} of the dump that was given (--ir) cannot be read: {reason}.")
+        return ""
 
 
 def _shorten(steps: Sequence[Json]) -> None:

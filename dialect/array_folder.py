@@ -6,6 +6,7 @@ An array that is there is never written again, and none is ever changed: folders
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -28,8 +29,6 @@ class ArrayFolder:
 
     def add(self, array: Array) -> str:
         """Writes an array that is not there yet, completely or not at all; returns its digest. Raises OSError."""
-        from safetensors.numpy import save  # pyright: ignore[reportUnknownVariableType] - its path type is
-
         array = np.asarray(array, order="C")
         digest = digest_of(array)
         path = self.path(digest)
@@ -38,8 +37,7 @@ class ArrayFolder:
         self._directory.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{digest}.{os.getpid()}.tmp")
         try:
-            # `save_file` would make a file that nobody else may read, whatever the umask.
-            unfinished.write_bytes(save({_KEY: array}))
+            _write(unfinished, array)
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -70,6 +68,23 @@ class ArrayFolder:
         if re.fullmatch(r"[0-9a-f]{64}", digest) is None:
             raise ValueError(f"{digest!r} is no digest of an array")
         return self._directory / f"{digest}.safetensors"
+
+
+def _write(path: Path, array: Array) -> None:
+    """Writes a file of one array without copying it; raises OSError."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType] - its path type is
+
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file({_KEY: array}, path)
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        number = errno.EIO if found is None else int(found[1])
+        raise OSError(number, os.strerror(number), os.fspath(path)) from error
+    # It has made a file that nobody else may read, whatever the umask.
+    path.chmod(mode)
 
 
 def digest_of(array: Array) -> str:

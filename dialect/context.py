@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from xdsl.context import Context
+from xdsl.dialect_interfaces import DialectInterface
 from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
 from xdsl.ir import Dialect
 
@@ -28,6 +30,17 @@ class NamedResources(OpAsmDialectInterface):
         """The key itself. Only the name is kept; arrays never pass through text."""
         self._blob_storage[key] = ""
         return key
+
+
+class CompileInterface(DialectInterface):
+    """
+    What passes need besides the IR, for contexts that others make and that are no `CompileContext`: the dialect
+    `builtin` brings it along.
+    """
+
+    def __init__(self, weights: WeightStore, target: Target) -> None:
+        self.weights = weights
+        self.target = target
 
 
 class CompileContext(Context):
@@ -61,11 +74,18 @@ class CompileContext(Context):
 
 def register_dialects(context: Context) -> None:
     """Register the dialects a compile uses, to be imported when they are first needed."""
+    for name, factory in dialect_factories().items():
+        context.register_dialect(name, factory)
+
+
+def dialect_factories(interface: CompileInterface | None = None) -> dict[str, Callable[[], Dialect]]:
+    """The dialects a compile uses, by name; `builtin` with an interface if one is given."""
 
     def builtin() -> Dialect:
         from xdsl.dialects.builtin import Builtin
 
-        return Dialect("builtin", list(Builtin.operations), list(Builtin.attributes), [NamedResources()])
+        own = [NamedResources()] if interface is None else [NamedResources(), interface]
+        return Dialect("builtin", list(Builtin.operations), list(Builtin.attributes), own)
 
     def func() -> Dialect:
         from xdsl.dialects.func import Func
@@ -87,8 +107,7 @@ def register_dialects(context: Context) -> None:
 
         return STA
 
-    for factory in (builtin, func, torch, nm, sta):
-        context.register_dialect(factory.__name__, factory)
+    return {factory.__name__: factory for factory in (builtin, func, torch, nm, sta)}
 
 
 def weights_of(context: Context) -> WeightStore:
@@ -97,11 +116,12 @@ def weights_of(context: Context) -> WeightStore:
 
     Raises ValueError for a plain xDSL context, which has none.
     """
-    if not isinstance(context, CompileContext):
+    found = _compile_of(context)
+    if found is None:
         raise ValueError(
             "this pass reads weights: run it in a sta.dialect.context.CompileContext (`sta opt --weights`)"
         )
-    return context.weights
+    return found.weights
 
 
 def target_of(context: Context) -> Target:
@@ -110,8 +130,16 @@ def target_of(context: Context) -> Target:
 
     Raises ValueError for a plain xDSL context, which has none.
     """
-    if not isinstance(context, CompileContext):
+    found = _compile_of(context)
+    if found is None:
         raise ValueError(
-            "this pass needs a target: run it in a sta.dialect.context.CompileContext (`sta opt --target`)"
+            "this pass needs a target: run it in a sta.dialect.context.CompileContext (`sta opt --sta-target`)"
         )
-    return context.target
+    return found.target
+
+
+def _compile_of(context: Context) -> CompileContext | CompileInterface | None:
+    if isinstance(context, CompileContext):
+        return context
+    interfaces = (dialect.get_interface(CompileInterface) for dialect in context.loaded_dialects)
+    return next((interface for interface in interfaces if interface is not None), None)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import ArrayAttr, CallSiteLoc, FileLineColLoc, FusedLoc, LocationAttr, NameLoc, StringAttr
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    CallSiteLoc,
+    FileLineColLoc,
+    FusedLoc,
+    LocationAttr,
+    ModuleOp,
+    NameLoc,
+    StringAttr,
+    UnknownLoc,
+)
 from xdsl.ir import Attribute, Operation
 
 
@@ -22,6 +32,11 @@ def describe(operation: Operation) -> str:
     if not path:
         return line or "unknown place"
     return f"{path} ({line})" if line else path
+
+
+def has_locations(module: ModuleOp) -> bool:
+    """Whether any operation of a module has a location."""
+    return any(not isinstance(operation.location, UnknownLoc) for operation in module.walk())
 
 
 def named(path: str, child: LocationAttr) -> NameLoc:

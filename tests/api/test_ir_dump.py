@@ -161,12 +161,15 @@ def test_a_check_of_a_dump_runs_on_calibration_data(dump: Dump, files: Files, tm
 
 
 def test_options_about_what_has_been_done_are_refused(
-    dump: Dump, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dump: Dump, files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["compile", str(files_of(dump)[-1]), "-o", str(tmp_path / "m.sta")]
     for option, reason in (
         (["--sparsity", "1:4"], "weights have been pruned in"),
         (["--softmax", "online"], "has been chosen in"),
+        (["--calibration", str(files.calibration)], "calibration data are given, and nothing uses them in"),
+        (["--min-sqnr", "30", "--check"], "number formats are asked for, and have been chosen in"),
+        (["--no-smoothing"], "number formats are asked for, and have been chosen in"),
         (["--target", "sta-small"], "is tiled for sta-base, not for sta-small"),
         (["--dump-ir", str(dump.directory)], "is read from there"),
     ):
@@ -181,3 +184,30 @@ def test_arrays_can_be_read_by_whoever_can_read_the_modules(dump: Dump) -> None:
     arrays = list((dump.directory / "weights").iterdir())
     assert arrays
     assert {path.stat().st_mode for path in arrays} == {mode}
+
+
+def test_what_cannot_be_written_ends_the_compile(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ir").mkdir()
+    (tmp_path / "ir" / "weights").write_text("in the way")
+    arguments = ["compile", str(files.model), "-o", str(tmp_path / "m.sta"), "--calibration", str(files.calibration)]
+    assert main([*arguments, "--dump-ir", str(tmp_path / "ir")]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("sta: error: ")
+    assert str(tmp_path / "ir" / "weights") in error
+    assert [path.name for path in tmp_path.iterdir()] == ["ir"]
+    assert [path.name for path in (tmp_path / "ir").iterdir()] == ["weights"]
+
+
+def test_a_compile_that_fails_leaves_the_dump_up_to_there(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compile", str(files.model), "-o", str(tmp_path / "m.sta"), "--dump-ir", str(tmp_path / "ir")]
+    assert main([*arguments, "--int16-inputs", "layer.linear3"]) == 1
+    assert "layer.linear3" in capsys.readouterr().err
+    dump = Dump.read(tmp_path / "ir")
+    assert dump.steps[0].name == "import"
+    assert all(path.is_file() for path in files_of(dump))
+    assert (tmp_path / "ir" / "index.html").is_file()
+    assert not (tmp_path / "m.sta").exists()

@@ -19,6 +19,7 @@ from torch import nn
 
 import sta
 from sta.command_line import main
+from sta.ir_dump import Dump
 from sta.runtime import Program
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -194,6 +195,23 @@ def test_a_dump_of_another_program_is_noticed(files: Files, tmp_path: Path) -> N
     for program, is_of in ((files.program, True), (tmp_path / "other.sta", False)):
         assert main(["report", str(program), "--ir", str(folder), "-o", str(tmp_path / "r.html")]) == 0
         assert any("of another program" in text for text in embedded(tmp_path / "r.html")["missing"]) != is_of
+
+
+def test_files_of_the_dump_that_are_gone_are_named(files: Files, tmp_path: Path) -> None:
+    shutil.copytree(files.program.parent / "ir", tmp_path / "ir")
+    steps = [step for step in Dump.read(tmp_path / "ir").steps if step.file is not None]
+    assert steps[1].diff_file is not None
+    assert steps[2].file is not None
+    assert steps[-1].file is not None
+    for file in (steps[1].diff_file, steps[-1].file):
+        (tmp_path / "ir" / file).unlink()
+    (tmp_path / "ir" / steps[2].file).write_bytes(b"\xff")
+    assert main(["report", str(files.program), "--ir", str(tmp_path / "ir"), "-o", str(tmp_path / "r.html")]) == 0
+    data = embedded(tmp_path / "r.html")
+    missing = [text.partition(" ")[0] for text in data["missing"]]
+    assert missing == [steps[1].diff_file, steps[2].file, steps[-1].file]
+    assert (data["ir"][1]["diff"], data["ir"][2]["text"], data["ir"][-1]["text"]) == ("", "", "")
+    assert all(step["text"] or number in (2, len(steps) - 1) for number, step in enumerate(data["ir"]))
 
 
 def without_debug(program: Program) -> Program:
