@@ -18,6 +18,9 @@ th:first-child, td:first-child { text-align: left }
 pre { background: #f6f8fa; padding: .7rem; overflow-x: auto; font: 12px/1.4 ui-monospace, monospace }
 summary { cursor: pointer; padding: .3rem 0 }
 .unchanged { color: #7a8794 } .add { background: #d9f5df } .del { background: #fde2e0 } .hunk { color: #5b6b7b }
+@media (max-width: 40rem) {
+ body { font-size: 13px; margin: 1rem auto } h1 { font-size: 1.5rem }
+ th, td { padding: .25rem } td:first-child { overflow-wrap: anywhere } }
 @media (prefers-color-scheme: dark) {
  body { background: #12181f; color: #d5dde5 } th, td { border-color: #2b3641 } pre { background: #1a222b }
  a { color: #7fb2ff } .add { background: #173d24 } .del { background: #4a1f1d } }

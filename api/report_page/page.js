@@ -59,7 +59,7 @@
   const charts = new Map();
   async function chart(place, spec, onClick) {
     const width = Math.max(220, place.clientWidth - 90);
-    const config = { font: "system-ui, Liberation Sans, sans-serif", view: { stroke: null }, axis: { gridColor: "#eef1f5" } };
+    const config = { font: "system-ui, Liberation Sans, sans-serif", view: { stroke: null }, axis: { gridColor: "#eef1f5", labelSeparation: 10 } };
     const full = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", width, config, ...spec };
     if (charts.has(place)) charts.get(place).finalize();
     const made = await vegaEmbed(place, full, { actions: false, renderer: "canvas" });
@@ -281,7 +281,8 @@
     }
     function fill() {
       box.replaceChildren(...data.weights.filter((weight) => isFound(weight.module)).map((weight) => {
-        const text = `${weight.module || weight.name}: ${weight.shape.join(" x ")}, ${weight.pattern} ${weight.encoding}, density ${percent(weight.density)}, ${size(weight.bytes)}`;
+        // Long paths may break behind a dot.
+        const text = `${(weight.module || weight.name).replaceAll(".", ".\u200b")}: ${weight.shape.join(" x ")}, ${weight.pattern} ${weight.encoding}, density ${percent(weight.density)}, ${size(weight.bytes)}`;
         const made = element("figure", { title: weight.name, onclick: () => select(weight.module) }, picture(weight), element("figcaption", { textContent: text }));
         if (isChosen(weight.module)) made.className = "chosen";
         return made;
@@ -295,18 +296,32 @@
   function ir() {
     const steps = data.ir.filter((step) => step.text || step.diff);
     if (!steps.length) return;
-    const place = section("ir", "IR", "The module after each pass, or what the pass changed. With a module chosen, only lines that name it.");
+    const place = section("ir", "IR", "The module after each pass, or what the pass changed. With a module chosen, only lines that name it, and changes that begin in it.");
     const pass = element("select", { ariaLabel: "pass" }), what = element("select", { ariaLabel: "text or diff" }), box = element("div", { className: "scroll code" });
     steps.forEach((step, index) => pass.append(element("option", { value: index, textContent: step.seconds === null ? step.name : `${String(index).padStart(2, "0")} ${step.name}: ${count(step.operations)} operations, ${step.seconds.toFixed(2)} s` })));
     what.append(element("option", { value: "text", textContent: "module" }), element("option", { value: "diff", textContent: "diff to the step before" }));
     const note = element("span", { className: "about" });
     place.append(element("div", { className: "tools" }, pass, what, note), box);
+    /* A location, or the name of an array or buffer: the path, or what lies below it. */
+    function names(line) {
+      for (let at = line.indexOf(`"${state.path}`); at >= 0; at = line.indexOf(`"${state.path}`, at + 1))
+        if (/[".:@#]/.test(line[at + 1 + state.path.length])) return true;
+      return false;
+    }
+    /* A diff has no locations; the head of each of its parts names the module that it begins in. */
+    function changesOf(lines) {
+      let shown = false;
+      return lines.filter((line) => {
+        if (line.startsWith("@@ ")) shown = isChosen(line.split(" @@ ")[1] ?? "");
+        return shown || names(line);
+      });
+    }
     function show() {
       const step = steps[pass.value];
       if (!step[what.value]) what.value = step.text ? "text" : "diff";
       let lines = step[what.value].split("\n");
       const all = lines.length;
-      if (state.path !== null) lines = lines.filter((line) => line.includes(`"${state.path}`) || line.includes(`@"${state.path}`));
+      if (state.path !== null) lines = what.value === "diff" ? changesOf(lines) : lines.filter(names);
       const shown = lines.slice(0, MOST_LINES);
       note.textContent = shown.length < all ? `${count(shown.length)} of ${count(all)} lines` : `${count(all)} lines`;
       box.replaceChildren(...shown.map((line) => {

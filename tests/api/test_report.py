@@ -143,8 +143,27 @@ def test_the_page_shows_the_numbers(
     # Nothing sticks out to the side, and every section is there.
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("section").count() == 9
+    # What a link leads to is not under the head of the page.
+    page.click("nav a[href='#weights']")
+    assert page.evaluate(
+        "document.querySelector('#weights h2').getBoundingClientRect().top"
+        " > document.querySelector('header').getBoundingClientRect().bottom"
+    )
     page.wait_for_selector("#memory canvas, #memory svg", timeout=60 * SECONDS)
     assert errors == []
+    page.close()
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_index_of_a_dump_fits(browser: Browser, files: Files, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto((files.program.parent / "ir" / "index.html").as_uri())
+    steps = [step for step in Dump.read(files.program.parent / "ir").steps if step.diff_file is not None]
+    assert page.locator("details").count() == len(steps)
+    page.click(f"summary:has-text('{steps[0].file}')")
+    assert page.locator("details[open] .add").count() > 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()
 
 
@@ -181,6 +200,14 @@ def test_choosing_and_searching(browser: Browser, files: Files) -> None:
     assert cycles == sorted(cycles, reverse=True)
     page.select_option("#ir select[aria-label='text or diff']", "diff")
     assert page.locator("#ir .added").count() > 0
+    # What changed in one module: a diff has no locations but the module that each of its parts begins in.
+    all_lines = page.locator("#ir .code div").count()
+    page.click("#layers tr[data-module=linear1]")
+    parts = page.locator("#ir .place").all_text_contents()
+    assert parts
+    assert all(part.endswith("@@ linear1") for part in parts)
+    assert 0 < page.locator("#ir .added").count() < page.locator("#ir .code div").count() < all_lines
+    page.click("#selection button")
     page.select_option("#memory select", "wbuf")
     assert errors == []
     page.close()
@@ -229,6 +256,21 @@ def test_without_debug_map(browser: Browser, files: Files, tmp_path: Path) -> No
     assert "no buffers" in text
     assert "no IR" in text
     assert "there are no passes" in text
+    assert errors == []
+    page.close()
+
+
+@needs_browser
+def test_a_module_whose_name_begins_like_another_is_another(browser: Browser, files: Files, tmp_path: Path) -> None:
+    program = sta.load(files.program)
+    lines = ['loc("layer.1"(', 'loc("layer.10"(', '@"layer.1.weight"', '@"layer.10.weight"', '"layer.10 layer.1"']
+    debug = {**program.container.debug, "instructions": [[0, "layer.1", "x"], [20, "layer.10", "x"]]}
+    Program(dataclasses.replace(program.container, debug=debug, ir="\n".join(lines))).save(tmp_path / "m.sta")
+    assert main(["report", str(tmp_path / "m.sta"), "-o", str(tmp_path / "r.html")]) == 0
+    page, errors = show(browser, tmp_path / "r.html")
+    page.click("#layers tr[data-module='layer.1']")
+    assert page.locator("#ir .code div").all_text_contents() == [lines[0], lines[2]]
+    assert page.inner_text("#code .shown").startswith("20 of ")
     assert errors == []
     page.close()
 
