@@ -19,8 +19,8 @@ pre { background: #f6f8fa; padding: .7rem; overflow-x: auto; font: 12px/1.4 ui-m
 summary { cursor: pointer; padding: .3rem 0 }
 .unchanged { color: #7a8794 } .add { background: #d9f5df } .del { background: #fde2e0 } .hunk { color: #5b6b7b }
 @media (max-width: 40rem) {
- body { font-size: 13px; margin: 1rem auto } h1 { font-size: 1.5rem }
- th, td { padding: .25rem } td:first-child { overflow-wrap: anywhere } }
+ body { font-size: 12px; margin: 1rem auto; padding: 0 .5rem } h1 { font-size: 1.5rem }
+ th, td { padding: .25rem .2rem } td:first-child { overflow-wrap: anywhere; min-width: 6.5rem } }
 @media (prefers-color-scheme: dark) {
  body { background: #12181f; color: #d5dde5 } th, td { border-color: #2b3641 } pre { background: #1a222b }
  a { color: #7fb2ff } .add { background: #173d24 } .del { background: #4a1f1d } }

@@ -22,6 +22,8 @@
     made.append(...children.filter((child) => child !== null));
     return made;
   }
+  /* Long paths may break behind a dot. */
+  const breakable = (text) => text.split(/(?<=\.)(?=\D)/).flatMap((part, index) => (index ? [element("wbr"), part] : [part]));
   const count = (value) => value.toLocaleString("en-US");
   const percent = (value) => (100 * value).toFixed(1) + " %";
   function size(value) {
@@ -153,7 +155,7 @@
       made.dataset.module = row.module;
       if (isChosen(row.module)) made.className = "chosen";
       for (const [name, text, value, number] of COLUMNS) {
-        const cell = element("td", { textContent: text(row), className: number ? "number" : "" });
+        const cell = element("td", { className: number ? "number" : "" }, ...(number ? [text(row)] : breakable(text(row))));
         cell.dataset.name = name;
         if (number) cell.dataset.value = value(row);
         if (name === "share") cell.append(" ", element("span", { className: "bar", style: `width: ${Math.ceil(60 * row.share)}px` }));
@@ -281,9 +283,8 @@
     }
     function fill() {
       box.replaceChildren(...data.weights.filter((weight) => isFound(weight.module)).map((weight) => {
-        // Long paths may break behind a dot.
-        const text = `${(weight.module || weight.name).replaceAll(".", ".\u200b")}: ${weight.shape.join(" x ")}, ${weight.pattern} ${weight.encoding}, density ${percent(weight.density)}, ${size(weight.bytes)}`;
-        const made = element("figure", { title: weight.name, onclick: () => select(weight.module) }, picture(weight), element("figcaption", { textContent: text }));
+        const text = `${weight.module || weight.name}: ${weight.shape.join(" x ")}, ${weight.pattern} ${weight.encoding}, density ${percent(weight.density)}, ${size(weight.bytes)}`;
+        const made = element("figure", { title: weight.name, onclick: () => select(weight.module) }, picture(weight), element("figcaption", {}, ...breakable(text)));
         if (isChosen(weight.module)) made.className = "chosen";
         return made;
       }));
