@@ -126,7 +126,9 @@ class Debugger:
                 real = signature.decode(integers) if signature.kind == "quantized" else None
                 chosen = None if real is None else _sliced(real.astype(np.float64), match["slices"])
                 scale = f", scale {signature.scale:.6g}, zero point {signature.zero_point}" if real is not None else ""
-                return f"{match['name']}: {_shape(integers)}{scale}", selected, chosen, ""
+                is_open = port in self.session.program.valid.outputs and self.session.run.position < self.session.total
+                state = "not complete before the end of the run" if is_open else ""
+                return f"{match['name']}: {_shape(integers)}{scale}", selected, chosen, state
         value = self._named(match["name"], match["number"])
         integers = value.read(memories)
         selected = _sliced(integers, match["slices"])

@@ -84,7 +84,9 @@ def dialect_factories(interface: CompileInterface | None = None) -> dict[str, Ca
     def builtin() -> Dialect:
         from xdsl.dialects.builtin import Builtin
 
-        own = [NamedResources()] if interface is None else [NamedResources(), interface]
+        own: list[DialectInterface] = [NamedResources()]
+        if interface is not None:
+            own.append(interface)
         return Dialect("builtin", list(Builtin.operations), list(Builtin.attributes), own)
 
     def func() -> Dialect:

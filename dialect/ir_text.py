@@ -37,22 +37,20 @@ class _LocationPrinter(Printer):
     Notes at which line each operation that names an array ends.
     """
 
-    stream: StringIO
-
     def __init__(self, stream: StringIO, texts: AttributeTexts) -> None:
         super().__init__(stream=stream, print_debuginfo=True)
         self.arrays: list[tuple[int, str]] = []
         self._texts = texts
 
     def print_string(self, text: str, *, indent: int | None = None) -> None:
-        if "\n" in text:
+        if "\n" in text or self.stream is None:
             super().print_string(text, indent=indent)
         else:
             self.stream.write(text)
 
     def print_bytes_literal(self, bytestring: bytes) -> None:
         if _PLAIN.fullmatch(bytestring):
-            self.stream.write(f'"{bytestring.decode()}"')
+            self.print_string(f'"{bytestring.decode()}"')
         else:
             super().print_bytes_literal(bytestring)
 

@@ -103,7 +103,11 @@ def test_steps(capsys: pytest.CaptureFixture[str], files: Files) -> None:
 def test_print_is_what_the_model_computes(capsys: pytest.CaptureFixture[str], files: Files) -> None:
     program = sta.load(files.program)
     result = program.run(dict(np.load(files.inputs)))
+    lines = transcript(capsys, files, "print output[0, 3, :4]", "print src[0, 3, :4]")
+    assert lines[0].endswith(" (not complete before the end of the run)")
+    assert not lines[2].endswith(")")
     lines = transcript(capsys, files, "goto 1000000", "print output[0, 3, :4]", "integers output[0, 3, :4]")
+    assert not lines[-4].endswith(")")
     printed = [float(word) for word in lines[-3].strip("[]").split()]
     assert np.allclose(printed, result.outputs["output"][0, 3, :4], atol=1e-5)
     assert [int(word) for word in lines[-1].strip("[]").split()] == result.raw["output"][0, 3, :4].tolist()

@@ -31,9 +31,10 @@ def file_after(dump: Dump, step: str) -> Path:
 def test_every_dump_is_printed_with_the_locations_that_it_has(dump: Dump, tmp_path: Path) -> None:
     for path in files_of(dump):
         assert main(["opt", str(path), "-o", str(tmp_path / "out.mlir")]) == 0
-        expected = locations(path.read_text())
-        assert expected
-        assert locations((tmp_path / "out.mlir").read_text()) == expected, path.name
+        assert locations(path.read_text())
+        # What xDSL's own printer prints, besides what a dump says of arrays.
+        expected = [line.partition("  // ")[0] for line in path.read_text().splitlines()]
+        assert (tmp_path / "out.mlir").read_text().rstrip().splitlines() == expected, path.name
 
 
 def test_locations_are_left_out_where_there_are_none_or_somebody_asks(
