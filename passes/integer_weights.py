@@ -126,4 +126,6 @@ def quantize_symmetric(values: Array, scale: float) -> NDArray[np.int16]:
     """
     `round(values / scale)`, ties to even, saturated to int16.
     """
-    return np.clip(np.rint(np.asarray(values, np.float64) / scale), -32768, 32767).astype(np.int16)
+    rounded = np.rint(np.asarray(values, np.float64) / scale)
+    # NumPy makes a scalar of an array without axes.
+    return np.asarray(np.clip(rounded, -32768, 32767), np.int16)

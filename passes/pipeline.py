@@ -19,6 +19,7 @@ FLOAT_PIPELINE = (
     "torch-round-attention",
     "torch-recognize-attention",
     "torch-fold-masks",
+    "torch-broadcast-constants",
     "torch-fold-constants",
     "torch-canonicalize-views",
 )
@@ -46,6 +47,7 @@ _CLASSES = {
     "torch-canonicalize-views": "TorchCanonicalizeViewsPass",
     "torch-round-attention": "TorchRoundAttentionPass",
     "torch-fold-masks": "TorchFoldMasksPass",
+    "torch-broadcast-constants": "TorchBroadcastConstantsPass",
     "torch-recognize-norms": "TorchRecognizeNormsPass",
     "torch-recognize-attention": "TorchRecognizeAttentionPass",
     "torch-prune": "TorchPrunePass",

@@ -52,7 +52,6 @@ _NOTES = {
     "aten.index_select": "tables are read with embedding",
     "aten.expand": "values cannot be repeated, except by the broadcast of an addition",
     "aten.cat": "values cannot be concatenated",
-    "aten.add.Scalar": "add a constant tensor instead",
     "aten.sub.Tensor": "only additions are supported",
 }
 """What to do instead, for operators that people meet."""
@@ -93,7 +92,7 @@ def _problem(operation: Operation) -> UnsupportedOperation | None:
         return None
     for kind, rule in _RULES.items():
         if isinstance(operation, kind):
-            note = rule(operation) or _wrong_number_type(operation)
+            note = rule(operation) or _wrong_type(operation)
             return None if note is None else UnsupportedOperation(name, describe(operation), note)
     note = operation.attributes.get("note")
     return UnsupportedOperation(
@@ -101,12 +100,15 @@ def _problem(operation: Operation) -> UnsupportedOperation | None:
     )
 
 
-def _wrong_number_type(operation: Operation) -> str | None:
+def _wrong_type(operation: Operation) -> str | None:
     for value in (*operation.operands, *operation.results):
-        if isinstance(value.type, torch.VTensorType) and value.type.is_float and value.type.element_type != f32:
-            return (
-                f"works on {value.type.element_type}, and only f32 is supported: convert the model with model.float()"
-            )
+        kind = value.type
+        if not isinstance(kind, torch.VTensorType) or not (kind.is_float or isinstance(value, BlockArgument)):
+            continue
+        if kind.is_float and kind.element_type != f32:
+            return f"works on {kind.element_type}, and only f32 is supported: convert the model with model.float()"
+        if not kind.sizes:
+            return "works on a tensor without axes: give it an axis of one element"
     return None
 
 
@@ -151,12 +153,12 @@ def _gelu(operation: torch.GeluOp) -> str | None:
 
 
 def _add(operation: torch.AddTensorOp) -> str | None:
-    """An addition is of two float values, one of which has the shape of the result."""
+    """An addition is of two float values: one has the shape of the result, the other at least its last axis."""
     if torch.constant_of(operation.alpha) != 1:
         return "only alpha = 1 is supported"
     if not operation.result.type.is_float:
         return "only float values can be added"
-    return _one_is_whole(operation)
+    return _one_is_whole(operation) or _have_one_width(operation)
 
 
 def _multiply(operation: torch.MulTensorOp) -> str | None:
@@ -164,10 +166,13 @@ def _multiply(operation: torch.MulTensorOp) -> str | None:
     operands = (operation.input, operation.other)
     if not all(torch.tensor_type(value).is_float for value in operands):
         return "only float values can be multiplied"
+    return _one_is_whole(operation) or _have_one_width(operation)
+
+
+def _have_one_width(operation: torch.AddTensorOp | torch.MulTensorOp) -> str | None:
     width = operation.result.type.sizes[-1:]
-    if not width or any(torch.sizes_of(value)[-1:] != width for value in operands):
-        return "its operands must have the same last axis"
-    return _one_is_whole(operation)
+    same = all(torch.sizes_of(value)[-1:] == width for value in (operation.input, operation.other))
+    return None if same else "its operands must have the same last axis"
 
 
 def _one_is_whole(operation: torch.AddTensorOp | torch.MulTensorOp) -> str | None:
@@ -179,6 +184,9 @@ def _attention(operation: torch.ScaledDotProductAttentionOp) -> str | None:
     """Attention has four axes, heads of one width, no dropout, and one of the masks that torch-fold-masks makes."""
     if isinstance(reason := operation.attributes.get(REASON), StringAttr):
         return f"its mask is not supported: {reason.data}"
+    scale = operation.scale
+    if not isinstance(scale.type, torch.NoneType) and not 0.0 < torch.number_of(scale) <= LARGEST_FLOAT32:
+        return f"its scale must be a positive number, not {torch.number_of(scale):g}"
     query, key, value = (torch.sizes_of(part) for part in (operation.query, operation.key, operation.value))
     if torch.number_of(operation.dropout_p) != 0.0:
         return _NOTES["aten.dropout"]

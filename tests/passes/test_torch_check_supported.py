@@ -122,6 +122,26 @@ def negative_eps(x: torch.Tensor) -> Any:
     return nn.functional.layer_norm(x, (4,), eps=-1e-5)
 
 
+def scaled(scale: float) -> Any:
+    def how(x: torch.Tensor) -> torch.Tensor:
+        q = x.view(1, 2, 3, 4)
+        return (q @ q.transpose(-1, -2) * scale).softmax(-1) @ q
+
+    return how
+
+
+def one_element(x: torch.Tensor) -> Any:
+    return x.select(0, 0).select(0, 0).select(0, 0)
+
+
+def wide_column(x: torch.Tensor) -> Any:
+    return x + x[..., :1]
+
+
+def divided_by_zero(x: torch.Tensor) -> Any:
+    return x / 0
+
+
 def bias(x: torch.Tensor) -> Any:
     q = x.view(1, 2, 3, 4)
     return nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=torch.arange(3.0).expand(3, 3))
@@ -142,12 +162,23 @@ def bias(x: torch.Tensor) -> Any:
         (integers, "func.return", "not a float tensor"),
         (two_axes, "aten.layer_norm", "only the last axis"),
         (negative_eps, "aten.layer_norm", "its eps must be a number that is not negative, not -1e-05"),
+        (scaled(-0.5), "aten.scaled_dot_product_attention", "its scale must be a positive number, not -0.5"),
+        (one_element, "func.return", "works on a tensor without axes"),
+        (wide_column, "aten.add.Tensor", "the same last axis"),
+        (divided_by_zero, "aten.div.Scalar", ""),
         (bias, "aten.scaled_dot_product_attention", "adds numbers to the scores"),
     ],
 )
 def test_notes(how: Any, name: str, note: str) -> None:
     found = problems(Calls(how), X)
     assert any(one == name and note in text for one, _, text in found), found
+
+
+def test_an_index_without_axes() -> None:
+    found = problems(nn.Embedding(9, 4), torch.tensor(3))
+    assert [note for name, _, note in found if name == "aten.embedding"] == [
+        "works on a tensor without axes: give it an axis of one element"
+    ]
 
 
 def test_computed_weights_and_indices() -> None:

@@ -18,6 +18,7 @@ from sta.dialect.context import CompileContext
 from sta.dialect.torch_interpreter import operation_name, run_torch
 from sta.dialect.weight_store import WeightStore
 from sta.frontend.model import ImportedModel, import_model
+from sta.passes.torch_broadcast_constants import broadcast_constants
 from sta.passes.torch_canonicalize_views import canonicalize_views
 from sta.passes.torch_fold_constants import fold_constants
 from sta.passes.torch_fold_masks import fold_masks
@@ -36,6 +37,7 @@ FLOAT_PASSES: tuple[Rewrite, ...] = (
     recognize_norms,
     recognize_attention,
     fold_masks,
+    broadcast_constants,
     fold_constants,
     canonicalize_views,
 )
