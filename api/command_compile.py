@@ -216,7 +216,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 def _print_quantization(quantization: dict[str, Any]) -> None:
     samples = quantization["held_out_samples"]
-    judged = f"{samples} samples held out" if samples else "a sample that calibration has seen"
+    judged = f"{samples} sample{'s' * (samples > 1)} held out" if samples else "a sample that calibration has seen"
     trials = quantization["trials"]
     rows = [[one["method"], _decibels(one["decibels"]), "kept" if one["kept"] else ""] for one in trials]
     print_table(["quantization", f"SQNR on {judged}", ""], rows, numbers=[1])

@@ -339,6 +339,9 @@ def command() -> NoReturn:
     ends without it. Nor does it look for garbage while it lives: what a command makes, it needs.
     """
     gc.disable()
+    # Python has None for a stream that was closed before it began.
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()

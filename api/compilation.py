@@ -501,7 +501,8 @@ def compile(
             model that leaves sizes open.
         target: a preset's name, the path of a YAML file, or a `Target`; `sta-base`, or that of the dump, if None.
         sparsity: `"N:M"` for every linear layer, or a mapping from module-path glob to pattern: pruned one-shot by
-            magnitude. N:M zeros that the weights already have are found without it.
+            magnitude. Of several globs that match, the first counts. N:M zeros that the weights already have are found
+            without it.
         calibration: arrays by input name, first axis the samples, or the path of an `.npz` file of such.
         softmax: `row`, over whole rows, `online`, chunk by chunk, or `auto`: rows where they fit the target.
         probability_bits: 8, 16 or `auto`: 16 for attention that loses with 8 bits on the calibration samples.

@@ -83,10 +83,19 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
         return (_fake_quantize_channels(values[0], values[1]),)
     if isinstance(operation, dialect.ScaledDotProductAttentionOp):
         return (_attention(values),)
+    if isinstance(operation, dialect.EmbeddingOp):
+        _check_indices(values[0], values[1])
     name = operation_name(operation)
     if operation.results and dialect.is_constant(operation.results[0]):
         return (dialect.constant_of(operation.results[0]),)
     return _call(name, values)
+
+
+def _check_indices(table: Tensor, indices: Tensor) -> None:
+    """Raises IndexError for an index that is no row of the table; PyTorch's says neither."""
+    outside = indices[(indices < 0) | (indices >= len(table))]
+    if outside.numel():
+        raise IndexError(f"its table has rows 0..{len(table) - 1}, and there is an index {int(outside[0])}")
 
 
 def is_random(operation: Operation) -> bool:

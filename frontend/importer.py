@@ -76,6 +76,8 @@ def _check_static(program: ExportedProgram) -> None:
     import torch
 
     inputs = set(program.graph_signature.user_inputs)
+    if not inputs:
+        raise ModelError("the model has no inputs, so that there is nothing to compile: its outputs are constants")
     for node in program.graph.nodes:
         value = node.meta.get("val")
         if node.op != "placeholder" or node.name not in inputs or not isinstance(value, torch.Tensor):

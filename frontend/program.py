@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import re
+import traceback
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,8 @@ def export_module(module: Module, example_inputs: ExampleInputs | None) -> Expor
     """
     import torch
 
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(f"{type(module).__name__} is TorchScript, which PyTorch cannot export: give the module itself")
     if example_inputs is None:
         raise ModelError("example inputs are needed to export a module: give a tensor for each input of forward")
     arguments, keywords = _arguments(module, example_inputs)
@@ -64,8 +67,19 @@ def export_module(module: Module, example_inputs: ExampleInputs | None) -> Expor
         except Exception as error:  # whatever the model's own code raises
             raise ModelError(
                 f"cannot export {type(module).__name__}: {_first_line(str(error)) or type(error).__name__}\n"
-                "The model must run on the example inputs, and its control flow must not depend on their values."
+                f"{_way_out(error)}"
             ) from error
+
+
+def _way_out(error: Exception) -> str:
+    """What to do about a module that PyTorch cannot export."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if any(frame.name == "_detect_is_causal_mask" for frame in frames):
+        return (
+            "nn.TransformerEncoder and nn.TransformerDecoder look at the numbers of a mask to find out whether it is "
+            "causal: tell them, with is_causal=True or False (tgt_is_causal for a decoder)."
+        )
+    return "The model must run on the example inputs, and its control flow must not depend on their values."
 
 
 def _register_output_classes(path: Path) -> None:

@@ -672,6 +672,14 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == "sta: error: missing: No such file or directory"
 
 
+@pytest.mark.parametrize(("stream", "arguments", "code"), [(1, "targets", 0), (2, "frobnicate", 2)])
+def test_a_stream_that_is_closed_is_no_error(stream: int, arguments: str, code: int, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    command = f"{sys.executable} -m sta.command_line {arguments} {stream}>&- {3 - stream}>{other}"
+    assert subprocess.run(["bash", "-c", command], check=False).returncode == code
+    assert other.read_text() == ""
+
+
 def test_a_reader_that_goes_away_is_no_error(files: Files) -> None:
     command = f"{sys.executable} -m sta.command_line objdump {files.program} | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)

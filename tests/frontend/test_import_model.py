@@ -331,11 +331,46 @@ class Branching(nn.Module):
         return x + 1 if x.sum() > 0 else x
 
 
+class Constant(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.ones(2))
+
+    def forward(self) -> torch.Tensor:
+        return self.value + 1
+
+
+class Masked(nn.Module):
+    """nn.TransformerEncoder with a mask, which it looks at unless it is told whether it is causal."""
+
+    def __init__(self, is_causal: bool | None) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, 1, 4, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.is_causal = is_causal
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = torch.ones(3, 3, dtype=torch.bool).triu(1)
+        return self.encoder(x, mask=mask, is_causal=self.is_causal)
+
+
+def test_a_mask_that_is_looked_at_comes_with_the_way_out() -> None:
+    with pytest.raises(ModelError, match="tell them, with is_causal=True or False"):
+        import_model(Masked(None), (torch.ones(1, 3, 4),))
+    assert import_model(Masked(True), (torch.ones(1, 3, 4),)).output_names == ["output"]
+
+
 def test_models_that_cannot_be_exported(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ModelError, match="changes count"):
         import_model(Counting(), (torch.ones(2),))
     with pytest.raises(ModelError, match="cannot export Branching: Could not guard on data-dependent"):
         import_model(Branching(), (torch.ones(2),))
+    with pytest.warns(DeprecationWarning, match="jit.trace"):
+        script: Any = torch.jit.trace(nn.ReLU(), torch.ones(2))  # pyright: ignore[reportUnknownMemberType]
+    with pytest.raises(ModelError, match="TopLevelTracedModule is TorchScript"):
+        import_model(script, (torch.ones(2),))
+    with pytest.raises(ModelError, match="the model has no inputs"):
+        import_model(Constant(), ())
     with pytest.raises(ModelError, match="example inputs are needed"):
         import_model(nn.ReLU())
     with pytest.raises(ModelError, match="takes no 'inputs'; did you mean 'input'"):
