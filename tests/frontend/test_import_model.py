@@ -366,7 +366,7 @@ def test_models_that_cannot_be_exported(capfd: pytest.CaptureFixture[str]) -> No
     with pytest.raises(ModelError, match="cannot export Branching: Could not guard on data-dependent"):
         import_model(Branching(), (torch.ones(2),))
     with pytest.warns(DeprecationWarning, match="jit.trace"):
-        script: Any = torch.jit.trace(nn.ReLU(), torch.ones(2))  # pyright: ignore[reportUnknownMemberType]
+        script = cast("nn.Module", torch.jit.trace(nn.ReLU(), torch.ones(2)))  # pyright: ignore[reportUnknownMemberType]
     with pytest.raises(ModelError, match="TopLevelTracedModule is TorchScript"):
         import_model(script, (torch.ones(2),))
     with pytest.raises(ModelError, match="the model has no inputs"):
