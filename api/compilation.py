@@ -16,12 +16,13 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import DiagnosticException
 
 from sta.arguments import calibration_of, globs_of, least_sqnr_of, methods_of, pruning_of, target_of
-from sta.backend.emit import OperationError, emit
+from sta.backend.container import ContainerError
+from sta.backend.emit import OperationError, emit, operation_of
 from sta.bit_check import BitCheck
 from sta.dialect.context import CompileContext
 from sta.dialect.run_module import main_function
@@ -44,7 +45,8 @@ from sta.passes.torch_prune import TorchPrunePass
 from sta.passes.torch_quantize import TorchQuantizePass, check_int16_inputs, values_without_format
 from sta.passes.useful_macs import recorded_macs
 from sta.resume import STEPS, Resumed, input_types, read_dump_file
-from sta.runtime import Program
+from sta.runtime import Program, ProgramError
+from sta.runtime.errors import instruction_named_by
 from sta.spec.target import Target
 from sta.usage import about
 
@@ -418,7 +420,7 @@ def _compile_dump(
         kinds = input_types(resumed.module) if imported is None else imported.input_types
         compilation.start_check(_check_sample(kinds, options.calibration))
         compilation.check_again("import")
-    refused: OperationError | None = None
+    refused: tuple[Operation | None, ValueError] | None = None
     with _named_target(resumed.context.target), about(str(path)), explain_failures(lambda: compilation.running):
         try:
             compilation.run(resumed.steps, imported, options)
@@ -426,11 +428,22 @@ def _compile_dump(
             raise ValueError(f"the module does not verify after {compilation.running}: {error}") from error
         try:
             compilation.emit()
-        except OperationError as error:
-            refused = error
+        except (OperationError, ProgramError, ContainerError) as error:
+            refused = _refused_operation(compilation.module, error), error
     if refused is not None:
-        raise resumed.read.error(refused.operation, str(refused)) from refused
+        operation, reason = refused
+        raise resumed.read.error(operation or main_function(compilation.module), str(reason)) from reason
     return compilation
+
+
+def _refused_operation(module: ModuleOp, error: ValueError) -> Operation | None:
+    """
+    The operation that no program can be made of; None if the error names none.
+    """
+    if isinstance(error, OperationError):
+        return error.operation
+    number = instruction_named_by(error) if isinstance(error, ProgramError) else None
+    return None if number is None else operation_of(module, number)
 
 
 def _check_options(resumed: Resumed, options: Options) -> None:

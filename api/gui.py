@@ -23,7 +23,10 @@ def window(file: Path | None) -> InputApp:
         OSError: the file, or the dump, cannot be read.
         ValueError: the file is no text, or the dump malformed.
     """
-    text = None if file is None else file.read_text(encoding="utf-8")
+    try:
+        text = None if file is None else file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text: {error}") from error
     dump = None if file is None or not (file.parent / INDEX).is_file() else Dump.read(file.parent)
     interface = (
         CompileInterface(WeightStore(), load_target(DEFAULT_TARGET))

@@ -434,6 +434,15 @@ def emit(
     )
 
 
+def operation_of(module: ModuleOp, pc: int) -> Operation | None:
+    """The operation of an allocated and synchronized module that an instruction of its program is made from."""
+    emitter = Emitter(next(op for op in module.ops if isinstance(op, func.FuncOp)))
+    emitter.run()
+    around = [(end - start, op) for op, (start, end) in emitter.spans.items() if start <= pc < end]
+    # Loops are around the operations in them.
+    return min(around, key=lambda one: one[0])[1] if around else None
+
+
 def _run_length(locations: Sequence[tuple[str, str]]) -> list[list[int | str]]:
     entries: list[list[int | str]] = []
     for pc, (path, operation) in enumerate(locations):

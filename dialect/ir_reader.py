@@ -135,6 +135,8 @@ def read_ir(text: str, name: str, context: Context, weights: WeightStore) -> IrT
 def parse_ir(text: str, name: str, context: Context, ordered: bool = True) -> IrText:
     """Parses a module, in which every value is defined before it is used if it is to be `ordered`; raises IrError."""
     _check_strings(text, name)
+    if not text.strip():
+        raise IrError(f"{name} is empty: a module is expected")
     parser = PlacedParser(context, text, name)
     try:
         module = parser.parse_module()

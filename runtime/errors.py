@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sta.backend.container import Container
 
 
@@ -14,3 +16,9 @@ def at(container: Container, pc: int) -> str:
     parts = [container.code[pc].name] if pc < len(container.code) else []
     path = container.module_path(pc)
     return f"instruction {pc} ({', '.join([*parts, path] if path else parts)})"
+
+
+def instruction_named_by(error: ProgramError) -> int | None:
+    """Returns the number of the instruction whose place an error's message begins with; None if with none."""
+    found = re.match(r"instruction (\d+) \(", str(error))
+    return None if found is None else int(found[1])

@@ -29,6 +29,8 @@ EDITS = [
     ("sta-synchronize", r"wait = array<i64: \d+", "wait = array<i64: 77", "names semaphore 77, outside 0..15"),
     ("sta-synchronize", r"#sta\.space<acc>", "#sta.space<spad>", "memref<10x16xsi32, #sta.space<spad>>"),
     ("sta-synchronize", r'sta\.direction = "input"', 'sta.direction = "in"', 'to be "input" or "output"'),
+    ("sta-synchronize", r'(sta\.alloc "[^"]*:parameters" \{offset = )\d+', r"\g<1>8388608", "outside 0.."),
+    ("sta-allocate", r"sta\.offset = \d+", "sta.offset = 9999999", "is not a multiple of"),
     ("torch-quantize", r"torch\.aten\.linear", "torch.aten.liner", "did you mean 'torch.aten.linear'?"),
 ]
 

@@ -58,5 +58,8 @@ def test_a_module_of_no_dump_has_no_weights(tmp_path: Path) -> None:
 def test_a_window_needs_a_terminal(dump: Dump, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gui", str(files_of(dump)[0])]) == 1
     assert "needs a terminal" in capsys.readouterr().err
+    (tmp_path / "m.sta").write_bytes(b"\xff")
+    assert main(["gui", str(tmp_path / "m.sta")]) == 1
+    assert "m.sta is no text" in capsys.readouterr().err
     assert main(["gui", str(tmp_path / "missing.mlir")]) == 1
     assert "missing.mlir: No such file" in capsys.readouterr().err
