@@ -125,13 +125,17 @@ def summarize(compilation: Compilation, output: Path) -> dict[str, Any]:
 
 
 def _sparsity(compilation: Compilation) -> list[dict[str, Any]]:
-    """Layers, weights and packed bytes of every pattern and encoding that occurs, the most weights first."""
+    """
+    Layers, weights and packed bytes of every pattern and encoding that occurs, the most weights first; padding is the
+    zeros that fill up groups of M.
+    """
     from sta.dialect import nm
     from sta.spec.nm_format import packed_size
 
     layers: Counter[tuple[Pattern, str]] = Counter()
     weights: Counter[tuple[Pattern, str]] = Counter()
     packed: Counter[tuple[Pattern, str]] = Counter()
+    padding: Counter[tuple[Pattern, str]] = Counter()
     if compilation.integer_module is None:
         # The compile was taken up from what is tiled already.
         return []
@@ -143,12 +147,14 @@ def _sparsity(compilation: Compilation) -> list[dict[str, Any]]:
         layers[pattern, encoding] += 1
         weights[pattern, encoding] += rows * depth
         packed[pattern, encoding] += packed_size(rows, depth, pattern, encoding)
+        padding[pattern, encoding] += 0 if pattern.is_dense else rows * (-depth % pattern.m)
     return [
         {
             "pattern": "dense" if pattern.is_dense else str(pattern),
             "encoding": encoding,
             "layers": layers[pattern, encoding],
             "weights": weights[pattern, encoding],
+            "padding": padding[pattern, encoding],
             "bytes": packed[pattern, encoding],
         }
         for pattern, encoding in sorted(layers, key=lambda key: (-weights[key], str(key)))
@@ -176,6 +182,19 @@ def _fidelity(compilation: Compilation) -> list[dict[str, Any]]:
     return [{"step": step, "decibels": None if ratio == exact else ratio} for step, ratio in compilation.check.fidelity]
 
 
+def _print_sparsity(sparsity: list[dict[str, Any]]) -> None:
+    """A table of the patterns; with a column for zeros that fill up groups of M where K is no multiple of M."""
+    header = ["pattern", "encoding", "layers", "weights", "packed"]
+    rows = [
+        [row["pattern"], row["encoding"], count(row["layers"]), count(row["weights"]), size(row["bytes"])]
+        for row in sparsity
+    ]
+    if any(row["padding"] for row in sparsity):
+        header.append("padding")
+        rows = [[*cells, count(row["padding"])] for cells, row in zip(rows, sparsity, strict=True)]
+    print_table(header, rows, numbers=list(range(2, len(header))))
+
+
 def _print_summary(summary: dict[str, Any]) -> None:
     if summary["check"]:
         print_table(
@@ -189,14 +208,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
         _print_quantization(summary["quantization"])
         print()
     if summary["sparsity"]:
-        print_table(
-            ["pattern", "encoding", "layers", "weights", "packed"],
-            [
-                [row["pattern"], row["encoding"], count(row["layers"]), count(row["weights"]), size(row["bytes"])]
-                for row in summary["sparsity"]
-            ],
-            numbers=[2, 3, 4],
-        )
+        _print_sparsity(summary["sparsity"])
         print()
     print_table(
         [summary["output"], f"on {summary['target']}"],

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import sta
 from sta.command_line import COMMANDS, main
 from sta.output_file import write_arrays
 
-from .conftest import TOKENS, VOCABULARY, Files
+from .conftest import TOKENS, VOCABULARY, Files, save_model
 
 Save = Callable[[Path], None]
 
@@ -88,6 +89,16 @@ def test_compile_in_json_is_canonical_and_complete(shell: Shell, files: Files) -
     assert summary["file_bytes"] == Path("m.sta").stat().st_size
     assert [row["pattern"] for row in summary["sparsity"]] == ["dense"]
     assert "convert-torch-to-nm" in [row["step"] for row in summary["check"]]
+
+
+def test_compile_says_how_much_is_padding(shell: Shell) -> None:
+    save_model(torch.nn.Linear(23, 8), torch.rand(1, 5, 23), Path("m.pt2"))
+    np.savez("c.npz", input=np.random.default_rng(0).random((2, 1, 5, 23), np.float32))
+    arguments = ["compile", "m.pt2", "-o", "m.sta", "--calibration", "c.npz", "--sparsity", "1:2"]
+    (row,) = json.loads(shell(*arguments, "--json").output)["sparsity"]
+    group = int(row["pattern"].split(":")[1])
+    assert row["padding"] == 8 * (-23 % group) > 0
+    assert re.search(rf"packed +padding.*\n.*\n.* {row['padding']} ", shell(*arguments).output)
 
 
 def test_compile_without_calibration_data_warns(shell: Shell, files: Files) -> None:
