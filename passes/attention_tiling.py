@@ -34,7 +34,7 @@ SHARING_LIMIT = 8
 """
 Heads of queries at most that take turns at a chunk of the keys they share: each has its own code.
 """
-CAUSAL_GROUPS = 16
+GROUPS = 16
 """
 Groups of row tiles that a causal attention is cut into, each with as many keys as its last row admits: so the code
 grows by a constant, and one sixteenth of the scores at most is computed in vain.
@@ -99,7 +99,7 @@ def row_groups(shape: AttentionShape, tile: int) -> list[Group]:
     if not shape.causal:
         return [Group(0, shape.queries, shape.keys)]
     tiles = -(-shape.queries // tile)
-    count = min(tiles, CAUSAL_GROUPS)
+    count = min(tiles, GROUPS)
     ends = [min(tiles * (index + 1) // count * tile, shape.queries) for index in range(count)]
     starts = [0, *ends[:-1]]
     return [Group(start, end - start, min(end, shape.keys)) for start, end in zip(starts, ends, strict=True)]

@@ -17,6 +17,7 @@ from xdsl.ir import SSAValue
 from sta.dialect import nm, sta
 from sta.dialect.nm_interpreter import scalar_map_parameters
 from sta.passes.attention_tiling import (
+    GROUPS,
     AttentionShape,
     Group,
     Tiling,
@@ -31,7 +32,7 @@ from sta.passes.attention_tiling import (
 )
 from sta.passes.memory_plan import CapacityError
 from sta.passes.strided_view import Axis, StridedView, iteration_space, merge
-from sta.passes.tile_builder import Operand, Position, TileBuilder
+from sta.passes.tile_builder import Operand, Position, Stretch, TileBuilder
 from sta.passes.tile_choice import TileChoice
 from sta.spec.nm_format import DENSE
 from sta.spec.parameters import SoftmaxParameters
@@ -221,7 +222,7 @@ class AttentionLowering:
             self._walk(outer, head, lambda head: self._online_heads(inner, head))
             return
         tiles = -(-self.queries // self.tiling.rows)
-        if tiles == 1 or (self._on_chip() and tiles < inner.size):
+        if tiles == 1 or (self._on_chip() and tiles <= GROUPS):
             self._walk(outer, head, lambda head: self._all_heads(inner, head))
             return
         self._walk(self.axes, head, self._head)
@@ -291,27 +292,32 @@ class AttentionLowering:
         Row tiles of all heads in turn, one head after the other.
         """
         head = self._loaded(outer) if _is_shared(axis) else outer
-        for group in self._groups():
 
-            def row_tile(row: Position, rows: int, group: Group = group) -> None:
-                def part(index: Position, _: int) -> Part:
-                    return Part(_moved(head, axis, index), row + group.first, rows)
+        def stretch(row: Position, rows: int, keys: int) -> Stretch:
+            return self._stretch(axis.size, 1, lambda index, _: Part(_moved(head, axis, index), row, rows), keys)
 
-                self._pipeline(axis.size, 1, part, group.keys)
-
-            self.builder.loop(group.rows, self.tiling.rows, row_tile)
+        tile = self.tiling.rows
+        self.builder.pipeline(
+            [
+                stretch(Position(group.first + row), min(tile, group.rows - row), group.keys)
+                for group in self._groups()
+                for row in range(0, group.rows, tile)
+            ]
+        )
 
     def _head(self, head: Head) -> None:
         """
         One head in several row tiles; its keys and values are loaded once.
         """
         loaded = self._loaded(head)
+        stretches: list[Stretch] = []
         for group in self._groups():
 
             def part(row: Position, rows: int, group: Group = group) -> Part:
                 return Part(loaded, row + group.first, rows)
 
-            self._pipeline(group.rows, self.tiling.rows, part, group.keys)
+            stretches.append(self._stretch(group.rows, self.tiling.rows, part, group.keys))
+        self.builder.pipeline(stretches)
 
     def _loaded(self, head: Head) -> Head:
         """
@@ -326,7 +332,7 @@ class AttentionLowering:
             values=self._matrix("values", self.v, head.positions[V], span),
         )
 
-    def _pipeline(self, size: int, tile: int, part: Callable[[Position, int], Part], keys: int) -> None:
+    def _stretch(self, size: int, tile: int, part: Callable[[Position, int], Part], keys: int) -> Stretch:
         """
         Whole rows: the scores of a tile are made while the softmax of the one before it runs.
         """
@@ -342,7 +348,7 @@ class AttentionLowering:
             self._combine(tile, span, self.accs[0][slot], accumulate=False)
             self._drain(tile, self.accs[0][slot], self.states[0][slot])
 
-        self.builder.pipeline(size, tile, first, second)
+        return Stretch(size, tile, first, second)
 
     def _online_heads(self, axis: Axis, outer: Head) -> None:
         """

@@ -107,9 +107,11 @@ class LinearLowering:
         axes = row_space(views)
         starts = [Position(view.offset) for view in views]
         loading = self.tiling.order == STREAMED
-        # Groups of columns alternate between the accumulators; what a tile of rows has of its own has to as well.
+        # Groups of columns alternate between the accumulators. Tiles of rows have to as well if these are an odd
+        # number, or if they have something of their own.
         staged = [self.x, *([] if norm is None else norm.written)]
-        alternate = self.columns <= self.tiling.columns or any(operand.space == "dram" for operand in staged)
+        groups = -(-self.columns // self.tiling.columns)
+        alternate = groups % SLOTS == 1 or any(operand.space == "dram" for operand in staged)
 
         def tile(positions: list[Position], rows: int, strides: list[int]) -> None:
             self._row_tile(norm, positions, rows, strides, loading)

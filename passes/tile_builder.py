@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -20,6 +21,7 @@ from sta.dialect import nm, sta
 from sta.dialect.location import module_path
 from sta.dialect.nm_interpreter import scalar_map_parameters
 from sta.dialect.weight_store import WeightStore
+from sta.passes.linear_tiling import SLOTS
 from sta.passes.strided_view import Axis, Factor, NotAView, StridedView, iteration_space, merge, row_space
 from sta.passes.tile_choice import TileChoice
 from sta.spec.target import Target
@@ -104,6 +106,19 @@ RowBody = Callable[[list[Position], int, list[int]], None]
 Called for a tile of rows with the position of its first row in each operand, the number of rows, and the operands'
 row strides (in elements).
 """
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """
+    An axis that a pipeline of two stages walks: its size, that of a tile, and what is called for each tile.
+    """
+
+    size: int
+    tile: int
+    first: Callable[[Position, int], None]
+    second: Callable[[Position, int], None]
+
 
 TileLoop = Callable[[int, int, Callable[[Position, int], None]], None]
 """
@@ -281,72 +296,88 @@ class TileBuilder:
     def rotate(self, size: int, tile: int, body: Callable[[Position, int], None]) -> None:
         """
         Like `loop`, with the slot alternating from tile to tile, so that one tile's buffers are filled while the other
-        tile's are in use. An axis of one tile leaves the slot to the loop around it.
+        tile's are in use. An axis of one tile leaves the slot to the loop around it. An odd number of tiles inside of a
+        loop that rotates as well goes on with the slot that the round before has not ended with.
         """
         full, rest = divmod(size, tile)
         if size <= tile:
             self.loop(size, tile, body)
             return
+        outer = self.slot
+        slots = [(outer * -(-size // tile) + index) % SLOTS for index in range(SLOTS)]
 
         def both(start: Position) -> None:
-            for self.slot in (0, 1):
-                body(start + self.slot * tile, tile)
+            for index, self.slot in enumerate(slots):
+                body(start + index * tile, tile)
 
-        outer = self.slot
-        pairs = full // 2
+        pairs = full // SLOTS
         if pairs == 1:
             both(Position())
         if pairs > 1:
-            self.rolled(pairs, lambda counter: both(Position(0, ((counter, 2 * tile),))))
-        self.slot = 0
-        if full % 2:
+            self.rolled(pairs, lambda counter: both(Position(0, ((counter, SLOTS * tile),))))
+        self.slot = slots[0]
+        if full % SLOTS:
             body(Position((full - 1) * tile), tile)
-            self.slot = 1
+            self.slot = slots[1]
         if rest:
             body(Position(full * tile), rest)
         self.slot = outer
 
-    def pipeline(
-        self,
-        size: int,
-        tile: int,
-        first: Callable[[Position, int], None],
-        second: Callable[[Position, int], None],
-    ) -> None:
+    def pipeline(self, stretches: Sequence[Stretch]) -> None:
         """
-        Runs two stages over tiles of an axis, the first stage of a tile before the second of the tile before it, with
-        the slot alternating from tile to tile.
+        Runs two stages over the tiles of one stretch after the other, the first stage of a tile before the second of
+        the tile before it, with the slot alternating from tile to tile. The last tile of a stretch is not waited for:
+        its second stage follows the first of the next stretch.
         """
-        full, rest = divmod(size, tile)
+        begun = 0
+        finish: Callable[[], None] | None = None
+        for stretch in stretches:
+            full, rest = divmod(stretch.size, stretch.tile)
+            if full:
+                self._stage(stretch.first, begun, Position(), stretch.tile)
+                if finish is not None:
+                    finish()
+                self._steps(stretch, full, begun)
+                begun += full
+                finish = partial(
+                    self._stage, stretch.second, begun - 1, Position((full - 1) * stretch.tile), stretch.tile
+                )
+            if rest:
+                position = Position(full * stretch.tile)
+                self._stage(stretch.first, begun, position, rest)
+                if finish is not None:
+                    finish()
+                begun += 1
+                finish = partial(self._stage, stretch.second, begun - 1, position, rest)
+        if finish is not None:
+            finish()
 
-        def stage(body: Callable[[Position, int], None], slot: int, position: Position, count: int) -> None:
-            with self.using_slot(slot):
-                body(position, count)
+    def _stage(self, body: Callable[[Position, int], None], tile: int, position: Position, count: int) -> None:
+        """
+        One stage of a tile, in the slot of a tile of that number.
+        """
+        with self.using_slot(tile % SLOTS):
+            body(position, count)
+
+    def _steps(self, stretch: Stretch, full: int, begun: int) -> None:
+        """
+        For each of the `full` tiles of a stretch but the last: the first stage of the tile after it, then its second.
+        """
+        tile = stretch.tile
 
         def step(start: Position, index: int) -> None:
-            """
-            The first stage of the full tile after `index`, the second of `index` itself.
-            """
-            stage(first, (index + 1) % 2, start + (index + 1) * tile, tile)
-            stage(second, index % 2, start + index * tile, tile)
+            self._stage(stretch.first, begun + index + 1, start + (index + 1) * tile, tile)
+            self._stage(stretch.second, begun + index, start + index * tile, tile)
 
-        if full:
-            stage(first, 0, Position(), tile)
-        pairs = max(full - 1, 0) // 2
+        pairs = (full - 1) // SLOTS
         if pairs == 1:
             step(Position(), 0)
             step(Position(), 1)
         if pairs > 1:
-            starts: Callable[[SSAValue], Position] = lambda counter: Position(0, ((counter, 2 * tile),))  # noqa: E731
-            self.rolled(pairs, lambda counter: [step(starts(counter), index) for index in (0, 1)])
-        for index in range(2 * pairs, full - 1):
+            starts: Callable[[SSAValue], Position] = lambda counter: Position(0, ((counter, SLOTS * tile),))  # noqa: E731
+            self.rolled(pairs, lambda counter: [step(starts(counter), index) for index in range(SLOTS)])
+        for index in range(SLOTS * pairs, full - 1):
             step(Position(), index)
-        if rest:
-            stage(first, full % 2, Position(full * tile), rest)
-        if full:
-            stage(second, (full - 1) % 2, Position((full - 1) * tile), tile)
-        if rest:
-            stage(second, full % 2, Position(full * tile), rest)
 
     def rolled(self, count: int, body: Callable[[SSAValue], object]) -> None:
         """

@@ -26,6 +26,7 @@ NM_PASSES = (
     "nm-fold-attention-layout",
     "nm-fuse-epilogues",
     "nm-fuse-norm-copies",
+    "nm-raise-norms",
 )
 
 

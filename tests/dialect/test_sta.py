@@ -20,7 +20,7 @@ from tests.support.round_trip import check_round_trip
 from tests.support.sta_builder import DENSE_OPERAND
 from tests.support.transformers import Transformer
 
-NM_PASSES = ("nm-sink-views", "nm-choose-encoding", "nm-fuse-epilogues", "nm-fuse-norm-copies")
+NM_PASSES = ("nm-sink-views", "nm-choose-encoding", "nm-fuse-epilogues", "nm-fuse-norm-copies", "nm-raise-norms")
 BITMAP = nm.PatternAttr(Pattern(2, 4), "bitmap")
 
 

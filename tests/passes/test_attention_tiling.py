@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sta.passes.attention_tiling import CAUSAL_GROUPS, AttentionShape, Tiling, head_cycles, online_tiling, row_groups
+from sta.passes.attention_tiling import GROUPS, AttentionShape, Tiling, head_cycles, online_tiling, row_groups
 from sta.spec.target import load_target
 
 SIZES = st.integers(1, 3000)
@@ -14,7 +14,7 @@ SIZES = st.integers(1, 3000)
 @given(SIZES, SIZES, st.integers(1, 128), st.booleans())
 def test_groups_cover_the_rows_once_with_all_keys_they_admit(queries: int, keys: int, tile: int, causal: bool) -> None:
     groups = row_groups(AttentionShape(queries, keys, 64, 8, causal=causal), tile)
-    assert len(groups) <= (CAUSAL_GROUPS if causal else 1)
+    assert len(groups) <= (GROUPS if causal else 1)
     assert [group.first for group in groups] == [0, *(group.first + group.rows for group in groups[:-1])]
     assert sum(group.rows for group in groups) == queries
     for group in groups:
@@ -31,7 +31,7 @@ def test_a_causal_estimate_counts_what_lies_below_the_diagonal() -> None:
     causal = replace(full, causal=True)
     part = head_cycles(target, causal, tiling) / head_cycles(target, full, tiling)
     # Half the pairs, and a sixteenth of them in vain; latencies once a row tile in both.
-    assert 1 / 2 < part < 1 / 2 * (1 + 2 / CAUSAL_GROUPS)
+    assert 1 / 2 < part < 1 / 2 * (1 + 2 / GROUPS)
     assert head_cycles(target, replace(causal, queries=16, keys=16), Tiling(16)) == head_cycles(
         target, replace(full, queries=16, keys=16), Tiling(16)
     )

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
-from sta.passes.attention_tiling import KEYS_LIMIT, AttentionShape, row_groups
+from sta.passes.attention_tiling import KEYS_LIMIT, AttentionShape, row_groups, row_tiling
 from sta.passes.pipeline import INTEGER_PIPELINE
 from sta.passes.tile_choice import recorded
 from sta.passes.useful_macs import useful_macs
 from sta.runtime import Program
-from sta.spec.target import Target
+from sta.spec.cost import softmax_cycles
+from sta.spec.target import Target, load_target
 from tests.support.nm_builder import PLAIN_TARGET, NmBuilder
 from tests.support.pipeline_check import apply, check_pipeline, operations, program_of
 
@@ -128,6 +129,21 @@ def test_a_causal_attention_skips_what_lies_above_the_diagonal(target: Target, c
         macs[causal] = program.profile().to_json()["total"]["macs"]
     # Half of the pairs and one sixteenth more, and half a tile of columns.
     assert macs[True] <= macs[False] * (0.5 + 1 / 32 + 1 / 32)
+
+
+@pytest.mark.parametrize("heads", [1, 5])
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_softmax_runs_under_the_products(causal: bool, heads: int) -> None:
+    # Several row tiles of several heads, causal ones in groups with different numbers of keys: one pipeline for all.
+    target = load_target("sta-base")
+    rows, depth = 200, 64
+    builder = NmBuilder(target)
+    program = compiled(builder, attention_of(builder, (1, heads, rows, depth), (1, heads, rows, depth), causal=causal))
+    tiling = row_tiling(target, AttentionShape(rows, rows, depth, 8, causal=causal))
+    assert tiling is not None
+    assert rows > 2 * tiling.rows
+    # Waited for are the first tile, which has nothing to run under, and the last, which has half of it.
+    assert program.profile().total.idle["sm"] <= 2 * softmax_cycles(target, tiling.rows, rows)
 
 
 def test_heads_that_share_keys_load_them_once() -> None:

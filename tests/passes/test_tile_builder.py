@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -21,7 +23,7 @@ from sta.dialect import nm, sta
 from sta.dialect.sta_interpreter import StaFunctions, argument_window
 from sta.dialect.weight_store import WeightStore
 from sta.passes.strided_view import NotAView, StridedView, iteration_space
-from sta.passes.tile_builder import ROWS, Operand, Position, TileBuilder
+from sta.passes.tile_builder import ROWS, Operand, Position, Stretch, TileBuilder
 from tests.support.nm_builder import PLAIN_TARGET
 from tests.support.ordering import unrolled
 
@@ -127,24 +129,48 @@ def test_rotation_alternates_between_slots(size: int, tile: int) -> None:
 
 
 @settings(deadline=None)
-@given(SIZES, TILES)
-def test_pipeline_runs_one_stage_ahead(size: int, tile: int) -> None:
-    recorder = Recorder(size)
-    recorder.builder.pipeline(size, tile, lambda p, n: recorder.note(p, n, 0), lambda p, n: recorder.note(p, n, 1))
+@given(SIZES, TILES, st.integers(2, 7))
+def test_rotation_alternates_across_the_rounds_of_one_around_it(size: int, tile: int, rounds: int) -> None:
+    recorder = Recorder(rounds * size)
+
+    def inner(start: Position, _: int) -> None:
+        recorder.builder.rotate(size, tile, lambda position, count: recorder.note(start.scaled(size) + position, count))
+
+    recorder.builder.rotate(rounds, 1, inner)
     tiles = recorder.tiles()
-    starts = cut(size, tile)
+    assert [(start, count) for _, _, start, count in tiles] == [
+        (index * size + start, count) for index in range(rounds) for start, count in cut(size, tile)
+    ]
+    assert [slot for _, slot, _, _ in tiles] == [index % 2 for index in range(len(tiles))]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(SIZES, TILES), min_size=1, max_size=4))
+def test_pipeline_runs_one_stage_ahead(axes: list[tuple[int, int]]) -> None:
+    recorder = Recorder(sum(size for size, _ in axes))
+    starts: list[tuple[int, int]] = []
+    stretches: list[Stretch] = []
+    for size, tile in axes:
+        first = sum(size for size, _ in axes[: len(stretches)])
+        starts += [(first + start, count) for start, count in cut(size, tile)]
+
+        def stage(position: Position, count: int, first: int = first, stage: int = 0) -> None:
+            recorder.note(position + first, count, stage)
+
+        stretches.append(Stretch(size, tile, stage, partial(stage, stage=1)))
+    recorder.builder.pipeline(stretches)
+    tiles = recorder.tiles()
     for stage in (0, 1):
         own = [(slot, (start, count)) for which, slot, start, count in tiles if which == stage]
         assert own == [(index % 2, part) for index, part in enumerate(starts)]
+    # A tile is begun, then the one before it is finished, across the ends of stretches; so of each stage two are begun
+    # at most, and the buffers of a tile are free again before the one after the next is begun.
     order = [(stage, start) for stage, _, start, _ in tiles]
-    for index, (start, _) in enumerate(starts):
-        assert order.index((0, start)) < order.index((1, start))
-        if index + 1 < len(starts):
-            assert order.index((0, starts[index + 1][0])) < order.index((1, start))
-        if index + 2 < len(starts):
-            # The buffers of a tile are free again before the one after the next is begun.
-            assert order.index((1, start)) < order.index((0, starts[index + 2][0]))
-    assert recorder.static_tiles() <= 12
+    expected = [(0, starts[0][0])]
+    for (earlier, _), (later, _) in pairwise(starts):
+        expected += [(0, later), (1, earlier)]
+    assert order == [*expected, (1, starts[-1][0])]
+    assert recorder.static_tiles() <= 12 * len(axes)
     assert recorder.builder.slot == 0
 
 
