@@ -47,6 +47,12 @@ SMALL = 1 / 16
 The part of the chip below which it does not matter how little tiles take.
 """
 
+WRITTEN_OUT = 8
+"""
+Tiles of an inner loop at most that are written out where they are not a whole number of pairs: what is left over behind
+a loop takes no turns with the tiles in it, so that each round would wait for its last drain and for that of the loop.
+"""
+
 COLUMNS, ROWS, STREAMED = "columns", "rows", "streamed"
 """
 The orders of the loops. `columns`: groups of columns outermost, so that each weight is loaded once if all rows make one
@@ -163,6 +169,15 @@ def cuts(size: int, tile: int) -> list[tuple[int, int]]:
     return [(count, part) for count, part in ((full, tile), (1, rest)) if count and part]
 
 
+def is_rolled(size: int, tile: int) -> bool:
+    """
+    Whether pairs of tiles of an axis are a loop, rather than written out.
+    """
+    full, rest = divmod(size, tile)
+    uneven = full % SLOTS or rest
+    return full // SLOTS > 1 and not (uneven and full + (rest > 0) <= WRITTEN_OUT)
+
+
 def row_cuts(shape: LinearShape, tiling: LinearTiling) -> list[tuple[int, int]]:
     """
     How many tiles of how many rows there are.
@@ -236,6 +251,11 @@ def estimate(target: Target, shape: LinearShape, tiling: LinearTiling) -> Estima
         "residual": vector + residuals + tiles * target.dma_latency if residuals else 0,
         "results": vector + stores + tiles * target.dma_latency if stores else 0,
     }
+    rounds, inner = (column_tiles * shape.batches, (shape.rows, tiling.rows))
+    if not by_columns:
+        rounds, inner = row_tiles, (shape.columns, tiling.columns)
+    left_over = rounds > 1 and is_rolled(*inner) and inner[0] % (SLOTS * inner[1])
+    turns = 2 * rounds * (target.drain_latency + vector // tiles) if left_over else 0
     stalls, normalized, tail = _norm_cycles(target, shape, tiling, products // tiles)
     first = dma_cycles(target, 1, packed_size(tiling.columns, tiling.depth, shape.pattern, shape.encoding))
     if tiling.order == ROWS:
@@ -249,7 +269,7 @@ def estimate(target: Target, shape: LinearShape, tiling: LinearTiling) -> Estima
         vector + normalized,
         max(latencies.values()) // SLOTS + stalls,
         tiles * cut * shape.passes * ISSUE_CYCLES,
-        target.dma_latency + first + target.drain_latency + last + tail,
+        target.dma_latency + first + target.drain_latency + last + tail + turns,
         tile_bytes(shape, tiling),
     )
 

@@ -21,7 +21,7 @@ from sta.dialect import nm, sta
 from sta.dialect.location import module_path
 from sta.dialect.nm_interpreter import scalar_map_parameters
 from sta.dialect.weight_store import WeightStore
-from sta.passes.linear_tiling import SLOTS
+from sta.passes.linear_tiling import SLOTS, is_rolled
 from sta.passes.strided_view import Axis, Factor, NotAView, StridedView, iteration_space, merge, row_space
 from sta.passes.tile_choice import TileChoice
 from sta.spec.target import Target
@@ -311,10 +311,11 @@ class TileBuilder:
                 body(start + index * tile, tile)
 
         pairs = full // SLOTS
-        if pairs == 1:
-            both(Position())
-        if pairs > 1:
-            self.rolled(pairs, lambda counter: both(Position(0, ((counter, SLOTS * tile),))))
+        if self.block is self.function or is_rolled(size, tile):
+            self.loop(pairs, 1, lambda pair, _: both(pair.scaled(SLOTS * tile)))
+        else:
+            for pair in range(pairs):
+                both(Position(pair * SLOTS * tile))
         self.slot = slots[0]
         if full % SLOTS:
             body(Position((full - 1) * tile), tile)
