@@ -17,6 +17,7 @@ from sta.passes.linear_tiling import (
     candidates,
     choose,
     estimate,
+    is_rolled,
     ranked,
     smaller_budget,
     tile_bytes,
@@ -88,6 +89,24 @@ def test_16_bit_activations_take_two_passes_and_twice_the_accumulators() -> None
     assert wide.vector == narrow.vector
     assert wide.loads == narrow.loads
     assert wide.size == narrow.size + 2 * 32 * 64 * 4
+
+
+def test_what_a_round_leaves_over_is_waited_for() -> None:
+    # In 9 rounds, twice each: the drain of what was left over before the loop, and that of the loop before the next.
+    tiling = LinearTiling(16, 16, 64, COLUMNS)
+    even, odd = (LinearShape(rows, 9 * 16, 64, DENSE, "dense") for rows in (10 * 16, 11 * 16))
+    waiting = [estimate(BASE, shape, tiling).waiting for shape in (even, odd)]
+    assert waiting[1] - waiting[0] == 9 * 2 * (BASE.drain_latency + 8)
+    short = [LinearShape(rows, 9 * 16, 64, DENSE, "dense") for rows in (6 * 16, 7 * 16)]
+    assert len({estimate(BASE, shape, tiling).waiting for shape in short}) == 1
+
+
+@pytest.mark.parametrize(
+    ("tiles", "rest", "rolled"),
+    [(3, 0, False), (4, 0, True), (7, 0, False), (7, 1, False), (8, 1, True), (5, 1, False), (9, 0, True)],
+)
+def test_which_loops_are_written_out(tiles: int, rest: int, rolled: bool) -> None:
+    assert is_rolled(10 * tiles + rest, 10) == rolled
 
 
 def test_a_norm_is_waited_for_unless_it_runs_under_products() -> None:
