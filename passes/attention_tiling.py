@@ -142,6 +142,16 @@ def _group_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
     return -(-cycles // tiling.heads)
 
 
+def filling_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
+    """
+    An estimate of what an online softmax takes longer than `head_cycles` says: every row tile begins and ends with a
+    chunk whose softmax, or whose products, nothing runs under. Whole rows go on from tile to tile.
+    """
+    chunk = replace(shape, keys=min(tiling.chunk or shape.keys, shape.keys))
+    parts = tile_parts(target, chunk, replace(tiling, rows=min(tiling.rows, shape.queries)))
+    return -(-shape.queries // tiling.rows) * min(parts["softmax"], parts["compute"]) // tiling.heads
+
+
 def tile_parts(target: Target, shape: AttentionShape, tiling: Tiling) -> dict[str, int]:
     """
     The cycles of each part of the machine for a tile of rows, of all heads that take turns.

@@ -21,6 +21,7 @@ from sta.dialect.location import describe
 from sta.passes.attention_tiling import (
     AttentionShape,
     Tiling,
+    filling_cycles,
     head_cycles,
     online_tiling,
     row_tiling,
@@ -76,8 +77,8 @@ def _is_online(target: Target, shape: AttentionShape, row: Tiling | None, online
     if row is None:
         return True
     whole = online.chunk is not None and online.chunk >= shape.keys
-    slower = head_cycles(target, shape, row) > head_cycles(target, shape, online) * (1 + ROW_PREFERENCE)
-    return slower and not whole
+    cycles = head_cycles(target, shape, online) + filling_cycles(target, shape, online)
+    return head_cycles(target, shape, row) > cycles * (1 + ROW_PREFERENCE) and not whole
 
 
 def _narrowest(fidelity: Attribute | None) -> int:

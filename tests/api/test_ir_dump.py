@@ -131,6 +131,7 @@ def test_timing_lists_every_step(dump: Dump, tmp_path: Path, capsys: pytest.Capt
     assert [row["step"] for row in timing] == [
         "import",
         "nm-fuse-norm-copies",
+        "nm-raise-norms",
         "convert-nm-to-sta",
         "sta-allocate",
         "sta-synchronize",

@@ -101,6 +101,19 @@ def compiled(rows: int, keys: int, **how: Any) -> Any:
     return compile_model(Attention(), given, target=TINY, calibration=calibration, **how)
 
 
+@pytest.mark.parametrize(("rows", "width"), [(384, 16), (512, 16), (1024, 32)])
+def test_the_faster_softmax_is_taken_where_both_fit(rows: int, width: int) -> None:
+    # Whole rows: chunks begin and end with each tile of rows.
+    cycles: dict[str, int] = {}
+    for softmax in ("auto", "row", "online"):
+        given = inputs(rows, rows, width)
+        calibration = {name: tensor.numpy()[np.newaxis] for name, tensor in given.items()}
+        program = compile_model(Attention(), given, calibration=calibration, softmax=softmax).program
+        assert program is not None
+        cycles[softmax] = program.cycles
+    assert cycles["auto"] == cycles["row"] < cycles["online"]
+
+
 def test_rows_where_they_fit_and_chunks_where_not() -> None:
     assert attention_of(compiled(16, 24)).chunk_keys is None
     long = attention_of(compiled(16, 3000))
