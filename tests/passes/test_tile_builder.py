@@ -154,10 +154,10 @@ def test_pipeline_runs_one_stage_ahead(axes: list[tuple[int, int]]) -> None:
         first = sum(size for size, _ in axes[: len(stretches)])
         starts += [(first + start, count) for start, count in cut(size, tile)]
 
-        def stage(position: Position, count: int, first: int = first, stage: int = 0) -> None:
+        def note(position: Position, count: int, first: int = first, stage: int = 0) -> None:
             recorder.note(position + first, count, stage)
 
-        stretches.append(Stretch(size, tile, stage, partial(stage, stage=1)))
+        stretches.append(Stretch(size, tile, note, partial(note, stage=1)))
     recorder.builder.pipeline(stretches)
     tiles = recorder.tiles()
     for stage in (0, 1):
