@@ -29,7 +29,11 @@ def execute(arguments: Namespace) -> None:
     output = Path(arguments.output)
     inputs = [Path(arguments.model), *([Path(arguments.calibration)] if arguments.calibration else [])]
     check_output(output, *inputs)
-    methods = (("smoothing", arguments.no_smoothing), ("ranges", arguments.no_range_search))
+    methods = (
+        ("smoothing", arguments.no_smoothing),
+        ("ranges", arguments.no_range_search),
+        ("weights", arguments.no_weight_search),
+    )
     with Progress() as progress:
         progress.report("load PyTorch and torch-mlir", None)
         # Imported here: a misspelt target is reported at once.

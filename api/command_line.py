@@ -83,6 +83,11 @@ def _add_compile_arguments(parser: Parser) -> None:
     parser.add_argument("--no-smoothing", action="store_true", help="do not try to smooth outliers into weights")
     parser.add_argument("--no-range-search", action="store_true", help="do not try ranges smaller than the extremes")
     parser.add_argument(
+        "--no-weight-search",
+        action="store_true",
+        help="round weights to the nearest integer, whatever their inputs are",
+    )
+    parser.add_argument(
         "--explain", action="store_true", help="say how each layer is tiled and why; with --json also where buffers lie"
     )
     parser.add_argument("--dump-ir", metavar="DIR", help="write the IR after every pass that changed it, and the diffs")

@@ -523,7 +523,8 @@ def compile(
         min_sqnr: decibels that the output must reach against the model on calibration samples held out; inputs get 16
             bits where that takes most noise from the output. If None, 20 are aimed at; 0 leaves all inputs at 8 bits.
         methods: what is tried beyond the extremes of each value, and kept where it makes the output better on samples
-            held out: "smoothing" (outliers of normalizations go into weights), "ranges" (by rounding error).
+            held out: "smoothing" (outliers of normalizations go into weights), "ranges" (by rounding error), "weights"
+            (rounded by what their inputs are).
         check: run a sample through the IR after every pass and stop at the first pass whose bits differ.
         dump_ir: a directory for the IR after every pass that changed it; a dump of an earlier run in it is replaced.
         only: a pattern of the shell for the module paths that the dump is limited to.

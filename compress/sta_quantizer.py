@@ -33,6 +33,8 @@ from torchao.quantization.pt2e.quantizer import (
     Quantizer,
 )
 
+from sta.spec.integers import HEADROOM
+
 aten = torch.ops.aten
 
 EPSILON = 2.0**-40
@@ -103,6 +105,27 @@ SCORES = (
 """What scores go through between the two products of an attention that is spelled out."""
 
 
+def _with_room(scales: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    scale, zero_point = scales
+    return scale * HEADROOM, zero_point
+
+
+class StreamObserver(MinMaxObserver):
+    """The extremes of a value of 16 bits, with HEADROOM."""
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The scale and the zero point, one of each."""
+        return _with_room(super().calculate_qparams())
+
+
+class MovingStreamObserver(MovingAverageMinMaxObserver):
+    """The moving averages of the extremes of a value of 16 bits, with HEADROOM."""
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The scale and the zero point, one of each."""
+        return _with_room(super().calculate_qparams())
+
+
 class STAQuantizer(Quantizer):
     """
     Annotates the linear layers, attentions, normalizations, activations, additions and embeddings of a graph.
@@ -119,9 +142,11 @@ class STAQuantizer(Quantizer):
             raise ValueError(f"unknown ranges {ranges!r}: they are taken from 'extremes' or by 'error'")
         self._is_qat = is_qat
         narrow: Any = HistogramObserver if ranges == "error" else MinMaxObserver
-        self._input = self._spec(torch.int8, torch.per_tensor_affine, narrow)
-        self._operand = self._spec(torch.int8, torch.per_tensor_symmetric, narrow)
-        self._stream = self._spec(torch.int16, torch.per_tensor_symmetric, MinMaxObserver)
+        moving: Any = MovingAverageMinMaxObserver
+        self._input = self._spec(torch.int8, torch.per_tensor_affine, moving if is_qat else narrow)
+        self._operand = self._spec(torch.int8, torch.per_tensor_symmetric, moving if is_qat else narrow)
+        stream = MovingStreamObserver if is_qat else StreamObserver
+        self._stream = self._spec(torch.int16, torch.per_tensor_symmetric, stream)
         self._weight = self._weight_spec()
 
     def _spec(self, dtype: torch.dtype, qscheme: torch.qscheme, observer: Any) -> QuantizationSpec:
@@ -129,7 +154,7 @@ class STAQuantizer(Quantizer):
         maker: Any = observer.with_args(eps=EPSILON)
         if self._is_qat:
             learning: Any = FakeQuantize
-            maker = learning.with_args(observer=MovingAverageMinMaxObserver, eps=EPSILON)
+            maker = learning.with_args(observer=observer, eps=EPSILON)
         return QuantizationSpec(dtype, maker, low, high, qscheme)
 
     def _weight_spec(self) -> QuantizationSpec:

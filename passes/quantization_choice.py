@@ -8,7 +8,7 @@ there is less. Nothing is judged by the error of a single layer: that can fall w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,18 +24,26 @@ from sta.dialect.torch_interpreter import main_function, run_torch
 from sta.dialect.weight_store import WeightStore
 from sta.passes.counted_rows import PaddingMask, counted_rows, padding_mask
 from sta.passes.layer_globs import matches
-from sta.passes.range_by_error import ErrorObserver
-from sta.passes.torch_calibrate import NARROW_RANGE, Observation, RangeObserver, set_range
+from sta.passes.range_by_error import range_by_error
+from sta.passes.row_observer import RowObserver
+from sta.passes.torch_calibrate import NARROW_RANGE, ExtremesObserver, Observation, RangeObserver, set_range
 from sta.passes.torch_quantize import INT16_INPUT, narrow_kind, quantize
 from sta.passes.torch_rewriting import TorchBuilder, literal_of, operations_of
+from sta.passes.torch_round_weights import round_weights
 from sta.passes.torch_smooth import smooth
+from sta.passes.value_uses import source_of_rows
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]
 Progress = Callable[[str, float | None], None]
 
-METHODS = ("smoothing", "ranges")
+METHODS = ("smoothing", "ranges", "weights")
 """What is tried beyond the extremes of each value, in this order."""
+_NAMES = {
+    "smoothing": "smoothing, strength {0.smoothing}",
+    "ranges": "ranges by error",
+    "weights": "weights rounded by calibration",
+}
 SMOOTHING_STRENGTHS = (0.5, 0.7)
 HELD_OUT_PART = 4
 """One sample of so many is held out."""
@@ -57,6 +65,7 @@ class Plan:
     smoothing: float | None = None
     """The strength of SmoothQuant; None for none."""
     ranges_by_error: bool = False
+    weights_by_calibration: bool = False
     int16_inputs: tuple[str, ...] = ()
     """Module paths of linear layers whose input has 16 bits."""
 
@@ -132,11 +141,12 @@ class QuantizationChoice:
         self._samples = samples
         self._methods = methods
         self._report = report
-        self._observation = Observation(module, context, ErrorObserver)
+        self._observation = Observation(module, context, _observer)
         self._mask = padding_mask(module)
         # What candidates put into a store of weights must not stay there.
         self._scratch = CompileContext(context.weights.copy())
         self._rounded: dict[str, str] = {}
+        self._calibrated: dict[str, str] = {}
 
     def choose(self, least_sqnr: float | None, int16_inputs: Sequence[str] = ()) -> Choice:
         """
@@ -188,6 +198,7 @@ class QuantizationChoice:
         known: dict[str, Callable[[Plan], list[Plan]]] = {
             "smoothing": lambda plan: [replace(plan, smoothing=strength) for strength in SMOOTHING_STRENGTHS],
             "ranges": lambda plan: [replace(plan, ranges_by_error=True)],
+            "weights": lambda plan: [replace(plan, weights_by_calibration=True)],
         }
         return [(method, known[method]) for method in METHODS if method in self._methods]
 
@@ -196,14 +207,13 @@ class QuantizationChoice:
             self._report(f"try {method}", None)
             decibels = self._judge(noise, plan)
             kept = decibels > choice.decibels
-            name = f"smoothing, strength {plan.smoothing}" if method == "smoothing" else "ranges by error"
-            choice.trials.append(Trial(name, decibels, kept))
+            choice.trials.append(Trial(_NAMES[method].format(plan), decibels, kept))
             if kept:
                 choice.plan, choice.decibels = plan, decibels
 
     def _judge(self, noise: Noise, plan: Plan) -> float:
         store = self._scratch.weights
-        module = self._prepared(plan, self._module_copy(), store)
+        module = self._prepared(plan, self._module_copy(), store, self._calibrated)
         quantize(module, store, plan.int16_inputs)
         self._round_weights(module)
         return noise.decibels(module)
@@ -218,13 +228,21 @@ class QuantizationChoice:
         places.update(zip(*arguments, strict=True))
         return copy, places
 
-    def _prepared(self, plan: Plan, copy: tuple[ModuleOp, dict[SSAValue, SSAValue]], store: WeightStore) -> ModuleOp:
+    def _prepared(
+        self,
+        plan: Plan,
+        copy: tuple[ModuleOp, dict[SSAValue, SSAValue]],
+        store: WeightStore,
+        calibrated: MutableMapping[str, str],
+    ) -> ModuleOp:
         module, places = copy
         observers = {places[value]: observer for value, observer in self._observation.observers.items()}
-        if plan.ranges_by_error:
-            _set_narrow_ranges(module, observers)
         if plan.smoothing is not None:
             smooth(module, store, observers, plan.smoothing)
+        if plan.ranges_by_error:
+            _set_narrow_ranges(module, observers)
+        if plan.weights_by_calibration:
+            round_weights(module, store, observers, calibrated)
         return module
 
     def _round_weights(self, module: ModuleOp) -> None:
@@ -245,7 +263,8 @@ class QuantizationChoice:
     def apply(self, plan: Plan) -> None:
         """Prepare the module itself, for `torch-quantize`."""
         same = {value: value for value in self._observation.observers}
-        self._prepared(plan, (self._module, same), self._context.weights)
+        # Not what was rounded for trials: by now there are more rows.
+        self._prepared(plan, (self._module, same), self._context.weights, {})
         for operation in operations_of(self._module):
             if isinstance(operation, torch.LinearOp) and matches(module_path(operation), plan.int16_inputs):
                 operation.attributes[INT16_INPUT] = UnitAttr()
@@ -332,12 +351,18 @@ def _power(decibels: float) -> float:
     return 10 ** (-decibels / 10)
 
 
+def _observer(value: SSAValue) -> RangeObserver:
+    """Rows are kept of what is rounded to 8 bits."""
+    keep = narrow_kind(value) is not None and source_of_rows(value) is value
+    return RowObserver() if keep else ExtremesObserver()
+
+
 def _set_narrow_ranges(module: ModuleOp, observers: Mapping[SSAValue, RangeObserver]) -> None:
     function = main_function(module)
     for value, observer in observers.items():
         kind = narrow_kind(value)
-        if kind is not None and isinstance(observer, ErrorObserver):
-            set_range(function, value, *observer.narrow_range(kind == "symmetric"), NARROW_RANGE)
+        if kind is not None and isinstance(observer, RowObserver):
+            set_range(function, value, *range_by_error(observer, kind == "symmetric"), NARROW_RANGE)
 
 
 def rounded_weights(weights: Array) -> Array:

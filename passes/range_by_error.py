@@ -12,45 +12,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.passes.torch_calibrate import ExtremesObserver
+from sta.passes.row_observer import RowObserver
 
 Array = NDArray[Any]
 
-VALUES_A_SAMPLE = 4096
-"""How many values of each sample are kept."""
+MOST_VALUES = 1 << 17
+"""How many numbers of a value the error is computed of."""
 FRACTIONS = np.linspace(1.0, 0.3, 15)
 """The parts of an end of the range that are tried."""
 
 
-class ErrorObserver(ExtremesObserver):
-    """The extremes of a value, and some of its numbers, evenly spaced."""
+def range_by_error(seen: RowObserver, symmetric: bool) -> tuple[float, float]:
+    """The range that 8 bits should represent, with a zero point or (`symmetric`) without."""
+    values = _spread(seen.rows()).astype(np.float64)
+    low, high = seen.range()
+    if symmetric:
+        reach = max(abs(low), abs(high))
+        best = min(FRACTIONS, key=lambda part: rounding_error(values, -reach * part, reach * part))
+        return -reach * best, reach * best
+    low, high = min(low, 0.0), max(high, 0.0)
+    high *= min(FRACTIONS, key=lambda part: rounding_error(values, low, high * part))
+    low *= min(FRACTIONS, key=lambda part: rounding_error(values, low * part, high))
+    return low, high
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept: list[Array] = []
 
-    def update(self, values: Array) -> None:
-        """See the float32 rows [rows, width] that the value has in one sample."""
-        super().update(values)
-        flat = values.reshape(-1)
-        # A step that shares no factor with the width, so that every column is seen.
-        step = max(1, flat.size // VALUES_A_SAMPLE)
-        while step > 1 and np.gcd(step, values.shape[-1]) != 1:
-            step += 1
-        self._kept.append(flat[::step].astype(np.float64))
-
-    def narrow_range(self, symmetric: bool) -> tuple[float, float]:
-        """The range that 8 bits should represent, with a zero point or (`symmetric`) without."""
-        values = np.concatenate(self._kept)
-        low, high = self.range()
-        if symmetric:
-            reach = max(abs(low), abs(high))
-            best = min(FRACTIONS, key=lambda part: rounding_error(values, -reach * part, reach * part))
-            return -reach * best, reach * best
-        low, high = min(low, 0.0), max(high, 0.0)
-        high *= min(FRACTIONS, key=lambda part: rounding_error(values, low, high * part))
-        low *= min(FRACTIONS, key=lambda part: rounding_error(values, low * part, high))
-        return low, high
+def _spread(rows: Array) -> Array:
+    """Evenly spaced numbers of `rows` [rows, width], about MOST_VALUES."""
+    step = max(1, rows.size // MOST_VALUES)
+    # A step that shares no factor with the width, so that every column is seen.
+    while step > 1 and np.gcd(step, rows.shape[-1]) != 1:
+        step += 1
+    return rows.reshape(-1)[::step]
 
 
 def rounding_error(values: Array, low: float, high: float) -> float:

@@ -18,7 +18,7 @@ from sta.dialect import torch
 from sta.dialect.location import describe
 from sta.dialect.torch_interpreter import main_function
 from sta.dialect.weight_store import WeightStore
-from sta.passes.torch_calibrate import set_range
+from sta.passes.torch_calibrate import BOUND, set_range
 from sta.passes.torch_rewriting import array_of
 from sta.spec.tables import ACTIVATIONS
 
@@ -27,7 +27,7 @@ Interval = tuple[float, float]
 
 def bound_ranges(module: ModuleOp, store: WeightStore, values: Iterable[SSAValue]) -> list[SSAValue]:
     """
-    Set the range of each of `values` in the function `main` of `module` that follows from roundings.
+    Set the bound of each of `values` in the function `main` of `module` that follows from roundings.
 
     Returns those for which none does: they depend on an input that is not rounded.
     """
@@ -38,7 +38,7 @@ def bound_ranges(module: ModuleOp, store: WeightStore, values: Iterable[SSAValue
         if interval is None:
             open_values.append(value)
         else:
-            set_range(function, value, *interval)
+            set_range(function, value, *interval, BOUND)
     return open_values
 
 

@@ -36,6 +36,9 @@ RANGE = "sta.range"
 NARROW_RANGE = "sta.narrow_range"
 """The attribute that holds the range to be represented with 8 bits, where it is another one than that of 16 bits."""
 
+BOUND = "sta.bound"
+"""The attribute that holds the range which a value cannot leave, where one is known without samples."""
+
 
 class RangeObserver(Protocol):
     """Sees a value in every sample and decides on the range that its quantization covers."""
@@ -73,14 +76,14 @@ def calibrate(
     context: CompileContext,
     samples: Iterable[Mapping[str, Array]],
     progress: Progress | None = None,
-    observer: Callable[[], RangeObserver] = ExtremesObserver,
+    observer: Callable[[SSAValue], RangeObserver] = lambda value: ExtremesObserver(),
 ) -> dict[SSAValue, RangeObserver]:
     """
     Run `module` on every sample, inputs by name, and set `sta.range` on what it computes, and on each attention what it
     loses with 8-bit exponentials (`sta.narrow_fidelity`).
 
     Positions that a padding mask leaves out do not count (`sta.passes.counted_rows`). `progress` is called with the
-    number of samples done. `observer` makes what chooses each value's range. Returns the observers; raises ValueError
+    number of samples done. `observer` makes what chooses a value's range. Returns the observers; raises ValueError
     if there are no samples, if one cannot be run, or if a value is not finite.
     """
     observation = Observation(module, context, observer)
@@ -96,7 +99,7 @@ class Observation:
     """What is seen of the values of a module, sample by sample; for the arguments see `calibrate`."""
 
     def __init__(
-        self, module: ModuleOp, context: CompileContext, observer: Callable[[], RangeObserver] = ExtremesObserver
+        self, module: ModuleOp, context: CompileContext, observer: Callable[[SSAValue], RangeObserver]
     ) -> None:
         self._module = module
         self._context = context
@@ -130,7 +133,7 @@ class Observation:
 
     def _see(self, value: SSAValue, array: Array, counted: Array | None) -> None:
         if value not in self.observers:
-            self.observers[value] = self._observer()
+            self.observers[value] = self._observer(value)
         self.observers[value].update(counted_rows(array, counted))
 
     def _see_attention(self, value: SSAValue, operands: PythonValues) -> None:

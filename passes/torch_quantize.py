@@ -35,8 +35,10 @@ from sta.dialect.torch import si8, si16
 from sta.dialect.torch_interpreter import main_function
 from sta.dialect.weight_store import WeightStore
 from sta.passes.layer_globs import check_globs, matches
-from sta.passes.torch_calibrate import NARROW_RANGE, range_of
+from sta.passes.torch_calibrate import BOUND, NARROW_RANGE, range_of
 from sta.passes.torch_rewriting import array_of, erase_dead, operations_of, replace, single_use
+from sta.passes.value_uses import VIEWS, Consumer, consumers_of, redirect
+from sta.spec.integers import HEADROOM
 from sta.spec.norm import EPSILON_LIMIT
 
 INT16_INPUT = "sta.int16_input"
@@ -51,7 +53,6 @@ the ratio of two scales must stay within what a multiplier and a shift can expre
 STREAM_LIMIT = 32767
 """The largest integer of a symmetric 16-bit value."""
 
-_VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp
 _PRODUCERS = (
     torch.LinearOp
     | torch.AddTensorOp
@@ -133,9 +134,9 @@ def hoist_roundings(module: ModuleOp) -> None:
     Round each value where it is made, if all that takes it takes it rounded to the same numbers behind rearrangements.
     """
     values = [*main_function(module).body.block.args]
-    values += [op.results[0] for op in operations_of(module) if op.results and not isinstance(op, _VIEWS)]
+    values += [op.results[0] for op in operations_of(module) if op.results and not isinstance(op, VIEWS)]
     for value in filter(_is_float, values):
-        consumers = _consumers(value)
+        consumers = consumers_of(value)
         roundings = [one.use.operation for one in consumers if isinstance(one.use.operation, torch.FakeQuantizeOp)]
         formats = {_format(rounding) for rounding in roundings}
         if len(roundings) != len(consumers) or len(formats) != 1 or _is_rounded(value):
@@ -180,14 +181,6 @@ def _is_float(value: SSAValue) -> bool:
     return isinstance(value.type, torch.VTensorType) and value.type.is_float
 
 
-@dataclass(frozen=True)
-class _Consumer:
-    """A use of a value by something other than a view, and the views on the way there."""
-
-    use: Use
-    path: tuple[Operation, ...]
-
-
 class _Quantizer:
     def __init__(self, function: FuncOp, store: WeightStore, int16_inputs: Sequence[str]) -> None:
         self._function = function
@@ -198,7 +191,7 @@ class _Quantizer:
         """Round `value` where it is made, and once more where its consumers want something else."""
         if value.first_use is None or self._stays_in_accumulators(value) or _is_rounded(value):
             return
-        wanted = [(consumer, self._wanted(value, consumer)) for consumer in _consumers(value)]
+        wanted = [(consumer, self._wanted(value, consumer)) for consumer in consumers_of(value)]
         formats = list(dict.fromkeys(kind for _, kind in wanted))
         stream = self._stream_format(value)
         fixed = isinstance(value, BlockArgument) or isinstance(value.owner, torch.EmbeddingOp)
@@ -207,7 +200,7 @@ class _Quantizer:
         for kind in formats:
             if kind != primary:
                 narrow = self._round(rounded, kind, only=[])
-                _redirect(rounded, narrow, [consumer for consumer, wants in wanted if wants == kind])
+                redirect(rounded, narrow, [consumer for consumer, wants in wanted if wants == kind])
 
     def lacks_format(self, value: SSAValue) -> bool:
         """Whether `value` is one that `visit` rounds."""
@@ -226,7 +219,7 @@ class _Quantizer:
             if wanting:
                 self._round(literal.result, symmetric(storage, *extremes), only=wanting)
 
-    def _wanted(self, value: SSAValue, consumer: _Consumer) -> Format:
+    def _wanted(self, value: SSAValue, consumer: Consumer) -> Format:
         """The format in which `consumer` takes `value`."""
         operation = consumer.use.operation
         if isinstance(operation, torch.FakeQuantizeOp):
@@ -239,9 +232,16 @@ class _Quantizer:
 
     def _stream_format(self, value: SSAValue) -> Format:
         low, high = self._range(value)
-        users = [consumer.use.operation for consumer in _consumers(value)]
+        users = [consumer.use.operation for consumer in consumers_of(value)]
         norms = [user for user in users if isinstance(user, torch.NormOp)]
-        return symmetric(si16, low, max([high, *(_smallest_norm_range(norm) for norm in norms)]))
+        room = 1.0 if self._is_bound(value) else HEADROOM
+        return symmetric(si16, low * room, max([high * room, *(_smallest_norm_range(norm) for norm in norms)]))
+
+    def _is_bound(self, value: SSAValue) -> bool:
+        """Whether the range of `value` is not what samples showed, but all that it can be."""
+        if isinstance(value.owner, torch.EmbeddingOp):
+            return array_of(value.owner.weight, self._store) is not None
+        return range_of(self._function, value, BOUND) is not None
 
     def _is_wide(self, layer: torch.LinearOp) -> bool:
         return INT16_INPUT in layer.attributes or matches(module_path(layer), self._int16_inputs)
@@ -256,7 +256,7 @@ class _Quantizer:
                 raise ValueError(f"{describe(value.owner)}: its table holds numbers that are not finite")
             if table is not None:
                 return float(table.min()), float(table.max())
-        found = range_of(self._function, value)
+        found = range_of(self._function, value, BOUND) or range_of(self._function, value)
         if found is None:
             place = describe(value.owner) if isinstance(value.owner, Operation) else "an input"
             raise ValueError(f"{place} has no calibrated range: calibrate the module before it is quantized")
@@ -295,7 +295,7 @@ _ATTENTION = torch.ScaledDotProductAttentionOp
 
 def narrow_kind(value: SSAValue) -> str | None:
     """How `value` is stored where it is 8 bits wide, "symmetric" or "affine"; None if nothing takes it so."""
-    users = [consumer.use.operation for consumer in _consumers(value)]
+    users = [consumer.use.operation for consumer in consumers_of(value)]
     if any(isinstance(user, _ATTENTION) for user in users):
         return "symmetric"
     return "affine" if any(isinstance(user, torch.LinearOp) for user in users) else None
@@ -311,20 +311,9 @@ def _is_parameter(use: Use) -> bool:
     )
 
 
-def _consumers(value: SSAValue, path: tuple[Operation, ...] = ()) -> list[_Consumer]:
-    """What uses `value`, through views."""
-    consumers: list[_Consumer] = []
-    for use in value.uses:
-        if isinstance(use.operation, _VIEWS):
-            consumers += _consumers(use.operation.result, (*path, use.operation))
-        else:
-            consumers.append(_Consumer(use, path))
-    return consumers
-
-
 def _source(value: SSAValue) -> SSAValue:
     """What `value` is a rearrangement of, past its rounding."""
-    while isinstance(value.owner, _VIEWS | torch.FakeQuantizeOp):
+    while isinstance(value.owner, VIEWS | torch.FakeQuantizeOp):
         value = value.owner.operands[0]
     return value
 
@@ -338,24 +327,10 @@ def _only_addition(value: SSAValue) -> torch.AddTensorOp | None:
         user = next(iter(current.uses)).operation
         if isinstance(user, torch.AddTensorOp):
             return user if user.result.type == current.type else None
-        if not isinstance(user, _VIEWS):
+        if not isinstance(user, VIEWS):
             return None
         current = user.result
     return None
-
-
-def _redirect(source: SSAValue, target: SSAValue, consumers: list[_Consumer]) -> None:
-    """Let `consumers` of `source` use `target` instead, through views of its own."""
-    copies: dict[Operation, SSAValue] = {}
-    for consumer in consumers:
-        value = target
-        for view in consumer.path:
-            if view not in copies:
-                copy = view.clone({view.operands[0]: value})
-                Rewriter.insert_op(copy, InsertPoint.after(view))
-                copies[view] = copy.results[0]
-            value = copies[view]
-        consumer.use.operation.operands[consumer.use.index] = value
 
 
 @dataclass(frozen=True)

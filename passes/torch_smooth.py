@@ -10,7 +10,7 @@ a second pass of the product with 16-bit inputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,10 @@ from sta.dialect import torch
 from sta.dialect.location import module_path
 from sta.dialect.torch_interpreter import main_function
 from sta.dialect.weight_store import WeightStore
-from sta.passes.torch_calibrate import ExtremesObserver, RangeObserver, set_range
+from sta.passes.row_observer import RowObserver
+from sta.passes.torch_calibrate import RangeObserver, set_range
 from sta.passes.torch_rewriting import TorchBuilder, array_of, erase_dead, operations_of
+from sta.passes.value_uses import Consumer, consumers_of, redirect
 
 Array = NDArray[Any]
 
@@ -33,55 +35,79 @@ SMALLEST_MAGNITUDE = 1e-5
 
 
 def smooth(
-    module: ModuleOp, store: WeightStore, observers: Mapping[SSAValue, RangeObserver], strength: float
+    module: ModuleOp, store: WeightStore, observers: MutableMapping[SSAValue, RangeObserver], strength: float
 ) -> list[str]:
     """
     Smooth what linear layers take from normalizations in the function `main` of a calibrated module.
 
-    `observers` hold the extremes of each column of each result. `strength` is between 0 (all into the weights' favour)
-    and 1. Returns the module paths of the normalizations.
+    `observers` hold what was seen of each result, and are given what would be seen of those that are added. `strength`
+    is between 0 (all into the weights' favour) and 1. Returns the module paths of the normalizations.
     """
     smoothed: list[str] = []
     for operation in operations_of(module):
         if not isinstance(operation, torch.LayerNormOp):
             continue
-        observer = observers.get(operation.result)
-        if isinstance(observer, ExtremesObserver) and _smooth_norm(module, store, operation, observer, strength):
-            smoothed.append(module_path(operation))
+        seen = observers.get(operation.result)
+        consumers = [consumer for consumer in consumers_of(operation.result) if _is_input(consumer)]
+        layers = _layers_with_weights(consumers, store)
+        if not isinstance(seen, RowObserver) or not layers or len(layers) < len(consumers):
+            continue
+        scale = _scale(seen, [weight for _, weight in layers], strength)
+        own = _divided_norm(operation, store, scale)
+        observers[own] = seen.divided(scale)
+        set_range(main_function(module), own, *observers[own].range())
+        for linear, weight in layers:
+            name = f"{module_path(linear)}.weight.smoothed"
+            multiplied = TorchBuilder(linear, store).literal((weight * scale).astype(np.float32), name)
+            linear.operands = [linear.input, multiplied, linear.bias]
+        redirect(operation.result, own, consumers)
+        smoothed.append(module_path(operation))
     erase_dead(module)
     return smoothed
 
 
-def _smooth_norm(
-    module: ModuleOp, store: WeightStore, norm: torch.LayerNormOp, seen: ExtremesObserver, strength: float
-) -> bool:
-    layers = [use.operation for use in norm.result.uses if use.index == 0]
-    linears = [layer for layer in layers if isinstance(layer, torch.LinearOp)]
-    weights = [array_of(linear.weight, store) for linear in linears]
-    if not linears or any(weight is None for weight in weights):
-        return False
-    width = torch.sizes_of(norm.result)[-1]
+def _is_input(consumer: Consumer) -> bool:
+    """Whether `consumer` is a linear layer that takes its columns from those of the value."""
+    layer = consumer.use.operation
+    return isinstance(layer, torch.LinearOp) and consumer.use.index == 0 and consumer.keeps_columns
+
+
+def _layers_with_weights(consumers: Sequence[Consumer], store: WeightStore) -> list[tuple[torch.LinearOp, Array]]:
+    """The linear layers whose weights are known, with these."""
+    found: list[tuple[torch.LinearOp, Array]] = []
+    for consumer in consumers:
+        layer = consumer.use.operation
+        assert isinstance(layer, torch.LinearOp)
+        weight = array_of(layer.weight, store)
+        if weight is not None:
+            found.append((layer, weight))
+    return found
+
+
+def _scale(seen: RowObserver, weights: Sequence[Array], strength: float) -> Array:
     magnitude = np.maximum(np.abs(seen.low), np.abs(seen.high))
-    against = np.max([np.abs(weight).max(axis=0) for weight in weights if weight is not None], axis=0)
-    scale = smoothing_scale(magnitude, against, strength)
-    gamma, beta = array_of(norm.weight, store), array_of(norm.bias, store)
+    against = np.max([np.abs(weight).max(axis=0) for weight in weights], axis=0)
+    return smoothing_scale(magnitude, against, strength)
+
+
+def _divided_norm(norm: torch.LayerNormOp, store: WeightStore, scale: Array) -> SSAValue:
+    """The result of a normalization like `norm`, with parameters divided by `scale`."""
     builder = TorchBuilder(norm, store)
-    path = module_path(norm)
-    divided = [
-        builder.literal(((default if array is None else array) / scale).astype(np.float32), f"{path}.{name}.smoothed")
-        for name, array, default in (("weight", gamma, np.ones(width)), ("bias", beta, np.zeros(width)))
-    ]
+    parameters = [builder.literal(array, name) for name, array in _divided_parameters(norm, store, scale)]
     own = norm.clone()
-    own.operands = [norm.operands[0], norm.operands[1], *divided, *norm.operands[4:]]
+    own.operands = [norm.operands[0], norm.operands[1], *parameters, *norm.operands[4:]]
     own.location = norm.location
     Rewriter.insert_op(own, InsertPoint.after(norm))
-    set_range(main_function(module), own.result, float((seen.low / scale).min()), float((seen.high / scale).max()))
-    for linear, weight in zip(linears, weights, strict=True):
-        assert weight is not None
-        name = f"{module_path(linear)}.weight.smoothed"
-        multiplied = TorchBuilder(linear, store).literal((weight * scale).astype(np.float32), name)
-        linear.operands = [own.result, multiplied, linear.bias]
-    return True
+    return own.result
+
+
+def _divided_parameters(norm: torch.LayerNormOp, store: WeightStore, scale: Array) -> list[tuple[str, Array]]:
+    path = module_path(norm)
+    gamma, beta = array_of(norm.weight, store), array_of(norm.bias, store)
+    gamma = np.ones(len(scale)) if gamma is None else gamma
+    beta = np.zeros(len(scale)) if beta is None else beta
+    named = ((f"{path}.weight.smoothed", gamma), (f"{path}.bias.smoothed", beta))
+    return [(name, (array / scale).astype(np.float32)) for name, array in named]
 
 
 def smoothing_scale(inputs: Array, weights: Array, strength: float) -> Array:

@@ -22,6 +22,11 @@ SHIFT_RANGE = (2, 62)
 """The smallest and the largest shift of a rescaling, both allowed (TOSA RESCALE)."""
 IDENTITY_SCALE = (1 << 30, 30)
 """Multiplier and shift of a rescaling that returns every value in [-2^29, 2^29) unchanged."""
+HEADROOM = 2.0
+"""
+How much larger than on any calibration sample a 16-bit value may get: one bit. Of the others there are enough, and an
+outlier of the residual stream that saturates would spoil all rows that attend to it. 8 bits have none to spare.
+"""
 
 _INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1
 _INT64_LIMIT = 1 << 63

@@ -12,7 +12,7 @@ from sta.dialect.torch import tensor_type
 from sta.dialect.torch_interpreter import main_function, run_torch
 from sta.dialect.weight_store import WeightStore
 from sta.passes.torch_bound_ranges import bound_ranges
-from sta.passes.torch_calibrate import range_of
+from sta.passes.torch_calibrate import BOUND, range_of
 from sta.passes.torch_rewriting import operations_of
 from tests.support.torch_modules import parse
 
@@ -77,7 +77,7 @@ def test_no_value_leaves_its_range(activation: str, seed: int, size: float) -> N
 
     def observe(value: Any, result: Any, operands: Any) -> None:
         if value in values:
-            interval = range_of(main_function(module), value)
+            interval = range_of(main_function(module), value, BOUND)
             assert interval is not None
             low, high = interval
             # float32 sums of a few numbers.

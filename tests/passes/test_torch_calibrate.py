@@ -67,7 +67,7 @@ def test_another_observer_decides_otherwise() -> None:
         def range(self) -> tuple[float, float]:
             return -self.largest / 2, self.largest / 2
 
-    assert ranges(calibrated([sample(-4, 2, 1)], observer=Halved))["x"] == (-2, 2)
+    assert ranges(calibrated([sample(-4, 2, 1)], observer=lambda value: Halved()))["x"] == (-2, 2)
 
 
 def test_errors() -> None:

@@ -18,6 +18,7 @@ from sta.dialect.torch_interpreter import main_function, run_torch
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.torch_calibrate import calibrate
 from sta.passes.torch_quantize import SMALLEST_RANGE, TorchQuantizePass, affine, hoist_roundings, symmetric
+from sta.spec.integers import HEADROOM
 from sta.spec.norm import EPSILON_LIMIT, quantize_norm_parameters
 from tests.support.torch_modules import (
     FLOAT_PASSES,
@@ -248,6 +249,32 @@ def test_an_uncalibrated_module_is_refused() -> None:
     imported = import_model(nn.Linear(3, 3), (torch.ones(1, 3),))
     with pytest.raises(ValueError, match="calibrate the module before"):
         TorchQuantizePass().apply(CompileContext(imported.weights), imported.module)
+
+
+class Wide(nn.Module):
+    """Nothing but a residual stream of 16 bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(24)
+
+    def forward(self, src: torch.Tensor) -> torch.Tensor:
+        return self.norm(src + nn.functional.gelu(src)) + src
+
+
+def test_what_is_half_as_large_again_as_on_any_sample_does_not_saturate(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Wide().eval()
+    inputs = {"src": np.random.default_rng(0).normal(size=(2, 7, 24)).astype(np.float32)}
+    larger = {"src": 1.5 * inputs["src"]}
+    decibels: list[float] = []
+    for headroom in (1.0, HEADROOM):
+        monkeypatch.setattr("sta.passes.torch_quantize.HEADROOM", headroom)
+        imported, context = through_float_passes(model, inputs)
+        calibrate(imported.module, context, [inputs])
+        TorchQuantizePass().apply(context, imported.module)
+        result = run_torch(imported.module, context, larger)["output"]
+        decibels.append(signal_to_noise(outputs_of(model, larger)["output"], result))
+    assert decibels[0] < 40 < 75 < decibels[1]
 
 
 @given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))

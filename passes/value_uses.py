@@ -1,0 +1,66 @@
+"""What takes a value, through the rearrangements on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.ir import Operation, SSAValue, Use
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from sta.dialect import torch
+
+VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A use of a value by something other than a view, and the views on the way there."""
+
+    use: Use
+    path: tuple[Operation, ...]
+
+    @property
+    def keeps_columns(self) -> bool:
+        """Whether the last axis of the value is that of what is taken, too, whole and in its order."""
+        return all(keeps_columns(view) for view in self.path)
+
+
+def consumers_of(value: SSAValue, path: tuple[Operation, ...] = ()) -> list[Consumer]:
+    """What uses `value`, through views."""
+    consumers: list[Consumer] = []
+    for use in value.uses:
+        if isinstance(use.operation, VIEWS):
+            consumers += consumers_of(use.operation.result, (*path, use.operation))
+        else:
+            consumers.append(Consumer(use, path))
+    return consumers
+
+
+def redirect(source: SSAValue, target: SSAValue, consumers: list[Consumer]) -> None:
+    """Let `consumers` of `source` use `target` instead, through views of its own."""
+    copies: dict[Operation, SSAValue] = {}
+    for consumer in consumers:
+        value = target
+        for view in consumer.path:
+            if view not in copies:
+                copy = view.clone({view.operands[0]: value})
+                Rewriter.insert_op(copy, InsertPoint.after(view))
+                copies[view] = copy.results[0]
+            value = copies[view]
+        consumer.use.operation.operands[consumer.use.index] = value
+
+
+def keeps_columns(view: Operation) -> bool:
+    """Whether the last axis of what `view` rearranges is that of its result, too, whole and in its order."""
+    if isinstance(view, torch.ViewOp):
+        return torch.sizes_of(view.input)[-1:] == torch.sizes_of(view.result)[-1:]
+    if isinstance(view, torch.PermuteOp):
+        return view.axes[-1] == len(view.axes) - 1
+    return isinstance(view, torch.SliceTensorOp) and view.bounds[0] != len(torch.sizes_of(view.input)) - 1
+
+
+def source_of_rows(value: SSAValue) -> SSAValue:
+    """What the rows of `value` are rows of, before views."""
+    while isinstance(value.owner, VIEWS) and keeps_columns(value.owner):
+        value = value.owner.input
+    return value
