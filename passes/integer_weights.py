@@ -22,6 +22,10 @@ BIAS_LIMIT = 1 << 30
 """
 Largest magnitude a bias may take: half of int32, so that the product has the other half.
 """
+BIAS_REACH = 1 << 60
+"""
+Where biases are cut off before it is proved that they fit.
+"""
 
 EMPTY_CHANNEL_SCALE = 2.0**-20
 """
@@ -77,7 +81,9 @@ def quantize_linear(
     integers = np.clip(np.rint(values / weight_scales[:, None]), -128, WEIGHT_MAGNITUDE).astype(np.int8)
     scales = weight_scales * input_scale
     row_sums = integers.sum(axis=1, dtype=np.int64)
-    folded = np.rint(offsets / scales).astype(np.int64) - input_zero_point * row_sums
+    # A bias that is beyond int64 is beyond int32, which is found out below.
+    units = np.clip(np.rint(offsets / scales), -BIAS_REACH, BIAS_REACH).astype(np.int64)
+    folded = units - input_zero_point * row_sums
     _prove_no_overflow(integers, folded, wide)
     return LinearIntegers(integers, folded.astype(np.int32), scales)
 
