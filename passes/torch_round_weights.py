@@ -128,7 +128,9 @@ def rounded_by_inputs(weights: Array, inputs: Array) -> Array:
 def _feedback(inputs: Array) -> Array:
     """How much of the error of column j column k makes up for, float32 [K, K] at [k, j]; used for j < k."""
     # PyTorch's is several times as fast as NumPy's, and imported with the model.
-    from torch.linalg import cholesky
+    from torch import linalg
+
+    decompositions: Any = linalg
 
     largest = float(np.abs(inputs).max(initial=0.0))
     # float32 is enough: with this damping, the condition number is no more than K. Its range is not, without a scale.
@@ -137,6 +139,6 @@ def _feedback(inputs: Array) -> Array:
     mean = float(np.diagonal(correlation).mean(dtype=np.float64))
     np.fill_diagonal(correlation, np.diagonal(correlation) + (DAMPING * mean if mean > 0 else 1.0))
     # Cholesky's factor is lower triangular: from the last column to the first, it is the upper one.
-    lower: Array = cholesky(tensor_from(correlation[::-1, ::-1].copy())).numpy()
+    lower: Array = decompositions.cholesky(tensor_from(correlation[::-1, ::-1].copy())).numpy()
     upper = lower[::-1, ::-1]
     return np.ascontiguousarray((upper / np.diagonal(upper)).T)

@@ -1,5 +1,6 @@
 """Quantized models and calibration data that make no program: refused, and the layer is named."""
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from sta.frontend.errors import ModelError
 from sta.passes.convert_torch_to_nm import ConversionError
 from sta.passes.torch_fold_quantization import QuantizationError
 
-# What defines the operators of pairs.
-import torch.ao.quantization.fx._decomposed  # isort: skip
+# It defines the operators of pairs.
+importlib.import_module("torch.ao.quantization.fx._decomposed")
 
 pairs: Any = torch.ops.quantized_decomposed
 
@@ -28,6 +29,10 @@ def rounded(x: torch.Tensor, scale: float, zero_point: int, dtype: torch.dtype) 
 
 class Dense(nn.Module):
     """A linear layer that carries its scales: of its input, of its weights and of its output."""
+
+    integers: torch.Tensor
+    steps: torch.Tensor
+    bias: torch.Tensor
 
     def __init__(
         self,

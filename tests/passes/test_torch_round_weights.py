@@ -73,7 +73,8 @@ def test_the_correction_is_that_of_gptq() -> None:
     order = np.argsort(-energy, kind="stable")
     hessian = (inputs.T @ inputs).astype(np.float64)[np.ix_(order, order)]
     hessian += energy.mean() * np.eye(24)
-    upper = np.linalg.cholesky(np.linalg.inv(hessian)).T
+    linalg: Any = np.linalg
+    upper: NDArray[Any] = linalg.cholesky(linalg.inv(hessian)).T
     largest = np.abs(weights).max(axis=1).astype(np.float64)
     scales = largest / 127
     rest = weights[:, order].astype(np.float64)
@@ -82,6 +83,6 @@ def test_the_correction_is_that_of_gptq() -> None:
         original = weights[:, order[column]]
         nearest = np.clip(np.rint(rest[:, column] / scales), -127, 127) * scales
         rounded[:, column] = np.where(np.abs(original) == largest, original, nearest)
-        error = (rest[:, column] - rounded[:, column]) / upper[column, column]
+        error: NDArray[Any] = (rest[:, column] - rounded[:, column]) / upper[column, column]
         rest[:, column:] -= np.outer(error, upper[column, column:])
     np.testing.assert_allclose(rounded_by_inputs(weights, inputs)[:, order], rounded, rtol=1e-5)
