@@ -27,6 +27,7 @@ from torch import nn
 from benchmarks.page import replace_section, table
 from examples import minilm_sentences as minilm
 from sta.compilation import Compilation, compile_model
+from sta.compress.quantize_program import quantize_program
 from sta.runtime import Program
 
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
@@ -106,6 +107,7 @@ def main() -> int:
     curve = [
         reference.measure(setting, arguments.curve_pairs, arguments.threads) for setting in (*SETTINGS[:2], *asked)
     ]
+    curve.insert(2, reference.measure_pt2e(arguments.curve_pairs, arguments.threads))
     spearman = reference.spearman(arguments.pairs)
     encoders = measure_encoders()
     sections = {
@@ -189,18 +191,33 @@ class _References:
 
     def measure(self, setting: Setting, count: int, threads: int) -> SentenceRow:
         """Compiles in a setting, runs all sentences of `count` pairs on the emulator, and compares."""
-        pairs = minilm.read_pairs("dev", count)
         minilm.note(f"{setting.title}: calibrate and compile")
         compilation = compile_model(self._model, self._example, calibration=self._calibration, **setting.options)
+        return self._measured(setting.title, compilation, count, threads)
+
+    def measure_pt2e(self, count: int, threads: int) -> SentenceRow:
+        """The same, where PyTorch's export quantization made the formats, on the same samples."""
+        title = "PT2E with STAQuantizer"
+        minilm.note(f"{title}: quantize and compile")
+        example = {name: torch.tensor(array) for name, array in self._example.items()}
+        exported = torch.export.export(self._model, (), example, strict=False)
+        samples = [
+            {name: array[index] for name, array in self._calibration.items()} for index in range(CALIBRATION_SENTENCES)
+        ]
+        quantized = quantize_program(exported, list(self._example), samples)
+        return self._measured(title, compile_model(quantized), count, threads)
+
+    def _measured(self, title: str, compilation: Compilation, count: int, threads: int) -> SentenceRow:
+        pairs = minilm.read_pairs("dev", count)
         program = compilation.program
         assert program is not None
         measured = self._runs.get(program, len(pairs.sentences))
         if measured is None:
-            minilm.note(f"{setting.title}: run {len(pairs.sentences)} sentences on the emulator")
+            minilm.note(f"{title}: run {len(pairs.sentences)} sentences on the emulator")
             measured = self._run(program, pairs, threads)
             self._runs.put(program, len(pairs.sentences), measured)
         wide = _wide_inputs(compilation)
-        row = SentenceRow(setting.title, len(pairs.sentences), **measured, cycles=program.cycles, wide_inputs=wide)
+        row = SentenceRow(title, len(pairs.sentences), **measured, cycles=program.cycles, wide_inputs=wide)
         minilm.note(str(row))
         return row
 

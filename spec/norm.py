@@ -33,6 +33,9 @@ def layer_norm(
     """
     Normalize rows ``x`` int16 ``[..., n]`` with int32 ``gamma[n]``, ``beta[n]`` that have ``shift - 20`` fraction bits.
 
+    LayerNorm (Ba et al. 2016) for the kind "layer", RMSNorm (Zhang and Sennrich 2019) for "rms", as PyTorch defines
+    them. The result is int16 ``[..., n]``.
+
     With ``s1 = sum x``, ``s2 = sum x^2``: layer ``D = n*s2 - s1^2 + epsilon``, ``c = n*x - s1``; rms
     ``D = n*s2 + epsilon``, ``c = n*x``, so that ``c / sqrt(D)`` is the normalized value. With
     ``h = (bit_length(D) + 1) // 2`` and ``r = min(isqrt(2^(60+2h) // D), 2^31 - 1)``:

@@ -96,7 +96,11 @@ def softmax_online(
     ``m' = max(m, c)``, the shift ``s = min(m' - m, 31)``, an exponential ``exp2(t - 1024 * m', bits)``, zero for keys
     that are not admissible, and the new sum ``rounding_shift(sum, s) + sum of the exponentials``. What was accumulated
     from earlier chunks has to be shifted likewise (`shift_rows`). A chunk without admissible keys changes nothing, and
-    neither it nor the first chunk with some shifts anything. Keys in chunks of other lengths give other bits.
+    neither it nor the first chunk with some shifts anything. Keys in chunks of other lengths give other bits. It is
+    the online softmax of Milakov and Gimelshein (2018), with whole powers of two as maxima as in ITA's.
+
+    Beside the errors of `softmax_row`, the largest exponential is anything from half of the range on, so that the
+    others' own rounding counts up to twice; and each shift of the sums rounds by half a unit.
 
     The exponentials are uint8 or uint16 ``[..., m, n]`` for `bits` 8 or 16. All intermediates are below 2^33.
 

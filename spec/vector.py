@@ -35,6 +35,10 @@ def map_tile(
     activations: each row has n sums over the high bytes and then n over the low ones, and stands for ``256 * high
     + low``, which is rescaled once; below 2^40, so that it is exact too.
 
+    Every step but rescaling and the table is exact, so that the result of a residual addition is within 1 of the
+    exact sum: half a unit for each of the two rescaled terms. Rescaling is TOSA's, SINGLE_ROUND; for the table see
+    `sta.spec.tables.table_16`.
+
     Raises `OverflowError` if the source plus bias leaves int32 (unless it is wide), `ValueError` for parameters that
     are neither scalar nor one for each column, sums with parameters that are not scalar, nothing to multiply by, or
     shapes that do not match.
