@@ -42,6 +42,11 @@ HEADS = slice(0, 2)
 """
 The axes of `[B, H, S, D]` whose steps are heads.
 """
+WRITTEN_OUT = 2
+"""
+Row tiles of all heads at most that are written out where all have the same keys, so that one pipeline goes through
+them. More are a loop, each round of which is a pipeline: written out, BERT-base would be half as large again.
+"""
 Q, K, V, RESULT, MASK = range(5)
 """
 The operands in the order in which their positions are kept.
@@ -222,7 +227,8 @@ class AttentionLowering:
             self._walk(outer, head, lambda head: self._online_heads(inner, head))
             return
         tiles = -(-self.queries // self.tiling.rows)
-        if tiles == 1 or (self._on_chip() and tiles <= GROUPS):
+        few = tiles <= GROUPS if self.shape.causal else tiles < inner.size
+        if tiles == 1 or (self._on_chip() and few):
             self._walk(outer, head, lambda head: self._all_heads(inner, head))
             return
         self._walk(self.axes, head, self._head)
@@ -296,11 +302,15 @@ class AttentionLowering:
         def stretch(row: Position, rows: int, keys: int) -> Stretch:
             return self._stretch(axis.size, 1, lambda index, _: Part(_moved(head, axis, index), row, rows), keys)
 
-        tile = self.tiling.rows
+        tile, groups = self.tiling.rows, self._groups()
+        if len(groups) == 1 and groups[0].rows > WRITTEN_OUT * tile:
+            keys = groups[0].keys
+            self.builder.loop(groups[0].rows, tile, lambda row, rows: self.builder.pipeline([stretch(row, rows, keys)]))
+            return
         self.builder.pipeline(
             [
                 stretch(Position(group.first + row), min(tile, group.rows - row), group.keys)
-                for group in self._groups()
+                for group in groups
                 for row in range(0, group.rows, tile)
             ]
         )

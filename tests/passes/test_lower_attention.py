@@ -135,6 +135,7 @@ def test_a_causal_attention_skips_what_lies_above_the_diagonal(target: Target, c
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_softmax_runs_under_the_products(causal: bool, heads: int) -> None:
     # Several row tiles of several heads, causal ones in groups with different numbers of keys: one pipeline for all.
+    # Where many of them have the same keys they are a loop, with a pipeline for each.
     target = load_target("sta-base")
     rows, depth = 200, 64
     builder = NmBuilder(target)
@@ -142,8 +143,9 @@ def test_the_softmax_runs_under_the_products(causal: bool, heads: int) -> None:
     tiling = row_tiling(target, AttentionShape(rows, rows, depth, 8, causal=causal))
     assert tiling is not None
     assert rows > 2 * tiling.rows
+    pipelines = 1 if causal or heads == 1 else -(-rows // tiling.rows)
     # Waited for are the first tile, which has nothing to run under, and the last, which has half of it.
-    assert program.profile().total.idle["sm"] <= 2 * softmax_cycles(target, tiling.rows, rows)
+    assert program.profile().total.idle["sm"] <= 2 * pipelines * softmax_cycles(target, tiling.rows, rows)
 
 
 def test_heads_that_share_keys_load_them_once() -> None:
