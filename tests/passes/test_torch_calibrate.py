@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from xdsl.ir import SSAValue
 
 from sta.dialect.context import CompileContext
 from sta.dialect.torch_interpreter import main_function
@@ -58,7 +59,7 @@ def test_progress_is_reported() -> None:
 
 def test_another_observer_decides_otherwise() -> None:
     class Halved:
-        def __init__(self) -> None:
+        def __init__(self, _: SSAValue) -> None:
             self.largest = 0.0
 
         def update(self, values: Any) -> None:
@@ -67,7 +68,7 @@ def test_another_observer_decides_otherwise() -> None:
         def range(self) -> tuple[float, float]:
             return -self.largest / 2, self.largest / 2
 
-    assert ranges(calibrated([sample(-4, 2, 1)], observer=lambda value: Halved()))["x"] == (-2, 2)
+    assert ranges(calibrated([sample(-4, 2, 1)], observer=Halved))["x"] == (-2, 2)
 
 
 def test_errors() -> None:
