@@ -1,6 +1,7 @@
 """`sta debug`: breakpoints, steps and values of a compiled layer."""
 
 import dataclasses
+import itertools
 import os
 import pty
 import re
@@ -93,9 +94,11 @@ def test_a_watch_stops_after_the_change(capsys: pytest.CaptureFixture[str], file
 
 def test_steps(capsys: pytest.CaptureFixture[str], files: Files) -> None:
     container = sta.load(files.program).container
-    stops = places(transcript(capsys, files, "where", "layer", "layer", "layer 2"))
+    stops = places(transcript(capsys, files, "where", "layer", "layer", "layer", "layer"))
     paths = [container.module_path(pc) for pc in stops]
-    assert len(set(paths)) == len(paths) == 4
+    assert len(paths) == 5
+    assert all(path != before for before, path in itertools.pairwise(paths))
+    assert places(transcript(capsys, files, "layer 2", "layer 2")) == [stops[2], stops[4]]
     lines = transcript(capsys, files, "break self_attn", "c", "where", "tile 2", "reverse")
     assert places(lines)[0] == places(lines)[-1]
 

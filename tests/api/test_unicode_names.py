@@ -42,7 +42,10 @@ def test_every_dump_compiles_to_the_original_bytes(unicode_dump: Dump, tmp_path:
     folder = unicode_dump.directory.parent
     for path in files_of(unicode_dump):
         arguments = ["compile", str(path), "-o", str(tmp_path / "m.sta")]
-        assert main([*arguments, "--calibration", str(folder / "samples.npz")]) == 0, path.name
+        if path.name.endswith("import.mlir"):
+            # What comes later is calibrated already.
+            arguments += ["--calibration", str(folder / "samples.npz")]
+        assert main(arguments) == 0, path.name
         assert (tmp_path / "m.sta").read_bytes() == (folder / "m.sta").read_bytes(), path.name
 
 
