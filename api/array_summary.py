@@ -14,21 +14,33 @@ from sta.spec.target import Target
 _PACKED = "@packed"
 
 
-def describe_array(name: str, weights: WeightStore, target: Target) -> str:
-    """
-    The N:M pattern, density and range of an array of a weight store, as `2:4, density 0.500, -127..127`.
+class ArraySummary:
+    """What there is to say about the arrays of a program, each looked at once."""
 
-    Of packed weights those of the weight, after its shape; empty for bytes that are no numbers.
-    """
-    base, packed, _ = name.partition(_PACKED)
-    if packed:
-        return (
-            f"packs {'x'.join(map(str, weights.get(base).shape))}, {_facts(weights.get(base), target)}"
-            if base in weights
-            else ""
-        )
-    array = weights.get(name)
-    return "" if array.dtype == np.uint8 and "@" in name else _facts(array, target)
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def describe(self, name: str, weights: WeightStore, target: Target) -> str:
+        """
+        The N:M pattern, density and range of an array of a weight store, as `2:4, density 0.500, -127..127`.
+
+        Of packed weights those of the weight, after its shape; empty for bytes that are no numbers.
+        """
+        if name not in self._known:
+            self._known[name] = self._described(name, weights, target)
+        return self._known[name]
+
+    def _described(self, name: str, weights: WeightStore, target: Target) -> str:
+        base, packed, _ = name.partition(_PACKED)
+        if packed:
+            known = base in weights
+            return f"packs {_shape(weights.get(base))}, {self.describe(base, weights, target)}" if known else ""
+        array = weights.get(name)
+        return "" if array.dtype == np.uint8 and "@" in name else _facts(array, target)
+
+
+def _shape(array: NDArray[Any]) -> str:
+    return "x".join(map(str, array.shape))
 
 
 def _facts(array: NDArray[Any], target: Target) -> str:

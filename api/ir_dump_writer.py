@@ -11,7 +11,7 @@ from types import TracebackType
 
 from xdsl.dialects.builtin import ModuleOp
 
-from sta.array_summary import describe_array
+from sta.array_summary import ArraySummary
 from sta.dialect.array_folder import ArrayFolder
 from sta.dialect.context import CompileContext
 from sta.dialect.ir_text import AttributeTexts, print_with_arrays
@@ -57,7 +57,7 @@ class IrDump:
         self._last: tuple[str, str] | None = None
         """The name and the text of the file that was written last."""
         self._arrays: dict[str, str] = {}
-        self._facts: dict[str, str] = {}
+        self._summary = ArraySummary()
         self._old_arrays: set[str] = set()
         self._failure: Exception | None = None
 
@@ -153,9 +153,9 @@ class IrDump:
         for line, name in named:
             if name not in self._arrays:
                 self._arrays[name] = self._folder.add(weights.get(name))
-                self._facts[name] = describe_array(name, weights, target)
-            if self._facts[name]:
-                lines[line] += f"  // {self._facts[name]}"
+            facts = self._summary.describe(name, weights, target)
+            if facts:
+                lines[line] += f"  // {facts}"
         return "\n".join(lines)
 
     def _write(self, step: Step, text: str) -> Step:

