@@ -366,12 +366,17 @@ def _integers(debugger: Debugger, argument: str) -> None:
     print(_text(integers))
 
 
-def _buffers(debugger: Debugger, argument: str) -> None:
+def _matching(known: Sequence[Value], argument: str, what: str) -> list[Value]:
+    """Those of a list whose name matches a pattern of the shell; all of them without one."""
     pattern = argument or "*"
-    buffers = [buffer for buffer in debugger.session.buffers if fnmatchcase(buffer.name, pattern)]
-    if not buffers:
-        known = "the program has no debug map of buffers" if not debugger.session.buffers else "`buffers` lists all"
-        raise CommandError(f"no buffer's name matches {pattern!r}; {known}")
+    found = [one for one in known if fnmatchcase(one.name, pattern)]
+    if not found:
+        others = f"`{what}s` lists all" if known else f"the program has no debug map of {what}s"
+        raise CommandError(f"no {what}'s name matches {pattern!r}; {others}")
+    return found
+
+
+def _buffers(debugger: Debugger, argument: str) -> None:
     rows = [
         [
             buffer.name,
@@ -380,7 +385,7 @@ def _buffers(debugger: Debugger, argument: str) -> None:
             buffer.dtype.name,
             f"{buffer.first}..{buffer.last}",
         ]
-        for buffer in buffers
+        for buffer in _matching(debugger.session.buffers, argument, "buffer")
     ]
     print_table(["buffer", "place", "shape", "type", "in use"], rows)
 
@@ -390,11 +395,6 @@ def _text(array: Array) -> str:
 
 
 def _values(debugger: Debugger, argument: str) -> None:
-    pattern = argument or "*"
-    values = [value for value in debugger.session.values if fnmatchcase(value.name, pattern)]
-    if not values:
-        known = "the program has no debug map of values" if not debugger.session.values else "`values` lists all"
-        raise CommandError(f"no value's name matches {pattern!r}; {known}")
     rows = [
         [
             debugger.name_of(value),
@@ -406,7 +406,7 @@ def _values(debugger: Debugger, argument: str) -> None:
             f"{value.space} {value.offset:#x}",
             f"{value.first}..{value.last}",
         ]
-        for value in values
+        for value in _matching(debugger.session.values, argument, "value")
     ]
     header = ["value", "operation", "shape", "type", "scale", "zero", "place", "written by"]
     print_table(header, rows, numbers=[4, 5])

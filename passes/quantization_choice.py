@@ -23,6 +23,7 @@ from sta.dialect.location import module_path
 from sta.dialect.torch_interpreter import main_function, run_torch
 from sta.dialect.weight_store import WeightStore
 from sta.passes.counted_rows import PaddingMask, counted_rows, padding_mask
+from sta.passes.integer_weights import WEIGHT_MAGNITUDE
 from sta.passes.layer_globs import matches
 from sta.passes.range_by_error import range_by_error
 from sta.passes.row_observer import RowObserver
@@ -55,7 +56,6 @@ DEFAULT_LEAST_SQNR = 20.0
 """Decibels at the output below which inputs get 16 bits: noise of a hundredth of the signal's power."""
 SENSITIVITY_SAMPLES = 4
 """Samples on which single inputs are tried with 16 bits."""
-WEIGHT_LIMIT = 127
 
 
 @dataclass(frozen=True)
@@ -368,5 +368,5 @@ def _set_narrow_ranges(module: ModuleOp, observers: Mapping[SSAValue, RangeObser
 def rounded_weights(weights: Array) -> Array:
     """Weights [n, k] rounded to 8 bits, float32: symmetric, each row with the scale that its largest weight needs."""
     largest = np.abs(weights).max(axis=1, keepdims=True)
-    scales = np.where(largest > 0, largest / WEIGHT_LIMIT, 1.0)
+    scales = np.where(largest > 0, largest / WEIGHT_MAGNITUDE, 1.0)
     return (np.rint(weights / scales) * scales).astype(np.float32)
