@@ -6,7 +6,6 @@
 namespace sta {
 namespace {
 
-constexpr int row_grain = 16;
 constexpr int smallest_shared = 2048;  // elements
 constexpr std::int64_t int32_limit = std::int64_t{1} << 31;
 
@@ -149,20 +148,16 @@ private:
     }
 
     bool fits(Machine& machine, const Map& map) const {
-        std::atomic<bool> fits{true};
-        machine.team.share(rows_, row_grain, [&](int first, int last) {
-            if (!machine.kernels.sums_fit(map, first, last)) fits = false;
-        });
-        return fits;
+        return share(machine, map, machine.kernels.sums_fit);
     }
 
     bool run(Machine& machine, const Map& map) const {
         if (rows_ * columns_ < smallest_shared) return machine.kernels.map(map, 0, rows_);
-        std::atomic<bool> fits{true};
-        machine.team.share(rows_, row_grain, [&](int first, int last) {
-            if (!machine.kernels.map(map, first, last)) fits = false;
-        });
-        return fits;
+        return share(machine, map, machine.kernels.map);
+    }
+
+    bool share(Machine& machine, const Map& map, bool (*kernel)(const Map&, int, int)) const {
+        return machine.team.share(rows_, [map, kernel](int first, int last) { return kernel(map, first, last); });
     }
 
     void add_statistics(Machine& machine, const Tile& destination) const {

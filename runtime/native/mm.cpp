@@ -8,8 +8,6 @@ namespace {
 
 // Products smaller than this are done before another thread has begun.
 constexpr std::int64_t smallest_shared = 1 << 17;
-// A multiple of the rows that kernels work on at a time.
-constexpr int row_grain = 24;
 
 class Multiply : public Operation {
 public:
@@ -84,11 +82,7 @@ private:
         const std::int64_t macs = std::int64_t{rows_} * columns_ * depth_;
         const auto run = b.quads ? machine.kernels.sparse->product : machine.kernels.product;
         if (macs < smallest_shared) return run(product, 0, rows_);
-        std::atomic<bool> fits{true};
-        machine.team.share(rows_, row_grain, [&](int first, int last) {
-            if (!run(product, first, last)) fits = false;
-        });
-        return fits;
+        return machine.team.share(rows_, [product, run](int first, int last) { return run(product, first, last); });
     }
 };
 

@@ -9,7 +9,6 @@
 namespace sta {
 namespace {
 
-constexpr int row_grain = 16;
 constexpr int smallest_shared = 2048;  // elements
 constexpr int extra_fraction_bits = 10;
 
@@ -92,23 +91,23 @@ private:
 
     // Finds what each row is normalized with; false if statistics that were gathered are not those of such a row.
     bool find_rows(Machine& machine, const Tile& source, const NormParameters& parameters, RowNorm* rows) const {
-        std::atomic<bool> possible{true};
-        const auto find = [&](int first, int last) {
+        const Machine* state = &machine;
+        const auto find = [this, state, source, rows, epsilon = parameters.epsilon](int first, int last) {
+            bool possible = true;
             for (int row = first; row < last; ++row) {
                 const auto index = static_cast<std::size_t>(row);
                 std::int64_t sum, squares;
                 if (gathered_) {
-                    sum = machine.sums[index];
-                    squares = machine.squares[index];
+                    sum = state->sums[index];
+                    squares = state->squares[index];
                 } else {
-                    machine.kernels.row_statistics(source.bytes + row * source.stride, columns_, sum, squares);
+                    state->kernels.row_statistics(source.bytes + row * source.stride, columns_, sum, squares);
                 }
-                if (!find_row(sum, squares, parameters.epsilon, rows[row])) possible = false;
+                possible = find_row(sum, squares, epsilon, rows[row]) && possible;
             }
+            return possible;
         };
-        if (rows_ * columns_ < smallest_shared) find(0, rows_);
-        else machine.team.share(rows_, row_grain, find);
-        if (!possible) return false;
+        if (!(rows_ * columns_ < smallest_shared ? find(0, rows_) : machine.team.share(rows_, find))) return false;
         if (gathered_) {
             std::fill_n(machine.sums.begin(), rows_, 0);
             std::fill_n(machine.squares.begin(), rows_, 0);
@@ -131,8 +130,12 @@ private:
     }
 
     void run(Machine& machine, const Norm& norm) const {
-        if (rows_ * columns_ < smallest_shared) return machine.kernels.norm(norm, 0, rows_);
-        machine.team.share(rows_, row_grain, [&](int first, int last) { machine.kernels.norm(norm, first, last); });
+        const auto kernel = machine.kernels.norm;
+        if (rows_ * columns_ < smallest_shared) return kernel(norm, 0, rows_);
+        machine.team.share(rows_, [norm, kernel](int first, int last) {
+            kernel(norm, first, last);
+            return true;
+        });
     }
 
     Operand source_, destination_, copy_, parameters_;

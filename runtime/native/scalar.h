@@ -169,7 +169,7 @@ inline bool row_sums_fit(const std::uint8_t* source, const std::int32_t* bias, b
         const auto value = static_cast<std::uint32_t>(std::int32_t{load<Source>(source + sizeof(Source) * column)});
         const auto term = static_cast<std::uint32_t>(bias[per_channel ? column : 0]);
         // The sign of a sum out of range differs from those of both terms.
-        wrong |= (value + term ^ value) & (value + term ^ term);
+        wrong |= ((value + term) ^ value) & ((value + term) ^ term);
     }
     return wrong >> 31 == 0;
 }

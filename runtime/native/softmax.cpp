@@ -6,7 +6,6 @@
 namespace sta {
 namespace {
 
-constexpr int row_grain = 16;
 constexpr int smallest_shared = 2048;  // scores
 
 class Softmaxes : public Operation {
@@ -80,11 +79,8 @@ private:
 
     bool run(Machine& machine, const Softmax& softmax) const {
         if (rows_ * keys_ < smallest_shared) return machine.kernels.softmax(softmax, 0, rows_);
-        std::atomic<bool> fits{true};
-        machine.team.share(rows_, row_grain, [&](int first, int last) {
-            if (!machine.kernels.softmax(softmax, first, last)) fits = false;
-        });
-        return fits;
+        const auto kernel = machine.kernels.softmax;
+        return machine.team.share(rows_, [softmax, kernel](int first, int last) { return kernel(softmax, first, last); });
     }
 
     Operand scores_, destination_, sums_, parameters_, mask_;

@@ -7,7 +7,7 @@
 namespace sta {
 namespace {
 
-// An instruction takes microseconds: that long it is worth waiting without giving the processor away.
+// That long it is worth waiting without giving the processor away: some instructions.
 constexpr int patience = 4000;
 
 void pause() {
@@ -18,62 +18,49 @@ void pause() {
 
 }  // namespace
 
-Team::Team(int threads) {
-    for (int index = 1; index < threads; ++index) workers_.emplace_back([this] { work(); });
+Team::Team(int threads) : boxes_(static_cast<std::size_t>(threads) - 1) {
+    for (Box& box : boxes_) workers_.emplace_back([this, &box] { serve(box); });
 }
 
 Team::~Team() {
     ending_.store(true);
-    round_.fetch_add(1);
-    round_.notify_all();
+    for (Box& box : boxes_) {
+        box.ticket.store(ticket_ + 2);
+        box.ticket.notify_one();
+    }
     for (std::thread& worker : workers_) worker.join();
 }
 
-void Team::run(Call call, const void* context, int parts) {
-    call_ = call;
-    context_ = context;
-    parts_.store(static_cast<std::uint32_t>(parts), std::memory_order_relaxed);
-    done_.store(0, std::memory_order_relaxed);
-    const std::uint32_t round = round_.load(std::memory_order_relaxed) + 1;
-    next_.store(std::uint64_t{round} << 32, std::memory_order_release);
-    round_.store(round, std::memory_order_release);
-    round_.notify_all();
-    take_parts(round);
-    for (int spins = 0; done_.load(std::memory_order_acquire) != static_cast<std::uint32_t>(parts); ++spins) {
+bool Team::Box::take(std::uint32_t its_ticket) {
+    return ticket.compare_exchange_strong(its_ticket, its_ticket + 1, std::memory_order_acquire);
+}
+
+bool Team::finish(Box& box) {
+    if (box.take(ticket_)) return box.run();
+    std::uint32_t done = box.done.load(std::memory_order_acquire);
+    for (int spins = 0; done / 2 != ticket_ / 2; ++spins) {
         if (spins < patience) pause();
         else std::this_thread::yield();
+        done = box.done.load(std::memory_order_acquire);
     }
+    return done == ticket_;
 }
 
-void Team::take_parts(std::uint32_t round) {
-    std::uint64_t next = next_.load(std::memory_order_acquire);
+void Team::serve(Box& box) {
     while (true) {
-        // Whoever comes late finds another round, or nothing left.
-        if (next >> 32 != round) return;
-        const auto part = static_cast<std::uint32_t>(next);
-        if (part >= parts_.load(std::memory_order_relaxed)) return;
-        if (!next_.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
-        call_(context_, static_cast<int>(part));
-        done_.fetch_add(1, std::memory_order_release);
-        next = next_.load(std::memory_order_acquire);
-    }
-}
-
-void Team::work() {
-    std::uint32_t seen = 0;
-    while (true) {
-        std::uint32_t round = round_.load(std::memory_order_acquire);
-        for (int spins = 0; round == seen && spins < patience; ++spins) {
+        std::uint32_t ticket = box.ticket.load(std::memory_order_acquire);
+        for (int spins = 0; ticket % 2 && spins < patience; ++spins) {
             pause();
-            round = round_.load(std::memory_order_acquire);
+            ticket = box.ticket.load(std::memory_order_acquire);
         }
-        if (round == seen) {
-            round_.wait(seen, std::memory_order_acquire);
+        if (ticket % 2) {
+            box.ticket.wait(ticket, std::memory_order_acquire);
             continue;
         }
-        seen = round;
         if (ending_.load()) return;
-        take_parts(round);
+        if (!box.take(ticket)) continue;
+        const bool result = box.run();
+        box.done.store(ticket + (result ? 0 : 1), std::memory_order_release);
     }
 }
 

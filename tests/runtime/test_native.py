@@ -177,6 +177,29 @@ def test_a_sum_outside_int32_stops_the_run_and_leaves_the_accumulators(bench: An
     check_same(reference, native, NAMES)
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_that_come_late_take_no_part_of_the_next_instruction(bench: Any, threads: int) -> None:
+    # Products of many parts follow products of few: a thread that is held up between the two must not mistake them.
+    random = np.random.default_rng(threads)
+    rows, few, columns, depth, stride, times = 64, 17, 32, 252, 48, 10_000
+    memory = random.integers(-1, 2, (rows - 1) * stride + depth, np.int8)
+    weights = random.integers(-128, 128, (columns, depth), np.int8)
+    a, b = bench.place(memory), bench.place(weights, "wbuf")
+    fields = {"a": a, "b": b, "acc_stride": bench.register(4 * columns), "a_stride": bench.register(stride)}
+    fields |= {"acc": 0, "columns": columns, "depth": depth}
+    bench.emit("mm", rows=rows, **fields)
+    bench.emit("loop", counter=9, count=times)
+    bench.emit("mm", rows=few, accumulate=1, **fields)
+    bench.emit("mm", rows=rows, accumulate=1, **fields)
+    bench.emit("end")
+    engine = NativeEngine(NativeProgram(validate(bench.container())), threads)
+    engine.run({}, 0)
+    activations = np.lib.stride_tricks.sliding_window_view(memory, depth)[::stride]
+    expected = (1 + times) * (activations.astype(np.int32) @ weights.T.astype(np.int32))
+    expected[:few] += times * (expected[:few] // (1 + times))
+    assert np.array_equal(engine.memories.acc.view(np.int32).reshape(rows, columns), expected)
+
+
 @pytest.mark.parametrize("family", families())
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (13, 17, 3), (7, 32, 131), (60, 31, 66), (24, 16, 8)])
