@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from benchmarks.peers import CONTENDERS, EMULATOR, prepare, samples
 
-# Left to settle: caches, the emulator's weights, the peers' threads.
+# Seconds, and runs of each turn that are not timed.
+REST = 0.1
 WARM_UP = 3
 FEWEST_RUNS = 7
 
@@ -26,19 +27,27 @@ class Latency:
 
 
 def measure(model: str, threads: int, runs: int) -> list[Latency]:
-    """Returns the times of all contenders; these take turns, so that what disturbs one disturbs all."""
+    """
+    Returns the times of all contenders; these take turns, so that what disturbs one disturbs all.
+
+    A turn begins with a rest: threads of the contender before wait for work at full speed for a while, on the same
+    processors. Then the contender runs without being timed, so that its own threads wake up and its weights are in the
+    cache, as when it is the only one that runs.
+    """
     prepare(model)
     contenders = {name: make(model, threads) for name, make in CONTENDERS.items()}
     latencies = {name: Latency(model, threads, name, [], []) for name in contenders}
     inputs = next(samples(1))
-    for turn in range(WARM_UP + runs):
+    for _ in range(runs):
         for name, run in contenders.items():
+            time.sleep(REST)
+            for _ in range(WARM_UP):
+                run(inputs)
             start, start_processor = time.perf_counter(), time.process_time()
             run(inputs)
             end, end_processor = time.perf_counter(), time.process_time()
-            if turn >= WARM_UP:
-                latencies[name].wall.append(1e3 * (end - start))
-                latencies[name].processor.append(1e3 * (end_processor - start_processor))
+            latencies[name].wall.append(1e3 * (end - start))
+            latencies[name].processor.append(1e3 * (end_processor - start_processor))
     return list(latencies.values())
 
 

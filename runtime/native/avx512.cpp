@@ -192,13 +192,7 @@ __mmask16 product_block(const Product& product, int row, int column, const std::
             for (int j = 0; j < vectors; ++j) add_products(sums[i][j], left, right[j]);
         }
     }
-    __mmask16 wrong = 0;
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 4
-        for (int j = 0; j < vectors; ++j) wrong |= finish_sixteen(product, row + i, column + lanes * j, sums[i][j]);
-    }
-    return wrong;
+    return finish<rows, vectors>(product, row, column, sums);
 }
 
 // The rows of a strip of columns that are not computed yet.

@@ -110,9 +110,9 @@ __mmask16 product_block(const Product& product, int row, int column, const std::
     const __m512i column_sums = _mm512_loadu_si512(product.column_sums + column);
     const __m512i start = _mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), column_sums), 7);
     const std::uint8_t* a = product.a + row * product.a_stride;
-    __m512i sums[rows];
+    __m512i sums[rows][1];
 #pragma GCC unroll 12
-    for (int i = 0; i < rows; ++i) sums[i] = product.a_signed ? start : _mm512_setzero_si512();
+    for (int i = 0; i < rows; ++i) sums[i][0] = product.a_signed ? start : _mm512_setzero_si512();
     for (int k = 0; k < product.depth; k += window, ++quads) {
         const int rest = product.depth - k;
         const __mmask64 mask = rest >= window ? ~__mmask64{0} : (__mmask64{1} << rest) - 1;
@@ -126,14 +126,11 @@ __mmask16 product_block(const Product& product, int row, int column, const std::
             const __m512i positions = _mm512_loadu_si512(stream), weights = _mm512_loadu_si512(stream + window);
 #pragma GCC unroll 12
             for (int i = 0; i < rows; ++i) {
-                add_products(sums[i], _mm512_permutexvar_epi8(positions, activations[i]), weights);
+                add_products(sums[i][0], _mm512_permutexvar_epi8(positions, activations[i]), weights);
             }
         }
     }
-    __mmask16 wrong = 0;
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; ++i) wrong |= finish_sixteen(product, row + i, column, sums[i]);
-    return wrong;
+    return finish<rows, 1>(product, row, column, sums);
 }
 
 // The rows of sixteen columns that are not computed yet.

@@ -30,6 +30,13 @@ public:
         }
     }
 
+    // Has the processor fetch what `find` returns for an address that may be asked for soon.
+    void read_ahead(const std::uint8_t* address) const {
+        const Table& table = *newest_.load(std::memory_order_acquire);
+        const Slot& slot = table.slots[table.start(address)];
+        if (slot.address.load(std::memory_order_acquire) == address) slot.derived->read_ahead();
+    }
+
     bool has_room(std::int64_t size) const { return budget_.load() >= size; }
 
     // Keeps what has been derived, unless another thread was faster.

@@ -68,6 +68,10 @@ struct MapParameters {
     std::int32_t residual_bias, zero_point;
     std::int64_t largest_result;  // no rescaled source has a larger magnitude, unless its sum scales it
     std::int64_t largest_bias;
+
+    void read_ahead() const {
+        for (const std::vector<std::int32_t>* values : {&bias, &multiplier, &shift}) __builtin_prefetch(values->data());
+    }
 };
 
 struct Map {

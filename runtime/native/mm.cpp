@@ -118,6 +118,8 @@ protected:
     LaidOutWeights laid_out(Machine& machine) const override {
         const View block = machine.weights(b_);
         if (!block.constant) return derive(machine, block.bytes);
+        // The next columns' weights lie behind these.
+        cache_.read_ahead(block.bytes + b_.row_bytes * b_.rows);
         const LaidOutWeights* known = cache_.find(block.bytes);
         if (known) return *known;
         const LaidOutWeights derived = derive(machine, block.bytes);
