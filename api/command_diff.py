@@ -38,11 +38,10 @@ def execute(arguments: Namespace) -> None:
     with Progress() as progress:
         progress.report("load PyTorch and torch-mlir", None)
         # Imported here: files that cannot be read are reported at once.
-        from sta.float_comparison import compare
-        from sta.float_model import FloatModel
+        from sta.float_comparison import compare, model_of
 
-        model = FloatModel(Path(arguments.model), program.target, progress.report)
         names = (arguments.program, arguments.model)
+        model = model_of(program, Path(arguments.model), names, progress.report)
         comparison = compare(program, model, list(zip(samples, encoded, strict=True)), names, progress.report)
     found = None if bound is None else comparison.first_below(bound)
     if arguments.json:

@@ -100,6 +100,11 @@ def _add_compile_arguments(parser: Parser) -> None:
 
 
 def _add_quantize_arguments(parser: Parser) -> None:
+    parser.description = (
+        "Quantize a float model after training, with PyTorch's export quantization (PT2E): `sta compile` takes the "
+        "result with the scales that it carries. Without smoothing, rounding of weights by calibration and 16-bit "
+        "inputs: those are for float models, with `sta compile --calibration`."
+    )
     parser.add_argument("model", metavar="MODEL.pt2", help="a program saved with torch.export.save")
     parser.add_argument(
         "--calibration",

@@ -12,6 +12,7 @@ from sta.npz import read_arrays
 from sta.output_file import check_output
 from sta.progress import Progress
 from sta.tables import count, print_json, print_table, size
+from sta.usage import about
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -27,7 +28,7 @@ def execute(arguments: Namespace) -> None:
     with Progress() as progress:
         progress.report("load PyTorch and torchao", None)
         from sta.backend.new_file import new_file
-        from sta.compress.quantize_program import quantize_program
+        from sta.compress.quantize_program import check_is_float, quantize_program
         from sta.compress.sta_quantizer import STAQuantizer
         from sta.frontend.program import load_program
         from sta.frontend.samples import split_samples
@@ -35,6 +36,8 @@ def execute(arguments: Namespace) -> None:
 
         progress.report("load the model", None)
         program = load_program(model)
+        with about(str(model)):
+            check_is_float(program)
         names = input_names(program)
         samples = split_samples(arrays, _input_types(program, names))
         quantized = quantize_program(

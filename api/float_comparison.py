@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from sta.runtime.reference import ReferenceEngine
 from sta.runtime.value_run import run_values
 from sta.runtime.value_writes import OUTPUT, ValueWrites, output_values, value_writes
 from sta.runtime.values import Value, values_of
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 Array = NDArray[Any]
 Sample = tuple[Mapping[str, Array], Mapping[str, Array]]
@@ -120,6 +124,43 @@ def compare(
     return run.result(len(samples))
 
 
+def model_of(program: Program, model: Path | ExportedProgram, names: tuple[str, str], report: Report) -> FloatModel:
+    """
+    The float model as the program has it: packed projections split, or whole as in a program of a quantized model.
+
+    So a program that was compiled from what `sta quantize` wrote can be compared with the float model, too.
+
+    Args:
+        program: the program.
+        model: the model, or the file of one.
+        names: what messages call the program and the model.
+        report: is told how far it is.
+
+    Raises:
+        ModelError: the model cannot be imported.
+        ContainerError: the debug map is damaged.
+        ValueError: program and model do not belong together, or the debug map lacks what it takes.
+    """
+    split = FloatModel(model, program.target, report)
+    values = [*_known(program, names[0]), *output_values(program.valid)]
+    if all(_fits(split, value) for value in values):
+        return split
+    whole = FloatModel(model, program.target, report, split_linears=False)
+    return whole if all(_fits(whole, value) for value in values) else split
+
+
+def _fits(model: FloatModel, value: Value) -> bool:
+    """Whether the model has the tensor that a value is, if it is one."""
+    if not value.source or value.scale is None:
+        return True
+    found = _found(model, value)
+    return found is not None and bool(found.orders(value.shape))
+
+
+def _found(model: FloatModel, value: Value) -> FloatTensor | None:
+    return model.output(value.source) if value.operation == OUTPUT else model.tensor(value.source)
+
+
 def _known(program: Program, name: str) -> list[Value]:
     values = values_of(program.container)
     if not any(value.source for value in values):
@@ -146,7 +187,7 @@ def _tensor(model: FloatModel, value: Value, names: tuple[str, str]) -> FloatTen
     if not value.source or value.scale is None:
         return None
     is_output = value.operation == OUTPUT
-    found = model.output(value.source) if is_output else model.tensor(value.source)
+    found = _found(model, value)
     what = f"output {value.source!r}" if is_output else f"{value.name}: {value.operation} computes {value.source!r}"
     if found is None:
         raise ValueError(f"{names[0]} was not compiled from {names[1]}: {what}, which the model does not have")

@@ -21,6 +21,7 @@ from sta.frontend.model import import_model
 from sta.frontend.samples import split_samples
 from sta.passes.counted_rows import counted_rows, padding_mask
 from sta.passes.pipeline import FLOAT_PIPELINE, pass_registry
+from sta.passes.torch_canonicalize_views import TorchCanonicalizeViewsPass
 from sta.spec.target import Target
 
 if TYPE_CHECKING:
@@ -36,9 +37,14 @@ Report = Callable[[str, float | None], None]
 class FloatModel:
     """A model, run in float by PyTorch, whose tensors have the names that a program's debug map uses."""
 
-    def __init__(self, model: Path | ExportedProgram, target: Target, report: Report) -> None:
+    def __init__(
+        self, model: Path | ExportedProgram, target: Target, report: Report, split_linears: bool = True
+    ) -> None:
         """
         Imports a model, or the file of one, and takes the steps of ``FLOAT_PIPELINE``.
+
+        With ``split_linears`` unset a packed projection of query, key and value stays one linear layer, as it does in a
+        program of a quantized model, where its result has been rounded as a whole.
 
         Raises:
             ModelError: the model cannot be imported.
@@ -49,7 +55,9 @@ class FloatModel:
         self._context = CompileContext(self._imported.weights, target)
         for name in FLOAT_PIPELINE:
             report(name, None)
-            pass_registry()[name]()().apply(self._context, self._module)
+            views = TorchCanonicalizeViewsPass(split_linears)
+            pass_ = views if name == views.name else pass_registry()[name]()()
+            pass_.apply(self._context, self._module)
         function = main_function(self._module)
         self._padding = padding_mask(self._module)
         self._values = {name: value for value, name in float_names(function).items()}

@@ -50,9 +50,10 @@ def quantize_program(
 
     `names` are those of the inputs, in the order of their leaves; each sample has an array for each, of the input's
     shape and dtype. `progress` is called with the number of samples done. The given program is not changed. Raises
-    QuantizeError if it came without example inputs, whose structure samples need, if it does not run on a sample, or
-    if a layer's values are not finite.
+    QuantizeError if it is quantized already, if it came without example inputs, whose structure samples need, if it
+    does not run on a sample, or if a layer's values are not finite.
     """
+    check_is_float(program)
     if program.example_inputs is None:
         raise QuantizeError("the program came without example inputs: export it with some")
     if not samples:
@@ -73,6 +74,22 @@ def quantize_program(
         _forget_unused(converted)
         arguments, keywords = program.example_inputs
         return torch.export.export(converted, arguments, keywords, strict=False)
+
+
+def check_is_float(program: ExportedProgram) -> None:
+    """Raise QuantizeError for a program that is quantized already: rounding it again would only lose more."""
+    targets = [str(node.target) for module in _graph_modules(program) for node in module.graph.nodes]
+    count = sum(target.startswith("quantized_decomposed.dequantize") for target in targets)
+    if count:
+        raise QuantizeError(
+            f"the program is quantized already, {count:,} of its values and weights: compile it as it is with `sta "
+            "compile`, or quantize the float program that it was made from"
+        )
+
+
+def _graph_modules(program: ExportedProgram) -> list[GraphModule]:
+    whole: Any = program.graph_module
+    return [module for module in whole.modules() if hasattr(module, "graph")]
 
 
 def _arguments(

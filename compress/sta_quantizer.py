@@ -5,14 +5,15 @@ It annotates an exported program with the formats that the compiler takes (docs/
 int8, symmetric, one scale an output channel; their inputs int8 with a zero point; query, key and value of attention
 int8 and symmetric; everything that is added, normalized, activated, put in or given out int16 and symmetric. Attention
 is annotated as a whole, `scaled_dot_product_attention` or spelled out as matmul, softmax and matmul: what is inside
-needs no range, since the softmax reads accumulators. A linear layer that only an addition takes stays in the
-accumulators, and its result is not annotated.
+needs no range, since the softmax reads accumulators. So is RMSNorm, `rms_norm` or spelled out as LLaMA does. A linear
+layer that only an addition takes stays in the accumulators, and its result is not annotated.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,16 +34,16 @@ from torchao.quantization.pt2e.quantizer import (
     Quantizer,
 )
 
-from sta.spec.integers import HEADROOM
+from sta.spec.integers import HEADROOM, SMALLEST_RANGE
 
 aten = torch.ops.aten
 
-EPSILON = 2.0**-40
-"""The smallest scale that is observed; torchao's default would be too large for 16 bits."""
+SMALLEST_WEIGHT_SCALE = 2.0**-40
+"""torchao's default is for activations; the rows of a weight may be smaller."""
 
 LINEAR = (aten.linear.default,)
 ATTENTION = (aten.scaled_dot_product_attention.default,)
-NORMS = (aten.layer_norm.default,)
+NORMS = (aten.layer_norm.default, aten.rms_norm.default)
 ACTIVATIONS = (
     aten.gelu.default,
     aten.relu.default,
@@ -56,6 +57,7 @@ ACTIVATIONS = (
     aten.sigmoid_.default,
 )
 ADDITIONS = (aten.add.Tensor, aten.add_.Tensor)
+GATES = (aten.mul.Tensor, aten.mul_.Tensor)
 EMBEDDINGS = (aten.embedding.default,)
 PRODUCTS = (aten.matmul.default, aten.bmm.default)
 SOFTMAX = (aten.softmax.int, aten._softmax.default)
@@ -87,6 +89,8 @@ VIEWS = (
     operator.getitem,
 )
 """What only rearranges: dropout is one, too, once training is over."""
+CONVERSIONS = (aten.to.dtype, aten._to_copy.default, aten.to.dtype_layout, aten.type_as.default)
+"""What only rearranges where it makes float32 of float32."""
 SCORES = (
     *VIEWS,
     *ADDITIONS,
@@ -98,8 +102,7 @@ SCORES = (
     aten.masked_fill.Tensor,
     aten.where.self,
     aten.where.ScalarOther,
-    aten.to.dtype,
-    aten._to_copy.default,
+    *CONVERSIONS,
     *SOFTMAX,
 )
 """What scores go through between the two products of an attention that is spelled out."""
@@ -128,7 +131,8 @@ class MovingStreamObserver(MovingAverageMinMaxObserver):
 
 class STAQuantizer(Quantizer):
     """
-    Annotates the linear layers, attentions, normalizations, activations, additions and embeddings of a graph.
+    Annotates the linear layers, attentions, normalizations, activations, additions, products of two values and
+    embeddings of a graph.
 
     `is_qat` makes fake quantization with moving averages, for `prepare_qat_pt2e`. `ranges` says how the range of an
     8-bit value is found: "extremes", or "error" for torchao's HistogramObserver, which minimizes the squared error.
@@ -151,25 +155,36 @@ class STAQuantizer(Quantizer):
 
     def _spec(self, dtype: torch.dtype, qscheme: torch.qscheme, observer: Any) -> QuantizationSpec:
         low, high = torch.iinfo(dtype).min, torch.iinfo(dtype).max
-        maker: Any = observer.with_args(eps=EPSILON)
+        if qscheme == torch.per_tensor_symmetric:
+            # torchao divides the largest magnitude by half of the steps: with one step more below, it would not fit.
+            low = -high
+        epsilon = SMALLEST_RANGE / (high - low)
+        maker: Any = observer.with_args(eps=epsilon)
         if self._is_qat:
             learning: Any = FakeQuantize
-            maker = learning.with_args(observer=observer, eps=EPSILON)
+            maker = learning.with_args(observer=observer, eps=epsilon)
         return QuantizationSpec(dtype, maker, low, high, qscheme)
 
     def _weight_spec(self) -> QuantizationSpec:
         observer: Any = PerChannelMinMaxObserver
-        maker: Any = observer.with_args(eps=EPSILON)
+        maker: Any = observer.with_args(eps=SMALLEST_WEIGHT_SCALE)
         if self._is_qat:
             learning: Any = FakeQuantize
-            maker = learning.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=EPSILON)
+            maker = learning.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=SMALLEST_WEIGHT_SCALE)
         return QuantizationSpec(torch.int8, maker, -127, 127, torch.per_channel_symmetric, 0)
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotate every node of `model` that the machine computes; see the class."""
-        inside = set(_attention_insides(model))
+        norms = _spelled_norms(model)
+        inside = {node for norm in norms for node in norm.inside}.union(_attention_insides(model))
+        takes = {node: taken for norm in norms for node, taken in norm.takes.items()}
+        results = {norm.result for norm in norms}
         for node in model.graph.nodes:
-            if node.op == "placeholder":
+            if node in takes or node in results:
+                taken = [takes[node]] if node in takes else []
+                result = self._result(node) if node in results else None
+                self._annotate(node, dict.fromkeys(taken, self._stream), result)
+            elif node.op == "placeholder":
                 self._annotate_input(node)
             elif node.op == "call_function" and node not in inside:
                 self._annotate_call(model, node)
@@ -191,6 +206,8 @@ class STAQuantizer(Quantizer):
             self._annotate(node, dict.fromkeys(operands, self._operand), None if _becomes_scores(node) else result)
         elif node.target in NORMS or node.target in ACTIVATIONS:
             self._annotate(node, {_node(node.args[0]): self._stream}, result)
+        elif node.target in GATES and _is_float(node) and len(_nodes(node.args[:2])) == 2:
+            self._annotate(node, dict.fromkeys(_nodes(node.args[:2]), self._stream), result)
         elif node.target in ADDITIONS and _is_float(node):
             terms = [term for term in _nodes(node.args[:2]) if not _stays_in_accumulators(term, node)]
             self._annotate(node, dict.fromkeys(terms, self._stream), result)
@@ -217,12 +234,8 @@ class STAQuantizer(Quantizer):
     ) -> None:
         if "quantization_annotation" in node.meta:
             return
-        # What is rounded where it is made is not rounded again where it is taken.
-        given = {
-            one: spec
-            for one, spec in inputs.items()
-            if _is_float(one) and (_is_constant(_source(one)) or self._result(_source(one)) is not spec)
-        }
+        # What is rounded where it is made, which comes first, is not rounded again where it is taken.
+        given = {one: spec for one, spec in inputs.items() if _is_float(one) and _rounding(_source(one)) is not spec}
         node.meta["quantization_annotation"] = QuantizationAnnotation(
             input_qspec_map=dict(given), output_qspec=result, allow_implicit_sharing=False, _annotated=True
         )
@@ -246,21 +259,33 @@ def _is_constant(argument: Any) -> bool:
     return isinstance(argument, Node) and argument.op == "get_attr"
 
 
+def _rounding(node: Node) -> QuantizationSpecBase | None:
+    """The format to which the result of `node` is annotated to be rounded; None if it is not."""
+    annotation: Any = node.meta.get("quantization_annotation")
+    return None if annotation is None else annotation.output_qspec
+
+
+def _is_view(node: Node) -> bool:
+    if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
+        return False
+    return node.target in VIEWS or (node.target in CONVERSIONS and _is_float(node) and _is_float(node.args[0]))
+
+
 def _users(node: Node) -> list[Node]:
     """What takes `node`, through rearrangements."""
     found: list[Node] = []
     for user in node.users:
-        if user.op == "call_function" and user.target in VIEWS:
+        if _is_view(user):
             found += _users(user)
-        else:
+        elif user.target is not aten._assert_tensor_metadata.default:
             found.append(user)
     return found
 
 
 def _source(node: Node) -> Node:
     """What `node` is a rearrangement of."""
-    while node.op == "call_function" and node.target in VIEWS and isinstance(node.args[0], Node):
-        node = node.args[0]
+    while _is_view(node):
+        node = _node(node.args[0])
     return node
 
 
@@ -287,10 +312,10 @@ def _table_spec(model: GraphModule, node: Node) -> QuantizationSpecBase | None:
     if table.op != "get_attr":
         return None
     values = operator.attrgetter(str(table.target))(model)
-    largest = max(float(values.detach().abs().max()), EPSILON)
+    largest = max(float(values.detach().abs().max()), SMALLEST_RANGE)
     limits = torch.iinfo(torch.int16)
     return FixedQParamsQuantizationSpec(
-        torch.int16, largest / limits.max, 0, limits.min, limits.max, torch.per_tensor_symmetric
+        torch.int16, largest / limits.max, 0, -limits.max, limits.max, torch.per_tensor_symmetric
     )
 
 
@@ -323,3 +348,38 @@ def _attention_insides(model: GraphModule) -> Iterator[Node]:
     for node in model.graph.nodes:
         if node.op == "call_function" and node.target in PRODUCTS:
             yield from _until_softmax(node)
+
+
+@dataclass(frozen=True)
+class _SpelledNorm:
+    """An RMSNorm that is spelled out: `x * rsqrt(mean(x ** 2) + eps)`, and a weight times that."""
+
+    takes: dict[Node, Node]
+    """The two operations that take x, its square and its product with the reciprocal root, with what they take."""
+    result: Node
+    """The product with the weight, or that with the reciprocal root if there is no weight."""
+    inside: frozenset[Node]
+    """What lies between, of which the machine rounds nothing."""
+
+
+def _spelled_norms(model: GraphModule) -> list[_SpelledNorm]:
+    return [norm for node in model.graph.nodes if (norm := _spelled_norm(node)) is not None]
+
+
+def _spelled_norm(root: Node) -> _SpelledNorm | None:
+    """The norm of which `root` is the reciprocal square root; None if it is no such thing."""
+    chain = [root]
+    for targets in ((aten.rsqrt.default,), ADDITIONS, (aten.mean.dim,), (aten.pow.Tensor_Scalar, *GATES)):
+        if chain[-1].op != "call_function" or chain[-1].target not in targets:
+            return None
+        chain.append(_source(_node(chain[-1].args[0])))
+    square, users = chain[3], _users(root)
+    scaled = users[0] if len(users) == 1 and users[0].target in GATES else None
+    factors = [] if scaled is None else [one for one in _nodes(scaled.args) if _source(one) is chain[4]]
+    if scaled is None or len(factors) != 1:
+        return None
+    takes = {square: _node(square.args[0]), scaled: factors[0]}
+    users = _users(scaled)
+    if len(users) == 1 and users[0].target in GATES and any(map(_is_constant, users[0].args)):
+        return _SpelledNorm(takes, users[0], frozenset({*chain[:4], scaled}))
+    return _SpelledNorm(takes, scaled, frozenset(chain[:4]))

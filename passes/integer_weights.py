@@ -75,8 +75,10 @@ def quantize_linear(
     values = np.asarray(weights, np.float64)
     offsets = np.zeros(values.shape[0]) if bias is None else np.asarray(bias, np.float64)
     _check_finite(values, offsets)
-    weight_scales = _scales(values, offsets, input_scale)
-    if given_scales is not None:
+    if given_scales is None:
+        # A channel whose weights are next to nothing beside its bias: the bias must still fit.
+        weight_scales = row_scales(values, np.abs(offsets) / (input_scale * BIAS_LIMIT))
+    else:
         weight_scales = np.asarray(given_scales, np.float64)
     integers = np.clip(np.rint(values / weight_scales[:, None]), -128, WEIGHT_MAGNITUDE).astype(np.int8)
     scales = weight_scales * input_scale
@@ -88,12 +90,12 @@ def quantize_linear(
     return LinearIntegers(integers, folded.astype(np.int32), scales)
 
 
-def _scales(weights: NDArray[np.float64], bias: NDArray[np.float64], input_scale: float) -> NDArray[np.float64]:
-    """The scale [N] of each output channel's weights."""
-    scales = np.abs(weights).max(axis=1) / WEIGHT_MAGNITUDE
-    # A channel whose weights are next to nothing beside its bias: the bias must still fit.
-    scales = np.maximum(scales, np.abs(bias) / (input_scale * BIAS_LIMIT))
-    # A channel that is all zero may have any scale: one so small that every output's scale can be reached from it.
+def row_scales(weights: Array, least: Array | float = 0.0) -> Array:
+    """
+    The scale [N] of each row of float weights [N, K], in their dtype: its largest magnitude by 127, and no less than
+    `least`. A row that is all zero may have any: it gets one so small that every output's scale can be reached from it.
+    """
+    scales = np.maximum(np.abs(weights).max(axis=1, initial=0.0) / WEIGHT_MAGNITUDE, least)
     return np.where(scales > 0, scales, EMPTY_CHANNEL_SCALE)
 
 

@@ -23,7 +23,7 @@ from sta.dialect.location import module_path
 from sta.dialect.torch_interpreter import main_function, run_torch
 from sta.dialect.weight_store import WeightStore
 from sta.passes.counted_rows import PaddingMask, counted_rows, padding_mask
-from sta.passes.integer_weights import WEIGHT_MAGNITUDE
+from sta.passes.integer_weights import row_scales
 from sta.passes.layer_globs import matches
 from sta.passes.range_by_error import range_by_error
 from sta.passes.row_observer import RowObserver
@@ -367,6 +367,5 @@ def _set_narrow_ranges(module: ModuleOp, observers: Mapping[SSAValue, RangeObser
 
 def rounded_weights(weights: Array) -> Array:
     """Weights [n, k] rounded to 8 bits, float32: symmetric, each row with the scale that its largest weight needs."""
-    largest = np.abs(weights).max(axis=1, keepdims=True)
-    scales = np.where(largest > 0, largest / WEIGHT_MAGNITUDE, 1.0)
+    scales = row_scales(weights)[:, np.newaxis]
     return (np.rint(weights / scales) * scales).astype(np.float32)

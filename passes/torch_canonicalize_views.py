@@ -71,8 +71,12 @@ class _Slice:
 _Step = _View | _Permute | _Slice
 
 
-def canonicalize_views(module: ModuleOp, store: WeightStore) -> None:
-    """Rewrite the function `main` of `module`; new layouts of weights go into `store`."""
+def canonicalize_views(module: ModuleOp, store: WeightStore, split_linears: bool = True) -> None:
+    """
+    Rewrite the function `main` of `module`; new layouts of weights go into `store`.
+
+    With `split_linears` unset a linear layer whose result is taken in parts stays whole.
+    """
     rewriting = _Rewriting(store)
     for operation in operations_of(module):
         rewriting.visit_view(operation)
@@ -80,7 +84,7 @@ def canonicalize_views(module: ModuleOp, store: WeightStore) -> None:
     for operation in operations_of(module):
         rewriting.visit_product(operation)
     erase_dead(module)
-    for operation in operations_of(module):
+    for operation in operations_of(module) if split_linears else ():
         rewriting.visit_linear(operation)
     erase_dead(module)
     cse(module)
@@ -288,6 +292,9 @@ class TorchCanonicalizeViewsPass(ModulePass):
 
     name = "torch-canonicalize-views"
 
+    split_linears: bool = True
+    """Whether a linear layer whose result is taken in parts becomes one for each part."""
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite `op` in place; new layouts of weights go into the context's weight store."""
-        canonicalize_views(op, weights_of(ctx))
+        canonicalize_views(op, weights_of(ctx), self.split_linears)

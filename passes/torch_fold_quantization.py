@@ -31,6 +31,7 @@ Array = NDArray[Any]
 
 PREFIX = "torch.quantized_decomposed."
 UNSIGNED_OFFSET = 128
+_PRODUCTS = torch.LinearOp | torch.MatmulOp | torch.MmOp | torch.AddmmOp
 ROOT = "forward"
 """The module path of what is in no module of the model."""
 
@@ -143,7 +144,7 @@ def _fold_per_tensor(operation: Operation, store: WeightStore) -> None:
     builder = TorchBuilder(operation, store)
     source = operation.operands[0]
     integers = array_of(source, store)
-    if integers is not None and integers.ndim == 2:
+    if integers is not None and integers.ndim == 2 and _is_weight(operation.results[0]):
         scales = np.full(integers.shape[0], grid.scale, np.float32)
         zero_points = np.full(integers.shape[0], grid.zero_point)
         replace(operation, [fold_weight(builder, integers, scales, zero_points, 0, _name(source), where)])
@@ -173,6 +174,17 @@ def _fold_per_channel(operation: Operation, store: WeightStore) -> None:
     axis = int(torch.number_of(operation.operands[3]))
     builder = TorchBuilder(operation, store)
     replace(operation, [fold_weight(builder, integers, steps, offsets, axis, _name(source), where)])
+
+
+def _is_weight(value: SSAValue) -> bool:
+    """Whether the constant `value` is what a linear layer multiplies with, and not one that is added or looked up."""
+    for use in value.uses:
+        if isinstance(use.operation, torch.TOp | torch.TransposeIntOp):
+            if _is_weight(use.operation.results[0]):
+                return True
+        elif isinstance(use.operation, _PRODUCTS) and use.index > 0:
+            return True
+    return False
 
 
 def _where(operation: Operation) -> str:

@@ -38,17 +38,11 @@ from sta.passes.layer_globs import check_globs, matches
 from sta.passes.torch_calibrate import BOUND, NARROW_RANGE, range_of
 from sta.passes.torch_rewriting import array_of, erase_dead, operations_of, replace, single_use
 from sta.passes.value_uses import VIEWS, Consumer, consumers_of, redirect
-from sta.spec.integers import HEADROOM
+from sta.spec.integers import HEADROOM, SMALLEST_RANGE
 from sta.spec.norm import EPSILON_LIMIT
 
 INT16_INPUT = "sta.int16_input"
 """The attribute of a linear layer whose input has 16 bits, by sensitivity."""
-
-SMALLEST_RANGE = 2.0**-20
-"""
-A value that never got larger than this is taken to get that large: any scale will do for one that is always zero, but
-the ratio of two scales must stay within what a multiplier and a shift can express.
-"""
 
 STREAM_LIMIT = 32767
 """The largest integer of a symmetric 16-bit value."""

@@ -27,7 +27,7 @@ from xdsl.ir import SSAValue
 from sta.dialect import torch
 from sta.dialect.torch_interpreter import tensor_from
 from sta.dialect.weight_store import WeightStore
-from sta.passes.integer_weights import WEIGHT_MAGNITUDE
+from sta.passes.integer_weights import WEIGHT_MAGNITUDE, row_scales
 from sta.passes.row_observer import RowObserver
 from sta.passes.torch_calibrate import RangeObserver
 from sta.passes.torch_rewriting import TorchBuilder, literal_of, operations_of
@@ -101,11 +101,10 @@ def rounded_by_inputs(weights: Array, inputs: Array) -> Array:
     """
     Weights float32 [n, K], rounded to multiples of each row's scale for inputs float32 [rows, K].
 
-    The scale is that of `sta.passes.integer_weights`, the row's largest magnitude by 127. Zeros stay zero, and the
-    largest of a row keeps its magnitude.
+    The scale is `row_scales`. Zeros stay zero, and the largest of a row keeps its magnitude.
     """
-    largest = np.abs(weights).max(axis=1, initial=0.0).astype(np.float64)
-    scales = np.where(largest > 0, largest / WEIGHT_MAGNITUDE, 1.0)
+    largest = np.abs(weights).max(axis=1, initial=0.0)
+    scales = row_scales(weights.astype(np.float64))
     order = np.argsort(-np.square(inputs, dtype=np.float64).sum(axis=0), kind="stable")
     feedback = _feedback(inputs[:, order])
     exact = (weights / scales[:, None]).astype(np.float32).T[order]

@@ -28,6 +28,12 @@ How much larger than on any calibration sample a 16-bit value may get: one bit. 
 outlier of the residual stream that saturates would spoil all rows that attend to it. 8 bits have none to spare.
 """
 
+SMALLEST_RANGE = 2.0**-20
+"""
+A value that never got larger than this on a calibration sample is taken to get that large: any scale will do for one
+that is always zero, but the ratio of two scales must stay within what a multiplier and a shift can express.
+"""
+
 _INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1
 _INT64_LIMIT = 1 << 63
 _FLOAT32_EXACT = 1 << 24

@@ -7,8 +7,9 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 
 from sta.compilation import compile_model
-from sta.float_comparison import compare
-from sta.float_model import FloatModel
+from sta.compress.quantize_program import quantize_program
+from sta.float_comparison import compare, model_of
+from sta.frontend.signature import input_names
 from tests.support.random_models import SHAPES, RandomTransformer, Shape
 
 LEAST_DECIBELS = 20
@@ -16,21 +17,29 @@ LEAST_DECIBELS = 20
 SLOW = [HealthCheck.too_slow]
 
 
-def every_operation_is_matched(shape: Shape) -> None:
-    """Compiles without pruning, which is no error of an operation, and compares all that the program computes."""
+def every_operation_is_matched(shape: Shape, by_pytorch: bool = False) -> None:
+    """
+    Compiles without pruning, which is no error of an operation, and compares all that the program computes with the
+    float model, from which it was compiled, or quantized `by_pytorch` and then compiled.
+    """
     model = RandomTransformer(replace(shape, pattern=None)).eval()
     examples = model.example_inputs()
     with torch.no_grad():
         exported = torch.export.export(model, (), examples, strict=False)
     inputs = {name: value.numpy() for name, value in examples.items()}
-    program = compile_model(
-        exported,
-        target=("sta-base", "sta-small", "sta-large")[shape.seed % 3],
-        calibration={name: array[None] for name, array in inputs.items()},
-        int16_inputs=shape.int16_inputs,
-    ).program
+    target = ("sta-base", "sta-small", "sta-large")[shape.seed % 3]
+    if by_pytorch:
+        quantized = quantize_program(exported, input_names(exported), [inputs])
+        program = compile_model(quantized, target=target).program
+    else:
+        program = compile_model(
+            exported,
+            target=target,
+            calibration={name: array[None] for name, array in inputs.items()},
+            int16_inputs=shape.int16_inputs,
+        ).program
     assert program is not None
-    float_model = FloatModel(exported, program.target, lambda stage, done: None)
+    float_model = model_of(program, exported, ("program", "model"), lambda stage, done: None)
     samples = [(inputs, program.encode_inputs(inputs))]
     comparison = compare(program, float_model, samples, ("program", "model"), lambda stage, done: None)
     assert comparison.unseen == []
@@ -72,3 +81,10 @@ def test_every_operation_of_random_transformers_is_matched(shape: Shape) -> None
 @given(SHAPES)
 def test_every_operation_of_many_random_transformers_is_matched(shape: Shape) -> None:
     every_operation_is_matched(shape)
+
+
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
+@given(SHAPES.filter(lambda shape: shape.width > 4 and shape.feed_forward > 16))
+def test_every_operation_of_quantized_random_transformers_is_matched(shape: Shape) -> None:
+    every_operation_is_matched(shape, by_pytorch=True)

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sta.passes.integer_weights import quantize_linear, quantize_symmetric, requantization
+from sta.passes.integer_weights import (
+    EMPTY_CHANNEL_SCALE,
+    quantize_linear,
+    quantize_symmetric,
+    requantization,
+    row_scales,
+)
 from sta.spec.integers import apply_scale_32
 
 Array = NDArray[Any]
@@ -75,6 +81,20 @@ def test_a_row_uses_all_of_its_range_unless_its_bias_needs_more(
     for row, integers, bias_units in zip(weights, result.weights, bias_rules, strict=True):
         largest = np.abs(integers.astype(int)).max()
         assert largest == 127 or not row.any() or bias_units >= (1 << 30) * (1 - 2**-40)
+
+
+@settings(deadline=None)
+@given(layers(), st.sampled_from([np.float32, np.float64]))
+def test_the_scale_of_a_row_is_one_of_its_largest_weight_by_127(layer: tuple[Array, Array | None], dtype: Any) -> None:
+    weights = layer[0].astype(dtype)
+    scales = row_scales(weights)
+    assert scales.dtype == dtype
+    for row, scale in zip(weights, scales, strict=True):
+        own = np.abs(row).max() / dtype(127)
+        assert scale == (own if own > 0 else EMPTY_CHANNEL_SCALE)
+    # What a layer without bias is stored with.
+    exact = weights.astype(np.float64)
+    np.testing.assert_array_equal(quantize_linear(exact, None, 0.5, 0).scales, row_scales(exact) * 0.5)
 
 
 def worst_accumulator(weights: NDArray[np.int8], bias: NDArray[np.int32]) -> int:

@@ -17,8 +17,8 @@ from sta.dialect.torch import si8, si16
 from sta.dialect.torch_interpreter import main_function, run_torch
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.torch_calibrate import calibrate
-from sta.passes.torch_quantize import SMALLEST_RANGE, TorchQuantizePass, affine, hoist_roundings, symmetric
-from sta.spec.integers import HEADROOM
+from sta.passes.torch_quantize import TorchQuantizePass, affine, hoist_roundings, symmetric
+from sta.spec.integers import HEADROOM, SMALLEST_RANGE
 from sta.spec.norm import EPSILON_LIMIT, quantize_norm_parameters
 from tests.support.torch_modules import (
     FLOAT_PASSES,
