@@ -9,6 +9,7 @@ Only what the command needs is imported: running a program needs NumPy, compilin
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -16,6 +17,7 @@ import traceback
 import warnings
 from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn, TextIO
 
@@ -26,6 +28,10 @@ _DESCRIPTION = "Compile Transformers to STA microcode, and run it bit-exactly."
 
 _EXTRAS = {"vl_convert": "report", "textual": "gui", "pyclip": "gui", "prompt_toolkit": "cli", "rich": "cli"}
 """The extras that packages come with, other than `compile`."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of what takes no more; of a file they name it."""
 
 
 class _Command(NamedTuple):
@@ -310,6 +316,14 @@ def _execute(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _status(arguments: Sequence[str]) -> int:
+    """The exit code of a command; of one that shows its help as well, with which argparse would end the process."""
+    try:
+        return _execute(arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Runs the command line and returns its exit code.
@@ -323,7 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = _show_warning
         try:
-            status = _execute(given)
+            status = _status(given)
             sys.stdout.flush()
             return status
         except BrokenPipeError:
@@ -353,8 +367,11 @@ def command() -> NoReturn:
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
     status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    # What could not be written has been reported.
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
     os._exit(status)
 
 
@@ -369,7 +386,8 @@ def _describe(error: Exception) -> str:
         extra = _EXTRAS.get((error.name or "").partition(".")[0], "compile")
         return f"this needs the package {error.name}: install sta-toolchain[{extra}]"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        place = error.filename or ("standard output" if error.errno in _FULL else None)
+        return f"{place}: {error.strerror}" if place else error.strerror
     if isinstance(error, ValueError | OSError):
         return str(error)
     lines = str(error).strip().splitlines()

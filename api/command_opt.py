@@ -18,6 +18,7 @@ from xdsl.utils.arg_spec import parse_pipeline
 from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError
 from xdsl.xdsl_opt_main import xDSLOptMain
 
+from sta.backend.new_file import new_files
 from sta.dialect.context import DEFAULT_TARGET, CompileContext
 from sta.dialect.ir_reader import parse_ir, verify
 from sta.dialect.ir_text import named_array
@@ -27,7 +28,7 @@ from sta.ir_dump import INDEX, Dump
 from sta.output_file import check_output, write_text
 from sta.pass_failure import explain_failures
 from sta.spec.target import Target, load_target
-from sta.usage import Parser, UsageError, check_options, raise_usage_error, suggestion
+from sta.usage import Parser, UsageError, check_options, print_help, raise_usage_error, suggestion
 
 
 class _KeptText(StringIO):
@@ -142,6 +143,7 @@ class OptimizerDriver(xDSLOptMain):
         """Adds our options, and looks for unknown ones before xDSL's parser does."""
         arg_parser.prog = "sta opt"
         arg_parser.error = raise_usage_error
+        arg_parser.print_help = lambda file=None: print_help(arg_parser)
         self._add_arguments(arg_parser)
         # A parser that knows the spellings, to suggest from.
         shadow = Parser()
@@ -217,11 +219,12 @@ class OptimizerDriver(xDSLOptMain):
         # Whatever the file is called, its contents are IR.
         self.args.frontend = self.args.frontend or "mlir"
         super().run()
-        if self.args.save_weights is not None:
-            self.ctx.weights.save(self.args.save_weights)
-        if self.args.output_file is not None:
-            self._keep_arrays(Path(self.args.output_file))
-            write_text(Path(self.args.output_file), self._written.getvalue())
+        with new_files():
+            if self.args.output_file is not None:
+                write_text(Path(self.args.output_file), self._written.getvalue())
+                self._keep_arrays(Path(self.args.output_file))
+            if self.args.save_weights is not None:
+                self.ctx.weights.save(self.args.save_weights)
 
     def output_resulting_program(self, prog: ModuleOp) -> str:
         """The text; what arrays it names is remembered."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from sta.backend.new_file import new_files
 from sta.output_file import check_output
 from sta.profile_table import print_profile
 from sta.progress import Progress
@@ -38,8 +39,9 @@ def execute(arguments: Namespace) -> None:
     runs = read_runs(program, *paths[1:])
     races = program.check_races() if arguments.check_races else None
     results = _run(program, runs, arguments)
-    runs.write(results)
-    traced = None if arguments.trace is None else program.write_trace(arguments.trace)
+    with new_files():
+        traced = None if arguments.trace is None else program.write_trace(arguments.trace)
+        runs.write(results)
     profile = _profile(program, arguments)
     if arguments.json:
         parts = {"races": races and races.to_json(), "profile": profile and profile.to_json()}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -25,6 +26,7 @@ from sta.backend.container import ContainerError
 from sta.backend.emit import OperationError, emit, operation_of
 from sta.bit_check import BitCheck
 from sta.dialect.context import CompileContext
+from sta.dialect.ir_reader import IrError, IrText, verify
 from sta.dialect.run_module import main_function
 from sta.dialect.torch_interpreter import input_names as argument_names
 from sta.dialect.torch_interpreter import output_names as result_names
@@ -48,7 +50,6 @@ from sta.resume import STEPS, Resumed, input_types, read_dump_file
 from sta.runtime import Program, ProgramError
 from sta.runtime.errors import instruction_named_by
 from sta.spec.target import Target
-from sta.usage import about
 
 Array = NDArray[Any]
 
@@ -281,6 +282,8 @@ class Compilation:
         printed = None if self.dump is None else self.dump.printed
         container = emit(self.module, self.context.weights, self.context.target, macs.kept, macs.dense, printed)
         self.program = Program(container)
+        # Reports a deadlock.
+        _ = self.program.timing
         self.seconds.append(("emit", time.perf_counter() - start))
         if self.check is not None:
             self.report("check the program", None)
@@ -420,30 +423,46 @@ def _compile_dump(
         kinds = input_types(resumed.module) if imported is None else imported.input_types
         compilation.start_check(_check_sample(kinds, options.calibration))
         compilation.check_again("import")
-    refused: tuple[Operation | None, ValueError] | None = None
-    with _named_target(resumed.context.target), about(str(path)), explain_failures(lambda: compilation.running):
-        try:
-            compilation.run(resumed.steps, imported, options)
-        except DiagnosticException as error:
-            raise ValueError(f"the module does not verify after {compilation.running}: {error}") from error
-        try:
-            compilation.emit()
-        except (OperationError, ProgramError, ContainerError) as error:
-            refused = _refused_operation(compilation.module, error), error
-    if refused is not None:
-        operation, reason = refused
-        raise resumed.read.error(operation or main_function(compilation.module), str(reason)) from reason
+    with _placed(resumed, compilation):
+        compilation.run(resumed.steps, imported, options)
+        compilation.emit()
     return compilation
 
 
-def _refused_operation(module: ModuleOp, error: ValueError) -> Operation | None:
+@contextmanager
+def _placed(resumed: Resumed, compilation: Compilation) -> Generator[None]:
     """
-    The operation that no program can be made of; None if the error names none.
+    Shows what passes refuse in a dump, which somebody may have edited, at its place in the text.
+    """
+    try:
+        with _named_target(resumed.context.target), explain_failures(lambda: compilation.running):
+            yield
+    except IrError:
+        raise
+    except DiagnosticException as error:
+        # Names the operation, where a single one is wrong.
+        verify(IrText(compilation.module, resumed.read.places))
+        raise ValueError(f"{resumed.path}: the module does not verify after {compilation.running}: {error}") from error
+    except ValueError as error:
+        operation = _refused_operation(resumed, compilation, error)
+        if operation is None:
+            raise ValueError(f"{resumed.path}: {error}") from error
+        raise resumed.read.error(operation, "; ".join(line.strip() for line in str(error).splitlines())) from error
+
+
+def _refused_operation(resumed: Resumed, compilation: Compilation, error: ValueError) -> Operation | None:
+    """
+    The operation that an error is about; None if it names none.
     """
     if isinstance(error, OperationError):
         return error.operation
-    number = instruction_named_by(error) if isinstance(error, ProgramError) else None
-    return None if number is None else operation_of(module, number)
+    if isinstance(error, ProgramError | ContainerError):
+        number = instruction_named_by(error)
+        refused = None if number is None else operation_of(compilation.module, number)
+        return refused or main_function(compilation.module)
+    # A pass names the module of the model first.
+    named = re.match(r"(?:target \S+: )?([^\s:]+)(?:: | \()", str(error))
+    return None if named is None else resumed.read.named(named[1], str(error))
 
 
 def _check_options(resumed: Resumed, options: Options) -> None:

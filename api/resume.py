@@ -86,7 +86,17 @@ def read_dump_file(path: Path, target: Target | None) -> Resumed:
         raise ValueError(
             f"{path} is tiled for {own.name}, not for {target.name}: compile a dump from before convert-nm-to-sta"
         )
-    return Resumed(path, context, read, _steps_left(path.name, read.module))
+    steps = _steps_left(path.name, read.module)
+    if level == "sta" and "sta-allocate" not in steps:
+        _check_allocated(read)
+    return Resumed(path, context, read, steps)
+
+
+def _check_allocated(read: IrText) -> None:
+    """Raises IrError for the first buffer without a place."""
+    for operation in read.module.walk():
+        if isinstance(operation, sta.AllocOp | sta.ConstantOp) and operation.offset is None:
+            raise read.error(operation, f"{operation.name}: an offset is expected, as sta-allocate gives it")
 
 
 def _check_signatures(read: IrText, level: str) -> None:

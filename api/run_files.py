@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sta.backend.new_file import new_folder
 from sta.npz import read_arrays
 from sta.output_file import check_output, write_arrays
 from sta.runtime import Program, Result
@@ -37,7 +38,7 @@ class Runs:
     def write(self, results: Sequence[Result]) -> None:
         """Writes the outputs of all runs; raises OSError if that fails."""
         if self.files:
-            self.output.mkdir(exist_ok=True)
+            new_folder(self.output)
             for name, result in zip(self.files, results, strict=True):
                 write_arrays(self.output / name, result.outputs)
         elif self.stacked:

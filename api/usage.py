@@ -47,9 +47,18 @@ class Parser(argparse.ArgumentParser):
         self.options += action.option_strings
         return action
 
+    def print_help(self, file: Any = None) -> None:
+        """Prints the help; raises OSError if that fails, of which argparse would say nothing."""
+        print_help(self)
+
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
         raise_usage_error(message)
+
+
+def print_help(parser: argparse.ArgumentParser) -> None:
+    """Prints a parser's help on standard output; raises OSError if that fails."""
+    print(parser.format_help(), end="")
 
 
 def raise_usage_error(message: str) -> NoReturn:

@@ -5,12 +5,35 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 _LONGEST_PART = 100
 """Letters of a file's name in that of its unfinished form, which must not get too long for the file system."""
+
+
+class _Written(NamedTuple):
+    """A file that has been written, and is to take its name."""
+
+    unfinished: Path
+    final: Path
+    given: str
+
+
+@dataclass
+class _Together:
+    """What `new_files` has opened so far."""
+
+    files: list[_Written] = field(default_factory=list[_Written])
+    folders: list[Path] = field(default_factory=list[Path])
+    """Those that were not there before."""
+
+
+_open: ContextVar[_Together | None] = ContextVar("_open", default=None)
+"""What waits for the end of `new_files`; None outside."""
 
 
 @contextmanager
@@ -26,22 +49,75 @@ def new_file(path: str | os.PathLike[str]) -> Generator[IO[bytes]]:
     if final.exists() and not final.is_file():
         raise OSError(errno.EISDIR if final.is_dir() else errno.EINVAL, _kind(final), os.fspath(path))
     unfinished = final.with_name(f".{final.name[:_LONGEST_PART]}.{os.getpid()}.tmp")
+    written = _Written(unfinished, final, os.fspath(path))
+    with _together() as together:
+        try:
+            file = open(unfinished, "wb")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, written.given) from None
+        together.files.append(written)
+        try:
+            with file:
+                yield file
+        except OSError as error:
+            if error.errno is None or error.filename not in (None, os.fspath(unfinished)):
+                raise
+            raise OSError(error.errno, error.strerror, written.given) from None
+
+
+@contextmanager
+def new_files() -> Generator[None]:
+    """
+    What ``new_file`` opens inside takes its name when all is written, the files together, and none does if anything
+    fails.
+
+    Raises:
+        OSError: a file cannot take its name; names the path that was given.
+    """
+    with _together():
+        yield
+
+
+def new_folder(path: Path) -> None:
+    """Makes a folder if it is not there; where ``new_files`` fails around it, it is gone again. Raises OSError."""
+    if path.is_dir():
+        return
+    path.mkdir()
+    if (together := _open.get()) is not None:
+        together.folders.append(path)
+
+
+@contextmanager
+def _together() -> Generator[_Together]:
+    outer = _open.get()
+    if outer is not None:
+        yield outer
+        return
+    together = _Together()
+    token = _open.set(together)
     try:
-        file = open(unfinished, "wb")
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
-    try:
-        with file:
-            yield file
-        os.replace(unfinished, final)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        if error.errno is None or error.filename not in (None, os.fspath(unfinished)):
-            raise
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+        yield together
+        for written in together.files:
+            _rename(written)
     except BaseException:
-        unfinished.unlink(missing_ok=True)
+        for written in together.files:
+            written.unfinished.unlink(missing_ok=True)
+        for folder in together.folders:
+            # Unless a file in it has its name already.
+            with suppress(OSError):
+                folder.rmdir()
         raise
+    finally:
+        _open.reset(token)
+
+
+def _rename(written: _Written) -> None:
+    try:
+        os.replace(written.unfinished, written.final)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, written.given) from None
 
 
 def _kind(path: Path) -> str:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, UnknownLoc
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.parser import UnresolvedOperand
 from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
@@ -17,6 +17,7 @@ from xdsl.utils.lexer import Input, Span
 
 from sta.dialect import nm, sta, torch
 from sta.dialect.ir_text import named_array
+from sta.dialect.location import module_path
 from sta.dialect.nm_interpreter import tensor_dtype
 from sta.dialect.unicode_strings import UnicodeParser
 from sta.dialect.weight_store import WeightStore
@@ -113,9 +114,26 @@ class IrText:
     places: dict[Operation, Span]
 
     def error(self, operation: Operation, message: str) -> IrError:
-        """The error that something is wrong with an operation."""
-        place = self.places.get(operation)
+        """The error that something is wrong with an operation, or one that passes have made of what was read."""
+        place = self.places.get(operation) or self._origin(operation)
         return IrError(message if place is None else show(place, message))
+
+    def named(self, path: str, message: str) -> Operation | None:
+        """
+        The operation of a module of the model that a message is about: the first of a kind that it names, or else that
+        computes something. None if the module has no operation.
+        """
+        own = [operation for operation in self.places if module_path(operation) == path]
+        own.sort(key=lambda operation: (operation.name not in message, not operation.operands))
+        return own[0] if own else None
+
+    def _origin(self, operation: Operation) -> Span | None:
+        """The place of the first operation from the same place of the model, preferably one of the same name."""
+        if isinstance(operation.location, UnknownLoc):
+            return None
+        same = [read for read in self.places if read.location == operation.location]
+        same.sort(key=lambda read: read.name != operation.name)
+        return self.places[same[0]] if same else None
 
 
 def read_ir(text: str, name: str, context: Context, weights: WeightStore) -> IrText:

@@ -14,14 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     ArrayAttr,
     DenseArrayBase,
     DictionaryAttr,
+    FloatAttr,
     IndexType,
+    IntegerAttr,
     IntegerType,
     MemRefType,
     StridedLayoutAttr,
@@ -188,6 +190,10 @@ def _expect(condition: bool, message: str) -> None:
         raise VerifyException(message)
 
 
+def _expect_offset(offset: Integer | None) -> None:
+    _expect(offset is None or offset.value.data >= 0, "a byte offset is not negative")
+
+
 def _expect_operand(value: SSAValue, what: str, space: str, elements: Sequence[Attribute], rank: int) -> MemRef:
     reference = memref_of(value)
     _expect(space_of(value) == space, f"{what} must be in {space}, got {space_of(value)}")
@@ -242,6 +248,8 @@ class ConstantOp(IRDLOperation):
     def verify_(self) -> None:
         _expect(space_of(self.result) == "dram", "a constant lives in dram")
         _expect(self.kind.data in CONSTANT_CLASSES, f"class '{self.kind.data}' is none of {CONSTANT_CLASSES}")
+        _expect_offset(self.offset)
+        _expect_packing(self.attributes.get(PACKING))
 
 
 @irdl_op_definition
@@ -272,6 +280,8 @@ class AllocOp(IRDLOperation):
 
     def verify_(self) -> None:
         memref_of(self.result)
+        _expect_offset(self.offset)
+        _expect_held(self.attributes.get(VALUES))
 
 
 @irdl_op_definition
@@ -860,6 +870,62 @@ def written(op: UnitOp) -> list[SSAValue]:
     The operands that an operation writes; it reads all others, an accumulating product and a rescale also these.
     """
     return [value for name in _WRITTEN[type(op)] if (value := getattr(op, name)) is not None]
+
+
+_PACKED: dict[str, type[Attribute]] = {
+    "pattern": PatternAttr,
+    "columns": IntegerAttr,
+    "depths": DenseArrayBase,
+    "tile_columns": IntegerAttr,
+}
+"""
+What is said of packed weights.
+"""
+
+
+def _expect_packing(packing: Attribute | None) -> None:
+    """
+    Raises VerifyException unless an attribute is what `packing_of` takes.
+    """
+    if packing is None:
+        return
+    known = packing.data if isinstance(packing, DictionaryAttr) else dict[str, Attribute]()
+    for name, kind in _PACKED.items():
+        _expect(isinstance(known.get(name), kind), f"{PACKING}: {name} is expected to be of base attribute {kind.name}")
+
+
+_HELD: dict[str, type[Attribute]] = {
+    "path": StringAttr,
+    "operation": StringAttr,
+    "axes": ArrayAttr,
+    "offset": IntegerAttr,
+    "scale": FloatAttr,
+    "zero_point": IntegerAttr,
+    "source": StringAttr,
+}
+"""
+What is said of a value that a buffer holds. Scale and zero point come together, and they and the source may be missing.
+"""
+
+
+def _expect_held(values: Attribute | None) -> None:
+    """
+    Raises VerifyException unless an attribute is what `held_values` takes.
+    """
+    if values is None:
+        return
+    _expect(isinstance(values, ArrayAttr), f"{VALUES} is expected to be a list")
+    for entry in cast("ArrayAttr[Attribute]", values):
+        _expect(isinstance(entry, DictionaryAttr), f"{VALUES} is expected to hold dictionaries")
+        known = cast("DictionaryAttr", entry).data
+        optional = {"source"} if "scale" in known or "zero_point" in known else {"scale", "zero_point", "source"}
+        for name, kind in _HELD.items():
+            given = known.get(name)
+            wanted = (name in optional and given is None) or isinstance(given, kind)
+            _expect(wanted, f"{VALUES}: {name} is expected to be of base attribute {kind.name}")
+        for axis in cast("ArrayAttr[Attribute]", known["axes"]):
+            pairs = isinstance(axis, DenseArrayBase) and len(cast("DenseArrayBase[Any]", axis)) % 2 == 0
+            _expect(pairs, f"{VALUES}: axes are expected to be arrays of pairs of size and stride")
 
 
 def held_values(buffer: AllocOp) -> tuple[DictionaryAttr, ...]:

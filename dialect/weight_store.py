@@ -106,6 +106,8 @@ class WeightStore:
         Write the arrays called `names` (all when None) to the safetensors file `path`.
 
         The file is written beside its place and then moved there, so that no half-written file is ever seen.
+
+        Raises OSError, which names the file.
         """
         from safetensors.numpy import save  # pyright: ignore[reportUnknownVariableType] - its path type is
 
@@ -115,6 +117,8 @@ class WeightStore:
             # `save_file` would make a file that nobody else may read, whatever the umask.
             unfinished.write_bytes(save({name: np.asarray(self.get(name), order="C") for name in chosen}))
             unfinished.replace(path)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         finally:
             unfinished.unlink(missing_ok=True)
 

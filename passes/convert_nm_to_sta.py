@@ -18,6 +18,7 @@ from xdsl.passes import ModulePass
 
 from sta.dialect import nm, sta
 from sta.dialect.context import target_of, weights_of
+from sta.dialect.location import describe
 from sta.dialect.weight_store import WeightStore
 from sta.passes.held_values import record_value
 from sta.passes.linear_tiling import COLUMNS, ROWS
@@ -226,7 +227,10 @@ class FunctionLowering:
                 builder.choices.append(attention.explain())
                 attention.lower()
             case _:
-                raise ValueError(f"{op.name} has no lowering: run nm-fuse-epilogues first")
+                raise ValueError(
+                    f"{describe(op)}: {op.name} stands alone: nm-fuse-epilogues makes one operation of a product, sum "
+                    "or table and the rescaling and the clamp after it, where nothing else uses what is between"
+                )
 
     def _norm(self, op: nm.NormOp) -> NormLowering:
         stream = None if op.result is None else self._in_place(op.result, op.x)

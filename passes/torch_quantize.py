@@ -86,9 +86,13 @@ def _smallest_norm_range(norm: torch.NormOp) -> float:
     The smallest range of a norm's input: on a finer scale, its epsilon would be more than the machine can hold.
 
     Samples that are zero, or small against epsilon, make a program that way like any others.
+
+    Raises ValueError for an epsilon that is negative, which only a dump that was edited has here.
     """
-    width = torch.sizes_of(norm.input)[-1]
-    smallest_scale = math.sqrt(torch.epsilon_of(norm)) * width / math.sqrt(EPSILON_LIMIT / 2)
+    width, epsilon = torch.sizes_of(norm.input)[-1], torch.epsilon_of(norm)
+    if not epsilon >= 0.0:
+        raise ValueError(f"{describe(norm)}: its eps must be a number that is not negative, not {epsilon}")
+    smallest_scale = math.sqrt(epsilon) * width / math.sqrt(EPSILON_LIMIT / 2)
     return smallest_scale * STREAM_LIMIT
 
 

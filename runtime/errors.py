@@ -18,7 +18,7 @@ def at(container: Container, pc: int) -> str:
     return f"instruction {pc} ({', '.join([*parts, path] if path else parts)})"
 
 
-def instruction_named_by(error: ProgramError) -> int | None:
-    """Returns the number of the instruction whose place an error's message begins with; None if with none."""
-    found = re.match(r"instruction (\d+) \(", str(error))
+def instruction_named_by(error: ValueError) -> int | None:
+    """Returns the number of the first instruction whose place is in an error's message; None if there is none."""
+    found = re.search(r"\binstruction (\d+) \(", str(error))
     return None if found is None else int(found[1])

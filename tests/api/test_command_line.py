@@ -243,9 +243,7 @@ def test_a_package_that_is_missing_comes_with_an_extra(
 
 def test_help_names_every_command_and_option(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     def help_of(*arguments: str) -> str:
-        with pytest.raises(SystemExit) as stop:
-            main([*arguments, "--help"])
-        assert stop.value.code == 0
+        assert main([*arguments, "--help"]) == 0
         return capsys.readouterr().out
 
     assert all(name in help_of() for name in COMMANDS)
@@ -255,8 +253,7 @@ def test_help_names_every_command_and_option(shell: Shell, capsys: pytest.Captur
 
 
 def test_version(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--version"])
+    assert main(["--version"]) == 0
     assert re.fullmatch(r"sta \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
@@ -696,3 +693,12 @@ def test_a_reader_that_goes_away_is_no_error(files: Files) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == ".version 1.0\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", ["--help", "targets --help", "opt --help", "targets"])
+def test_output_that_cannot_be_written_is_an_error(arguments: str, unbuffered: str, tmp_path: Path) -> None:
+    command = f"ulimit -f 0; {sys.executable} -m sta.command_line {arguments} > {tmp_path / 'output'}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (1, "sta: error: standard output: File too large\n")

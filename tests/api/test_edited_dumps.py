@@ -31,6 +31,13 @@ EDITS = [
     ("sta-synchronize", r'sta\.direction = "input"', 'sta.direction = "in"', 'to be "input" or "output"'),
     ("sta-synchronize", r'(sta\.alloc "[^"]*:parameters" \{offset = )\d+', r"\g<1>8388608", "outside 0.."),
     ("sta-allocate", r"sta\.offset = \d+", "sta.offset = 9999999", "is not a multiple of"),
+    ("sta-synchronize", r"post = array<i64: 0>", "post = array<i64>", "deadlock: no unit can start its next instru"),
+    ("sta-synchronize", r'(sta\.alloc "[^"]*:parameters" \{)offset = \d+ : i64', r"\1", "an offset is expected, as s"),
+    ("sta-allocate", r"(sta\.constant .*offset = )\d+", r"\g<1>-1", "a byte offset is not negative"),
+    ("convert-nm-to-sta", r'(sta\.values = \[\{)path = "[^"]*", ', r"\1", "sta.values: path is expected to be"),
+    ("sta-synchronize", r"tile_columns = \d+ : i64", "tile_columns = 1.0 : f32", "sta.packing: tile_columns is expec"),
+    ("nm-sink-views", r"nm\.clamp %18", "nm.clamp %14", "nm.product stands alone: nm-fuse-epilogues makes one opera"),
+    ("torch-calibrate", r"1\.000000e-05", "-1.000000e-05", "its eps must be a number that is not negative, not -1e-05"),
     ("torch-quantize", r"torch\.aten\.linear", "torch.aten.liner", "did you mean 'torch.aten.linear'?"),
 ]
 

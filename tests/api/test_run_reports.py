@@ -2,9 +2,13 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import sta
@@ -100,3 +104,31 @@ def test_a_trace_that_cannot_be_written_is_refused_before_the_run(
     assert run(files, "--trace", "out.npz") == 2
     assert "--output and --trace name the same file" in capsys.readouterr().err
     assert not Path("out.npz").exists()
+
+
+def run_with_little_space(arguments: str, kibibytes: int) -> subprocess.CompletedProcess[str]:
+    """Runs a program where no file can get larger."""
+    command = f"ulimit -f {kibibytes}; {sys.executable} -m sta.command_line run {arguments}"
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+
+
+def test_without_the_trace_there_are_no_outputs(files: Files) -> None:
+    done = run_with_little_space(f"{files.program} --inputs {files.inputs} -o out.npz --trace t.json", 8)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("sta: error: t.json: File too large\n")
+    assert list(Path().iterdir()) == []
+
+
+def test_without_the_outputs_there_is_no_trace(files: Files) -> None:
+    np.savez("in.npz", ids=np.repeat(np.load(files.inputs)["ids"][None], 20, axis=0))
+    done = run_with_little_space(f"{files.program} --inputs in.npz -o out.npz --trace t.json.gz", 8)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("sta: error: out.npz: File too large\n")
+    assert [path.name for path in Path().iterdir()] == ["in.npz"]
+
+
+def test_without_the_outputs_there_is_no_folder_for_them(files: Files) -> None:
+    Path("in").mkdir()
+    shutil.copy(files.inputs, "in/a.npz")
+    assert run_with_little_space(f"{files.program} --inputs in -o out", 0).returncode == 1
+    assert [path.name for path in Path().iterdir()] == ["in"]

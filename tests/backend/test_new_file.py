@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sta.backend.new_file import new_file
+from sta.backend.new_file import new_file, new_files, new_folder
 
 
 def write(path: Path, data: bytes = b"new") -> None:
@@ -68,3 +68,33 @@ def test_a_full_disk_names_the_given_path(tmp_path: Path) -> None:
         open(tmp_path / "other")
     assert other.value.filename == os.fspath(tmp_path / "other")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_belong_together_appear_together(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    with new_files():
+        write(tmp_path / "a")
+        with new_files():
+            write(tmp_path / "b")
+        assert (tmp_path / "a").read_bytes() == b"old"
+        assert not (tmp_path / "b").exists()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new", "b": b"new"}
+
+
+def write_two_and_fail(folder: Path) -> None:
+    with new_files():
+        write(folder / "a")
+        new_folder(folder / "made")
+        write(folder / "made" / "b")
+        write(folder / "missing" / "c")
+
+
+def test_of_files_that_belong_together_none_appears_if_one_fails(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(FileNotFoundError) as refused:
+        write_two_and_fail(tmp_path)
+    assert refused.value.filename == os.fspath(tmp_path / "missing" / "c")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
+    # What is written afterwards waits for nothing.
+    write(tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"new"

@@ -1,0 +1,38 @@
+"""Places of operations in text, also of those that passes have made of them."""
+
+from sta.dialect import sta
+from sta.dialect.context import CompileContext
+from sta.dialect.ir_reader import IrText, read_ir
+
+TEXT = """builtin.module {
+  func.func @main(%x: tensor<4xsi8>) -> tensor<4xsi8> {
+    %0 = nm.view %x : tensor<4xsi8> -> tensor<2x2xsi8> loc("first"("model.py":7:0))
+    %1 = nm.view %0 : tensor<2x2xsi8> -> tensor<4xsi8> loc("second"("model.py":8:0))
+    func.return %1 : tensor<4xsi8> loc("second"("model.py":8:0))
+  }
+}
+"""
+
+
+def read() -> IrText:
+    context = CompileContext()
+    return read_ir(TEXT, "m.mlir", context, context.weights)
+
+
+def test_an_operation_that_a_pass_has_made_is_shown_where_it_comes_from() -> None:
+    text = read()
+    made = sta.SyncOp("mm")
+    assert str(text.error(made, "wrong")) == "wrong"
+    made.location = next(op.location for op in text.places if op.name == "func.return")
+    line = '    %1 = nm.view %0 : tensor<2x2xsi8> -> tensor<4xsi8> loc("second"("model.py":8:0))'
+    assert str(text.error(made, "wrong")) == f"m.mlir:4:5: wrong\n{line}\n    ^^"
+
+
+def test_the_operation_of_a_module_that_a_message_is_about() -> None:
+    text = read()
+    first, last = text.named("second", "wrong"), text.named("second", "func.return takes something else")
+    assert first is not None
+    assert first.name == "nm.view"
+    assert last is not None
+    assert last.name == "func.return"
+    assert text.named("third", "wrong") is None
