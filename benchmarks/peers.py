@@ -68,6 +68,9 @@ def export_onnx(exported: Path, path: Path) -> None:
     """Writes a `.pt2` file's model as ONNX."""
     import torch
 
+    # The type of the outputs is known only where it has been imported.
+    importlib.import_module("transformers.modeling_outputs")
+
     names = ["input_ids", "attention_mask"]
     example = {name: torch.tensor(value) for name, value in next(samples(1)).items()}
     exporter: Any = torch.onnx

@@ -87,9 +87,15 @@ class Program:
 class Machine:
     """The state of a run."""
 
-    def reset(self, poison: int) -> None: ...
+    def reset(self, poison: int, goes_ahead: bool) -> None:
+        """Overwrites what is writable; threads stay at one instruction together unless they may go ahead."""
+
     def advance(self, seconds: float) -> bool | None:
         """Runs for a time; returns None if the program goes on, True if it has ended, False if it has failed."""
+
+    @property
+    def has_gone_wrong(self) -> bool:
+        """Whether something has failed that threads had gone ahead of, so that the memories say nothing."""
 
     @property
     def pc(self) -> int:

@@ -85,19 +85,27 @@ class NativeEngine:
 
     def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
         """Runs the program; parameters, result and errors are those of ``ReferenceEngine.run``."""
-        self._machine.reset(poison)
+        halted = self._execute(inputs, poison, report, goes_ahead=True)
+        if self._machine.has_gone_wrong:
+            # Threads were ahead of what has failed: once more, to stop there.
+            halted = self._execute(inputs, poison, report, goes_ahead=False)
+        if not halted:
+            raise self._failure()
         program, writable = self._program, self._machine.memory("writable")
-        for port in program.inputs:
-            port_view(program, writable, port)[...] = inputs[port.signature.name]
+        return {port.signature.name: port_view(program, writable, port).copy() for port in program.outputs}
+
+    def _execute(self, inputs: Mapping[str, Array], poison: int, report: Report | None, goes_ahead: bool) -> bool:
+        """Runs the program; returns whether it has come to its end."""
+        self._machine.reset(poison, goes_ahead)
+        for port in self._program.inputs:
+            port_view(self._program, self._machine.memory("writable"), port)[...] = inputs[port.signature.name]
         halted = None
         while halted is None:
             # Between slices Python handles an interrupt.
             halted = self._machine.advance(_SLICE)
             if report is not None:
                 report(None)
-        if not halted:
-            raise self._failure()
-        return {port.signature.name: port_view(program, writable, port).copy() for port in program.outputs}
+        return halted
 
     def _failure(self) -> ProgramError:
         """Returns the error of the instruction that the machine stopped at, in the words of the reference engine."""

@@ -30,11 +30,13 @@ public:
         }
     }
 
-    // Has the processor fetch what `find` returns for an address that may be asked for soon.
-    void read_ahead(const std::uint8_t* address) const {
+    // Has the processor fetch what `find` returns for the addresses one and two steps further, which are likely to be
+    // asked for next.
+    void read_ahead(const std::uint8_t* address, std::int64_t step) const {
         const Table& table = *newest_.load(std::memory_order_acquire);
-        const Slot& slot = table.slots[table.start(address)];
-        if (slot.address.load(std::memory_order_acquire) == address) slot.derived->read_ahead();
+        __builtin_prefetch(&table.slots[table.start(address + 2 * step)]);
+        const Slot& slot = table.slots[table.start(address + step)];
+        if (slot.address.load(std::memory_order_acquire) == address + step) slot.derived->read_ahead();
     }
 
     bool has_room(std::int64_t size) const { return budget_.load() >= size; }

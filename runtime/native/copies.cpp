@@ -33,6 +33,9 @@ private:
 
 class LoadWeights : public Operation {
 public:
+    // What others read of constants, they read where these are: there is nothing in the buffer that they need.
+    bool runs_ahead() const override { return source_.space == Space::constants; }
+
     LoadWeights(const Operand& source, const Operand& destination) : source_(source), destination_(destination) {}
 
     bool execute(Machine& machine) const override {

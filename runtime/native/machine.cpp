@@ -26,13 +26,15 @@ Machine::Machine(const ProgramDescription& program, const Kernels& kernels, int 
       sums(static_cast<std::size_t>(program.tile_rows)),
       squares(static_cast<std::size_t>(program.tile_rows)) {}
 
-void Machine::reset(std::uint8_t poison) {
+void Machine::reset(std::uint8_t poison, bool may_go_ahead) {
     for (const Bytes* memory : {&spad, &acc, &writable}) std::memset(memory->data(), poison, memory->size());
     wbuf.fill(poison);
     std::fill(sums.begin(), sums.end(), 0);
     std::fill(squares.begin(), squares.end(), 0);
     counters.fill(0);
     position = 0;
+    goes_ahead = may_go_ahead && team.threads() > 1;
+    has_gone_wrong = false;
 }
 
 }  // namespace sta

@@ -24,6 +24,10 @@ struct Tile {
     // Whether a result may be written here element by element while `source` is read: they are apart, or each
     // element of the result replaces the one it is made from.
     bool may_replace(const Tile& source, bool same_element_size) const;
+
+    SharedRows read_by_rows() const { return {bytes, stride, row_bytes, false}; }
+    SharedRows written_by_rows() const { return {bytes, stride, row_bytes, true}; }
+    SharedRows read_as_a_whole() const { return {bytes, 0, (rows - 1) * stride + row_bytes, false}; }
 };
 
 // Bytes for the length of an instruction, kept for the next.
@@ -41,8 +45,9 @@ private:
 struct Machine {
     Machine(const ProgramDescription& program, const Kernels& kernels, int threads);
 
-    // Overwrites everything writable with a byte, and starts again.
-    void reset(std::uint8_t poison);
+    // Overwrites everything writable with a byte, and starts again; nothing may be going on. Threads stay together at
+    // one instruction unless they may go ahead.
+    void reset(std::uint8_t poison, bool may_go_ahead);
 
     // A rectangle in a memory other than wbuf.
     Tile tile(const Operand& operand) const {
@@ -56,8 +61,17 @@ struct Machine {
         return wbuf.read(operand.address.at(counters.data()), operand.rows * operand.row_bytes);
     }
 
+    // Waits for other threads; false if an instruction that ran ahead has failed, so that what is in the memories is not
+    // what the program leaves there.
+    bool settle() {
+        if (!team.wait()) has_gone_wrong = true;
+        return !has_gone_wrong;
+    }
+
     const Kernels& kernels;
     Team team;
+    bool goes_ahead = false;  // threads may be at different instructions
+    bool has_gone_wrong = false;
     Bytes spad, acc, writable;
     WeightBuffer wbuf;
     std::array<std::uint8_t*, 5> memories;  // by Space; none for wbuf

@@ -1,5 +1,7 @@
 // map: the vector unit's pipeline, element by element.
 
+#include <array>
+
 #include "operation.h"
 #include "parameters.h"
 
@@ -20,6 +22,21 @@ Scale divided(Scale scale, std::int64_t sum) {
     const std::int64_t multiplier = (scale.multiplier * reciprocal + (std::int64_t{1} << 30)) >> 31;
     return {static_cast<std::int32_t>(multiplier), scale.shift + length - 1};
 }
+
+// Where the vector unit adds up the rows of results.
+struct Statistics {
+    void (*of_row)(const std::uint8_t*, int, std::int64_t&, std::int64_t&);
+    std::int64_t *sums, *squares;
+
+    void add(const Map& map, int first, int last) const {
+        for (int row = first; row < last; ++row) {
+            std::int64_t sum, its_squares;
+            of_row(map.destination + row * map.destination_stride, map.columns, sum, its_squares);
+            sums[row] += sum;
+            squares[row] += its_squares;
+        }
+    }
+};
 
 class MapRows : public Operation {
 public:
@@ -43,14 +60,18 @@ public:
         if (normalize_) sums_ = instruction.operand("sums");
     }
 
+    bool runs_ahead() const override { return true; }
+
     bool execute(Machine& machine) const override {
         std::unique_ptr<MapParameters> own;
         const MapParameters* parameters = parameters_of(machine, own);
         if (!parameters) return false;
         const Tile destination = machine.tile(destination_);
         Map map = described(machine, destination, *parameters);
-        if (normalize_ && !normalize(machine, map)) return false;
         const bool direct = may_be_replaced(machine, destination);
+        if (machine.goes_ahead && direct && !own && run_ahead(machine, map, destination)) return true;
+        if (!machine.settle()) return false;
+        if (normalize_ && !normalize(map, machine.tile(sums_), 0, rows_, machine.rows)) return false;
         // What turns out to be out of range has to be met once more as it was.
         if (direct && !always_fits(*parameters) && !is_apart(machine, destination) && !fits(machine, map)) return false;
         if (!direct) {
@@ -62,7 +83,11 @@ public:
             std::memcpy(destination.bytes + row * destination.stride, map.destination + row * destination.row_bytes,
                         static_cast<std::size_t>(destination.row_bytes));
         }
-        if (gather_) add_statistics(machine, destination);
+        if (gather_) {
+            map.destination = destination.bytes;
+            map.destination_stride = destination.stride;
+            statistics(machine).add(map, 0, rows_);
+        }
         return true;
     }
 
@@ -72,7 +97,7 @@ private:
         const int columns = per_channel_ ? columns_ : 1;
         if (block.constant) {
             // The next columns' parameters lie behind these.
-            cache_.read_ahead(block.bytes + parameters_.row_bytes * parameters_.rows);
+            cache_.read_ahead(block.bytes, parameters_.row_bytes * parameters_.rows);
             if (const MapParameters* known = cache_.find(block.bytes)) return known;
         }
         own = read_map_parameters(block.bytes, columns);
@@ -104,16 +129,15 @@ private:
         return map;
     }
 
-    // Finds the scale of each row; false if a sum or a shift is out of range.
-    bool normalize(Machine& machine, Map& map) const {
+    // Finds the scales of some rows, for which there is scratch; false if a sum or a shift is out of range.
+    static bool normalize(Map& map, const Tile& sums, int first, int last, Scratch& scratch) {
         const Scale scale{map.parameters->multiplier[0], map.parameters->shift[0]};
-        const std::uint8_t* sums = machine.tile(sums_).bytes;
-        const auto count = static_cast<std::size_t>(rows_);
-        auto* scales = reinterpret_cast<Scale*>(machine.rows.take((sizeof(Scale) + 1) * count));
+        const auto count = static_cast<std::size_t>(last);
+        auto* scales = reinterpret_cast<Scale*>(scratch.take((sizeof(Scale) + 1) * count));
         auto* empty = reinterpret_cast<std::uint8_t*>(scales + count);
-        for (int row = 0; row < rows_; ++row) {
+        for (int row = first; row < last; ++row) {
             std::int32_t sum;
-            std::memcpy(&sum, sums + 4 * row, 4);
+            std::memcpy(&sum, sums.bytes + 4 * row, 4);
             if (sum < 0) return false;
             empty[row] = sum == 0;
             scales[row] = divided(scale, sum ? sum : 1);
@@ -153,6 +177,38 @@ private:
         return share(machine, map, machine.kernels.sums_fit);
     }
 
+    // False if that is not possible, because something that it reads may change; then nothing has happened.
+    bool run_ahead(Machine& machine, const Map& map, const Tile& destination) const {
+        if ((normalize_ && gather_) || (has_table_ && !machine.weights(table_).constant)) return false;
+        std::array<SharedRows, 4> touched{destination.written_by_rows(), machine.tile(source_).read_by_rows()};
+        std::size_t count = 2;
+        const auto touch = [&](const SharedRows& rows) { touched[count++] = rows; };
+        if (residual_type_ != Element::none) touch(machine.tile(residual_).read_by_rows());
+        // The sums of squares lie as the others do.
+        if (gather_) touch({machine.sums.data(), sizeof(std::int64_t), sizeof(std::int64_t), true});
+        const auto all = [&] { return std::span(touched).first(count); };
+        // The machine itself is the caller's: its lines of cache had better not be asked for.
+        const auto kernel = machine.kernels.map;
+        if (normalize_) {
+            const Tile sums = machine.tile(sums_);
+            touch({sums.bytes, 4, 4, false});
+            return machine.team.run_ahead(rows_, all(), [kernel, map, sums](int first, int last) {
+                thread_local Scratch scratch;
+                Map its = map;
+                return normalize(its, sums, first, last, scratch) && kernel(its, first, last);
+            });
+        }
+        if (gather_) {
+            return machine.team.run_ahead(rows_, all(), [kernel, map, statistics = statistics(machine)](int first, int last) {
+                if (!kernel(map, first, last)) return false;
+                statistics.add(map, first, last);
+                return true;
+            });
+        }
+        return machine.team.run_ahead(rows_, all(),
+                                      [kernel, map](int first, int last) { return kernel(map, first, last); });
+    }
+
     bool run(Machine& machine, const Map& map) const {
         if (rows_ * columns_ < smallest_shared) return machine.kernels.map(map, 0, rows_);
         return share(machine, map, machine.kernels.map);
@@ -162,13 +218,8 @@ private:
         return machine.team.share(rows_, [map, kernel](int first, int last) { return kernel(map, first, last); });
     }
 
-    void add_statistics(Machine& machine, const Tile& destination) const {
-        for (int row = 0; row < rows_; ++row) {
-            std::int64_t sum, squares;
-            machine.kernels.row_statistics(destination.bytes + row * destination.stride, columns_, sum, squares);
-            machine.sums[static_cast<std::size_t>(row)] += sum;
-            machine.squares[static_cast<std::size_t>(row)] += squares;
-        }
+    static Statistics statistics(Machine& machine) {
+        return {machine.kernels.row_statistics, machine.sums.data(), machine.squares.data()};
     }
 
     Operand source_, destination_, parameters_, table_, residual_, sums_;

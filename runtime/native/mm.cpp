@@ -1,5 +1,7 @@
 // mm: the product of a tile.
 
+#include <array>
+
 #include "operation.h"
 #include "weights.h"
 
@@ -24,26 +26,59 @@ public:
           layout_(shared.kernels.layout) {}
 
     bool execute(Machine& machine) const override {
+        if (machine.goes_ahead && run_ahead(machine)) return true;
+        if (!machine.settle()) return false;
         const LaidOutWeights b = laid_out(machine);
         if (!b.values) return false;
         const Tile a = activations(machine), acc = machine.tile(acc_);
-        if (multiply(machine, a, b, acc, accumulate_ ? Result::add : Result::replace)) return true;
-        multiply(machine, a, b, acc, Result::take_back);
+        const Product product = described(a, b, acc);
+        if (multiply(machine, product, accumulate_ ? Result::add : Result::replace)) return true;
+        multiply(machine, product, Result::take_back);
         return false;
     }
+
+    // A sum that is added may not fit; what replaces others always does.
+    bool runs_ahead() const override { return !a_wide_ && !accumulate_; }
 
 protected:
     // No values: the packed weights are malformed.
     virtual LaidOutWeights laid_out(Machine& machine) const = 0;
+    // False if that is not possible; then nothing has happened.
+    virtual bool run_ahead(Machine& machine) const = 0;
 
     std::size_t laid_out_size() const { return layout_.size(columns_, depth_); }
     std::size_t column_sums_size() const { return 4 * static_cast<std::size_t>(layout_.columns(columns_)); }
 
-    LaidOutWeights lay_out(Machine& machine, const Matrix& matrix) const {
-        auto* values = reinterpret_cast<std::int8_t*>(machine.laid_out.take(laid_out_size()));
-        auto* sums = reinterpret_cast<std::int32_t*>(machine.column_sums.take(column_sums_size()));
-        machine.kernels.lay_out(matrix, values, sums);
+    LaidOutWeights lay_out(const Kernels& kernels, const Matrix& matrix, Scratch& values_scratch,
+                           Scratch& sums_scratch) const {
+        auto* values = reinterpret_cast<std::int8_t*>(values_scratch.take(laid_out_size()));
+        auto* sums = reinterpret_cast<std::int32_t*>(sums_scratch.take(column_sums_size()));
+        kernels.lay_out(matrix, values, sums);
         return {values, laid_out_size(), sums, nullptr, false};
+    }
+
+    // Replaces what the accumulators hold.
+    Product described(const Tile& a, const LaidOutWeights& b, const Tile& acc) const {
+        const auto size = static_cast<std::int64_t>(b.size);
+        Product product{};
+        product.a = a.bytes;
+        product.a_stride = a.stride;
+        product.a_signed = a_signed_;
+        product.b = b.values;
+        product.quads = b.quads;
+        product.column_sums = b.column_sums;
+        product.acc = acc.bytes;
+        product.acc_stride = acc.stride;
+        product.columns = columns_;
+        product.depth = depth_;
+        product.result = Result::replace;
+        product.next = b.is_kept ? b.values + size : nullptr;
+        product.next_bytes = b.is_kept ? size : 0;
+        return product;
+    }
+
+    static auto kernel(const Machine& machine, const Product& product) {
+        return product.quads ? machine.kernels.sparse->product : machine.kernels.product;
     }
 
     Operand a_, b_, acc_;
@@ -63,24 +98,10 @@ private:
         return plane;
     }
 
-    bool multiply(Machine& machine, const Tile& a, const LaidOutWeights& b, const Tile& acc, Result result) const {
-        const auto size = static_cast<std::int64_t>(b.size);
-        Product product{};
-        product.a = a.bytes;
-        product.a_stride = a.stride;
-        product.a_signed = a_signed_;
-        product.b = b.values;
-        product.quads = b.quads;
-        product.column_sums = b.column_sums;
-        product.acc = acc.bytes;
-        product.acc_stride = acc.stride;
-        product.columns = columns_;
-        product.depth = depth_;
+    bool multiply(Machine& machine, Product product, Result result) const {
         product.result = result;
-        product.next = b.is_kept ? b.values + size : nullptr;
-        product.next_bytes = b.is_kept ? size : 0;
+        const auto run = kernel(machine, product);
         const std::int64_t macs = std::int64_t{rows_} * columns_ * depth_;
-        const auto run = b.quads ? machine.kernels.sparse->product : machine.kernels.product;
         if (macs < smallest_shared) return run(product, 0, rows_);
         return machine.team.share(rows_, [product, run](int first, int last) { return run(product, first, last); });
     }
@@ -94,12 +115,26 @@ public:
 
 protected:
     LaidOutWeights laid_out(Machine& machine) const override {
-        const Tile b = machine.tile(b_);
-        const std::int64_t column_stride = transposed_ ? 1 : b.stride, depth_stride = transposed_ ? b.stride : 1;
-        return lay_out(machine, Matrix{b.bytes, column_stride, depth_stride, columns_, depth_});
+        return lay_out(machine.kernels, matrix(machine.tile(b_)), machine.laid_out, machine.column_sums);
+    }
+
+    // Each thread lays b out for itself: that takes less time than to hand it over.
+    bool run_ahead(Machine& machine) const override {
+        if (!runs_ahead()) return false;
+        const Tile a = machine.tile(a_), b = machine.tile(b_), acc = machine.tile(acc_);
+        const std::array touched{a.read_by_rows(), b.read_as_a_whole(), acc.written_by_rows()};
+        return machine.team.run_ahead(rows_, touched, [this, kernels = &machine.kernels, a, b, acc](int first, int last) {
+            thread_local Scratch values, sums;
+            const LaidOutWeights its = lay_out(*kernels, matrix(b), values, sums);
+            return kernels->product(described(a, its, acc), first, last);
+        });
     }
 
 private:
+    Matrix matrix(const Tile& b) const {
+        return {b.bytes, transposed_ ? 1 : b.stride, transposed_ ? b.stride : 1, columns_, depth_};
+    }
+
     bool transposed_;
 };
 
@@ -118,8 +153,6 @@ protected:
     LaidOutWeights laid_out(Machine& machine) const override {
         const View block = machine.weights(b_);
         if (!block.constant) return derive(machine, block.bytes);
-        // The next columns' weights lie behind these.
-        cache_.read_ahead(block.bytes + b_.row_bytes * b_.rows);
         const LaidOutWeights* known = cache_.find(block.bytes);
         if (known) return *known;
         const LaidOutWeights derived = derive(machine, block.bytes);
@@ -127,6 +160,23 @@ protected:
         if (!derived.values || !cache_.has_room(static_cast<std::int64_t>(size))) return derived;
         auto weights = std::make_unique<LaidOutWeights>(kept(derived, arena_.take(size)));
         return *cache_.keep(block.bytes, std::move(weights), static_cast<std::int64_t>(size));
+    }
+
+    // Weights that are kept stay where they are, whatever comes next.
+    bool run_ahead(Machine& machine) const override {
+        if (!runs_ahead()) return false;
+        const View block = machine.weights(b_);
+        if (!block.constant) return false;
+        // The next columns' weights lie behind these.
+        cache_.read_ahead(block.bytes, b_.row_bytes * b_.rows);
+        const LaidOutWeights* known = cache_.find(block.bytes);
+        if (!known) return false;
+        const Tile a = machine.tile(a_), acc = machine.tile(acc_);
+        const Product product = described(a, *known, acc);
+        const std::array touched{a.read_by_rows(), acc.written_by_rows()};
+        return machine.team.run_ahead(rows_, touched, [product, run = kernel(machine, product)](int first, int last) {
+            return run(product, first, last);
+        });
     }
 
 private:
@@ -162,7 +212,8 @@ private:
             dense = weights;
         }
         const Matrix matrix{dense, depth_, 1, columns_, depth_};
-        return sparse_ ? lay_out_sparse(machine, matrix) : lay_out(machine, matrix);
+        if (sparse_) return lay_out_sparse(machine, matrix);
+        return lay_out(machine.kernels, matrix, machine.laid_out, machine.column_sums);
     }
 
     LaidOutWeights lay_out_sparse(Machine& machine, const Matrix& matrix) const {

@@ -117,7 +117,7 @@ public:
     Runner(std::shared_ptr<const Program> program, Buffer constants, int threads)
         : program_(std::move(program)), constants_(std::move(constants)), machine_(program_->machine(threads)) {}
 
-    void reset(std::uint8_t poison) { machine_->reset(poison); }
+    void reset(std::uint8_t poison, bool goes_ahead) { machine_->reset(poison, goes_ahead); }
 
     // None while the program runs, True when it has ended, False if an instruction failed.
     py::object advance(double seconds) {
@@ -129,6 +129,8 @@ public:
         if (progress == Progress::running) return py::none();
         return py::bool_(progress == Progress::halted);
     }
+
+    bool has_gone_wrong() const { return machine_->has_gone_wrong; }
 
     int pc() const { return program_->pc(*machine_); }
 
@@ -194,6 +196,7 @@ PYBIND11_MODULE(_native, module) {
     py::class_<Runner>(module, "Machine")
         .def("reset", &Runner::reset)
         .def("advance", &Runner::advance)
+        .def_property_readonly("has_gone_wrong", &Runner::has_gone_wrong)
         .def_property_readonly("pc", &Runner::pc)
         .def_property_readonly("counters", &Runner::counters)
         .def("memory", &Runner::memory)

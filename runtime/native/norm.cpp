@@ -1,6 +1,7 @@
 // norm: LayerNorm and RMSNorm of rows.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "operation.h"
@@ -40,30 +41,38 @@ public:
         const NormParameters* parameters = parameters_of(machine, own);
         if (!parameters) return false;
         const Tile source = machine.tile(source_);
-        auto* rows = reinterpret_cast<RowNorm*>(machine.rows.take(sizeof(RowNorm) * static_cast<std::size_t>(rows_)));
-        if (!find_rows(machine, source, *parameters, rows)) return false;
         Norm norm{};
         norm.source = source.bytes;
         norm.source_stride = source.stride;
         norm.parameters = parameters;
-        norm.rows = rows;
         norm.columns = columns_;
         const Tile destination = has_destination_ ? machine.tile(destination_) : Tile{};
         const Tile copy = has_copy_ ? machine.tile(copy_) : Tile{};
         const bool direct = (!has_destination_ || destination.may_replace(source, true)) &&
                             (!has_copy_ || copy.apart_from(source)) &&
                             (!has_destination_ || !has_copy_ || destination.apart_from(copy));
+        const auto to = [&norm](const Tile& result, const Tile& narrow) {
+            norm.destination = result.bytes;
+            norm.destination_stride = result.stride;
+            norm.copy = narrow.bytes;
+            norm.copy_stride = narrow.stride;
+        };
+        to(destination, copy);
+        if (machine.goes_ahead && direct && !own && run_ahead(machine, norm, source, destination, copy)) return true;
+        if (!machine.settle()) return false;
+        auto* rows = reinterpret_cast<RowNorm*>(machine.rows.take(sizeof(RowNorm) * static_cast<std::size_t>(rows_)));
+        if (!find_all_rows(machine, norm, rows)) return false;
+        norm.rows = rows;
         const Tile result = has_destination_ && !direct ? aside(machine.results, destination) : destination;
         const Tile narrow = has_copy_ && !direct ? aside(machine.copies, copy) : copy;
-        norm.destination = result.bytes;
-        norm.destination_stride = result.stride;
-        norm.copy = narrow.bytes;
-        norm.copy_stride = narrow.stride;
+        to(result, narrow);
         run(machine, norm);
         if (!direct && has_destination_) put(result, destination);
         if (!direct && has_copy_) put(narrow, copy);
         return true;
     }
+
+    bool runs_ahead() const override { return true; }
 
 private:
     static Tile aside(Scratch& scratch, const Tile& tile) {
@@ -89,30 +98,68 @@ private:
         return cache_.keep(block.bytes, std::move(own), size);
     }
 
-    // Finds what each row is normalized with; false if statistics that were gathered are not those of such a row.
-    bool find_rows(Machine& machine, const Tile& source, const NormParameters& parameters, RowNorm* rows) const {
-        const Machine* state = &machine;
-        const auto find = [this, state, source, rows, epsilon = parameters.epsilon](int first, int last) {
-            bool possible = true;
-            for (int row = first; row < last; ++row) {
-                const auto index = static_cast<std::size_t>(row);
-                std::int64_t sum, squares;
-                if (gathered_) {
-                    sum = state->sums[index];
-                    squares = state->squares[index];
-                } else {
-                    state->kernels.row_statistics(source.bytes + row * source.stride, columns_, sum, squares);
-                }
-                possible = find_row(sum, squares, epsilon, rows[row]) && possible;
+    // Where rows are added up, or have been.
+    struct Statistics {
+        void (*of_row)(const std::uint8_t*, int, std::int64_t&, std::int64_t&);
+        std::int64_t *sums, *squares;
+    };
+
+    static Statistics statistics(Machine& machine) {
+        return {machine.kernels.row_statistics, machine.sums.data(), machine.squares.data()};
+    }
+
+    // Finds what some rows are normalized with; false if statistics that were gathered are not those of such a row.
+    bool find_rows(const Statistics& statistics, const Norm& norm, int first, int last, RowNorm* rows) const {
+        bool possible = true;
+        for (int row = first; row < last; ++row) {
+            std::int64_t sum, squares;
+            if (gathered_) {
+                sum = statistics.sums[row];
+                squares = statistics.squares[row];
+            } else {
+                statistics.of_row(norm.source + row * norm.source_stride, columns_, sum, squares);
             }
-            return possible;
+            possible = find_row(sum, squares, norm.parameters->epsilon, rows[row]) && possible;
+        }
+        return possible;
+    }
+
+    // What was gathered has been used.
+    void clear(const Statistics& statistics, int first, int last) const {
+        if (!gathered_) return;
+        std::fill(statistics.sums + first, statistics.sums + last, 0);
+        std::fill(statistics.squares + first, statistics.squares + last, 0);
+    }
+
+    bool find_all_rows(Machine& machine, const Norm& norm, RowNorm* rows) const {
+        const auto find = [this, its = statistics(machine), norm, rows](int first, int last) {
+            return find_rows(its, norm, first, last, rows);
         };
         if (!(rows_ * columns_ < smallest_shared ? find(0, rows_) : machine.team.share(rows_, find))) return false;
-        if (gathered_) {
-            std::fill_n(machine.sums.begin(), rows_, 0);
-            std::fill_n(machine.squares.begin(), rows_, 0);
-        }
+        clear(statistics(machine), 0, rows_);
         return true;
+    }
+
+    // False if that is not possible; then nothing has happened.
+    bool run_ahead(Machine& machine, const Norm& norm, const Tile& source, const Tile& destination,
+                   const Tile& copy) const {
+        std::array<SharedRows, 4> touched{source.read_by_rows()};
+        std::size_t count = 1;
+        if (has_destination_) touched[count++] = destination.written_by_rows();
+        if (has_copy_) touched[count++] = copy.written_by_rows();
+        // The sums of squares lie as the others do.
+        if (gathered_) touched[count++] = {machine.sums.data(), sizeof(std::int64_t), sizeof(std::int64_t), true};
+        const auto work = [this, its = statistics(machine), norm, kernel = machine.kernels.norm](int first, int last) {
+            thread_local Scratch scratch;
+            auto* rows = reinterpret_cast<RowNorm*>(scratch.take(sizeof(RowNorm) * static_cast<std::size_t>(last)));
+            if (!find_rows(its, norm, first, last, rows)) return false;
+            clear(its, first, last);
+            Norm with_rows = norm;
+            with_rows.rows = rows;
+            kernel(with_rows, first, last);
+            return true;
+        };
+        return machine.team.run_ahead(rows_, std::span(touched).first(count), work);
     }
 
     // See `layer_norm` in spec/norm.py.

@@ -22,6 +22,8 @@ public:
     // False if the instruction breaks a rule of the machine with the data it meets; then it has written nothing that
     // matters to another attempt.
     virtual bool execute(Machine& machine) const = 0;
+    // Whether it may begin while other threads are at instructions before it; then it waits itself, where it has to.
+    virtual bool runs_ahead() const { return false; }
 };
 
 // In the arena of the program, or in a machine's scratch.

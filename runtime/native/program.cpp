@@ -228,6 +228,15 @@ std::unique_ptr<Machine> Program::machine(int threads) const {
 }
 
 Progress Program::advance(Machine& machine, std::chrono::duration<double> time) const {
+    const Progress progress = run(machine, time);
+    return machine.settle() ? progress : Progress::uncertain;
+}
+
+bool Program::execute(const Operation& operation, Machine& machine) {
+    return (operation.runs_ahead() || machine.settle()) && operation.execute(machine);
+}
+
+Progress Program::run(Machine& machine, std::chrono::duration<double> time) const {
     const auto end = std::chrono::steady_clock::now() + time;
     std::size_t& position = machine.position;
     for (int looked = 0;; ++looked) {
@@ -238,7 +247,7 @@ Progress Program::advance(Machine& machine, std::chrono::duration<double> time) 
         const Node& node = nodes_[position];
         switch (node.kind) {
             case Kind::unit:
-                if (node.operation && !node.operation->execute(machine)) return Progress::failed;
+                if (node.operation && !execute(*node.operation, machine)) return Progress::failed;
                 ++position;
                 break;
             case Kind::fence: ++position; break;

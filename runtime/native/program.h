@@ -19,7 +19,8 @@ namespace sta {
 // Bytes of a memory.
 std::int64_t size_of(const ProgramDescription& program, Space space);
 
-enum class Progress { running, halted, failed };
+// Uncertain: something has failed while other threads had gone ahead of it. The run says nothing then.
+enum class Progress { running, halted, failed, uncertain };
 
 class Program {
 public:
@@ -28,7 +29,7 @@ public:
 
     std::unique_ptr<Machine> machine(int threads) const;
 
-    // Executes instructions until the program ends, one fails, or the time is over.
+    // Executes instructions until the program ends, one fails, or the time is over. Nothing goes on afterwards.
     Progress advance(Machine& machine, std::chrono::duration<double> time) const;
 
     // Calls visit(pc, counters, issued) for every instruction of a unit, fence and halt of a run in program order, until
@@ -75,6 +76,8 @@ private:
     template <typename Visit>
     bool walk(const std::function<void()>& look, const Visit& visit) const;
 
+    Progress run(Machine& machine, std::chrono::duration<double> time) const;
+    static bool execute(const Operation& operation, Machine& machine);
     void add(const InstructionDescription& instruction);
 
     // The description without its instructions: sizes and constants.

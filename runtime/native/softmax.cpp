@@ -1,5 +1,7 @@
 // softmax: exponentials of attention scores, and their sums.
 
+#include <array>
+
 #include "operation.h"
 #include "parameters.h"
 
@@ -27,9 +29,13 @@ public:
         if (has_mask_) mask_ = instruction.operand("mask");
     }
 
+    bool runs_ahead() const override { return !online_; }
+
     bool execute(Machine& machine) const override {
         Scale scale;
         if (!read_softmax_parameters(machine.weights(parameters_).bytes, scale)) return false;
+        if (machine.goes_ahead && run_ahead(machine, scale)) return true;
+        if (!machine.settle()) return false;
         const Tile destination = machine.tile(destination_), sums = machine.tile(sums_);
         const auto count = static_cast<std::size_t>(rows_);
         // Sums, maxima and shifts, and what is known of the first two.
@@ -75,6 +81,30 @@ private:
         softmax.destination_stride = destination.stride;
         softmax.keys = keys_;
         return softmax;
+    }
+
+    // False if that is not possible; then nothing has happened.
+    bool run_ahead(Machine& machine, Scale scale) const {
+        const Tile destination = machine.tile(destination_), sums = machine.tile(sums_);
+        if (!runs_ahead() || !destination.apart_from(sums)) return false;
+        std::array touched{machine.tile(scores_).read_by_rows(), destination.written_by_rows(),
+                           SharedRows{sums.bytes, 4, 4, true}, SharedRows{}};
+        if (has_mask_) {
+            const Tile mask = machine.tile(mask_);
+            if (!mask.apart_from(destination) || !mask.apart_from(sums)) return false;
+            touched.back() = mask.read_by_rows();
+        }
+        const auto work = [softmax = described(machine, destination, scale), kernel = machine.kernels.softmax,
+                           sums = sums.bytes](int first, int last) {
+            thread_local Scratch scratch;
+            const auto count = static_cast<std::size_t>(last);
+            Softmax its = softmax;
+            its.sums = reinterpret_cast<std::int32_t*>(scratch.take(4 * count));
+            if (!kernel(its, first, last)) return false;
+            std::memcpy(sums + 4 * first, its.sums + first, 4 * static_cast<std::size_t>(last - first));
+            return true;
+        };
+        return machine.team.run_ahead(rows_, std::span(touched).first(has_mask_ ? 4 : 3), work);
     }
 
     bool run(Machine& machine, const Softmax& softmax) const {

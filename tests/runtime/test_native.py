@@ -57,7 +57,7 @@ def check_seeds(first: int, last: int) -> int:
         random = RandomProgram(seed)
         program, inputs = validate(random.container()), random.inputs()
         for family in families():
-            ended += check_program(program, inputs, seed % 256, 1 + seed % 2, family)
+            ended += check_program(program, inputs, seed % 256, (1, 2, 4)[seed % 3], family)
     return ended
 
 
