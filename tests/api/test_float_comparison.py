@@ -42,7 +42,8 @@ def every_operation_is_matched(shape: Shape, by_pytorch: bool = False) -> None:
     float_model = model_of(program, exported, ("program", "model"), lambda stage, done: None)
     samples = [(inputs, program.encode_inputs(inputs))]
     comparison = compare(program, float_model, samples, ("program", "model"), lambda stage, done: None)
-    assert comparison.unseen == []
+    # A slice that is rounded once more is none that has a name.
+    assert all(by_pytorch and value.operation == "nm.map" and not value.source for value, _ in comparison.unseen)
     for one in comparison.compared:
         assert one.isolated.decibels >= LEAST_DECIBELS, (one.path, one.value)
 

@@ -1,10 +1,14 @@
-"""Normalization, tables, softmax and attention against float64."""
+"""Normalization, softmax and attention against float64; tables against arithmetic of 60 digits."""
 
 import math
 from functools import cache
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.attention_error import BITS, CHUNK, LENGTHS, MODES, Case, ita_weights, kinds_of_logits, measure
 from benchmarks.operator_accuracy import CLOSER, RANGES, SHORTEST, compare_norms, table_errors
@@ -12,6 +16,7 @@ from sta.spec.integers import encode_scale
 from sta.spec.softmax import probabilities
 from sta.spec.tables import ACTIVATIONS, build_table_8, build_table_16, table_8, table_16
 
+mp: Any = import_module("mpmath")
 EVERY_INT8 = np.arange(-128, 128).astype(np.int8)
 
 
@@ -23,27 +28,61 @@ def test_norms_are_within_one_of_the_correctly_rounded_result() -> None:
         assert comparison.different / comparison.elements < 0.002, comparison.operator
 
 
-@pytest.mark.parametrize("name", list(ACTIVATIONS))
-@pytest.mark.parametrize("zero_points", [(0, 0), (-128, -100), (127, 55)])
-def test_256_entries_are_correctly_rounded(name: str, zero_points: tuple[int, int]) -> None:
-    function = ACTIVATIONS[name]
-    for scales in ((0.05, 0.04), (1 / 16, 1 / 16), (3.7, 0.001), (1e-6, 2.5)):
-        table = build_table_8(function, *scales, *zero_points)
-        real = function((EVERY_INT8.astype(np.float64) - zero_points[0]) * scales[0]) / scales[1] + zero_points[1]
-        result = table_8(EVERY_INT8, table).astype(np.float64)
-        inside = np.abs(real) < 100
-        assert np.all(np.abs(result - real)[inside] <= 0.5)
-        assert np.all(result[real > 127] == 127)
-        assert np.all(result[real < -128] == -128)
+def exact(name: str, x: Any) -> Any:
+    """Returns an activation as the literature defines it, to the digits that mpmath works with."""
+    match name:
+        case "gelu":
+            return x * mp.erfc(-x / mp.sqrt(2)) / 2
+        case "gelu_tanh":
+            return x * (1 + mp.tanh(mp.sqrt(2 / mp.pi) * (x + mp.mpf("0.044715") * x**3))) / 2
+        case "sigmoid":
+            return 1 / (1 + mp.exp(-x))
+        case "silu":
+            return x / (1 + mp.exp(-x))
+        case "tanh":
+            return mp.tanh(x)
+        case _:
+            assert name == "relu"
+            return max(x, mp.mpf(0))
 
 
-@pytest.mark.parametrize("name", list(ACTIVATIONS))
-def test_513_entries_are_exact(name: str) -> None:
-    function, input_scale, output_scale = ACTIVATIONS[name], 8 / 32767, 8 / 32767
-    entries = np.arange(-32768, 32768, 128).astype(np.int16)
-    table = build_table_16(function, input_scale, output_scale)
-    exact = np.rint(function(entries.astype(np.float64) * input_scale) / output_scale)
-    assert np.array_equal(table_16(entries, table) / 128, exact)
+NAMES = st.sampled_from(sorted(ACTIVATIONS))
+SCALES = st.floats(-30, 6).map(lambda exponent: 2.0**exponent)
+"""Of inputs: from values that never leave the neighbourhood of zero to steps of 64."""
+OUTPUT_SCALES = st.floats(-24, 8).map(lambda exponent: 2.0**exponent)
+ZERO_POINTS = st.integers(-128, 127)
+
+
+def is_correctly_rounded(
+    name: str, inputs: range, scales: tuple[float, float], results: list[int], limits: tuple[int, int]
+) -> None:
+    """Compares with the function to 60 digits; what float64 cannot tell from a tie may go either way."""
+    for integer, result in zip(inputs, results, strict=True):
+        with mp.workdps(60):
+            real = exact(name, mp.mpf(integer) * mp.mpf(scales[0])) / mp.mpf(scales[1])
+            kept = min(max(real, mp.mpf(limits[0])), mp.mpf(limits[1]))
+            assert abs(kept - result) <= mp.mpf("0.5000001"), (integer, result, float(real))
+
+
+@settings(deadline=None, max_examples=60)
+@given(NAMES, st.tuples(SCALES, OUTPUT_SCALES), st.tuples(ZERO_POINTS, ZERO_POINTS))
+def test_256_entries_are_correctly_rounded(
+    name: str, scales: tuple[float, float], zero_points: tuple[int, int]
+) -> None:
+    results = table_8(EVERY_INT8, build_table_8(ACTIVATIONS[name], *scales, *zero_points)).astype(int) - zero_points[1]
+    inputs = range(-128 - zero_points[0], 128 - zero_points[0])
+    is_correctly_rounded(name, inputs, scales, results.tolist(), (-128 - zero_points[1], 127 - zero_points[1]))
+
+
+@settings(deadline=None, max_examples=40)
+@given(NAMES, st.floats(-38, 0).map(lambda exponent: 2.0**exponent), OUTPUT_SCALES)
+def test_513_entries_are_exact(name: str, input_scale: float, output_scale: float) -> None:
+    inputs = range(-32768, 32768, 128)
+    table = build_table_16(ACTIVATIONS[name], input_scale, output_scale)
+    looked_up = table_16(np.array(inputs, np.int16), table)
+    assert not (looked_up % 128).any()
+    results = [*(looked_up // 128).tolist(), int(table[512])]
+    is_correctly_rounded(name, range(-32768, 32769, 128), (input_scale, output_scale), results, (-32768, 32767))
 
 
 def test_lines_between_entries_stay_within_their_bound() -> None:

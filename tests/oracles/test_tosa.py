@@ -82,6 +82,19 @@ def test_rescale_per_channel(dtype: Any, zero_point: int, tmp_path: Path) -> Non
     np.testing.assert_array_equal(graph.run(tmp_path)[0], ours(values, scales, dtype, (0, zero_point)))
 
 
+@pytest.mark.parametrize(("dtype", "zero_point"), [(np.int8, 9), (np.int16, 0), (np.int32, 0)])
+def test_rescale_per_tensor(dtype: Any, zero_point: int, tmp_path: Path) -> None:
+    values, (multipliers, shifts) = every_shift(np.random.default_rng(7), 2400)
+    assert values.size > 1_000_000
+    graph, expected = TosaGraph(), list[Array]()
+    for column, multiplier, shift in zip(values.T, multipliers, shifts, strict=True):
+        scales = np.array([multiplier]), np.array([shift])
+        rescaled(graph, np.ascontiguousarray(column), scales, dtype, (0, zero_point))
+        expected.append(ours(column[:, np.newaxis], scales, dtype, (0, zero_point))[:, 0])
+    for theirs, own in zip(graph.run(tmp_path), expected, strict=True):
+        np.testing.assert_array_equal(theirs, own)
+
+
 @pytest.mark.parametrize(("source", "dtype"), [(np.int8, np.int8), (np.int8, np.int32), (np.int16, np.int8)])
 def test_rescale_of_stored_values(source: Any, dtype: Any, tmp_path: Path) -> None:
     generator = np.random.default_rng(2)
