@@ -282,7 +282,7 @@ class FunctionConversion:
             case torch.LiteralOp():
                 return self._constant_stream(producer, storage)
             case torch.LinearOp() | torch.ViewOp() | torch.PermuteOp():
-                return self._clamp(self._accumulated(value, storage.scale), storage)
+                return self._clamp(self._accumulated(value, storage.scale, is_sum=False), storage)
             case torch.AddTensorOp():
                 return self._clamp(self._sum(producer, storage.scale), storage)
             case torch.EmbeddingOp():
@@ -309,18 +309,23 @@ class FunctionConversion:
         name = f"{op.resource or self.path}@int16"
         return Quantized(self._constant(name, values, nm.si16), storage.scale)
 
-    def _accumulated(self, value: SSAValue, scale: float) -> SSAValue:
+    def _accumulated(self, value: SSAValue, scale: float, is_sum: bool = True) -> SSAValue:
         """
-        A linear's accumulators in units of `scale`, seen through views of its result.
+        A linear's accumulators in units of `scale`, seen through views of its result; for a sum, or by themselves.
         """
         op = value.owner
         if isinstance(op, VIEWS):
-            inner = self._accumulated(op.input, scale)
+            inner = self._accumulated(op.input, scale, is_sum)
             return self._view(op, inner)
         if not isinstance(op, torch.LinearOp):
             raise ConversionError(f"{self.path}: a value is used without being quantized: run torch-quantize first")
         self.current = op
         acc, integers = self._linear(op)
+        if not is_sum and isinstance(op.weight.owner, torch.FakeQuantizeChannelsOp) and integers.vanishes(scale):
+            raise ConversionError(
+                f"{self.path}: the scales that it came with cannot be realised: every result rounds to zero with an "
+                f"output scale of {scale:g}, since a unit of the product is at most {float(integers.scales.max()):g}"
+            )
         multiplier, shift = requantization(integers.scales, scale)
         return self._emit(
             nm.RescaleChannelsOp(

@@ -55,6 +55,14 @@ class LinearIntegers:
     [N].
     """
 
+    def vanishes(self, output_scale: float) -> bool:
+        """
+        Whether no input, and no bias, gives anything but zero in units of `output_scale`, though there are weights that
+        are not zero. Unlike a result that is too large, this is what the definitions give; but no one means it.
+        """
+        reach = np.abs(self.weights.astype(np.int64)).sum(axis=1) * (1 << 15) + np.abs(self.bias.astype(np.int64))
+        return bool(self.weights.any() and (reach * (self.scales / output_scale) < 0.5).all())
+
 
 def quantize_linear(
     weights: Array,

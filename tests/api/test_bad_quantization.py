@@ -102,9 +102,24 @@ def test_a_ratio_of_scales_that_no_shift_holds_is_refused() -> None:
         compiled(Dense(ones(2, 8), (1e30, 1e6, 1e-30)))
 
 
-def test_a_ratio_of_scales_at_which_every_accumulator_rounds_to_zero_gives_zero() -> None:
-    program = compiled(Dense(ones(2, 8), (1e-30, 1e-6, 1.0)))
-    assert not program.run({"x": np.full((2, 8), 1e-28, np.float32)}).outputs["output"].any()
+@pytest.mark.parametrize("scales", [(1e-30, 1e-6, 1.0), (1e-6, 1e-3, 1e3)])
+@pytest.mark.parametrize("kind", [torch.int8, torch.int16])
+def test_a_ratio_of_scales_at_which_every_result_rounds_to_zero_is_refused(scales: Any, kind: torch.dtype) -> None:
+    with pytest.raises(ConversionError, match=r"^dense: the scales that it came with cannot be realised: .* to zero"):
+        compiled(Dense(ones(2, 8), scales, kind=kind))
+
+
+def test_a_layer_without_weights_may_have_any_scales() -> None:
+    program = compiled(Dense(torch.zeros(2, 8, dtype=torch.int8), (1e-6, 1e-6, 1e-3)))
+    assert not program.run({"x": np.full((2, 8), 1e-5, np.float32)}).outputs["output"].any()
+
+
+def test_a_channel_that_rounds_to_zero_beside_others_stays_zero() -> None:
+    dense = Dense(ones(2, 8), (0.1, 0.01, 0.1))
+    dense.steps[1] = 1e-30
+    found = compiled(dense).run({"x": np.full((2, 8), 0.5, np.float32)}).outputs["output"]
+    assert found[:, 0] == pytest.approx(5.1, abs=0.06)
+    assert not found[:, 1].any()
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
