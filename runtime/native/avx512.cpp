@@ -114,17 +114,20 @@ inline void add_products(__m512i& sums, __m512i unsigned_bytes, __m512i signed_b
     asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(unsigned_bytes), "v"(signed_bytes));
 }
 
-// Where a block reads ahead: weights that are needed next, a cache line at each step along the depth.
+// Where blocks read ahead: the weights that are needed next, some bytes at each step along the depth, so that the whole
+// product has asked for all of them. To ask for a line of cache again costs nothing, to ask for many at a time does.
 struct ReadAhead {
     const std::int8_t* next;
-    std::int64_t lines;
+    std::int64_t left, per_step;
 
-    const std::int8_t* take(std::int64_t count) {
-        const std::int8_t* start = next;
-        if (lines < count) return nullptr;
-        lines -= count;
-        next += count * cache_line;
-        return start;
+    // Where a block of so many steps reads ahead, and how fast; `instead`, again and again, if nothing is left.
+    ReadAhead take(std::int64_t steps, const std::int8_t* instead) {
+        const std::int64_t bytes = steps * per_step;
+        if (left < bytes || bytes == 0) return {instead, 0, 0};
+        const ReadAhead taken{next, bytes, per_step};
+        left -= bytes;
+        next += bytes;
+        return taken;
     }
 };
 
@@ -161,12 +164,10 @@ private:
 };
 
 template <int rows, int vectors, bool is_signed>
-__mmask16 product_block(const Product& product, int row, int column, const std::int8_t* ahead) {
+__mmask16 product_block(const Product& product, int row, int column, const ReadAhead& read_ahead) {
     const std::int64_t step = std::int64_t{layout.columns(product.columns)} * group;
-    // Without anything to read ahead the same line is asked for again and again, which costs nothing.
-    const std::int64_t ahead_step = ahead ? cache_line : 0;
-    const std::int8_t* b = product.b + column * group;
-    if (!ahead) ahead = b;
+    const std::int8_t *b = product.b + column * group, *ahead = read_ahead.next;
+    const std::int64_t ahead_step = read_ahead.per_step;
     RowPointers<rows> a(product.a + row * product.a_stride, product.a_stride);
     __m512i sums[rows][vectors];
 #pragma GCC unroll 16
@@ -208,7 +209,7 @@ template <int rows, int vectors, bool is_signed>
 void product_blocks(Strip& strip) {
     const int steps = (strip.product.depth + group - 1) / group;
     for (; strip.row + rows <= strip.last; strip.row += rows) {
-        const std::int8_t* ahead = strip.ahead.take(steps);
+        const ReadAhead ahead = strip.ahead.take(steps, strip.product.b);
         strip.wrong |= product_block<rows, vectors, is_signed>(strip.product, strip.row, strip.column, ahead);
     }
 }
@@ -226,7 +227,11 @@ bool product_strip(const Product& product, int first, int last, int column, Read
 
 template <bool is_signed>
 bool product_columns(const Product& product, int first, int last) {
-    ReadAhead ahead{product.next, product.next_bytes / cache_line};
+    const int widest = std::min(most_vectors, (product.columns + lanes - 1) / lanes);
+    const int strips = (product.columns + most_vectors * lanes - 1) / (most_vectors * lanes);
+    const int blocks = (last - first + rows_at_a_time(widest) - 1) / rows_at_a_time(widest);
+    const std::int64_t steps = std::int64_t{strips} * blocks * ((product.depth + group - 1) / group);
+    ReadAhead ahead{product.next, product.next_bytes, std::min((product.next_bytes + steps - 1) / steps, cache_line)};
     bool fits = true;
     for (int column = 0; column < product.columns; column += most_vectors * lanes) {
         const int vectors = std::min(most_vectors, (product.columns - column + lanes - 1) / lanes);
