@@ -30,13 +30,14 @@ public:
         }
     }
 
-    // Has the processor fetch what `find` returns for the addresses one and two steps further, which are likely to be
-    // asked for next.
-    void read_ahead(const std::uint8_t* address, std::int64_t step) const {
+    // Has the processor fetch what `find` returns for the blocks behind one of some bytes, which are likely to be asked
+    // for next: slot, what it points to and what that points to, each when the one before has arrived.
+    void read_ahead(const std::uint8_t* address, std::int64_t bytes) const {
         const Table& table = *newest_.load(std::memory_order_acquire);
-        __builtin_prefetch(&table.slots[table.start(address + 2 * step)]);
-        const Slot& slot = table.slots[table.start(address + step)];
-        if (slot.address.load(std::memory_order_acquire) == address + step) slot.derived->read_ahead();
+        const std::int64_t step = (bytes + alignment - 1) / alignment * alignment;
+        __builtin_prefetch(&table.slots[table.start(address + 3 * step)]);
+        __builtin_prefetch(table.first_at(address + 2 * step));
+        if (const Derived* derived = table.first_at(address + step)) derived->read_ahead();
     }
 
     bool has_room(std::int64_t size) const { return budget_.load() >= size; }
@@ -53,6 +54,9 @@ public:
     }
 
 private:
+    // Blocks in the constants begin at multiples of it (backend/container.py); if not, nothing is read ahead.
+    static constexpr std::int64_t alignment = 64;
+
     struct Slot {
         std::atomic<const std::uint8_t*> address{nullptr};  // null: empty; otherwise the rest is there, and stays
         const Derived* derived = nullptr;
@@ -65,6 +69,11 @@ private:
         std::size_t start(const std::uint8_t* address) const {
             constexpr std::uint64_t golden_ratio = 0x9E3779B97F4A7C15;
             return (reinterpret_cast<std::uintptr_t>(address) * golden_ratio) >> (64 - bits);
+        }
+        // What is found without looking further; null if that is nothing.
+        const Derived* first_at(const std::uint8_t* address) const {
+            const Slot& slot = slots[start(address)];
+            return slot.address.load(std::memory_order_acquire) == address ? slot.derived : nullptr;
         }
         std::size_t after(std::size_t index) const { return (index + 1) & (slots.size() - 1); }
 

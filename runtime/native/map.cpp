@@ -96,7 +96,6 @@ private:
         const View block = machine.weights(parameters_);
         const int columns = per_channel_ ? columns_ : 1;
         if (block.constant) {
-            // The next columns' parameters lie behind these.
             cache_.read_ahead(block.bytes, parameters_.row_bytes * parameters_.rows);
             if (const MapParameters* known = cache_.find(block.bytes)) return known;
         }

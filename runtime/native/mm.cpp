@@ -153,8 +153,7 @@ protected:
     LaidOutWeights laid_out(Machine& machine) const override {
         const View block = machine.weights(b_);
         if (!block.constant) return derive(machine, block.bytes);
-        const LaidOutWeights* known = cache_.find(block.bytes);
-        if (known) return *known;
+        if (const LaidOutWeights* known = find(block)) return *known;
         const LaidOutWeights derived = derive(machine, block.bytes);
         const std::size_t size = derived.size + column_sums_size() + (derived.quads ? quads_size() : 0);
         if (!derived.values || !cache_.has_room(static_cast<std::int64_t>(size))) return derived;
@@ -167,9 +166,7 @@ protected:
         if (!runs_ahead()) return false;
         const View block = machine.weights(b_);
         if (!block.constant) return false;
-        // The next columns' weights lie behind these.
-        cache_.read_ahead(block.bytes, b_.row_bytes * b_.rows);
-        const LaidOutWeights* known = cache_.find(block.bytes);
+        const LaidOutWeights* known = find(block);
         if (!known) return false;
         const Tile a = machine.tile(a_), acc = machine.tile(acc_);
         const Product product = described(a, *known, acc);
@@ -180,6 +177,11 @@ protected:
     }
 
 private:
+    const LaidOutWeights* find(const View& block) const {
+        cache_.read_ahead(block.bytes, b_.row_bytes * b_.rows);
+        return cache_.find(block.bytes);
+    }
+
     // Sparse weights take two bytes each.
     static constexpr int kept_parts = 4;
 
