@@ -198,7 +198,9 @@ class STAQuantizer(Quantizer):
         if node.target in LINEAR:
             x, weight = _nodes(node.args[:2])
             stays = any(_stays_in_accumulators(node, user) for user in _users(node))
-            self._annotate(node, {x: self._input, weight: self._weight}, None if stays else result)
+            # Query, key and value of one projection each get a scale of their own, where they are taken.
+            parted = result is self._operand and _is_taken_in_parts(node)
+            self._annotate(node, {x: self._input, weight: self._weight}, None if stays or parted else result)
         elif node.target in ATTENTION:
             self._annotate(node, dict.fromkeys(_nodes(node.args[:3]), self._operand), result)
         elif node.target in PRODUCTS and not _is_constant(node.args[1]):
@@ -280,6 +282,18 @@ def _users(node: Node) -> list[Node]:
         elif user.target is not aten._assert_tensor_metadata.default:
             found.append(user)
     return found
+
+
+def _is_taken_in_parts(node: Node) -> bool:
+    """Whether there are rearrangements of `node` that leave a part of it out."""
+    views = [user for user in node.users if _is_view(user)]
+    return any(_size(view) != _size(node) or _is_taken_in_parts(view) for view in views)
+
+
+def _size(node: Node) -> int | None:
+    """How many elements `node` has; None for a list of tensors."""
+    value = node.meta.get("val")
+    return value.numel() if isinstance(value, torch.Tensor) else None
 
 
 def _source(node: Node) -> Node:

@@ -189,7 +189,7 @@ class _Rewriting:
 
     def visit_linear(self, operation: Operation) -> None:
         """Split a linear layer of which every use is a slice of its features."""
-        if not isinstance(operation, torch.LinearOp) or literal_of(operation.weight) is None:
+        if not isinstance(operation, torch.LinearOp) or any(literal_of(one) is None for one in _of_weight(operation)):
             return
         if isinstance(operation.bias.type, torch.VTensorType) and literal_of(operation.bias) is None:
             return
@@ -206,15 +206,24 @@ class _Rewriting:
         builder = TorchBuilder(linear, self._store)
         rows = slice(start, end, step)
         suffix = f"rows_{start}_{end}" + (f"_{step}" if step != 1 else "")
-        operands = [linear.input]
-        for value in (linear.weight, linear.bias):
+        constants: list[SSAValue] = []
+        for value in (linear.bias, *_of_weight(linear)):
             literal = literal_of(value)
             if literal is None:
-                operands.append(value)
+                constants.append(value)
                 continue
             array = np.array(literal.array(self._store)[rows], order="C")
-            operands.append(builder.literal(array, f"{literal.resource or 'constant'}.{suffix}"))
-        replace(part, [builder.aten(torch.LinearOp, operands, part.result.type)])
+            constants.append(builder.literal(array, f"{literal.resource or 'constant'}.{suffix}"))
+        bias, weight, *scales = constants
+        if scales:
+            weight = builder.insert(torch.FakeQuantizeChannelsOp(weight, scales[0]))
+        replace(part, [builder.aten(torch.LinearOp, [linear.input, weight, bias], part.result.type)])
+
+
+def _of_weight(linear: torch.LinearOp) -> list[SSAValue]:
+    """The weight of a linear layer, and the scales of its rows if it came with some."""
+    rounded = linear.weight.owner
+    return list(rounded.operands) if isinstance(rounded, torch.FakeQuantizeChannelsOp) else [linear.weight]
 
 
 def _steps(operation: Operation) -> Sequence[_Step] | None:

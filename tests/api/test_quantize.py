@@ -1,6 +1,7 @@
 """`sta quantize`: a model file to a quantized model file, and what is made of that."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 import sta
 from sta.command_line import main
-from tests.api.conftest import TOKENS, Files
+from tests.api.conftest import Files, save_model
 from tests.support.torch_modules import signal_to_noise
 
 
@@ -75,14 +76,62 @@ def test_a_run_is_compared_with_either_model(
 ) -> None:
     model = files.model if of == "float" else quantized
     program = quantized.with_suffix(".sta")
-    found = json.loads(run(capsys, "diff", model, program, "--inputs", files.inputs, "--json")[0])
-    assert found["not_compared"] == []
-    (packed,) = [one for one in found["operations"] if one["shape"] == [TOKENS, 1, 48]]
-    assert (packed["module"], packed["float_operation"]) == ("layer.self_attn", "linear")
-    assert min(one["isolated"]["sqnr_db"] for one in found["operations"]) > 30
-    (output,) = [one for one in found["operations"] if one["operation"] == "output"]
+    found = compared(capsys, model, program, files.inputs)
     ids = np.load(files.inputs)["ids"]
     with torch.no_grad():
         reference: Any = torch.export.load(model).module()(torch.tensor(ids)).numpy()
     values = sta.load(program).run({"ids": ids}).outputs["output"]
+    (output,) = [one for one in found if one["operation"] == "output"]
     assert output["accumulated"]["sqnr_db"] == pytest.approx(signal_to_noise(reference, values), abs=0.05)
+
+
+def compared(capsys: pytest.CaptureFixture[str], model: Path, program: Path, inputs: Path) -> list[dict[str, Any]]:
+    """What `sta diff` finds: all is compared, and nothing with another tensor."""
+    found = json.loads(run(capsys, "diff", model, program, "--inputs", inputs, "--json")[0])
+    assert found["not_compared"] == []
+    decibels = [one["isolated"]["sqnr_db"] for one in found["operations"]]
+    # None is without any error.
+    assert all(one is None or one > 30 for one in decibels)
+    return found["operations"]
+
+
+class Packed(torch.nn.Module):
+    """Attention with one projection for query, key and value, whose result another quantizer rounds as a whole."""
+
+    def __init__(self, is_rounded: bool) -> None:
+        super().__init__()
+        self.project, self.out = torch.nn.Linear(16, 48), torch.nn.Linear(16, 16)
+        self.is_rounded = is_rounded
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        joined = self.rounded(self.project(self.rounded(x, 1 / 32, torch.int8)), 1 / 32, torch.int8)
+        query, key, value = (part.view(1, 10, 2, 8).transpose(1, 2) for part in joined.chunk(3, -1))
+        mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(1, 10, 16)
+        return self.rounded(self.out(self.rounded(mixed, 1 / 64, torch.int8)), 1 / 8192, torch.int16)
+
+    def rounded(self, x: torch.Tensor, scale: float, dtype: torch.dtype) -> torch.Tensor:
+        if not self.is_rounded:
+            return x
+        # It defines the operators of pairs.
+        import_module("torch.ao.quantization.fx._decomposed")
+        pairs: Any = torch.ops.quantized_decomposed
+        numbers = (scale, 0, torch.iinfo(dtype).min, torch.iinfo(dtype).max, dtype)
+        return pairs.dequantize_per_tensor(pairs.quantize_per_tensor(x, *numbers), *numbers)
+
+
+def test_a_packed_projection_that_was_rounded_as_a_whole_is_compared_with_the_float_model(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    x = torch.randn(1, 10, 16)
+    weights = Packed(False).state_dict()
+    for name in ("float", "rounded"):
+        model = Packed(name == "rounded")
+        model.load_state_dict(weights)
+        save_model(model, x, tmp_path / f"{name}.pt2")
+    np.savez(tmp_path / "in.npz", x=x.numpy())
+    run(capsys, "compile", tmp_path / "rounded.pt2", "-o", tmp_path / "m.sta")
+    for name in ("float", "rounded"):
+        found = compared(capsys, tmp_path / f"{name}.pt2", tmp_path / "m.sta", tmp_path / "in.npz")
+        (packed,) = [one for one in found if one["shape"][-1] == 48]
+        assert (packed["module"], packed["float_operation"]) == ("project", "linear")

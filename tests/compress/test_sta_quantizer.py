@@ -158,6 +158,24 @@ def test_formats_are_those_of_the_machine(name: str) -> None:
                 assert (rounded.storage, rounded.zero_point.value.data) == (si16, 0)
 
 
+@pytest.mark.parametrize("name", ["post-norm", "pre-norm"])
+def test_query_key_and_value_of_one_projection_have_scales_of_their_own(name: str) -> None:
+    program = quantized(MODELS[name]())
+    imported = import_model(program)
+    for rewrite in (fold_quantization, *FLOAT_PASSES):
+        rewrite(imported.module, imported.weights)
+    (attention,) = [op for op in imported.module.walk() if isinstance(op, dialect.ScaledDotProductAttentionOp)]
+    roundings = [_source(value) for value in attention.operands[:3]]
+    assert len({rounding.scale.value.data for rounding in roundings}) == 3
+    # The packed projection is split with its weight's integers and scales, one part for each rounding.
+    assert all(isinstance(_source(rounding.input), dialect.LinearOp) for rounding in roundings)
+    sample = samples(7)[-1]
+    outputs = run_torch(imported.module, CompileContext(imported.weights), {imported.input_names[0]: sample["x"]})
+    expected = float_output(program, sample)
+    # 60 dB: a sum in another order may round to the neighbour.
+    assert np.square(outputs["output"] - expected).sum() <= 1e-6 * np.square(expected).sum()
+
+
 def _source(value: SSAValue) -> Any:
     """What makes `value`, before rearrangements."""
     while isinstance(value.owner, dialect.ViewOp | dialect.PermuteOp) or ".transpose" in getattr(
