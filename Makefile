@@ -68,7 +68,7 @@ typecheck: install
 	@find -L build/typing -type l -delete
 	$(BIN)/pyright --pythonpath $(BIN)/python $(ROOMS) api benchmarks examples tests
 
-sanitize: install ## Random programs and what the fuzzers found, under AddressSanitizer and UndefinedBehaviorSanitizer.
+sanitize: install ## Random programs and what the fuzzers found, under sanitizers of memory, arithmetic and threads.
 	$(MAKE) -f tests/fuzz/Makefile BIN=$(BIN) sanitize
 
 fuzz: install ## Fuzz loader, validator and both engines for MINUTES=10 each; takes Clang.

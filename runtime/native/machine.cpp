@@ -15,7 +15,6 @@ bool Tile::may_replace(const Tile& source, bool same_element_size) const {
 
 Machine::Machine(const ProgramDescription& program, const Kernels& kernels, int threads)
     : kernels(kernels),
-      team(threads),
       spad(static_cast<std::size_t>(program.spad)),
       acc(static_cast<std::size_t>(program.acc)),
       writable(static_cast<std::size_t>(program.writable)),
@@ -24,7 +23,8 @@ Machine::Machine(const ProgramDescription& program, const Kernels& kernels, int 
       memories{spad.data(), nullptr, acc.data(), const_cast<std::uint8_t*>(program.constants), writable.data()},
       constants_size(program.constants_size),
       sums(static_cast<std::size_t>(program.tile_rows)),
-      squares(static_cast<std::size_t>(program.tile_rows)) {}
+      squares(static_cast<std::size_t>(program.tile_rows)),
+      team(threads) {}
 
 void Machine::reset(std::uint8_t poison, bool may_go_ahead) {
     for (const Bytes* memory : {&spad, &acc, &writable}) std::memset(memory->data(), poison, memory->size());

@@ -69,7 +69,6 @@ struct Machine {
     }
 
     const Kernels& kernels;
-    Team team;
     bool goes_ahead = false;  // threads may be at different instructions
     bool has_gone_wrong = false;
     Bytes spad, acc, writable;
@@ -80,6 +79,7 @@ struct Machine {
     std::size_t position = 0;                // of the next instruction
     std::vector<std::int64_t> sums, squares;  // the vector unit's row statistics
     Scratch activations, laid_out, column_sums, quads, results, copies, rows;
+    Team team;  // ends before what it works on
 };
 
 }  // namespace sta

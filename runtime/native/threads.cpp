@@ -32,7 +32,11 @@ Team::Team(int threads)
 Team::~Team() {
     wait_for_all();
     ending_.store(true);
-    for (Box& box : boxes_) post(box);
+    for (Box& box : boxes_) {
+        // A worker that is still looking for jobs may take this for one.
+        box.jobs[box.posted.load(std::memory_order_relaxed) % most_jobs].call = [](const void*, int, int) { return true; };
+        post(box);
+    }
     for (std::thread& worker : workers_) worker.join();
 }
 
@@ -144,7 +148,7 @@ bool Team::Box::attend() {
 }
 
 void Team::serve(Box& box) {
-    while (true) {
+    while (!ending_.load()) {
         const std::uint32_t done = box.done.load(std::memory_order_acquire);
         std::uint32_t posted = box.posted.load(std::memory_order_acquire);
         for (int spins = 0; posted == done && spins < patience; ++spins) {
@@ -155,7 +159,6 @@ void Team::serve(Box& box) {
             box.posted.wait(posted, std::memory_order_acquire);
             continue;
         }
-        if (ending_.load()) return;
         if (!box.attend()) pause();
     }
 }
