@@ -228,10 +228,13 @@ def matrix_product(a: IntegerArray, b: IntegerArray, check: bool = True) -> Int6
     if chunk < min(depth, _SHORTEST_FLOAT32_CHUNK):
         dtype, chunk = np.dtype(np.float64), _FLOAT64_EXACT // largest_product
     left, right = a.astype(dtype), np.swapaxes(b.astype(dtype), -1, -2)
-    result = np.matmul(left[..., :chunk], right[..., :chunk, :]).astype(np.int64)
-    for start in range(chunk, depth, chunk):
-        part = np.matmul(left[..., start : start + chunk], right[..., start : start + chunk, :])
-        result += part.astype(np.int64)
+    # Kernels of BLAS also compute with what happens to lie beside a matrix: that raises flags now and then, and reaches
+    # no result.
+    with np.errstate(all="ignore"):
+        result = np.matmul(left[..., :chunk], right[..., :chunk, :]).astype(np.int64)
+        for start in range(chunk, depth, chunk):
+            part = np.matmul(left[..., start : start + chunk], right[..., start : start + chunk, :])
+            result += part.astype(np.int64)
     if check and depth * largest_product > _INT32_MAX:
         check_int32(result, "a sum of products is out of range:")
     return result
