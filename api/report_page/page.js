@@ -371,6 +371,10 @@
     }];
   }
 
+  /* The header stays on top; how tall it is depends on the width and on what is chosen. */
+  const header = document.querySelector("header");
+  new ResizeObserver(() => document.documentElement.style.setProperty("--header", `${header.offsetHeight}px`)).observe(header);
+
   let goTo = () => {};
   document.getElementById("loading").remove();
   summary();

@@ -213,6 +213,20 @@ def test_choosing_and_searching(browser: Browser, files: Files) -> None:
     page.close()
 
 
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_header_hides_no_title(browser: Browser, files: Files, width: int) -> None:
+    page, errors = show(browser, files.report, width)
+    page.click("tr[data-module=linear1]")
+    for section in ("layers", "timeline", "ir"):
+        page.click(f'nav a[href="#{section}"]')
+        title, header = page.locator(f"#{section} h2").bounding_box(), page.locator("header").bounding_box()
+        assert title is not None
+        assert header is not None
+        assert header["y"] + header["height"] <= title["y"] < page.viewport_size["height"]  # pyright: ignore[reportOptionalSubscript]
+    assert errors == []
+
+
 def test_a_dump_of_another_program_is_noticed(files: Files, tmp_path: Path) -> None:
     other = nn.TransformerEncoderLayer(64, 2, 32, 0.0, batch_first=True).eval()
     with warnings.catch_warnings():
