@@ -29,6 +29,8 @@ def execute(arguments: Namespace) -> None:
     output = Path(arguments.output)
     inputs = [Path(arguments.model), *([Path(arguments.calibration)] if arguments.calibration else [])]
     check_output(output, *inputs)
+    if arguments.dump_ir is not None and Path(arguments.dump_ir).resolve() == output.resolve():
+        raise UsageError("--output and --dump-ir name the same path")
     methods = (
         ("smoothing", arguments.no_smoothing),
         ("ranges", arguments.no_range_search),

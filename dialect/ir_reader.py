@@ -160,7 +160,8 @@ def parse_ir(text: str, name: str, context: Context, ordered: bool = True) -> Ir
         module = parser.parse_module()
     except ParseError as error:
         place = Span(error.span.start, error.span.end, parser.lexer.input)
-        raise IrError(show(place, error.msg)) from error
+        unread = error.msg.startswith("Could not parse entire input")
+        raise IrError(show(place, "an operation is expected" if unread else error.msg)) from error
     except RecursionError as error:
         raise IrError(show(parser.here(), "nested too deeply")) from error
     except (VerifyException, *_REFUSALS) as error:

@@ -107,6 +107,15 @@ def test_a_second_dump_replaces_the_first_and_adds_no_array_again(files: Files, 
     assert all(kept[name] == time for name, time in left.items() if name in kept)
 
 
+def test_program_and_dump_have_names_of_their_own(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = str(tmp_path / "m.sta")
+    assert main(["compile", str(files.model), "-o", output, "--dump-ir", str(tmp_path / "x" / ".." / "m.sta")]) == 2
+    assert "--output and --dump-ir name the same path" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_only_keeps_one_module(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["compile", str(files.model), "-o", str(tmp_path / "m.sta"), "--calibration", str(files.calibration)]
     assert main([*arguments, "--dump-ir", str(tmp_path / "ir"), "--only", "layer.self_attn*"]) == 0

@@ -1,8 +1,10 @@
 """Places of operations in text, also of those that passes have made of them."""
 
+import pytest
+
 from sta.dialect import sta
 from sta.dialect.context import CompileContext
-from sta.dialect.ir_reader import IrText, read_ir
+from sta.dialect.ir_reader import IrError, IrText, parse_ir, read_ir
 
 TEXT = """builtin.module {
   func.func @main(%x: tensor<4xsi8>) -> tensor<4xsi8> {
@@ -12,6 +14,11 @@ TEXT = """builtin.module {
   }
 }
 """
+
+
+def test_what_is_no_ir_at_all() -> None:
+    with pytest.raises(IrError, match=r"^index\.json:1:1: an operation is expected\n\{\n\^$"):
+        parse_ir("{\n}\n", "index.json", CompileContext())
 
 
 def read() -> IrText:
