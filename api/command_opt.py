@@ -20,13 +20,15 @@ from xdsl.xdsl_opt_main import xDSLOptMain
 
 from sta.backend.new_file import new_files
 from sta.dialect.context import DEFAULT_TARGET, CompileContext
-from sta.dialect.ir_reader import parse_ir, verify
+from sta.dialect.ir_reader import IrText, parse_ir, verify
 from sta.dialect.ir_text import named_array
 from sta.dialect.location import has_locations
+from sta.dialect.run_module import level_of
 from sta.dialect.weight_store import WeightStore
 from sta.ir_dump import INDEX, Dump
 from sta.output_file import check_output, write_text
 from sta.pass_failure import explain_failures
+from sta.passes.pipeline import dialect_taken_by
 from sta.spec.target import Target, load_target
 from sta.usage import Parser, UsageError, check_options, print_help, raise_usage_error, suggestion
 
@@ -95,6 +97,9 @@ class OptimizerDriver(xDSLOptMain):
         self._given = list(arguments)
         self._written = _KeptText()
         self._running: ModulePass | None = None
+        self._level = ""
+        """The dialect of the module before the pass."""
+        self._text: IrText | None = None
         self._context, self._dump = _context(arguments)
         self._named: set[str] = set()
         super().__init__(
@@ -137,6 +142,7 @@ class OptimizerDriver(xDSLOptMain):
         read = parse_ir(file.read().decode(), self.get_input_name(), self.ctx, ordered=False)
         if not self.args.disable_verify:
             verify(read)
+        self._text = read
         return read.module
 
     def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
@@ -174,7 +180,7 @@ class OptimizerDriver(xDSLOptMain):
         after = self.pipeline.callback
 
         def between(previous: ModulePass | None, module: ModuleOp, following: ModulePass | None) -> None:
-            self._running = following
+            self._running, self._level = following, _level(module)
             if after is not None:
                 after(previous, module, following)
 
@@ -202,8 +208,21 @@ class OptimizerDriver(xDSLOptMain):
         Raises:
             ValueError: one failed; of what is no message of its own, as where passes are left out, names the pass.
         """
-        with explain_failures(lambda: "the input" if self._running is None else f"pass {self._running.name}"):
-            super().apply_passes(prog)
+        try:
+            with explain_failures(lambda: "the input" if self._running is None else f"pass {self._running.name}"):
+                super().apply_passes(prog)
+        except (ValueError, DiagnosticException) as error:
+            running = self._running
+            taken = None if running is None else dialect_taken_by(running.name)
+            if running is not None and self._level and taken not in (None, self._level):
+                raise ValueError(
+                    f"pass {running.name} takes a module of the {taken} dialect, and this is one of {self._level}: see "
+                    "docs/dialects.md for the order of passes"
+                ) from error
+            shown = None if self._text is None else self._text.placed(str(error))
+            if shown is None:
+                raise
+            raise shown from error
 
     def prepare_output(self) -> IO[str]:
         """A file is written when everything has gone well."""
@@ -266,6 +285,14 @@ def execute(arguments: Sequence[str]) -> int:
     except UnicodeDecodeError as error:
         raise ValueError(f"the input is not UTF-8 text: {error}") from error
     return 0
+
+
+def _level(module: ModuleOp) -> str:
+    """The dialect that a module is in; "" for one without a function `main`."""
+    try:
+        return level_of(module)
+    except ValueError:
+        return ""
 
 
 def _last_line(error: BaseException) -> str:

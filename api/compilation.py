@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -444,25 +443,23 @@ def _placed(resumed: Resumed, compilation: Compilation) -> Generator[None]:
         verify(IrText(compilation.module, resumed.read.places))
         raise ValueError(f"{resumed.path}: the module does not verify after {compilation.running}: {error}") from error
     except ValueError as error:
-        operation = _refused_operation(resumed, compilation, error)
-        if operation is None:
-            raise ValueError(f"{resumed.path}: {error}") from error
-        raise resumed.read.error(operation, "; ".join(line.strip() for line in str(error).splitlines())) from error
+        message = "; ".join(line.strip() for line in str(error).splitlines())
+        refused = _refused_operation(compilation, error)
+        shown = resumed.read.placed(message) if refused is None else resumed.read.error(refused, message)
+        raise shown or ValueError(f"{resumed.path}: {error}") from error
 
 
-def _refused_operation(resumed: Resumed, compilation: Compilation, error: ValueError) -> Operation | None:
+def _refused_operation(compilation: Compilation, error: ValueError) -> Operation | None:
     """
-    The operation that an error is about; None if it names none.
+    The operation that no program can be made of; None if the error is another one.
     """
     if isinstance(error, OperationError):
         return error.operation
-    if isinstance(error, ProgramError | ContainerError):
-        number = instruction_named_by(error)
-        refused = None if number is None else operation_of(compilation.module, number)
-        return refused or main_function(compilation.module)
-    # A pass names the module of the model first.
-    named = re.match(r"(?:target \S+: )?([^\s:]+)(?:: | \()", str(error))
-    return None if named is None else resumed.read.named(named[1], str(error))
+    if not isinstance(error, ProgramError | ContainerError):
+        return None
+    number = instruction_named_by(error)
+    refused = None if number is None else operation_of(compilation.module, number)
+    return refused or main_function(compilation.module)
 
 
 def _check_options(resumed: Resumed, options: Options) -> None:

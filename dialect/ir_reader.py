@@ -35,6 +35,10 @@ _STRING = re.compile(r'//[^\n]*|"(?:[^"\\\n\v\f]|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*"
 """A comment, a whole string, or a quotation mark that begins none."""
 
 
+_MODULE = re.compile(r"(?:target \S+: )?([^\s:]+)(?:: | \()")
+"""How a message begins that names a module of the model."""
+
+
 class IrError(ValueError):
     """A text is no module: the message is `file:line:column: what is wrong`, then the line with the place marked."""
 
@@ -118,14 +122,16 @@ class IrText:
         place = self.places.get(operation) or self._origin(operation)
         return IrError(message if place is None else show(place, message))
 
-    def named(self, path: str, message: str) -> Operation | None:
+    def placed(self, message: str) -> IrError | None:
         """
-        The operation of a module of the model that a message is about: the first of a kind that it names, or else that
-        computes something. None if the module has no operation.
+        The error of a pass, whose message begins with a module of the model, at the first operation of that module of a
+        kind that the message names, or else that computes something. None if no operation belongs to what it names.
         """
-        own = [operation for operation in self.places if module_path(operation) == path]
-        own.sort(key=lambda operation: (operation.name not in message, not operation.operands))
-        return own[0] if own else None
+        named = _MODULE.match(message)
+        own = [] if named is None else [op for op in self.places if module_path(op) == named[1]]
+        if not own:
+            return None
+        return self.error(min(own, key=lambda op: (op.name not in message, not op.operands)), message)
 
     def _origin(self, operation: Operation) -> Span | None:
         """The place of the first operation from the same place of the model, preferably one of the same name."""

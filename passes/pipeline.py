@@ -80,3 +80,10 @@ def pass_registry() -> dict[str, PassFactory]:
     Every pass by its name, imported when it is asked for: pass `foo-bar` is class `FooBarPass` in `foo_bar.py`.
     """
     return {name: _factory(name) for name in _CLASSES}
+
+
+def dialect_taken_by(name: str) -> str | None:
+    """
+    The dialect of the modules that a pass of ours works on; None for another pass.
+    """
+    return name.removeprefix("convert-").partition("-")[0] if name in _CLASSES else None

@@ -82,3 +82,41 @@ def test_arrays_that_passes_make_are_added_to_the_dump(
     named = set(re.findall(r"dense_resource<([^>]*)>", (copy.directory / "mine.mlir").read_text()))
     assert named <= added.arrays.keys()
     assert (copy.directory / "index.txt").read_text() == (dump.directory / "index.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("step", "name", "message"),
+    [
+        (
+            "nm-sink-views",
+            "sta-allocate",
+            "takes a module of the sta dialect, and this is one of nm: see ",
+        ),
+        (
+            "import",
+            "convert-nm-to-sta",
+            "takes a module of the nm dialect, and this is one of torch: see ",
+        ),
+        (
+            "sta-allocate",
+            "convert-torch-to-nm",
+            "takes a module of the torch dialect, and this is one of sta: see ",
+        ),
+    ],
+)
+def test_a_pass_for_another_dialect(
+    step: str, name: str, message: str, dump: Dump, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["opt", str(file_after(dump, step)), "-p", name]) == 1
+    assert f"sta: error: pass {name} {message}" in capsys.readouterr().err
+
+
+def test_what_a_pass_refuses_is_shown_at_its_place(dump: Dump, capsys: pytest.CaptureFixture[str]) -> None:
+    source = file_after(dump, "nm-sink-views")
+    assert main(["opt", str(source), "-p", "convert-nm-to-sta"]) == 1
+    first, line, mark = capsys.readouterr().err.splitlines()
+    assert re.match(
+        rf"sta: error: {re.escape(str(source))}:\d+:5: \S+ \(conftest\.py:\d+\): nm\.\w+ stands alone: ", first
+    )
+    assert " = nm." in line
+    assert mark.strip("^ ") == ""

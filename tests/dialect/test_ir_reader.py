@@ -35,11 +35,17 @@ def test_an_operation_that_a_pass_has_made_is_shown_where_it_comes_from() -> Non
     assert str(text.error(made, "wrong")) == f"m.mlir:4:5: wrong\n{line}\n    ^^"
 
 
-def test_the_operation_of_a_module_that_a_message_is_about() -> None:
-    text = read()
-    first, last = text.named("second", "wrong"), text.named("second", "func.return takes something else")
-    assert first is not None
-    assert first.name == "nm.view"
-    assert last is not None
-    assert last.name == "func.return"
-    assert text.named("third", "wrong") is None
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("second (model.py:8): wrong", 4),
+        ("target tiny: second: wrong", 4),
+        ("second: func.return takes something else", 5),
+        ("third: wrong", None),
+        ("the second: wrong", None),
+    ],
+)
+def test_a_message_is_shown_at_the_module_that_it_begins_with(message: str, line: int | None) -> None:
+    shown = read().placed(message)
+    assert (shown is None) == (line is None)
+    assert line is None or str(shown).startswith(f"m.mlir:{line}:5: {message}\n")
