@@ -93,7 +93,8 @@ class Engines:
         """Takes a checked program."""
         self._program = program
         self._native: NativeProgram | None = None
-        self._idle: dict[tuple[str, int], list[Engine]] = {}
+        self._idle: dict[tuple[str, int, int], list[Engine]] = {}
+        """By name, threads and process: one that has been forked off has no threads of its parent's engines."""
         self._lock = threading.Lock()
 
     def timing(self) -> Timing:
@@ -141,7 +142,7 @@ class Engines:
     def take(self, name: str, threads: int) -> Engine:
         """Returns an engine that nobody uses, ``native`` or ``reference``; only the former makes use of threads."""
         with self._lock:
-            idle = self._idle.get((name, threads))
+            idle = self._idle.get((name, threads, os.getpid()))
             if idle:
                 return idle.pop()
             if name == "reference":
@@ -153,7 +154,7 @@ class Engines:
     def give_back(self, name: str, threads: int, engine: Engine) -> None:
         """Takes an engine back, for the next to use it."""
         with self._lock:
-            self._idle.setdefault((name, threads), []).append(engine)
+            self._idle.setdefault((name, threads, os.getpid()), []).append(engine)
 
 
 def check_same(expected: Engine, found: Engine, names: tuple[str, str]) -> None:

@@ -1,5 +1,9 @@
 #include "threads.h"
 
+#include <exception>
+
+#include <unistd.h>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -25,17 +29,30 @@ void pause() {
 Team::Team(int threads)
     : starts_(static_cast<std::size_t>(threads) + 1),
       ranges_(static_cast<std::size_t>(threads)),
-      boxes_(static_cast<std::size_t>(threads) - 1) {
-    for (Box& box : boxes_) workers_.emplace_back([this, &box] { serve(box); });
+      boxes_(static_cast<std::size_t>(threads) - 1),
+      process_(getpid()) {
+    workers_.reserve(boxes_.size());
+    try {
+        for (Box& box : boxes_) workers_.emplace_back([this, &box] { serve(box); });
+    } catch (const std::exception&) {
+        // There are as many threads as there may be.
+    }
 }
 
 Team::~Team() {
+    if (getpid() != process_) {
+        // A process that has been forked off has the memory, not the workers: there is nobody to wait for.
+        new std::vector<std::thread>(std::move(workers_));
+        return;
+    }
     wait_for_all();
     ending_.store(true);
     for (Box& box : boxes_) {
         // A worker that is still looking for jobs may take this for one.
         box.jobs[box.posted.load(std::memory_order_relaxed) % most_jobs].call = [](const void*, int, int) { return true; };
-        post(box);
+        // A worker that falls asleep just now must not be missed: nobody would wake it. Elsewhere the caller does its jobs.
+        box.posted.fetch_add(1, std::memory_order_seq_cst);
+        box.posted.notify_one();
     }
     for (std::thread& worker : workers_) worker.join();
 }

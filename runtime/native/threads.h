@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include <sys/types.h>
+
 namespace sta {
 
 // A rectangle of memory of which a thread touches the rows that it is given, and no others; with a stride of 0, what all
@@ -30,7 +32,8 @@ struct SharedRows {
 // nothing to do with each other. What a worker has not begun when the caller waits, the caller does.
 class Team {
 public:
-    // The calling thread and `threads - 1` more.
+    // The calling thread and `threads - 1` more, or as many of these as the system gives: what they would have done, the
+    // caller does.
     explicit Team(int threads);
     ~Team();
     Team(const Team&) = delete;
@@ -52,7 +55,7 @@ public:
 
     // The same without waiting for the others, but for those whose rows this touches; `wait` says how it went. Until
     // then nothing else may touch any of the rows, but for what runs ahead as well. False if the threads would touch
-    // rows of each other; then nothing has happened.
+    // rows of each other; then nothing has happened. Work that finds no memory has failed.
     template <typename Work>
     bool run_ahead(int rows, std::span<const SharedRows> touched, const Work& work) {
         split(rows);
@@ -60,7 +63,7 @@ public:
         if (shares_meet()) return false;
         if (jobs_meet()) wait_for_all();
         hand_out(work);
-        if (!work(0, starts_[1])) failed_ = true;
+        if (!attempt(work, 0, starts_[1])) failed_ = true;
         return true;
     }
 
@@ -120,6 +123,15 @@ private:
     void find_ranges(std::span<const SharedRows> touched);
 
     template <typename Work>
+    static bool attempt(const Work& work, int first, int last) {
+        try {
+            return work(first, last);
+        } catch (const std::bad_alloc&) {
+            return false;
+        }
+    }
+
+    template <typename Work>
     void hand_out(const Work& work) {
         static_assert(sizeof(Work) <= Job::room && std::is_trivially_copyable_v<Work>);
         is_ahead_ = true;
@@ -127,7 +139,9 @@ private:
             Box& box = boxes_[share - 1];
             Job& job = place(box, share);
             new (job.work) Work(work);
-            job.call = [](const void* its, int first, int last) { return (*static_cast<const Work*>(its))(first, last); };
+            job.call = [](const void* its, int first, int last) {
+                return attempt(*static_cast<const Work*>(its), first, last);
+            };
             post(box);
         }
     }
@@ -154,6 +168,7 @@ private:
     std::atomic<bool> ending_{false};
     std::vector<Box> boxes_;  // one for each worker
     std::vector<std::thread> workers_;
+    pid_t process_;  // in which the workers are
 };
 
 }  // namespace sta
