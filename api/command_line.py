@@ -390,6 +390,8 @@ def _describe(error: Exception) -> str:
         return f"{place}: {error.strerror}" if place else error.strerror
     if isinstance(error, ValueError | OSError):
         return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this"
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return f"internal error, please report it with what --debug shows: {reason}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 
 from sta.backend.new_file import new_files
@@ -76,8 +77,9 @@ def _run(program: Program, runs: Runs, arguments: Namespace) -> list[Result]:
 
         results: list[Result] = []
         if arguments.engine == "both":
-            for inputs in runs.inputs:
-                results.append(program.run_both(inputs, threads=arguments.threads, report=report_part))
+            for index, inputs in enumerate(runs.inputs):
+                with nullcontext() if runs.is_single else about(runs.name(index)):
+                    results.append(program.run_both(inputs, threads=arguments.threads, report=report_part))
             return results
         if runs.is_single:
             options = {"engine": arguments.engine, "threads": arguments.threads}

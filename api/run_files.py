@@ -14,7 +14,7 @@ from sta.backend.new_file import new_folder
 from sta.npz import read_arrays
 from sta.output_file import check_output, write_arrays
 from sta.runtime import Program, Result
-from sta.usage import UsageError
+from sta.usage import UsageError, about
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -34,6 +34,10 @@ class Runs:
     def is_single(self) -> bool:
         """Whether there is one run, in a file of its own."""
         return not self.files and not self.stacked
+
+    def name(self, index: int) -> str:
+        """What an error of a run begins with: in a folder its file, otherwise its number, from 1."""
+        return self.files[index] if self.files else f"run {index + 1}"
 
     def write(self, results: Sequence[Result]) -> None:
         """Writes the outputs of all runs; raises OSError if that fails."""
@@ -78,13 +82,14 @@ def read_runs(program: Program, inputs: Path, output: Path) -> Runs:
 
     Raises:
         OSError: a file cannot be opened.
-        ValueError: a file is damaged, a folder holds no inputs, or a batch's arrays have different lengths.
+        ValueError: a file is damaged, a folder holds no inputs or unsuitable ones, or a batch's arrays have different
+            lengths.
     """
     if inputs.is_dir():
         files = sorted(path for path in inputs.iterdir() if path.suffix == ".npz")
         if not files:
             raise ValueError(f"{inputs} holds no .npz files")
-        return Runs([read_arrays(path) for path in files], output, [path.name for path in files])
+        return Runs([_read_file(program, path) for path in files], output, [path.name for path in files])
     arrays = read_arrays(inputs)
     if not _is_batch(program, arrays):
         return Runs([arrays], output, [])
@@ -96,6 +101,14 @@ def read_runs(program: Program, inputs: Path, output: Path) -> Runs:
     if not count:
         raise ValueError(f"{inputs}: the batch is empty")
     return Runs([{name: array[index] for name, array in arrays.items()} for index in range(count)], output, [], True)
+
+
+def _read_file(program: Program, path: Path) -> Arrays:
+    """Reads a file of a folder; raises ValueError, naming the file, if the program does not take what it holds."""
+    arrays = read_arrays(path)
+    with about(str(path)):
+        program.encode_inputs(arrays)
+    return arrays
 
 
 def _is_batch(program: Program, arrays: Mapping[str, NDArray[Any]]) -> bool:

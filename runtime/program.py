@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -334,6 +334,7 @@ class Program:
 
         Raises:
             TypeError, ValueError, ProgramError: as ``run``, for the first run that fails; says which one, from 1.
+            OSError: the system does not give that many threads.
         """
         name = _checked(engine, poison, threads)
         encoded: list[dict[str, NDArray[Any]]] = []
@@ -343,8 +344,8 @@ class Program:
         self.check()
         results: list[Result] = []
         with ThreadPoolExecutor(threads) as executor:
-            runs = [executor.submit(self._raw, name, inputs, poison, 1) for inputs in encoded]
             try:
+                runs = [_submitted(executor, partial(self._raw, name, inputs, poison, 1)) for inputs in encoded]
                 for number, run in enumerate(runs, 1):
                     with _of_run(number):
                         results.append(self._result(run.result()))
@@ -402,6 +403,14 @@ class Program:
             mac_efficiency=self.mac_efficiency,
             macs=self.macs,
         )
+
+
+def _submitted(executor: ThreadPoolExecutor, run: Callable[[], dict[str, Any]]) -> Future[dict[str, Any]]:
+    """Hands a run to a pool, which may start a thread for it; raises OSError if the system gives it none."""
+    try:
+        return executor.submit(run)
+    except RuntimeError as error:
+        raise OSError("the system gives no more threads to run a batch with: choose fewer") from error
 
 
 @contextmanager

@@ -93,12 +93,52 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return message
 
 
-def test_a_bad_run_of_a_batch_is_named(files: Files, ids: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("engine", ["auto", pytest.param("both", marks=NEEDS_NATIVE)])
+def test_a_bad_run_of_a_batch_is_named(
+    files: Files, ids: np.ndarray, capsys: pytest.CaptureFixture[str], engine: str
+) -> None:
     ids[2, 0, 4] = VOCABULARY
     np.savez("in.npz", ids=ids)
-    message = error_of(capsys, "run", files.program, "--inputs", "in.npz", "-o", "out.npz")
+    message = error_of(capsys, "run", files.program, "--inputs", "in.npz", "-o", "out.npz", "--engine", engine)
     assert f"run 3: input 'ids': expected indices in 0..{VOCABULARY - 1}, got {VOCABULARY} at [0, 4]" in message
     assert not Path("out.npz").exists()
+
+
+def test_a_bad_file_of_a_folder_is_named(files: Files, ids: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    np.savez("in/a.npz", ids=ids[0])
+    np.savez("in/b.npz", ids=ids[1, :, 1:])
+    message = error_of(capsys, "run", files.program, "--inputs", "in", "-o", "out")
+    assert f"in/b.npz: input 'ids': expected shape (1, {TOKENS}), got (1, {TOKENS - 1})" in message
+    assert not Path("out").exists()
+
+
+def no_more(*_: object) -> None:
+    """Stands for what starts a thread where the system gives none."""
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_batch_where_the_system_gives_no_threads(
+    files: Files, ids: np.ndarray, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez("in.npz", ids=ids)
+    monkeypatch.setattr("threading.Thread.start", no_more)
+    message = error_of(capsys, "run", files.program, "--inputs", "in.npz", "-o", "out.npz")
+    assert "the system gives no more threads to run a batch with: choose fewer" in message
+
+
+def no_memory(*_: object) -> None:
+    """Stands for a run that finds no memory."""
+    raise MemoryError
+
+
+def test_where_there_is_not_enough_memory(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sta.command_run._run", no_memory)
+    output = tmp_path / "o.npz"
+    message = error_of(capsys, "run", files.program, "--inputs", files.inputs, "-o", output)
+    assert message == "sta: error: there is not enough memory for this\n"
 
 
 def test_an_empty_batch_and_an_empty_folder(files: Files, ids: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
