@@ -106,6 +106,18 @@ void check_access(const ProgramDescription& program, const InstructionDescriptio
     if (end > size_of(program, access.space)) refuse(instruction, "an access outside its memory");
 }
 
+// A small instruction moves fewer bytes, or multiplies 64 times as often.
+constexpr std::int64_t small_work = 1 << 18;
+
+int weight_of(const InstructionDescription& instruction) {
+    std::int64_t work = 0;
+    for (const auto& [name, operand] : instruction.operands) work += operand.rows * operand.row_bytes;
+    if (instruction.kind == "mm") {
+        work += instruction.number("rows") * instruction.number("columns") * instruction.number("depth") / 64;
+    }
+    return static_cast<int>(std::min<std::int64_t>(1 + work / small_work, instructions_between_looks));
+}
+
 bool uses_statistics(const InstructionDescription& instruction) {
     return (instruction.kind == "map" && instruction.number("gather")) ||
            (instruction.kind == "norm" && instruction.number("gathered"));
@@ -198,6 +210,7 @@ void Program::add(const InstructionDescription& instruction) {
     node.pc = instruction.pc;
     node.depth = static_cast<int>(instruction.counts.size());
     node.issued = instruction.pc - previous;
+    node.weight = weight_of(instruction);
     if (instruction.kind == "loop" || instruction.kind == "end") {
         node.kind = instruction.kind == "loop" ? Kind::loop : Kind::end;
         node.iterations = instruction.number("count");
@@ -239,12 +252,13 @@ bool Program::execute(const Operation& operation, Machine& machine) {
 Progress Program::run(Machine& machine, std::chrono::duration<double> time) const {
     const auto end = std::chrono::steady_clock::now() + time;
     std::size_t& position = machine.position;
-    for (int looked = 0;; ++looked) {
-        if (looked == instructions_between_looks) {
+    for (int since_look = 0;;) {
+        if (since_look >= instructions_between_looks) {
             if (std::chrono::steady_clock::now() >= end) return Progress::running;
-            looked = 0;
+            since_look = 0;
         }
         const Node& node = nodes_[position];
+        since_look += node.weight;
         switch (node.kind) {
             case Kind::unit:
                 if (node.operation && !execute(*node.operation, machine)) return Progress::failed;

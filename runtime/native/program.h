@@ -69,6 +69,7 @@ private:
         const Operation* operation;
         std::int64_t issued;  // instructions that the sequencer issues here: address arithmetic before it, and itself
         std::size_t rules;    // where to find its job and its rule of taint
+        int weight;           // how many small instructions take as long, at most as many as a look at the clock is after
     };
 
     // Calls visit(node, counters, issued) for every instruction of a unit, fence and halt of a run in program order,

@@ -20,7 +20,7 @@ from sta.runtime.reference import ReferenceEngine
 from sta.runtime.taint import check_taint
 from sta.runtime.timing import simulate
 from sta.runtime.validate import ValidProgram, validate
-from tests.support.random_programs import RandomProgram
+from tests.support.random_programs import TALL, RandomProgram
 
 Array = np.ndarray[Any, Any]
 SAMPLE = 500
@@ -66,6 +66,42 @@ def test_random_programs(first: int) -> None:
     ended = check_seeds(first, first + CHUNK)
     # The generator is no good if most programs stop at an error, or none does.
     assert 0.5 < ended / (CHUNK * len(families())) < 1
+
+
+class Overtaking(RandomProgram):
+    """Random programs of tall tiles, in which hardly anything makes threads wait for each other but what they touch."""
+
+    def _instruction(self) -> None:
+        kinds = {"ld_weights": 1, "mm": 3, "mm_weights": 5, "softmax": 3, "map": 6, "norm": 3, "gathered": 2}
+        weights = np.array(list(kinds.values()))
+        getattr(self, f"_{self.random.choice(list(kinds), p=weights / weights.sum())}")()
+
+    def emit(self, name: str, **fields: Any) -> None:
+        """Appends an instruction; few add to what is there, or go on where others have stopped."""
+        if name == "mm" and self.chance(0.8):
+            fields["accumulate"] = 0
+        if name == "softmax" and self.chance(0.8):
+            fields["mode"] = "row"
+        super().emit(name, **fields)
+
+
+@pytest.mark.parametrize("family", families())
+def test_threads_that_go_ahead_of_each_other(family: str) -> None:
+    ended = 0
+    for seed in range(20):
+        random = Overtaking(seed, instructions=25, sizes=TALL)
+        program, inputs = validate(random.container()), random.inputs()
+        native = NativeProgram(program, family)
+        alone = NativeEngine(native)
+        expected = outcome(alone, inputs, seed)
+        ended += not isinstance(expected, str)
+        for threads in (2, 3, 8):
+            engine = NativeEngine(native, threads)
+            for _ in range(3):
+                assert outcome(engine, inputs, seed) == expected
+                if not isinstance(expected, str):
+                    check_same(alone, engine, ("one thread", f"{threads} threads"))
+    assert 5 < ended < 20
 
 
 @pytest.mark.slow
@@ -330,6 +366,25 @@ def test_it_lets_go_of_the_interpreter(bench: Any) -> None:
     other.join()
     # A thread that had to wait for the run would not have come to its second turn.
     assert during > 1000
+
+
+@pytest.mark.parametrize(("row_bytes", "loops"), [(8, 31), (1 << 19, 0)])
+def test_it_looks_up_sooner_from_instructions_that_take_long(bench: Any, row_bytes: int, loops: int) -> None:
+    rows = 64
+    bench.target = dataclasses.replace(bench.target, sram_bytes=1 << 27)
+    bench.sizes["spad"] = rows * row_bytes
+    bench.scratch = row_bytes
+    stride = bench.register(row_bytes)
+    source, zero = bench.register(bench.base), bench.register(0)
+    bench.emit("loop", counter=1, count=1000)
+    fields = {"dram": source, "sram": zero, "dram_stride": zero, "sram_stride": stride}
+    bench.emit("ld", **fields, rows=rows, row_bytes=row_bytes)
+    bench.emit("end")
+    machine = NativeProgram(validate(bench.container())).code.machine(1)
+    machine.reset(0, False)
+    # No time at all: until the first look at the clock, after 64 small instructions; loop and end are such, too.
+    assert machine.advance(0.0) is None
+    assert machine.counters[0] == loops
 
 
 def test_memories_outlive_their_engine(program: Program) -> None:

@@ -106,6 +106,14 @@ SMALL = Sizes(
 """For a fuzzer, whose inputs should be short."""
 
 
+TALL = dataclasses.replace(
+    LARGE,
+    target=dataclasses.replace(TARGET, tile_rows=200, sram_bytes=1 << 18),
+    memories={"spad": 62000, "wbuf": 20000, "acc": 120000},
+)
+"""For threads, which share eight rows or more each."""
+
+
 @dataclass(frozen=True)
 class Block:
     """Packed weights among the constants."""
