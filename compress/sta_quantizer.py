@@ -34,7 +34,7 @@ from torchao.quantization.pt2e.quantizer import (
     Quantizer,
 )
 
-from sta.spec.integers import HEADROOM, SMALLEST_RANGE
+from sta.spec.integers import DEAD_RANGE, HEADROOM, SMALLEST_RANGE
 
 aten = torch.ops.aten
 
@@ -108,25 +108,53 @@ SCORES = (
 """What scores go through between the two products of an attention that is spelled out."""
 
 
-def _with_room(scales: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    scale, zero_point = scales
-    return scale * HEADROOM, zero_point
+class LiveRange:
+    """
+    Of an observer: what was zero on every sample gets DEAD_RANGE, on either side of zero.
+
+    With the smallest scale there is, the bias of a linear layer behind it would not fit an accumulator.
+    """
+
+    min_val: torch.Tensor
+    max_val: torch.Tensor
+    quant_max: int
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The scale and the zero point, one of each."""
+        below: Any = super()
+        scale, zero_point = below.calculate_qparams()
+        if self.min_val.numel() and not self.min_val.any() and not self.max_val.any():
+            return torch.full_like(scale, DEAD_RANGE / self.quant_max), torch.zeros_like(zero_point)
+        return scale, zero_point
 
 
-class StreamObserver(MinMaxObserver):
+class NarrowObserver(LiveRange, MinMaxObserver):
+    """The extremes of a value of 8 bits."""
+
+
+class ErrorObserver(LiveRange, HistogramObserver):
+    """The range of a value of 8 bits that minimizes the squared error."""
+
+
+class MovingNarrowObserver(LiveRange, MovingAverageMinMaxObserver):
+    """The moving averages of the extremes of a value of 8 bits."""
+
+
+class Headroom(LiveRange):
+    """Of an observer of a value of 16 bits: the range that was seen, with HEADROOM."""
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The scale and the zero point, one of each."""
+        scale, zero_point = super().calculate_qparams()
+        return scale * HEADROOM, zero_point
+
+
+class StreamObserver(Headroom, MinMaxObserver):
     """The extremes of a value of 16 bits, with HEADROOM."""
 
-    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The scale and the zero point, one of each."""
-        return _with_room(super().calculate_qparams())
 
-
-class MovingStreamObserver(MovingAverageMinMaxObserver):
+class MovingStreamObserver(Headroom, MovingAverageMinMaxObserver):
     """The moving averages of the extremes of a value of 16 bits, with HEADROOM."""
-
-    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The scale and the zero point, one of each."""
-        return _with_room(super().calculate_qparams())
 
 
 class STAQuantizer(Quantizer):
@@ -145,8 +173,8 @@ class STAQuantizer(Quantizer):
         if ranges not in ("extremes", "error"):
             raise ValueError(f"unknown ranges {ranges!r}: they are taken from 'extremes' or by 'error'")
         self._is_qat = is_qat
-        narrow: Any = HistogramObserver if ranges == "error" else MinMaxObserver
-        moving: Any = MovingAverageMinMaxObserver
+        narrow: Any = ErrorObserver if ranges == "error" else NarrowObserver
+        moving: Any = MovingNarrowObserver
         self._input = self._spec(torch.int8, torch.per_tensor_affine, moving if is_qat else narrow)
         self._operand = self._spec(torch.int8, torch.per_tensor_symmetric, moving if is_qat else narrow)
         stream = MovingStreamObserver if is_qat else StreamObserver

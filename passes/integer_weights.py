@@ -77,24 +77,31 @@ def quantize_linear(
     Quantizes float weights [N, K] and bias [N] for an input of the given scale and zero point, of 16 bits if `wide`.
 
     Weights are int8 in [-127, 127], one scale an output channel (docs/numerics.md), or with the scales [N] that came
-    with them (`given_scales`) in [-128, 127]. Raises OverflowError, with the
-    numbers, if an accumulator could leave int32, ValueError if a weight or bias is infinite or not a number.
+    with them (`given_scales`) in [-128, 127], of which one that no weight but zero has is no matter. Raises
+    OverflowError, with the numbers, if an accumulator could leave int32, ValueError if a weight or bias is infinite or
+    not a number.
     """
     values = np.asarray(weights, np.float64)
     offsets = np.zeros(values.shape[0]) if bias is None else np.asarray(bias, np.float64)
     _check_finite(values, offsets)
+    # A channel whose weights are next to nothing beside its bias: the bias must still fit.
+    least = np.abs(offsets) / (input_scale * BIAS_LIMIT)
     if given_scales is None:
-        # A channel whose weights are next to nothing beside its bias: the bias must still fit.
-        weight_scales = row_scales(values, np.abs(offsets) / (input_scale * BIAS_LIMIT))
+        weight_scales = row_scales(values, least)
     else:
         weight_scales = np.asarray(given_scales, np.float64)
+        weight_scales = np.where(values.any(axis=1), weight_scales, np.maximum(weight_scales, least))
     integers = np.clip(np.rint(values / weight_scales[:, None]), -128, WEIGHT_MAGNITUDE).astype(np.int8)
     scales = weight_scales * input_scale
     row_sums = integers.sum(axis=1, dtype=np.int64)
     # A bias that is beyond int64 is beyond int32, which is found out below.
     units = np.clip(np.rint(offsets / scales), -BIAS_REACH, BIAS_REACH).astype(np.int64)
     folded = units - input_zero_point * row_sums
-    _prove_no_overflow(integers, folded, wide)
+    try:
+        _prove_no_overflow(integers, folded, wide)
+    except OverflowError as error:
+        blamed = _blame_bias(units, offsets, input_scale, weight_scales)
+        raise OverflowError(f"{error}{blamed}") from error
     return LinearIntegers(integers, folded.astype(np.int32), scales)
 
 
@@ -128,6 +135,20 @@ def _prove_no_overflow(weights: NDArray[np.int8], bias: NDArray[np.int64], wide:
             f"{what} could reach {int(bound[worst]):,} in output channel {worst} "
             f"(K = {weights.shape[1]}), more than int32 holds"
         )
+
+
+def _blame_bias(units: NDArray[np.int64], bias: NDArray[np.float64], input_scale: float, weight_scales: Array) -> str:
+    """
+    Why a bias [N], `units` [N] of its layer's accumulators, does not fit them, and what to do; empty if it does.
+    """
+    worst = int(np.abs(units).argmax())
+    if abs(units[worst]) <= BIAS_LIMIT:
+        return ""
+    return (
+        f": the bias of channel {worst}, {bias[worst]:g}, counts in steps of the input's scale times the weight's, "
+        f"{input_scale:g} * {weight_scales[worst]:g}. If that of the input is so small since it was all but zero on the "
+        "calibration samples, calibrate with some on which it is not; else quantize the layer with larger scales"
+    )
 
 
 def requantization(scales: NDArray[np.float64], output_scale: float) -> tuple[NDArray[np.int32], NDArray[np.int8]]:

@@ -30,8 +30,13 @@ outlier of the residual stream that saturates would spoil all rows that attend t
 
 SMALLEST_RANGE = 2.0**-20
 """
-A value that never got larger than this on a calibration sample is taken to get that large: any scale will do for one
-that is always zero, but the ratio of two scales must stay within what a multiplier and a shift can express.
+A value that never got larger than this on a calibration sample is taken to get that large: the ratio of two scales must
+stay within what a multiplier and a shift can express.
+"""
+DEAD_RANGE = 1.0
+"""
+What a value that was zero on every calibration sample is taken to get to: any scale holds zero exactly, and this is one
+at which biases behind it fit, and at which other samples are likely to.
 """
 
 _INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1

@@ -97,6 +97,20 @@ def test_a_bias_that_no_accumulator_holds_is_refused(bias: float) -> None:
         compiled(Dense(ones(2, 8), (1e-8, 1e-8, 0.1), bias))
 
 
+def test_a_bias_that_does_not_fit_is_blamed() -> None:
+    cause = r"\(K = 8\), more than int32 holds: the bias of channel 0, 0\.5, counts in steps of .* 3e-09 \* 0\.01\. If"
+    with pytest.raises(ConversionError, match=cause):
+        compiled(Dense(ones(2, 8), (3e-9, 0.01, 0.1), 0.5))
+
+
+def test_a_channel_of_zeros_may_have_any_scale_beside_its_bias() -> None:
+    dense = Dense(ones(2, 8), bias=0.5)
+    dense.integers[1] = 0
+    dense.steps[1] = 2.0**-40
+    found = compiled(dense).run({"x": np.zeros((2, 8), np.float32)}).outputs["output"]
+    assert found == pytest.approx(0.5, abs=0.06)
+
+
 def test_a_ratio_of_scales_that_no_shift_holds_is_refused() -> None:
     with pytest.raises(ConversionError, match=r"^dense: .*scale"):
         compiled(Dense(ones(2, 8), (1e30, 1e6, 1e-30)))

@@ -13,8 +13,6 @@ from sta.frontend.signature import input_names
 from tests.support.random_models import SHAPES, RandomTransformer, Shape
 
 SLOW = [HealthCheck.too_slow]
-NOT_DEAD = SHAPES.filter(lambda shape: shape.width > 4 and shape.feed_forward > 16)
-"""Where every value is zero on the samples, its scale is so small that the bias behind it does not fit: refused."""
 
 
 def is_quantized_whole(shape: Shape) -> None:
@@ -39,13 +37,13 @@ def is_quantized_whole(shape: Shape) -> None:
 
 
 @settings(max_examples=2, deadline=None, suppress_health_check=SLOW)
-@given(NOT_DEAD)
+@given(SHAPES)
 def test_random_models_are_quantized_whole(shape: Shape) -> None:
     is_quantized_whole(shape)
 
 
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
-@given(NOT_DEAD)
+@given(SHAPES)
 def test_many_random_models_are_quantized_whole(shape: Shape) -> None:
     is_quantized_whole(shape)

@@ -73,6 +73,20 @@ class Sink(nn.Module):
         return x.view(1, 7, 2, 12).transpose(1, 2)
 
 
+class Dead(nn.Module):
+    """A ReLU that lets nothing through, biases behind it, and an output channel whose weights were all pruned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(24, 16), nn.Linear(16, 24), nn.Linear(24, 24)
+        with torch.no_grad():
+            self.first.bias.fill_(-100.0)
+            self.last.weight[3] = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.second(torch.relu(self.first(x))) + x)
+
+
 def samples(count: int = 6) -> list[dict[str, Any]]:
     generator = np.random.default_rng(0)
     return [{"x": generator.standard_normal(SHAPE, np.float32)} for _ in range(count)]
@@ -231,6 +245,25 @@ def test_the_largest_operand_of_attention_does_not_saturate() -> None:
     found = sta.compile(program).run({input_name(program): sample["x"]}).outputs["output"]
     # 32 dB if the largest numbers are rounded to 128 and cut off at 127.
     assert signal_to_noise(float_output(exported(made(Sink)), sample), found) > 45
+
+
+@pytest.mark.parametrize("ranges", ["extremes", "error"])
+def test_what_is_zero_on_all_samples_leaves_room_for_biases(ranges: str) -> None:
+    program, sample = quantized(made(Dead), ranges=ranges), samples()[0]
+    compiled = sta.compile(program)
+    expected = float_output(exported(made(Dead)), sample)
+    assert signal_to_noise(expected, compiled.run({input_name(program): sample["x"]}).outputs["output"]) > 30
+
+
+def test_what_is_zero_in_training_leaves_room_for_biases() -> None:
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
+
+    x = torch.tensor(samples()[0]["x"])
+    prepared = prepare_qat_pt2e(exported(made(Dead)).module(), STAQuantizer(is_qat=True))
+    prepared(x)
+    program = torch.export.export(convert_pt2e(prepared), (x,), strict=False)
+    found = sta.compile(program).run({input_name(program): x.numpy()}).outputs["output"]
+    assert signal_to_noise(float_output(exported(made(Dead)), samples()[0]), found) > 30
 
 
 @pytest.mark.parametrize("name", ["pre-norm", "RMSNorm, gated", "RMSNorm spelled out, gated"])
