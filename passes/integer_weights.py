@@ -146,8 +146,8 @@ def _blame_bias(units: NDArray[np.int64], bias: NDArray[np.float64], input_scale
         return ""
     return (
         f": the bias of channel {worst}, {bias[worst]:g}, counts in steps of the input's scale times the weight's, "
-        f"{input_scale:g} * {weight_scales[worst]:g}. If that of the input is so small since it was all but zero on the "
-        "calibration samples, calibrate with some on which it is not; else quantize the layer with larger scales"
+        f"{input_scale:g} * {weight_scales[worst]:g}. If that of the input is so small since it was all but zero on "
+        "the calibration samples, calibrate with some on which it is not; else quantize the layer with larger scales"
     )
 
 

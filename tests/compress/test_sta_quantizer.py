@@ -154,6 +154,25 @@ def test_the_folded_module_computes_what_pytorch_computes(name: str) -> None:
     np.testing.assert_array_equal(outputs["output"], float_output(program, sample))
 
 
+def test_a_sample_beyond_the_ranges_passes_the_check() -> None:
+    """-127..127 is -128..127 on the machine: one step more where a value saturates, which is no error of a pass."""
+
+    class Narrow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = nn.Linear(24, 24)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            ops = torch.ops.quantized_decomposed
+            rounded = ops.quantize_per_tensor(x, 0.01, 0, -127, 127, torch.int8)
+            return self.dense(ops.dequantize_per_tensor(rounded, 0.01, 0, -127, 127, torch.int8))
+
+    calibration = {"x": np.stack([sample["x"] for sample in samples()])}
+    compiled = compile_model(exported(made(Narrow)), calibration=calibration, check=True)
+    assert compiled.check is not None
+    assert 30 < dict(compiled.check.fidelity)["torch-fold-quantization"] < 60
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_formats_are_those_of_the_machine(name: str) -> None:
     imported = import_model(quantized(MODELS[name]()))
