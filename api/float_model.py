@@ -21,7 +21,7 @@ from sta.frontend.model import import_model
 from sta.frontend.samples import split_samples
 from sta.passes.counted_rows import counted_rows, padding_mask
 from sta.passes.pipeline import FLOAT_PIPELINE, pass_registry
-from sta.passes.torch_canonicalize_views import TorchCanonicalizeViewsPass
+from sta.passes.torch_canonicalize_views import TorchCanonicalizeViewsPass, canonicalize_views
 from sta.spec.target import Target
 
 if TYPE_CHECKING:
@@ -55,9 +55,10 @@ class FloatModel:
         self._context = CompileContext(self._imported.weights, target)
         for name in FLOAT_PIPELINE:
             report(name, None)
-            views = TorchCanonicalizeViewsPass(split_linears)
-            pass_ = views if name == views.name else pass_registry()[name]()()
-            pass_.apply(self._context, self._module)
+            if name == TorchCanonicalizeViewsPass.name:
+                canonicalize_views(self._module, self._imported.weights, split_linears)
+            else:
+                pass_registry()[name]()().apply(self._context, self._module)
         function = main_function(self._module)
         self._padding = padding_mask(self._module)
         self._values = {name: value for value, name in float_names(function).items()}

@@ -301,9 +301,6 @@ class TorchCanonicalizeViewsPass(ModulePass):
 
     name = "torch-canonicalize-views"
 
-    split_linears: bool = True
-    """Whether a linear layer whose result is taken in parts becomes one for each part."""
-
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite `op` in place; new layouts of weights go into the context's weight store."""
-        canonicalize_views(op, weights_of(ctx), self.split_linears)
+        canonicalize_views(op, weights_of(ctx))
