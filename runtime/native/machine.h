@@ -42,6 +42,15 @@ private:
     Bytes bytes_{0};
 };
 
+// Where the vector unit adds up rows, and with what; a job's own copy of that.
+struct Statistics {
+    void (*of_row)(const std::uint8_t*, int, std::int64_t&, std::int64_t&);
+    std::int64_t *sums, *squares;
+
+    // The sums of squares lie as the others do.
+    SharedRows written_by_rows() const { return {sums, sizeof(*sums), sizeof(*sums), true}; }
+};
+
 struct Machine {
     Machine(const ProgramDescription& program, const Kernels& kernels, int threads);
 
@@ -55,6 +64,8 @@ struct Machine {
         return {memories[space] + operand.address.at(counters.data()), operand.stride.at(counters.data()), operand.rows,
                 operand.row_bytes};
     }
+
+    Statistics statistics() { return {kernels.row_statistics, sums.data(), squares.data()}; }
 
     // The bytes of an operand in wbuf, whose rows lie next to each other.
     View weights(const Operand& operand) {

@@ -23,20 +23,14 @@ Scale divided(Scale scale, std::int64_t sum) {
     return {static_cast<std::int32_t>(multiplier), scale.shift + length - 1};
 }
 
-// Where the vector unit adds up the rows of results.
-struct Statistics {
-    void (*of_row)(const std::uint8_t*, int, std::int64_t&, std::int64_t&);
-    std::int64_t *sums, *squares;
-
-    void add(const Map& map, int first, int last) const {
-        for (int row = first; row < last; ++row) {
-            std::int64_t sum, its_squares;
-            of_row(map.destination + row * map.destination_stride, map.columns, sum, its_squares);
-            sums[row] += sum;
-            squares[row] += its_squares;
-        }
+void add_statistics(const Statistics& statistics, const Map& map, int first, int last) {
+    for (int row = first; row < last; ++row) {
+        std::int64_t sum, squares;
+        statistics.of_row(map.destination + row * map.destination_stride, map.columns, sum, squares);
+        statistics.sums[row] += sum;
+        statistics.squares[row] += squares;
     }
-};
+}
 
 class MapRows : public Operation {
 public:
@@ -86,7 +80,7 @@ public:
         if (gather_) {
             map.destination = destination.bytes;
             map.destination_stride = destination.stride;
-            statistics(machine).add(map, 0, rows_);
+            add_statistics(machine.statistics(), map, 0, rows_);
         }
         return true;
     }
@@ -183,8 +177,7 @@ private:
         std::size_t count = 2;
         const auto touch = [&](const SharedRows& rows) { touched[count++] = rows; };
         if (residual_type_ != Element::none) touch(machine.tile(residual_).read_by_rows());
-        // The sums of squares lie as the others do.
-        if (gather_) touch({machine.sums.data(), sizeof(std::int64_t), sizeof(std::int64_t), true});
+        if (gather_) touch(machine.statistics().written_by_rows());
         const auto all = [&] { return std::span(touched).first(count); };
         // The machine itself is the caller's: its lines of cache had better not be asked for.
         const auto kernel = machine.kernels.map;
@@ -198,9 +191,9 @@ private:
             });
         }
         if (gather_) {
-            return machine.team.run_ahead(rows_, all(), [kernel, map, statistics = statistics(machine)](int first, int last) {
+            return machine.team.run_ahead(rows_, all(), [kernel, map, statistics = machine.statistics()](int first, int last) {
                 if (!kernel(map, first, last)) return false;
-                statistics.add(map, first, last);
+                add_statistics(statistics, map, first, last);
                 return true;
             });
         }
@@ -215,10 +208,6 @@ private:
 
     bool share(Machine& machine, const Map& map, bool (*kernel)(const Map&, int, int)) const {
         return machine.team.share(rows_, [map, kernel](int first, int last) { return kernel(map, first, last); });
-    }
-
-    static Statistics statistics(Machine& machine) {
-        return {machine.kernels.row_statistics, machine.sums.data(), machine.squares.data()};
     }
 
     Operand source_, destination_, parameters_, table_, residual_, sums_;

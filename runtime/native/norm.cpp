@@ -98,16 +98,6 @@ private:
         return cache_.keep(block.bytes, std::move(own), size);
     }
 
-    // Where rows are added up, or have been.
-    struct Statistics {
-        void (*of_row)(const std::uint8_t*, int, std::int64_t&, std::int64_t&);
-        std::int64_t *sums, *squares;
-    };
-
-    static Statistics statistics(Machine& machine) {
-        return {machine.kernels.row_statistics, machine.sums.data(), machine.squares.data()};
-    }
-
     // Finds what some rows are normalized with; false if statistics that were gathered are not those of such a row.
     bool find_rows(const Statistics& statistics, const Norm& norm, int first, int last, RowNorm* rows) const {
         bool possible = true;
@@ -132,11 +122,11 @@ private:
     }
 
     bool find_all_rows(Machine& machine, const Norm& norm, RowNorm* rows) const {
-        const auto find = [this, its = statistics(machine), norm, rows](int first, int last) {
+        const auto find = [this, its = machine.statistics(), norm, rows](int first, int last) {
             return find_rows(its, norm, first, last, rows);
         };
         if (!(rows_ * columns_ < smallest_shared ? find(0, rows_) : machine.team.share(rows_, find))) return false;
-        clear(statistics(machine), 0, rows_);
+        clear(machine.statistics(), 0, rows_);
         return true;
     }
 
@@ -147,9 +137,8 @@ private:
         std::size_t count = 1;
         if (has_destination_) touched[count++] = destination.written_by_rows();
         if (has_copy_) touched[count++] = copy.written_by_rows();
-        // The sums of squares lie as the others do.
-        if (gathered_) touched[count++] = {machine.sums.data(), sizeof(std::int64_t), sizeof(std::int64_t), true};
-        const auto work = [this, its = statistics(machine), norm, kernel = machine.kernels.norm](int first, int last) {
+        if (gathered_) touched[count++] = machine.statistics().written_by_rows();
+        const auto work = [this, its = machine.statistics(), norm, kernel = machine.kernels.norm](int first, int last) {
             thread_local Scratch scratch;
             auto* rows = reinterpret_cast<RowNorm*>(scratch.take(sizeof(RowNorm) * static_cast<std::size_t>(last)));
             if (!find_rows(its, norm, first, last, rows)) return false;
