@@ -191,11 +191,12 @@ private:
             });
         }
         if (gather_) {
-            return machine.team.run_ahead(rows_, all(), [kernel, map, statistics = machine.statistics()](int first, int last) {
+            const auto work = [kernel, map, statistics = machine.statistics()](int first, int last) {
                 if (!kernel(map, first, last)) return false;
                 add_statistics(statistics, map, first, last);
                 return true;
-            });
+            };
+            return machine.team.run_ahead(rows_, all(), work);
         }
         return machine.team.run_ahead(rows_, all(),
                                       [kernel, map](int first, int last) { return kernel(map, first, last); });
