@@ -13,7 +13,6 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 # Without a colour or an animation for whoever is not looking at a terminal.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-ROOMS := spec dialect compress frontend passes backend runtime explore
 WORKERS ?= auto
 MINUTES ?= 10
 SCALE_SIM := build/scale-sim
@@ -60,13 +59,8 @@ format: install ## Format the code, and fix what can be fixed.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Pyright does not follow the import hook of an editable install; it sees the package as links in build/typing.
 typecheck: install
-	@mkdir -p build/typing/sta
-	@for file in api/*.py api/py.typed; do ln -sfn ../../../$$file build/typing/sta/$${file#api/}; done
-	@for room in $(ROOMS) api/report_page; do ln -sfn ../../../$$room build/typing/sta/$${room#api/}; done
-	@find -L build/typing -type l -delete
-	$(BIN)/pyright --pythonpath $(BIN)/python $(ROOMS) api benchmarks examples tests
+	$(BIN)/pyright --pythonpath $(BIN)/python src benchmarks examples tests
 
 sanitize: install ## Random programs and what the fuzzers found, under sanitizers of memory, arithmetic and threads.
 	$(MAKE) -f tests/fuzz/Makefile BIN=$(BIN) sanitize

@@ -10,7 +10,8 @@ from pathlib import Path
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
 from setuptools import setup
 
-FOLDER = Path("runtime/native")
+# In a source distribution the links of `src/sta` are the folders themselves.
+FOLDER = Path("src/sta/runtime/native")
 
 ParallelCompile("MAX_JOBS", default=2).install()
 

@@ -27,10 +27,10 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 from sta.backend.container import Container
 from sta.backend.isa import REGISTER_COUNT, EncodingError, Instruction
 from sta.dialect import nm, sta
-from sta.dialect.ir_text import print_with_locations
-from sta.dialect.location import describe, module_path
-from sta.dialect.signature import signature_of
-from sta.dialect.weight_store import WeightStore
+from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.signature_attributes import signature_of
+from sta.dialect.ir.text import print_with_locations
+from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.target import Target
 
 FIRST_TEMPORARY = 1

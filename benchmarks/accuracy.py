@@ -26,7 +26,7 @@ from torch import nn
 
 from benchmarks.page import replace_section, table
 from examples import minilm_sentences as minilm
-from sta.compilation import Compilation, compile_model
+from sta.api.compiler.compilation import Compilation, compile_model
 from sta.compress.quantize_program import quantize_program
 from sta.runtime import Program
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.passes.probability_bits import LEAST_FIDELITY
+from sta.passes.quantization.probability_bits import LEAST_FIDELITY
 from sta.spec.integers import encode_scale, matrix_product
 from sta.spec.softmax import RowState, normalize, shift_rows, softmax_online, softmax_row
 from sta.spec.wide_product import wide_accumulators

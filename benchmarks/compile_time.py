@@ -68,7 +68,7 @@ def measure(path: Path, runs: int) -> dict[str, Any]:
 
 def compile_once(path: Path) -> tuple[dict[str, Any], resource.struct_rusage]:
     """Compiles a file in a process of its own; returns what the command says, and what the process used."""
-    command = [sys.executable, "-m", "sta.command_line", "compile", str(path), "--json"]
+    command = [sys.executable, "-m", "sta", "compile", str(path), "--json"]
     command += ["-o", str(path.with_suffix(".sta"))]
     with subprocess.Popen(
         [*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -39,7 +39,15 @@ class Seconds:
 def compile_seconds(model: Path, *options: str) -> Seconds:
     """Compiles in a process of its own; returns the time that passed, and its user and system time."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "sta.command_line", "compile", str(model), "-o", str(model.with_suffix(".sta"))]
+    command = [
+        sys.executable,
+        "-m",
+        "sta.api.cli.command_line",
+        "compile",
+        str(model),
+        "-o",
+        str(model.with_suffix(".sta")),
+    ]
     with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
     if status:

@@ -56,7 +56,7 @@ def export(encoder: Encoder) -> tuple[torch.export.ExportedProgram, Inputs]:
 
 def compile_pruned(exported: torch.export.ExportedProgram, inputs: Inputs, target: Target, pattern: Pattern) -> Program:
     """Returns the program of a model whose linear layers are all pruned to a pattern."""
-    from sta.compilation import compile
+    from sta.api.compiler.compilation import compile
 
     calibration = {name: array[np.newaxis] for name, array in inputs.items()}
     sparsity = None if pattern.is_dense else str(pattern)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from benchmarks.attention_error import BITS, LENGTHS, MODES, Case, kinds_of_logits, measure
 from benchmarks.litert_operators import SOFTMAX_OUTPUT, fully_connected, gelu, softmax
 from benchmarks.page import ACCURACY_PAGE, table, write_section
-from sta.passes.probability_bits import LEAST_FIDELITY
+from sta.passes.quantization.probability_bits import LEAST_FIDELITY
 from sta.spec.integers import apply_scale_32, encode_scale, matrix_product, saturate
 from sta.spec.norm import FRACTION_BITS, KINDS, layer_norm, quantize_norm_parameters
 from sta.spec.softmax import probabilities

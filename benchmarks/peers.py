@@ -43,7 +43,7 @@ def compiled(name: str, sparsity: str | None = None) -> Path:
     if not exported.exists():
         export(name, exported)
     if not program.exists():
-        from sta.compilation import compile
+        from sta.api.compiler.compilation import compile
 
         stacked = {key: np.stack([sample[key] for sample in samples(CALIBRATION_SAMPLES)]) for key in next(samples(1))}
         # 8 bits for every product, as the peers have them: random sentences ask for more than real ones.

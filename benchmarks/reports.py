@@ -86,7 +86,7 @@ def command(path: Path, options: list[str]) -> float:
     output = FOLDER / "reports.npz"
     arguments = ["run", str(path), "--inputs", str(FOLDER / "inputs.npz"), "-o", str(output), *options]
     before = os.times()
-    subprocess.run([sys.executable, "-m", "sta.command_line", *arguments], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "sta", *arguments], check=True, capture_output=True)
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
 

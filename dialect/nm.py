@@ -1,7 +1,7 @@
 """
 The `nm` dialect: a Transformer in integers, on tensors, with N:M sparsity in the type of a weight.
 
-Every operation is thin over `sta.spec`: the interpreter in `sta.dialect.nm_interpreter` calls the specification
+Every operation is thin over `sta.spec`: the interpreter in `sta.dialect.interpreters.nm` calls the specification
 and nothing else, so the meaning of a module is defined once. Values carry their width and signedness in their
 element type (`si8`, `ui8`, `si16`, `si32`); `si32` is an accumulator or a number on its way to a clamp. A product with
 16-bit activations has two accumulators; `si64` is what they stand for together, on its way to `nm.rescale_channels`.

@@ -7,7 +7,7 @@ parses. Two things are ours: `torch.fake_quantize`, a quantize–dequantize pair
 pairs that both admit.
 
 Weights are `torch.vtensor.literal` operations whose value is a `dense_resource` named after the parameter; the array
-itself is in a `sta.dialect.weight_store.WeightStore`.
+itself is in a `sta.dialect.ir.weight_store.WeightStore`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from xdsl.printer import Printer
 from xdsl.traits import ConstantLike, Pure
 from xdsl.utils.exceptions import VerifyException
 
-from sta.dialect.weight_store import WeightStore
+from sta.dialect.ir.weight_store import WeightStore
 
 Array = NDArray[Any]
 Constant = int | float | bool | str | None | list["Constant"]

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from sta.compilation import Compilation
+    from sta.api.compiler.compilation import Compilation
 
 TOKENS = 128
 PAIRS = 100
@@ -148,7 +148,7 @@ def for_each(function: Callable[[Inputs], Result], inputs: Mapping[str, Inputs])
 
 def compile_variant(model: Any, samples: Sequence[Inputs], sparsity: str | None) -> Compilation:
     """Returns the compilation: `sta.compile` with the modules it goes through, of which one is interpreted below."""
-    from sta.compilation import compile_model
+    from sta.api.compiler.compilation import compile_model
 
     calibration = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
     return compile_model(model, samples[0], sparsity=sparsity, calibration=calibration)
@@ -156,7 +156,7 @@ def compile_variant(model: Any, samples: Sequence[Inputs], sparsity: str | None)
 
 def interpret(compilation: Compilation, inputs: Mapping[str, Inputs]) -> dict[str, NDArray[Any]]:
     """Returns the integers that the nm interpreter gives for every sentence."""
-    from sta.dialect.run_module import run_integers
+    from sta.dialect.interpreters.any_level import run_integers
 
     module = compilation.integer_module
     assert module is not None
@@ -222,7 +222,7 @@ def note(text: str) -> None:
 
 def print_results(rows: Mapping[str, Row], float_spearman: float, pairs: Pairs) -> None:
     """Prints the table, each number with where it comes from."""
-    from sta.tables import count, percent, print_table, size
+    from sta.api.cli.tables import count, percent, print_table, size
 
     def line(title: str, source: str, float_value: str, *values: str) -> list[str]:
         return [title, float_value, *values, source]

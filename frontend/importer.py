@@ -19,11 +19,11 @@ from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAtt
 from xdsl.dialects.func import ReturnOp
 from xdsl.utils.exceptions import ParseError, VerifyException
 
-from sta.dialect.context import CompileContext
+from sta.dialect.interpreters.torch import FOREIGN_OPERATOR, main_function
+from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.unicode_strings import UnicodeParser
+from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType, sizes_of
-from sta.dialect.torch_interpreter import FOREIGN_OPERATOR, main_function
-from sta.dialect.unicode_strings import UnicodeParser
-from sta.dialect.weight_store import WeightStore
 from sta.frontend.errors import ModelError
 from sta.frontend.program import quiet
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
+from sta.dialect.interpreters.torch import input_names as argument_names
+from sta.dialect.interpreters.torch import main_function
+from sta.dialect.interpreters.torch import output_names as result_names
+from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import numpy_dtype, tensor_type
-from sta.dialect.torch_interpreter import input_names as argument_names
-from sta.dialect.torch_interpreter import main_function
-from sta.dialect.torch_interpreter import output_names as result_names
-from sta.dialect.weight_store import WeightStore
 from sta.frontend.errors import ModelError
 from sta.frontend.program import ExampleInputs, export_module, load_program, suggestion
 from sta.frontend.samples import InputType, as_array
@@ -64,8 +64,8 @@ def import_model(
     exported program brings its own, which are used where none are given. Raises ModelError if the model or the example
     inputs cannot be used, TypeError if the latter are neither mapping, list nor tuple; the message says why.
     """
+    from sta.frontend.forward_names import input_names, output_names
     from sta.frontend.importer import import_program
-    from sta.frontend.signature import input_names, output_names
 
     _check_container(example_inputs)
     if isinstance(model, str | os.PathLike) and Path(cast("os.PathLike[str]", model)).suffix.lower() == ".onnx":
@@ -81,8 +81,8 @@ def import_model(
 
 
 def _import_onnx(path: Path, example_inputs: ExampleInputs | None) -> ImportedModel:
-    from sta.frontend.onnx_file import examples_by_name, load_onnx
-    from sta.frontend.onnx_importer import import_graph
+    from sta.frontend.onnx.file import examples_by_name, load_onnx
+    from sta.frontend.onnx.importer import import_graph
 
     model = load_onnx(path)
     examples = examples_by_name(model.graph, example_inputs)

@@ -5,7 +5,9 @@ The compiler's pipeline, as one readable list.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 from xdsl.passes import ModulePass
 
@@ -42,48 +44,42 @@ INTEGER_PIPELINE = (
 From the first integer module on; not a bit changes.
 """
 
-_CLASSES = {
-    "torch-fold-quantization": "TorchFoldQuantizationPass",
-    "torch-fold-constants": "TorchFoldConstantsPass",
-    "torch-canonicalize-views": "TorchCanonicalizeViewsPass",
-    "torch-round-attention": "TorchRoundAttentionPass",
-    "torch-fold-masks": "TorchFoldMasksPass",
-    "torch-broadcast-constants": "TorchBroadcastConstantsPass",
-    "torch-recognize-norms": "TorchRecognizeNormsPass",
-    "torch-recognize-attention": "TorchRecognizeAttentionPass",
-    "torch-prune": "TorchPrunePass",
-    "torch-check-supported": "TorchCheckSupportedPass",
-    "torch-quantize": "TorchQuantizePass",
-    "torch-choose-softmax": "TorchChooseSoftmaxPass",
-    "convert-torch-to-nm": "ConvertTorchToNmPass",
-    "nm-sink-views": "NmSinkViewsPass",
-    "nm-choose-encoding": "NmChooseEncodingPass",
-    "nm-fold-attention-layout": "NmFoldAttentionLayoutPass",
-    "nm-fuse-epilogues": "NmFuseEpiloguesPass",
-    "nm-fuse-norm-copies": "NmFuseNormCopiesPass",
-    "nm-raise-norms": "NmRaiseNormsPass",
-    "convert-nm-to-sta": "ConvertNmToStaPass",
-    "sta-allocate": "StaAllocatePass",
-    "sta-synchronize": "StaSynchronizePass",
-}
+_FOLDERS = {"torch": "torch-", "nm": "nm-", "sta": "sta-", "lowering": ""}
+"""
+The folders with passes, and what a pass of each is called besides the name of its file.
+"""
 
 
-def _factory(name: str) -> PassFactory:
+@cache
+def _modules() -> dict[str, str]:
+    """
+    The module of every pass, by the pass's name: `torch-foo-bar` is `torch/foo_bar.py`, `convert-x-to-y` is
+    `lowering/convert_x_to_y.py`.
+    """
+    found: dict[str, str] = {}
+    for folder, prefix in _FOLDERS.items():
+        pattern = "[!_]*.py" if prefix else "convert_*.py"
+        for path in sorted((Path(__file__).parent / folder).glob(pattern)):
+            found[prefix + path.stem.replace("_", "-")] = f"sta.passes.{folder}.{path.stem}"
+    return found
+
+
+def _factory(name: str, module: str) -> PassFactory:
     def load() -> type[ModulePass]:
-        return getattr(import_module(f"sta.passes.{name.replace('-', '_')}"), _CLASSES[name])
+        return getattr(import_module(module), name.title().replace("-", "") + "Pass")
 
     return load
 
 
 def pass_registry() -> dict[str, PassFactory]:
     """
-    Every pass by its name, imported when it is asked for: pass `foo-bar` is class `FooBarPass` in `foo_bar.py`.
+    Every pass by its name, imported when it is asked for: pass `foo-bar` is class `FooBarPass`.
     """
-    return {name: _factory(name) for name in _CLASSES}
+    return {name: _factory(name, module) for name, module in _modules().items()}
 
 
 def dialect_taken_by(name: str) -> str | None:
     """
     The dialect of the modules that a pass of ours works on; None for another pass.
     """
-    return name.removeprefix("convert-").partition("-")[0] if name in _CLASSES else None
+    return name.removeprefix("convert-").partition("-")[0] if name in _modules() else None

@@ -1,9 +1,9 @@
 """Loads and runs ``.sta`` containers. Needs NumPy and nothing else."""
 
+from sta.runtime.analysis.races import RaceError
 from sta.runtime.engines import EnginesDifferError
 from sta.runtime.errors import ProgramError
 from sta.runtime.program import Program, Result
-from sta.runtime.races import RaceError
 
 __all__ = ["EnginesDifferError", "Program", "ProgramError", "RaceError", "Result", "load"]
 

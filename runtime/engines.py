@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from sta.backend.isa import suggestion
+from sta.runtime.analysis.profile import Profile, profile
+from sta.runtime.analysis.races import RaceCheck, check_races
+from sta.runtime.analysis.schedule import Schedule, record
+from sta.runtime.analysis.taint import check_taint
+from sta.runtime.analysis.trace import write_trace
 from sta.runtime.memory import Array, Memories
-from sta.runtime.profile import Profile, profile
-from sta.runtime.races import RaceCheck, check_races
 from sta.runtime.reference import ReferenceEngine, Report
-from sta.runtime.schedule import Schedule, record
-from sta.runtime.taint import check_taint
 from sta.runtime.timing import Timing, simulate
-from sta.runtime.trace import write_trace
 from sta.runtime.validate import ValidProgram
 from sta.spec.integers import Int64Array
 
 if TYPE_CHECKING:
+    from sta.runtime.analysis.native_reports import NativeReports
     from sta.runtime.native_engine import NativeProgram
-    from sta.runtime.native_reports import NativeReports
 
 ENGINES = ("auto", "native", "reference")
 """Names of the engines; ``auto`` is the native one where it is built."""
@@ -115,7 +115,7 @@ class Engines:
         return profile(self._program, schedule, measure)
 
     def write_trace(self, schedule: Schedule, path: str | os.PathLike[str], limit: int) -> int:
-        """Writes the trace of a run; see ``sta.runtime.trace.write_trace``."""
+        """Writes the trace of a run; see ``sta.runtime.analysis.trace.write_trace``."""
         writer = partial(self._reports().write_trace, schedule) if native_is_built() else None
         return write_trace(self._program, schedule, path, limit, writer)
 
@@ -135,7 +135,7 @@ class Engines:
         return self._native
 
     def _reports(self) -> NativeReports:
-        from sta.runtime.native_reports import NativeReports
+        from sta.runtime.analysis.native_reports import NativeReports
 
         return NativeReports(self._decoded())
 

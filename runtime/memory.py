@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sta.runtime.accesses import Access
 from sta.runtime.affine import Affine
-from sta.runtime.stream import Step
+from sta.runtime.steps import Step
 from sta.runtime.validate import Port, ValidProgram
 
 Array = NDArray[Any]

@@ -15,11 +15,11 @@ from sta.runtime._native import Program as NativeCode
 from sta.runtime._native import families as families
 from sta.runtime.accesses import accesses
 from sta.runtime.affine import Affine
+from sta.runtime.analysis.taint import check_taint, taint_rule
 from sta.runtime.errors import ProgramError
 from sta.runtime.memory import Array, Memories, place, port_view
 from sta.runtime.reference import Report, operation
-from sta.runtime.stream import Step
-from sta.runtime.taint import check_taint, taint_rule
+from sta.runtime.steps import Step
 from sta.runtime.timing import busy_cycles, job_of
 from sta.runtime.validate import ValidProgram
 from sta.spec.integers import Int64Array
@@ -53,7 +53,7 @@ class NativeProgram:
         self.code = NativeCode(builder)
 
     def check_taint(self) -> None:
-        """Checks what ``sta.runtime.taint.check_taint`` does, and raises the same."""
+        """Checks what ``sta.runtime.analysis.taint.check_taint`` does, and raises the same."""
         if not self.code.scores_stay_on_chip():
             check_taint(self.program)
 

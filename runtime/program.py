@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from sta.backend.container import Container, read_container, write_container
 from sta.backend.isa import suggestion
+from sta.runtime.analysis.profile import Profile
+from sta.runtime.analysis.races import RaceCheck
+from sta.runtime.analysis.schedule import Schedule
+from sta.runtime.analysis.trace import TRACE_LIMIT
 from sta.runtime.engines import Engines, check_same, chosen
 from sta.runtime.errors import ProgramError
 from sta.runtime.html import table
-from sta.runtime.profile import Profile
-from sta.runtime.races import RaceCheck
 from sta.runtime.reference import Report
-from sta.runtime.schedule import Schedule
 from sta.runtime.timing import Timing
-from sta.runtime.trace import TRACE_LIMIT
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
 from sta.spec.signature import TensorSignature
 from sta.spec.target import Target
@@ -249,7 +249,7 @@ class Program:
 
     def write_trace(self, path: str | os.PathLike[str], limit: int = TRACE_LIMIT) -> int:
         """
-        Writes a trace of a run for ui.perfetto.dev; see ``sta.runtime.trace.write_trace``.
+        Writes a trace of a run for ui.perfetto.dev; see ``sta.runtime.analysis.trace.write_trace``.
 
         Args:
             path: the file; compressed if its name ends in ``.gz``.

@@ -18,7 +18,7 @@ from sta.backend.isa import MAXIMUM_LOOP_DEPTH
 from sta.runtime.accesses import DTYPES, accesses
 from sta.runtime.errors import ProgramError
 from sta.runtime.memory import Array, Memories, Tile
-from sta.runtime.stream import Step, execution
+from sta.runtime.steps import Step, execution
 from sta.runtime.validate import ValidProgram
 from sta.spec.integers import Int64Array, check_int32, matrix_product
 from sta.spec.nm_format import Pattern, unpack

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from sta.backend.isa import MAXIMUM_LOOP_DEPTH, SEMAPHORE_COUNT, UNITS, Instruction
 from sta.runtime.affine import Affine
 from sta.runtime.errors import ProgramError
-from sta.runtime.stream import Step, execution
+from sta.runtime.steps import Step, execution
 from sta.runtime.validate import ValidProgram
 from sta.spec.cost import dma_cycles, product_cycles, softmax_cycles, vector_cycles
 from sta.spec.pattern import Pattern

@@ -18,7 +18,7 @@ from sta.backend.isa import Instruction
 from sta.runtime.accesses import Access, accesses
 from sta.runtime.affine import Affine
 from sta.runtime.errors import ProgramError, at
-from sta.runtime.stream import Step, dynamic_instructions, resolve
+from sta.runtime.steps import Step, dynamic_instructions, resolve
 from sta.spec.norm import LARGEST_WIDTH
 from sta.spec.signature import TensorSignature
 from sta.spec.target import Target

@@ -1,5 +1,5 @@
-// Which instruction each cycle of a run is charged to, and what that sums to. See runtime/attribution.py and
-// runtime/profile.py, which define it.
+// Which instruction each cycle of a run is charged to, and what that sums to. See runtime/analysis/cycle_attribution.py and
+// runtime/analysis/profile.py, which define it.
 
 #pragma once
 
@@ -20,7 +20,7 @@ struct Charges {
 // `products` is the number of the product unit.
 Charges attribute(const Run& run, int products);
 
-// Cycles of each module; see runtime/profile.py's ModuleCycles.
+// Cycles of each module; see runtime/analysis/profile.py's ModuleCycles.
 struct ModuleCycles {
     explicit ModuleCycles(std::size_t modules);
 

@@ -25,7 +25,7 @@ struct NativeProgram {
     Buffer constants;
 };
 
-// Adds what runtime/native_reports.py calls.
+// Adds what runtime/analysis/native_reports.py calls.
 void bind_reports(pybind11::class_<NativeProgram>& program);
 
 }  // namespace sta

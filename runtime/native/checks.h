@@ -1,4 +1,4 @@
-// The walk through a run that finds where attention scores go. See runtime/taint.py, which defines it, and words the
+// The walk through a run that finds where attention scores go. See runtime/analysis/taint.py, which defines it, and words the
 // errors.
 
 #pragma once

@@ -68,7 +68,7 @@ struct TaintRule {
     std::vector<Result> results;
 };
 
-// A rectangle that an instruction reads or writes, as runtime/races.py takes it: a gather reads its whole table.
+// A rectangle that an instruction reads or writes, as runtime/analysis/races.py takes it: a gather reads its whole table.
 struct Access {
     Space space = Space::spad;
     bool writes = false;

@@ -1,4 +1,4 @@
-// The race check over a recorded run. See runtime/races.py, which defines it, and words what is found.
+// The race check over a recorded run. See runtime/analysis/races.py, which defines it, and words what is found.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// The part of the Python module that looks at runs, for runtime/native_reports.py.
+// The part of the Python module that looks at runs, for runtime/analysis/native_reports.py.
 
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>

@@ -44,7 +44,7 @@ struct Handover {
     std::int32_t post, wait;
 };
 
-// See runtime/schedule.py; in the same order.
+// See runtime/analysis/schedule.py; in the same order.
 std::vector<Handover> handovers(const Run& run);
 
 }  // namespace sta

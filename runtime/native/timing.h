@@ -1,5 +1,5 @@
 // The timing model: how long a run takes, and with a record when each instruction starts and ends. See
-// runtime/timing.py and runtime/schedule.py, which define it, and word the errors.
+// runtime/timing.py and runtime/analysis/schedule.py, which define it, and word the errors.
 
 #pragma once
 
@@ -23,7 +23,7 @@ struct Timing {
 // The number that stands for the unit of fences and the halt.
 constexpr int sequencer = unit_count;
 
-// The columns of runtime/schedule.py's Schedule, which says what they are.
+// The columns of runtime/analysis/schedule.py's Schedule, which says what they are.
 struct Schedule {
     std::vector<std::int64_t> pc, unit, ready, entered, start, end, complete, order;
 };

@@ -1,4 +1,4 @@
-// The text of a trace. See runtime/trace.py, which defines it.
+// The text of a trace. See runtime/analysis/trace.py, which defines it.
 
 #pragma once
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sta.command_line import main
-from sta.ir_dump import Dump
+from sta.api.cli.command_line import main
+from sta.api.dump.ir_dump import Dump
 
 TOKENS = 10
 VOCABULARY = 20

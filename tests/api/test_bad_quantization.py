@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import sta
-from sta.compilation import CompileError
+from sta.api.compiler.compilation import CompileError
 from sta.frontend.errors import ModelError
-from sta.passes.convert_torch_to_nm import ConversionError
-from sta.passes.torch_fold_quantization import QuantizationError
+from sta.passes.lowering.convert_torch_to_nm import ConversionError
+from sta.passes.torch.fold_quantization import QuantizationError
 
 # It defines the operators of pairs.
 importlib.import_module("torch.ao.quantization.fx._decomposed")

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 import sta
+from sta.api.cli.command_line import main
 from sta.backend.isa import Instruction
-from sta.command_line import main
 from sta.runtime import Program
 
 
@@ -198,7 +198,15 @@ def test_a_wrong_constant_is_found_by_module_path(
 
 
 def test_commands_from_standard_input(files: Files) -> None:
-    command = [sys.executable, "-m", "sta.command_line", "debug", str(files.program), "--inputs", str(files.inputs)]
+    command = [
+        sys.executable,
+        "-m",
+        "sta.api.cli.command_line",
+        "debug",
+        str(files.program),
+        "--inputs",
+        str(files.inputs),
+    ]
     done = subprocess.run(
         command, input="# a script\n\nbreak linear1\nc\nquit\nnonsense\n", text=True, capture_output=True
     )
@@ -225,7 +233,15 @@ def read_until(terminal: int, text: str, seconds: float = 60) -> str:
 def test_at_a_terminal(files: Files, tmp_path: Path) -> None:
     terminal, other = pty.openpty()
     termios.tcsetwinsize(other, (40, 120))
-    command = [sys.executable, "-m", "sta.command_line", "debug", str(files.program), "--inputs", str(files.inputs)]
+    command = [
+        sys.executable,
+        "-m",
+        "sta.api.cli.command_line",
+        "debug",
+        str(files.program),
+        "--inputs",
+        str(files.inputs),
+    ]
     environment = {**os.environ, "TERM": "xterm", "HOME": str(tmp_path)}
     process = subprocess.Popen(command, stdin=other, stdout=other, stderr=other, env=environment, close_fds=True)
     os.close(other)

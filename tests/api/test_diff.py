@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import sta
-from sta.agreement import Agreement
+from sta.api.cli.command_line import main
+from sta.api.inspect.signal_to_noise import Agreement
 from sta.backend.container import Container
-from sta.command_line import main
 from sta.runtime import Program
 from tests.api.conftest import TOKENS, VOCABULARY, Files, Small, save_model
 from tests.api.test_debug import damaged

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sta.command_line import main
-from sta.ir_dump import Dump
+from sta.api.cli.command_line import main
+from sta.api.dump.ir_dump import Dump
 from tests.api.conftest import files_of
 
 EDITS = [

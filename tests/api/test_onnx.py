@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 import sta
-from sta.command_line import main
-from sta.compilation import CompileError
+from sta.api.cli.command_line import main
+from sta.api.compiler.compilation import CompileError
 from tests.support.onnx_models import encoder, quantized, run_onnxruntime, samples
 from tests.support.torch_modules import signal_to_noise
 

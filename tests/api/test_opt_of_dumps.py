@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sta.command_line import main
-from sta.ir_dump import Dump
+from sta.api.cli.command_line import main
+from sta.api.dump.ir_dump import Dump
+from sta.api.inspect.place_lookup import locations
 from sta.passes.pipeline import INTEGER_PIPELINE
-from sta.provenance import locations
 from tests.api.conftest import files_of
 
 UNLOCATED = "func.func @main(%x: tensor<4xsi8>) -> tensor<4xsi8> { func.return %x : tensor<4xsi8> }"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import sta
-from sta.command_line import main
+from sta.api.cli.command_line import main
 from tests.api.conftest import Files, save_model
 from tests.support.torch_modules import signal_to_noise
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sta.compilation import compile_model
+from sta.api.compiler.compilation import compile_model
 
 SEQUENCE = 128
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import sta
-from sta.command_line import main
+from sta.api.cli.command_line import main
 from sta.runtime.engines import native_is_built
 from tests.api.conftest import TOKENS, VOCABULARY, Files
 
@@ -68,8 +68,8 @@ def test_both_engines_say_that_they_agree(files: Files, tmp_path: Path, capsys: 
 def test_a_long_run_says_how_far_it_is(
     files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
-    monkeypatch.setattr("sta.progress._PATIENCE", 0.0)
-    monkeypatch.setattr("sta.progress._LINE_INTERVAL", 0.0)
+    monkeypatch.setattr("sta.api.cli.progress._PATIENCE", 0.0)
+    monkeypatch.setattr("sta.api.cli.progress._LINE_INTERVAL", 0.0)
     arguments = ["run", str(files.program), "--inputs", str(files.inputs), "-o", str(tmp_path / "o.npz")]
     assert main([*arguments, "--engine", engine, "--json"]) == 0
     captured = capsys.readouterr()
@@ -135,7 +135,7 @@ def no_memory(*_: object) -> None:
 def test_where_there_is_not_enough_memory(
     files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sta.command_run._run", no_memory)
+    monkeypatch.setattr("sta.api.cli.commands.run._run", no_memory)
     output = tmp_path / "o.npz"
     message = error_of(capsys, "run", files.program, "--inputs", files.inputs, "-o", output)
     assert message == "sta: error: there is not enough memory for this\n"

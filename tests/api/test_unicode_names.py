@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import sta
-from sta.command_line import main
-from sta.ir_dump import Dump
-from sta.provenance import find
+from sta.api.cli.command_line import main
+from sta.api.dump.ir_dump import Dump
+from sta.api.inspect.place_lookup import find
 from tests.api.conftest import files_of
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import sta
-from sta.command_line import main
-from sta.ir_dump import Dump
-from sta.provenance import find, locations
+from sta.api.cli.command_line import main
+from sta.api.dump.ir_dump import Dump
+from sta.api.inspect.place_lookup import find, locations
 from sta.runtime import Program
 from tests.api.conftest import files_of
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from sta.compilation import compile_model
+from sta.api.compiler.compilation import compile_model
 from sta.compress.quantize_program import quantize_program
 from sta.dialect import nm
-from sta.frontend.signature import input_names
+from sta.frontend.forward_names import input_names
 from tests.support.random_models import SHAPES, RandomTransformer, Shape
 
 SLOW = [HealthCheck.too_slow]

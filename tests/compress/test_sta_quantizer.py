@@ -13,15 +13,15 @@ from torch.fx import Node
 from xdsl.ir import SSAValue
 
 import sta
-from sta.compilation import CompileError, compile_model
+from sta.api.compiler.compilation import CompileError, compile_model
 from sta.compress.quantize_program import QuantizeError, quantize_program
 from sta.compress.sta_quantizer import STAQuantizer
 from sta.dialect import torch as dialect
-from sta.dialect.context import CompileContext
+from sta.dialect.interpreters.torch import run_torch
+from sta.dialect.ir.context import CompileContext
 from sta.dialect.torch import si8, si16
-from sta.dialect.torch_interpreter import run_torch
 from sta.frontend.model import import_model
-from sta.passes.torch_fold_quantization import fold_quantization
+from sta.passes.torch.fold_quantization import fold_quantization
 from tests.support.random_models import SpelledNorm
 from tests.support.torch_modules import FLOAT_PASSES, encoder, signal_to_noise
 

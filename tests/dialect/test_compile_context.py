@@ -5,8 +5,8 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import FileLineColLoc, IntAttr, NameLoc, StringAttr, UnknownLoc
 
 from sta.dialect import torch
-from sta.dialect.context import CompileContext, weights_of
-from sta.dialect.location import describe, module_path, named, source_line
+from sta.dialect.ir.context import CompileContext, weights_of
+from sta.dialect.ir.location import describe, module_path, named, source_line
 from tests.support.torch_modules import parse, printed
 
 NAMED_LITERAL = """

@@ -13,7 +13,7 @@ from xdsl.utils.exceptions import ParseError, VerifyException
 from xdsl.utils.test_value import create_ssa_value
 
 from sta.dialect import torch
-from sta.dialect.weight_store import WeightStore
+from sta.dialect.ir.weight_store import WeightStore
 from tests.support.torch_modules import parse, printed
 
 LAYER = """

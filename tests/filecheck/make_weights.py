@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from sta.dialect.weight_store import WeightStore
+from sta.dialect.ir.weight_store import WeightStore
 
 
 def make(shape: tuple[int, ...], dtype: str, pattern: list[int]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import sys
 
-from sta.dialect.weight_store import WeightStore
+from sta.dialect.ir.weight_store import WeightStore
 
 
 def main() -> None:

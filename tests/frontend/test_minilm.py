@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from sta.dialect import torch as dialect
-from sta.dialect.context import CompileContext
-from sta.dialect.torch_interpreter import run_torch
+from sta.dialect.interpreters.torch import run_torch
+from sta.dialect.ir.context import CompileContext
 from sta.frontend.model import import_model
-from sta.passes.torch_calibrate import calibrate
-from sta.passes.torch_check_supported import check_supported
-from sta.passes.torch_quantize import quantize
+from sta.passes.quantization.calibrate import calibrate
+from sta.passes.torch.check_supported import check_supported
+from sta.passes.torch.quantize import quantize
 from tests.support.torch_modules import FLOAT_PASSES, largest_difference, overloads
 
 transformers = pytest.importorskip("transformers")

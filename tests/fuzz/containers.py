@@ -18,11 +18,11 @@ import numpy as np
 
 from sta.backend.container import ContainerError, container_bytes, parse_container
 from sta.runtime import ProgramError
+from sta.runtime.analysis.native_reports import NativeReports
+from sta.runtime.analysis.taint import check_taint
 from sta.runtime.engines import check_same
 from sta.runtime.native_engine import NativeEngine, NativeProgram, families
-from sta.runtime.native_reports import NativeReports
 from sta.runtime.reference import ReferenceEngine
-from sta.runtime.taint import check_taint
 from sta.runtime.timing import simulate
 from sta.runtime.validate import ValidProgram, validate
 

@@ -20,7 +20,7 @@ DECODER_AND_VALIDATOR = {
     "backend/container.py": ("parse_", "check", "_read", "_check", "_is", "is_integer", "_offsets", "canonical_json"),
     "backend/isa.py": ("decode", "check", "minimum", "maximum", "__getitem__", "__iter__", "choice"),
     # The rest of the module steps through a run.
-    "runtime/stream.py": (
+    "runtime/steps.py": (
         *("resolve", "_match_loops", "dynamic_instructions", "counts", "executions", "error", "counters", "steps"),
         *("step", "operands", "read", "lea", "enter", "leave", "written"),
     ),

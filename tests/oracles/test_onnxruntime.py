@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sta.passes.integer_weights import quantize_symmetric
+from sta.passes.quantization.integer_weights import quantize_symmetric
 from sta.spec.integers import matrix_product
 from sta.spec.signature import TensorSignature
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sta.passes.integer_weights import quantize_linear
+from sta.passes.quantization.integer_weights import quantize_linear
 from sta.spec.integers import SHIFT_RANGE, matrix_product
 from sta.spec.parameters import MapParameters
 from sta.spec.tables import table_8, table_16

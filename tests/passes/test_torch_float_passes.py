@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sta.dialect import torch as dialect
-from sta.passes.torch_check_supported import check_supported
+from sta.passes.torch.check_supported import check_supported
 from tests.support.torch_modules import encoder, overloads, through_float_passes
 
 SUPPORTED = {"linear", "layer_norm", "scaled_dot_product_attention", "add.Tensor", "view", "permute", "gelu", "relu"}

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import sta
 from sta.backend.isa import Instruction
 from sta.runtime import Program, ProgramError
-from sta.runtime.races import Race, RaceError
-from sta.runtime.schedule import handovers
+from sta.runtime.analysis.races import Race, RaceError
+from sta.runtime.analysis.schedule import handovers
 from tests.support.report_comparison import check_reports
 
 

@@ -12,12 +12,13 @@ pytest.importorskip("sta.runtime._native", reason="the native engine is not buil
 
 from sta.backend.container import Container
 from sta.backend.isa import DEFINITIONS, Instruction
-from sta.runtime import Program, ProgramError, native_reports
+from sta.runtime import Program, ProgramError
+from sta.runtime.analysis import native_reports
+from sta.runtime.analysis.native_reports import NativeReports
+from sta.runtime.analysis.taint import check_taint
 from sta.runtime.engines import EnginesDifferError, check_same
 from sta.runtime.native_engine import NativeEngine, NativeProgram, families
-from sta.runtime.native_reports import NativeReports
 from sta.runtime.reference import ReferenceEngine
-from sta.runtime.taint import check_taint
 from sta.runtime.timing import simulate
 from sta.runtime.validate import ValidProgram, validate
 from tests.support.random_programs import TALL, RandomProgram

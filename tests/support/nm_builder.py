@@ -14,10 +14,10 @@ from xdsl.ir import Attribute, Block, Region, SSAValue
 from xdsl.irdl import IRDLOperation
 
 from sta.dialect import nm
-from sta.dialect.context import CompileContext
-from sta.dialect.location import named
-from sta.dialect.nm_interpreter import element_dtype, tensor_dtype
-from sta.dialect.signature import signature_attribute
+from sta.dialect.interpreters.nm import element_dtype, tensor_dtype
+from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.location import named
+from sta.dialect.ir.signature_attributes import signature_attribute
 from sta.spec.integers import encode_scale
 from sta.spec.nm_format import Pattern, prune_by_magnitude
 from sta.spec.signature import TensorSignature

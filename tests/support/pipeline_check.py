@@ -12,10 +12,10 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 
 from sta.backend.emit import emit
-from sta.dialect.context import CompileContext
-from sta.dialect.run_module import level_of, main_function, run_integers
+from sta.dialect.interpreters.any_level import level_of, main_function, run_integers
+from sta.dialect.ir.context import CompileContext
+from sta.passes.lowering.useful_macs import UsefulMacs, useful_macs
 from sta.passes.pipeline import INTEGER_PIPELINE, pass_registry
-from sta.passes.useful_macs import UsefulMacs, useful_macs
 from sta.runtime import Program
 from tests.support.nm_builder import Case
 

@@ -23,7 +23,7 @@ SECONDS = 1000.0
 def make_report(folder: Path) -> Path:
     """Compiles MiniLM and returns the path of its report."""
     export("MiniLM", folder / "minilm.pt2")
-    sta = [sys.executable, "-m", "sta.command_line"]
+    sta = [sys.executable, "-m", "sta"]
     compile_ = [*sta, "compile", "minilm.pt2", "-o", "minilm.sta", "--sparsity", "2:4", "--dump-ir", "ir"]
     for command in (compile_, [*sta, "report", "minilm.sta", "--ir", "ir", "-o", "minilm.html"]):
         subprocess.run(command, cwd=folder, check=True)

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from sta.runtime import ProgramError
-from sta.runtime.attribution import attribute
+from sta.runtime.analysis.cycle_attribution import attribute
+from sta.runtime.analysis.happens_before import clocks_before
+from sta.runtime.analysis.native_reports import NativeReports
+from sta.runtime.analysis.profile import profile
+from sta.runtime.analysis.races import check_races
+from sta.runtime.analysis.schedule import Schedule, record
+from sta.runtime.analysis.trace import write_trace
 from sta.runtime.native_engine import NativeProgram
-from sta.runtime.native_reports import NativeReports
-from sta.runtime.order import clocks_before
-from sta.runtime.profile import profile
-from sta.runtime.races import check_races
-from sta.runtime.schedule import Schedule, record
 from sta.runtime.timing import simulate
-from sta.runtime.trace import write_trace
 from sta.runtime.validate import ValidProgram
 
 Outcome = dict[str, Any] | str

@@ -7,7 +7,7 @@ from io import StringIO
 from xdsl.parser import Parser
 from xdsl.printer import Printer
 
-from sta.dialect.ir_text import print_with_locations
+from sta.dialect.ir.text import print_with_locations
 from tests.support.nm_builder import Case
 
 FORMS = ("pretty", "generic", "with locations")

@@ -16,11 +16,11 @@ from xdsl.ir import Block, Region, SSAValue
 from xdsl.irdl import IRDLOperation
 
 from sta.dialect import nm, sta
-from sta.dialect.context import CompileContext
-from sta.dialect.location import named
-from sta.dialect.nm_interpreter import element_dtype, scalar_map_parameters
-from sta.dialect.signature import signature_attribute
-from sta.passes.first_fit import aligned
+from sta.dialect.interpreters.nm import element_dtype, scalar_map_parameters
+from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.location import named
+from sta.dialect.ir.signature_attributes import signature_attribute
+from sta.passes.memory.first_fit import aligned
 from sta.spec.nm_format import DENSE
 from sta.spec.signature import TensorSignature
 from sta.spec.target import Target

@@ -14,16 +14,16 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 from xdsl.printer import Printer
 
-from sta.dialect.context import CompileContext
-from sta.dialect.torch_interpreter import operation_name, run_torch
-from sta.dialect.weight_store import WeightStore
+from sta.dialect.interpreters.torch import operation_name, run_torch
+from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.weight_store import WeightStore
 from sta.frontend.model import ImportedModel, import_model
-from sta.passes.torch_broadcast_constants import broadcast_constants
-from sta.passes.torch_canonicalize_views import canonicalize_views
-from sta.passes.torch_fold_constants import fold_constants
-from sta.passes.torch_fold_masks import fold_masks
-from sta.passes.torch_recognize_attention import recognize_attention
-from sta.passes.torch_recognize_norms import recognize_norms
+from sta.passes.torch.broadcast_constants import broadcast_constants
+from sta.passes.torch.canonicalize_views import canonicalize_views
+from sta.passes.torch.fold_constants import fold_constants
+from sta.passes.torch.fold_masks import fold_masks
+from sta.passes.torch.recognize_attention import recognize_attention
+from sta.passes.torch.recognize_norms import recognize_norms
 
 # The tensors are small, and tests run beside each other: threads that wait for each other cost more than they save.
 torch.set_num_threads(1)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sta.command_line import main
+from sta.api.cli.command_line import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 _HEAD = """# Troubleshooting

@@ -1,0 +1,1 @@
+"""The commands, one module each: `execute(arguments)` runs one."""

@@ -1,0 +1,137 @@
+"""``sta diff``: a run of a program against the float model, operation by operation."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sta.api.cli.argument_parser import UsageError, about
+from sta.api.cli.progress import Progress
+from sta.api.cli.tables import count, print_json, print_table
+from sta.api.files.run_files import Arrays, read_inputs
+from sta.api.inspect.signal_to_noise import Agreement
+from sta.runtime import Program, load
+from sta.runtime.values.value_writes import OUTPUT
+
+if TYPE_CHECKING:
+    from sta.api.inspect.float_comparison import Compared, Comparison
+
+
+def execute(arguments: Namespace) -> None:
+    """
+    Runs the command.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: model, program and inputs cannot be used together.
+        ProgramError: a run failed.
+    """
+    bound = arguments.bisect
+    if bound is not None and not isfinite(bound):
+        raise UsageError(f"argument --bisect: {bound} is no number of decibels")
+    with about(arguments.program):
+        program = load(arguments.program)
+    samples = read_inputs(program, Path(arguments.inputs))
+    encoded = [_encoded(program, sample, number, len(samples)) for number, sample in enumerate(samples, 1)]
+    with Progress() as progress:
+        progress.report("load PyTorch and torch-mlir", None)
+        # Imported here: files that cannot be read are reported at once.
+        from sta.api.inspect.float_comparison import compare, model_of
+
+        names = (arguments.program, arguments.model)
+        model = model_of(program, Path(arguments.model), names, progress.report)
+        comparison = compare(program, model, list(zip(samples, encoded, strict=True)), names, progress.report)
+    found = None if bound is None else comparison.first_below(bound)
+    if arguments.json:
+        print_json(_json(comparison, bound, found))
+        return
+    if bound is not None:
+        _print_bisection(comparison, bound, found)
+        return
+    _print(comparison)
+
+
+def _encoded(program: Program, sample: Arrays, number: int, of: int) -> Arrays:
+    """The device's integers for the inputs of a run; says which of several runs cannot be used."""
+    if of == 1:
+        return program.encode_inputs(sample)
+    with about(f"run {number}"):
+        return program.encode_inputs(sample)
+
+
+def _json(comparison: Comparison, bound: float | None, found: Compared | None) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        "samples": comparison.samples,
+        "operations": [one.to_json() for one in comparison.worst_first()],
+        "not_compared": [
+            {"module": value.name or value.source, "operation": value.operation, "reason": reason}
+            for value, reason in comparison.unseen
+        ],
+    }
+    if bound is None:
+        return parts
+    first = None
+    if found is not None:
+        worst = comparison.worst_until(found)
+        first = {
+            **found.to_json(),
+            "wrong_by_itself": found.isolated.decibels < bound,
+            "worst_by_itself_until_here": worst.to_json(),
+        }
+    return {**parts, "bisect": {"bound_db": bound, "first": first}}
+
+
+def _print(comparison: Comparison) -> None:
+    titles = ["SQNR dB", "LSB", "error", "cosine"]
+    rows = [
+        [
+            one.path,
+            one.value.operation,
+            one.float_operation,
+            "" if one.value.operation == OUTPUT else f"@{one.value.first}",
+            *_cells(one.isolated),
+            *_cells(one.accumulated),
+        ]
+        for one in comparison.worst_first()
+    ]
+    runs = "1 run" if comparison.samples == 1 else f"{count(comparison.samples)} runs"
+    print_table(
+        ["module", "operation", "float", "from", *titles, *(f"acc. {title}" for title in ["dB", *titles[1:]])],
+        rows,
+        title=f"{runs} against the float model, the worst first: by itself, and accumulated (acc.); largest errors",
+        numbers=range(3, 12),
+    )
+    if comparison.unseen:
+        print("\nnot compared:")
+    for value, reason in comparison.unseen:
+        print(f"  {value.name or value.source} {value.operation}: {reason}")
+
+
+def _cells(agreement: Agreement) -> list[str]:
+    lsb, error = f"{agreement.largest_lsb:.2f}", f"{agreement.largest:.3g}"
+    return [_decibels(agreement), lsb, error, f"{agreement.cosine:.6f}"]
+
+
+def _decibels(agreement: Agreement) -> str:
+    return "exact" if agreement.noise == 0 else f"{agreement.decibels:.1f}"
+
+
+def _print_bisection(comparison: Comparison, bound: float, found: Compared | None) -> None:
+    if found is None:
+        print(f"none of {count(len(comparison.compared))} operations falls below {bound:g} dB")
+        return
+    print(f"the first operation below {bound:g} dB: {_described(found)}")
+    print(f"accumulated {_decibels(found.accumulated)} dB, by itself {_decibels(found.isolated)} dB")
+    if found.isolated.decibels < bound:
+        print("it is wrong by itself: on the float model's own inputs it falls below the bound too")
+        return
+    worst = comparison.worst_until(found)
+    print("it inherits its error: on the float model's own inputs it stays above the bound")
+    print(f"the worst by itself up to there: {_described(worst)}, {_decibels(worst.isolated)} dB")
+
+
+def _described(one: Compared) -> str:
+    where = f"instructions {one.value.first} to {one.value.last}"
+    return f"{one.path} ({one.value.operation}, float {one.float_operation}, {where})"

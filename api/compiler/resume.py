@@ -1,0 +1,169 @@
+"""Taking a compile up again from a dump of its IR: what has been done, and what is left to do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
+from xdsl.ir import SSAValue
+
+from sta.api.dump.ir_dump import Dump
+from sta.dialect import nm, sta, torch
+from sta.dialect.interpreters.any_level import level_of, main_function
+from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.reader import IrText, read_ir
+from sta.dialect.ir.signature_attributes import signature_of
+from sta.frontend.samples import InputType
+from sta.passes.pipeline import FLOAT_PIPELINE, INTEGER_PIPELINE
+from sta.spec.target import Target
+
+STEPS = (
+    *FLOAT_PIPELINE,
+    "torch-check-supported",
+    "torch-prune",
+    "torch-calibrate",
+    "torch-quantize",
+    "torch-choose-softmax",
+    "convert-torch-to-nm",
+    *INTEGER_PIPELINE,
+)
+"""Everything between the imported model and the last module."""
+
+_LEVELS = {"torch": "torch", "nm": "nm", "sta": "sta", "convert-torch": "nm", "convert-nm": "sta", "import": "torch"}
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A dump that has been read."""
+
+    path: Path
+    context: CompileContext
+    read: IrText
+    steps: tuple[str, ...]
+    """What is left to do."""
+
+    @property
+    def module(self) -> ModuleOp:
+        """The module, which passes change."""
+        return self.read.module
+
+    @property
+    def level(self) -> str:
+        """The dialect that the module is in."""
+        return level_of(self.module)
+
+
+def read_dump_file(path: Path, target: Target | None) -> Resumed:
+    """
+    Reads one module of a dump; the arrays and, unless another is given, the target are those of its directory.
+
+    Raises:
+        OSError: there is no such file, or no dump in its directory.
+        IrError: the text is no module; shows the place.
+        ValueError: it is tiled for another target, or is but an excerpt.
+    """
+    with open(path, "rb") as file:
+        data = file.read()
+    dump = Dump.read(path.parent)
+    if dump.only is not None:
+        raise ValueError(f"{path} holds {dump.only} only: make the dump without --only to compile it on")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text: {error}") from error
+    own = Target.from_json(dump.target)
+    context = CompileContext(dump.weights(), target or own)
+    read = read_ir(text, str(path), context, context.weights)
+    try:
+        level = level_of(read.module)
+    except ValueError as error:
+        raise read.error(read.module, f"{error}: a function `main` is expected") from error
+    _check_signatures(read, level)
+    if level == "sta" and target is not None and target != own:
+        raise ValueError(
+            f"{path} is tiled for {own.name}, not for {target.name}: compile a dump from before convert-nm-to-sta"
+        )
+    steps = _steps_left(path.name, read.module)
+    if level == "sta" and "sta-allocate" not in steps:
+        _check_allocated(read)
+    return Resumed(path, context, read, steps)
+
+
+def _check_allocated(read: IrText) -> None:
+    """Raises IrError for the first buffer without a place."""
+    for operation in read.module.walk():
+        if isinstance(operation, sta.AllocOp | sta.ConstantOp) and operation.offset is None:
+            raise read.error(operation, f"{operation.name}: an offset is expected, as sta-allocate gives it")
+
+
+def _check_signatures(read: IrText, level: str) -> None:
+    """Raises IrError for an argument or result of the function that does not say what it is to the host."""
+    function = main_function(read.module)
+    block = function.body.block
+    last = block.last_op
+    results = () if last is None or level == "sta" else last.operands
+    kinds = (("argument", block.args, function.arg_attrs), ("result", results, function.res_attrs))
+    for kind, values, entries in kinds:
+        found = () if entries is None else entries.data
+        for number, value in enumerate(values):
+            entry = found[number] if number < len(found) else DictionaryAttr({})
+            problem = _problem(entry, value, level)
+            if problem is not None:
+                raise read.error(function, f"{kind} {number} of the function: {problem}")
+
+
+def _problem(entry: DictionaryAttr, value: SSAValue, level: str) -> str | None:
+    """What is wrong with the attributes of an argument or result; None if nothing is."""
+    try:
+        if level == "torch":
+            assert isinstance(entry.data["sta.name"], StringAttr)
+            return None
+        shape = sta.memref_of(value).get_shape() if level == "sta" else nm.tensor_of(value).get_shape()
+        signature_of(entry, tuple(shape)).to_json()
+        if level == "sta" and entry.data["sta.direction"] not in (StringAttr("input"), StringAttr("output")):
+            return 'sta.direction is expected to be "input" or "output"'
+    except KeyError as error:
+        return f"the attribute {error.args[0]} is expected"
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
+        return f"its attributes are no signature of an input or output {error}".rstrip()
+    return None
+
+
+def _steps_left(file: str, module: ModuleOp) -> tuple[str, ...]:
+    """What follows the pass that the file is named after; of another file, all that its module may need."""
+    named = re.match(r"[0-9]+-([a-z-]+)\.(?:.*\.)?mlir$", file)
+    level = level_of(module)
+    if named is not None and _level_after(named[1]) == level:
+        return STEPS if named[1] == "import" else STEPS[STEPS.index(named[1]) + 1 :]
+    if level == "torch":
+        quantized = any(isinstance(op, torch.FakeQuantizeOp) for op in module.walk())
+        return STEPS[STEPS.index("torch-choose-softmax") :] if quantized else STEPS
+    if level == "nm":
+        return INTEGER_PIPELINE
+    if "sta.memory" not in main_function(module).attributes:
+        return INTEGER_PIPELINE[INTEGER_PIPELINE.index("sta-allocate") :]
+    ordered = any(isinstance(op, sta.UnitOp) and (op.wait or op.post) for op in module.walk())
+    return () if ordered else ("sta-synchronize",)
+
+
+def _level_after(step: str) -> str:
+    """The dialect that a step leaves; "" for what is none."""
+    if step != "import" and step not in STEPS:
+        return ""
+    return next(level for prefix, level in _LEVELS.items() if step.startswith(prefix))
+
+
+def input_types(module: ModuleOp) -> dict[str, InputType]:
+    """Shape and NumPy dtype of every input of an `nm` or `sta` module, by name."""
+    function = main_function(module)
+    types: dict[str, InputType] = {}
+    for entry, value in zip(function.arg_attrs or (), function.body.block.args, strict=True):
+        shape = sta.memref_of(value).get_shape() if level_of(module) == "sta" else nm.tensor_of(value).get_shape()
+        direction = entry.data.get("sta.direction")
+        if direction in (None, StringAttr("input")):
+            signature = signature_of(entry, tuple(shape))
+            types[signature.name] = InputType(signature.shape, np.dtype(signature.host_dtype))
+    return types

@@ -1,0 +1,117 @@
+"""
+A dump: the IR after every pass that changed it, in a directory from which the compile can be taken up again.
+
+The directory holds `NN-pass.mlir` and, what the pass changed, `NN-pass.diff`; `index.html` and `index.txt` for people,
+`index.json` for programs; and in `weights` every array that any of the modules names, by its contents.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sta.api.files.output_file import write_text
+from sta.dialect.ir.array_store import ArrayFolder
+from sta.dialect.ir.weight_store import WeightStore
+
+INDEX = "index.json"
+ARRAYS = "weights"
+_FILE = re.compile(r"[0-9]{2,}-[a-z-]+\.(mlir|diff)")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a compile, and what it left."""
+
+    name: str
+    """The pass."""
+    seconds: float
+    operations: dict[str, int]
+    """How many there are of each operation."""
+    file: str | None = None
+    """The module's file; None if the step changed nothing."""
+    diff_file: str | None = None
+    """What the step changed; None for the first file and where nothing changed."""
+    added: int = 0
+    removed: int = 0
+    """Lines of the module that are new, and that are gone."""
+
+    @property
+    def operation_count(self) -> int:
+        """How many operations there are."""
+        return sum(self.operations.values())
+
+
+@dataclass(frozen=True)
+class Dump:
+    """A directory that `--dump-ir` has written."""
+
+    directory: Path
+    target: dict[str, Any]
+    """The machine compiled for; `Target.from_json` makes it one."""
+    only: str | None
+    """The pattern of module paths that the dump was limited to."""
+    steps: tuple[Step, ...]
+    arrays: dict[str, str] = field(repr=False)
+    """The digest of every array by its name."""
+
+    @staticmethod
+    def read(directory: Path) -> Dump:
+        """
+        Reads the index of a directory.
+
+        Raises FileNotFoundError if there is none, ValueError if it is malformed.
+        """
+        path = directory / INDEX
+        if not path.is_file():
+            raise FileNotFoundError(f"{directory} holds no dump of IR: there is no {INDEX}")
+        try:
+            index = json.loads(path.read_text(encoding="utf-8"))
+            steps = tuple(Step(**step) for step in index["steps"])
+            files = [file for step in steps for file in (step.file, step.diff_file) if file is not None]
+            arrays = {str(name): str(digest) for name, digest in index["arrays"].items()}
+            dump = Dump(directory, dict(index["target"]), index["only"], steps, arrays)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is no index of a dump: make the dump again ({error})") from error
+        if not all(_FILE.fullmatch(str(file)) for file in files):
+            raise ValueError(f"{path} is no index of a dump: make the dump again (a file has another name)")
+        return dump
+
+    def text(self, step: Step) -> str:
+        """The module after a step, or "" if the step changed nothing; raises OSError."""
+        return "" if step.file is None else (self.directory / step.file).read_text(encoding="utf-8")
+
+    def diff(self, step: Step) -> str:
+        """The unified diff to the step before, or "" if there is none; raises OSError."""
+        return "" if step.diff_file is None else (self.directory / step.diff_file).read_text(encoding="utf-8")
+
+    def write(self) -> None:
+        """Writes the index, completely or not at all; raises OSError."""
+        index = {
+            "only": self.only,
+            "target": self.target,
+            "steps": [asdict(step) for step in self.steps],
+            "arrays": self.arrays,
+        }
+        write_text(self.directory / INDEX, json.dumps(index, indent=1) + "\n")
+
+    def add(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """
+        Adds arrays to the directory, and then to its index; arrays of these names stay what they are.
+
+        Raises OSError.
+        """
+        folder = ArrayFolder(self.directory / ARRAYS)
+        added = {name: folder.add(array) for name, array in arrays.items()}
+        replace(self, arrays={**added, **self.arrays}).write()
+
+    def weights(self) -> WeightStore:
+        """The arrays that the modules name, read when they are asked for."""
+        folder = ArrayFolder(self.directory / ARRAYS)
+        return WeightStore.lazy(self.arrays, lambda name: folder.read(self.arrays[name]))

@@ -1,0 +1,195 @@
+"""The float model as the compiler saw it before it became integers, and its tensors in the layouts of a program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects import func
+from xdsl.ir import Operation, SSAValue
+
+from sta.dialect import torch
+from sta.dialect.interpreters.torch import main_function, output_names, run_torch
+from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.location import module_path
+from sta.dialect.ir.tensor_names import REARRANGEMENTS, float_names, origin, short_name
+from sta.frontend.model import import_model
+from sta.frontend.samples import split_samples
+from sta.passes.pipeline import FLOAT_PIPELINE, pass_registry
+from sta.passes.quantization.padding_rows import counted_rows, padding_mask
+from sta.passes.torch.canonicalize_views import TorchCanonicalizeViewsPass, canonicalize_views
+from sta.spec.target import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.export import ExportedProgram
+
+Array = NDArray[Any]
+Order = NDArray[np.int64]
+Report = Callable[[str, float | None], None]
+"""Told what is going on, and how much of it is done, None where that is not known."""
+
+
+class FloatModel:
+    """A model, run in float by PyTorch, whose tensors have the names that a program's debug map uses."""
+
+    def __init__(
+        self, model: Path | ExportedProgram, target: Target, report: Report, split_linears: bool = True
+    ) -> None:
+        """
+        Imports a model, or the file of one, and takes the steps of ``FLOAT_PIPELINE``.
+
+        With ``split_linears`` unset a packed projection of query, key and value stays one linear layer, as it does in a
+        program of a quantized model, where its result has been rounded as a whole.
+
+        Raises:
+            ModelError: the model cannot be imported.
+        """
+        report("import", None)
+        self._imported = import_model(model)
+        self._module = self._imported.module
+        self._context = CompileContext(self._imported.weights, target)
+        for name in FLOAT_PIPELINE:
+            report(name, None)
+            if name == TorchCanonicalizeViewsPass.name:
+                canonicalize_views(self._module, self._imported.weights, split_linears)
+            else:
+                pass_registry()[name]()().apply(self._context, self._module)
+        function = main_function(self._module)
+        self._padding = padding_mask(self._module)
+        self._values = {name: value for value, name in float_names(function).items()}
+        terminator = function.body.block.last_op
+        assert isinstance(terminator, func.ReturnOp)
+        self._outputs = dict(zip(output_names(function), terminator.arguments, strict=True))
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the inputs by name."""
+        return {name: kind.sizes for name, kind in self._imported.input_types.items()}
+
+    def tensor(self, name: str) -> FloatTensor | None:
+        """Returns the tensor that a debug map calls ``name``; None if the model has none of this name."""
+        value = self._values.get(name)
+        return None if value is None else FloatTensor(value)
+
+    def output(self, name: str) -> FloatTensor | None:
+        """Returns the tensor that is an output; None if the model has none of this name."""
+        value = self._outputs.get(name)
+        return None if value is None else FloatTensor(value)
+
+    def counted(self, inputs: Mapping[str, Array], tensor: FloatTensor) -> NDArray[np.bool_]:
+        """
+        Which elements of a tensor count, flattened: not those of positions that the model's padding mask leaves out,
+        where calibration does not look either.
+        """
+        positions = None if self._padding is None else self._padding.counted(inputs)
+        elements = np.arange(math.prod(tensor.shape)).reshape(tensor.shape)
+        result = np.zeros(elements.size, np.bool_)
+        result[counted_rows(elements, positions)] = True
+        return result
+
+    def run(self, inputs: Mapping[str, Array], wanted: set[SSAValue]) -> dict[SSAValue, Array]:
+        """
+        Runs the model on inputs by name, and returns the tensors that are wanted.
+
+        Raises:
+            ModelError: the inputs do not fit the model.
+            TorchInterpretationError: an operation failed.
+        """
+        sample = split_samples({name: array[np.newaxis] for name, array in inputs.items()}, self._imported.input_types)[
+            0
+        ]
+        found: dict[SSAValue, Array] = {}
+
+        def observe(value: SSAValue, result: Tensor, operands: Any) -> None:
+            if value in wanted:
+                found[value] = result.numpy().copy()
+
+        block = main_function(self._module).body.block
+        for name, argument in zip(self._imported.input_names, block.args, strict=True):
+            if argument in wanted:
+                found[argument] = sample[name]
+        run_torch(self._module, self._context, sample, observe)
+        return found
+
+
+class FloatTensor:
+    """A tensor of the float model, and the orders in which a program may hold its elements."""
+
+    def __init__(self, value: SSAValue) -> None:
+        self.value = value
+
+    @property
+    def operation(self) -> str:
+        """The operation that makes it, past rearrangements: `gelu`, `linear`, `add`."""
+        return short_name(origin(self.value))
+
+    @property
+    def path(self) -> str:
+        """The path of the module that makes it; "" for an input."""
+        owner = origin(self.value).owner
+        return module_path(owner) if isinstance(owner, Operation) else ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return torch.sizes_of(self.value)
+
+    def orders(self, shape: tuple[int, ...]) -> list[Order]:
+        """
+        The orders of elements that a buffer of this shape can have, as positions in the flattened tensor.
+
+        The compiler moves views through operations: a buffer holds a tensor as it is, as the views after it want it, or
+        as it was before the views of an operand. Orders of another shape come into question only if none has this one.
+        """
+        if math.prod(shape) != math.prod(self.shape):
+            return []
+        start = np.arange(math.prod(shape)).reshape(self.shape)
+        found = [start, *_after(self.value, start), *_before(self.value, start)]
+        same = [order for order in found if _without_ones(order.shape) == _without_ones(shape)] or found
+        distinct = {order.tobytes(): order.reshape(-1) for order in map(np.ascontiguousarray, same)}
+        return list(distinct.values())
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _after(value: SSAValue, order: Order) -> list[Order]:
+    """The orders that the rearrangements after a value bring about."""
+    found: list[Order] = []
+    for use in value.uses:
+        operation = use.operation
+        if not isinstance(operation, REARRANGEMENTS):
+            continue
+        result = order
+        if isinstance(operation, torch.PermuteOp):
+            result = order.transpose(operation.axes)
+        elif isinstance(operation, torch.ViewOp):
+            result = order.reshape(torch.sizes_of(operation.result))
+        found += [result, *_after(operation.result, result)]
+    return found
+
+
+def _before(value: SSAValue, order: Order) -> list[Order]:
+    """The orders that a value would have before the rearrangements of an operand, were they made after it."""
+    operation = value.owner
+    found: list[Order] = []
+    operands = operation.operands if isinstance(operation, Operation) else ()
+    for operand in operands:
+        if not isinstance(operand.type, torch.VTensorType) or torch.sizes_of(operand) != order.shape:
+            continue
+        undone, current = order, operand
+        while isinstance(current.owner, REARRANGEMENTS):
+            rearrangement = current.owner
+            if isinstance(rearrangement, torch.PermuteOp):
+                undone = undone.transpose(np.argsort(rearrangement.axes))
+            elif isinstance(rearrangement, torch.ViewOp):
+                undone = undone.reshape(torch.sizes_of(rearrangement.input))
+            current = rearrangement.operands[0]
+            found.append(undone)
+    return found

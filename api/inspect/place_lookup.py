@@ -1,0 +1,155 @@
+"""
+From a place in a program, a dump of its IR, or the model's source to the module of the model, and on to instructions
+and cycles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from sta.api.cli.argument_parser import suggestion
+from sta.backend.container import Container
+from sta.backend.instruction_text import print_instruction
+from sta.runtime import Program
+
+_LOCATION = re.compile(r'loc\("((?:[^"\\]|\\.)*)"(?:\("((?:[^"\\]|\\.)*)":(\d+):\d+\))?')
+_ESCAPED = re.compile(r"(?:\\[89A-Fa-f][0-9A-Fa-f])+")
+_DUMPED_LINE = re.compile(r"(.+\.mlir):(\d+)(?::\d+)?")
+_SOURCE_LINE = re.compile(r"(.+\.py):(\d+)")
+_INSTRUCTION = re.compile(r"@(\d+)")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One module of the model, with what became of it."""
+
+    path: str
+    """Empty: what belongs to no module of the model, such as the end of the program."""
+    source: tuple[str, ...]
+    """The lines of the model's source, as `file:line`."""
+    instructions: tuple[tuple[int, int], ...] = ()
+    """Its instructions, as first and last address of each run of them."""
+    cycles: int | None = None
+    """What a run charges to it; None without a program."""
+
+
+def locations(text: str) -> list[tuple[str, str]]:
+    """The module path and source line ("" where unknown) of every location in a text of IR, in order."""
+    found = _LOCATION.findall(_unescaped(text))
+    return [(path, f"{file}:{line}" if file else "") for path, file, line in found]
+
+
+def _unescaped(text: str) -> str:
+    """Text of IR with letters in place of the bytes of UTF-8 that are printed for them."""
+    return _ESCAPED.sub(lambda found: bytes.fromhex(found[0].replace("\\", "")).decode(errors="replace"), text)
+
+
+def find(place: str, program: Program | None) -> list[Origin]:
+    """
+    The modules that a place belongs to, in the order of the program.
+
+    Args:
+        place: `NN-pass.mlir:LINE` of a dump, `@ADDRESS` of an instruction, `FILE.py:LINE` of the model's source, or a
+            pattern of the shell for module paths.
+        program: what to look for instructions and cycles in; only a line of a dump can do without.
+
+    Raises:
+        ValueError: there is nothing at the place.
+        OSError: the dump cannot be read.
+    """
+    if (line := _DUMPED_LINE.fullmatch(place)) is not None:
+        path, source = _at_line(Path(line[1]), int(line[2]))
+        return [Origin(path, source)] if program is None else _origins(program, [path], place)
+    if program is None:
+        raise ValueError(f"{place}: give the program as well, for all but a line of a dump (NN-pass.mlir:LINE)")
+    if (address := _INSTRUCTION.fullmatch(place)) is not None:
+        return _origins(program, [_path_of_instruction(program.container, int(address[1]))], place)
+    known = _paths(program)
+    if (line := _SOURCE_LINE.fullmatch(place)) is not None:
+        wanted = [path for path, source in locations(program.container.ir) if _is_line(source, line[1], line[2])]
+        if not wanted:
+            raise ValueError(f"{place}: no operation of the program comes from this line")
+        return _origins(program, wanted, place)
+    matching = [path for path in known if fnmatchcase(path, place)]
+    if not matching:
+        raise ValueError(f"no module path matches {place!r}{suggestion(place, known)}")
+    return _origins(program, matching, place)
+
+
+def instruction_at(place: str, program: Program) -> str | None:
+    """The text of the instruction that a place of the form `@ADDRESS` names; None for others."""
+    address = _INSTRUCTION.fullmatch(place)
+    return None if address is None else print_instruction(program.container.code[int(address[1])])
+
+
+def _is_line(source: str, file: str, line: str) -> bool:
+    return source == f"{file}:{line}" or source.endswith(f"/{file}:{line}")
+
+
+def _paths(program: Program) -> list[str]:
+    """The module paths of the debug map, in their order."""
+    paths = dict.fromkeys(path for _, path, _ in program.container.debug["instructions"] if path)
+    if not paths:
+        raise ValueError("the program has no debug map from instructions to modules of the model")
+    return list(paths)
+
+
+def _path_of_instruction(container: Container, address: int) -> str:
+    if address >= len(container.code):
+        raise ValueError(f"@{address}: the program has {len(container.code):,} instructions, from @0 on")
+    starts = [entry for entry in container.debug["instructions"] if entry[0] <= address]
+    if not starts:
+        raise ValueError(f"@{address}: the program has no debug map from instructions to modules of the model")
+    return starts[-1][1]
+
+
+def _at_line(file: Path, number: int) -> tuple[str, tuple[str, ...]]:
+    """The module path and source line of an operation that begins, or a block that stands, at a line."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    if not 1 <= number <= len(lines):
+        raise ValueError(f"{file}:{number}: the file has {len(lines):,} lines")
+    line = lines[number - 1]
+    # The location of an operation with a body stands where the body ends.
+    depth = len(line) - len(line.lstrip())
+    ends = (end for end in lines[number:] if end.startswith(" " * depth + "}"))
+    text = next(ends, "") if line.endswith("{") else line
+    found = locations(text)
+    if not found:
+        raise ValueError(f"{file}:{number}: this line belongs to no module of the model")
+    path, source = found[-1]
+    return path, (source,) if source else ()
+
+
+def _origins(program: Program, wanted: Iterable[str], place: str) -> list[Origin]:
+    paths = set(wanted)
+    cycles = {row.module_path: row.cycles for row in program.profile().rows}
+    sources: dict[str, dict[str, None]] = {}
+    for path, source in locations(program.container.ir):
+        if source:
+            sources.setdefault(path, {})[source] = None
+    ranges = _ranges(program.container)
+    found = [
+        Origin(path, tuple(sources.get(path, {})), tuple(ranges.get(path, ())), cycles.get(path, 0))
+        for path in dict.fromkeys([*ranges, *sorted(paths)])
+        if path in paths
+    ]
+    if not found:
+        raise ValueError(f"{place}: nothing in the program belongs to it")
+    return found
+
+
+def _ranges(container: Container) -> dict[str, list[tuple[int, int]]]:
+    """First and last address of each run of instructions of every module."""
+    entries = container.debug["instructions"]
+    ends = [entry[0] for entry in entries[1:]] + [len(container.code)]
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    for (start, path, _), end in zip(entries, ends, strict=True):
+        runs = ranges.setdefault(path, [])
+        if runs and runs[-1][1] == start - 1:
+            start = runs.pop()[0]
+        runs.append((start, end - 1))
+    return ranges

@@ -1,0 +1,1 @@
+"""Interpreters of the dialects, on the arithmetic of `sta.spec`."""

@@ -1,0 +1,115 @@
+"""
+Running a module of any level on the model's inputs: what `--check` compares after every pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects import func
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
+from xdsl.interpreter import Interpreter
+from xdsl.interpreters.func import FuncFunctions
+from xdsl.ir import SSAValue
+
+from sta.dialect import nm, sta
+from sta.dialect.interpreters.nm import NmFunctions
+from sta.dialect.interpreters.sta import StaFunctions, argument_window
+from sta.dialect.ir.signature_attributes import signature_of
+from sta.dialect.ir.weight_store import WeightStore
+from sta.dialect.torch import VTensorType
+from sta.spec.signature import TensorSignature
+
+Array = NDArray[Any]
+
+
+def main_function(module: ModuleOp) -> func.FuncOp:
+    """
+    The function of a module that is the model. Raises ValueError if there is none.
+    """
+    for op in module.ops:
+        if isinstance(op, func.FuncOp):
+            return op
+    raise ValueError("the module holds no function")
+
+
+def level_of(module: ModuleOp) -> str:
+    """
+    The dialect a module is in: `torch`, `nm` or `sta`.
+    """
+    function = main_function(module)
+    types = [*function.function_type.inputs, *function.function_type.outputs]
+    if any(isinstance(type_, VTensorType) for type_ in types):
+        return "torch"
+    return "sta" if any(isinstance(type_, sta.MemRefType) for type_ in types) else "nm"
+
+
+def _entries(attributes: ArrayAttr[DictionaryAttr] | None) -> list[DictionaryAttr]:
+    return [] if attributes is None else list(attributes)
+
+
+def _signature(entry: DictionaryAttr, value: SSAValue) -> TensorSignature:
+    type_ = value.type
+    shape = sta.memref_of(value).get_shape() if isinstance(type_, sta.MemRefType) else nm.tensor_of(value).get_shape()
+    return signature_of(entry, tuple(shape))
+
+
+def run_integers(
+    module: ModuleOp, weights: WeightStore, inputs: Mapping[str, Array], poison: int = 0xA5
+) -> tuple[dict[str, Array], dict[str, TensorSignature]]:
+    """
+    Runs an `nm` or `sta` module on host inputs by name; returns the raw integers and signature of each output.
+
+    Raises ValueError if an input does not match its signature.
+    """
+    function = main_function(module)
+    if level_of(module) == "sta":
+        return _run_sta(module, function, weights, inputs, poison)
+    return _run_nm(module, function, weights, inputs)
+
+
+def _run_nm(
+    module: ModuleOp, function: func.FuncOp, weights: WeightStore, inputs: Mapping[str, Array]
+) -> tuple[dict[str, Array], dict[str, TensorSignature]]:
+    interpreter = Interpreter(module)
+    interpreter.register_implementations(FuncFunctions())
+    interpreter.register_implementations(NmFunctions(weights))
+    arguments = zip(_entries(function.arg_attrs), function.body.block.args, strict=True)
+    signatures = [_signature(entry, value) for entry, value in arguments]
+    encoded = [signature.encode(inputs[signature.name]) for signature in signatures]
+    results = interpreter.call_op(function, tuple(encoded))
+    terminator = function.body.block.last_op
+    assert isinstance(terminator, func.ReturnOp)
+    outputs = [
+        _signature(entry, value)
+        for entry, value in zip(_entries(function.res_attrs), terminator.arguments, strict=True)
+    ]
+    raw = {signature.name: np.ascontiguousarray(result) for signature, result in zip(outputs, results, strict=True)}
+    return raw, {signature.name: signature for signature in outputs}
+
+
+def _run_sta(
+    module: ModuleOp, function: func.FuncOp, weights: WeightStore, inputs: Mapping[str, Array], poison: int
+) -> tuple[dict[str, Array], dict[str, TensorSignature]]:
+    sizes = function.attributes.get("sta.memory")
+    memories = None
+    if isinstance(sizes, DictionaryAttr):
+        memories = {space: nm.integer_of(size) for space, size in sizes.data.items()}
+    interpreter = Interpreter(module)
+    interpreter.register_implementations(FuncFunctions())
+    interpreter.register_implementations(StaFunctions(weights, memories, poison))
+    windows: list[Any] = []
+    outputs: dict[str, tuple[Any, TensorSignature]] = {}
+    for entry, value in zip(_entries(function.arg_attrs), function.body.block.args, strict=True):
+        signature = _signature(entry, value)
+        if entry.data["sta.direction"] == StringAttr("input"):
+            windows.append(argument_window(value, signature.encode(inputs[signature.name]), poison))
+        else:
+            windows.append(argument_window(value, None, poison))
+            outputs[signature.name] = (windows[-1], signature)
+    interpreter.call_op(function, tuple(windows))
+    raw = {name: window.array().copy() for name, (window, _) in outputs.items()}
+    return raw, {name: signature for name, (_, signature) in outputs.items()}

@@ -1,0 +1,280 @@
+"""
+An interpreter of the `torch` dialect that calls PyTorch: what a float module computes, operation by operation.
+
+An operation `torch.aten.add.Tensor` is run by `torch.ops.aten.add.Tensor`; there is no table of operators, so whatever
+torch-mlir imports runs. PyTorch itself is imported when something is first run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import ModuleOp, StringAttr, UnregisteredOp
+from xdsl.dialects.func import FuncOp
+from xdsl.interpreter import Interpreter, InterpreterFunctions, OpImpl, OpImplResult, PythonValues, register_impls
+from xdsl.interpreters.func import FuncFunctions
+from xdsl.ir import Operation, SSAValue
+
+from sta.dialect import torch as dialect
+from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.location import describe
+from sta.dialect.ir.weight_store import WeightStore
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = NDArray[Any]
+Observe = Callable[[SSAValue, "Tensor", PythonValues], None]
+"""Called with a value, the tensor that it is, and the values of the operands that it was computed from."""
+
+ATEN = "torch.aten."
+
+FOREIGN_OPERATOR = "foreign.operator"
+"""An operation that stands for an operator which torch-mlir does not know; its attribute `name` says which."""
+
+
+class TorchInterpretationError(ValueError):
+    """An operation could not be run. The message names it and its module path."""
+
+
+def operation_name(operation: Operation) -> str:
+    """
+    The name of `operation`, also where its dialect does not define it.
+
+    For FOREIGN_OPERATOR, the operator that it stands for.
+    """
+    if not isinstance(operation, UnregisteredOp):
+        return operation.name
+    wrapped = operation.properties.get("name", operation.attributes.get("name"))
+    if operation.op_name.data == FOREIGN_OPERATOR and isinstance(wrapped, StringAttr):
+        return wrapped.data
+    return operation.op_name.data
+
+
+def evaluate(operation: Operation, values: PythonValues, store: WeightStore) -> PythonValues:
+    """
+    The results of `operation` of the `torch` dialect for the operand values `values`.
+
+    Values are torch tensors, Python numbers, bools, strings, None and lists of those. Raises TorchInterpretationError
+    if PyTorch has no such operator or refuses the values.
+    """
+    try:
+        return _evaluate(operation, values, store)
+    except (RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        name = operation_name(operation)
+        raise TorchInterpretationError(f"cannot run {name} of {describe(operation)}: {error}") from error
+
+
+def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) -> PythonValues:
+    if isinstance(operation, dialect.LiteralOp):
+        return (tensor_from(operation.array(store)),)
+    if isinstance(operation, dialect.ListConstructOp):
+        return (list(values),)
+    if isinstance(operation, dialect.ListUnpackOp):
+        return tuple(values[0])
+    if isinstance(operation, dialect.FakeQuantizeOp):
+        return (_fake_quantize(operation, values[0]),)
+    if isinstance(operation, dialect.FakeQuantizeChannelsOp):
+        return (_fake_quantize_channels(values[0], values[1]),)
+    if isinstance(operation, dialect.ScaledDotProductAttentionOp):
+        return (_attention(values),)
+    if isinstance(operation, dialect.EmbeddingOp):
+        _check_indices(values[0], values[1])
+    name = operation_name(operation)
+    if operation.results and dialect.is_constant(operation.results[0]):
+        return (dialect.constant_of(operation.results[0]),)
+    return _call(name, values)
+
+
+def _check_indices(table: Tensor, indices: Tensor) -> None:
+    """Raises IndexError for an index that is no row of the table; PyTorch's says neither."""
+    outside = indices[(indices < 0) | (indices >= len(table))]
+    if outside.numel():
+        raise IndexError(f"its table has rows 0..{len(table) - 1}, and there is an index {int(outside[0])}")
+
+
+def is_random(operation: Operation) -> bool:
+    """Whether `operation` draws random numbers, so that its result is no constant even if its operands are."""
+    import torch
+
+    function = _overload(operation_name(operation))
+    return function is not None and torch.Tag.nondeterministic_seeded in function.tags
+
+
+def tensor_from(array: Array) -> Tensor:
+    """The tensor that shares `array`'s memory. It must not be written to if the array is read-only."""
+    import torch
+
+    with warnings.catch_warnings():
+        # The interpreter runs only pure operators: nothing writes to a weight.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+
+
+def _call(name: str, values: PythonValues) -> PythonValues:
+    """Call the overload named as torch-mlir does, `torch.aten.add.Tensor` or `torch.aten.gelu`."""
+    import torch
+
+    function = _overload(name)
+    if function is None:
+        raise AttributeError("this PyTorch has no such operator")
+    arguments = function._schema.arguments
+    positional = [value for argument, value in zip(arguments, values, strict=True) if not argument.kwarg_only]
+    keywords = {argument.name: value for argument, value in zip(arguments, values, strict=True) if argument.kwarg_only}
+    with torch.no_grad():
+        result: Any = function(*positional, **keywords)
+    if name.startswith((f"{ATEN}empty", f"{ATEN}new_empty")):
+        # What is in the memory of a new tensor must not depend on chance.
+        result.zero_()
+    return cast(PythonValues, result) if isinstance(result, tuple) else (result,)
+
+
+def _overload(name: str) -> Any:
+    """PyTorch's operator for torch-mlir's `torch.aten.add.Tensor` or `torch.aten.gelu`; None if there is none."""
+    import torch
+
+    namespace, _, overload = name.removeprefix("torch.").partition(".")
+    if namespace == "quantized_decomposed":
+        # Its operators are there once what defines them is imported.
+        importlib.import_module("torch.ao.quantization.fx._decomposed")
+    operator, _, variant = overload.partition(".")
+    # Values have no strides: a view that PyTorch refuses for those of its own tensors is a reshape.
+    operator = "reshape" if operator in ("view", "_unsafe_view") else operator
+    # torch-mlir drops the optional entries of an index list and marks the result as a twin.
+    variant = variant.removesuffix("_hacked_twin") or "default"
+    packet = getattr(getattr(torch.ops, namespace), operator, None) if operator else None
+    return getattr(packet, variant, None)
+
+
+def _fake_quantize(operation: dialect.FakeQuantizeOp, value: Tensor) -> Tensor:
+    import torch
+
+    scale, zero_point = operation.scale.value.data, operation.zero_point.value.data
+    return torch.fake_quantize_per_tensor_affine(value, scale, zero_point, *operation.limits)
+
+
+def _fake_quantize_channels(value: Tensor, scales: Tensor) -> Tensor:
+    import torch
+
+    return torch.fake_quantize_per_channel_affine(
+        value, scales, torch.zeros_like(scales, dtype=torch.int32), 0, -128, 127
+    )
+
+
+def _attention(values: PythonValues) -> Tensor:
+    """PyTorch's attention, and a mask together with is_causal, which it refuses."""
+    import torch
+
+    query, key, value, mask, dropout, is_causal, scale, enable_gqa = values
+    if is_causal and mask is not None:
+        causal = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+        mask = mask & causal if mask.dtype == torch.bool else mask.masked_fill(~causal, float("-inf"))
+        is_causal = False
+    with torch.no_grad():
+        return torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, mask, dropout, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+
+
+@register_impls
+class TorchFunctions(InterpreterFunctions):
+    """Implementations of every operation of the `torch` dialect that the interpreted module contains."""
+
+    def __init__(self, module: ModuleOp, store: WeightStore, observe: Observe | None) -> None:
+        super().__init__()
+        self._store = store
+        self._observe = observe
+        self._types = {type(operation) for operation in module.walk() if operation_name(operation).startswith("torch.")}
+
+    def _impls(self) -> list[tuple[type[Operation], OpImpl[InterpreterFunctions, Operation]]]:  # type: ignore[override]
+        return [
+            (operation_type, TorchFunctions._run) for operation_type in sorted(self._types, key=lambda one: one.name)
+        ]  # type: ignore[misc]
+
+    def _run(self, interpreter: Interpreter, operation: Operation, values: PythonValues) -> OpImplResult:
+        results = evaluate(operation, values, self._store)
+        if self._observe is not None:
+            self._report(operation, results, values)
+        return OpImplResult(results, None)
+
+    def _report(self, operation: Operation, results: PythonValues, operands: PythonValues) -> None:
+        assert self._observe is not None
+        for value, result in zip(operation.results, results, strict=True):
+            if isinstance(value.type, dialect.VTensorType) and not isinstance(operation, dialect.LiteralOp):
+                self._observe(value, result, operands)
+
+
+def main_function(module: ModuleOp) -> FuncOp:
+    """The function `main` of `module`. Raises ValueError if there is none."""
+    for operation in module.ops:
+        if isinstance(operation, FuncOp) and operation.sym_name.data == "main":
+            return operation
+    raise ValueError("the module has no function called main")
+
+
+def input_names(function: FuncOp) -> list[str]:
+    """The names of a function's inputs, in order (`sta.name`; "input_0" … where there is none)."""
+    return _names(function.arg_attrs, len(function.body.block.args), "input")
+
+
+def output_names(function: FuncOp) -> list[str]:
+    """The names of a function's outputs, in order (`sta.name`; "output_0" … where there is none)."""
+    return _names(function.res_attrs, len(function.function_type.outputs), "output")
+
+
+def _names(attributes: Any, count: int, default: str) -> list[str]:
+    names: list[str] = []
+    for index in range(count):
+        name = attributes.data[index].data.get("sta.name") if attributes is not None else None
+        names.append(name.data if isinstance(name, StringAttr) else f"{default}_{index}")
+    return names
+
+
+def run_torch(
+    module: ModuleOp, context: CompileContext, inputs: Mapping[str, Array], observe: Observe | None = None
+) -> dict[str, Array]:
+    """
+    Run the function `main` of a module of the `torch` dialect in float.
+
+    `inputs` has one array for each of its inputs, by name, of the input's shape and dtype. `observe` is called for
+    every tensor that an operation computes, literals excepted. Returns the outputs by name.
+
+    Raises ValueError for a missing, unknown or ill-shaped input, TorchInterpretationError for an operation that fails.
+    """
+    function = main_function(module)
+    names = input_names(function)
+    _check_names(names, inputs)
+    arguments = [
+        _argument(name, value, inputs[name]) for name, value in zip(names, function.body.block.args, strict=True)
+    ]
+    interpreter = Interpreter(module)
+    interpreter.register_implementations(FuncFunctions())
+    interpreter.register_implementations(TorchFunctions(module, context.weights, observe))
+    try:
+        results = interpreter.call_op(function, tuple(arguments))
+    except TorchInterpretationError as error:
+        # xDSL adds a note with the text of the whole module.
+        error.__notes__.clear()
+        raise
+    outputs = [np.array(result.numpy()) for result in results]
+    return dict(zip(output_names(function), outputs, strict=True))
+
+
+def _check_names(names: list[str], inputs: Mapping[str, Array]) -> None:
+    missing = [name for name in names if name not in inputs]
+    unknown = [name for name in inputs if name not in names]
+    if missing or unknown:
+        raise ValueError(f"the inputs are {names}; missing: {missing}, unknown: {unknown}")
+
+
+def _argument(name: str, value: SSAValue, array: Array) -> Tensor:
+    expected = dialect.tensor_type(value)
+    dtype = dialect.numpy_dtype(expected.element_type)
+    if array.shape != expected.sizes or array.dtype != dtype:
+        raise ValueError(f"input {name!r} is {dtype}{list(expected.sizes)}, not {array.dtype}{list(array.shape)}")
+    return tensor_from(np.asarray(array, order="C"))

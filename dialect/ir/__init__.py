@@ -1,0 +1,1 @@
+"""IR as files and text: contexts, weights beside it, reading, printing, locations."""

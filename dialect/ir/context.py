@@ -1,0 +1,147 @@
+"""The xDSL context of a compile: the dialects, the weights that the IR names, and the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from xdsl.context import Context
+from xdsl.dialect_interfaces import DialectInterface
+from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
+from xdsl.ir import Dialect
+
+from sta.dialect.ir.weight_store import WeightStore
+
+if TYPE_CHECKING:
+    from sta.spec.target import Target
+
+DEFAULT_TARGET = "sta-base"
+
+
+class NamedResources(OpAsmDialectInterface):
+    """
+    Resources that are the names of arrays in a `WeightStore`: equal names are the same array.
+
+    xDSL's own interface is shared by every context of a process and renames a resource that any module parsed earlier
+    mentioned, so that the second parse of the same text would name arrays that do not exist.
+    """
+
+    def declare_resource(self, key: str) -> str:
+        """The key itself. Only the name is kept; arrays never pass through text."""
+        self._blob_storage[key] = ""
+        return key
+
+
+class CompileInterface(DialectInterface):
+    """
+    What passes need besides the IR, for contexts that others make and that are no `CompileContext`: the dialect
+    `builtin` brings it along.
+    """
+
+    def __init__(self, weights: WeightStore, target: Target) -> None:
+        self.weights = weights
+        self.target = target
+
+
+class CompileContext(Context):
+    """
+    Holds what passes need besides the IR.
+
+    `weights` is the store that the module's names refer to; `target` the machine compiled for (`sta-base` when none
+    is given, loaded when first asked for). The dialects `builtin`, `func`, `torch`, `nm` and `sta` are registered and
+    loaded on first use.
+    """
+
+    def __init__(self, weights: WeightStore | None = None, target: Target | None = None) -> None:
+        super().__init__()
+        self.weights = WeightStore() if weights is None else weights
+        self._target = target
+        register_dialects(self)
+
+    @property
+    def target(self) -> Target:
+        """The machine compiled for."""
+        if self._target is None:
+            from sta.spec.target import load_target
+
+            self._target = load_target(DEFAULT_TARGET)
+        return self._target
+
+    def clone(self) -> CompileContext:
+        """A context of its own for the same target, with the same arrays in a store of its own."""
+        return CompileContext(self.weights.copy(), self._target)
+
+
+def register_dialects(context: Context) -> None:
+    """Register the dialects a compile uses, to be imported when they are first needed."""
+    for name, factory in dialect_factories().items():
+        context.register_dialect(name, factory)
+
+
+def dialect_factories(interface: CompileInterface | None = None) -> dict[str, Callable[[], Dialect]]:
+    """The dialects a compile uses, by name; `builtin` with an interface if one is given."""
+
+    def builtin() -> Dialect:
+        from xdsl.dialects.builtin import Builtin
+
+        own: list[DialectInterface] = [NamedResources()]
+        if interface is not None:
+            own.append(interface)
+        return Dialect("builtin", list(Builtin.operations), list(Builtin.attributes), own)
+
+    def func() -> Dialect:
+        from xdsl.dialects.func import Func
+
+        return Func
+
+    def torch() -> Dialect:
+        from sta.dialect.torch import Torch
+
+        return Torch
+
+    def nm() -> Dialect:
+        from sta.dialect.nm import NM
+
+        return NM
+
+    def sta() -> Dialect:
+        from sta.dialect.sta import STA
+
+        return STA
+
+    return {factory.__name__: factory for factory in (builtin, func, torch, nm, sta)}
+
+
+def weights_of(context: Context) -> WeightStore:
+    """
+    The weight store of the compile that `context` belongs to.
+
+    Raises ValueError for a plain xDSL context, which has none.
+    """
+    found = _compile_of(context)
+    if found is None:
+        raise ValueError(
+            "this pass reads weights: run it in a sta.dialect.ir.context.CompileContext (`sta opt --weights`)"
+        )
+    return found.weights
+
+
+def target_of(context: Context) -> Target:
+    """
+    The target of the compile that `context` belongs to.
+
+    Raises ValueError for a plain xDSL context, which has none.
+    """
+    found = _compile_of(context)
+    if found is None:
+        raise ValueError(
+            "this pass needs a target: run it in a sta.dialect.ir.context.CompileContext (`sta opt --sta-target`)"
+        )
+    return found.target
+
+
+def _compile_of(context: Context) -> CompileContext | CompileInterface | None:
+    if isinstance(context, CompileContext):
+        return context
+    interfaces = (dialect.get_interface(CompileInterface) for dialect in context.loaded_dialects)
+    return next((interface for interface in interfaces if interface is not None), None)

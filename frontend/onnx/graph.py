@@ -1,0 +1,121 @@
+"""
+A function of the `torch` dialect while it is made from an ONNX graph: the values so far, and what builds new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import UnknownLoc, UnregisteredOp, f32
+from xdsl.ir import Block, Operation, SSAValue
+
+from sta.dialect import torch
+from sta.dialect.ir.weight_store import WeightStore
+from sta.dialect.torch import VTensorType, element_type_of, sizes_of, tensor_type
+from sta.frontend.errors import ModelError
+from sta.frontend.importer import resource_name
+from sta.frontend.onnx.weight import QuantizedConstant
+from sta.frontend.samples import InputType
+
+Array = NDArray[Any]
+
+
+class UnsupportedForm(Exception):
+    """There is no translation for a node; the message says why, and may be empty."""
+
+
+class OnnxGraph:
+    """Values by the names that they have in the graph, and the operations that compute them."""
+
+    def __init__(self, constants: dict[str, Array], inputs: Mapping[str, InputType]) -> None:
+        self.weights = WeightStore()
+        self.constants = constants
+        """What is known of values that depend on no input."""
+        self.quantized: dict[str, QuantizedConstant] = {}
+        """Weights that are given as integers."""
+        kinds = [VTensorType(kind.sizes, element_type_of(kind.dtype)) for kind in inputs.values()]
+        self.block = Block(arg_types=kinds)
+        self.values: dict[str, SSAValue] = dict(zip(inputs, self.block.args, strict=True))
+        """What depends on an input."""
+        self.location: Any = UnknownLoc()
+        """That of operations to come."""
+        self._literals: dict[str, SSAValue] = {}
+
+    def value(self, name: str) -> SSAValue:
+        """The value called `name`: computed, an input, or a literal of its constant."""
+        if name in self.values:
+            return self.values[name]
+        if name not in self._literals:
+            array = self.constant(name)
+            if array is None:
+                raise UnsupportedForm("depends on an operator that cannot be compiled")
+            self._literals[name] = self.literal(array, name)
+        return self._literals[name]
+
+    def constant(self, name: str) -> Array | None:
+        """The constant called `name`, as numbers; None if it depends on an input."""
+        if name in self.quantized and name not in self.constants:
+            self.constants[name] = self.quantized[name].numbers()
+        return self.constants.get(name)
+
+    def set(self, name: str, value: SSAValue) -> None:
+        """Let `value` be the one called `name`."""
+        self.values[name] = value
+
+    def insert(self, operation: Operation) -> SSAValue:
+        """Add `operation`, and return its first result."""
+        operation.location = self.location
+        self.block.add_op(operation)
+        return operation.results[0]
+
+    def aten(self, kind: type[torch.AtenOperation], operands: list[SSAValue], sizes: Any, like: Any = f32) -> SSAValue:
+        """The result, of shape `sizes` and elements `like`, of an ATen operator."""
+        return self.insert(kind.with_operands(operands, VTensorType(sizes, like)))
+
+    def literal(self, array: Array, name: str) -> SSAValue:
+        """A constant tensor, kept in the store under `name`."""
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        try:
+            kept = self.weights.put_unique(resource_name(name), array)
+            return self.insert(torch.LiteralOp.named(kept, array.shape, array.dtype))
+        except ValueError as error:
+            raise ModelError(f"{name}: {error}") from error
+
+    def integer(self, number: int) -> SSAValue:
+        """A constant int."""
+        return self.insert(torch.ConstantIntOp(number))
+
+    def number(self, number: float) -> SSAValue:
+        """A constant float."""
+        return self.insert(torch.ConstantFloatOp(number))
+
+    def boolean(self, value: bool) -> SSAValue:
+        """A constant bool."""
+        return self.insert(torch.ConstantBoolOp(value))
+
+    def none(self) -> SSAValue:
+        """None."""
+        return self.insert(torch.ConstantNoneOp())
+
+    def integers(self, numbers: Any) -> SSAValue:
+        """A constant list of ints."""
+        elements = [self.integer(int(number)) for number in numbers]
+        return self.insert(torch.ListConstructOp(elements, torch.IntType()))
+
+    def view(self, value: SSAValue, sizes: Any) -> SSAValue:
+        """`value` under the shape `sizes`."""
+        return self.aten(torch.ViewOp, [value, self.integers(sizes)], sizes, tensor_type(value).element_type)
+
+    def gelu(self, name: str, approximate: str) -> SSAValue:
+        """The GELU of the value `name`."""
+        x = self.value(name)
+        text = self.insert(torch.ConstantStrOp(approximate))
+        return self.aten(torch.GeluOp, [x, text], sizes_of(x))
+
+    def pairs(self, operator: str, operands: list[SSAValue], sizes: Any, element: Any) -> SSAValue:
+        """A quantization or dequantization, as PyTorch's export quantization spells it."""
+        kind = UnregisteredOp.with_name(f"torch.quantized_decomposed.{operator}")
+        return self.insert(kind.create(operands=operands, result_types=[VTensorType(sizes, element)]))

@@ -1,0 +1,428 @@
+"""
+How each ONNX operator is written in the `torch` dialect.
+
+One function an operator, called with the import and the node; it raises UnsupportedForm, with the reason, for a form of
+the operator that it has no translation for.
+"""
+# pyright: basic
+# Protocol buffers have no types that pyright could check.
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import f32
+from xdsl.ir import SSAValue
+
+from sta.dialect import torch
+from sta.dialect.torch import element_type_of, sizes_of, tensor_type
+from sta.frontend.errors import ModelError
+from sta.frontend.onnx.file import attributes_of, label
+from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
+from sta.frontend.onnx.weight import QuantizedConstant
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+
+Array = NDArray[Any]
+
+
+_NOTES = {
+    "Conv": "convolutions cannot be compiled: let the host compute them, and cut the model behind them with "
+    "onnx.utils.extract_model",
+    "ReduceSum": "leave pooling to the host, and cut the model before it with onnx.utils.extract_model",
+    "ReduceMean": "leave pooling to the host, and cut the model before it with onnx.utils.extract_model",
+    "QLinearMatMul": "quantize with quantize-dequantize pairs: quant_format=QuantFormat.QDQ",
+    "MatMulInteger": "quantize statically: onnxruntime.quantization.quantize_static with QuantFormat.QDQ",
+    "DynamicQuantizeLinear": "quantize statically: onnxruntime.quantization.quantize_static with QuantFormat.QDQ",
+    "Erf": "error functions are supported inside GELU: x * 0.5 * (1 + erf(x / sqrt(2)))",
+}
+
+
+def translate(graph: OnnxGraph, node: NodeProto) -> None:
+    """Add to `graph` what `node` computes. Raises UnsupportedForm if it has no translation."""
+    rule = _RULES.get(node.op_type) if node.domain in _DOMAINS else None
+    if rule is None:
+        raise UnsupportedForm(_NOTES.get(node.op_type, ""))
+    rule(graph, node)
+
+
+def is_known(node: NodeProto) -> bool:
+    """Whether there is a translation for nodes of this kind, or for their being a part of something."""
+    return (node.op_type in _RULES or node.op_type in ("Shape", "Erf", "Constant")) and node.domain in _DOMAINS
+
+
+_DOMAINS = ("", "ai.onnx", "com.microsoft")
+
+
+def _operand(node: NodeProto, index: int) -> str:
+    """The name of an operand; empty if it was left out."""
+    return node.input[index] if index < len(node.input) else ""
+
+
+def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
+    """The constant operand at `index`; None if it was left out."""
+    name = _operand(node, index)
+    if not name:
+        return None
+    array = graph.constant(name)
+    if array is None:
+        raise UnsupportedForm(f"its operand {name!r} must be a constant")
+    return array
+
+
+# --- Arithmetic ---
+
+
+def _binary(kind: type[torch.AtenOperation], *more: int) -> Callable[[OnnxGraph, NodeProto], None]:
+    def rule(graph: OnnxGraph, node: NodeProto) -> None:
+        left, right = (graph.value(name) for name in node.input)
+        try:
+            sizes = np.broadcast_shapes(sizes_of(left), sizes_of(right))
+        except ValueError:
+            raise ModelError(
+                f"{label(node)}: {list(sizes_of(left))} and {list(sizes_of(right))} do not broadcast"
+            ) from None
+        operands = [left, right, *(graph.integer(number) for number in more)]
+        graph.set(node.output[0], graph.aten(kind, operands, sizes, tensor_type(left).element_type))
+
+    return rule
+
+
+def _unary(kind: type[torch.AtenOperation]) -> Callable[[OnnxGraph, NodeProto], None]:
+    def rule(graph: OnnxGraph, node: NodeProto) -> None:
+        x = graph.value(node.input[0])
+        graph.set(node.output[0], graph.aten(kind, [x], sizes_of(x), tensor_type(x).element_type))
+
+    return rule
+
+
+def _gelu(graph: OnnxGraph, node: NodeProto) -> None:
+    graph.set(node.output[0], graph.gelu(node.input[0], attributes_of(node).get("approximate", "none")))
+
+
+def _softmax(graph: OnnxGraph, node: NodeProto) -> None:
+    x = graph.value(node.input[0])
+    operands = [x, graph.integer(attributes_of(node).get("axis", -1)), graph.none()]
+    graph.set(node.output[0], graph.aten(torch.SoftmaxIntOp, operands, sizes_of(x)))
+
+
+def _layer_norm(graph: OnnxGraph, node: NodeProto) -> None:
+    x = graph.value(node.input[0])
+    attributes, rank = attributes_of(node), tensor_type(x).rank
+    if attributes.get("axis", -1) % rank != rank - 1:
+        raise UnsupportedForm("only the last axis can be normalized over")
+    if len([name for name in node.output if name]) > 1:
+        raise UnsupportedForm("only the normalized value is computed, not its mean and deviation")
+    parameters = [graph.value(name) if name else graph.none() for name in (_operand(node, 1), _operand(node, 2))]
+    epsilon = float(np.float32(attributes.get("epsilon", 1e-5)))
+    operands = [x, graph.integers([sizes_of(x)[-1]]), *parameters, graph.number(epsilon), graph.boolean(False)]
+    graph.set(node.output[0], graph.aten(torch.LayerNormOp, operands, sizes_of(x)))
+
+
+# --- Products ---
+
+
+def _matmul(graph: OnnxGraph, node: NodeProto) -> None:
+    left, right = node.input
+    if (weight := _weight(graph, right, transposed=True)) is not None:
+        graph.set(node.output[0], _linear(graph, node, graph.value(left), weight, None))
+        return
+    a, b = graph.value(left), graph.value(right)
+    first, second = sizes_of(a), sizes_of(b)
+    if min(len(first), len(second)) < 2:
+        raise UnsupportedForm("products with a vector are not supported")
+    if first[-1] != second[-2]:
+        raise ModelError(f"{label(node)}: {list(first)} cannot be multiplied with {list(second)}")
+    sizes = (*np.broadcast_shapes(first[:-2], second[:-2]), first[-2], second[-1])
+    graph.set(node.output[0], graph.aten(torch.MatmulOp, [a, b], sizes))
+
+
+def _gemm(graph: OnnxGraph, node: NodeProto) -> None:
+    attributes = attributes_of(node)
+    if attributes.get("transA", 0) or attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
+        raise UnsupportedForm("only alpha = beta = 1 and transA = 0 are supported")
+    weight = _weight(graph, node.input[1], transposed=not attributes.get("transB", 0))
+    if weight is None:
+        raise UnsupportedForm("its weight must be a constant")
+    bias = _constant(graph, node, 2)
+    offsets = None
+    if bias is not None:
+        rows = sizes_of(weight)[0]
+        if bias.size not in (1, rows):
+            raise UnsupportedForm(f"its bias must have {rows} numbers, not shape {list(bias.shape)}")
+        flat = bias.reshape(-1)
+        offsets = graph.literal(flat if bias.size == rows else np.repeat(flat, rows), node.input[2])
+    graph.set(node.output[0], _linear(graph, node, graph.value(node.input[0]), weight, offsets))
+
+
+def _linear(graph: OnnxGraph, node: NodeProto, x: SSAValue, weight: SSAValue, bias: SSAValue | None) -> SSAValue:
+    rows, width = sizes_of(weight)
+    if sizes_of(x)[-1] != width:
+        raise ModelError(f"{label(node)}: {list(sizes_of(x))} cannot be multiplied with a weight of {width} rows")
+    operands = [x, weight, graph.none() if bias is None else bias]
+    return graph.aten(torch.LinearOp, operands, (*sizes_of(x)[:-1], rows))
+
+
+def _weight(graph: OnnxGraph, name: str, *, transposed: bool) -> SSAValue | None:
+    """The constant matrix `name` as [outputs, inputs], dequantized if it comes as integers; None if it is no matrix."""
+    quantized = graph.quantized.get(name)
+    array = graph.constants.get(name) if quantized is None else quantized.integers
+    if array is None or array.ndim != 2:
+        return None
+    if quantized is None:
+        return graph.literal(array.T if transposed else array, name)
+    rows = 1 if transposed else 0
+    many = quantized.scales.size > 1
+    if many and quantized.axis % 2 != rows:
+        raise UnsupportedForm(
+            f"its weight {quantized.name!r} has a scale for each input channel: give it one for each output channel"
+        )
+    count = array.shape[rows]
+    scales = np.broadcast_to(quantized.scales.reshape(-1), count).astype(np.float32)
+    zero_points = np.broadcast_to(quantized.zero_points.reshape(-1), count).astype(np.int64)
+    integers = graph.literal(array.T if transposed else array, quantized.name)
+    operands = [integers, graph.literal(scales, f"{quantized.name}.scale")]
+    operands.append(graph.literal(zero_points, f"{quantized.name}.zero_point"))
+    operands += [graph.integer(number) for number in (0, *_range(array.dtype))]
+    operands += [graph.integer(_TORCH_DTYPES[array.dtype.name]), graph.none()]
+    return graph.pairs("dequantize_per_channel", operands, sizes_of(integers), f32)
+
+
+# --- Rearrangements ---
+
+
+def _transpose(graph: OnnxGraph, node: NodeProto) -> None:
+    x = graph.value(node.input[0])
+    sizes = sizes_of(x)
+    order = attributes_of(node).get("perm", list(reversed(range(len(sizes)))))
+    operands = [x, graph.integers(order)]
+    result = graph.aten(torch.PermuteOp, operands, [sizes[axis] for axis in order], tensor_type(x).element_type)
+    graph.set(node.output[0], result)
+
+
+def _reshape(graph: OnnxGraph, node: NodeProto) -> None:
+    x, shape = graph.value(node.input[0]), _constant(graph, node, 1)
+    assert shape is not None
+    given, count = sizes_of(x), math.prod(sizes_of(x))
+    sizes = [int(size) for size in shape.reshape(-1)]
+    if not attributes_of(node).get("allowzero", 0):
+        sizes = [given[axis] if size == 0 and axis < len(given) else size for axis, size in enumerate(sizes)]
+    rest = math.prod(size for size in sizes if size != -1)
+    sizes = [count // rest if size == -1 and rest else size for size in sizes]
+    if math.prod(sizes) != count:
+        raise ModelError(f"{label(node)}: {list(given)} cannot have the shape {shape.tolist()}")
+    graph.set(node.output[0], graph.view(x, sizes))
+
+
+def _flatten(graph: OnnxGraph, node: NodeProto) -> None:
+    x = graph.value(node.input[0])
+    sizes = sizes_of(x)
+    axis = attributes_of(node).get("axis", 1)
+    axis = axis + len(sizes) if axis < 0 else axis
+    graph.set(node.output[0], graph.view(x, (math.prod(sizes[:axis]), math.prod(sizes[axis:]))))
+
+
+def _unsqueeze(graph: OnnxGraph, node: NodeProto) -> None:
+    x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
+    assert axes is not None
+    graph.set(node.output[0], graph.view(x, np.expand_dims(np.empty(sizes_of(x), bool), tuple(axes.tolist())).shape))
+
+
+def _squeeze(graph: OnnxGraph, node: NodeProto) -> None:
+    x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
+    sizes = sizes_of(x)
+    taken = range(len(sizes)) if axes is None else [int(axis) % len(sizes) for axis in axes.reshape(-1)]
+    graph.set(
+        node.output[0],
+        graph.view(x, [size for axis, size in enumerate(sizes) if axis not in taken or size != 1]),
+    )
+
+
+def _slice(graph: OnnxGraph, node: NodeProto) -> None:
+    x = graph.value(node.input[0])
+    starts, ends, axes, steps = (_constant(graph, node, index) for index in range(1, 5))
+    assert starts is not None
+    assert ends is not None
+    axes = np.arange(starts.size) if axes is None else axes
+    steps = np.ones(starts.size, np.int64) if steps is None else steps
+    for start, end, axis, step in zip(starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist(), strict=True):
+        if step < 1:
+            raise UnsupportedForm("positions can only be taken forwards")
+        low, high, _ = slice(start, end, step).indices(sizes_of(x)[axis])
+        x = _part(graph, x, axis, low, max(low, high), step)
+    graph.set(node.output[0], x)
+
+
+def _split(graph: OnnxGraph, node: NodeProto) -> None:
+    x, lengths = graph.value(node.input[0]), _constant(graph, node, 1)
+    axis = attributes_of(node).get("axis", 0) % tensor_type(x).rank
+    size, count = sizes_of(x)[axis], len(node.output)
+    if lengths is None:
+        length = -(-size // count)
+        lengths = np.array([min(length, size - index * length) for index in range(count)])
+    start = 0
+    for name, length in zip(node.output, lengths.tolist(), strict=True):
+        graph.set(name, _part(graph, x, axis, start, start + length, 1))
+        start += length
+
+
+def _part(graph: OnnxGraph, x: SSAValue, axis: int, start: int, end: int, step: int) -> SSAValue:
+    sizes = list(sizes_of(x))
+    axis %= len(sizes)
+    sizes[axis] = len(range(start, end, step))
+    operands = [x, *(graph.integer(number) for number in (axis, start, end, step))]
+    return graph.aten(torch.SliceTensorOp, operands, sizes, tensor_type(x).element_type)
+
+
+def _gather(graph: OnnxGraph, node: NodeProto) -> None:
+    """Rows of a constant table, or one position along an axis."""
+    table, indices = graph.constant(node.input[0]), graph.constant(node.input[1])
+    axis = attributes_of(node).get("axis", 0)
+    if table is not None and table.ndim == 2 and axis == 0:
+        weight, rows = graph.value(node.input[0]), graph.value(node.input[1])
+        operands = [weight, rows, graph.integer(-1), graph.boolean(False), graph.boolean(False)]
+        sizes = (*sizes_of(rows), table.shape[1])
+        graph.set(node.output[0], graph.aten(torch.EmbeddingOp, operands, sizes))
+        return
+    if indices is None or indices.size != 1:
+        raise UnsupportedForm("only rows of a constant table, or a single position, can be gathered")
+    x = graph.value(node.input[0])
+    sizes = sizes_of(x)
+    axis %= len(sizes)
+    index = int(indices.reshape(-1)[0]) % sizes[axis]
+    part = _part(graph, x, axis, index, index + 1, 1)
+    graph.set(node.output[0], graph.view(part, (*sizes[:axis], *indices.shape, *sizes[axis + 1 :])))
+
+
+def _same(graph: OnnxGraph, node: NodeProto) -> None:
+    graph.set(node.output[0], graph.value(node.input[0]))
+
+
+def _cast(graph: OnnxGraph, node: NodeProto) -> None:
+    from onnx import helper
+
+    x = graph.value(node.input[0])
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(attributes_of(node)["to"]))
+    if torch.numpy_dtype(tensor_type(x).element_type) != dtype:
+        raise UnsupportedForm(f"a value that depends on an input cannot be converted to {dtype}")
+    graph.set(node.output[0], x)
+
+
+# --- Quantization ---
+
+
+_TORCH_DTYPES = {"uint8": 0, "int8": 1, "int16": 2}
+"""The integers of values and weights, and PyTorch's numbers for them."""
+
+
+def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
+
+
+def _scales(graph: OnnxGraph, node: NodeProto) -> tuple[Array, Array]:
+    """Scales and zero points of a pair's node. Raises ModelError, naming the node, for scales that are none."""
+    scales, zero_points = (graph.constant(name) if name else None for name in (node.input[1], _operand(node, 2)))
+    if scales is None or (zero_points is None and _operand(node, 2)):
+        raise ModelError(
+            f"{label(node)}: its scale or zero point is computed when the model runs, and only constants can be "
+            "compiled: quantize the model statically"
+        )
+    numbers = scales.astype(np.float32)
+    wrong = ~(np.isfinite(numbers) & (numbers >= np.finfo(np.float32).tiny))
+    if wrong.any():
+        raise ModelError(
+            f"{label(node)}: its scale {numbers.reshape(-1)[int(wrong.reshape(-1).argmax())]} is not a positive number"
+        )
+    if zero_points is None:
+        zero_points = np.zeros(scales.shape, np.uint8)
+    integers = graph.constants.get(node.input[0])
+    dtype = zero_points.dtype if integers is None else integers.dtype
+    # Biases have 32 bits.
+    if dtype.name not in (*_TORCH_DTYPES, "int32") or (dtype.name == "int32" and integers is None):
+        raise ModelError(
+            f"{label(node)}: values of {dtype} are not supported, only those of {', '.join(_TORCH_DTYPES)}"
+        )
+    return numbers, np.broadcast_to(zero_points, scales.shape)
+
+
+def _pair_operands(graph: OnnxGraph, node: NodeProto, scales: Array, zero_points: Array) -> list[SSAValue]:
+    operands = [graph.number(float(scales.reshape(-1)[0])), graph.integer(int(zero_points.reshape(-1)[0]))]
+    limits = (graph.integer(number) for number in _range(zero_points.dtype))
+    return [*operands, *limits, graph.integer(_TORCH_DTYPES[zero_points.dtype.name])]
+
+
+def _quantize(graph: OnnxGraph, node: NodeProto) -> None:
+    scales, zero_points = _scales(graph, node)
+    if scales.size != 1:
+        raise UnsupportedForm("values that depend on an input have one scale, not one for each channel")
+    x = graph.value(node.input[0])
+    if not tensor_type(x).is_float:
+        raise UnsupportedForm("only float values can be quantized")
+    operands = [x, *_pair_operands(graph, node, scales, zero_points)]
+    element = element_type_of(zero_points.dtype)
+    graph.set(node.output[0], graph.pairs("quantize_per_tensor", operands, sizes_of(x), element))
+
+
+def _dequantize(graph: OnnxGraph, node: NodeProto) -> None:
+    scales, zero_points = _scales(graph, node)
+    integers = graph.constants.get(node.input[0])
+    axis = attributes_of(node).get("axis", 1)
+    if integers is not None:
+        _check_axis(integers, scales, axis)
+        graph.quantized[node.output[0]] = QuantizedConstant(node.input[0], integers, scales, zero_points, axis)
+        return
+    if scales.size != 1:
+        raise UnsupportedForm("values that depend on an input have one scale, not one for each channel")
+    x = graph.value(node.input[0])
+    dtype = torch.numpy_dtype(tensor_type(x).element_type)
+    if _operand(node, 2) and dtype != zero_points.dtype:
+        raise ModelError(
+            f"{label(node)}: values of {dtype} have a zero point of {zero_points.dtype}: both must be the same"
+        )
+    operands = [x, *_pair_operands(graph, node, scales, zero_points.astype(dtype)), graph.none()]
+    graph.set(node.output[0], graph.pairs("dequantize_per_tensor", operands, sizes_of(x), f32))
+
+
+def _check_axis(integers: Array, scales: Array, axis: int) -> None:
+    if scales.size == 1:
+        return
+    if scales.ndim != 1 or not -integers.ndim <= axis < integers.ndim or integers.shape[axis] != scales.size:
+        raise UnsupportedForm(f"{list(scales.shape)} scales do not fit a constant of shape {list(integers.shape)}")
+
+
+Rule = Callable[["OnnxGraph", "NodeProto"], None]
+
+_RULES: dict[str, Rule] = {
+    "Add": _binary(torch.AddTensorOp, 1),
+    "Mul": _binary(torch.MulTensorOp),
+    "Div": _binary(torch.DivTensorOp),
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "LayerNormalization": _layer_norm,
+    "Softmax": _softmax,
+    "Gelu": _gelu,
+    "Relu": _unary(torch.ReluOp),
+    "Tanh": _unary(torch.TanhOp),
+    "Sigmoid": _unary(torch.SigmoidOp),
+    "Transpose": _transpose,
+    "Reshape": _reshape,
+    "Flatten": _flatten,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Slice": _slice,
+    "Split": _split,
+    "Gather": _gather,
+    "Identity": _same,
+    "Cast": _cast,
+    "QuantizeLinear": _quantize,
+    "DequantizeLinear": _dequantize,
+}
+
+SUPPORTED_OPERATORS = f"{', '.join(sorted(_RULES))}, attention made of them, and whatever depends on no input"

@@ -1,0 +1,1 @@
+"""Conversions between dialects; pass `convert-x-to-y` is `convert_x_to_y.py`."""

@@ -1,0 +1,1 @@
+"""Placement of buffers in the memories of the chip."""

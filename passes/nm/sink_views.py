@@ -1,0 +1,136 @@
+"""
+Moves views away from between a product and what follows it, so that the epilogue can be fused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation, SSAValue
+from xdsl.irdl import IRDLOperation
+from xdsl.passes import ModulePass
+from xdsl.pattern_rewriter import (
+    GreedyRewritePatternApplier,
+    PatternRewriter,
+    PatternRewriteWalker,
+    RewritePattern,
+    op_type_rewrite_pattern,
+)
+
+from sta.dialect import nm
+from sta.dialect.ir.quantized_value import keep_meaning
+
+Reordering = nm.ViewOp | nm.PermuteOp
+"""
+Views with an inverse.
+"""
+
+
+def _reordering(value: SSAValue) -> Reordering | None:
+    op = value.owner
+    return op if isinstance(op, nm.ViewOp | nm.PermuteOp) else None
+
+
+def reapplied(view: Reordering, value: SSAValue) -> nm.ViewOp | nm.PermuteOp:
+    """
+    The same view of another value of the operand's shape.
+    """
+    if isinstance(view, nm.ViewOp):
+        return nm.ViewOp(value, nm.tensor_of(view.result).get_shape())
+    return nm.PermuteOp(value, view.axes)
+
+
+def undone(view: Reordering, value: SSAValue) -> nm.ViewOp | nm.PermuteOp:
+    """
+    A value of the view's result shape as the view's operand would lie.
+    """
+    if isinstance(view, nm.ViewOp):
+        return nm.ViewOp(value, nm.tensor_of(view.x).get_shape())
+    return nm.PermuteOp(value, [view.axes.index(axis) for axis in range(len(view.axes))])
+
+
+def _insert(rewriter: PatternRewriter, place: Operation, *new: IRDLOperation) -> None:
+    for op in new:
+        op.location = place.location
+    rewriter.replace(place, new)
+
+
+class SinkBelowAdd(RewritePattern):
+    """
+    `add(view(a), b)` becomes `view(add(a, inverse view(b)))` where `a` comes from accumulators and `b` does not: a view
+    of one of them has to stay otherwise.
+    """
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: nm.AddOp, rewriter: PatternRewriter) -> None:
+        for term, other in ((op.a, op.b), (op.b, op.a)):
+            view = _reordering(term)
+            if view is None or nm.tensor_of(term).get_shape() != nm.tensor_of(other).get_shape():
+                continue
+            if not _from_accumulators(view.x) or _from_accumulators(other):
+                continue
+            moved = undone(view, other)
+            total = nm.AddOp(view.x, moved.result)
+            _insert(rewriter, op, moved, total, reapplied(view, total.result))
+            return
+
+
+def _from_accumulators(value: SSAValue) -> bool:
+    """
+    Whether the value is what a product's rescaling or a sum of such leaves, possibly seen through views.
+    """
+    view = _reordering(value)
+    if view is not None:
+        return _from_accumulators(view.x)
+    return isinstance(value.owner, nm.RescaleChannelsOp | nm.AddOp)
+
+
+class SinkBelowClamp(RewritePattern):
+    """
+    `clamp(view(x))` becomes `view(clamp(x))`.
+    """
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: nm.ClampOp, rewriter: PatternRewriter) -> None:
+        view = _reordering(op.x)
+        if view is None:
+            return
+        clamped = nm.ClampOp(view.x, op.zero_point.value.data, nm.element_of(op.result))
+        keep_meaning(op.result, clamped.result)
+        _insert(rewriter, op, clamped, reapplied(view, clamped.result))
+
+
+class RaiseAboveRescale(RewritePattern):
+    """
+    `view(rescale(x))` becomes `rescale(view(x))`: a residual is rescaled as it is added.
+    """
+
+    def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
+        if not isinstance(op, nm.ViewOp | nm.PermuteOp) or not isinstance(op.x.owner, nm.RescaleOp):
+            return
+        rescale = op.x.owner
+        if nm.tensor_of(rescale.x).element_type == nm.si32:
+            return
+        view = reapplied(op, rescale.x)
+        scale = (rescale.bias.value.data, rescale.multiplier.value.data, rescale.shift.value.data)
+        _insert(rewriter, op, view, nm.RescaleOp(view.result, *scale))
+
+
+PATTERNS: tuple[Callable[[], RewritePattern], ...] = (SinkBelowAdd, SinkBelowClamp, RaiseAboveRescale)
+
+
+@dataclass(frozen=True)
+class NmSinkViewsPass(ModulePass):
+    """
+    Sinks reshapes and permutations of accumulators below additions and clamps, raises those of residuals above their
+    rescaling.
+    """
+
+    name = "nm-sink-views"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        patterns = GreedyRewritePatternApplier([pattern() for pattern in PATTERNS], dce_enabled=True)
+        PatternRewriteWalker(patterns).rewrite_module(op)

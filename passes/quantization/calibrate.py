@@ -1,0 +1,187 @@
+"""
+The range of every float value of a module, seen on samples; and what attention loses with 8-bit exponentials.
+
+Not a pass: it needs data. The ranges are written down as the attribute `sta.range` (two float64: lowest, highest) of
+the operation that computes the value, and of the function's argument, where `torch-quantize` reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, FloatAttr, ModuleOp, f64
+from xdsl.dialects.func import FuncOp
+from xdsl.interpreter import PythonValues
+from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
+
+from sta.dialect import torch
+from sta.dialect.interpreters.torch import TorchInterpretationError, input_names, main_function, run_torch
+from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.location import describe
+from sta.passes.quantization.padding_rows import counted_rows, padding_mask
+from sta.passes.quantization.probability_bits import LOSS, NarrowFidelity
+from sta.passes.rewriting.torch_operations import set_argument_attribute
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = NDArray[Any]
+Progress = Callable[[int], None]
+
+RANGE = "sta.range"
+"""The attribute that holds a range."""
+NARROW_RANGE = "sta.narrow_range"
+"""The attribute that holds the range to be represented with 8 bits, where it is another one than that of 16 bits."""
+
+BOUND = "sta.bound"
+"""The attribute that holds the range which a value cannot leave, where one is known without samples."""
+
+
+class RangeObserver(Protocol):
+    """Sees a value in every sample and decides on the range that its quantization covers."""
+
+    def update(self, values: Array) -> None:
+        """See the float32 rows [rows, width] that the value has in one sample."""
+        ...
+
+    def range(self) -> tuple[float, float]:
+        """The lowest and highest number to be represented."""
+        ...
+
+
+class ExtremesObserver:
+    """The lowest and highest number that ever occurred, of each column."""
+
+    def __init__(self) -> None:
+        self.low: Array = np.array(np.inf)
+        """[width]."""
+        self.high: Array = np.array(-np.inf)
+        """[width]."""
+
+    def update(self, values: Array) -> None:
+        """See the float32 rows [rows, width] that the value has in one sample."""
+        self.low = np.minimum(self.low, values.min(axis=0))
+        self.high = np.maximum(self.high, values.max(axis=0))
+
+    def range(self) -> tuple[float, float]:
+        """The lowest and highest number to be represented."""
+        return float(self.low.min()), float(self.high.max())
+
+
+def calibrate(
+    module: ModuleOp,
+    context: CompileContext,
+    samples: Iterable[Mapping[str, Array]],
+    progress: Progress | None = None,
+    observer: Callable[[SSAValue], RangeObserver] = lambda value: ExtremesObserver(),
+) -> dict[SSAValue, RangeObserver]:
+    """
+    Run `module` on every sample, inputs by name, and set `sta.range` on what it computes, and on each attention what it
+    loses with 8-bit exponentials (`sta.narrow_fidelity`).
+
+    Positions that a padding mask leaves out do not count (`sta.passes.quantization.padding_rows`). `progress` is called
+    with the number of samples done. `observer` makes what chooses a value's range. Returns the observers; raises
+    ValueError if there are no samples, if one cannot be run, or if a value is not finite.
+    """
+    observation = Observation(module, context, observer)
+    for count, sample in enumerate(samples, 1):
+        observation.update(sample)
+        if progress is not None:
+            progress(count)
+    observation.write()
+    return observation.observers
+
+
+class Observation:
+    """What is seen of the values of a module, sample by sample; for the arguments see `calibrate`."""
+
+    def __init__(
+        self, module: ModuleOp, context: CompileContext, observer: Callable[[SSAValue], RangeObserver]
+    ) -> None:
+        self._module = module
+        self._context = context
+        self._observer = observer
+        self._function = main_function(module)
+        self._mask = padding_mask(module)
+        self._count = 0
+        self.observers: dict[SSAValue, RangeObserver] = {}
+        self._attentions: dict[torch.ScaledDotProductAttentionOp, NarrowFidelity] = {}
+
+    def update(self, sample: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one sample and see its values; returns the outputs by name. Raises ValueError if it cannot be run."""
+        names = input_names(self._function)
+        known = self._mask is not None and self._mask.name in sample
+        counted = self._mask.counted(sample) if self._mask is not None and known else None
+
+        def observe(value: SSAValue, result: Tensor, operands: PythonValues) -> None:
+            if torch.tensor_type(value).is_float:
+                self._see_attention(value, operands)
+                self._see(value, result.numpy(), counted)
+
+        try:
+            outputs = run_torch(self._module, self._context, sample, observe)
+        except TorchInterpretationError as error:
+            raise ValueError(f"calibration sample {self._count}: {error}") from error
+        for name, argument in zip(names, self._function.body.block.args, strict=True):
+            if torch.tensor_type(argument).is_float and argument.first_use is not None:
+                self._see(argument, sample[name], counted)
+        self._count += 1
+        return outputs
+
+    def _see(self, value: SSAValue, array: Array, counted: Array | None) -> None:
+        if value not in self.observers:
+            self.observers[value] = self._observer(value)
+        self.observers[value].update(counted_rows(array, counted))
+
+    def _see_attention(self, value: SSAValue, operands: PythonValues) -> None:
+        if not isinstance(value.owner, torch.ScaledDotProductAttentionOp):
+            return
+        query, key, values, mask, _, causal, scale, _ = operands
+        seen = self._attentions.setdefault(value.owner, NarrowFidelity())
+        seen.update(query, key, values, mask, causal, query.shape[-1] ** -0.5 if scale is None else scale)
+
+    def write(self) -> None:
+        """Set what was seen as attributes. Raises ValueError if there were no samples or a value is not finite."""
+        if self._count == 0:
+            raise ValueError("calibration needs at least one sample")
+        for value, seen in self.observers.items():
+            set_range(self._function, value, *seen.range())
+        for attention, fidelity in self._attentions.items():
+            attention.attributes[LOSS] = FloatAttr(fidelity.decibels(), f64)
+
+
+def set_range(function: FuncOp, value: SSAValue, low: float, high: float, name: str = RANGE) -> None:
+    """Write down the range of `value`. Raises ValueError, naming the layer, if it is not finite."""
+    if not np.isfinite([low, high]).all():
+        where = describe(value.owner) if isinstance(value.owner, Operation) else "an input"
+        raise ValueError(
+            f"{where}: values that are not finite on the calibration samples: look at this layer's weights and at the "
+            "samples"
+        )
+    attribute = DenseArrayBase.from_list(f64, [low, high])
+    if isinstance(value, BlockArgument):
+        set_argument_attribute(function, value.index, name, attribute)
+        return
+    operation = value.owner
+    assert isinstance(operation, Operation)
+    operation.attributes[name] = attribute
+
+
+def range_of(function: FuncOp, value: SSAValue, name: str = RANGE) -> tuple[float, float] | None:
+    """The calibrated range of `value`; None if it has none."""
+    if not isinstance(value, BlockArgument):
+        return _pair(value.owner.attributes.get(name)) if isinstance(value.owner, Operation) else None
+    attributes = function.arg_attrs.data[value.index] if function.arg_attrs is not None else DictionaryAttr({})
+    return _pair(attributes.data.get(name))
+
+
+def _pair(attribute: Attribute | None) -> tuple[float, float] | None:
+    if attribute is None:
+        return None
+    if not isinstance(attribute, DenseArrayBase):
+        raise ValueError(f"{RANGE} is an array of two float64, not {attribute}")
+    low, high = (float(number) for number in attribute.get_values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
+    return low, high

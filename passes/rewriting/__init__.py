@@ -1,0 +1,1 @@
+"""What passes share to look at IR and to change it."""

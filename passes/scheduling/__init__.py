@@ -1,0 +1,1 @@
+"""The order of operations on the units, and the semaphores that keep it."""

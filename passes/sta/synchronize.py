@@ -1,0 +1,166 @@
+"""
+Semaphores that make the machine's queues keep program order where it matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from xdsl.context import Context
+from xdsl.dialects import func
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Block, Operation, SSAValue
+from xdsl.passes import ModulePass
+
+from sta.dialect import nm, sta
+from sta.passes.scheduling.synchronization import Channel, Loop, Node, Range, Work, synchronize
+
+SEMAPHORES = 16
+"""
+Semaphores of the machine: the width of the wait and post fields.
+"""
+
+UNIT_OF: dict[type[Operation], str] = {
+    sta.LoadOp: "ld",
+    sta.GatherOp: "ld",
+    sta.StoreOp: "st",
+    sta.ProductOp: "mm",
+    sta.SoftmaxOp: "sm",
+    sta.MapOp: "vp",
+    sta.NormOp: "vp",
+    sta.RescaleOp: "vp",
+}
+
+
+@dataclass(eq=False)
+class Item(Work):
+    """
+    The work of one operation.
+    """
+
+    op: sta.UnitOp | None = None
+
+
+@dataclass(frozen=True)
+class StaSynchronizePass(ModulePass):
+    """
+    Gives operations the semaphores they wait for and post to (`sta.passes.scheduling.synchronization` says
+    which), one semaphore for each ordered pair of units, and inserts `sta.sync` where no operation can do so itself.
+    """
+
+    name = "sta-synchronize"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for function in op.ops:
+            if isinstance(function, func.FuncOp):
+                _Synchronizer(function).run()
+
+
+@dataclass
+class _Synchronizer:
+    function: func.FuncOp
+    semaphores: dict[Channel, int] = field(default_factory=dict[Channel, int])
+    loops: dict[SSAValue, Loop] = field(default_factory=dict[SSAValue, Loop])
+    """
+    The loops by their counters.
+    """
+
+    def __post_init__(self) -> None:
+        attributes = self.function.arg_attrs
+        if attributes is None or any("sta.offset" not in entry.data for entry in attributes):
+            raise ValueError("the arguments have no addresses yet: run sta-allocate first")
+        self.arguments: dict[SSAValue, int] = {
+            value: nm.integer_of(entry.data["sta.offset"])
+            for value, entry in zip(self.function.body.block.args, attributes, strict=True)
+        }
+
+    def run(self) -> None:
+        """
+        Synchronizes the function.
+        """
+        block = self.function.body.block
+        self._write(block, synchronize(self._read(block)))
+
+    def _read(self, block: Block) -> list[Node]:
+        nodes: list[Node] = []
+        for op in block.ops:
+            if isinstance(op, sta.LoopOp):
+                # What is never run orders nothing.
+                nodes += [self._loop(op)] if op.count.value.data else []
+            elif isinstance(op, sta.UnitOp):
+                nodes.append(self._item(op))
+        return nodes
+
+    def _loop(self, op: sta.LoopOp) -> Loop:
+        loop = self.loops[op.counter] = Loop([], op.count.value.data, op)
+        loop.body = self._read(op.body.block)
+        return loop
+
+    def _item(self, op: sta.UnitOp) -> Item:
+        written = set(sta.written(op))
+        memory = [operand for operand in op.operands if isinstance(operand.type, sta.MemRefType)]
+        writes = tuple(self._range(operand) for operand in memory if operand in written)
+        reads = tuple(self._range(operand) for operand in memory if operand not in written)
+        if isinstance(op, sta.ProductOp) and op.accumulate is not None:
+            reads += (self._range(op.acc),)
+        return Item(UNIT_OF[type(op)], reads, writes, op=op)
+
+    def _range(self, value: SSAValue) -> Range:
+        """
+        The bytes from a view's first element to the end of its last, and how they move from iteration to iteration.
+        """
+        window = sta.window_of(value)
+        size = sta.element_bytes(value)
+        base = self.arguments.get(window.buffer)
+        start = (sta.offset_of(window.buffer) if base is None else base) + window.offset * size
+        shape, strides = sta.memref_of(value).get_shape(), sta.strides_of(value)
+        span = sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)) + 1
+        steps = tuple((self.loops[counter], coefficient * size) for counter, coefficient in window.terms)
+        return Range(sta.space_of(value), start, start + span * size, steps)
+
+    def _write(self, block: Block, nodes: list[Node]) -> None:
+        """
+        Writes waits and posts back; new items become operations in front of the one that follows them.
+        """
+        pending: list[sta.SyncOp] = []
+        for node in nodes:
+            op = node.op if isinstance(node, Item) else node.source if isinstance(node, Loop) else None
+            if isinstance(node, Loop):
+                assert isinstance(op, sta.LoopOp)
+                self._write(op.body.block, node.body)
+            else:
+                target = op if isinstance(op, sta.UnitOp) else sta.SyncOp(node.unit)
+                self._assign(target, node)
+                if not isinstance(op, sta.UnitOp):
+                    assert isinstance(target, sta.SyncOp)
+                    pending.append(target)
+                    continue
+            assert isinstance(op, Operation)
+            for sync in pending:
+                sync.location = op.location
+                block.insert_op_before(sync, op)
+            pending = []
+        self._append(block, pending)
+
+    def _append(self, block: Block, pending: list[sta.SyncOp]) -> None:
+        last = block.last_op
+        for sync in pending:
+            if isinstance(last, func.ReturnOp):
+                block.insert_op_before(sync, last)
+            else:
+                block.add_op(sync)
+            if last is not None:
+                sync.location = last.location
+
+    def _assign(self, op: sta.UnitOp, work: Work) -> None:
+        if work.waits:
+            op.wait = nm.integers(sorted(self._semaphore(channel) for channel in work.waits))
+        if work.posts:
+            op.post = nm.integers(sorted(self._semaphore(channel) for channel in work.posts))
+
+    def _semaphore(self, channel: Channel) -> int:
+        if channel not in self.semaphores:
+            self.semaphores[channel] = len(self.semaphores)
+            if len(self.semaphores) > SEMAPHORES:
+                raise ValueError(f"more than {SEMAPHORES} pairs of units wait for each other")
+        return self.semaphores[channel]

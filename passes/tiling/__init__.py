@@ -1,0 +1,1 @@
+"""Choice of tiles, without IR: sizes, loop orders, views of tensors."""

@@ -1,0 +1,113 @@
+"""
+How each attention computes its softmax: over whole rows or chunk by chunk, and with how many bits.
+
+Both decide on bits of the result, so they are settled before there are integers, by what the target can hold and what
+calibration has seen, and then honoured by everything below.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr, ModuleOp, i64
+from xdsl.ir import Attribute
+from xdsl.passes import ModulePass
+
+from sta.dialect import torch
+from sta.dialect.ir.context import target_of
+from sta.dialect.ir.location import describe
+from sta.passes.memory.memory_plan import CapacityError
+from sta.passes.quantization.probability_bits import LEAST_FIDELITY, LOSS
+from sta.passes.rewriting.torch_operations import operations_of
+from sta.passes.tiling.attention_tiling import (
+    AttentionShape,
+    Tiling,
+    filling_cycles,
+    head_cycles,
+    online_tiling,
+    row_tiling,
+    too_long,
+)
+from sta.spec.target import Target
+
+CHUNK = "sta.softmax_chunk"
+"""The attribute of an attention that holds the keys of a chunk; without it the softmax is over whole rows."""
+BITS = "sta.probability_bits"
+"""The attribute of an attention that holds the width of its exponentials."""
+
+MODES = ("auto", "row", "online")
+WIDTHS = ("auto", "8", "16")
+ROW_PREFERENCE = 1 / 16
+"""
+The part of its cycles by which a softmax over whole rows may be slower and is still taken: it keeps up to a bit more of
+each exponential.
+"""
+
+
+def choose_softmax(module: ModuleOp, target: Target, mode: str = "auto", bits: str = "auto") -> None:
+    """
+    Set `sta.softmax_chunk` and `sta.probability_bits` on every attention in the function `main` of `module`.
+
+    Raises CapacityError, naming the layer and the bytes needed and there, if the mode does not fit the target.
+    """
+    for operation in operations_of(module):
+        if isinstance(operation, torch.ScaledDotProductAttentionOp):
+            _choose(operation, target, mode, bits)
+
+
+def _choose(operation: torch.ScaledDotProductAttentionOp, target: Target, mode: str, bits: str) -> None:
+    width = _narrowest(operation.attributes.get(LOSS)) if bits == "auto" else int(bits)
+    queries, depth = torch.sizes_of(operation.query)[-2:]
+    has_mask = not isinstance(operation.attn_mask.type, torch.NoneType)
+    shape = AttentionShape(queries, torch.sizes_of(operation.key)[-2], depth, width, has_mask)
+    operation.attributes[BITS] = IntegerAttr(width, i64)
+    row = row_tiling(target, shape) if mode != "online" else None
+    online = online_tiling(target, shape) if mode != "row" else None
+    if row is None and online is None:
+        chunk = None if mode == "row" else target.tile_columns
+        raise CapacityError(f"{describe(operation)}: {too_long(target, shape, chunk)}", {})
+    if online is not None and online.chunk is not None and _is_online(target, shape, row, online):
+        operation.attributes[CHUNK] = IntegerAttr(online.chunk, i64)
+
+
+def _is_online(target: Target, shape: AttentionShape, row: Tiling | None, online: Tiling) -> bool:
+    """Whether an online softmax is the better one, or the only one."""
+    if row is None:
+        return True
+    whole = online.chunk is not None and online.chunk >= shape.keys
+    cycles = head_cycles(target, shape, online) + filling_cycles(target, shape, online)
+    return head_cycles(target, shape, row) > cycles * (1 + ROW_PREFERENCE) and not whole
+
+
+def _narrowest(fidelity: Attribute | None) -> int:
+    """The bits that exponentials need: 8, if calibration has seen that they do."""
+    if not isinstance(fidelity, FloatAttr):
+        return 8
+    return 8 if fidelity.value.data >= LEAST_FIDELITY else 16
+
+
+@dataclass(frozen=True)
+class TorchChooseSoftmaxPass(ModulePass):
+    """
+    Decide for each attention on a softmax over whole rows or chunk by chunk, and on the width of its exponentials.
+
+    `mode` is `auto`, `row` or `online`; `bits` is `auto`, `8` or `16`. Raises ValueError for others.
+    """
+
+    name = "torch-choose-softmax"
+
+    mode: str = "auto"
+    bits: str = "auto"
+
+    def __post_init__(self) -> None:
+        for what, given, known in (("softmax", self.mode, MODES), ("width of probabilities", self.bits, WIDTHS)):
+            if given not in known:
+                close = difflib.get_close_matches(given, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"unknown {what} {given!r}, it is one of {', '.join(known)}{hint}")
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Set attributes on every attention of `op`; see `choose_softmax`."""
+        choose_softmax(op, target_of(ctx), self.mode, self.bits)

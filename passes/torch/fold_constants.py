@@ -1,0 +1,248 @@
+"""
+Fold what does not depend on the inputs, and remove what does nothing.
+
+Masks, positions and tables that a model computes from constants become literals; operators that hand their operand on
+(dropout in evaluation, contiguous, a conversion to the type it has) disappear; two constants added one after the other
+become one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation, SSAValue
+from xdsl.passes import ModulePass
+
+from sta.dialect import torch
+from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, is_random, operation_name
+from sta.dialect.ir.context import weights_of
+from sta.dialect.ir.location import module_path
+from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.torch_operations import (
+    TorchBuilder,
+    erase_dead,
+    identifier,
+    is_aten,
+    literal_of,
+    operations_of,
+    replace,
+    single_use,
+)
+
+_UNKNOWN = object()
+
+_COMPUTED = ("torch.aten.", "torch.prim.ListUnpack")
+"""How the names of operations begin that may be folded: the others are constants already."""
+
+_PASS_ON = (
+    "alias",
+    "broadcast_to",
+    "clone",
+    "contiguous",
+    "detach",
+    "dropout",
+    "expand",
+    "expand_as",
+    "lift_fresh_copy",
+    "reshape",
+    "to.device",
+    "to.dtype",
+    "to.dtype_layout",
+    "_to_copy",
+    "type_as",
+    "view",
+)
+"""Operators whose result is their first operand where both have the same type."""
+
+_NEUTRAL = {"add.Scalar": 0, "sub.Scalar": 0, "mul.Scalar": 1, "div.Scalar": 1}
+"""Operators with a number, and the number for which they do nothing."""
+
+
+def fold_constants(module: ModuleOp, store: WeightStore) -> None:
+    """Fold the function `main` of `module`; results that are still needed go into `store`."""
+    folder = _Folder(store)
+    for operation in operations_of(module):
+        folder.visit(operation)
+    # What reassociation left behind must not keep constants alive.
+    erase_dead(module)
+    folder.materialize()
+    erase_dead(module)
+
+
+class _Folder:
+    """Knows the value of everything that does not depend on an input; writes down what is needed at the end only."""
+
+    def __init__(self, store: WeightStore) -> None:
+        self._store = store
+        self._values: dict[SSAValue, Any] = {}
+        self._bases: dict[SSAValue, str] = {}
+        self._folded: list[Operation] = []
+
+    def visit(self, operation: Operation) -> None:
+        """Remove, reassociate or evaluate `operation`."""
+        if not operation_name(operation).startswith(_COMPUTED) or _waits_for_product(operation):
+            return
+        if (passed_on := self._passed_on(operation)) is not None:
+            replace(operation, [passed_on])
+            return
+        if isinstance(operation, torch.AddTensorOp):
+            self._visit_add(operation)
+            return
+        self._evaluate(operation)
+
+    def materialize(self) -> None:
+        """Put literals and constants in the place of folded operations that others use."""
+        folded = set(self._folded)
+        for operation in self._folded:
+            for value in operation.results:
+                if not _is_needed(value, folded):
+                    continue
+                if (constant := self._constant(operation, value)) is not None:
+                    value.replace_all_uses_with(constant)
+
+    def _visit_add(self, operation: torch.AddTensorOp) -> None:
+        """Constants to the right, and (x + c) + d to x + (c + d)."""
+        self._evaluate(operation)
+        if operation.result in self._values or torch.constant_of(operation.alpha) != 1:
+            return
+        left, right = operation.input, operation.other
+        if self._is_constant(left):
+            operation.operands = [right, left, operation.alpha]
+            left, right = right, left
+        inner = left.owner
+        if not isinstance(inner, torch.AddTensorOp) or not single_use(left) or torch.constant_of(inner.alpha) != 1:
+            return
+        if not self._is_constant(right) or not self._is_constant(inner.other):
+            return
+        builder = TorchBuilder(operation, self._store)
+        total = builder.aten(torch.AddTensorOp, [inner.other, right, operation.alpha], _sum_type(inner.other, right))
+        assert isinstance(total.owner, Operation)
+        self._evaluate(total.owner)
+        replace(
+            operation, [builder.aten(torch.AddTensorOp, [inner.input, total, operation.alpha], operation.result.type)]
+        )
+
+    def _evaluate(self, operation: Operation) -> None:
+        values = [self._value(operand) for operand in operation.operands]
+        if any(value is _UNKNOWN for value in values) or is_random(operation):
+            return
+        try:
+            results = evaluate(operation, tuple(values), self._store)
+        except TorchInterpretationError:
+            # Whatever cannot be evaluated stays, and is reported with all else that is not supported.
+            return
+        base = self._base(operation)
+        for value, result in zip(operation.results, results, strict=True):
+            self._values[value] = result
+            self._bases[value] = base
+        self._folded.append(operation)
+
+    def _value(self, value: SSAValue) -> Any:
+        """The Python value or tensor of `value`; _UNKNOWN if it depends on an input."""
+        if value in self._values:
+            return self._values[value]
+        operation = value.owner
+        if isinstance(operation, torch.ListConstructOp):
+            elements = [self._value(element) for element in operation.elements]
+            return _UNKNOWN if any(element is _UNKNOWN for element in elements) else elements
+        if torch.is_constant(value):
+            return torch.constant_of(value)
+        if isinstance(operation, torch.LiteralOp):
+            self._values[value] = evaluate(operation, (), self._store)[0]
+            return self._values[value]
+        return _UNKNOWN
+
+    def _is_constant(self, value: SSAValue) -> bool:
+        return value in self._values or literal_of(value) is not None
+
+    def _base(self, operation: Operation) -> str:
+        """What a result of `operation` is named after: its largest named constant, else its module."""
+        largest, size = identifier(module_path(operation)) or "constant", -1
+        for operand in operation.operands:
+            literal = literal_of(operand)
+            name = self._bases.get(operand) if literal is None else literal.resource
+            if name is None or not isinstance(operand.type, torch.VTensorType):
+                continue
+            if operand.type.element_count > size:
+                largest, size = name, operand.type.element_count
+        return largest
+
+    def _constant(self, operation: Operation, value: SSAValue) -> SSAValue | None:
+        """`value` as a constant; None for a list, whose elements become constants where they are unpacked."""
+        result = self._values[value]
+        builder = TorchBuilder(operation, self._store)
+        if isinstance(result, bool):
+            return builder.boolean(result)
+        if isinstance(result, int):
+            return builder.integer(result)
+        if isinstance(result, float):
+            return builder.number(result)
+        if not isinstance(value.type, torch.VTensorType):
+            return None
+        name = f"{self._bases[value].removesuffix('.folded')}.folded"
+        return builder.literal(np.array(result.numpy(), order="C"), name)
+
+    def _passed_on(self, operation: Operation) -> SSAValue | None:
+        """The operand that the result of `operation` always equals; None if it computes something."""
+        if not operation.results or not operation.operands:
+            return None
+        first, result = operation.operands[0], operation.results[0]
+        if isinstance(operation, torch.AddTensorOp):
+            return self._plus_zero(operation)
+        if first.type != result.type:
+            return None
+        if is_aten(operation, "dropout"):
+            probability, training = (torch.constant_of(operand) for operand in operation.operands[1:])
+            return first if not training or probability == 0 else None
+        if is_aten(operation, *_PASS_ON):
+            return first
+        if is_aten(operation, *_NEUTRAL) and torch.is_constant(operation.operands[1]):
+            neutral = _NEUTRAL[operation_name(operation).removeprefix("torch.aten.")]
+            return first if torch.constant_of(operation.operands[1]) == neutral else None
+        return None
+
+    def _plus_zero(self, operation: torch.AddTensorOp) -> SSAValue | None:
+        for value, zero in ((operation.input, operation.other), (operation.other, operation.input)):
+            if not self._is_constant(zero) or value.type != operation.result.type or bool(self._value(zero).any()):
+                continue
+            return value if zero is operation.other or torch.constant_of(operation.alpha) == 1 else None
+        return None
+
+
+def _sum_type(left: SSAValue, right: SSAValue) -> torch.VTensorType:
+    sizes = np.broadcast_shapes(torch.sizes_of(left), torch.sizes_of(right))
+    return torch.VTensorType(sizes, torch.tensor_type(left).element_type)
+
+
+def _is_needed(value: SSAValue, folded: set[Operation]) -> bool:
+    """Whether anything that stays uses `value`, directly or in a list."""
+    for use in value.uses:
+        user = use.operation
+        if user in folded:
+            continue
+        if not isinstance(user, torch.ListConstructOp) or _is_needed(user.result, folded):
+            return True
+    return False
+
+
+def _waits_for_product(operation: Operation) -> bool:
+    """Whether `operation` transposes a weight for a matrix product: a linear layer wants it as it was."""
+    if not is_aten(operation, "t", "transpose.int", "permute") or literal_of(operation.operands[0]) is None:
+        return False
+    users = [use.operation for use in operation.results[0].uses]
+    return any(is_aten(user, "mm", "matmul", "addmm") for user in users)
+
+
+@dataclass(frozen=True)
+class TorchFoldConstantsPass(ModulePass):
+    """Evaluate what does not depend on an input, remove operators that do nothing, and drop what is not used."""
+
+    name = "torch-fold-constants"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Fold `op` in place; the arrays it comes to name go into the context's weight store."""
+        fold_constants(op, weights_of(ctx))

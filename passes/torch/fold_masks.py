@@ -1,0 +1,153 @@
+"""
+Attention masks in the few forms that the machine has.
+
+Whatever a model computes its masks with, what comes out is no mask at all, a padding mask over the keys that is an
+input, a causal mask, both, or a constant. An attention whose mask is none of those keeps it, and is reported as
+unsupported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp, StringAttr, i1
+from xdsl.ir import BlockArgument, SSAValue
+from xdsl.passes import ModulePass
+
+from sta.dialect import torch
+from sta.dialect.ir.context import weights_of
+from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.mask_analysis import INDEPENDENT, Admissible, IndexArray, MaskAnalysis, MaskError
+from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, operations_of, replace
+
+TORCH_BOOL = 11
+"""PyTorch's number for torch.bool."""
+
+BoolArray = NDArray[np.bool_]
+REASON = "sta.mask_error"
+"""The attribute of an attention that keeps its mask: why it could not be brought into a supported form."""
+
+
+def fold_masks(module: ModuleOp, store: WeightStore) -> None:
+    """Rewrite the masks of every attention in the function `main` of `module`."""
+    analysis = MaskAnalysis(store)
+    negated: dict[BlockArgument, bool] = {}
+    for operation in operations_of(module):
+        if isinstance(operation, torch.ScaledDotProductAttentionOp):
+            _fold_mask(operation, analysis, negated, store)
+    erase_dead(module)
+
+
+def _fold_mask(
+    attention: torch.ScaledDotProductAttentionOp,
+    analysis: MaskAnalysis,
+    negated: dict[BlockArgument, bool],
+    store: WeightStore,
+) -> None:
+    """Rewrite the mask of `attention`; `negated` tells of each input how the attentions before it take it."""
+    if isinstance(attention.attn_mask.type, torch.NoneType) or attention.result.type.rank != 4:
+        return
+    builder = TorchBuilder(attention, store)
+    try:
+        admissible = _on_four_axes(analysis.admissible(attention.attn_mask))
+        mask, is_causal = _simplest(builder, attention, admissible)
+        _check_one_sense(admissible, negated)
+    except MaskError as error:
+        attention.attributes[REASON] = StringAttr(str(error))
+        return
+    operands = list(attention.operands)
+    operands[3], operands[5] = mask, builder.boolean(is_causal)
+    replace(attention, [builder.aten(torch.ScaledDotProductAttentionOp, operands, attention.result.type)])
+
+
+def _check_one_sense(admissible: Admissible, negated: dict[BlockArgument, bool]) -> None:
+    """Raise MaskError if one attention leaves out the keys that another counts: the host inverts an input or not."""
+    argument = admissible.argument
+    if argument is not None and negated.setdefault(argument, admissible.negated) != admissible.negated:
+        raise MaskError("another attention counts the keys that this one leaves out; pass each a mask of its own")
+
+
+def _on_four_axes(admissible: Admissible) -> Admissible:
+    constant, source = admissible.constant, admissible.source
+    shape = (*(1,) * (4 - constant.ndim), *constant.shape)
+    return Admissible(admissible.argument, constant.reshape(shape), source.reshape(shape), admissible.negated)
+
+
+def _simplest(
+    builder: TorchBuilder, attention: torch.ScaledDotProductAttentionOp, admissible: Admissible
+) -> tuple[SSAValue, bool]:
+    """The mask operand, None where there need be none, and whether the attention is causal."""
+    rows, keys = torch.sizes_of(attention.query)[-2], torch.sizes_of(attention.key)[-2]
+    triangle = np.tril(np.ones((rows, keys), np.bool_))
+    constant = _shrunk(admissible.constant)
+    was_causal = bool(torch.constant_of(attention.is_causal))
+    is_causal = was_causal or bool(np.all(constant == triangle))
+    # What the causal mask excludes anyway is free to be anything.
+    is_free = bool(np.all(constant | ~triangle)) if is_causal else bool(np.all(constant))
+    if admissible.argument is None:
+        return (builder.none() if is_free else builder.literal(constant, "attention_mask")), is_causal
+    if not is_free:
+        raise MaskError("it combines a padding mask with a constant one that is not causal")
+    return _padding(builder, admissible, triangle if is_causal else np.ones_like(triangle)), is_causal
+
+
+def _shrunk(array: BoolArray) -> BoolArray:
+    """`array` with one element along each of the first two axes along which it does not change."""
+    for axis in (0, 1):
+        first = array.take([0], axis=axis)
+        if np.array_equal(np.broadcast_to(first, array.shape), array):
+            array = first
+    return np.array(array, order="C")
+
+
+def _padding(builder: TorchBuilder, admissible: Admissible, counts: BoolArray) -> SSAValue:
+    """The padding mask [batch or 1, 1, 1, keys] as a view of the input that it is; `counts` tells where it matters."""
+    assert admissible.argument is not None
+    sources = _key_sources(admissible.source, counts)
+    argument = admissible.argument
+    size = torch.tensor_type(argument).element_count
+    if sources.size != size or not np.array_equal(sources.reshape(-1), np.arange(size)):
+        raise MaskError("its elements are not those of an input in their order")
+    counting = _as_bool(builder, argument, admissible.negated)
+    return builder.view(counting, (sources.shape[0], 1, 1, sources.shape[1]))
+
+
+def _key_sources(source: IndexArray, counts: BoolArray) -> IndexArray:
+    """The flat index of the input's element for each batch and key. Raises MaskError if heads or rows differ."""
+    batch, heads, _, _ = source.shape
+    full = np.broadcast_to(source, (batch, heads, *counts.shape))
+    ignored = np.where(counts, full, np.iinfo(np.int64).max)
+    lowest = ignored.min(axis=(1, 2))
+    highest = np.where(counts, full, INDEPENDENT - 1).max(axis=(1, 2))
+    if not np.array_equal(lowest, highest):
+        raise MaskError("it depends on an input differently for different heads or rows")
+    if np.any(lowest == INDEPENDENT):
+        raise MaskError("it depends on an input for some keys only")
+    if batch > 1 and np.array_equal(np.broadcast_to(lowest[:1], lowest.shape), lowest):
+        return lowest[:1]
+    return lowest
+
+
+def _as_bool(builder: TorchBuilder, argument: BlockArgument, negated: bool) -> SSAValue:
+    """Whether each element of the input is not zero; whether it is, if `negated`."""
+    if negated:
+        return builder.aten(torch.LogicalNotOp, [argument], torch.VTensorType(torch.sizes_of(argument), i1))
+    if torch.tensor_type(argument).element_type == i1:
+        return argument
+    false = builder.boolean(False)
+    operands = [argument, builder.integer(TORCH_BOOL), false, false, builder.none()]
+    return builder.aten(torch.ToDtypeOp, operands, torch.VTensorType(torch.sizes_of(argument), i1))
+
+
+@dataclass(frozen=True)
+class TorchFoldMasksPass(ModulePass):
+    """Bring attention masks into the forms none, padding over the keys, causal, both, or constant."""
+
+    name = "torch-fold-masks"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Rewrite `op` in place; constant masks go into the context's weight store."""
+        fold_masks(op, weights_of(ctx))

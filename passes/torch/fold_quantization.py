@@ -1,0 +1,266 @@
+"""
+Quantize-dequantize pairs of quantized models become `torch.fake_quantize`, with the scales that they carry.
+
+Pairs are those of PyTorch's export quantization, `quantized_decomposed`. A pair on a value becomes one operation; the
+integers of a weight become its numbers and a `torch.fake_quantize_channels` that gives them back. Unsigned values are
+taken as signed ones, both the integers and the zero point less 128, which changes no number. `fold_value` and
+`fold_weight` are what other forms of quantized models are folded with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.context import Context
+from xdsl.dialects.builtin import IntegerType, ModuleOp
+from xdsl.ir import Operation, SSAValue
+from xdsl.passes import ModulePass
+
+from sta.dialect import torch
+from sta.dialect.interpreters.torch import operation_name
+from sta.dialect.ir.context import weights_of
+from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.weight_store import WeightStore
+from sta.dialect.torch import si8, si16
+from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, erase_dead, operations_of, replace
+
+Array = NDArray[Any]
+
+PREFIX = "torch.quantized_decomposed."
+UNSIGNED_OFFSET = 128
+_PRODUCTS = torch.LinearOp | torch.MatmulOp | torch.MmOp | torch.AddmmOp
+ROOT = "forward"
+"""The module path of what is in no module of the model."""
+
+_RANGES: dict[tuple[int, int], tuple[IntegerType, int]] = {
+    (-128, 127): (si8, 0),
+    (-127, 127): (si8, 0),
+    (0, 255): (si8, UNSIGNED_OFFSET),
+    (-32768, 32767): (si16, 0),
+    (-32767, 32767): (si16, 0),
+}
+"""How integers of a range are stored, and what is taken off them for that."""
+
+
+class QuantizationError(ValueError):
+    """A quantized model with numbers that the machine does not have; the message names the layer."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The numbers that a quantize-dequantize pair leaves: (integer - zero_point) * scale, low <= integer <= high."""
+
+    scale: float
+    zero_point: int
+    low: int
+    high: int
+
+
+def fold_value(builder: TorchBuilder, value: SSAValue, grid: Grid, where: str) -> SSAValue:
+    """
+    `value` rounded to `grid`, by a `torch.fake_quantize`.
+
+    Raises QuantizationError, beginning with `where`, for a scale that is not positive and finite, a range that is
+    neither that of int8, uint8 nor int16, a zero point outside of it, and a zero point other than 0 of an int16.
+    """
+    storage, offset = _storage(grid.low, grid.high, where)
+    _check_scales(np.array([grid.scale]), where)
+    if not grid.low <= grid.zero_point <= grid.high:
+        raise QuantizationError(f"{where}: zero point {grid.zero_point} is outside of {grid.low} to {grid.high}")
+    if storage == si16 and grid.zero_point:
+        raise QuantizationError(
+            f"{where}: 16-bit values have no zero point on this machine, and not {grid.zero_point}: quantize them "
+            "symmetrically"
+        )
+    return builder.insert(torch.FakeQuantizeOp(value, grid.scale, grid.zero_point - offset, storage))
+
+
+def fold_weight(
+    builder: TorchBuilder, integers: Array, scales: Array, zero_points: Array, axis: int, name: str, where: str
+) -> SSAValue:
+    """
+    The weight (integers - zero_points) * scales, float32, with a scale [n] for each position of `axis`.
+
+    Raises QuantizationError, beginning with `where`, for scales that are not positive and finite, along another axis
+    than the first, of another number than the weight has rows, and for zero points: those of uint8 must be 128.
+    """
+    offset = UNSIGNED_OFFSET if integers.dtype == np.uint8 else 0
+    if integers.dtype != np.int8 and integers.dtype != np.uint8:
+        raise QuantizationError(f"{where}: weights have 8 bits on this machine, and not {integers.dtype}")
+    if axis % integers.ndim != 0:
+        raise QuantizationError(f"{where}: its weight has a scale for each position of axis {axis}, and not of axis 0")
+    if scales.shape != integers.shape[:1] or zero_points.shape != scales.shape:
+        raise QuantizationError(f"{where}: {scales.size} scales for a weight of shape {list(integers.shape)}")
+    _check_scales(scales, where)
+    if (zero_points != offset).any():
+        channel = int((zero_points != offset).argmax())
+        raise QuantizationError(
+            f"{where}: weights have no zero point on this machine, and not {zero_points[channel]} as output channel "
+            f"{channel} has: quantize them symmetrically"
+        )
+    numbers = (integers.astype(np.int16) - offset).astype(np.float32) * scales.reshape(-1, *[1] * (integers.ndim - 1))
+    literal = builder.literal(numbers.astype(np.float32), f"{name}.dequantized")
+    steps = builder.literal(scales.astype(np.float32), f"{name}.scales")
+    return builder.insert(torch.FakeQuantizeChannelsOp(literal, steps))
+
+
+def _storage(low: int, high: int, where: str) -> tuple[IntegerType, int]:
+    if (low, high) not in _RANGES:
+        known = ", ".join(f"{first}..{last}" for first, last in _RANGES)
+        raise QuantizationError(f"{where}: values of {low}..{high} are not supported, only those of {known}")
+    return _RANGES[low, high]
+
+
+def _check_scales(scales: Array, where: str) -> None:
+    # Computed in float32: what is too small or too large there is no scale.
+    with np.errstate(over="ignore", under="ignore"):
+        single = np.asarray(scales, np.float32)
+    wrong = ~(np.isfinite(single) & (single >= np.finfo(np.float32).tiny))
+    if wrong.any():
+        raise QuantizationError(f"{where}: its scale {scales[int(wrong.argmax())]} is not a positive number")
+
+
+def fold_quantization(module: ModuleOp, store: WeightStore) -> None:
+    """
+    Fold the pairs in the function `main` of `module`. Raises QuantizationError, naming the layer, for those that are
+    none, or that the machine does not have.
+    """
+    for operation in operations_of(module):
+        name = operation_name(operation).removeprefix(PREFIX)
+        if name.startswith("dequantize_per_tensor"):
+            _fold_per_tensor(operation, store)
+        elif name.startswith("dequantize_per_channel"):
+            _fold_per_channel(operation, store)
+    erase_dead(module)
+    _merge_equal(module)
+
+
+def _fold_per_tensor(operation: Operation, store: WeightStore) -> None:
+    where = _where(operation)
+    grid = _grid(operation, store)
+    builder = TorchBuilder(operation, store)
+    source = operation.operands[0]
+    integers = array_of(source, store)
+    if integers is not None and integers.ndim == 2 and _is_weight(operation.results[0]):
+        scales = np.full(integers.shape[0], grid.scale, np.float32)
+        zero_points = np.full(integers.shape[0], grid.zero_point)
+        replace(operation, [fold_weight(builder, integers, scales, zero_points, 0, _name(source), where)])
+        return
+    if integers is not None:
+        numbers = ((integers.astype(np.int64) - grid.zero_point) * grid.scale).astype(np.float32)
+        replace(operation, [builder.literal(numbers, f"{_name(source)}.dequantized")])
+        return
+    quantize = source.owner
+    if not isinstance(quantize, Operation) or not operation_name(quantize).startswith(f"{PREFIX}quantize_per_tensor"):
+        raise QuantizationError(f"{where}: a value is dequantized that was not quantized, but computed as integers")
+    if (given := _grid(quantize, store)) != grid:
+        raise QuantizationError(
+            f"{where}: a value is quantized as {_text(given)} and dequantized as {_text(grid)}: both must be the same"
+        )
+    replace(operation, [fold_value(builder, quantize.operands[0], grid, where)])
+
+
+def _fold_per_channel(operation: Operation, store: WeightStore) -> None:
+    where = _where(operation)
+    source, scales, zero_points = operation.operands[:3]
+    integers, steps = (array_of(value, store) for value in (source, scales))
+    if integers is None or steps is None:
+        raise QuantizationError(f"{where}: only constants have a scale for each channel: fold weights when converting")
+    offsets = array_of(zero_points, store) if isinstance(zero_points.type, torch.VTensorType) else np.zeros(len(steps))
+    assert offsets is not None
+    axis = int(torch.number_of(operation.operands[3]))
+    builder = TorchBuilder(operation, store)
+    replace(operation, [fold_weight(builder, integers, steps, offsets, axis, _name(source), where)])
+
+
+def _is_weight(value: SSAValue) -> bool:
+    """Whether the constant `value` is what a linear layer multiplies with, and not one that is added or looked up."""
+    for use in value.uses:
+        if isinstance(use.operation, torch.TOp | torch.TransposeIntOp):
+            if _is_weight(use.operation.results[0]):
+                return True
+        elif isinstance(use.operation, _PRODUCTS) and use.index > 0:
+            return True
+    return False
+
+
+def _where(operation: Operation) -> str:
+    """
+    The layer that a pair belongs to: what it rounds or is taken by, since converters leave their own operators nowhere.
+    """
+    near = [operation, *_makers(operation, 2), *(use.operation for use in operation.results[0].uses)]
+    named = [one for one in near if module_path(one) not in ("", ROOT)]
+    return describe((named or [operation])[0])
+
+
+def _makers(operation: Operation, steps: int) -> list[Operation]:
+    """What makes the first operand, what makes the first operand of that, and so on."""
+    found: list[Operation] = []
+    while len(found) < steps and operation.operands and isinstance(owner := operation.operands[0].owner, Operation):
+        found.append(owner)
+        operation = owner
+    return found
+
+
+def _name(value: SSAValue) -> str:
+    owner = value.owner
+    return (owner.resource if isinstance(owner, torch.LiteralOp) else None) or "weight"
+
+
+def _grid(operation: Operation, store: WeightStore) -> Grid:
+    numbers = [_number(value, store) for value in operation.operands[1:5]]
+    return Grid(numbers[0], *(int(number) for number in numbers[1:]))
+
+
+def _number(value: SSAValue, store: WeightStore) -> float:
+    if not isinstance(value.type, torch.VTensorType) and torch.is_constant(value):
+        return torch.number_of(value)
+    array = array_of(value, store)
+    if array is None or array.size != 1:
+        where = describe(value.owner) if isinstance(value.owner, Operation) else "an input"
+        raise QuantizationError(f"{where}: a scale or zero point is computed, and only constants can be compiled")
+    return float(array.reshape(-1)[0])
+
+
+def _text(grid: Grid) -> str:
+    return f"{grid.low}..{grid.high} with scale {grid.scale:g} and zero point {grid.zero_point}"
+
+
+def _merge_equal(module: ModuleOp) -> None:
+    """A value that is rounded twice to the same numbers is rounded once."""
+    seen: dict[tuple[SSAValue, float, int, IntegerType], SSAValue] = {}
+    for operation in operations_of(module):
+        if not isinstance(operation, torch.FakeQuantizeOp):
+            continue
+        grid = (operation.scale.value.data, operation.zero_point.value.data, operation.storage)
+        key = (operation.input, *grid)
+        before = operation.input.owner
+        if isinstance(before, torch.FakeQuantizeOp) and grid == (
+            before.scale.value.data,
+            before.zero_point.value.data,
+            before.storage,
+        ):
+            replace(operation, [before.result])
+        elif key in seen:
+            replace(operation, [seen[key]])
+        else:
+            seen[key] = operation.result
+
+
+def is_quantized(module: ModuleOp) -> bool:
+    """Whether `module` came with number formats of its own."""
+    return any(isinstance(operation, torch.FakeQuantizeOp) for operation in operations_of(module))
+
+
+@dataclass(frozen=True)
+class TorchFoldQuantizationPass(ModulePass):
+    """Fold the quantize-dequantize pairs of quantized models, with the scales that they carry."""
+
+    name = "torch-fold-quantization"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Fold the pairs of `op`. Raises QuantizationError for those that the machine does not have."""
+        fold_quantization(op, weights_of(ctx))

@@ -1,0 +1,345 @@
+"""
+The number format of every value: which are 8 bits wide, which 16, and their scales.
+
+Policy. What a product takes is 8 bits wide: the input of a linear layer with a zero point, query, key and value of
+attention without. The residual stream and everything else between products is 16 bits wide and symmetric: what an
+addition, a product of two values, a normalization, an activation and the outside world take. A value that both kinds
+take is 16 bits wide, and rounded once more to 8 for the products. A linear layer that is named to have a 16-bit input
+takes the value as the stream has it, in two passes, which is twice the cycles. A linear layer whose only use is an
+addition stays in the accumulators and is not rounded before it. Scales come from the ranges that calibration saw
+(`sta.range`); those of tables and constants from themselves. Weights, biases and the parameters of normalizations stay
+float here.
+
+The result is the module with a `torch.fake_quantize` on every value that is stored, which is what
+`convert-torch-to-nm` turns into integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import IntegerType, ModuleOp
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import BlockArgument, Operation, SSAValue, Use
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from sta.dialect import torch
+from sta.dialect.interpreters.torch import main_function
+from sta.dialect.ir.context import weights_of
+from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.weight_store import WeightStore
+from sta.dialect.torch import si8, si16
+from sta.passes.quantization.calibrate import BOUND, NARROW_RANGE, range_of
+from sta.passes.quantization.layer_selection import check_globs, matches
+from sta.passes.rewriting.torch_operations import array_of, erase_dead, operations_of, replace, single_use
+from sta.passes.rewriting.uses_through_views import VIEWS, Consumer, consumers_of, redirect
+from sta.spec.integers import HEADROOM, SMALLEST_RANGE
+from sta.spec.norm import EPSILON_LIMIT
+
+INT16_INPUT = "sta.int16_input"
+"""The attribute of a linear layer whose input has 16 bits, by sensitivity."""
+
+STREAM_LIMIT = 32767
+"""The largest integer of a symmetric 16-bit value."""
+
+_PRODUCERS = (
+    torch.LinearOp
+    | torch.AddTensorOp
+    | torch.MulTensorOp
+    | torch.LayerNormOp
+    | torch.RmsNormOp
+    | torch.ActivationOp
+    | torch.ScaledDotProductAttentionOp
+    | torch.EmbeddingOp
+)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a value is stored: real = (integer - zero_point) * scale."""
+
+    storage: IntegerType
+    scale: float
+    zero_point: int = 0
+
+
+def symmetric(storage: IntegerType, low: float, high: float) -> Format:
+    """The format without zero point that just holds `low` and `high`."""
+    largest = max(abs(low), abs(high), SMALLEST_RANGE)
+    return Format(storage, _float32(largest / ((1 << (storage.width.data - 1)) - 1)))
+
+
+def affine(low: float, high: float) -> Format:
+    """The 8-bit format with a zero point that just holds `low`, `high` and 0."""
+    low, high = min(low, 0.0), max(high, 0.0, min(low, 0.0) + SMALLEST_RANGE)
+    scale = _float32((high - low) / 255)
+    return Format(si8, scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
+
+
+def _smallest_norm_range(norm: torch.NormOp) -> float:
+    """
+    The smallest range of a norm's input: on a finer scale, its epsilon would be more than the machine can hold.
+
+    Samples that are zero, or small against epsilon, make a program that way like any others.
+
+    Raises ValueError for an epsilon that is negative, which only a dump that was edited has here.
+    """
+    width, epsilon = torch.sizes_of(norm.input)[-1], torch.epsilon_of(norm)
+    if not epsilon >= 0.0:
+        raise ValueError(f"{describe(norm)}: its eps must be a number that is not negative, not {epsilon}")
+    smallest_scale = math.sqrt(epsilon) * width / math.sqrt(EPSILON_LIMIT / 2)
+    return smallest_scale * STREAM_LIMIT
+
+
+def _float32(number: float) -> float:
+    """`number` rounded to float32, in which fake_quantize computes."""
+    return float(np.float32(number))
+
+
+def quantize(module: ModuleOp, store: WeightStore, int16_inputs: Sequence[str] = ()) -> None:
+    """
+    Insert `torch.fake_quantize` into the function `main` of a calibrated module, by the policy of this file.
+
+    `int16_inputs` are globs over the module paths of linear layers whose input has 16 bits. Raises ValueError for one
+    that matches no linear layer, and for a module that was not calibrated.
+    """
+    check_int16_inputs(module, int16_inputs)
+    hoist_roundings(module)
+    quantizer = _Quantizer(main_function(module), store, int16_inputs)
+    arguments = [argument for argument in main_function(module).body.block.args if _is_float(argument)]
+    for argument in arguments:
+        quantizer.visit(argument)
+    for operation in operations_of(module):
+        if isinstance(operation, _PRODUCERS):
+            quantizer.visit(operation.result)
+        elif isinstance(operation, torch.LiteralOp) and _is_float(operation.result):
+            quantizer.visit_literal(operation)
+    erase_dead(module)
+
+
+def check_int16_inputs(module: ModuleOp, globs: Sequence[str]) -> None:
+    """Raise ValueError for the first glob that matches the module path of no linear layer."""
+    check_globs(globs, [module_path(op) for op in operations_of(module) if isinstance(op, torch.LinearOp)])
+
+
+def hoist_roundings(module: ModuleOp) -> None:
+    """
+    Round each value where it is made, if all that takes it takes it rounded to the same numbers behind rearrangements.
+    """
+    values = [*main_function(module).body.block.args]
+    values += [op.results[0] for op in operations_of(module) if op.results and not isinstance(op, VIEWS)]
+    for value in filter(_is_float, values):
+        consumers = consumers_of(value)
+        roundings = [one.use.operation for one in consumers if isinstance(one.use.operation, torch.FakeQuantizeOp)]
+        formats = {_format(rounding) for rounding in roundings}
+        if len(roundings) != len(consumers) or len(formats) != 1 or _is_rounded(value):
+            continue
+        uses = list(value.uses)
+        hoisted = torch.FakeQuantizeOp(value, *_numbers(roundings[0]))
+        hoisted.location = roundings[0].location
+        owner = value.owner
+        Rewriter.insert_op(
+            hoisted, InsertPoint.after(owner) if isinstance(owner, Operation) else InsertPoint.at_start(owner)
+        )
+        for use in uses:
+            use.operation.operands[use.index] = hoisted.result
+        for rounding in dict.fromkeys(roundings):
+            replace(rounding, [rounding.input])
+
+
+def _format(rounding: torch.FakeQuantizeOp) -> Format:
+    scale, zero_point, storage = _numbers(rounding)
+    return Format(storage, scale, zero_point)
+
+
+def _numbers(rounding: torch.FakeQuantizeOp) -> tuple[float, int, IntegerType]:
+    return rounding.scale.value.data, rounding.zero_point.value.data, rounding.storage
+
+
+def _is_rounded(value: SSAValue) -> bool:
+    """Whether all that takes `value` is roundings: those of a quantized model."""
+    return value.first_use is not None and all(isinstance(use.operation, torch.FakeQuantizeOp) for use in value.uses)
+
+
+def values_without_format(module: ModuleOp, store: WeightStore) -> list[SSAValue]:
+    """The values in the function `main` of `module` whose format calibration has to find out."""
+    hoist_roundings(module)
+    quantizer = _Quantizer(main_function(module), store, ())
+    arguments = [argument for argument in main_function(module).body.block.args if _is_float(argument)]
+    values = [op.results[0] for op in operations_of(module) if isinstance(op, _PRODUCERS)]
+    return [value for value in (*arguments, *values) if quantizer.lacks_format(value)]
+
+
+def _is_float(value: SSAValue) -> bool:
+    return isinstance(value.type, torch.VTensorType) and value.type.is_float
+
+
+class _Quantizer:
+    def __init__(self, function: FuncOp, store: WeightStore, int16_inputs: Sequence[str]) -> None:
+        self._function = function
+        self._store = store
+        self._int16_inputs = int16_inputs
+
+    def visit(self, value: SSAValue) -> None:
+        """Round `value` where it is made, and once more where its consumers want something else."""
+        if value.first_use is None or self._stays_in_accumulators(value) or _is_rounded(value):
+            return
+        wanted = [(consumer, self._wanted(value, consumer)) for consumer in consumers_of(value)]
+        formats = list(dict.fromkeys(kind for _, kind in wanted))
+        stream = self._stream_format(value)
+        fixed = isinstance(value, BlockArgument) or isinstance(value.owner, torch.EmbeddingOp)
+        primary = formats[0] if len(formats) == 1 and not fixed else stream
+        rounded = self._round(value, primary)
+        for kind in formats:
+            if kind != primary:
+                narrow = self._round(rounded, kind, only=[])
+                redirect(rounded, narrow, [consumer for consumer, wants in wanted if wants == kind])
+
+    def lacks_format(self, value: SSAValue) -> bool:
+        """Whether `value` is one that `visit` rounds."""
+        return value.first_use is not None and not self._stays_in_accumulators(value) and not _is_rounded(value)
+
+    def visit_literal(self, literal: torch.LiteralOp) -> None:
+        """Round a constant that is stored like a value: one that is added, normalized or attended to."""
+        uses = [use for use in literal.result.uses if not _is_parameter(use)]
+        if not uses:
+            return
+        array = array_of(literal.result, self._store)
+        assert array is not None
+        extremes = float(array.min(initial=0.0)), float(array.max(initial=0.0))
+        for storage in (si16, si8):
+            wanting = [use for use in uses if (storage == si8) == isinstance(use.operation, _ATTENTION)]
+            if wanting:
+                self._round(literal.result, symmetric(storage, *extremes), only=wanting)
+
+    def _wanted(self, value: SSAValue, consumer: Consumer) -> Format:
+        """The format in which `consumer` takes `value`."""
+        operation = consumer.use.operation
+        if isinstance(operation, torch.FakeQuantizeOp):
+            return _format(operation)
+        if isinstance(operation, torch.LinearOp) and not self._is_wide(operation):
+            return affine(*self._narrow_range(value))
+        if isinstance(operation, torch.ScaledDotProductAttentionOp):
+            return symmetric(si8, *self._narrow_range(value))
+        return self._stream_format(value)
+
+    def _stream_format(self, value: SSAValue) -> Format:
+        low, high = self._range(value)
+        users = [consumer.use.operation for consumer in consumers_of(value)]
+        norms = [user for user in users if isinstance(user, torch.NormOp)]
+        room = 1.0 if self._is_bound(value) else HEADROOM
+        return symmetric(si16, low * room, max([high * room, *(_smallest_norm_range(norm) for norm in norms)]))
+
+    def _is_bound(self, value: SSAValue) -> bool:
+        """Whether the range of `value` is not what samples showed, but all that it can be."""
+        if isinstance(value.owner, torch.EmbeddingOp):
+            return array_of(value.owner.weight, self._store) is not None
+        return range_of(self._function, value, BOUND) is not None
+
+    def _is_wide(self, layer: torch.LinearOp) -> bool:
+        return INT16_INPUT in layer.attributes or matches(module_path(layer), self._int16_inputs)
+
+    def _narrow_range(self, value: SSAValue) -> tuple[float, float]:
+        return range_of(self._function, value, NARROW_RANGE) or self._range(value)
+
+    def _range(self, value: SSAValue) -> tuple[float, float]:
+        if isinstance(value.owner, torch.EmbeddingOp):
+            table = array_of(value.owner.weight, self._store)
+            if table is not None and not np.isfinite(table).all():
+                raise ValueError(f"{describe(value.owner)}: its table holds numbers that are not finite")
+            if table is not None:
+                return float(table.min()), float(table.max())
+        found = range_of(self._function, value, BOUND) or range_of(self._function, value)
+        if found is None:
+            place = describe(value.owner) if isinstance(value.owner, Operation) else "an input"
+            raise ValueError(f"{place} has no calibrated range: calibrate the module before it is quantized")
+        return found
+
+    def _stays_in_accumulators(self, value: SSAValue) -> bool:
+        """Whether `value` is that of a linear layer which only an addition takes, beside something that is rounded."""
+        addition = _only_addition(value)
+        if addition is None:
+            return False
+        rivals = [side for side in (addition.input, addition.other) if _source(side) is not value]
+        if not rivals:
+            return False
+        # Where two linear layers are added, the first operand is the one that stays.
+        return _only_addition(_source(rivals[0])) is None or _source(addition.input) is value
+
+    def _round(self, value: SSAValue, kind: Format, only: list[Use] | None = None) -> SSAValue:
+        """Insert a fake_quantize after `value`, for the uses in `only` (all, if None)."""
+        uses = list(value.uses) if only is None else only
+        operation = torch.FakeQuantizeOp(value, kind.scale, kind.zero_point, kind.storage)
+        if isinstance(value, BlockArgument):
+            point = InsertPoint.at_start(value.block)
+            operation.location = value.location
+        else:
+            assert isinstance(value.owner, Operation)
+            point = InsertPoint.after(value.owner)
+            operation.location = value.owner.location
+        Rewriter.insert_op(operation, point)
+        for use in uses:
+            use.operation.operands[use.index] = operation.result
+        return operation.result
+
+
+_ATTENTION = torch.ScaledDotProductAttentionOp
+
+
+def narrow_kind(value: SSAValue) -> str | None:
+    """How `value` is stored where it is 8 bits wide, "symmetric" or "affine"; None if nothing takes it so."""
+    users = [consumer.use.operation for consumer in consumers_of(value)]
+    if any(isinstance(user, _ATTENTION) for user in users):
+        return "symmetric"
+    return "affine" if any(isinstance(user, torch.LinearOp) for user in users) else None
+
+
+def _is_parameter(use: Use) -> bool:
+    """Whether `use` is that of a weight, a bias or a table, which are converted with their operation."""
+    operation, index = use.operation, use.index
+    if isinstance(operation, torch.LinearOp | torch.NormOp):
+        return index > 0
+    return isinstance(operation, torch.EmbeddingOp | torch.FakeQuantizeOp | torch.FakeQuantizeChannelsOp) or (
+        isinstance(operation, _ATTENTION) and index > 2
+    )
+
+
+def _source(value: SSAValue) -> SSAValue:
+    """What `value` is a rearrangement of, past its rounding."""
+    while isinstance(value.owner, VIEWS | torch.FakeQuantizeOp):
+        value = value.owner.operands[0]
+    return value
+
+
+def _only_addition(value: SSAValue) -> torch.AddTensorOp | None:
+    """The addition that is all that uses the linear layer `value`, through views; None if there is other use."""
+    if not isinstance(value.owner, torch.LinearOp):
+        return None
+    current = value
+    while single_use(current):
+        user = next(iter(current.uses)).operation
+        if isinstance(user, torch.AddTensorOp):
+            return user if user.result.type == current.type else None
+        if not isinstance(user, VIEWS):
+            return None
+        current = user.result
+    return None
+
+
+@dataclass(frozen=True)
+class TorchQuantizePass(ModulePass):
+    """Round every value that is stored to 8 or 16 bits, by the ranges that calibration saw."""
+
+    name = "torch-quantize"
+
+    int16_inputs: tuple[str, ...] = ()
+    """Globs over the module paths of linear layers whose input has 16 bits: "encoder.layer.*.output.dense"."""
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Insert torch.fake_quantize into `op`. Raises ValueError as `quantize` does."""
+        quantize(op, weights_of(ctx), self.int16_inputs)

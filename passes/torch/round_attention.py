@@ -1,0 +1,125 @@
+"""
+Attention of quantized models is rounded at its query, key and value, and nowhere inside.
+
+Quantizers that see single operators round scores and weights of attention to 8 bits as well. The machine reads scores
+from the accumulators and normalizes weights after the product with the values, both at a higher resolution, so that
+those roundings are left out. A rounding of a scaled query or key is put in front of the scaling, with its step divided
+by the factor, which changes no number: the factor can then be taken into that of the scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from sta.dialect import torch
+from sta.dialect.ir.context import weights_of
+from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.torch_operations import array_of, erase_dead, operations_of, replace, single_use
+
+_VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp
+_PRODUCTS = torch.MatmulOp | torch.BmmOp
+_SCALINGS = torch.MulScalarOp | torch.DivScalarOp | torch.MulTensorOp | torch.DivTensorOp
+
+
+def round_attention(module: ModuleOp, store: WeightStore) -> None:
+    """Rewrite the function `main` of `module`."""
+    for operation in operations_of(module):
+        if isinstance(operation, torch.SoftmaxIntOp | torch.SoftmaxOp) and _weighs_values(operation.result):
+            _leave_out_after(operation.result)
+            _follow_scores(operation.input, store)
+    erase_dead(module)
+
+
+def _weighs_values(weights: SSAValue) -> bool:
+    """Whether `weights`, rounded or not, are multiplied with values."""
+    users = [use.operation for use in weights.uses]
+    if len(users) == 1 and isinstance(users[0], torch.FakeQuantizeOp):
+        users = [use.operation for use in users[0].result.uses]
+    return len(users) == 1 and isinstance(users[0], _PRODUCTS)
+
+
+def _leave_out_after(value: SSAValue) -> None:
+    user = next(iter(value.uses)).operation
+    if isinstance(user, torch.FakeQuantizeOp):
+        replace(user, [value])
+
+
+def _follow_scores(value: SSAValue, store: WeightStore) -> None:
+    """From the softmax back to the product of query and key, through scaling and mask."""
+    operation = value.owner
+    if not single_use(value) or not isinstance(operation, Operation):
+        return
+    if isinstance(operation, torch.FakeQuantizeOp):
+        source = operation.input
+        if single_use(source):
+            replace(operation, [source])
+            _follow_scores(source, store)
+    elif isinstance(operation, _SCALINGS):
+        _follow_scores(operation.input, store)
+    elif isinstance(operation, torch.AddTensorOp):
+        _follow_scores(operation.input, store)
+        _follow_scores(operation.other, store)
+    elif isinstance(operation, _PRODUCTS):
+        for factor in (operation.input, operation.other):
+            _round_before_scaling(factor, store)
+
+
+def _round_before_scaling(factor: SSAValue, store: WeightStore) -> None:
+    """(x * c) rounded in steps of s is (x rounded in steps of s / c) * c."""
+    rounding = _below_views(factor).owner
+    if not isinstance(rounding, torch.FakeQuantizeOp) or not single_use(rounding.result):
+        return
+    scaling = _below_views(rounding.input).owner
+    if not isinstance(scaling, _SCALINGS) or not single_use(scaling.result):
+        return
+    number = _factor(scaling, store)
+    if number is None or scaling.input.type != scaling.result.type:
+        return
+    replace(scaling, [scaling.input])
+    scale = rounding.scale.value.data / number
+    finer = torch.FakeQuantizeOp(rounding.input, scale, rounding.zero_point.value.data, rounding.storage)
+    constant = torch.ConstantFloatOp(number)
+    product = torch.MulScalarOp.with_operands([finer.result, constant.result], rounding.result.type)
+    for operation in (finer, constant, product):
+        operation.location = rounding.location
+    Rewriter.insert_op([finer, constant, product], InsertPoint.before(rounding))
+    replace(rounding, [product.results[0]])
+
+
+def _below_views(value: SSAValue) -> SSAValue:
+    """What `value` is a rearrangement of, which nothing else takes."""
+    while isinstance(value.owner, _VIEWS) and single_use(value):
+        value = value.owner.operands[0]
+    return value
+
+
+def _factor(scaling: Operation, store: WeightStore) -> float | None:
+    """The positive constant that `scaling` multiplies with; None if it is no such thing."""
+    other = scaling.operands[1]
+    if torch.is_constant(other):
+        number = torch.number_of(other)
+    else:
+        array = array_of(other, store)
+        if array is None or array.size != 1:
+            return None
+        number = float(array.reshape(-1)[0])
+    if not 0.0 < number < float("inf"):
+        return None
+    return 1 / number if isinstance(scaling, torch.DivScalarOp | torch.DivTensorOp) else number
+
+
+@dataclass(frozen=True)
+class TorchRoundAttentionPass(ModulePass):
+    """Leave out the roundings inside attention of quantized models."""
+
+    name = "torch-round-attention"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Rewrite `op` in place."""
+        round_attention(op, weights_of(ctx))

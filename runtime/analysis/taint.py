@@ -1,0 +1,105 @@
+"""
+The check that attention scores and un-normalized exponentials stay on the chip.
+
+Every byte of acc and spad has a taint bit. Products marked ``scores`` and the exponentials of a softmax set it; it
+passes through products, maps, norms and rescales from their sources to their results; a map that normalizes clears it,
+and so does anything untainted that overwrites. A DMA that reads a tainted byte is an error. None of this depends on
+data, so one walk through the program settles it for every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sta.backend.isa import MAXIMUM_LOOP_DEPTH, Instruction
+from sta.runtime.accesses import Access, accesses
+from sta.runtime.affine import Affine
+from sta.runtime.errors import ProgramError
+from sta.runtime.memory import Tile
+from sta.runtime.steps import Step, execution
+from sta.runtime.validate import ValidProgram
+
+_TRACKED = ("acc", "spad")
+
+Effect = Callable[[Sequence[int]], None]
+
+
+@dataclass(frozen=True)
+class TaintRule:
+    """What an instruction does to the taint bits of acc and spad."""
+
+    transfers: bool
+    """Whether it moves bytes from or to DRAM, and must not read tainted ones."""
+    always: bool
+    """Whether its results are tainted whatever it reads."""
+    never: bool
+    """Whether they are untainted whatever it reads."""
+    sources: Sequence[Access]
+    results: Sequence[tuple[Access, bool]]
+    """The results, and whether they may leave the chip in any case."""
+
+
+def taint_rule(instruction: Instruction) -> TaintRule:
+    """Returns what a unit instruction does to the taint bits."""
+    name = instruction.name
+    tracked = [access for access in accesses(instruction) if access.space in _TRACKED]
+    sources = [access for access in tracked if not access.writes]
+    results = [access for access in tracked if access.writes]
+    if name == "rescale" or (name == "mm" and instruction["accumulate"]):
+        sources += results
+    return TaintRule(
+        transfers=name in ("ld", "st", "gather"),
+        always=name == "softmax" or (name == "mm" and instruction["scores"] == 1),
+        never=name == "map" and instruction["normalize"] == 1,
+        sources=sources,
+        # The sums of a softmax may leave the chip, and the rest of a row's state: a few numbers a row.
+        results=[(access, access.name == "sums") for access in results],
+    )
+
+
+def check_taint(program: ValidProgram) -> None:
+    """
+    Walks through a run of the program.
+
+    Raises:
+        ProgramError: a DMA instruction reads tainted bytes.
+    """
+    taint = {space: np.zeros(program.memories[space], np.uint8) for space in _TRACKED}
+    effects = {
+        step.pc: _effect(program, step, taint) for step in program.steps if not step.instruction.definition.is_sequencer
+    }
+    counters = [0] * MAXIMUM_LOOP_DEPTH
+    for step, _ in execution(program.steps, counters):
+        effect = effects.get(step.pc)
+        if effect is not None:
+            effect(counters)
+
+
+def _effect(program: ValidProgram, step: Step, taint: Mapping[str, NDArray[np.uint8]]) -> Effect:
+    """Returns what an instruction does to the taint bits, as a function of the loop counters."""
+    rule = taint_rule(step.instruction)
+    sources = [_tile(step, access, taint) for access in rule.sources]
+    results = [(_tile(step, access, taint), may_leave) for access, may_leave in rule.results]
+
+    def apply(counters: Sequence[int]) -> None:
+        tainted = rule.always or (not rule.never and any(tile.at(counters).any() for tile in sources))
+        if rule.transfers and tainted:
+            raise ProgramError(
+                f"{program.at(step.pc)}: reads attention scores or exponentials that have not been normalized; "
+                f"these must stay on the chip"
+            )
+        for tile, may_leave in results:
+            tile.at(counters)[...] = tainted and not may_leave
+
+    return apply
+
+
+def _tile(step: Step, access: Access, taint: Mapping[str, NDArray[np.uint8]]) -> Tile:
+    """Returns the taint bits of an access, one byte for each of its bytes."""
+    stride = Affine(access.row_bytes) if access.stride is None else step.registers[access.stride]
+    shape = (access.rows, access.row_bytes)
+    return Tile(taint[access.space], step.registers[access.address], stride, shape, np.dtype(np.uint8))

@@ -1,0 +1,34 @@
+"""
+The STA toolchain: compile Transformers to STA microcode, run it bit-exactly.
+
+`sta.compile` needs the `compile` extra (torch, torch-mlir, xDSL); `sta.load` and running a program need NumPy only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sta.api.compiler.compilation import compile
+    from sta.runtime import Program, Result, load
+
+__all__ = ["Program", "Result", "compile", "load", "load_ipython_extension"]
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What `%load_ext sta` does: notebooks show IR as text that can be folded."""
+    from sta.api.inspect.notebook import show_modules
+
+    show_modules(shell)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "compile":
+        from sta.api.compiler.compilation import compile
+
+        return compile
+    if name in ("Program", "Result", "load"):
+        import sta.runtime
+
+        return getattr(sta.runtime, name)
+    raise AttributeError(f"module 'sta' has no attribute {name!r}")

@@ -1,0 +1,264 @@
+"""The choice of formats: by the output, on samples held out, and never worse than the extremes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from sta.dialect import torch as dialect
+from sta.dialect.interpreters.torch import main_function, run_torch
+from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.location import module_path
+from sta.frontend.model import ImportedModel, import_model
+from sta.passes.quantization import choice as quantization_choice
+from sta.passes.quantization.calibrate import NARROW_RANGE, RANGE, calibrate, range_of
+from sta.passes.quantization.calibration_observer import MOST_ROWS, RowObserver
+from sta.passes.quantization.choice import Plan, QuantizationChoice, rounded_weights
+from sta.passes.quantization.padding_rows import counted_rows, padding_mask
+from sta.passes.quantization.range_by_error import range_by_error, rounding_error
+from sta.passes.quantization.smoothquant import smooth, smoothing_scale
+from sta.passes.rewriting.torch_operations import array_of
+from sta.passes.torch.quantize import INT16_INPUT, affine, quantize
+from tests.support.torch_modules import FLOAT_PASSES, encoder, signal_to_noise
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+
+
+def outliers(norm_first: bool) -> nn.Module:
+    """An encoder whose normalizations give one column ten times as large as the others."""
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    model = encoder(norm_first, layers=2)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.weight[5] = 10.0
+    return model
+
+
+def imported(model: nn.Module, shape: tuple[int, ...] = (1, 7, 24)) -> tuple[ImportedModel, CompileContext]:
+    result = import_model(model.eval(), (torch.zeros(shape),))
+    context = CompileContext(result.weights)
+    for rewrite in FLOAT_PASSES:
+        rewrite(result.module, context.weights)
+    return result, context
+
+
+def samples(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    generator = np.random.default_rng(seed)
+    return [{"src": generator.standard_normal((1, 7, 24), np.float32)} for _ in range(count)]
+
+
+def test_outliers_are_smoothed_and_the_output_gets_better_on_samples_never_seen() -> None:
+    decibels: dict[bool, float] = {}
+    for smoothing in (False, True):
+        model, context = imported(outliers(True))
+        unseen = samples(4, 9)
+        before = [run_torch(model.module, context, sample)["output"] for sample in unseen]
+        chooser = QuantizationChoice(model.module, context, samples(32), ["smoothing"] if smoothing else ())
+        choice = chooser.choose(0.0)
+        chooser.apply(choice.plan)
+        model.module.verify()
+        # Smoothing alone changes nothing but the rounding of floats.
+        smoothed = [run_torch(model.module, context, sample)["output"] for sample in unseen]
+        assert np.abs(np.stack(before) - np.stack(smoothed)).max() < 1e-3
+        assert (choice.plan.smoothing is not None) == smoothing
+        quantize(model.module, context.weights)
+        after = [run_torch(model.module, context, sample)["output"] for sample in unseen]
+        decibels[smoothing] = signal_to_noise(np.stack(before), np.stack(after))
+    assert decibels[True] > decibels[False] + 1
+
+
+# nn.MultiheadAttention has a view in front; behind the last normalization after a layer there is no linear layer.
+@pytest.mark.parametrize(("norm_first", "added"), [(True, 0), (False, 3)])
+def test_linear_layers_get_a_normalization_of_their_own_only_beside_the_stream(norm_first: bool, added: int) -> None:
+    model, context = imported(outliers(norm_first))
+    observers = calibrate(model.module, context, samples(2), observer=lambda value: RowObserver())
+    before = sum(isinstance(op, dialect.LayerNormOp) for op in model.module.walk())
+    smoothed = smooth(model.module, context.weights, observers, 0.5)
+    assert len(smoothed) == (4 if norm_first else 3)
+    assert sum(isinstance(op, dialect.LayerNormOp) for op in model.module.walk()) == before + added
+
+
+def test_what_is_kept_is_the_best_that_was_tried() -> None:
+    model, context = imported(outliers(False))
+    choice = QuantizationChoice(model.module, context, samples(8)).choose(0.0)
+    assert choice.held_out == 2
+    assert choice.trials[0].method == "extremes"
+    assert choice.decibels == max(trial.decibels for trial in choice.trials)
+    assert [trial.decibels for trial in choice.trials if trial.kept] == sorted(
+        trial.decibels for trial in choice.trials if trial.kept
+    )
+
+
+def test_a_single_sample_decides_on_nothing_but_ranges() -> None:
+    model, context = imported(outliers(False))
+    choice = QuantizationChoice(model.module, context, samples(1)).choose(None)
+    assert choice.held_out == 0
+    assert len(choice.trials) == 1
+
+
+@pytest.mark.parametrize(("count", "default", "wide"), [(8, 36.0, True), (1, 90.0, False)])
+def test_without_a_figure_asked_for_the_default_holds_where_samples_are_held_out(
+    count: int, default: float, wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantization_choice, "DEFAULT_LEAST_SQNR", default)
+    model, context = imported(encoder(True, layers=2))
+    choice = QuantizationChoice(model.module, context, samples(count), ()).choose(None)
+    assert choice.trials[0].decibels < default
+    assert bool(choice.plan.int16_inputs) == wide
+    assert (choice.decibels >= default) == wide
+
+
+def test_inputs_get_16_bits_until_what_is_asked_for_is_reached() -> None:
+    reached: list[tuple[int, float]] = []
+    for asked in (0.0, 36.0, 90.0):
+        model, context = imported(encoder(True, layers=2))
+        chooser = QuantizationChoice(model.module, context, samples(8), ())
+        choice = chooser.choose(asked)
+        chooser.apply(choice.plan)
+        marked = {module_path(op) for op in model.module.walk() if INT16_INPUT in op.attributes}
+        assert marked == set(choice.plan.int16_inputs)
+        reached.append((len(marked), choice.decibels))
+        if asked < 90.0:
+            assert choice.decibels >= asked
+    # With every input at 16 bits queries, keys and values are what noise is left of.
+    assert [count for count, _ in reached] == sorted(count for count, _ in reached)
+    assert reached[0][0] == 0
+    # PyTorch's attention holds two of the four inputs of a layer under one name.
+    assert reached[-1][0] == 6
+
+
+def test_candidates_leave_nothing_in_the_store_of_weights() -> None:
+    model, context = imported(outliers(False))
+    before = context.weights.names()
+    QuantizationChoice(model.module, context, samples(8)).choose(60.0)
+    assert context.weights.names() == before
+
+
+class Padded(nn.Module):
+    """A layer with a padding mask, true where a position is left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(24, 2, 32, batch_first=True)
+
+    def forward(self, src: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.layer(src, src_key_padding_mask=mask)
+
+
+def test_rows_of_padding_count_neither_for_ranges_nor_for_noise() -> None:
+    mask = np.array([[False] * 4 + [True] * 3])
+    plain = samples(8)
+    loud = [{"src": sample["src"] * np.where(mask, 1000.0, 1.0)[..., None].astype(np.float32)} for sample in plain]
+    found: list[float] = []
+    for inputs in (plain, loud):
+        model = import_model(Padded().eval(), (torch.zeros(1, 7, 24), torch.tensor(mask)))
+        context = CompileContext(model.weights)
+        for rewrite in FLOAT_PASSES:
+            rewrite(model.module, context.weights)
+        seen = padding_mask(model.module)
+        assert seen is not None
+        assert (seen.name, seen.inverted) == ("mask", True)
+        torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+        chooser = QuantizationChoice(model.module, context, [{**one, "mask": mask} for one in inputs], ())
+        found.append(chooser.choose(0.0).decibels)
+    assert min(found) > 30
+
+
+@given(st.integers(1, 3), st.integers(2, 5), st.integers(1, 4), st.integers(1, 3), st.data())
+def test_counted_rows_are_those_of_the_mask_in_every_layout(
+    batch: int, positions: int, width: int, heads: int, data: st.DataObject
+) -> None:
+    flags = data.draw(st.lists(st.booleans(), min_size=batch * positions, max_size=batch * positions))
+    counted = np.array(flags).reshape(batch, positions)
+    values = np.arange(batch * positions * width, dtype=np.float32).reshape(batch, positions, width)
+    wanted = values[counted] if counted.any() else values.reshape(-1, width)
+    np.testing.assert_array_equal(counted_rows(values, counted), wanted)
+    if heads != positions and batch != positions and positions != batch * positions:
+        split = np.repeat(values[:, None], heads, axis=1)
+        assert len(counted_rows(split, counted)) == (counted.sum() or counted.size) * heads
+    np.testing.assert_array_equal(counted_rows(values, None), values.reshape(-1, width))
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_ranges_by_error_lie_within_the_extremes_and_have_less_error(seed: int, symmetric: bool) -> None:
+    values = np.random.default_rng(seed).standard_t(2, (50, 7)).astype(np.float32)
+    observer = RowObserver()
+    observer.update(values)
+    low, high = range_by_error(observer, symmetric)
+    extremes = observer.range()
+    reach = max(-extremes[0], extremes[1]) if symmetric else None
+    outer = (-reach, reach) if reach is not None else (min(extremes[0], 0.0), max(extremes[1], 0.0))
+    assert outer[0] <= low <= 0 <= high <= outer[1]
+    exact = values.astype(np.float64)
+    assert rounding_error(exact, low, high) <= rounding_error(exact, *outer)
+    assert affine(low, high).scale <= affine(*outer).scale
+
+
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=9))
+def test_the_rows_that_are_kept_are_evenly_spaced_and_not_too_many(counts: list[int]) -> None:
+    numbers = np.arange(sum(counts), dtype=np.float32)[:, None] * np.ones(3, np.float32)
+    observer = RowObserver()
+    for part in np.split(numbers, np.cumsum(counts)[:-1]):
+        observer.update(part)
+    step = 1
+    while -(-len(numbers) // step) > MOST_ROWS:
+        step *= 2
+    np.testing.assert_array_equal(observer.rows(), numbers[::step])
+    scale = np.array([1.0, 2.0, 4.0])
+    np.testing.assert_array_equal(observer.divided(scale).rows(), numbers[::step] / scale)
+    assert observer.divided(scale).range() == (0.0, float(len(numbers) - 1))
+
+
+def test_ranges_are_those_of_what_was_smoothed() -> None:
+    model, context = imported(outliers(False))
+    plan = Plan(smoothing=0.5, ranges_by_error=True)
+    chooser = QuantizationChoice(model.module, context, samples(8), ())
+    chooser.choose(None)
+    chooser.apply(plan)
+    function = main_function(model.module)
+    own = [op for op in model.module.walk() if isinstance(op, dialect.LayerNormOp) and _is_smoothed(op)]
+    assert len(own) == 3
+    for norm in own:
+        narrow, wide = (range_of(function, norm.result, name) for name in (NARROW_RANGE, RANGE))
+        assert narrow is not None
+        assert wide is not None
+        assert wide[0] <= narrow[0] <= 0 <= narrow[1] <= wide[1]
+
+
+def _is_smoothed(norm: dialect.LayerNormOp) -> bool:
+    return isinstance(norm.weight.owner, dialect.LiteralOp) and "smoothed" in (norm.weight.owner.resource or "")
+
+
+def test_weights_are_rounded_by_calibration_where_the_output_gets_better() -> None:
+    model, context = imported(encoder(True, layers=2))
+    chooser = QuantizationChoice(model.module, context, samples(32), ["weights"])
+    # With 16 bits for inputs, weights are what most of the noise comes from.
+    choice = chooser.choose(None, ["layers.*"])
+    assert [trial.method for trial in choice.trials] == ["extremes", "weights rounded by calibration"]
+    assert choice.plan.weights_by_calibration
+    assert choice.decibels > choice.trials[0].decibels + 0.5
+    chooser.apply(choice.plan)
+    layers = [op for op in model.module.walk() if isinstance(op, dialect.LinearOp)]
+    assert len(layers) == 12
+    for layer in layers:
+        array = array_of(layer.weight, context.weights)
+        assert array is not None
+        np.testing.assert_allclose(rounded_weights(array), array, rtol=1e-6)
+
+
+@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=9), st.floats(0, 1), st.integers(0, 99))
+def test_smoothing_scales_are_positive_and_have_a_geometric_mean_of_one(
+    inputs: list[float], strength: float, seed: int
+) -> None:
+    weights = np.random.default_rng(seed).random(len(inputs))
+    scale = smoothing_scale(np.array(inputs), weights, strength)
+    assert (scale > 0).all()
+    np.testing.assert_allclose(np.log(scale).mean(), 0.0, atol=1e-9)

@@ -1,0 +1,207 @@
+"""The report of what cannot be compiled: all of it, with places, and nothing else."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.model_errors import UnsupportedOperation, UnsupportedOperationsError
+from sta.frontend.model import import_model
+from sta.passes.torch.check_supported import TorchCheckSupportedPass
+from tests.support.torch_modules import FLOAT_PASSES, encoder
+
+
+def problems(model: nn.Module, *inputs: torch.Tensor) -> list[tuple[str, str, str]]:
+    """Name, module path and note of everything that is reported."""
+    imported = import_model(model.eval(), inputs)
+    context = CompileContext(imported.weights)
+    for rewrite in FLOAT_PASSES:
+        rewrite(imported.module, context.weights)
+    try:
+        TorchCheckSupportedPass().apply(context, imported.module)
+    except UnsupportedOperationsError as error:
+        return [(one.name, one.module_path.partition(" (")[0], one.note) for one in error.operations]
+    return []
+
+
+class Calls(nn.Module):
+    def __init__(self, how: Any) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.how = how
+
+    def forward(self, *values: torch.Tensor) -> Any:
+        return self.how(*values)
+
+
+X = torch.ones(2, 3, 4)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_an_encoder_is_supported(norm_first: bool) -> None:
+    assert problems(encoder(norm_first), torch.randn(2, 5, 24)) == []
+
+
+class Many(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(3, 3, 1)
+        self.scale = nn.Parameter(torch.ones(4))
+        self.register_buffer("steps", torch.arange(4.0).exp())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).exp().mean(1) * self.scale.exp() + self.steps  # type: ignore[operator]
+
+
+def test_everything_is_reported_at_once_but_what_is_constant() -> None:
+    found = problems(Many(), X)
+    assert [(name, path) for name, path, _ in found] == [
+        ("aten.convolution", "conv"),
+        ("aten.exp", "forward"),
+        ("aten.mean.dim", "forward"),
+    ]
+    assert "leave pooling to the host" in found[2][2]
+
+
+@torch.library.custom_op("sta_tests::twice", mutates_args=())
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+@twice.register_fake  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+def _twice_shape(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+def foreign(x: torch.Tensor) -> Any:
+    return torch.relu(twice(x)).diff(dim=1)
+
+
+def doubled(x: torch.Tensor) -> Any:
+    return torch.add(x, x, alpha=2)
+
+
+def both_broadcast(x: torch.Tensor) -> Any:
+    return x[:, :, :1].relu() + x[:, :1].relu()
+
+
+def column(x: torch.Tensor) -> Any:
+    return x * x[:, :, :1]
+
+
+def outer(x: torch.Tensor) -> Any:
+    return x[:, :1] * x[:1]
+
+
+def strided(x: torch.Tensor) -> Any:
+    return x[:, ::2]
+
+
+def grouped(x: torch.Tensor) -> Any:
+    q, kv = x.view(1, 2, 3, 4), x[:1].view(1, 1, 3, 4)
+    return nn.functional.scaled_dot_product_attention(q, kv, kv)
+
+
+def narrow_values(x: torch.Tensor) -> Any:
+    q = x.view(1, 2, 3, 4)
+    return nn.functional.scaled_dot_product_attention(q, q, q[..., :2])
+
+
+def integers(x: torch.Tensor) -> Any:
+    return (x > 0).long()
+
+
+def two_axes(x: torch.Tensor) -> Any:
+    return nn.functional.layer_norm(x, (3, 4))
+
+
+def negative_eps(x: torch.Tensor) -> Any:
+    return nn.functional.layer_norm(x, (4,), eps=-1e-5)
+
+
+def scaled(scale: float) -> Any:
+    def how(x: torch.Tensor) -> torch.Tensor:
+        q = x.view(1, 2, 3, 4)
+        return (q @ q.transpose(-1, -2) * scale).softmax(-1) @ q
+
+    return how
+
+
+def one_element(x: torch.Tensor) -> Any:
+    return x.select(0, 0).select(0, 0).select(0, 0)
+
+
+def wide_column(x: torch.Tensor) -> Any:
+    return x + x[..., :1]
+
+
+def divided_by_zero(x: torch.Tensor) -> Any:
+    return x / 0
+
+
+def bias(x: torch.Tensor) -> Any:
+    q = x.view(1, 2, 3, 4)
+    return nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=torch.arange(3.0).expand(3, 3))
+
+
+@pytest.mark.parametrize(
+    ("how", "name", "note"),
+    [
+        (foreign, "sta_tests.twice", ""),
+        (foreign, "aten.diff", ""),
+        (doubled, "aten.add.Tensor", "only alpha = 1"),
+        (both_broadcast, "aten.add.Tensor", "must have the shape of the result"),
+        (strided, "aten.slice.Tensor", "takes every 2th position"),
+        (grouped, "aten.scaled_dot_product_attention", "several heads of queries for each"),
+        (narrow_values, "aten.scaled_dot_product_attention", "keys and values the same shape"),
+        (column, "aten.mul.Tensor", "the same last axis"),
+        (outer, "aten.mul.Tensor", "must have the shape of the result"),
+        (integers, "func.return", "not a float tensor"),
+        (two_axes, "aten.layer_norm", "only the last axis"),
+        (negative_eps, "aten.layer_norm", "its eps must be a number that is not negative, not -1e-05"),
+        (scaled(-0.5), "aten.scaled_dot_product_attention", "its scale must be a positive number, not -0.5"),
+        (one_element, "func.return", "works on a tensor without axes"),
+        (wide_column, "aten.add.Tensor", "the same last axis"),
+        (divided_by_zero, "aten.div.Scalar", ""),
+        (bias, "aten.scaled_dot_product_attention", "adds numbers to the scores"),
+    ],
+)
+def test_notes(how: Any, name: str, note: str) -> None:
+    found = problems(Calls(how), X)
+    assert any(one == name and note in text for one, _, text in found), found
+
+
+def test_an_index_without_axes() -> None:
+    found = problems(nn.Embedding(9, 4), torch.tensor(3))
+    assert [note for name, _, note in found if name == "aten.embedding"] == [
+        "works on a tensor without axes: give it an axis of one element"
+    ]
+
+
+def test_computed_weights_and_indices() -> None:
+    class Computed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(9, 4)
+
+        def forward(self, x: torch.Tensor, ids: torch.Tensor) -> Any:
+            return nn.functional.linear(x, x[0]), self.table(ids + ids)
+
+    found = problems(Computed(), X, torch.from_numpy(np.array([[1, 2]])))  # pyright: ignore[reportUnknownMemberType]
+    notes = {name: note for name, _, note in found}
+    assert "must be constants" in notes["aten.linear"]
+    assert "indices must be an input" in notes["aten.embedding"]
+
+
+def test_the_message_says_what_is_supported() -> None:
+    problem = UnsupportedOperation("aten.exp", "layer.0 (model.py:3)", "not here")
+    error = UnsupportedOperationsError([problem, problem], "linear and more")
+    assert str(error).splitlines() == [
+        "the model uses 2 operations that cannot be compiled:",
+        "  aten.exp in layer.0 (model.py:3): not here",
+        "  aten.exp in layer.0 (model.py:3): not here",
+        "Supported are linear and more.",
+    ]

@@ -1,0 +1,299 @@
+"""Attention masks: whatever they are made with, what comes out is one of a few forms, or an error that says why."""
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention as attend
+from xdsl.dialects.builtin import StringAttr
+
+from sta.dialect import torch as dialect
+from sta.dialect.interpreters.torch import run_torch
+from sta.dialect.ir.context import CompileContext
+from sta.frontend.model import ImportedModel, import_model
+from sta.passes.torch.fold_constants import fold_constants
+from sta.passes.torch.fold_masks import REASON, TorchFoldMasksPass
+from tests.support.torch_modules import largest_difference, outputs_of, overloads
+
+B, H, S, D = 2, 3, 4, 2
+
+
+class Masked(nn.Module):
+    """Attention with the mask that `make` makes of an input."""
+
+    def __init__(self, make: Any, is_causal: bool = False) -> None:
+        super().__init__()
+        self.make = make
+        self.is_causal = is_causal
+        self.table = nn.Embedding(9, H * D)
+
+    def forward(self, x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        return attend(x, x, x, attn_mask=self.make(m), is_causal=self.is_causal)
+
+
+class Indexed(Masked):
+    """The input of the mask names rows of a table as well."""
+
+    def forward(self, x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        return super().forward(x + self.table(m).view(B, S, H, D).transpose(1, 2), m)
+
+
+def folded(model: nn.Module, m: np.ndarray) -> tuple[ImportedModel, dialect.ScaledDotProductAttentionOp]:
+    x = np.random.default_rng(0).normal(size=(m.shape[0] if m.ndim > 1 else B, H, S, D)).astype(np.float32)
+    inputs = {"x": x, "m": m}
+    imported = import_model(model.eval(), dict(inputs))
+    context = CompileContext(imported.weights)
+    fold_constants(imported.module, context.weights)
+    TorchFoldMasksPass().apply(context, imported.module)
+    imported.module.verify()
+    assert largest_difference(run_torch(imported.module, context, inputs), outputs_of(model, inputs)) < 1e-6
+    found = [one for one in imported.module.walk() if isinstance(one, dialect.ScaledDotProductAttentionOp)]
+    return imported, found[0]
+
+
+def form(imported: ImportedModel, attention: dialect.ScaledDotProductAttentionOp) -> tuple[Any, bool]:
+    """The shape of the mask operand (None where there is none; with "constant" if it is one), and is_causal."""
+    mask = attention.attn_mask
+    is_causal = bool(dialect.constant_of(attention.is_causal))
+    if isinstance(mask.type, dialect.NoneType):
+        return None, is_causal
+    sizes = dialect.sizes_of(mask)
+    return (("constant", *sizes) if isinstance(mask.owner, dialect.LiteralOp) else sizes), is_causal
+
+
+KEEP = np.array([[1, 1, 1, 0], [1, 1, 0, 0]])
+PADDING = (B, 1, 1, S)
+TRIANGLE = torch.ones(S, S).tril()
+
+
+def to_bool(m: torch.Tensor) -> Any:
+    return m.bool()[:, None, None, :]
+
+
+def compared(m: torch.Tensor) -> Any:
+    return (m != 0).view(B, 1, 1, S).expand(B, 1, S, S)
+
+
+def greater(m: torch.Tensor) -> Any:
+    return (m[:, None, None] > 0).expand(B, H, S, S)
+
+
+def equal_to_one(m: torch.Tensor) -> Any:
+    return (m == 1).unsqueeze(1).unsqueeze(2)
+
+
+def not_excluded(m: torch.Tensor) -> Any:
+    return ~(m == 0)[:, None, None, :]
+
+
+def added(m: torch.Tensor) -> Any:
+    return (1.0 - m[:, None, None, :].float()) * torch.finfo(torch.float32).min
+
+
+def chosen(m: torch.Tensor) -> Any:
+    return torch.where(m.bool()[:, None, None, :], 0.0, float("-inf"))
+
+
+def filled(m: torch.Tensor) -> Any:
+    return torch.zeros(B, 1, S, S).masked_fill(m[:, None, None, :] == 0, -1e9)
+
+
+def indexed(m: torch.Tensor) -> Any:
+    return m.bool()[torch.arange(B)[:, None, None, None], torch.arange(S)[None, None, None, :]]
+
+
+def with_triangle(m: torch.Tensor) -> Any:
+    return m.bool()[:, None, None, :] & TRIANGLE.bool()
+
+
+def added_with_triangle(m: torch.Tensor) -> Any:
+    return (1 - m[:, None, None, :] * TRIANGLE) * -1e9
+
+
+def triangle(m: torch.Tensor) -> Any:
+    return (torch.arange(S)[None, :] <= torch.arange(S)[:, None])[None, None]
+
+
+def triangle_added(m: torch.Tensor) -> Any:
+    return torch.full((S, S), float("-inf")).triu(1)
+
+
+def everything(m: torch.Tensor) -> Any:
+    return torch.ones(B, 1, S, S).bool()
+
+
+def band(m: torch.Tensor) -> Any:
+    return (torch.ones(S, S).tril(1).triu(-1) > 0).expand(B, H, S, S)
+
+
+def band_by_head(m: torch.Tensor) -> Any:
+    return torch.stack([torch.ones(S, S).tril(head) for head in range(H)]).bool()
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (to_bool, (PADDING, False)),
+        (compared, (PADDING, False)),
+        (greater, (PADDING, False)),
+        (equal_to_one, (PADDING, False)),
+        (not_excluded, (PADDING, False)),
+        (added, (PADDING, False)),
+        (chosen, (PADDING, False)),
+        (filled, (PADDING, False)),
+        (indexed, (PADDING, False)),
+        (with_triangle, (PADDING, True)),
+        (added_with_triangle, (PADDING, True)),
+        (triangle, (None, True)),
+        (triangle_added, (None, True)),
+        (everything, (None, False)),
+        (band, (("constant", 1, 1, S, S), False)),
+        (band_by_head, (("constant", 1, H, S, S), False)),
+    ],
+)
+def test_forms(make: Any, expected: tuple[Any, bool]) -> None:
+    imported, attention = folded(Masked(make), KEEP)
+    assert form(imported, attention) == expected
+    made_of = set(overloads(imported.module)) - {"scaled_dot_product_attention", "view"}
+    assert made_of <= {"to.dtype"}
+
+
+def test_a_bool_input_is_the_mask_itself() -> None:
+    imported, attention = folded(Masked(lambda m: m[:, None, None, :]), KEEP.astype(bool))  # pyright: ignore[reportUnknownLambdaType]
+    assert form(imported, attention) == (PADDING, False)
+    assert overloads(imported.module) == ["view", "scaled_dot_product_attention"]
+
+
+def for_all(m: torch.Tensor) -> Any:
+    return m.bool().expand(B, 1, S, S)
+
+
+def test_one_mask_for_all_samples_is_broadcast() -> None:
+    imported, attention = folded(Masked(for_all), KEEP[0])
+    assert form(imported, attention) == ((1, 1, 1, S), False)
+
+
+def left_out(m: torch.Tensor) -> Any:
+    return (m == 0)[:, None, None, :]
+
+
+def left_out_added(m: torch.Tensor) -> Any:
+    return torch.zeros(B, S).masked_fill(m.bool(), float("-inf")).view(B, 1, 1, S).expand(B, H, 1, S)
+
+
+def left_out_with_triangle(m: torch.Tensor) -> Any:
+    return ~m.bool()[:, None, None, :] & TRIANGLE.bool()
+
+
+@pytest.mark.parametrize(
+    ("make", "is_causal"), [(left_out, False), (left_out_added, False), (left_out_with_triangle, True)]
+)
+@pytest.mark.parametrize("kind", [bool, np.int64])
+def test_a_mask_of_what_is_left_out_is_negated(make: Any, is_causal: bool, kind: Any) -> None:
+    keep = np.array([[0, 0, 1, 1], [0, 1, 0, 1]]).astype(kind)
+    imported, attention = folded(Masked(make), keep)
+    assert form(imported, attention) == (PADDING, is_causal)
+    assert overloads(imported.module) == ["logical_not", "view", "scaled_dot_product_attention"]
+
+
+class Twice(Masked):
+    """Two attentions with masks made of one input."""
+
+    def forward(self, x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        first, second = self.make(m)
+        return attend(attend(x, x, x, attn_mask=first), x, x, attn_mask=second)
+
+
+@pytest.mark.parametrize("first", [to_bool, left_out])
+@pytest.mark.parametrize("second", [compared, left_out])
+def test_an_input_has_one_sense(first: Any, second: Any) -> None:
+    imported, _ = folded(Twice(lambda m: (first(m), second(m))), KEEP)  # pyright: ignore[reportUnknownLambdaType]
+    attentions = [one for one in imported.module.walk() if isinstance(one, dialect.ScaledDotProductAttentionOp)]
+    assert REASON not in attentions[0].attributes
+    if (first is left_out) == (second is left_out):
+        assert REASON not in attentions[1].attributes
+        return
+    assert "another attention counts the keys" in cast(StringAttr, attentions[1].attributes[REASON]).data
+
+
+def rows_too(m: torch.Tensor) -> Any:
+    return m.bool()[:, None, None, :] & m.bool()[:, None, :, None]
+
+
+def with_band(m: torch.Tensor) -> Any:
+    return m.bool()[:, None, None, :] & torch.ones(S, S).tril(1).bool()
+
+
+def flipped(m: torch.Tensor) -> Any:
+    return m.bool()[:, torch.arange(S - 1, -1, -1)][:, None, None, :]
+
+
+def bias(m: torch.Tensor) -> Any:
+    return torch.arange(S).float().neg().expand(S, S)
+
+
+def summed(m: torch.Tensor) -> Any:
+    return (m.cumsum(1) > 1)[:, None, None, :]
+
+
+def by_row(m: torch.Tensor) -> Any:
+    return m.bool()[:, None, :, None].expand(B, 1, S, S)
+
+
+def partly(m: torch.Tensor) -> Any:
+    return m.bool()[:, None, None, :] | (torch.arange(S) == 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (rows_too, "two elements of an input"),
+        (with_band, "a constant one that is not causal"),
+        (flipped, "not those of an input in their order"),
+        (bias, "adds numbers to the scores"),
+        (summed, "made with aten.cumsum"),
+        (by_row, "differently for different heads or rows"),
+        (partly, "for some keys only"),
+    ],
+)
+def test_other_masks_stay_and_say_why(make: Any, message: str) -> None:
+    _, attention = folded(Masked(make), KEEP)
+    assert not isinstance(attention.attn_mask.type, dialect.NoneType)
+    assert message in cast(StringAttr, attention.attributes[REASON]).data
+
+
+@pytest.mark.parametrize("make", [compared, left_out])
+def test_an_index_input_is_no_mask(make: Any) -> None:
+    _, attention = folded(Indexed(make), np.array([[3, 5, 2, 0], [4, 7, 0, 0]]))
+    assert "made of the indices of an embedding" in cast(StringAttr, attention.attributes[REASON]).data
+
+
+def test_a_float_input_is_no_mask() -> None:
+    _, attention = folded(Masked(lambda m: m[:, None, None, :]), KEEP.astype(np.float32))  # pyright: ignore[reportUnknownLambdaType]
+    assert "floating-point input" in cast(StringAttr, attention.attributes[REASON]).data
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([to_bool, compared, indexed, triangle, everything, band, with_triangle]), min_size=2, max_size=3
+    ),
+    st.integers(0, 2**31),
+)
+def test_conjunctions_keep_their_meaning(parts: list[Any], seed: int) -> None:
+    def make(m: torch.Tensor) -> Any:
+        mask = parts[0](m)
+        for part in parts[1:]:
+            mask = mask & part(m)
+        return mask
+
+    # Every row admits its first key: PyTorch's own result for a row without any differs between its kernels.
+    keep = np.random.default_rng(seed).integers(0, 2, (B, S))
+    keep[:, 0] = 1
+    _, attention = folded(Masked(make), keep)
+    supported = REASON not in attention.attributes
+    assert supported or band in parts

@@ -1,0 +1,160 @@
+"""Attention in the forms that models spell it in."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sta.dialect import torch as dialect
+from sta.dialect.interpreters.torch import run_torch
+from sta.dialect.ir.context import CompileContext
+from sta.frontend.model import import_model
+from sta.passes.torch.canonicalize_views import canonicalize_views
+from sta.passes.torch.fold_constants import fold_constants
+from sta.passes.torch.recognize_attention import TorchRecognizeAttentionPass
+from tests.support.torch_modules import largest_difference, outputs_of, overloads
+
+
+class Attention(nn.Module):
+    """Attention of an input to itself, spelled as `how` does, after a projection that makes scores differ."""
+
+    def __init__(self, how: Any) -> None:
+        super().__init__()
+        self.project = nn.Linear(8, 8)
+        self.how = how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key = self.project(x), x
+        return self.how(query, key, x)
+
+
+ADDED = torch.zeros(5, 5).masked_fill(torch.ones(5, 5).triu(1).bool(), -1e9)
+EXCLUDED = torch.ones(5, 5).triu(1).bool()
+
+
+def scaled(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (q @ k.transpose(-1, -2) * 0.3).softmax(-1) @ v
+
+
+def divided(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return torch.matmul(torch.softmax(torch.matmul(q, k.transpose(-2, -1)) / 2.5, dim=3), v)
+
+
+def divided_by_a_tensor(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return ((q @ k.mT) / torch.tensor(2.5)).softmax(-1) @ v
+
+
+def unscaled(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (q @ k.mT).softmax(-1) @ v
+
+
+def scaled_query(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return ((q * 0.3) @ k.mT).softmax(-1) @ v
+
+
+def scaled_key_below_its_views(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return ((q * 0.5) @ (k * 0.5).mT).softmax(-1) @ v
+
+
+def mask_added(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (q @ k.mT * 0.3 + ADDED).softmax(-1) @ v
+
+
+def mask_added_first(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (ADDED + q @ k.mT).softmax(-1) @ v
+
+
+def mask_filled(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (q @ k.mT * 0.3).masked_fill(EXCLUDED, float("-inf")).softmax(-1) @ v
+
+
+def mask_chosen(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return torch.where(~EXCLUDED, q @ k.mT, torch.tensor(-1e30)).softmax(-1) @ v
+
+
+def by_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    q, k, v = (one.reshape(6, 5, 8) for one in (q, k, v))  # pyright: ignore[reportUnknownMemberType]
+    return torch.bmm(torch.bmm(q, k.transpose(1, 2)).softmax(-1), v).view(2, 3, 5, 8)
+
+
+def dropped(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return torch.dropout((q @ k.mT).softmax(-1), 0.5, False) @ v
+
+
+def as_one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+FORMS = [
+    (scaled, 0.3, False),
+    (divided, 0.4, False),
+    (divided_by_a_tensor, 0.4, False),
+    (unscaled, 1.0, False),
+    (scaled_query, 0.3, False),
+    (scaled_key_below_its_views, 0.25, False),
+    (mask_added, 0.3, True),
+    (mask_added_first, 1.0, True),
+    (mask_filled, 0.3, True),
+    (mask_chosen, 1.0, True),
+    (by_heads, 1.0, False),
+    (dropped, 1.0, False),
+    (as_one, 8**-0.5, False),
+]
+
+
+def recognized(how: Any) -> tuple[Any, list[dialect.ScaledDotProductAttentionOp]]:
+    model = Attention(how).eval()
+    x = {"x": np.random.default_rng(0).normal(size=(2, 3, 5, 8)).astype(np.float32)}
+    imported = import_model(model, dict(x))
+    context = CompileContext(imported.weights)
+    for rewrite in (fold_constants, canonicalize_views):
+        rewrite(imported.module, context.weights)
+    TorchRecognizeAttentionPass().apply(context, imported.module)
+    canonicalize_views(imported.module, context.weights)
+    imported.module.verify()
+    assert largest_difference(run_torch(imported.module, context, x), outputs_of(model, x)) < 1e-5
+    found = [one for one in imported.module.walk() if isinstance(one, dialect.ScaledDotProductAttentionOp)]
+    return imported.module, found
+
+
+@pytest.mark.parametrize(("how", "scale", "masked"), FORMS, ids=[form[0].__name__ for form in FORMS])
+def test_forms(how: Any, scale: float, masked: bool) -> None:
+    module, found = recognized(how)
+    assert len(found) == 1
+    assert dialect.number_of(found[0].scale) == pytest.approx(scale)
+    assert isinstance(found[0].attn_mask.type, dialect.VTensorType) == masked
+    assert found[0].result.type.rank == 4
+    left = set(overloads(module)) - {"linear", "view", "permute", "scaled_dot_product_attention", "logical_not"}
+    assert left == set()
+
+
+def weights_returned(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    weights = (q @ k.mT).softmax(-1)
+    return weights @ v + weights.sum()
+
+
+def other_axis(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (q @ k.mT).softmax(-2) @ v
+
+
+def low_but_not_excluded(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (q @ k.mT).masked_fill(EXCLUDED, -5.0).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("how", [weights_returned, other_axis, low_but_not_excluded])
+def test_what_is_no_attention_stays(how: Any) -> None:
+    module, found = recognized(how)
+    assert found == []
+    assert "softmax.int" in overloads(module)
+
+
+def test_a_factor_that_others_use_is_left_in_place() -> None:
+    def shared(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+        small = q * 0.5
+        return (small @ k.mT).softmax(-1) @ v + small
+
+    module, found = recognized(shared)
+    assert dialect.number_of(found[0].scale) == 1.0
+    assert "mul.Scalar" in overloads(module) or "mul.Tensor" in overloads(module)
