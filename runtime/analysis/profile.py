@@ -3,7 +3,8 @@ Where the time of a run goes, by module of the model.
 
 Cycles are those that ``sta.runtime.analysis.cycle_attribution`` charges to a module's instructions, so that the
 cycles of all modules sum to those of the run. Everything else is what the module's own instructions do: work of the
-units, multiply-accumulates, DRAM traffic. Only ``concurrent`` and the utilisation made of it look at what the units do, for whichever
+units, multiply-accumulates, DRAM traffic. Only ``concurrent`` and the utilisation made of it look at what the units
+do, for whichever
 module, in the cycles charged to this one.
 """
 
