@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sta.spec import outside
+
 _PRESETS = Path(__file__).parent / "targets"
 _SRAM_ALIGNMENT = 64
 # Instructions have 8 bits for a tile's rows and columns, a run may need 1 GiB of memory, and with the others far above
@@ -115,11 +117,18 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
 
 
+def target_names() -> list[str]:
+    """Return the names of all presets, sorted: those of the toolchain and those that other packages add."""
+    ours = preset_names()
+    return sorted([*ours, *outside.load_all(outside.TARGETS, ours, _accept)])
+
+
 def load_target(name_or_path: str | Path) -> Target:
     """
     Return a preset by its name, or the target in a YAML file (needs PyYAML; a file's name is its default name).
 
-    Raises `ValueError` for an unknown name (listing the names, with a suggestion), an unreadable file, or bad contents.
+    Raises `ValueError` for an unknown name (listing the names, with a suggestion), an unreadable file, bad contents, or
+    a preset of another package that cannot be used.
     """
     text = str(name_or_path)
     if text in preset_names():
@@ -129,9 +138,21 @@ def load_target(name_or_path: str | Path) -> Target:
         return _read_target(path)
     if path.suffix in (".yaml", ".yml"):
         raise ValueError(f"target file {text!r} does not exist")
-    names = preset_names()
+    added = outside.load_one(outside.TARGETS, text, _accept)
+    if added is not None:
+        return added
+    names = target_names()
     known = f"known targets: {', '.join(names)}, or the path of a YAML file"
     raise ValueError(f"unknown target {text!r}{_suggestion(text, names)}; {known}")
+
+
+def _accept(name: str, added: object) -> Target:
+    """Return a preset of another package; raise `ValueError` for what is none."""
+    if not isinstance(added, Target):
+        raise ValueError(f"a Target is expected, not {type(added).__name__}")
+    if added.name != name:
+        raise ValueError(f"the target's name is {added.name!r}: it must be that of the entry point")
+    return added
 
 
 def _read_target(path: Path) -> Target:

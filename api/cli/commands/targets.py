@@ -1,16 +1,16 @@
-"""``sta targets``: the machines that come with the toolchain."""
+"""``sta targets``: the machines that come with the toolchain, and those that other packages add."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 
 from sta.api.cli.tables import count, print_json, print_table, size
-from sta.spec.target import Target, load_target, preset_names
+from sta.spec.target import Target, load_target, target_names
 
 
 def execute(arguments: Namespace) -> None:
     """Runs the command."""
-    targets = sorted((load_target(name) for name in preset_names()), key=lambda target: target.macs_per_cycle)
+    targets = sorted((load_target(name) for name in target_names()), key=lambda target: target.macs_per_cycle)
     if arguments.json:
         print_json({target.name: target.to_json() for target in targets})
         return
