@@ -25,7 +25,7 @@ class _Written(NamedTuple):
 
 @dataclass
 class _Together:
-    """What `new_files` has opened so far."""
+    """Files that `new_files` has opened so far."""
 
     files: list[_Written] = field(default_factory=list[_Written])
     folders: list[Path] = field(default_factory=list[Path])
@@ -33,7 +33,7 @@ class _Together:
 
 
 _open: ContextVar[_Together | None] = ContextVar("_open", default=None)
-"""What waits for the end of `new_files`; None outside."""
+"""Files that wait for the end of `new_files`; None outside."""
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def new_file(path: str | os.PathLike[str]) -> Generator[IO[bytes]]:
 @contextmanager
 def new_files() -> Generator[None]:
     """
-    What ``new_file`` opens inside takes its name when all is written, the files together, and none does if anything
+    Files opened inside by ``new_file`` take their names together when all is written, and none does if anything
     fails.
 
     Raises:

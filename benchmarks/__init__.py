@@ -1,4 +1,4 @@
 """
-What the toolchain is measured by. A regular package, because xDSL's wheel brings one of the same name, which would go
+Measurements of the toolchain. A regular package, because xDSL's wheel brings one of the same name, which would go
 before a folder without this file.
 """

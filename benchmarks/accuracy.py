@@ -1,5 +1,5 @@
 """
-What a model loses when it becomes integers, measured on the emulator; writes the tables of docs/accuracy.md.
+Loss of a model that becomes integers, measured on the emulator; writes the tables of docs/accuracy.md.
 
 MiniLM embeds the sentences of STS-B's dev set, with 8 bits for the input of every product, with the default policy, and
 with more and more asked for. An encoder of PyTorch and one like a ViT's, with random weights, are compared with their
@@ -39,7 +39,7 @@ CURVE = (22.0, 24.0, 27.0)
 
 LEAST_COSINE = {"8 bits": 0.990, "default": 0.994}
 HIGHEST_COSINE = 0.997
-"""What the curve must get to."""
+"""Least cosine that the curve must reach."""
 SPEARMAN_MARGIN = 0.003
 LEAST_SQNR = 30.0
 """Decibels that the encoders with random weights must reach."""
@@ -57,7 +57,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class SentenceRow:
-    """What was measured of MiniLM in one setting."""
+    """Measurements of MiniLM in one setting."""
 
     title: str
     sentences: int
@@ -70,7 +70,7 @@ class SentenceRow:
 
 @dataclass(frozen=True)
 class EncoderRow:
-    """What was measured of an encoder with random weights."""
+    """Measurements of an encoder with random weights."""
 
     title: str
     sqnr: float
@@ -134,7 +134,7 @@ def main() -> int:
 
 
 class Runs:
-    """What was measured of programs before, by their bytes and the sentences; settings may give the same program."""
+    """Earlier measurements, by the bytes of the program and the sentences; settings may give the same program."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
@@ -263,7 +263,7 @@ def random_encoders() -> list[tuple[str, Any, tuple[int, ...]]]:
     layer = nn.TransformerEncoderLayer(192, 3, 768, activation="gelu", batch_first=True, norm_first=True)
 
     class VisionEncoder(nn.Module):
-        """What is behind the patches of ViT-Tiny: positions, layers that normalize first, a last normalization."""
+        """ViT-Tiny behind its patches: positions, layers that normalize first, a last normalization."""
 
         def __init__(self) -> None:
             super().__init__()

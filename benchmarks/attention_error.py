@@ -1,5 +1,5 @@
 """
-How far attention is from float64: ours, with 8- and 16-bit exponentials, whole rows and chunks, and ITA's.
+Error of attention against float64: ours, with 8- and 16-bit exponentials, whole rows and chunks, and ITA's.
 
 All get the same scores and 8-bit values, and what is compared is the product with the values before it is rounded to an
 output format: after that rounding, a softmax that is exact and one that is off by a quarter look alike.
@@ -68,7 +68,7 @@ class Case:
     """By bits of the exponentials and mode."""
     ita: Error
     ita_weight: float
-    """What ITA's weights of a row add up to, in the mean; ours add up to one."""
+    """Mean sum of ITA's weights of a row; ours add up to one."""
 
     @property
     def chosen_bits(self) -> int:

@@ -1,5 +1,5 @@
 """
-How long `sta compile` takes: MiniLM and a BERT-base with random weights.
+Time of `sta compile`: MiniLM and a BERT-base with random weights.
 
     python benchmarks/compile_time.py [--runs 3] [--json]
 
@@ -82,7 +82,7 @@ def compile_once(path: Path) -> tuple[dict[str, Any], resource.struct_rusage]:
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """The machine it was measured on."""
     return {
         "machine": platform.machine(),
         "cores": os.cpu_count(),

@@ -1,5 +1,5 @@
 """
-How fast the emulator is, beside ONNX Runtime and OpenVINO with the same models in int8 on the same threads.
+Speed of the emulator beside ONNX Runtime and OpenVINO with the same models in int8 on the same threads.
 
     pip install '.[benchmarks]'
     python -m benchmarks.emulator [--models MiniLM BERT-base] [--threads 1 2] [--runs 15] [--json FILE] [--docs]

@@ -1,5 +1,5 @@
 """
-What `--dump-ir` costs on a BERT-base with random weights: time beside a compile without it, and bytes.
+Cost of `--dump-ir` on a BERT-base with random weights: time beside a compile without it, and bytes.
 
     python -m benchmarks.ir_dump [--runs 3] [--json]
 
@@ -30,7 +30,7 @@ from benchmarks.compile_time import export, machine
 
 @dataclass(frozen=True)
 class Seconds:
-    """What a compile took."""
+    """Time of a compile."""
 
     elapsed: float
     processor: float

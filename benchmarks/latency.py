@@ -1,4 +1,4 @@
-"""How long one sentence takes on the emulator and its peers, in turn."""
+"""Latency of one sentence on the emulator and its peers, in turn."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-How long a program takes to load, and how much memory the process has that has loaded and run it.
+Load time of a program, and memory of the process that has loaded and run it.
 
     python -m benchmarks.loading PROGRAM.sta
 

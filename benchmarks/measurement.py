@@ -1,4 +1,4 @@
-"""What one program costs, beside what its model's shape says that it must."""
+"""Cost of one program, beside the least that its model's shape allows."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-How accurate the integer operators are: attention and normalization beside float64, 8-bit operators beside LiteRT.
+Accuracy of the integer operators: attention and normalization beside float64, 8-bit operators beside LiteRT.
 
     python -m benchmarks.operator_accuracy [--json FILE] [--docs]
 
@@ -40,7 +40,7 @@ from sta.spec.tables import (
 )
 
 CLOSER = 4.0
-"""How many times closer to float64 than ITA's attention ours has to be."""
+"""Factor by which our attention has to be closer to float64 than ITA's."""
 SHORTEST = 128
 """Keys from which on it has to be."""
 ELEMENTS = 1 << 20
@@ -154,7 +154,7 @@ def _norm(generator: np.random.Generator, kind: str, width: int) -> Comparison:
 
 @dataclass(frozen=True)
 class TableError:
-    """What a 16-bit table makes of all its inputs, in units of its output."""
+    """Error of a 16-bit table over all its inputs, in units of its output."""
 
     function: str
     reach: float

@@ -1,5 +1,5 @@
 """
-What cycles, profile, race check and trace cost beside the run they are about.
+Cost of cycles, profile, race check and trace beside the run they are about.
 
     python -m benchmarks.reports [--models MiniLM BERT-base] [--sparsity dense 1:16] [--runs 7] [--json]
 
@@ -35,7 +35,7 @@ from benchmarks.peers import FOLDER, compiled, samples
 from sta.runtime import Program
 
 KEPT = ("timing", "schedule")
-"""What a program keeps of its reports."""
+"""Reports that a program keeps."""
 OPTIONS = {
     "plain": [],
     "profile": ["--profile"],

@@ -1,4 +1,4 @@
-"""What the schedule has to reach, on `sta-base`."""
+"""Figures that the schedule has to reach, on `sta-base`."""
 
 from __future__ import annotations
 

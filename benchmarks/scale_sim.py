@@ -51,11 +51,11 @@ class Simulated:
     product: Product
     systolic: Systolic
     cycles: int
-    """What SCALE-Sim reports for one of `product.count`."""
+    """SCALE-Sim's report for one of `product.count`."""
 
     @property
     def predicted(self) -> int:
-        """What it should report."""
+        """Cycles that it should report."""
         return self.systolic.reported(self.product)
 
     def to_json(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Comparison:
 
     kind: str
     systolic: int
-    """What SCALE-Sim reports, output-stationary."""
+    """SCALE-Sim's cycles, output-stationary."""
     working: int
     """Cycles in which our product unit works for these layers."""
     waiting: int
@@ -92,7 +92,7 @@ class Comparison:
 
     @property
     def difference(self) -> int:
-        """How many more cycles SCALE-Sim reports than we take."""
+        """Cycles that SCALE-Sim reports beyond ours."""
         return self.systolic - self.working - self.waiting
 
     @property

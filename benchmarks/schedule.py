@@ -1,5 +1,5 @@
 """
-How good the compiled schedules are: cycles, MAC efficiency, speed-up and DRAM traffic of encoders, dense and pruned.
+Quality of the compiled schedules: cycles, MAC efficiency, speed-up and DRAM traffic of encoders, dense and pruned.
 
     python -m benchmarks.schedule [--models BERT-base ..] [--sparsities dense 2:4 ..] [--json FILE] [--docs]
 

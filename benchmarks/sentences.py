@@ -27,7 +27,7 @@ PROGRAM = FOLDER / "MiniLM-sentences.sta"
 
 @dataclass(frozen=True)
 class Sentences:
-    """What running all sentences took, and what came of it."""
+    """Time and results of all sentences."""
 
     sentences: int
     threads: int

@@ -88,7 +88,7 @@ class Encoder:
         return sum(product.padded_macs(pattern, target) for product in self.products())
 
     def ideal_speed_up(self, pattern: Pattern) -> Fraction:
-        """How many times fewer MACs than dense."""
+        """Factor of fewer MACs than dense."""
         return self.macs() / self.macs(pattern)
 
     def least_dram_bytes(self, pattern: Pattern) -> dict[str, int]:

@@ -1,5 +1,5 @@
 """
-How far a quantized model of others, compiled with the scales it carries, is from onnxruntime.
+Distance from onnxruntime of a quantized model of others, compiled with the scales it carries.
 
 The model is Smart Turn 3.2, a Whisper encoder with four layers that tells whether a speaker has finished. It is inside
 the PyPI package pipecat-ai 1.14.0 (BSD-2-Clause), together with a short recording:
@@ -35,7 +35,7 @@ MODEL = "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"
 RECORDING = "pipecat/services/aws/nova_sonic/ready.wav"
 FEATURES, BEFORE, PROBABILITY = "input_features", "conv1d_1", "logits"
 LAYERS = [f"layer_norm_{index}_DequantizeLinear_Output" for index in (2, 4, 6, 8)]
-"""What each of the four layers gives: the input of the next, normalized, and of the pooling."""
+"""Outputs of the four layers: the input of the next, normalized, and of the pooling."""
 SECONDS, RATE = 8, 16000
 
 
@@ -79,7 +79,7 @@ def without_activation_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def run(path: Path, name: str, value: Array, *, optimized: bool = True) -> Array:
-    """What onnxruntime computes, with or without its rewriting of the graph."""
+    """Outputs of onnxruntime, with or without its rewriting of the graph."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.shapes import Product
 
 DATAFLOWS = ("os", "ws", "is")
-"""Which operand stays where it is: the outputs, the weights, the inputs."""
+"""Dataflows, by the operand that stays in place: outputs, weights, inputs."""
 # Saves no traces: they would take gigabytes, and the option for it on its own command line has no effect.
 _RUN = """
 import sys
@@ -59,7 +59,7 @@ UseRamulatorTrace = False
 @dataclass(frozen=True)
 class Systolic:
     """
-    What a product takes on a square systolic array of `size` x `size` processing elements, by its shape.
+    Cycles of a product on a square systolic array of `size` x `size` processing elements, by its shape.
 
     The array works in folds, one after the other: parts of the operands that it holds at a time. Through each fold it
     streams the third dimension, after having filled its pipelines, and drains them before the next one.
@@ -84,7 +84,7 @@ class Systolic:
         return self.folds(product) * (loading + 2 * self.size - 2)
 
     def reported(self, product: Product) -> int:
-        """What SCALE-Sim reports as cycles: the number of the last one, counted from 0."""
+        """SCALE-Sim's cycles: the number of the last one, counted from 0."""
         return self.streaming(product) + self.filling(product) - 1
 
 

@@ -37,7 +37,7 @@ PAIRS = 100
 CALIBRATION_SENTENCES = 32
 EMULATED_SENTENCES = 10
 LEAST_COSINE = 0.98
-"""What the dense program must reach against the float model."""
+"""Least figures of the dense program against the float model."""
 OUTPUT = "last_hidden_state"
 FOLDER = Path("out")
 
@@ -62,7 +62,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one compiled model."""
+    """Measurements of one compiled model."""
 
     file_bytes: int
     cycles: int

@@ -1,4 +1,4 @@
-"""What a `.pt2` file may hold: it is a ZIP archive of unknown origin, and PyTorch would run code out of it."""
+"""Allowed contents of a `.pt2` file: it is a ZIP archive of unknown origin, and PyTorch would run code out of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from sta.frontend.errors import ModelError
 
 _PROGRAM_MEMBERS = ("models/model.json", "serialized_exported_program.json")
-"""Where a .pt2 file keeps the graph, in the present form and in that of PyTorch 2.7 and before."""
+"""Places of the graph in a .pt2 file, in the present form and in that of PyTorch 2.7 and before."""
 
 _SIZE = re.compile(r'"(?:Symbol\(\'\w+\'|[A-Za-z0-9_ +*/(),<>=-])*"')
 """Sums and products of sizes, and functions of them by name."""

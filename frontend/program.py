@@ -72,7 +72,7 @@ def export_module(module: Module, example_inputs: ExampleInputs | None) -> Expor
 
 
 def _way_out(error: Exception) -> str:
-    """What to do about a module that PyTorch cannot export."""
+    """Remedies for a module that PyTorch cannot export."""
     frames = traceback.extract_tb(error.__traceback__)
     if any(frame.name == "_detect_is_causal_mask" for frame in frames):
         return (

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 class InputType(NamedTuple):
-    """What one input of a model is."""
+    """Shape and dtype of one input of a model."""
 
     sizes: tuple[int, ...]
     dtype: np.dtype[Any]

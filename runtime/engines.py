@@ -37,7 +37,7 @@ class EnginesDifferError(ValueError):
 
 
 class Engine(Protocol):
-    """What runs one program, any number of times; not for use by several threads at once."""
+    """Runs one program, any number of times; not for use by several threads at once."""
 
     @property
     def memories(self) -> Memories:

@@ -36,7 +36,7 @@ POISON = 0xA5
 
 @dataclass(frozen=True)
 class Result:
-    """What a run returned, and what it cost."""
+    """Outputs and cost of a run."""
 
     outputs: dict[str, NDArray[np.float32]]
     """The outputs by name, as real numbers."""
@@ -61,7 +61,7 @@ class Result:
         return self.timing.dram_bytes
 
     def _repr_html_(self) -> str:
-        """How a notebook shows it."""
+        """HTML for a notebook."""
         outputs = [
             (name, " x ".join(map(str, values.shape)), f"{values.min():.6g}", f"{values.max():.6g}")
             for name, values in self.outputs.items()
@@ -129,7 +129,7 @@ class Program:
         return Program(read_container(path), instruction_limit=instruction_limit, memory_limit=memory_limit)
 
     def _repr_html_(self) -> str:
-        """How a notebook shows it: what it takes and returns, and what a run costs."""
+        """HTML for a notebook: inputs, outputs, and the cost of a run."""
         ports = [
             (direction, port.name, " x ".join(map(str, port.shape)), port.host_dtype, port.device_dtype, port.kind)
             for direction, signatures in (("input", self.inputs), ("output", self.outputs))
@@ -165,12 +165,12 @@ class Program:
 
     @property
     def inputs(self) -> list[TensorSignature]:
-        """What the program takes."""
+        """Signatures of the inputs."""
         return [port.signature for port in self._valid.inputs]
 
     @property
     def outputs(self) -> list[TensorSignature]:
-        """What the program returns."""
+        """Signatures of the outputs."""
         return [port.signature for port in self._valid.outputs]
 
     @cached_property
@@ -180,7 +180,7 @@ class Program:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """When every instruction of a run starts and ends; ProgramError if there are too many, or a deadlock."""
+        """Start and end of every instruction of a run; ProgramError if there are too many, or a deadlock."""
         return self._engines.schedule()
 
     @property

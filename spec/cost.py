@@ -1,4 +1,4 @@
-"""How many cycles the units are busy. Cycles depend on shapes and patterns only, never on data."""
+"""Busy cycles of the units. Cycles depend on shapes and patterns only, never on data."""
 
 from sta.spec.pattern import Pattern, kept
 from sta.spec.target import Target

@@ -1,4 +1,4 @@
-"""How the weights of a layer lie in memory: cut into blocks, each packed for itself."""
+"""Layout of a layer's weights in memory: cut into blocks, each packed for itself."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ class Pattern:
     """
 
     n: int
-    """How many weights of a group may be non-zero."""
+    """An N:M pattern: at most N of every M weights are non-zero."""
     m: int
     """The length of a group along the reduction axis."""
 

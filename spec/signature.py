@@ -1,4 +1,4 @@
-"""How a program's inputs and outputs go between the host's arrays and the device's integers."""
+"""Conversion of inputs and outputs between the host's arrays and the device's integers."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ import numpy.typing as npt
 DEVICE_DTYPES = ("int8", "uint8", "int16", "int32")
 """The dtypes a tensor may have on the device."""
 TENSOR_KINDS = ("quantized", "index", "mask")
-"""What the integers of a tensor mean."""
+"""Meaning of a tensor's integers."""
 
 # The fields that are not texts; the shape is a list of integers.
 _JSON_TYPES: dict[str, tuple[type, ...]] = {

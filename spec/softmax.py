@@ -64,7 +64,7 @@ def softmax_row(
 
 
 class RowState(NamedTuple):
-    """What `softmax_online` keeps of rows from one chunk of keys to the next; three arrays ``[..., m]``."""
+    """State of rows that `softmax_online` carries from one chunk of keys to the next; three arrays ``[..., m]``."""
 
     sums: Int64Array
     """The exponentials' sums relative to the maxima, 0..2^31-1."""

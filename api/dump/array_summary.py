@@ -15,7 +15,7 @@ _PACKED = "@packed"
 
 
 class ArraySummary:
-    """What there is to say about the arrays of a program, each looked at once."""
+    """Summaries of a program's arrays, each made once."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}

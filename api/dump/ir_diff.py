@@ -1,5 +1,5 @@
 """
-What changed between two texts of a module.
+Difference between two texts of a module.
 
 Values are numbered by where they stand, so one more operation renames all that follow. Lines are therefore compared
 with each operand as the kind of operation that defines it, and the new text's line is shown where nothing else changed.

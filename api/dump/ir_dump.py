@@ -33,18 +33,18 @@ class Step:
     """The pass."""
     seconds: float
     operations: dict[str, int]
-    """How many there are of each operation."""
+    """Number of operations by name."""
     file: str | None = None
     """The module's file; None if the step changed nothing."""
     diff_file: str | None = None
-    """What the step changed; None for the first file and where nothing changed."""
+    """Difference that the step made; None for the first file and where nothing changed."""
     added: int = 0
     removed: int = 0
     """Lines of the module that are new, and that are gone."""
 
     @property
     def operation_count(self) -> int:
-        """How many operations there are."""
+        """Number of operations."""
         return sum(self.operations.values())
 
 

@@ -1,4 +1,4 @@
-"""What a module of the model became: its operations alone, as a module of IR of its own."""
+"""Excerpt of IR: the operations of one module of the model, as a module of IR of its own."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Runs:
         return not self.files and not self.stacked
 
     def name(self, index: int) -> str:
-        """What an error of a run begins with: in a folder its file, otherwise its number, from 1."""
+        """Beginning of a run's errors: in a folder its file, otherwise its number, from 1."""
         return self.files[index] if self.files else f"run {index + 1}"
 
     def write(self, results: Sequence[Result]) -> None:

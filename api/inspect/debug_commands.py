@@ -1,4 +1,4 @@
-"""What one types to the debugger, and what it answers."""
+"""Commands of the debugger and their answers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Command(NamedTuple):
     summary: str
     execute: Callable[[Debugger, str], None]
     completes: str = ""
-    """What completes its argument: ``value``, ``path`` or ``command``."""
+    """Kind of its argument, for completion: ``value``, ``path`` or ``command``."""
 
 
 @dataclass
@@ -367,7 +367,7 @@ def _integers(debugger: Debugger, argument: str) -> None:
 
 
 def _matching(known: Sequence[Value], argument: str, what: str) -> list[Value]:
-    """Those of a list whose name matches a pattern of the shell; all of them without one."""
+    """Items of a list whose name matches a pattern of the shell; all of them without one."""
     pattern = argument or "*"
     found = [one for one in known if fnmatchcase(one.name, pattern)]
     if not found:

@@ -83,7 +83,7 @@ class FloatModel:
 
     def counted(self, inputs: Mapping[str, Array], tensor: FloatTensor) -> NDArray[np.bool_]:
         """
-        Which elements of a tensor count, flattened: not those of positions that the model's padding mask leaves out,
+        Flat mask of a tensor's elements that count: not those of positions that the model's padding mask leaves out,
         where calibration does not look either.
         """
         positions = None if self._padding is None else self._padding.counted(inputs)

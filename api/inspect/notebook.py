@@ -1,4 +1,4 @@
-"""How IR shows itself in a notebook."""
+"""HTML of IR in a notebook."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """
-From a place in a program, a dump of its IR, or the model's source to the module of the model, and on to instructions
-and cycles.
+Look-up from a place in a program, a dump of its IR, or the model's source to the module of the model, and on to
+instructions and cycles.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Origin:
     instructions: tuple[tuple[int, int], ...] = ()
     """Its instructions, as first and last address of each run of them."""
     cycles: int | None = None
-    """What a run charges to it; None without a program."""
+    """Cycles of a run charged to it; None without a program."""
 
 
 def locations(text: str) -> list[tuple[str, str]]:

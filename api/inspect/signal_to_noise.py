@@ -1,4 +1,4 @@
-"""How well integers agree with the numbers that they stand for."""
+"""Agreement of integers with the numbers that they stand for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Agreement:
     """Sums over all elements of all samples."""
 
     scale: float
-    """What one unit of the integers (LSB) is."""
+    """One unit of the integers (LSB)."""
     signal: float = 0.0
     noise: float = 0.0
     power: float = 0.0

@@ -29,7 +29,7 @@ IR_BYTES = 12_000_000
 Json = dict[str, Any]
 
 _UNREADABLE = (OSError, UnicodeDecodeError)
-"""What a file of a dump raises that is gone, or is no text."""
+"""Errors of a dump's file that is gone, or is no text."""
 
 
 def report_data(program: Program, result: Result | None, dump: Dump | None) -> Json:

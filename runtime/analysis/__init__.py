@@ -1,1 +1,1 @@
-"""What a run costs and whether it is sound: schedule, profile, trace, races, taint."""
+"""Cost and soundness of a run: schedule, profile, trace, races, taint."""

@@ -1,5 +1,5 @@
 """
-Which instruction each cycle of a run is charged to.
+Attribution of every cycle of a run to an instruction.
 
 While the product unit works, a cycle is charged to the product. While it is idle, the cycle is charged to what its next
 product waits for (after the last product, what the end of the run waits for), traced back from cause to cause: the

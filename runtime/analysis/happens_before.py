@@ -1,5 +1,5 @@
 """
-What is certain about the order of a run, whatever the durations of its instructions.
+Happens-before: the order of a run that is certain, whatever the durations of its instructions.
 
 Known are three rules. A unit starts its instructions in program order and completes them in program order. No
 instruction behind a fence starts before all those in front of it are complete. And a semaphore that has been waited for

@@ -1,5 +1,5 @@
 """
-Where the time of a run goes, by module of the model.
+Profile of a run by module of the model.
 
 Cycles are those that ``sta.runtime.analysis.cycle_attribution`` charges to a module's instructions, so that the
 cycles of all modules sum to those of the run. Everything else is what the module's own instructions do: work of the
@@ -24,7 +24,7 @@ from sta.runtime.validate import ValidProgram
 from sta.spec.target import Target
 
 CAUSES = (*UNITS, "sequencer")
-"""What an idle product unit may wait for: the work or latency of a unit, or an instruction to be issued."""
+"""Causes of an idle product unit: the work or latency of a unit, or an instruction to be issued."""
 BOUNDS = {"compute": ("mm",), "dma": ("ld", "st"), "softmax": ("sm",), "vector": ("vp",)}
 """The units whose work may be what a module cannot be faster than."""
 
@@ -103,7 +103,7 @@ class ProfileRow:
 
     @property
     def bound(self) -> str:
-        """Which of ``BOUNDS`` has the most work, so that the module cannot be faster; ``none`` without any work."""
+        """The one of ``BOUNDS`` with the most work, which bounds the module's speed; ``none`` without any work."""
         most = {name: max(self.busy[unit] for unit in units) for name, units in BOUNDS.items()}
         name = max(most, key=lambda name: most[name])
         return name if most[name] else "none"

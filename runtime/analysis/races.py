@@ -44,7 +44,7 @@ class Party:
     module_path: str
     unit: str
     execution: int
-    """How often the instruction has been executed before."""
+    """Number of executions of the instruction before this one."""
     writes: bool
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ class FoundRace(NamedTuple):
     earlier_writes: bool
     later: int
     access: int
-    """Which of the accesses of the later instruction, constants left out."""
+    """Index of the later instruction's access, constants left out."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class _Marks:
 
 
 class _Space:
-    """What is known of one memory."""
+    """Last accesses to one memory."""
 
     def __init__(self, name: str, size: int, granule: int) -> None:
         self.name = name

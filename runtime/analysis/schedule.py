@@ -1,5 +1,5 @@
 """
-When everything happens in a run: the timing model with a record of every instruction.
+Schedule of a run: the timing model with a record of every instruction.
 
 Profile, trace and race check start from here. Recording does not change the timing; a run that nobody looks at is
 timed without a record.
@@ -42,13 +42,13 @@ class Schedule:
     ready: Integers
     """The end of the cycle in which the sequencer issues the row, if nothing holds it up."""
     entered: Integers
-    """When the instruction enters its unit's queue; later than ``ready`` where that was full. A fence: its end."""
+    """Cycle in which the instruction enters its unit's queue; later than ``ready`` where that was full. A fence: its end."""
     start: Integers
-    """When the unit starts. A fence: when the sequencer issues it."""
+    """Cycle in which the unit starts. A fence: in which the sequencer issues it."""
     end: Integers
-    """When the unit is free for its next instruction."""
+    """Cycle in which the unit is free for its next instruction."""
     complete: Integers
-    """When the result is complete and posts."""
+    """Cycle in which the result is complete and posts."""
     order: Integers
     """The rows of units in the order in which they start; what one start brings about comes after it."""
 
@@ -173,7 +173,7 @@ def _columns(records: array[int], width: int) -> NDArray[Any]:
 @dataclass(frozen=True)
 class Handovers:
     """
-    Which post each wait took: the k-th start that waits for a semaphore takes its k-th post in the order of completion.
+    The post that each wait took: the k-th start that waits for a semaphore takes its k-th post in the order of completion.
     """
 
     semaphore: Integers

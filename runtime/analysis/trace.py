@@ -41,13 +41,13 @@ _FIRST_UNIT_TRACK = 2
 _COMPRESSION = 3
 """Level of gzip; a third larger than with the highest level, in a tenth of the time."""
 _STALLS = (*(f"queue of {unit} is full" for unit in UNITS), "fence")
-"""What stalls the sequencer, by number of the unit."""
+"""Names of the sequencer's stalls, by number of the unit."""
 _SIZES = ("rows", "columns", "keys", "depth", "row_bytes")
 
 
 @dataclass(frozen=True)
 class TraceText:
-    """What the text of a trace is made of, but for its first and last events; see ``write_trace``."""
+    """Text of the events of a trace, but for the first and last; see ``write_trace``."""
 
     begins: list[bytes]
     """For each instruction its slice's text up to the time, the comma and line end in front of it included."""

@@ -1,5 +1,5 @@
 """
-What the bytes between DRAM and the chip belong to.
+Owners of the bytes between DRAM and the chip.
 
 Constants have the classes that the container's debug map gives them. Writable DRAM has inputs, outputs and everything
 else, which is activations that did not fit on the chip. Scores and exponentials of attention never cross: the check in

@@ -89,7 +89,7 @@ class Stepper:
 
     @property
     def registers(self) -> dict[str, int]:
-        """What the register fields of the next instruction hold, by field name."""
+        """Values of the next instruction's register fields, by field name."""
         return registers_at(self.step, self._counters)
 
     def written(self) -> list[Written]:

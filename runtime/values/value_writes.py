@@ -1,6 +1,6 @@
 """
-When each element of the model's values is written: what it takes to see values that are overwritten while others of
-their elements are still to come.
+Times at which the elements of the model's values are written. A value may be overwritten in part while other elements
+of it are still to come; whoever wants to see it whole needs them.
 
 It does not depend on data, so that it is found once, without executing anything.
 """
@@ -47,7 +47,7 @@ class Elements:
 
 @dataclass(frozen=True)
 class ValueWrites:
-    """When values are written in a run."""
+    """Writes of values in a run."""
 
     values: Sequence[Value]
     addresses: Sequence[Indices]
@@ -131,7 +131,7 @@ def _addresses(value: Value, writable_base: int) -> Indices:
 
 
 class _Place:
-    """Where the elements of a value lie, to find those that an instruction writes."""
+    """Places of a value's elements, to find those that an instruction writes."""
 
     def __init__(self, value: Value, addresses: Indices) -> None:
         self._space = value.space

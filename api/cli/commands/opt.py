@@ -296,7 +296,7 @@ def _level(module: ModuleOp) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    """What is wrong: xDSL puts the place before it."""
+    """The message alone: xDSL puts the place before it."""
     return str(error).strip().splitlines()[-1].strip()
 
 
