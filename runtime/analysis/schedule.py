@@ -42,7 +42,7 @@ class Schedule:
     ready: Integers
     """The end of the cycle in which the sequencer issues the row, if nothing holds it up."""
     entered: Integers
-    """Cycle in which the instruction enters its unit's queue; later than ``ready`` where that was full. A fence: its end."""
+    """Cycle of entry into the unit's queue; later than ``ready`` where that was full. A fence: its end."""
     start: Integers
     """Cycle in which the unit starts. A fence: in which the sequencer issues it."""
     end: Integers
@@ -173,7 +173,9 @@ def _columns(records: array[int], width: int) -> NDArray[Any]:
 @dataclass(frozen=True)
 class Handovers:
     """
-    The post that each wait took: the k-th start that waits for a semaphore takes its k-th post in the order of completion.
+    The post that each wait took.
+
+    The k-th start that waits for a semaphore takes its k-th post in the order of completion.
     """
 
     semaphore: Integers
