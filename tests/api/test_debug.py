@@ -201,7 +201,7 @@ def test_commands_from_standard_input(files: Files) -> None:
     command = [
         sys.executable,
         "-m",
-        "sta.api.cli.command_line",
+        "sta",
         "debug",
         str(files.program),
         "--inputs",
@@ -236,7 +236,7 @@ def test_at_a_terminal(files: Files, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "sta.api.cli.command_line",
+        "sta",
         "debug",
         str(files.program),
         "--inputs",

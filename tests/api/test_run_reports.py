@@ -108,7 +108,7 @@ def test_a_trace_that_cannot_be_written_is_refused_before_the_run(
 
 def run_with_little_space(arguments: str, kibibytes: int) -> subprocess.CompletedProcess[str]:
     """Runs a program where no file can get larger."""
-    command = f"ulimit -f {kibibytes}; {sys.executable} -m sta.api.cli.command_line run {arguments}"
+    command = f"ulimit -f {kibibytes}; {sys.executable} -m sta run {arguments}"
     return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
 
 

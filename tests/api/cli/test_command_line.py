@@ -682,13 +682,13 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("stream", "arguments", "code"), [(1, "targets", 0), (2, "frobnicate", 2)])
 def test_a_stream_that_is_closed_is_no_error(stream: int, arguments: str, code: int, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    command = f"{sys.executable} -m sta.api.cli.command_line {arguments} {stream}>&- {3 - stream}>{other}"
+    command = f"{sys.executable} -m sta {arguments} {stream}>&- {3 - stream}>{other}"
     assert subprocess.run(["bash", "-c", command], check=False).returncode == code
     assert other.read_text() == ""
 
 
 def test_a_reader_that_goes_away_is_no_error(files: Files) -> None:
-    command = f"{sys.executable} -m sta.api.cli.command_line objdump {files.program} | head -1"
+    command = f"{sys.executable} -m sta objdump {files.program} | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == ".version 1.0\n"
     assert done.stderr == ""
@@ -697,7 +697,7 @@ def test_a_reader_that_goes_away_is_no_error(files: Files) -> None:
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", ["--help", "targets --help", "opt --help", "targets"])
 def test_output_that_cannot_be_written_is_an_error(arguments: str, unbuffered: str, tmp_path: Path) -> None:
-    command = f"ulimit -f 0; {sys.executable} -m sta.api.cli.command_line {arguments} > {tmp_path / 'output'}"
+    command = f"ulimit -f 0; {sys.executable} -m sta {arguments} > {tmp_path / 'output'}"
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (1, "sta: error: standard output: File too large\n")

@@ -6,7 +6,7 @@ from xdsl.dialects.builtin import Builtin, StringAttr
 from xdsl.dialects.test import Test
 from xdsl.parser import Parser
 
-from sta import notebook
+from sta.api.inspect import notebook
 from sta.api.inspect.notebook import module_html
 from sta.runtime import html
 
