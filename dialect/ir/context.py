@@ -11,6 +11,7 @@ from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
 from xdsl.ir import Dialect
 
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.tiling_policy import TilingPolicy
 
 if TYPE_CHECKING:
     from sta.spec.target import Target
@@ -38,9 +39,10 @@ class CompileInterface(DialectInterface):
     `builtin` brings it along.
     """
 
-    def __init__(self, weights: WeightStore, target: Target) -> None:
+    def __init__(self, weights: WeightStore, target: Target, policy: TilingPolicy | None = None) -> None:
         self.weights = weights
         self.target = target
+        self.policy = policy or TilingPolicy()
 
 
 class CompileContext(Context):
@@ -48,14 +50,17 @@ class CompileContext(Context):
     Holds what passes need besides the IR.
 
     `weights` is the store that the module's names refer to; `target` the machine compiled for (`sta-base` when none
-    is given, loaded when first asked for). The dialects `builtin`, `func`, `torch`, `nm` and `sta` are registered and
-    loaded on first use.
+    is given, loaded when first asked for); `policy` says how layers are tiled. The dialects
+    `builtin`, `func`, `torch`, `nm` and `sta` are registered and loaded on first use.
     """
 
-    def __init__(self, weights: WeightStore | None = None, target: Target | None = None) -> None:
+    def __init__(
+        self, weights: WeightStore | None = None, target: Target | None = None, policy: TilingPolicy | None = None
+    ) -> None:
         super().__init__()
         self.weights = WeightStore() if weights is None else weights
         self._target = target
+        self.policy = policy or TilingPolicy()
         register_dialects(self)
 
     @property
@@ -69,7 +74,7 @@ class CompileContext(Context):
 
     def clone(self) -> CompileContext:
         """A context of its own for the same target, with the same arrays in a store of its own."""
-        return CompileContext(self.weights.copy(), self._target)
+        return CompileContext(self.weights.copy(), self._target, self.policy)
 
 
 def register_dialects(context: Context) -> None:
@@ -138,6 +143,14 @@ def target_of(context: Context) -> Target:
             "this pass needs a target: run it in a sta.dialect.ir.context.CompileContext (`sta opt --sta-target`)"
         )
     return found.target
+
+
+def policy_of(context: Context) -> TilingPolicy:
+    """
+    The tiling policy of the compile that `context` belongs to, and the default one in a plain xDSL context.
+    """
+    found = _compile_of(context)
+    return TilingPolicy() if found is None else found.policy
 
 
 def _compile_of(context: Context) -> CompileContext | CompileInterface | None:

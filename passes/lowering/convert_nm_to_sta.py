@@ -17,7 +17,7 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 
 from sta.dialect import nm, sta
-from sta.dialect.ir.context import target_of, weights_of
+from sta.dialect.ir.context import policy_of, target_of, weights_of
 from sta.dialect.ir.location import describe
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.buffer_contents import record_value
@@ -31,13 +31,9 @@ from sta.passes.tiling.linear_tiling import COLUMNS, ROWS
 from sta.passes.tiling.strided_view import NotAView, StridedView
 from sta.passes.tiling.tile_choice import record
 from sta.spec.target import Target
+from sta.spec.tiling_policy import TilingPolicy
 
 TRANSFER_ROWS = 8192
-
-NEXT_TO_NOTHING = 1000
-"""
-The part of the cycles of all layers concerned that one may lose without anybody asking whether another loses less.
-"""
 
 TiledLayer = LinearLowering | AttentionLowering
 """
@@ -56,6 +52,7 @@ class FunctionLowering:
     target: Target
     in_dram: set[SSAValue]
     packed: dict[Hashable, NDArray[Any]]
+    policy: TilingPolicy
     budgets: Mapping[Hashable, int] = field(default_factory=dict[Hashable, int])
     """
     Bytes that the tiles of layers of some sizes may take, where that is less than the usual share of the chip.
@@ -86,7 +83,7 @@ class FunctionLowering:
         block = Block(arg_types=types)
         outputs = zip(terminator.arguments, block.args[len(inputs) :], strict=True)
         self.outputs: dict[SSAValue, SSAValue] = dict(reversed(list(outputs)))
-        self.builder = TileBuilder(self.target, self.weights, block, self.packed)
+        self.builder = TileBuilder(self.target, self.weights, block, self.packed, policy=self.policy)
         for value, argument in zip(inputs, block.args, strict=False):
             self._bind_input(value, argument)
         for op in self.source.body.block.ops:
@@ -346,6 +343,7 @@ class Attempts:
     What the attempts at lowering a function have found out about the room there is.
     """
 
+    policy: TilingPolicy
     in_dram: set[SSAValue] = field(default_factory=set[SSAValue])
     budgets: dict[Hashable, int] = field(default_factory=dict[Hashable, int])
 
@@ -373,7 +371,7 @@ class Attempts:
         budgets = [(layer, budget) for layer in layers if (budget := layer.smaller_budget()) is not None]
         losses = [layer.extra_cycles(budget) for layer, budget in budgets]
         total = sum(layer.explain().cycles for layer in layers)
-        cheap = [one for one, loss in zip(budgets, losses, strict=True) if loss * NEXT_TO_NOTHING <= total]
+        cheap = [one for one, loss in zip(budgets, losses, strict=True) if loss * self.policy.loss_divisor <= total]
         if not cheap and budgets:
             cheap = [budgets[losses.index(min(losses))]]
         self.budgets |= {layer.key: budget for layer, budget in cheap}
@@ -398,22 +396,22 @@ class ConvertNmToStaPass(ModulePass):
     name = "convert-nm-to-sta"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        weights, target = weights_of(ctx), target_of(ctx)
+        weights, target, policy = weights_of(ctx), target_of(ctx), policy_of(ctx)
         for function in [f for f in op.ops if isinstance(f, func.FuncOp)]:
-            lowered = self._lower(function, weights, target)
+            lowered = self._lower(function, weights, target, policy)
             record_macs(lowered, useful_macs(op))
             op.body.block.insert_op_before(lowered, function)
             function.detach()
             function.erase(safe_erase=False)
 
-    def _lower(self, function: func.FuncOp, weights: WeightStore, target: Target) -> func.FuncOp:
-        attempts = Attempts()
+    def _lower(self, function: func.FuncOp, weights: WeightStore, target: Target, policy: TilingPolicy) -> func.FuncOp:
+        attempts = Attempts(policy)
         packed: dict[Hashable, NDArray[Any]] = {}
         while True:
-            lowering = FunctionLowering(function, weights, target, attempts.in_dram, packed, attempts.budgets)
+            lowering = FunctionLowering(function, weights, target, attempts.in_dram, packed, policy, attempts.budgets)
             lowered = lowering.lower()
             try:
-                plan_memory(lowered, target)
+                plan_memory(lowered, target, policy)
             except CapacityError as error:
                 if not attempts.give_way(lowering, error):
                     raise

@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
-from sta.dialect.interpreters.nm import scalar_map_parameters
+from sta.dialect.ir.parameter_blocks import scalar_map_parameters
 from sta.passes.lowering.tile_builder import Operand, Position, Stretch, TileBuilder
 from sta.passes.memory.memory_plan import CapacityError
 from sta.passes.tiling.attention_tiling import (
-    GROUPS,
     AttentionShape,
     Group,
     Tiling,
@@ -41,11 +40,6 @@ DENSE_OPERAND = nm.PatternAttr(DENSE, "dense")
 HEADS = slice(0, 2)
 """
 The axes of `[B, H, S, D]` whose steps are heads.
-"""
-WRITTEN_OUT = 2
-"""
-Row tiles of all heads at most that are written out where all have the same keys, so that one pipeline goes through
-them. More are a loop, each round of which is a pipeline: written out, BERT-base would be half as large again.
 """
 Q, K, V, RESULT, MASK = range(5)
 """
@@ -172,8 +166,8 @@ class AttentionLowering:
         """
         The cycles, by the estimate, that the attention takes more if its tiles have that many bytes.
         """
-        target, shape = self.builder.target, self.shape
-        now, then = (head_cycles(target, shape, tiling) for tiling in (self.tiling, self._tilings(budget)[0]))
+        target, policy, shape = self.builder.target, self.builder.policy, self.shape
+        now, then = (head_cycles(target, policy, shape, tiling) for tiling in (self.tiling, self._tilings(budget)[0]))
         return self.heads * (then - now)
 
     def _tilings(self, budget: int | None) -> list[Tiling]:
@@ -182,14 +176,14 @@ class AttentionLowering:
 
         Raises CapacityError, with the bytes that are needed and there, if none fits.
         """
-        target, shape, chunk = self.builder.target, self.shape, self.op.chunk_keys
+        target, policy, shape, chunk = self.builder.target, self.builder.policy, self.shape, self.op.chunk_keys
         if chunk is None:
-            tilings = row_tilings(target, shape, budget)
+            tilings = row_tilings(target, policy, shape, budget)
         else:
-            tilings = online_tilings(target, shape, chunk, budget)
+            tilings = online_tilings(target, policy, shape, chunk, budget)
         if tilings:
             return tilings
-        raise CapacityError(f"{self.builder.path}: {too_long(target, shape, chunk)}", {})
+        raise CapacityError(f"{self.builder.path}: {too_long(target, policy, shape, chunk)}", {})
 
     def explain(self) -> TileChoice:
         """
@@ -211,7 +205,7 @@ class AttentionLowering:
             "attention",
             tile,
             max(parts, key=lambda part: parts[part]),
-            head_cycles(target, shape, tiling) * self.heads,
+            head_cycles(target, self.builder.policy, shape, tiling) * self.heads,
             tile_bytes(shape, tiling),
         )
 
@@ -227,7 +221,7 @@ class AttentionLowering:
             self._walk(outer, head, lambda head: self._online_heads(inner, head))
             return
         tiles = -(-self.queries // self.tiling.rows)
-        few = tiles <= GROUPS if self.shape.causal else tiles < inner.size
+        few = tiles <= self.builder.policy.causal_groups if self.shape.causal else tiles < inner.size
         if tiles == 1 or (self._on_chip() and few):
             self._walk(outer, head, lambda head: self._all_heads(inner, head))
             return
@@ -281,7 +275,7 @@ class AttentionLowering:
         def step(index: Position, _: int) -> None:
             self._walk(inner, _moved(head, axis, index), body)
 
-        ahead = tile_bytes(self.shape, self.tiling, ahead=True) <= capacity(builder.target)
+        ahead = tile_bytes(self.shape, self.tiling, ahead=True) <= capacity(builder.target, builder.policy)
         if self._on_chip() or self.tiling.chunk is not None or not ahead or _is_shared(axis):
             builder.loop(axis.size, 1, step)
         else:
@@ -291,7 +285,7 @@ class AttentionLowering:
         """
         The rows, in groups of whole tiles with equally many keys.
         """
-        return row_groups(self.shape, self.tiling.rows)
+        return row_groups(self.builder.policy, self.shape, self.tiling.rows)
 
     def _all_heads(self, axis: Axis, outer: Head) -> None:
         """
@@ -303,7 +297,7 @@ class AttentionLowering:
             return self._stretch(axis.size, 1, lambda index, _: Part(_moved(head, axis, index), row, rows), keys)
 
         tile, groups = self.tiling.rows, self._groups()
-        if len(groups) == 1 and groups[0].rows > WRITTEN_OUT * tile:
+        if len(groups) == 1 and groups[0].rows > self.builder.policy.unrolled_row_tiles * tile:
             keys = groups[0].keys
             self.builder.loop(groups[0].rows, tile, lambda row, rows: self.builder.pipeline([stretch(row, rows, keys)]))
             return

@@ -13,10 +13,10 @@ from xdsl.dialects.builtin import IntegerType
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
-from sta.dialect.interpreters.nm import channel_map_parameters, epilogue_scalars
+from sta.dialect.ir.parameter_blocks import channel_map_parameters, epilogue_scalars
 from sta.passes.lowering.lower_vector import NormLowering, broadcast_rows
 from sta.passes.lowering.tile_builder import ROWS, Operand, Position, TileBuilder
-from sta.passes.tiling.linear_tiling import SHARE, SLOTS, STREAMED, LinearShape, choose, cuts, smaller_budget
+from sta.passes.tiling.linear_tiling import SLOTS, STREAMED, LinearShape, choose, cuts, smaller_budget
 from sta.passes.tiling.strided_view import Axis, StridedView, row_space
 from sta.passes.tiling.tile_choice import TileChoice
 from sta.spec.nm_format import packed_size
@@ -53,8 +53,9 @@ class LinearLowering:
         self.pattern, self.encoding = nm.pattern_of(op.weight)
         self.columns, self.depth = nm.tensor_of(op.weight).get_shape()
         self.shape = self.key = self._shape(normalized)
-        target = builder.target
-        self.choice = choose(target, self.shape, budgets.get(self.key, int(target.sram_bytes * SHARE)))
+        target, policy = builder.target, builder.policy
+        usual = int(target.sram_bytes * policy.layer_share)
+        self.choice = choose(target, policy, self.shape, budgets.get(self.key, usual))
         self.tiling = self.choice.tiling
         self.depths = [depth for count, depth in cuts(self.depth, self.tiling.depth) for _ in range(count)]
 
@@ -148,7 +149,7 @@ class LinearLowering:
         self.packed = self._pack()
         blocks = self._parameter_blocks()
         name = f"{builder.path}@parameters"
-        self.keeps_parameters = blocks.size <= builder.target.sram_bytes // 16
+        self.keeps_parameters = blocks.size <= builder.target.sram_bytes * builder.policy.parameters_share
         if self.keeps_parameters:
             self.parameters = [builder.load_constant(name, "parameters", blocks, nm.ui8, "parameters")]
         else:
@@ -209,13 +210,14 @@ class LinearLowering:
         """
         A budget under which the tiles take less; None if there is nothing smaller.
         """
-        return smaller_budget(self.builder.target, self.shape, self.size)
+        return smaller_budget(self.builder.target, self.builder.policy, self.shape, self.size)
 
     def extra_cycles(self, budget: int) -> int:
         """
         The cycles, by the estimate, that the layer takes more if its tiles have that many bytes.
         """
-        return choose(self.builder.target, self.shape, budget).estimate.cycles - self.choice.estimate.cycles
+        target, policy = self.builder.target, self.builder.policy
+        return choose(target, policy, self.shape, budget).estimate.cycles - self.choice.estimate.cycles
 
     def explain(self) -> TileChoice:
         """

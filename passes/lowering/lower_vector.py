@@ -7,7 +7,7 @@ from __future__ import annotations
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
-from sta.dialect.interpreters.nm import epilogue_scalars, norm_parameters, scalar_map_parameters
+from sta.dialect.ir.parameter_blocks import epilogue_scalars, norm_parameters, scalar_map_parameters
 from sta.passes.lowering.tile_builder import ROWS, Operand, Position, TileBuilder
 from sta.passes.tiling.strided_view import StridedView, row_space
 

@@ -18,13 +18,14 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.irdl import IRDLOperation
 
 from sta.dialect import nm, sta
-from sta.dialect.interpreters.nm import scalar_map_parameters
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.parameter_blocks import scalar_map_parameters
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.tiling.linear_tiling import SLOTS, is_rolled
 from sta.passes.tiling.strided_view import Axis, Factor, NotAView, StridedView, iteration_space, merge, row_space
 from sta.passes.tiling.tile_choice import TileChoice
 from sta.spec.target import Target
+from sta.spec.tiling_policy import TilingPolicy
 
 RUN_LIMIT = 4096
 """
@@ -148,6 +149,7 @@ class TileBuilder:
     """
     What was chosen for the layers so far.
     """
+    policy: TilingPolicy = field(default_factory=TilingPolicy)
     sources: dict[SSAValue, Operation | None] = field(default_factory=dict[SSAValue, Operation | None])
     """
     The operation that each buffer was allocated for.
@@ -277,7 +279,7 @@ class TileBuilder:
         row_bytes = sum(columns * o.element.width.data // 8 for o, columns in staged if o.space == "dram")
         if not row_bytes:
             return most
-        fit = self.target.sram_bytes // 4 // (2 * row_bytes)
+        fit = int(self.target.sram_bytes * self.policy.staging_share) // (2 * row_bytes)
         whole = fit // self.target.array_rows * self.target.array_rows
         return max(1, min(most, whole or fit))
 
@@ -311,7 +313,7 @@ class TileBuilder:
                 body(start + index * tile, tile)
 
         pairs = full // SLOTS
-        if self.block is self.function or is_rolled(size, tile):
+        if self.block is self.function or is_rolled(self.policy, size, tile):
             self.loop(pairs, 1, lambda pair, _: both(pair.scaled(SLOTS * tile)))
         else:
             for pair in range(pairs):
@@ -543,11 +545,11 @@ class TileBuilder:
 
     def through_tiles(self, source: Operand, destination: Operand) -> None:
         """
-        Copies an operand from one place in DRAM to another, by way of tiles in the scratchpad: two of them take at most
-        a quarter of the chip's memory.
+        Copies an operand from one place in DRAM to another, by way of tiles in the scratchpad: two of them take no
+        more than the policy's share of the chip's memory.
         """
         rows = self.target.tile_rows
-        longest = self.target.sram_bytes // 8 // (rows * source.element.width.data // 8)
+        longest = int(self.target.sram_bytes * self.policy.staging_share / 2) // (rows * source.element.width.data // 8)
 
         def move(tile: SSAValue, place: SSAValue) -> None:
             count, columns = sta.memref_of(tile).get_shape()

@@ -15,6 +15,7 @@ from sta.dialect import sta
 from sta.dialect.ir.location import module_path
 from sta.passes.memory.first_fit import Lifetime, aligned, first_fit
 from sta.spec.target import Target
+from sta.spec.tiling_policy import TilingPolicy
 
 
 class CapacityError(ValueError):
@@ -38,26 +39,21 @@ class MemoryPlan:
     sizes: dict[str, int]
 
 
-PREFETCH = (3, 2, 1, 0)
-"""
-How many operations ahead the buffers for weights are reserved, best first: while they do not share bytes with those of
-the operations before, the next weights load under products.
-"""
-
-
-def plan_memory(function: func.FuncOp, target: Target) -> MemoryPlan:
+def plan_memory(function: func.FuncOp, target: Target, policy: TilingPolicy) -> MemoryPlan:
     """
     Places every buffer: accumulators and weight buffer take what they need, the scratchpad the rest.
 
-    DRAM holds constants first, then inputs and outputs, then scratch. Raises CapacityError, naming a layer and giving
-    the bytes needed and there, if buffers that are live at once do not fit.
+    Buffers for weights are reserved as many operations ahead as there is room for, up to `policy.prefetch`: while they
+    share no bytes with those of the operations before, the next weights load under products. DRAM holds constants
+    first, then inputs and outputs, then scratch. Raises CapacityError, naming a layer and giving the bytes needed and
+    there, if buffers that are live at once do not fit.
     """
-    for ahead in PREFETCH[:-1]:
+    for ahead in range(policy.prefetch, 0, -1):
         try:
             return _plan(function, target, ahead)
         except CapacityError:
             continue
-    return _plan(function, target, PREFETCH[-1])
+    return _plan(function, target, 0)
 
 
 def _plan(function: func.FuncOp, target: Target, ahead: int) -> MemoryPlan:

@@ -12,7 +12,7 @@ from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 from xdsl.passes import ModulePass
 
 from sta.dialect import sta
-from sta.dialect.ir.context import target_of
+from sta.dialect.ir.context import policy_of, target_of
 from sta.dialect.nm import integer
 from sta.passes.memory.memory_plan import MemoryPlan, plan_memory
 
@@ -27,10 +27,10 @@ class StaAllocatePass(ModulePass):
     name = "sta-allocate"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        target = target_of(ctx)
+        target, policy = target_of(ctx), policy_of(ctx)
         for function in op.ops:
             if isinstance(function, func.FuncOp):
-                assign_offsets(function, plan_memory(function, target))
+                assign_offsets(function, plan_memory(function, target, policy))
 
 
 def assign_offsets(function: func.FuncOp, plan: MemoryPlan) -> None:

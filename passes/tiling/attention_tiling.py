@@ -13,31 +13,11 @@ from dataclasses import dataclass, replace
 from sta.spec.cost import dma_cycles, product_cycles, softmax_cycles, vector_cycles
 from sta.spec.pattern import DENSE
 from sta.spec.target import Target
+from sta.spec.tiling_policy import TilingPolicy
 
 KEYS_LIMIT = 8192
 """
 Keys that one instruction of the softmax unit takes.
-"""
-TILE_SHARE = 1 / 8
-"""
-The part of the chip that tiles may take where a smaller tile would do as well.
-"""
-ONLINE_SHARE = 1 / 2
-"""
-The same for an online softmax: what is that long lives in DRAM, so there is room, and larger tiles load less.
-"""
-RESERVE = 1 / 16
-"""
-The part of the chip that is left to parameters and to the layers around.
-"""
-SHARING_LIMIT = 8
-"""
-Heads of queries at most that take turns at a chunk of the keys they share: each has its own code.
-"""
-GROUPS = 16
-"""
-Groups of row tiles that a causal attention is cut into, each with as many keys as its last row admits: so the code
-grows by a constant, and one sixteenth of the scores at most is computed in vain.
 """
 
 
@@ -92,14 +72,14 @@ class Group:
     keys: int
 
 
-def row_groups(shape: AttentionShape, tile: int) -> list[Group]:
+def row_groups(policy: TilingPolicy, shape: AttentionShape, tile: int) -> list[Group]:
     """
     The rows of a head, in groups of whole tiles of `tile` rows with equally many keys.
     """
     if not shape.causal:
         return [Group(0, shape.queries, shape.keys)]
     tiles = -(-shape.queries // tile)
-    count = min(tiles, GROUPS)
+    count = min(tiles, policy.causal_groups)
     ends = [min(tiles * (index + 1) // count * tile, shape.queries) for index in range(count)]
     starts = [0, *ends[:-1]]
     return [Group(start, end - start, min(end, shape.keys)) for start, end in zip(starts, ends, strict=True)]
@@ -119,14 +99,14 @@ def tile_bytes(shape: AttentionShape, tiling: Tiling, ahead: bool = False) -> in
     return rows * (2 * score_bytes + sums * row_bytes) + copies * 2 * span * shape.depth
 
 
-def head_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
+def head_cycles(target: Target, policy: TilingPolicy, shape: AttentionShape, tiling: Tiling) -> int:
     """
     An estimate of the cycles of one head: those of the unit that has most to do, and the latencies at which the array
     may wait, once a row tile.
     """
     return sum(
         _group_cycles(target, replace(shape, queries=group.rows, keys=group.keys), tiling)
-        for group in row_groups(shape, tiling.rows)
+        for group in row_groups(policy, shape, tiling.rows)
     )
 
 
@@ -176,45 +156,54 @@ def tile_parts(target: Target, shape: AttentionShape, tiling: Tiling) -> dict[st
     }
 
 
-def row_tiling(target: Target, shape: AttentionShape) -> Tiling | None:
+def row_tiling(target: Target, policy: TilingPolicy, shape: AttentionShape) -> Tiling | None:
     """
     The best tiling for a softmax over whole rows; None if not even a tile of one row fits the chip.
     """
-    return next(iter(row_tilings(target, shape)), None)
+    return next(iter(row_tilings(target, policy, shape)), None)
 
 
-def row_tilings(target: Target, shape: AttentionShape, budget: int | None = None) -> list[Tiling]:
+def row_tilings(target: Target, policy: TilingPolicy, shape: AttentionShape, budget: int | None = None) -> list[Tiling]:
     """
     All tilings for a softmax over whole rows that may be chosen, the best first; of at most `budget` bytes if given.
     """
     if shape.keys > KEYS_LIMIT:
         return []
-    return _ranked(target, shape, [Tiling(rows) for rows in _row_counts(target, shape.queries)], TILE_SHARE, budget)
+    candidates = [Tiling(rows) for rows in _row_counts(target, shape.queries)]
+    return _ranked(target, policy, shape, candidates, policy.attention_share, budget)
 
 
-def online_tiling(target: Target, shape: AttentionShape, chunk: int | None = None) -> Tiling | None:
+def online_tiling(
+    target: Target, policy: TilingPolicy, shape: AttentionShape, chunk: int | None = None
+) -> Tiling | None:
     """
     The best tiling for an online softmax, its chunk given or to be chosen; None if nothing fits the chip.
     """
-    return next(iter(online_tilings(target, shape, chunk)), None)
+    return next(iter(online_tilings(target, policy, shape, chunk)), None)
 
 
 def online_tilings(
-    target: Target, shape: AttentionShape, chunk: int | None = None, budget: int | None = None
+    target: Target, policy: TilingPolicy, shape: AttentionShape, chunk: int | None = None, budget: int | None = None
 ) -> list[Tiling]:
     """
     All tilings for an online softmax that may be chosen, the best first; of at most `budget` bytes if given.
     """
     chunks = list(_chunks(target, shape.keys)) if chunk is None else [chunk]
-    turns = [heads for heads in range(1, min(shape.sharing, SHARING_LIMIT) + 1) if shape.sharing % heads == 0]
+    most = min(shape.sharing, policy.sharing_heads)
+    turns = [heads for heads in range(1, most + 1) if shape.sharing % heads == 0]
     candidates = [
         Tiling(rows, keys, heads) for keys in chunks for rows in _row_counts(target, shape.queries) for heads in turns
     ]
-    return _ranked(target, shape, candidates, ONLINE_SHARE, budget)
+    return _ranked(target, policy, shape, candidates, policy.online_share, budget)
 
 
 def _ranked(
-    target: Target, shape: AttentionShape, candidates: list[Tiling], share: float, budget: int | None
+    target: Target,
+    policy: TilingPolicy,
+    shape: AttentionShape,
+    candidates: list[Tiling],
+    share: float,
+    budget: int | None,
 ) -> list[Tiling]:
     """
     The fastest of whole array rows within a share of the chip first, or if there are none the fastest that fits at all.
@@ -223,31 +212,31 @@ def _ranked(
     def rank(tiling: Tiling) -> tuple[int, int, int, int]:
         # Of equally fast ones the longest chunk: every shift between chunks rounds, and takes an instruction. Then the
         # fewest heads: tiles of more rows keep the array busy for longer than the latencies of a turn.
-        cycles = head_cycles(target, shape, tiling)
+        cycles = head_cycles(target, policy, shape, tiling)
         return cycles, -(tiling.chunk or 0), tiling.heads, tile_bytes(shape, tiling)
 
     whole = [tiling for tiling in candidates if tiling.rows % target.array_rows == 0 or tiling.rows == shape.queries]
     within = [tiling for tiling in whole if tile_bytes(shape, tiling) <= target.sram_bytes * share]
-    fitting = [tiling for tiling in candidates if tile_bytes(shape, tiling) <= capacity(target)]
+    fitting = [tiling for tiling in candidates if tile_bytes(shape, tiling) <= capacity(target, policy)]
     if budget is not None and fitting:
         smallest = min(fitting, key=lambda tiling: tile_bytes(shape, tiling))
         within = [tiling for tiling in fitting if tile_bytes(shape, tiling) <= budget] or [smallest]
     return sorted(within or fitting, key=rank)
 
 
-def capacity(target: Target) -> int:
+def capacity(target: Target, policy: TilingPolicy) -> int:
     """
     Bytes of the chip that attention may take.
     """
-    return int(target.sram_bytes * (1 - RESERVE))
+    return int(target.sram_bytes * (1 - policy.attention_reserve))
 
 
-def too_long(target: Target, shape: AttentionShape, chunk: int | None) -> str:
+def too_long(target: Target, policy: TilingPolicy, shape: AttentionShape, chunk: int | None) -> str:
     """
     Why no tile of an attention fits the chip, and what to do.
     """
     needed = tile_bytes(shape, Tiling(1, chunk))
-    room = f"{capacity(target):,} of its {target.sram_bytes:,} are there"
+    room = f"{capacity(target, policy):,} of its {target.sram_bytes:,} are there"
     if chunk is not None:
         return (
             f"attention over chunks of {min(chunk, shape.keys):,} keys needs {needed:,} bytes on the chip, {room}; use "

@@ -15,6 +15,7 @@ from sta.spec.cost import dma_cycles, product_cycles, vector_cycles
 from sta.spec.nm_format import Pattern, packed_size
 from sta.spec.packing import padded
 from sta.spec.target import Target
+from sta.spec.tiling_policy import TilingPolicy
 
 DEPTH_LIMIT = (1 << 14) - 1
 """
@@ -24,35 +25,6 @@ SLOTS = 2
 """
 Buffers of each kind: one is filled while the other is in use.
 """
-ISSUE_CYCLES = 6
-"""
-Instructions of the sequencer for each product and its drain, about.
-"""
-HIDDEN = 16
-"""
-What runs under the unit that has most to do is taken to cost one cycle in so many after all: no overlap is perfect, and
-a tiling that leaves other units less to do, or loads less, is the better one.
-"""
-ABOUT = 1 / 200
-"""
-The part by which estimates may differ and count as equal.
-"""
-SHARE = 3 / 8
-"""
-The part of the chip's memory that one layer's tiles may take at first.
-"""
-
-SMALL = 1 / 16
-"""
-The part of the chip below which it does not matter how little tiles take.
-"""
-
-WRITTEN_OUT = 8
-"""
-Tiles of an inner loop at most that are written out where they are not a whole number of pairs: what is left over behind
-a loop takes no turns with the tiles in it, so that each round would wait for its last drain and for that of the loop.
-"""
-
 COLUMNS, ROWS, STREAMED = "columns", "rows", "streamed"
 """
 The orders of the loops. `columns`: groups of columns outermost, so that each weight is loaded once if all rows make one
@@ -137,6 +109,10 @@ class Estimate:
     """
     Bytes on the chip.
     """
+    hidden_divisor: int
+    """
+    One in so many hidden cycles is charged: `TilingPolicy.hidden_divisor`.
+    """
 
     @property
     def bound(self) -> str:
@@ -158,7 +134,7 @@ class Estimate:
         About how many cycles there are from the first load to the last result.
         """
         parts = (self.products, self.loads, self.stores, self.vector, self.turnaround, self.issue)
-        return max(parts) + (sum(parts) - max(parts)) // HIDDEN + self.waiting
+        return max(parts) + (sum(parts) - max(parts)) // self.hidden_divisor + self.waiting
 
 
 def cuts(size: int, tile: int) -> list[tuple[int, int]]:
@@ -169,13 +145,13 @@ def cuts(size: int, tile: int) -> list[tuple[int, int]]:
     return [(count, part) for count, part in ((full, tile), (1, rest)) if count and part]
 
 
-def is_rolled(size: int, tile: int) -> bool:
+def is_rolled(policy: TilingPolicy, size: int, tile: int) -> bool:
     """
-    Whether pairs of tiles of an axis are a loop, rather than written out.
+    Whether pairs of tiles of an axis are a loop, rather than unrolled.
     """
     full, rest = divmod(size, tile)
     uneven = full % SLOTS or rest
-    return full // SLOTS > 1 and not (uneven and full + (rest > 0) <= WRITTEN_OUT)
+    return full // SLOTS > 1 and not (uneven and full + (rest > 0) <= policy.unrolled_tiles)
 
 
 def row_cuts(shape: LinearShape, tiling: LinearTiling) -> list[tuple[int, int]]:
@@ -188,7 +164,7 @@ def row_cuts(shape: LinearShape, tiling: LinearTiling) -> list[tuple[int, int]]:
 def program_products(shape: LinearShape, tiling: LinearTiling) -> int:
     """
     How many products of a layer stand in the program, about: loops take two tiles at a time, cuts of the depth are
-    written out.
+    unrolled.
     """
     rows = shape.batches * -(-shape.rows // tiling.rows)
     columns, cut = -(-shape.columns // tiling.columns), -(-shape.depth // tiling.depth)
@@ -219,7 +195,7 @@ def tile_bytes(shape: LinearShape, tiling: LinearTiling) -> int:
     return weights + SLOTS * tiling.rows * (loaded * shape.x_bytes + tiling.columns * element)
 
 
-def estimate(target: Target, shape: LinearShape, tiling: LinearTiling) -> Estimate:
+def estimate(target: Target, policy: TilingPolicy, shape: LinearShape, tiling: LinearTiling) -> Estimate:
     """
     The cost of a tiling.
     """
@@ -251,11 +227,11 @@ def estimate(target: Target, shape: LinearShape, tiling: LinearTiling) -> Estima
         "residual": vector + residuals + tiles * target.dma_latency if residuals else 0,
         "results": vector + stores + tiles * target.dma_latency if stores else 0,
     }
-    rounds, inner = (column_tiles * shape.batches, (shape.rows, tiling.rows))
+    iterations, inner = (column_tiles * shape.batches, (shape.rows, tiling.rows))
     if not by_columns:
-        rounds, inner = row_tiles, (shape.columns, tiling.columns)
-    left_over = rounds > 1 and is_rolled(*inner) and inner[0] % (SLOTS * inner[1])
-    turns = 2 * rounds * (target.drain_latency + vector // tiles) if left_over else 0
+        iterations, inner = row_tiles, (shape.columns, tiling.columns)
+    peeled = iterations > 1 and is_rolled(policy, *inner) and inner[0] % (SLOTS * inner[1])
+    turns = 2 * iterations * (target.drain_latency + vector // tiles) if peeled else 0
     stalls, normalized, tail = _norm_cycles(target, shape, tiling, products // tiles)
     first = dma_cycles(target, 1, packed_size(tiling.columns, tiling.depth, shape.pattern, shape.encoding))
     if tiling.order == ROWS:
@@ -268,9 +244,10 @@ def estimate(target: Target, shape: LinearShape, tiling: LinearTiling) -> Estima
         stores,
         vector + normalized,
         max(latencies.values()) // SLOTS + stalls,
-        tiles * cut * shape.passes * ISSUE_CYCLES,
+        tiles * cut * shape.passes * policy.issue_cycles,
         target.dma_latency + first + target.drain_latency + last + tail + turns,
         tile_bytes(shape, tiling),
+        policy.hidden_divisor,
     )
 
 
@@ -331,11 +308,13 @@ def _depths(shape: LinearShape) -> list[int]:
 
 
 @lru_cache(maxsize=1024)
-def ranked(target: Target, shape: LinearShape) -> tuple[tuple[LinearTiling, Estimate], ...]:
+def ranked(target: Target, policy: TilingPolicy, shape: LinearShape) -> tuple[tuple[LinearTiling, Estimate], ...]:
     """
     All tilings, the fastest first; of equally fast ones the smallest first.
     """
-    all_of_them = [(tiling, estimate(target, shape, tiling)) for tiling in dict.fromkeys(candidates(target, shape))]
+    all_of_them = [
+        (tiling, estimate(target, policy, shape, tiling)) for tiling in dict.fromkeys(candidates(target, shape))
+    ]
     order = (COLUMNS, ROWS, STREAMED)
     return tuple(sorted(all_of_them, key=lambda one: (one[1].cycles, one[1].size, order.index(one[0].order))))
 
@@ -354,16 +333,16 @@ class LinearChoice:
 
 
 @lru_cache(maxsize=1024)
-def choose(target: Target, shape: LinearShape, budget: int) -> LinearChoice:
+def choose(target: Target, policy: TilingPolicy, shape: LinearShape, budget: int) -> LinearChoice:
     """
     The fastest tiling that takes at most `budget` bytes, or the smallest if none does. Of those that are about as fast,
     the smallest, as room on the chip is worth more than a few cycles. What takes less than a small part of the chip
     counts as equally small: of these, the one with the shortest program, and then the least waiting.
     """
-    fitting = [one for one in ranked(target, shape) if one[1].size <= budget]
-    fitting = fitting or [min(ranked(target, shape), key=lambda one: one[1].size)]
-    as_fast = [one for one in fitting if one[1].cycles <= fitting[0][1].cycles * (1 + ABOUT)]
-    small = target.sram_bytes * SMALL
+    fitting = [one for one in ranked(target, policy, shape) if one[1].size <= budget]
+    fitting = fitting or [min(ranked(target, policy, shape), key=lambda one: one[1].size)]
+    as_fast = [one for one in fitting if one[1].cycles <= fitting[0][1].cycles * (1 + policy.tolerance)]
+    small = target.sram_bytes * policy.small_share
 
     def rank(one: tuple[LinearTiling, Estimate]) -> tuple[float, int, int, int]:
         tiling, cost = one
@@ -374,12 +353,12 @@ def choose(target: Target, shape: LinearShape, budget: int) -> LinearChoice:
     return LinearChoice(*chosen, *(others[0] if others else (None, None)))
 
 
-def smaller_budget(target: Target, shape: LinearShape, size: int) -> int | None:
+def smaller_budget(target: Target, policy: TilingPolicy, shape: LinearShape, size: int) -> int | None:
     """
     The budget under which a layer takes less than `size` bytes: at most half, or whatever is the least. None if there
     is nothing smaller.
     """
-    sizes = [one[1].size for one in ranked(target, shape)]
+    sizes = [one[1].size for one in ranked(target, policy, shape)]
     if min(sizes) >= size:
         return None
     return max(size // 2, min(sizes))

@@ -16,7 +16,7 @@ from xdsl.ir import Attribute
 from xdsl.passes import ModulePass
 
 from sta.dialect import torch
-from sta.dialect.ir.context import target_of
+from sta.dialect.ir.context import policy_of, target_of
 from sta.dialect.ir.location import describe
 from sta.passes.memory.memory_plan import CapacityError
 from sta.passes.quantization.probability_bits import LEAST_FIDELITY, LOSS
@@ -31,6 +31,7 @@ from sta.passes.tiling.attention_tiling import (
     too_long,
 )
 from sta.spec.target import Target
+from sta.spec.tiling_policy import TilingPolicy
 
 CHUNK = "sta.softmax_chunk"
 """The attribute of an attention that holds the keys of a chunk; without it the softmax is over whole rows."""
@@ -46,7 +47,9 @@ each exponential.
 """
 
 
-def choose_softmax(module: ModuleOp, target: Target, mode: str = "auto", bits: str = "auto") -> None:
+def choose_softmax(
+    module: ModuleOp, target: Target, policy: TilingPolicy, mode: str = "auto", bits: str = "auto"
+) -> None:
     """
     Set `sta.softmax_chunk` and `sta.probability_bits` on every attention in the function `main` of `module`.
 
@@ -54,31 +57,33 @@ def choose_softmax(module: ModuleOp, target: Target, mode: str = "auto", bits: s
     """
     for operation in operations_of(module):
         if isinstance(operation, torch.ScaledDotProductAttentionOp):
-            _choose(operation, target, mode, bits)
+            _choose(operation, target, policy, mode, bits)
 
 
-def _choose(operation: torch.ScaledDotProductAttentionOp, target: Target, mode: str, bits: str) -> None:
+def _choose(
+    operation: torch.ScaledDotProductAttentionOp, target: Target, policy: TilingPolicy, mode: str, bits: str
+) -> None:
     width = _narrowest(operation.attributes.get(LOSS)) if bits == "auto" else int(bits)
     queries, depth = torch.sizes_of(operation.query)[-2:]
     has_mask = not isinstance(operation.attn_mask.type, torch.NoneType)
     shape = AttentionShape(queries, torch.sizes_of(operation.key)[-2], depth, width, has_mask)
     operation.attributes[BITS] = IntegerAttr(width, i64)
-    row = row_tiling(target, shape) if mode != "online" else None
-    online = online_tiling(target, shape) if mode != "row" else None
+    row = row_tiling(target, policy, shape) if mode != "online" else None
+    online = online_tiling(target, policy, shape) if mode != "row" else None
     if row is None and online is None:
         chunk = None if mode == "row" else target.tile_columns
-        raise CapacityError(f"{describe(operation)}: {too_long(target, shape, chunk)}", {})
-    if online is not None and online.chunk is not None and _is_online(target, shape, row, online):
+        raise CapacityError(f"{describe(operation)}: {too_long(target, policy, shape, chunk)}", {})
+    if online is not None and online.chunk is not None and _is_online(target, policy, shape, row, online):
         operation.attributes[CHUNK] = IntegerAttr(online.chunk, i64)
 
 
-def _is_online(target: Target, shape: AttentionShape, row: Tiling | None, online: Tiling) -> bool:
+def _is_online(target: Target, policy: TilingPolicy, shape: AttentionShape, row: Tiling | None, online: Tiling) -> bool:
     """Whether an online softmax is the better one, or the only one."""
     if row is None:
         return True
     whole = online.chunk is not None and online.chunk >= shape.keys
-    cycles = head_cycles(target, shape, online) + filling_cycles(target, shape, online)
-    return head_cycles(target, shape, row) > cycles * (1 + ROW_PREFERENCE) and not whole
+    cycles = head_cycles(target, policy, shape, online) + filling_cycles(target, shape, online)
+    return head_cycles(target, policy, shape, row) > cycles * (1 + ROW_PREFERENCE) and not whole
 
 
 def _narrowest(fidelity: Attribute | None) -> int:
@@ -110,4 +115,4 @@ class TorchChooseSoftmaxPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Set attributes on every attention of `op`; see `choose_softmax`."""
-        choose_softmax(op, target_of(ctx), self.mode, self.bits)
+        choose_softmax(op, target_of(ctx), policy_of(ctx), self.mode, self.bits)

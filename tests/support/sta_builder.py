@@ -16,9 +16,10 @@ from xdsl.ir import Block, Region, SSAValue
 from xdsl.irdl import IRDLOperation
 
 from sta.dialect import nm, sta
-from sta.dialect.interpreters.nm import element_dtype, scalar_map_parameters
+from sta.dialect.interpreters.nm import element_dtype
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import named
+from sta.dialect.ir.parameter_blocks import scalar_map_parameters
 from sta.dialect.ir.signature_attributes import signature_attribute
 from sta.passes.memory.first_fit import aligned
 from sta.spec.nm_format import DENSE

@@ -16,7 +16,8 @@ from xdsl.ir import SSAValue
 
 from sta.backend.emit import emit
 from sta.dialect import nm, sta
-from sta.dialect.interpreters.nm import channel_map_parameters, element_dtype, scalar_map_parameters
+from sta.dialect.interpreters.nm import element_dtype
+from sta.dialect.ir.parameter_blocks import channel_map_parameters, scalar_map_parameters
 from sta.runtime import Program
 from sta.spec.nm_format import Pattern, pack, prune_by_magnitude, smaller_encoding
 from sta.spec.parameters import NormParameters, SoftmaxParameters

@@ -18,9 +18,11 @@ from sta.passes.tiling.tile_choice import recorded
 from sta.runtime import Program
 from sta.spec.cost import softmax_cycles
 from sta.spec.target import Target, load_target
+from sta.spec.tiling_policy import TilingPolicy
 from tests.support.nm_builder import PLAIN_TARGET, NmBuilder
 from tests.support.pipeline_check import apply, check_pipeline, operations, program_of
 
+POLICY = TilingPolicy()
 SMALL = replace(
     PLAIN_TARGET, name="small", sram_bytes=1 << 13, array_rows=4, array_columns=4, tile_rows=8, tile_columns=8
 )
@@ -140,7 +142,7 @@ def test_the_softmax_runs_under_the_products(causal: bool, heads: int) -> None:
     rows, depth = 200, 64
     builder = NmBuilder(target)
     program = compiled(builder, attention_of(builder, (1, heads, rows, depth), (1, heads, rows, depth), causal=causal))
-    tiling = row_tiling(target, AttentionShape(rows, rows, depth, 8, causal=causal))
+    tiling = row_tiling(target, POLICY, AttentionShape(rows, rows, depth, 8, causal=causal))
     assert tiling is not None
     assert rows > 2 * tiling.rows
     pipelines = 1 if causal or heads == 1 else -(-rows // tiling.rows)
@@ -177,7 +179,7 @@ def test_heads_that_share_keys_take_turns_at_each_chunk(causal: bool) -> None:
         return builder, attention_of(builder, q, k, chunk=16, causal=causal)
 
     assert tile_of(*case()) == {"rows": 8, "keys": 16, "order": "online", "heads": heads // shared}
-    groups = row_groups(AttentionShape(rows, keys, depth, 8, causal=causal), 8)
+    groups = row_groups(POLICY, AttentionShape(rows, keys, depth, 8, causal=causal), 8)
     # Keys and values for each row tile once for all heads that share them; queries once.
     loaded = sum(group.rows // 8 * 2 * shared * group.keys * depth for group in groups)
     traffic = compiled(*case()).profile().to_json()["total"]["dram"]

@@ -14,12 +14,14 @@ from sta.dialect import nm, sta
 from sta.passes.memory.first_fit import ALIGNMENT
 from sta.passes.memory.memory_plan import CapacityError, plan_memory
 from sta.passes.pipeline import INTEGER_PIPELINE
+from sta.spec.tiling_policy import TilingPolicy
 from tests.support.nm_builder import PLAIN_TARGET, Case, NmBuilder
 from tests.support.ordering import base_addresses
 from tests.support.pipeline_check import apply, function_of, integers, operations
 from tests.support.sta_builder import StaBuilder
 from tests.support.transformers import Transformer, transformers
 
+POLICY = TilingPolicy()
 BEFORE = INTEGER_PIPELINE[: INTEGER_PIPELINE.index("sta-allocate")]
 
 
@@ -79,7 +81,7 @@ def test_constants_then_arguments_then_scratch() -> None:
     moved = builder.buffer("spad", (7,), nm.si32)
     builder.add(sta.LoadOp(scratch, moved))
     case = builder.case()
-    plan = plan_memory(function_of(case), PLAIN_TARGET)
+    plan = plan_memory(function_of(case), PLAIN_TARGET, POLICY)
     assert plan.offsets[constant] < plan.offsets[argument] < plan.offsets[scratch]
     assert plan.offsets[scratch] == 64 + 64
     assert plan.sizes["dram"] == 64 + 64 + 64
@@ -151,7 +153,7 @@ def test_the_sizes_in_the_message_are_those_of_the_buffers() -> None:
     builder.add(sta.MapOp((first, second, identity)))
     case = builder.case()
     with pytest.raises(CapacityError) as caught:
-        plan_memory(function_of(case), builder.target)
+        plan_memory(function_of(case), builder.target, POLICY)
     assert sizes_in(str(caught.value)) == (2 * 640, "spad", 1024 - 64)
     assert "largest buffers: layer.b 600, layer.a 600" in str(caught.value)
     ((buffer, rivals),) = caught.value.crowded.items()
@@ -166,5 +168,5 @@ def test_buffers_that_are_not_needed_at_once_share_memory() -> None:
         tile = builder.buffer("spad", (10, 60), nm.si8, f"tile{index}")
         builder.add(sta.LoadOp(source, tile))
         builder.add(sta.StoreOp(tile, target))
-    plan = plan_memory(function_of(builder.case()), builder.target)
+    plan = plan_memory(function_of(builder.case()), builder.target, POLICY)
     assert {offset for value, offset in plan.offsets.items() if sta.space_of(value) == "spad"} == {0}

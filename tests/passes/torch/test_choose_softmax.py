@@ -18,9 +18,11 @@ from sta.passes.quantization.probability_bits import BEST_FIDELITY, LEAST_FIDELI
 from sta.passes.tiling.attention_tiling import AttentionShape, capacity, online_tiling, row_tiling, tile_bytes
 from sta.passes.torch.choose_softmax import TorchChooseSoftmaxPass
 from sta.spec.target import load_target
+from sta.spec.tiling_policy import TilingPolicy
 from tests.support.nm_builder import PLAIN_TARGET, NmBuilder
 from tests.support.pipeline_check import apply, assert_same_integers, integers, program_of
 
+POLICY = TilingPolicy()
 TINY = replace(PLAIN_TARGET, name="tiny", sram_bytes=1 << 14, array_rows=4, array_columns=4, tile_rows=16)
 
 
@@ -141,12 +143,12 @@ def test_a_softmax_that_is_unknown() -> None:
 def test_tiles_of_the_base_machine_are_whole_array_rows_and_fit(keys: int, bits: int) -> None:
     target = load_target("sta-base")
     shape = AttentionShape(keys, keys, 64, bits)
-    row, online = row_tiling(target, shape), online_tiling(target, shape)
+    row, online = row_tiling(target, POLICY, shape), online_tiling(target, POLICY, shape)
     assert online is not None
     assert (row is None) == (keys == 8192)
     for tiling in (online, *([row] if row is not None else [])):
         assert tiling.rows % target.array_rows == 0
-        assert tile_bytes(shape, tiling) <= capacity(target)
+        assert tile_bytes(shape, tiling) <= capacity(target, POLICY)
 
 
 def fidelity(sink: float, keys: int = 2000) -> float:
@@ -181,7 +183,7 @@ def test_a_layer_of_8192_rows() -> None:
     builder = NmBuilder(load_target("sta-base"))
     q, k, v = (builder.bytes(name, (1, 1, rows, 64)) for name in "qkv")
     shape = AttentionShape(rows, rows, 64, 8)
-    tiling = online_tiling(builder.context.target, shape)
+    tiling = online_tiling(builder.context.target, POLICY, shape)
     assert tiling is not None
     case = builder.case(builder.attention((q, k, v), causal=True, chunk=tiling.chunk))
     expected, macs = integers(case), useful_macs(case.module)
