@@ -1,0 +1,1 @@
+"""Programs: the encoding of instructions, assembler and disassembler, the `.sta` container."""

@@ -1,0 +1,1 @@
+"""The dialects `torch`, `nm` and `sta`, one file each, and their interpreters."""

@@ -1,0 +1,1 @@
+"""Sweeps over machines; still empty."""

@@ -1,0 +1,1 @@
+"""The compiler's passes; `pipeline.py` is their list."""
