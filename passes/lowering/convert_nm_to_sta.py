@@ -136,7 +136,7 @@ class FunctionLowering:
 
         def move(position: Any, count: int) -> None:
             tiles = [
-                self.builder.view(operand.buffer, position.scaled(columns), (count, columns), (columns, 1))
+                self.builder.view(operand.buffer, position * columns, (count, columns), (columns, 1))
                 for operand in (source, destination)
             ]
             op = sta.LoadOp if source.space == "dram" else sta.StoreOp

@@ -33,6 +33,7 @@ from sta.passes.tiling.attention_tiling import (
 )
 from sta.passes.tiling.strided_view import Axis, StridedView, iteration_space, merge
 from sta.passes.tiling.tile_choice import TileChoice
+from sta.spec.affine import Affine
 from sta.spec.nm_format import DENSE
 from sta.spec.parameters import SoftmaxParameters
 
@@ -124,7 +125,7 @@ class AttentionLowering:
         self.mask = masks[0] if masks else None
         causal = op.causal is not None
         walked = [self.q, self.k, self.v, self.result, *masks]
-        self.offsets = [Position(operand.view.offset) for operand in walked]
+        self.offsets = [Affine(operand.view.offset) for operand in walked]
         self.axes = iteration_space([operand.view.axes[HEADS] for operand in walked])
         """
         The loops over heads.
@@ -303,7 +304,7 @@ class AttentionLowering:
             return
         self.builder.pipeline(
             [
-                stretch(Position(group.first + row), min(tile, group.rows - row), group.keys)
+                stretch(Affine(group.first + row), min(tile, group.rows - row), group.keys)
                 for group in groups
                 for row in range(0, group.rows, tile)
             ]
@@ -329,7 +330,7 @@ class AttentionLowering:
         """
         if head.keys is not None:
             return head
-        span = Span(Position(), self.keys)
+        span = Span(Affine(), self.keys)
         return replace(
             head,
             keys=self._matrix("keys", self.k, head.positions[K], span),
@@ -340,7 +341,7 @@ class AttentionLowering:
         """
         Whole rows: the scores of a tile are made while the softmax of the one before it runs.
         """
-        span = Span(Position(), keys)
+        span = Span(Affine(), keys)
 
         def first(position: Position, count: int) -> None:
             tile = part(position, count)
@@ -412,14 +413,14 @@ class AttentionLowering:
                 for turn in range(turns):
                     step(index, turn, start)
 
-        weigh(0, 0, Position())
-        steps([0], Position())
+        weigh(0, 0, Affine())
+        steps([0], Affine())
         # Steps with a full chunk before and behind them.
         pairs = max(full - 2, 0) // 2
         rolled = 2 * pairs if pairs > 1 else 0
         if rolled:
-            builder.rolled(pairs, lambda c: steps((1, 2), Position(0, ((c, 2 * span),))))
-        steps(range(1 + rolled, count), Position())
+            builder.rolled(pairs, lambda c: steps((1, 2), Affine(0, ((c, 2 * span),))))
+        steps(range(1 + rolled, count), Affine())
         builder.slot = own
         for part, acc, state in zip(parts, accs, states, strict=True):
             self._drain(part, acc, state)
@@ -429,7 +430,7 @@ class AttentionLowering:
         The rows of queries of a tile.
         """
         stride = _row_stride(self.q.view)
-        position = part.head.positions[Q] + part.row.scaled(stride)
+        position = part.head.positions[Q] + part.row * stride
         return self.builder.read(
             _named("queries", part.turn),
             self.q,
@@ -444,7 +445,7 @@ class AttentionLowering:
         Rows of keys or values in the scratchpad: where they are, or loaded in the first turn.
         """
         stride = _row_stride(operand.view)
-        start = position + span.first.scaled(stride)
+        start = position + span.first * stride
         if operand.space == "spad":
             return Matrix(operand.buffer, start, stride)
         limit, shape = (self.span, self.depth), (span.count, self.depth)
@@ -453,7 +454,7 @@ class AttentionLowering:
                 tile = self.builder.staged(role, operand, limit, shape)
             else:
                 tile = self.builder.read(role, operand, start, shape, stride, limit)
-        return Matrix(tile, Position(), self.depth)
+        return Matrix(tile, Affine(), self.depth)
 
     def _weigh(self, part: Part, queries: SSAValue, span: Span, state: SSAValue, mode: str) -> None:
         """
@@ -464,26 +465,26 @@ class AttentionLowering:
         keys = part.head.keys or self._matrix("keys", self.k, part.head.positions[K], span, part.turn)
 
         def columns(key: Position, count: int) -> None:
-            k = builder.view(keys.buffer, keys.start + key.scaled(keys.stride), (count, self.depth), (keys.stride, 1))
+            k = builder.view(keys.buffer, keys.start + key * keys.stride, (count, self.depth), (keys.stride, 1))
             acc = builder.view(scores, key, (rows, count), (self.span, 1))
             builder.emit(sta.ProductOp(acc, queries, k, DENSE_OPERAND, scores=True))
 
         builder.loop(span.count, builder.target.tile_columns, columns)
         causal = self.op.causal is not None
-        first_row, first_key = (part.row, span.first) if causal else (Position(), Position())
+        first_row, first_key = (part.row, span.first) if causal else (Affine(), Affine())
         numbers = 1 if mode == "row" else 3
         builder.emit(
             sta.SoftmaxOp(
                 (
-                    builder.view(scores, Position(), (rows, span.count), (self.span, 1)),
-                    builder.view(exponentials, Position(), (rows, span.count), (self.span, 1)),
-                    builder.view(state, Position(), (numbers * rows,), (1,)),
+                    builder.view(scores, Affine(), (rows, span.count), (self.span, 1)),
+                    builder.view(exponentials, Affine(), (rows, span.count), (self.span, 1)),
+                    builder.view(state, Affine(), (numbers * rows,), (1,)),
                     self.softmax_parameters,
                 ),
                 None if self.mask is None else self._mask(self.mask, part, span),
                 causal,
-                (first_row.constant, first_row.terms),
-                (first_key.constant, first_key.terms),
+                (first_row.base, first_row.terms),
+                (first_key.base, first_key.terms),
                 mode,
             )
         )
@@ -493,21 +494,21 @@ class AttentionLowering:
         The mask of a tile; one row of it where all rows have the same.
         """
         builder, stride = self.builder, _row_stride(mask.view)
-        start = part.head.positions[MASK] + part.row.scaled(stride) + span.first
+        start = part.head.positions[MASK] + part.row * stride + span.first
         shape = (part.rows, span.count)
         if mask.space == "spad":
             return builder.view(mask.buffer, start, shape, (stride, 1))
         rows, most = (part.rows, self.tiling.rows) if stride else (1, 1)
         tile = builder.read("mask", mask, start, (rows, span.count), stride, (most, self.span))
-        return builder.view(tile, Position(), shape, (self.span if stride else 0, 1))
+        return builder.view(tile, Affine(), shape, (self.span if stride else 0, 1))
 
     def _shift(self, part: Part, acc: SSAValue, state: SSAValue) -> None:
         """
         Brings what the rows have summed up to their new maxima.
         """
         builder, rows, width = self.builder, part.rows, self.shape.planes * self.depth
-        shifts = builder.view(state, Position(2 * rows), (rows,), (1,))
-        builder.emit(sta.RescaleOp(builder.view(acc, Position(), (rows, width), (width, 1)), shifts))
+        shifts = builder.view(state, Affine(2 * rows), (rows,), (1,))
+        builder.emit(sta.RescaleOp(builder.view(acc, Affine(), (rows, width), (width, 1)), shifts))
 
     def _combine(self, part: Part, span: Span, acc: SSAValue, *, accumulate: bool) -> None:
         """
@@ -516,7 +517,7 @@ class AttentionLowering:
         builder, rows, planes = self.builder, part.rows, self.shape.planes
         values = part.head.values or self._matrix("values", self.v, part.head.positions[V], span, part.turn)
         exponentials = self.exponentials[builder.slot]
-        tile = builder.view(exponentials, Position(), (rows, span.count), (self.span, 1))
+        tile = builder.view(exponentials, Affine(), (rows, span.count), (self.span, 1))
         places = [(None, 0)] if planes == 1 else [("high", 0), ("low", self.depth)]
 
         def columns(column: Position, count: int) -> None:
@@ -536,10 +537,10 @@ class AttentionLowering:
         """
         builder, rows, planes = self.builder, part.rows, self.shape.planes
         width = planes * self.depth
-        source = builder.view(acc, Position(), (rows, width), (width, 1))
-        sums = builder.view(state, Position(), (rows,), (1,))
+        source = builder.view(acc, Affine(), (rows, width), (width, 1))
+        sums = builder.view(state, Affine(), (rows,), (1,))
         stride = _row_stride(self.result.view)
-        position = part.head.positions[RESULT] + part.row.scaled(stride)
+        position = part.head.positions[RESULT] + part.row * stride
 
         def drain(destination: SSAValue) -> None:
             operands = (source, destination, self.drain_parameters)
@@ -562,7 +563,7 @@ def _moved(head: Head, axis: Axis, index: Position) -> Head:
     Another head, `index` steps along an axis.
     """
     places = zip(head.positions, axis.strides, strict=True)
-    return replace(head, positions=[position + index.scaled(stride) for position, stride in places])
+    return replace(head, positions=[position + index * stride for position, stride in places])
 
 
 def _is_shared(axis: Axis) -> bool:

@@ -19,6 +19,7 @@ from sta.passes.lowering.tile_builder import ROWS, Operand, Position, TileBuilde
 from sta.passes.tiling.linear_tiling import SLOTS, STREAMED, LinearShape, choose, cuts, smaller_budget
 from sta.passes.tiling.strided_view import Axis, StridedView, row_space
 from sta.passes.tiling.tile_choice import TileChoice
+from sta.spec.affine import Affine
 from sta.spec.nm_format import packed_size
 from sta.spec.packing import Packing, padded
 from sta.spec.parameters import map_parameters_size
@@ -106,7 +107,7 @@ class LinearLowering:
         written = [] if norm is None else [operand.view for operand in norm.written]
         views = [*self._views(), *written]
         axes = row_space(views)
-        starts = [Position(view.offset) for view in views]
+        starts = [Affine(view.offset) for view in views]
         loading = self.tiling.order == STREAMED
         # Groups of columns alternate between the accumulators. Tiles of rows have to as well if these are an odd
         # number, or if they have something of their own.
@@ -295,7 +296,7 @@ class LinearLowering:
         if self.keeps_parameters:
             return builder.view(self.parameters[0], place, (size,), (1,))
         source = builder.view(self.all_parameters, place, (size,), (1,))
-        destination = builder.view(self.parameters[builder.slot], Position(), (size,), (1,))
+        destination = builder.view(self.parameters[builder.slot], Affine(), (size,), (1,))
         builder.emit(sta.LoadOp(source, destination))
         return destination
 
@@ -327,7 +328,7 @@ class LinearLowering:
         """
         passes = self.shape.passes
         stride = passes * self.tiling.columns
-        return self.builder.view(self.accs[self.builder.slot], Position(), (rows, passes * columns), (stride, 1))
+        return self.builder.view(self.accs[self.builder.slot], Affine(), (rows, passes * columns), (stride, 1))
 
     def _load(self, column: Position, columns: int, depth_index: int, buffer: SSAValue) -> SSAValue:
         """
@@ -337,7 +338,7 @@ class LinearLowering:
         size = packed_size(columns, self.depths[depth_index], self.pattern, self.encoding)
         group = self._block(column, self._group_bytes(self.tiling.columns))
         source = builder.view(self.packed, group + self._group_bytes(columns, depth_index), (size,), (1,))
-        destination = builder.view(buffer, Position(), (size,), (1,))
+        destination = builder.view(buffer, Affine(), (size,), (1,))
         builder.emit(sta.LoadOp(source, destination))
         return destination
 
@@ -353,8 +354,7 @@ class LinearLowering:
         Byte position of a group of columns in a constant made of equal blocks a tile of columns.
         """
         tile = self.tiling.columns
-        terms = tuple((counter, coefficient // tile * block) for counter, coefficient in column.terms)
-        return Position(column.constant // tile * block, terms)
+        return column.divided(tile) * block
 
     def _products(
         self,
@@ -391,9 +391,7 @@ class LinearLowering:
         return [
             (
                 plane,
-                self.builder.view(
-                    self.accs[self.builder.slot], Position(index * columns), (rows, columns), (stride, 1)
-                ),
+                self.builder.view(self.accs[self.builder.slot], Affine(index * columns), (rows, columns), (stride, 1)),
             )
             for index, plane in enumerate(PLANES)
         ]

@@ -24,6 +24,7 @@ from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.tiling.linear_tiling import SLOTS, is_rolled
 from sta.passes.tiling.strided_view import Axis, Factor, NotAView, StridedView, iteration_space, merge, row_space
 from sta.passes.tiling.tile_choice import TileChoice
+from sta.spec.affine import Affine
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
@@ -33,30 +34,10 @@ Elements of the longest row of a copy: within the column field of every instruct
 """
 
 
-@dataclass(frozen=True)
-class Position:
-    """
-    An element index that is affine in loop counters.
-    """
-
-    constant: int = 0
-    terms: tuple[tuple[SSAValue, int], ...] = ()
-
-    def __add__(self, other: Position | int) -> Position:
-        if isinstance(other, int):
-            return Position(self.constant + other, self.terms)
-        coefficients = dict(self.terms)
-        for counter, coefficient in other.terms:
-            coefficients[counter] = coefficients.get(counter, 0) + coefficient
-        return Position(self.constant + other.constant, tuple(coefficients.items()))
-
-    def scaled(self, factor: int) -> Position:
-        """
-        The position times a constant.
-        """
-        if factor == 0:
-            return Position()
-        return Position(self.constant * factor, tuple((counter, c * factor) for counter, c in self.terms))
+Position = Affine[SSAValue]
+"""
+An element index that is affine in loop counters.
+"""
 
 
 @dataclass(frozen=True)
@@ -258,14 +239,14 @@ class TileBuilder:
         of it; a window that the block already has is used again.
         """
         whole = (sta.memref_of(buffer).get_shape(), sta.strides_of(buffer))
-        if position == Position() and whole == (tuple(shape), tuple(strides)):
+        if position == Affine() and whole == (tuple(shape), tuple(strides)):
             return buffer
         key = (self.block, buffer, position, tuple(shape), tuple(strides))
         if key in self._views:
             return self._views[key]
         reference = sta.memref_of(buffer)
         type_ = sta.memref(shape, reference.element_type, sta.space_of(buffer), strides)
-        op = sta.ViewOp(buffer, position.terms, position.constant, type_)
+        op = sta.ViewOp(buffer, position.terms, position.base, type_)
         self.emit(op)
         self._views[key] = op.result
         return op.result
@@ -289,11 +270,11 @@ class TileBuilder:
         """
         full, rest = divmod(size, tile)
         if full == 1:
-            body(Position(), tile)
+            body(Affine(), tile)
         if full > 1:
-            self.rolled(full, lambda counter: body(Position(0, ((counter, tile),)), tile))
+            self.rolled(full, lambda counter: body(Affine(0, ((counter, tile),)), tile))
         if rest:
-            body(Position(full * tile), rest)
+            body(Affine(full * tile), rest)
 
     def rotate(self, size: int, tile: int, body: Callable[[Position, int], None]) -> None:
         """
@@ -314,16 +295,16 @@ class TileBuilder:
 
         pairs = full // SLOTS
         if self.block is self.function or is_rolled(self.policy, size, tile):
-            self.loop(pairs, 1, lambda pair, _: both(pair.scaled(SLOTS * tile)))
+            self.loop(pairs, 1, lambda pair, _: both(pair * (SLOTS * tile)))
         else:
             for pair in range(pairs):
-                both(Position(pair * SLOTS * tile))
+                both(Affine(pair * SLOTS * tile))
         self.slot = slots[0]
         if full % SLOTS:
-            body(Position((full - 1) * tile), tile)
+            body(Affine((full - 1) * tile), tile)
             self.slot = slots[1]
         if rest:
-            body(Position(full * tile), rest)
+            body(Affine(full * tile), rest)
         self.slot = outer
 
     def pipeline(self, stretches: Sequence[Stretch]) -> None:
@@ -337,16 +318,16 @@ class TileBuilder:
         for stretch in stretches:
             full, rest = divmod(stretch.size, stretch.tile)
             if full:
-                self._stage(stretch.first, begun, Position(), stretch.tile)
+                self._stage(stretch.first, begun, Affine(), stretch.tile)
                 if finish is not None:
                     finish()
                 self._steps(stretch, full, begun)
                 begun += full
                 finish = partial(
-                    self._stage, stretch.second, begun - 1, Position((full - 1) * stretch.tile), stretch.tile
+                    self._stage, stretch.second, begun - 1, Affine((full - 1) * stretch.tile), stretch.tile
                 )
             if rest:
-                position = Position(full * stretch.tile)
+                position = Affine(full * stretch.tile)
                 self._stage(stretch.first, begun, position, rest)
                 if finish is not None:
                     finish()
@@ -374,13 +355,13 @@ class TileBuilder:
 
         pairs = (full - 1) // SLOTS
         if pairs == 1:
-            step(Position(), 0)
-            step(Position(), 1)
+            step(Affine(), 0)
+            step(Affine(), 1)
         if pairs > 1:
-            starts: Callable[[SSAValue], Position] = lambda counter: Position(0, ((counter, SLOTS * tile),))  # noqa: E731
+            starts: Callable[[SSAValue], Position] = lambda counter: Affine(0, ((counter, SLOTS * tile),))  # noqa: E731
             self.rolled(pairs, lambda counter: [step(starts(counter), index) for index in range(SLOTS)])
         for index in range(SLOTS * pairs, full - 1):
-            step(Position(), index)
+            step(Affine(), index)
 
     def rolled(self, count: int, body: Callable[[SSAValue], object]) -> None:
         """
@@ -404,7 +385,7 @@ class TileBuilder:
         """
         Loops over an iteration space; its innermost axis is the one cut into tiles.
         """
-        self.space_from(axes, [Position(offset) for offset in offsets], tile, body)
+        self.space_from(axes, [Affine(offset) for offset in offsets], tile, body)
 
     def space_from(
         self, axes: Sequence[Axis], starts: list[Position], tile: int, body: RowBody, *, alternate: bool = True
@@ -421,7 +402,7 @@ class TileBuilder:
         axis, *inner = axes
 
         def moved(position: Position) -> list[Position]:
-            return [start + position.scaled(stride) for start, stride in zip(starts, axis.strides, strict=True)]
+            return [start + position * stride for start, stride in zip(starts, axis.strides, strict=True)]
 
         if inner:
             loop(axis.size, 1, lambda position, _: self._space(inner, moved(position), tile, body, loop))
@@ -465,7 +446,7 @@ class TileBuilder:
             return operand.buffer, position, stride
         limit = limit or shape
         self.read(role, operand, position, shape, stride, limit)
-        return self.staging[role, limit, self.slot], Position(), limit[1]
+        return self.staging[role, limit, self.slot], Affine(), limit[1]
 
     def staged(self, role: str, operand: Operand, limit: tuple[int, int], shape: tuple[int, int]) -> SSAValue:
         """
@@ -475,7 +456,7 @@ class TileBuilder:
         key = (role, limit, self.slot)
         if key not in self.staging:
             self.staging[key] = self.allocate(f"{self.path}:{role}", limit, operand.element, "spad")
-        return self.view(self.staging[key], Position(), shape, (limit[1], 1))
+        return self.view(self.staging[key], Affine(), shape, (limit[1], 1))
 
     def write(
         self,

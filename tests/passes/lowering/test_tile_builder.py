@@ -24,44 +24,17 @@ from sta.dialect.interpreters.sta import StaFunctions, argument_window
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.tile_builder import ROWS, Operand, Position, Stretch, TileBuilder
 from sta.passes.tiling.strided_view import NotAView, StridedView, iteration_space
+from sta.spec.affine import Affine
 from tests.support.nm_builder import PLAIN_TARGET
 from tests.support.ordering import unrolled
 
 SIZES = st.integers(1, 40)
 TILES = st.integers(1, 12)
-POSITIONS = st.tuples(st.integers(-50, 50), st.lists(st.tuples(st.integers(0, 2), st.integers(-9, 9)), max_size=4))
 
 
 def builder_for(types: list[Any] | None = None) -> TileBuilder:
     """Returns a builder of an empty function with arguments of some types."""
     return TileBuilder(PLAIN_TARGET, WeightStore(), Block(arg_types=types or []))
-
-
-@given(POSITIONS, POSITIONS, st.integers(-5, 5), st.lists(st.integers(0, 20), min_size=3, max_size=3))
-def test_positions_add_and_scale(
-    first: tuple[int, list[tuple[int, int]]],
-    second: tuple[int, list[tuple[int, int]]],
-    factor: int,
-    counters: list[int],
-) -> None:
-    loops = [sta.LoopOp(30).counter for _ in counters]
-    values = dict(zip(loops, counters, strict=True))
-
-    def position(drawn: tuple[int, list[tuple[int, int]]]) -> Position:
-        result = Position(drawn[0])
-        for index, step in drawn[1]:
-            result = result + Position(0, ((loops[index], step),))
-        return result
-
-    def value(of: Position) -> int:
-        return of.constant + sum(values[counter] * step for counter, step in of.terms)
-
-    a, b = position(first), position(second)
-    assert value(a) == first[0] + sum(counters[index] * step for index, step in first[1])
-    assert value(a + b) == value(a) + value(b)
-    assert value(a + 7) == value(a) + 7
-    assert value(a.scaled(factor)) == factor * value(a)
-    assert len((a + b).terms) == len({counter for counter, _ in (*a.terms, *b.terms)})
 
 
 @dataclass
@@ -81,7 +54,7 @@ class Recorder:
         """Appends a load of a tile, into the buffer of the stage and the current slot."""
         builder = self.builder
         source = builder.view(builder.function.args[0], position, (count,), (1,))
-        builder.emit(sta.LoadOp(source, builder.view(self.stages[stage][builder.slot], Position(), (count,), (1,))))
+        builder.emit(sta.LoadOp(source, builder.view(self.stages[stage][builder.slot], Affine(), (count,), (1,))))
 
     def tiles(self) -> list[tuple[int, int, int, int]]:
         """Returns stage, slot, start and size of each tile in the order of a run."""
@@ -134,7 +107,7 @@ def test_rotation_alternates_across_the_rounds_of_one_around_it(size: int, tile:
     recorder = Recorder(rounds * size)
 
     def inner(start: Position, _: int) -> None:
-        recorder.builder.rotate(size, tile, lambda position, count: recorder.note(start.scaled(size) + position, count))
+        recorder.builder.rotate(size, tile, lambda position, count: recorder.note(start * size + position, count))
 
     recorder.builder.rotate(rounds, 1, inner)
     tiles = recorder.tiles()
