@@ -27,10 +27,12 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 from sta.backend.container import Container
 from sta.backend.isa import REGISTER_COUNT, EncodingError, Instruction
 from sta.dialect import nm, sta
+from sta.dialect.ir.addresses import address_of, argument_attributes, expect_addresses, offset_of
 from sta.dialect.ir.location import describe, module_path
 from sta.dialect.ir.signature_attributes import signature_of
 from sta.dialect.ir.text import print_with_locations
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.affine import Affine
 from sta.spec.target import Target
 
 FIRST_TEMPORARY = 1
@@ -38,10 +40,9 @@ COUNTER_REGISTERS = 8
 LAST_TEMPORARY = REGISTER_COUNT - COUNTER_REGISTERS - 1
 STEP_LIMIT = (1 << 23) - 1
 ALIGNMENT = 64
-
-Affine = tuple[int, tuple[tuple[int, int], ...]]
+ZERO: Affine[int] = Affine()
 """
-A register's value: a constant, and (counter register, step) pairs.
+The value of register 0.
 """
 
 
@@ -73,10 +74,12 @@ class Emitter:
         self.function = function
         self.code: list[Instruction] = []
         self.locations: list[tuple[str, str]] = []
-        self.counters: dict[SSAValue, int] = {}
-        self.held: dict[Affine, int] = {}
+        self.counters: dict[SSAValue, Affine[int]] = {}
+        self.held: dict[Affine[int], int] = {}
+        """
+        Registers by their values, which are affine in counter registers; the least recently used first.
+        """
         self.current = ("", "")
-        self.arguments = _argument_offsets(function)
         self.spans: dict[Operation, tuple[int, int]] = {}
         """
         For each operation its first instruction and the one after its last.
@@ -86,6 +89,7 @@ class Emitter:
         """
         The microcode of the function, ending in a fence and a halt.
         """
+        expect_addresses(self.function)
         for op in self.function.body.block.ops:
             self._operation(op)
         self.current = ("", "")
@@ -126,27 +130,25 @@ class Emitter:
         self._append(Instruction.make("loop", counter=register, count=loop.count.value.data))
         # A register written in the body may not carry a value into it, nor out of it.
         self.held = {}
-        self.counters[loop.counter] = register
+        self.counters[loop.counter] = Affine(0, ((register, 1),))
         for op in loop.body.block.ops:
             self._operation(op)
         del self.counters[loop.counter]
         self.held = {}
         self._append(Instruction.make("end"))
 
-    def _register(self, constant: int, terms: Sequence[tuple[SSAValue, int]] = ()) -> int:
+    def _register(self, value: Affine[int]) -> int:
         """
-        A register that holds an affine value; the least recently used one is taken if none does.
+        A register that holds a value; the least recently used one is taken if none does.
         """
-        steps = tuple(sorted((self.counters[counter], step) for counter, step in terms if step))
-        key: Affine = (constant, steps)
-        if key == (0, ()):
+        if value == ZERO:
             return 0
-        if key in self.held:
-            register = self.held.pop(key)
+        if value in self.held:
+            register = self.held.pop(value)
         else:
             register = self._free_register()
-            self._load_address(register, constant, steps)
-        self.held[key] = register
+            self._load(register, value)
+        self.held[value] = register
         return register
 
     def _free_register(self) -> int:
@@ -156,26 +158,28 @@ class Emitter:
         oldest = next(iter(self.held))
         return self.held.pop(oldest)
 
-    def _load_address(self, register: int, constant: int, steps: Sequence[tuple[int, int]]) -> None:
-        pieces = [piece for counter, step in steps for piece in _pieces(counter, step)] or [(0, 0)]
-        source = 0
+    def _load(self, register: int, value: Affine[int]) -> None:
+        pieces = [piece for counter, step in sorted(value.terms) for piece in _pieces(counter, step)] or [(0, 0)]
+        source, constant = 0, value.base
         for start in range(0, len(pieces), 2):
             (c1, s1), (c2, s2) = (*pieces[start : start + 2], (0, 0))[:2]
             self._append(Instruction.make("lea", rd=register, rs=source, imm=constant, c1=c1, s1=s1, c2=c2, s2=s2))
             source, constant = register, 0
 
+    def _affine(self, value: Affine[SSAValue]) -> int:
+        """
+        A register with a value that is affine in loop counters.
+        """
+        return self._register(value.substituted(self.counters))
+
     def _address(self, value: SSAValue, byte: int = 0) -> int:
         """
         A register with the address of a byte of the first element.
         """
-        window = sta.window_of(value)
-        size = sta.element_bytes(value)
-        base = self.arguments.get(window.buffer)
-        start = (sta.offset_of(window.buffer) if base is None else base) + window.offset * size
-        return self._register(start + byte, [(counter, step * size) for counter, step in window.terms])
+        return self._affine(address_of(value) + byte)
 
     def _stride(self, value: SSAValue) -> int:
-        return self._register(sta.strides_of(value)[0] * sta.element_bytes(value))
+        return self._register(Affine(sta.strides_of(value)[0] * sta.element_bytes(value)))
 
     def _unit(self, op: sta.UnitOp) -> None:
         order: dict[str, Any] = {"wait": _semaphores(op.wait), "post": _semaphores(op.post)}
@@ -229,7 +233,7 @@ class Emitter:
                 indices=self._address(op.indices),
                 destination=self._address(op.destination),
                 destination_stride=self._stride(op.destination),
-                limit=self._register(sta.memref_of(op.table).get_shape()[0]),
+                limit=self._register(Affine(sta.memref_of(op.table).get_shape()[0])),
                 rows=rows,
                 row_bytes=width * sta.element_bytes(op.destination),
                 **order,
@@ -280,8 +284,8 @@ class Emitter:
                 parameters=self._address(op.parameters),
                 scores_stride=self._stride(op.scores),
                 destination_stride=self._stride(op.destination),
-                row_offset=self._register(op.row_base.value.data, op.row_terms),
-                key_offset=self._register(op.key_base.value.data, op.key_terms),
+                row_offset=self._affine(op.first_row),
+                key_offset=self._affine(op.first_key),
                 rows=rows,
                 keys=keys,
                 causal=int(op.causal is not None),
@@ -385,18 +389,6 @@ def _semaphores(attribute: DenseArrayBase | None) -> tuple[int, ...]:
     return () if attribute is None else nm.integers_of(attribute)
 
 
-def _argument_attributes(function: func.FuncOp) -> list[DictionaryAttr]:
-    return [] if function.arg_attrs is None else list(function.arg_attrs)
-
-
-def _argument_offsets(function: func.FuncOp) -> dict[SSAValue, int]:
-    entries = _argument_attributes(function)
-    if "sta.memory" not in function.attributes or any("sta.offset" not in entry.data for entry in entries):
-        raise ValueError("the function has no addresses yet: run sta-allocate first")
-    arguments = function.body.block.args
-    return {value: nm.integer_of(entry.data["sta.offset"]) for value, entry in zip(arguments, entries, strict=True)}
-
-
 def emit(
     module: ModuleOp, weights: WeightStore, target: Target, macs: int, dense_macs: int, ir: str | None = None
 ) -> Container:
@@ -467,7 +459,7 @@ def _constant(op: sta.ConstantOp) -> dict[str, Any]:
         "name": op.store_name,
         "module": module_path(op),
         "class": op.kind.data,
-        "offset": sta.offset_of(op.result),
+        "offset": offset_of(op.result),
         "bytes": sta.buffer_bytes(op.result),
     }
     packing = sta.packing_of(op)
@@ -497,7 +489,7 @@ def _buffers(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) 
             {
                 "name": op.label.data,
                 "space": sta.space_of(op.result),
-                "offset": sta.offset_of(op.result),
+                "offset": offset_of(op.result),
                 "bytes": sta.buffer_bytes(op.result),
                 "shape": list(sta.memref_of(op.result).get_shape()),
                 "type": element_name(sta.memref_of(op.result).element_type),
@@ -537,7 +529,7 @@ def _value(
         "name": path.data,
         "operation": operation.data,
         "space": sta.space_of(buffer.result),
-        "offset": sta.offset_of(buffer.result) + nm.integer_of(entry["offset"]) * sta.element_bytes(buffer.result),
+        "offset": offset_of(buffer.result) + nm.integer_of(entry["offset"]) * sta.element_bytes(buffer.result),
         "type": element_name(sta.memref_of(buffer.result).element_type),
         "axes": [list(zip(axis[::2], axis[1::2], strict=True)) for axis in factors],
         "first": min((start for start, _ in own), default=0),
@@ -584,7 +576,7 @@ def _using(value: SSAValue, block: Block) -> list[Operation]:
 
 def _signature(function: func.FuncOp) -> dict[str, Any]:
     ports: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
-    for value, entry in zip(function.body.block.args, _argument_attributes(function), strict=True):
+    for value, entry in zip(function.body.block.args, argument_attributes(function), strict=True):
         direction = entry.data["sta.direction"]
         assert isinstance(direction, StringAttr)
         ports[direction.data].append(

@@ -13,7 +13,6 @@ Before `sta-allocate` a buffer is only named; afterwards `sta.alloc` and `sta.co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from xdsl.dialects.builtin import (
@@ -66,6 +65,7 @@ from sta.dialect.nm import (
     ui8,
     ui16,
 )
+from sta.spec import affine
 from sta.spec.nm_format import packed_size
 from sta.spec.packing import Packing
 
@@ -512,12 +512,6 @@ class ProductOp(UnitOp):
         _expect_shape(self.b, (size,), "the packed operand")
 
 
-Index = tuple[int, Sequence[tuple[SSAValue, int]]]
-"""
-An index that is affine in loop counters: its constant, and (counter, coefficient) pairs.
-"""
-
-
 @irdl_op_definition
 class SoftmaxOp(UnitOp):
     """
@@ -555,35 +549,38 @@ class SoftmaxOp(UnitOp):
         operands: tuple[SSAValue, SSAValue, SSAValue, SSAValue],
         mask: SSAValue | None,
         causal: bool,
-        first_row: Index = (0, ()),
-        first_key: Index = (0, ()),
+        first_row: affine.Affine[SSAValue] | None = None,
+        first_key: affine.Affine[SSAValue] | None = None,
         mode: str = "row",
     ):
+        row, key = first_row or affine.Affine(), first_key or affine.Affine()
         super().__init__(
-            operands=[*operands, mask, *([counter for counter, _ in terms] for _, terms in (first_row, first_key))],
+            operands=[*operands, mask, *([counter for counter, _ in form.terms] for form in (row, key))],
             properties={
                 "mode": StringAttr(mode),
-                "row_base": integer(first_row[0]),
-                "row_coefficients": integers([c for _, c in first_row[1]]),
-                "key_base": integer(first_key[0]),
-                "key_coefficients": integers([c for _, c in first_key[1]]),
+                "row_base": integer(row.base),
+                "row_coefficients": integers([c for _, c in row.terms]),
+                "key_base": integer(key.base),
+                "key_coefficients": integers([c for _, c in key.terms]),
                 **({"causal": UnitAttr()} if causal else {}),
             },
         )
 
     @property
-    def row_terms(self) -> tuple[tuple[SSAValue, int], ...]:
+    def first_row(self) -> affine.Affine[SSAValue]:
         """
-        Loop counters and coefficients of the first row's index.
+        Index of the first row, in loop counters.
         """
-        return tuple(zip(self.row_offset, integers_of(self.row_coefficients), strict=True))
+        terms = zip(self.row_offset, integers_of(self.row_coefficients), strict=True)
+        return affine.affine(self.row_base.value.data, terms)
 
     @property
-    def key_terms(self) -> tuple[tuple[SSAValue, int], ...]:
+    def first_key(self) -> affine.Affine[SSAValue]:
         """
-        Loop counters and coefficients of the first key's index.
+        Index of the first key, in loop counters.
         """
-        return tuple(zip(self.key_offset, integers_of(self.key_coefficients), strict=True))
+        terms = zip(self.key_offset, integers_of(self.key_coefficients), strict=True)
+        return affine.affine(self.key_base.value.data, terms)
 
     def verify_(self) -> None:
         shape = _expect_operand(self.scores, "the scores", "acc", (si32,), 2).get_shape()
@@ -800,56 +797,6 @@ STA = Dialect(
     ],
     [SpaceAttr],
 )
-
-
-@dataclass(frozen=True)
-class Window:
-    """
-    What a chain of views comes to: the buffer, and the position of the first element in it, in elements.
-    """
-
-    buffer: SSAValue
-    offset: int
-    terms: tuple[tuple[SSAValue, int], ...]
-
-
-def window_of(value: SSAValue) -> Window:
-    """
-    The buffer behind a chain of views, and where in it the view starts.
-    """
-    offset = 0
-    coefficients: dict[SSAValue, int] = {}
-    while isinstance(value.owner, ViewOp):
-        view = value.owner
-        offset += view.offset.value.data
-        for counter, coefficient in view.terms:
-            coefficients[counter] = coefficients.get(counter, 0) + coefficient
-        value = view.source
-    return Window(value, offset, tuple(coefficients.items()))
-
-
-def loop_count(counter: SSAValue) -> int:
-    """
-    How often the loop with this counter runs.
-    """
-    block = counter.owner
-    assert isinstance(block, Block)
-    loop = block.parent_op()
-    assert isinstance(loop, LoopOp)
-    return loop.count.value.data
-
-
-def offset_of(buffer: SSAValue) -> int:
-    """
-    Byte offset of an allocated buffer or constant.
-
-    Raises VerifyException before allocation.
-    """
-    op = buffer.owner
-    assert isinstance(op, AllocOp | ConstantOp)
-    if op.offset is None:
-        raise VerifyException("the buffer has no offset yet: run sta-allocate first")
-    return op.offset.value.data
 
 
 _WRITTEN: dict[type[UnitOp], tuple[str, ...]] = {

@@ -160,9 +160,8 @@ class StaFunctions(InterpreterFunctions):
         scores, destination, sums, parameters = (window.array() for window in args[:4])
         admissible = np.ones((1, scores.shape[1]), bool) if op.mask is None else values[op.mask].array() != 0
         if op.causal is not None:
-            first_row = op.row_base.value.data + sum(values[counter] * step for counter, step in op.row_terms)
-            first_key = op.key_base.value.data + sum(values[counter] * step for counter, step in op.key_terms)
-            admissible = admissible & np.tri(*scores.shape, k=first_row - first_key, dtype=bool)
+            past = op.first_row.at(values) - op.first_key.at(values)
+            admissible = admissible & np.tri(*scores.shape, k=past, dtype=bool)
         block = SoftmaxParameters.from_bytes(parameters)
         scale, bits = (block.multiplier, block.shift), 8 * destination.itemsize
         if op.mode.data == "row":

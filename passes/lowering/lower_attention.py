@@ -483,8 +483,8 @@ class AttentionLowering:
                 ),
                 None if self.mask is None else self._mask(self.mask, part, span),
                 causal,
-                (first_row.base, first_row.terms),
-                (first_key.base, first_key.terms),
+                first_row,
+                first_key,
                 mode,
             )
         )

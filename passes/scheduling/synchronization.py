@@ -19,6 +19,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from sta.spec.affine import Affine
+
 Channel = tuple[str, str]
 """
 The posting and the waiting unit.
@@ -43,14 +45,12 @@ class Loop:
 @dataclass(frozen=True)
 class Range:
     """
-    Bytes of a memory: from `start` to `stop` in the first iteration of all loops, and by each of `steps` further on for
-    each iteration of its loop.
+    Bytes of a memory: `size` of them, from a `start` that is affine in the iterations of loops.
     """
 
     space: str
-    start: int
-    stop: int
-    steps: tuple[tuple[Loop, int], ...] = ()
+    start: Affine[Loop]
+    size: int
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ class Lag:
         """
         if first.space != second.space:
             return False
-        start, stop = first.start - second.stop, first.stop - second.start
-        steps, others = dict(first.steps), dict(second.steps)
+        apart = first.start.base - second.start.base
+        start, stop = apart - second.size, apart + first.size
+        steps, others = dict(first.start.terms), dict(second.start.terms)
         lagging = 0
         for loop in {**steps, **others}:
             step, other = steps.get(loop, 0), others.get(loop, 0)

@@ -13,7 +13,9 @@ from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from sta.dialect import nm, sta
+from sta.dialect.ir.addresses import address_of, expect_addresses
 from sta.passes.scheduling.synchronization import Channel, Loop, Node, Range, Work, synchronize
+from sta.spec.affine import Affine
 
 SEMAPHORES = 16
 """
@@ -60,24 +62,16 @@ class StaSynchronizePass(ModulePass):
 class _Synchronizer:
     function: func.FuncOp
     semaphores: dict[Channel, int] = field(default_factory=dict[Channel, int])
-    loops: dict[SSAValue, Loop] = field(default_factory=dict[SSAValue, Loop])
+    counters: dict[SSAValue, Affine[Loop]] = field(default_factory=dict[SSAValue, Affine[Loop]])
     """
-    The loops by their counters.
+    The iteration of its loop, for each counter.
     """
-
-    def __post_init__(self) -> None:
-        attributes = self.function.arg_attrs
-        if attributes is None or any("sta.offset" not in entry.data for entry in attributes):
-            raise ValueError("the arguments have no addresses yet: run sta-allocate first")
-        self.arguments: dict[SSAValue, int] = {
-            value: nm.integer_of(entry.data["sta.offset"])
-            for value, entry in zip(self.function.body.block.args, attributes, strict=True)
-        }
 
     def run(self) -> None:
         """
         Synchronizes the function.
         """
+        expect_addresses(self.function)
         block = self.function.body.block
         self._write(block, synchronize(self._read(block)))
 
@@ -92,7 +86,8 @@ class _Synchronizer:
         return nodes
 
     def _loop(self, op: sta.LoopOp) -> Loop:
-        loop = self.loops[op.counter] = Loop([], op.count.value.data, op)
+        loop = Loop([], op.count.value.data, op)
+        self.counters[op.counter] = Affine(0, ((loop, 1),))
         loop.body = self._read(op.body.block)
         return loop
 
@@ -109,14 +104,10 @@ class _Synchronizer:
         """
         The bytes from a view's first element to the end of its last, and how they move from iteration to iteration.
         """
-        window = sta.window_of(value)
         size = sta.element_bytes(value)
-        base = self.arguments.get(window.buffer)
-        start = (sta.offset_of(window.buffer) if base is None else base) + window.offset * size
         shape, strides = sta.memref_of(value).get_shape(), sta.strides_of(value)
-        span = sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)) + 1
-        steps = tuple((self.loops[counter], coefficient * size) for counter, coefficient in window.terms)
-        return Range(sta.space_of(value), start, start + span * size, steps)
+        elements = sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)) + 1
+        return Range(sta.space_of(value), address_of(value).substituted(self.counters), elements * size)
 
     def _write(self, block: Block, nodes: list[Node]) -> None:
         """

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from xdsl.dialects.builtin import DYNAMIC_INDEX, IndexType, MemRefType, i32
 from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.utils.exceptions import VerifyException
@@ -238,35 +236,3 @@ def test_the_verifier_accepts_what_is_right() -> None:
     softmax(mask=value((4, 5), "spad", nm.ui8, (0, 1))).verify()
     mapped(value((4, 5), "acc", nm.si32), residual=value((4,), "spad", nm.si32), normalize=True).verify()
     norm(destination=value((4, 5), "spad", nm.si16), copy=value((4, 5))).verify()
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 9), st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9)), max_size=3)), max_size=4
-    )
-)
-def test_a_chain_of_views_is_one_window(chain: list[tuple[int, list[tuple[int, int]]]]) -> None:
-    loops = [sta.LoopOp(4) for _ in range(3)]
-    buffer = sta.AllocOp("x", sta.memref((100,), nm.si8, "spad")).result
-    last: SSAValue = buffer
-    for offset, terms in chain:
-        type_ = sta.memref((4,), nm.si8, "spad", (1,))
-        last = sta.ViewOp(last, [(loops[index].counter, step) for index, step in terms], offset, type_).result
-    window = sta.window_of(last)
-    assert window.buffer is buffer
-    for counters in ((0, 0, 0), (1, 2, 3), (3, 0, 1)):
-        values = {loop.counter: counter for loop, counter in zip(loops, counters, strict=True)}
-        expected = sum(offset + sum(counters[index] * step for index, step in terms) for offset, terms in chain)
-        assert window.offset + sum(values[counter] * step for counter, step in window.terms) == expected
-    assert len({counter for counter, _ in window.terms}) == len(window.terms)
-    assert all(sta.loop_count(counter) == 4 for counter, _ in window.terms)
-
-
-def test_addresses_are_known_after_allocation_only() -> None:
-    op = sta.AllocOp("x", sta.memref((4, 3), nm.si32, "spad"))
-    assert sta.buffer_bytes(op.result) == 48
-    assert sta.strides_of(op.result) == (3, 1)
-    with pytest.raises(VerifyException, match="run sta-allocate first"):
-        sta.offset_of(op.result)
-    op.offset = nm.integer(64)
-    assert sta.offset_of(op.result) == 64

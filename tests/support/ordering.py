@@ -21,6 +21,7 @@ from xdsl.dialects import func
 from xdsl.ir import Block, Operation, SSAValue
 
 from sta.dialect import nm, sta
+from sta.dialect.ir.addresses import first_element_of, offset_of
 
 Counters = Mapping[SSAValue, int]
 Addresses = NDArray[np.int64]
@@ -61,13 +62,12 @@ def unrolled(block: Block, counters: Counters | None = None) -> Iterator[tuple[O
 
 def touched_bytes(value: SSAValue, counters: Counters, bases: Mapping[SSAValue, int]) -> Addresses:
     """Returns the addresses of every byte of a memref, ascending."""
-    window = sta.window_of(value)
+    first = first_element_of(value)
     size = sta.element_bytes(value)
-    first = window.offset + sum(counters[counter] * step for counter, step in window.terms)
-    elements = np.array([first], np.int64)
+    elements = np.array([first.position.at(counters)], np.int64)
     for extent, stride in zip(sta.memref_of(value).get_shape(), sta.strides_of(value), strict=True):
         elements = np.add.outer(elements, np.arange(extent) * stride).reshape(-1)
-    return np.unique(np.add.outer(bases[window.buffer] + elements * size, np.arange(size)))
+    return np.unique(np.add.outer(bases[first.buffer] + elements * size, np.arange(size)))
 
 
 @dataclass
@@ -133,7 +133,7 @@ def base_addresses(function: func.FuncOp) -> dict[SSAValue, int]:
         bases[value] = nm.integer_of(entry.data["sta.offset"])
     for op in block.ops:
         if isinstance(op, sta.AllocOp | sta.ConstantOp):
-            bases[op.result] = sta.offset_of(op.result)
+            bases[op.result] = offset_of(op.result)
     return bases
 
 

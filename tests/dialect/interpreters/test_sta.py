@@ -19,6 +19,7 @@ from sta.dialect import nm, sta
 from sta.dialect.interpreters.nm import element_dtype
 from sta.dialect.ir.parameter_blocks import channel_map_parameters, scalar_map_parameters
 from sta.runtime import Program
+from sta.spec.affine import Affine
 from sta.spec.nm_format import Pattern, pack, prune_by_magnitude, smaller_encoding
 from sta.spec.parameters import NormParameters, SoftmaxParameters
 from tests.support.nm_builder import Case
@@ -245,10 +246,8 @@ def test_softmax(rows: int, keys: int, causal: bool, masked: str, base: int) -> 
     with builder.loop(2) as i:
         builder.add(sta.ProductOp(scores, left, right, DENSE_OPERAND, scores=True))
         operands = (scores, weights, sums, parameters)
-        terms = [(i, 2)] if causal else []
-        builder.add(
-            sta.SoftmaxOp(operands, None if masked == "none" else window, causal, (base if causal else 0, terms))
-        )
+        first_row = Affine(base, ((i, 2),)) if causal else None
+        builder.add(sta.SoftmaxOp(operands, None if masked == "none" else window, causal, first_row))
         # The weights leave the chip normalized: times one, divided by their sum, in units of 2^-8.
         builder.add(sta.ProductOp(acc, weights, one, DENSE_OPERAND))
         builder.add(sta.MapOp((acc, normal, bench.identity), None, sums, normalize=True))

@@ -21,6 +21,7 @@ from xdsl.ir import Block, Region, SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.interpreters.sta import StaFunctions, argument_window
+from sta.dialect.ir.addresses import first_element_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.tile_builder import ROWS, Operand, Position, Stretch, TileBuilder
 from sta.passes.tiling.strided_view import NotAView, StridedView, iteration_space
@@ -61,9 +62,8 @@ class Recorder:
         found: list[tuple[int, int, int, int]] = []
         for op, counters in unrolled(self.builder.function):
             if isinstance(op, sta.LoadOp):
-                window = sta.window_of(op.source)
-                start = window.offset + sum(counters[counter] * step for counter, step in window.terms)
-                buffer = sta.window_of(op.destination).buffer
+                start = first_element_of(op.source).position.at(counters)
+                buffer = first_element_of(op.destination).buffer
                 stage = next(index for index, slots in enumerate(self.stages) if buffer in slots)
                 slot = self.stages[stage].index(buffer)
                 found.append((stage, slot, start, sta.memref_of(op.source).get_shape()[0]))

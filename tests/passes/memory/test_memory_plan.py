@@ -11,6 +11,7 @@ from xdsl.dialects.builtin import DictionaryAttr
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
+from sta.dialect.ir.addresses import first_element_of
 from sta.passes.memory.first_fit import ALIGNMENT
 from sta.passes.memory.memory_plan import CapacityError, plan_memory
 from sta.passes.pipeline import INTEGER_PIPELINE
@@ -33,7 +34,7 @@ def uses(case: Case) -> dict[SSAValue, tuple[int, int]]:
         for op in top.walk():
             for operand in op.operands if not isinstance(op, sta.ViewOp) else ():
                 if isinstance(operand.type, sta.MemRefType):
-                    buffer = sta.window_of(operand).buffer
+                    buffer = first_element_of(operand).buffer
                     found[buffer] = (found.get(buffer, (index, index))[0], index)
     return found
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sta.passes.scheduling.synchronization import Lag, Loop, Node, Range, Work, synchronize
+from sta.spec.affine import Affine, affine
 
 UNITS = ("ld", "st", "mm", "sm", "vp")
 Counters = dict[Loop, int]
@@ -39,7 +40,7 @@ class Program:
         start = self.draw(st.integers(0, 60))
         moving = [loop for loop in loops if self.draw(st.booleans())]
         steps = tuple((loop, self.draw(st.sampled_from([-8, -4, 3, 4, 8, 16]))) for loop in moving)
-        return Range("spad", start, start + self.draw(st.sampled_from([1, 4, 8])), steps)
+        return Range("spad", Affine(start, steps), self.draw(st.sampled_from([1, 4, 8])))
 
 
 @st.composite
@@ -62,8 +63,8 @@ def touched(ranges: tuple[Range, ...], counters: Counters) -> set[tuple[str, int
     """Returns the bytes of some ranges in one execution."""
     found: set[tuple[str, int]] = set()
     for one in ranges:
-        move = sum(counters[loop] * step for loop, step in one.steps)
-        found |= {(one.space, address) for address in range(one.start + move, one.stop + move)}
+        start = one.start.at(counters)
+        found |= {(one.space, address) for address in range(start, start + one.size)}
     return found
 
 
@@ -129,7 +130,7 @@ def waits(nodes: list[Node]) -> int:
 
 def test_blocks_that_are_loaded_one_by_one_are_not_waited_for_twice() -> None:
     loop = Loop([], 5)
-    block = Range("wbuf", 0, 8, ((loop, 8),))
+    block = Range("wbuf", Affine(0, ((loop, 8),)), 8)
     loop.body = [Work("ld", (), (block,)), Work("mm", (block,), ())]
     program = synchronize([loop])
     assert violations(program) == []
@@ -141,10 +142,10 @@ def test_double_buffers_are_kept_going_from_one_round_of_an_outer_loop_to_the_ne
     """Weights are loaded while the products of the round before still run: no load waits for more than its slot."""
     outer = Loop([], 3)
     for slot in (0, 8):
-        weights = Range("wbuf", slot, slot + 8)
+        weights = Range("wbuf", Affine(slot), 8)
         inner = Loop([], 4)
         for start in (0, 8):
-            rows = Range("spad", start, start + 8)
+            rows = Range("spad", Affine(start), 8)
             inner.body += [Work("ld", (), (rows,)), Work("mm", (rows, weights), ())]
         outer.body += [Work("ld", (), (weights,)), inner]
     program = synchronize([outer])
@@ -159,6 +160,6 @@ def test_double_buffers_are_kept_going_from_one_round_of_an_outer_loop_to_the_ne
 def test_overlaps_at_a_distance_are_those_of_all_iterations(step: int, least: int) -> None:
     loop = Loop([], 5)
     for start in range(-50, 50):
-        first, second = Range("spad", 0, 4, ((loop, step),)), Range("spad", start, start + 6, ((loop, step),))
+        first, second = Range("spad", affine(0, [(loop, step)]), 4), Range("spad", affine(start, [(loop, step)]), 6)
         expected = any(start + step * ahead < 4 and start + step * ahead + 6 > 0 for ahead in range(least, 5))
         assert Lag((), loop, least).overlap(first, second) == expected

@@ -1,0 +1,88 @@
+"""
+Addresses: where in a memory a view begins, as an affine form in the loop counters around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects import func
+from xdsl.dialects.builtin import DictionaryAttr
+from xdsl.ir import Attribute, BlockArgument, SSAValue
+from xdsl.utils.exceptions import VerifyException
+
+from sta.dialect import sta
+from sta.dialect.nm import integer_of
+from sta.spec.affine import Affine, affine
+
+
+@dataclass(frozen=True)
+class Element:
+    """
+    An element of a buffer, by its position.
+    """
+
+    buffer: SSAValue
+    position: Affine[SSAValue]
+
+
+def first_element_of(value: SSAValue) -> Element:
+    """
+    The buffer behind a chain of views, and the element of it that the view begins with.
+    """
+    offset = 0
+    terms: list[tuple[SSAValue, int]] = []
+    while isinstance(value.owner, sta.ViewOp):
+        view = value.owner
+        offset += view.offset.value.data
+        terms += view.terms
+        value = view.source
+    return Element(value, affine(offset, terms))
+
+
+def address_of(value: SSAValue) -> Affine[SSAValue]:
+    """
+    Byte address of a view's first element in its memory.
+
+    Raises VerifyException before allocation.
+    """
+    element = first_element_of(value)
+    return element.position * sta.element_bytes(value) + offset_of(element.buffer)
+
+
+def offset_of(buffer: SSAValue) -> int:
+    """
+    Byte offset of a buffer, a constant or an argument in its memory.
+
+    Raises VerifyException before allocation.
+    """
+    offset = _offset_attribute(buffer)
+    if offset is None:
+        raise VerifyException("the buffer has no offset yet: run sta-allocate first")
+    return integer_of(offset)
+
+
+def _offset_attribute(buffer: SSAValue) -> Attribute | None:
+    if isinstance(buffer, BlockArgument):
+        function = buffer.block.parent_op()
+        assert isinstance(function, func.FuncOp)
+        return argument_attributes(function)[buffer.index].data.get("sta.offset")
+    assert isinstance(buffer.owner, sta.AllocOp | sta.ConstantOp)
+    return buffer.owner.offset
+
+
+def argument_attributes(function: func.FuncOp) -> Sequence[DictionaryAttr]:
+    """
+    The attributes of a function's arguments, one dictionary each.
+    """
+    return () if function.arg_attrs is None else tuple(function.arg_attrs)
+
+
+def expect_addresses(function: func.FuncOp) -> None:
+    """
+    Raises ValueError unless the function's memories are allocated.
+    """
+    entries = argument_attributes(function)
+    if "sta.memory" not in function.attributes or any("sta.offset" not in entry.data for entry in entries):
+        raise ValueError("the function has no addresses yet: run sta-allocate first")
