@@ -1,0 +1,82 @@
+"""A program of today beside the recorded one."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.record.entry import Entry
+from tests.record.renamings import RENAMINGS, renamed
+
+_FIGURES = ("cycles", "instructions", "dram_bytes", "macs", "dense_macs")
+_SHOWN_LINES = 14
+_LONGEST_LINE = 240
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between a program and its entry."""
+
+    parts: tuple[str, ...]
+    """What differs, in words; nothing if all is equal."""
+    lines: tuple[str, ...] = ()
+    """The first lines of the disassembly that differ, as a diff."""
+    of_floats: bool = False
+    """
+    Constants differ, and instructions and costs do not: what floats of another processor would do, since calibration
+    rounds them to scales and weights.
+    """
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+
+def compare(recorded: Entry, found: Entry, renamings: Sequence[tuple[str, str]] = RENAMINGS) -> Difference:
+    """
+    Compares a program with its entry.
+
+    The hash of the code is compared where the containers have one version: another version encodes otherwise, and the
+    disassembly says whether the program is the same. So it is with the debug map where names have changed.
+    """
+    expected = renamed(recorded.text, renamings)
+    parts: list[str] = []
+    if recorded.version == found.version and recorded.code != found.code:
+        parts.append("code")
+    if recorded.constants != found.constants:
+        parts.append("constants")
+    if expected == recorded.text and recorded.debug != found.debug:
+        parts.append("debug map")
+    if recorded.outputs != found.outputs:
+        parts.append("outputs")
+    for figure in _FIGURES:
+        before, after = getattr(recorded, figure), getattr(found, figure)
+        if before != after:
+            parts.append(f"{figure.replace('_', ' ')} {before:,} → {after:,}")
+    if expected != found.text:
+        parts.append("disassembly")
+    return Difference(tuple(parts), _first_lines(expected, found.text), _is_of_floats(recorded, found, expected))
+
+
+def _is_of_floats(recorded: Entry, found: Entry, expected: list[str]) -> bool:
+    same = all(getattr(recorded, figure) == getattr(found, figure) for figure in _FIGURES)
+    return same and recorded.constants != found.constants and _code_lines(expected) == _code_lines(found.text)
+
+
+def _code_lines(text: list[str]) -> list[str]:
+    return text[text.index(".code") :] if ".code" in text else text
+
+
+def _first_lines(expected: list[str], found: list[str]) -> tuple[str, ...]:
+    if expected == found:
+        return ()
+    # A diff of whole programs would take minutes; this is about the first place.
+    start = next(
+        (i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), min(map(len, (expected, found)))
+    )
+    first = max(start - 2, 0)
+    before, after = (lines[first : first + 400] for lines in (expected, found))
+    diff = difflib.unified_diff(before, after, n=2, lineterm="")
+    lines = [f"line {start + 1} of the disassembly:", *itertools.islice(diff, 3, 3 + _SHOWN_LINES)]
+    return tuple(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…" for line in lines)
