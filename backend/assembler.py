@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from sta.backend.container import VERSION, Container, Json
 from sta.backend.instruction_text import parse_instruction, print_instruction
-from sta.backend.isa import EncodingError, Instruction, suggestion
+from sta.spec.instructions.definition import EncodingError, suggestion
+from sta.spec.instructions.instruction import Instruction
 
 _JSON_SECTIONS = ("target", "program", "signature", "debug")
 _SECTIONS = (*_JSON_SECTIONS, "code", "constants", "ir")
@@ -97,10 +98,10 @@ def _print_code(container: Container) -> Iterator[str]:
         if pc in locations:
             _, path, operation = locations[pc]
             yield f".location {_compact(path)} {_compact(operation)}"
-        depth -= instruction.name == "end"
+        depth -= instruction.definition.control == "end"
         text = "  " * max(depth, 0) + print_instruction(instruction)
         yield f"{text:<{_INSTRUCTION_WIDTH}}  # {pc}"
-        depth += instruction.name == "loop"
+        depth += instruction.definition.control == "loop"
 
 
 def _print_constants(constants: NDArray[np.uint8], names: list[Json]) -> Iterator[str]:

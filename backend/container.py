@@ -24,8 +24,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.backend.isa import EncodingError, Instruction, decode_program, encode_program
+from sta.backend.isa import decode_program, encode_program
 from sta.backend.new_file import new_file
+from sta.spec.instructions.definition import EncodingError
+from sta.spec.instructions.instruction import Instruction
 
 MAGIC = b"STA\x00"
 VERSION = (1, 0)

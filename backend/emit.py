@@ -25,7 +25,6 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from sta.backend.container import Container
-from sta.backend.isa import REGISTER_COUNT, EncodingError, Instruction
 from sta.dialect import nm, sta
 from sta.dialect.ir.addresses import address_of, argument_attributes, expect_addresses, offset_of
 from sta.dialect.ir.location import describe, module_path
@@ -33,6 +32,8 @@ from sta.dialect.ir.signature_attributes import signature_of
 from sta.dialect.ir.text import print_with_locations
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.affine import Affine
+from sta.spec.instructions.definition import REGISTER_COUNT, EncodingError
+from sta.spec.instructions.instruction import Instruction
 from sta.spec.target import Target
 
 FIRST_TEMPORARY = 1

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import re
 
-from sta.backend.isa import EncodingError, Field, FieldValue, Instruction, definition_of
+from sta.spec.instructions.definition import EncodingError, Field, FieldValue
+from sta.spec.instructions.instruction import Instruction
+from sta.spec.instructions.table import definition_of
 
 _PART = re.compile(r"\s*(?P<name>\w+)\s*(?:=\s*(?P<value>\{[^{}]*\}|[^\s,={}]+)\s*)?(?P<end>,|$)", re.ASCII)
 _LAST = ("wait", "post", "predicate")

@@ -9,8 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from sta.backend.isa import (
-    INSTRUCTIONS,
+from sta.spec.instructions.definition import (
     MAXIMUM_LOOP_DEPTH,
     OPCODE_BITS,
     REGISTER_BITS,
@@ -22,13 +21,14 @@ from sta.backend.isa import (
     Field,
     InstructionDefinition,
 )
+from sta.spec.instructions.table import INSTRUCTIONS
 
 _UNIT_ORDER = ", ".join(f"`{unit}`" for unit in UNITS)
 
 _INTRODUCTION = f"""\
 # The instruction set
 
-<!-- Generated from backend/isa.py by `python -m sta.backend.isa_docs > docs/isa.md`; do not edit. -->
+<!-- Generated from spec/instructions by `python -m sta.backend.isa_docs > docs/isa.md`; do not edit. -->
 
 ## The machine
 
@@ -120,59 +120,6 @@ and `gather` must not read tainted bytes.
 ## Fields of every unit instruction
 """
 
-_DETAILS = {
-    "halt": "",
-    "lea": "",
-    "loop": "",
-    "end": "",
-    "fence": "",
-    "sync": "Cycles: 0.",
-    "ld": (
-        "Cycles: rows * ceil(row_bytes / `dma_bytes_per_cycle`); where dram_stride equals row_bytes all rows count as "
-        "one long row."
-    ),
-    "st": "Cycles: as `ld`.",
-    "gather": (
-        "Reads the indices from spad and the rows from DRAM. Cycles: rows * ceil(row_bytes / `dma_bytes_per_cycle`)."
-    ),
-    "mm": (
-        "Cycles: ceil(rows / R) * ceil(columns / C) * steps. A dense step takes L values of k: steps = ceil(depth / "
-        "L). A sparse step takes L kept weights, and at most `window` activations: steps = max(ceil(kept / L), "
-        "ceil(depth / `window`)). rows and columns are at most the target's `tile_rows` and `tile_columns`. A packed "
-        "block is `columns` rows of `depth` weights as `sta.spec.nm_format.pack` writes it, its encoding `dense` "
-        "exactly when M = N; malformed metadata stops the run. With `a_wide` element k lies at a + i*a_stride + 2*k: "
-        "the low byte plane of 16-bit activations (`u8`), or one byte later the high one (`s8` or `u8`). The product "
-        "with 16-bit activations (`sta.spec.wide_product.wide_product`) is two such passes, each into accumulators of "
-        "its own, which `map` combines."
-    ),
-    "softmax": (
-        "Defined by `sta.spec.softmax.softmax_row`, in the online modes by `sta.spec.softmax.softmax_online`: these "
-        "take the keys of a row chunk by chunk and keep the state of the rows at `sums` (int32, one array behind the "
-        "other), which `online_first` starts from nothing. A key is admissible if the mask (when there is one) and the "
-        "causal test (when asked for) allow it; the exponential of others is 0, and a row without admissible key has "
-        "sum 0. Parameter block: `sta.spec.parameters.SoftmaxParameters`. Cycles: 2 * ceil(rows * keys / "
-        "`softmax_lanes`)."
-    ),
-    "map": (
-        "Defined by `sta.spec.vector.map_tile`. Parameter block: `sta.spec.parameters.MapParameters`, with one entry "
-        "or, with `per_channel`, one for each column. With `normalize` there is no residual, the register `residual` "
-        "addresses the sums, and the parameters are scalar. With `multiply` there is a residual. A source "
-        "plus bias outside int32 stops the run; that of `acc_wide`, 256 * high + low, cannot be too large. Cycles: "
-        "ceil(rows * columns / `vector_lanes`)."
-    ),
-    "norm": (
-        "Defined by `sta.spec.vector.norm_tile`. Two passes, or one with `gathered`: the maps that wrote the rows have "
-        "then gathered their sums and sums of squares in the unit's row statistics (`sta.spec.vector.RowStatistics`), "
-        "which the norm takes and clears. Parameter block: `sta.spec.parameters.NormParameters`. At most 8192 "
-        "columns. The int16 result is written before the copy. Cycles: 2 * ceil(rows * columns / `vector_lanes`)."
-    ),
-    "rescale": (
-        "Defined by `sta.spec.softmax.shift_rows`: in the online modes of `softmax`, between the product of one "
-        "chunk's exponentials with the values and that of the next. Taint stays. Cycles: ceil(rows * columns / "
-        "`vector_lanes`)."
-    ),
-}
-
 
 def _range(field: Field) -> str:
     if field.kind == "register":
@@ -207,9 +154,9 @@ def _instruction(definition: InstructionDefinition) -> Iterator[str]:
     unit = "the unit in its field `unit`" if definition.unit == "any" else f"`{definition.unit}`"
     executed = "sequencer" if definition.is_sequencer else unit
     yield f"Opcode {definition.opcode}, executed by: {executed}. {definition.summary}"
-    if _DETAILS[definition.name]:
+    if definition.details:
         yield ""
-        yield _DETAILS[definition.name]
+        yield definition.details
     yield ""
     if definition.own_fields:
         common = 0 if definition.is_sequencer else sum(field.bits for field in UNIT_FIELDS)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from sta.backend.isa import suggestion
 from sta.runtime.analysis.profile import Profile, profile
 from sta.runtime.analysis.races import RaceCheck, check_races
 from sta.runtime.analysis.schedule import Schedule, record
@@ -22,6 +21,7 @@ from sta.runtime.memory import Array, Memories
 from sta.runtime.reference import ReferenceEngine, Report
 from sta.runtime.timing import Timing, simulate
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.definition import suggestion
 from sta.spec.integers import Int64Array
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.runtime.accesses import Access
 from sta.runtime.affine import Affine
 from sta.runtime.steps import Step
 from sta.runtime.validate import Port, ValidProgram
+from sta.spec.instructions.access import Access
 
 Array = NDArray[Any]
 
@@ -25,33 +25,35 @@ class Tile:
     writes the machine's memory.
     """
 
-    __slots__ = ("_address", "_dtype", "_fixed", "_memory", "_pitch", "_shape", "_stride")
+    __slots__ = ("_address", "_columns", "_dtype", "_fixed", "_memory", "_pitch", "_rows", "_stride")
 
     def __init__(
         self,
         memory: NDArray[np.uint8],
         address: Affine,
         stride: Affine,
-        shape: tuple[int, int],
+        rows: Affine,
+        columns: int,
         dtype: np.dtype[Any],
         pitch: int = 0,
     ) -> None:
         self._memory = memory
         self._address = address
         self._stride = stride
-        self._shape = shape
+        self._rows = rows
+        self._columns = columns
         self._dtype = dtype
         self._pitch = pitch or dtype.itemsize
         # Most operands do not move: their view is made once.
-        self._fixed = None if address.terms or stride.terms else self._view(())
+        self._fixed = None if address.terms or stride.terms or rows.terms else self._view(())
 
     def at(self, counters: Sequence[int]) -> Array:
         """Returns the rectangle for the given loop counters."""
         return self._view(counters) if self._fixed is None else self._fixed
 
     def _view(self, counters: Sequence[int]) -> Array:
-        strides = (self._stride.at(counters), self._pitch)
-        return np.ndarray(self._shape, self._dtype, self._memory, self._address.at(counters), strides)
+        shape, strides = (self._rows.at(counters), self._columns), (self._stride.at(counters), self._pitch)
+        return np.ndarray(shape, self._dtype, self._memory, self._address.at(counters), strides)
 
 
 @dataclass
@@ -83,7 +85,8 @@ class Memories:
     def tile(self, step: Step, access: Access) -> Tile:
         """Returns the rectangle that an instruction accesses."""
         memory, address, stride = place(self.program, step, access)
-        return Tile(getattr(self, memory), address, stride, (access.rows, access.columns), access.dtype, access.pitch)
+        rows = Affine(access.rows) if access.rows_register is None else step.registers[access.rows_register]
+        return Tile(getattr(self, memory), address, stride, rows, access.columns, access.dtype, access.pitch)
 
     def port(self, port: Port) -> Array:
         """Returns an input or output as an array of its device dtype and shape that shares memory."""

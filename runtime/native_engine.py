@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from sta.runtime._native import Builder
 from sta.runtime._native import Program as NativeCode
 from sta.runtime._native import families as families
-from sta.runtime.accesses import accesses
 from sta.runtime.affine import Affine
 from sta.runtime.analysis.taint import check_taint, taint_rule
 from sta.runtime.errors import ProgramError
 from sta.runtime.memory import Array, Memories, place, port_view
 from sta.runtime.reference import Report, operation
 from sta.runtime.steps import Step
-from sta.runtime.timing import busy_cycles, job_of
+from sta.runtime.timing import job_of
 from sta.runtime.validate import ValidProgram
 from sta.spec.integers import Int64Array
 from sta.spec.tables import exp2_results
@@ -131,12 +130,12 @@ def _builder(program: ValidProgram, family: str) -> tuple[Builder, int]:
     for bits in _EXPONENTIAL_BITS:
         builder.exponentials(bits, exp2_results(bits).astype(f"<u{bits // 8}").tobytes())
     longest_job = 1
-    kept = [step for step in program.steps if step.instruction.name != "lea"]
+    kept = [step for step in program.steps if step.instruction.definition.control != "address"]
     position = {step.pc: index for index, step in enumerate(kept)}
     for step in kept:
         builder.instruction(step.pc, step.instruction.name, step.counts, position.get(step.partner, -1))
-        if step.instruction.name in ("loop", "end"):
-            loop = step if step.instruction.name == "loop" else program.steps[step.partner]
+        if step.partner >= 0:
+            loop = program.steps[min(step.pc, step.partner)]
             builder.number("count", loop.instruction["count"])
         if not step.instruction.definition.is_sequencer:
             _describe(builder, program, step)
@@ -154,12 +153,12 @@ def _describe(builder: Builder, program: ValidProgram, step: Step) -> None:
             builder.register(field.name, _pair(step.registers[field.name]))
         elif field.kind != "mask":
             builder.number(field.name, value)
-    for access in accesses(instruction):
+    for access in step.accesses:
         memory, address, stride = place(program, step, access)
         builder.operand(
             access.name, memory, _pair(address), _pair(stride), access.rows, access.row_bytes, access.writes
         )
-    rule = taint_rule(instruction)
+    rule = taint_rule(step)
     builder.taint(rule.transfers, rule.always, rule.never)
     for access in rule.sources:
         builder.taint_source(access.name)
@@ -174,13 +173,14 @@ def _describe_job(builder: Builder, program: ValidProgram, step: Step) -> int:
     waits, posts = instruction["wait"], instruction["post"]
     # Times that are too long to count natively are not counted natively.
     busy, latency = min(job.busy, LARGEST_TIME), min(job.latency, LARGEST_TIME)
-    if job.stride is None:
+    if job.timed is None:
         builder.job(job.unit, busy, latency, waits, posts)
         return job.busy + job.latency + 1
     row_bytes = instruction["row_bytes"]
-    apart, one_piece = (min(busy_cycles(instruction, target, stride), LARGEST_TIME) for stride in (-1, row_bytes))
+    cycles = instruction.definition.cycles
+    apart, one_piece = (min(cycles(instruction, target, stride), LARGEST_TIME) for stride in (-1, row_bytes))
     builder.job(job.unit, apart, latency, waits, posts)
-    builder.one_piece(_pair(job.stride), row_bytes, one_piece)
+    builder.one_piece(_pair(job.timed), row_bytes, one_piece)
     return max(apart, one_piece) + latency + 1
 
 

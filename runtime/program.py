@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sta.backend.container import Container, read_container, write_container
-from sta.backend.isa import suggestion
 from sta.runtime.analysis.profile import Profile
 from sta.runtime.analysis.races import RaceCheck
 from sta.runtime.analysis.schedule import Schedule
@@ -25,6 +24,7 @@ from sta.runtime.html import table
 from sta.runtime.reference import Report
 from sta.runtime.timing import Timing
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
+from sta.spec.instructions.definition import suggestion
 from sta.spec.signature import TensorSignature
 from sta.spec.target import Target
 

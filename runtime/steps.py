@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sta.backend.container import Container
-from sta.backend.isa import MAXIMUM_LOOP_DEPTH, REGISTER_BITS, Instruction
 from sta.runtime.affine import Affine
 from sta.runtime.errors import ProgramError, at
+from sta.spec.instructions.access import Access
+from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH, REGISTER_BITS
+from sta.spec.instructions.instruction import Instruction
 
 _NEVER_WRITTEN = "has not been written"
 
@@ -32,6 +34,14 @@ class Step:
     """Iterations of the loops around the instruction, outermost first."""
     partner: int
     """The pc of the ``end`` of a ``loop``, and of the ``loop`` of an ``end``; -1 for others."""
+    accesses: tuple[Access, ...] = ()
+    """What it reads and writes; known once the instruction has been checked."""
+
+    @property
+    def is_executed(self) -> bool:
+        """Whether ``execution`` yields it: it is for a unit, a fence or the halt."""
+        definition = self.instruction.definition
+        return not definition.is_sequencer or definition.control in ("fence", "halt")
 
     @property
     def depth(self) -> int:
@@ -71,14 +81,14 @@ class _Resolver:
         return [self.step(pc, instruction) for pc, instruction in enumerate(self.container.code)]
 
     def step(self, pc: int, instruction: Instruction) -> Step:
-        name = instruction.name
-        if name == "end":
+        control = instruction.definition.control
+        if control == "end":
             self.leave(pc)
         registers = {} if instruction.definition.is_sequencer else self.operands(pc, instruction)
         step = Step(pc, instruction, registers, self.counts, self.partners.get(pc, -1))
-        if name == "loop":
+        if control == "loop":
             self.enter(step)
-        if name == "lea":
+        if control == "address":
             self.lea(pc, instruction)
         return step
 
@@ -127,8 +137,8 @@ class _Resolver:
     def written(self, loop: Step) -> set[int]:
         """Returns the registers that the body of a loop writes, counters of loops inside it included."""
         body = self.container.code[loop.pc + 1 : loop.partner]
-        targets = {"lea": "rd", "loop": "counter"}
-        return {instruction[targets[instruction.name]] for instruction in body if instruction.name in targets} - {0}
+        targets = [(instruction, instruction.definition.sets_register) for instruction in body]
+        return {instruction[target] for instruction, target in targets if target} - {0}
 
 
 def _match_loops(container: Container) -> dict[int, int]:
@@ -137,13 +147,14 @@ def _match_loops(container: Container) -> dict[int, int]:
     open_loops: list[int] = []
     last = len(container.code) - 1
     for pc, instruction in enumerate(container.code):
-        if (instruction.name == "halt") != (pc == last):
+        control = instruction.definition.control
+        if (control == "halt") != (pc == last):
             raise ProgramError(f"{at(container, pc)}: a program has one halt, its last instruction")
-        if instruction.name == "loop":
+        if control == "loop":
             open_loops.append(pc)
         if len(open_loops) > MAXIMUM_LOOP_DEPTH:
             raise ProgramError(f"{at(container, pc)}: loops are nested deeper than {MAXIMUM_LOOP_DEPTH}")
-        if instruction.name != "end":
+        if control != "end":
             continue
         if not open_loops:
             raise ProgramError(f"{at(container, pc)}: there is no loop to close")
@@ -169,7 +180,7 @@ def resolve(container: Container) -> list[Step]:
 def dynamic_instructions(steps: Sequence[Step]) -> int:
     """Returns how many instructions the sequencer issues in a run; an ``end`` counts once an iteration."""
     return sum(
-        step.executions * (steps[step.partner].instruction["count"] if step.instruction.name == "end" else 1)
+        step.executions * (steps[step.partner].instruction["count"] if 0 <= step.partner < step.pc else 1)
         for step in steps
     )
 
@@ -178,7 +189,7 @@ class _Node(NamedTuple):
     """An instruction other than ``lea``, ready for execution."""
 
     step: Step
-    name: str
+    control: str
     issued: int
     """Instructions that the sequencer issues here: this one and the ``lea`` right before it."""
     depth: int
@@ -190,15 +201,14 @@ class _Node(NamedTuple):
 
 def _nodes(steps: Sequence[Step]) -> list[_Node]:
     """Returns the program without its ``lea``, whose effects are known."""
-    kept = [step for step in steps if step.instruction.name != "lea"]
+    kept = [step for step in steps if step.instruction.definition.control != "address"]
     position = {step.pc: index for index, step in enumerate(kept)}
     nodes: list[_Node] = []
     previous = -1
     for step in kept:
-        loop = steps[step.partner] if step.instruction.name == "end" else step
-        count = loop.instruction["count"] if loop.instruction.name == "loop" else 0
+        count = steps[min(step.pc, step.partner)].instruction["count"] if step.partner >= 0 else 0
         target = position[step.partner] + 1 if step.partner >= 0 else -1
-        nodes.append(_Node(step, step.instruction.name, step.pc - previous, step.depth, count, target))
+        nodes.append(_Node(step, step.instruction.definition.control, step.pc - previous, step.depth, count, target))
         previous = step.pc
     return nodes
 
@@ -215,15 +225,15 @@ def execution(steps: Sequence[Step], counters: list[int], start: int = -1) -> It
     nodes = _nodes(steps)
     position = next((index for index, node in enumerate(nodes) if node.step.pc == start), 0)
     issued = 0
-    name = ""
-    while name != "halt":
-        step, name, own, depth, iterations, target = nodes[position]
+    control = ""
+    while control != "halt":
+        step, control, own, depth, iterations, target = nodes[position]
         position += 1
         issued += own
-        if name == "loop":
+        if control == "loop":
             counters[depth] = 0
             position = position if iterations else target
-        elif name == "end":
+        elif control == "end":
             counters[depth] += 1
             position = target if counters[depth] < iterations else position
         else:

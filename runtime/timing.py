@@ -4,11 +4,11 @@ The timing model: how many cycles a program takes on its target.
 The sequencer issues one instruction a cycle, in order. An instruction of a unit enters the unit's queue at the end of
 its cycle; while as many as ``queue_depth`` instructions wait there, the sequencer stalls. A unit starts the head of its
 queue when it is free and every semaphore the head waits for is at least 1; it decrements these. It is then busy for the
-instruction's cycles (``sta.spec.cost``) and takes the next one, while the result becomes complete some latency later
-(and never before those of earlier instructions of the unit); completion posts. A fence, and the final halt, last until
-all queues are empty and all results complete. Within a cycle results complete and post first, then the sequencer's
-instruction enters its queue, then units start, in the order of ``UNITS``; what a start brings about in the same cycle
-comes before the next start. Nothing here depends on data.
+instruction's cycles (``sta.spec.instructions``) and takes the next one, while the result becomes complete some latency
+later (and never before those of earlier instructions of the unit); completion posts. A fence, and the final halt, last
+until all queues are empty and all results complete. Within a cycle results complete and post first, then the
+sequencer's instruction enters its queue, then units start, in the order of ``UNITS``; what a start brings about in the
+same cycle comes before the next start. Nothing here depends on data.
 
 The simulation goes from event to event, and lets the sequencer run ahead of the units until a queue looks full: until
 then nothing that the units do can hold it up.
@@ -21,17 +21,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sta.backend.isa import MAXIMUM_LOOP_DEPTH, SEMAPHORE_COUNT, UNITS, Instruction
 from sta.runtime.affine import Affine
 from sta.runtime.errors import ProgramError
 from sta.runtime.steps import Step, execution
 from sta.runtime.validate import ValidProgram
-from sta.spec.cost import dma_cycles, product_cycles, softmax_cycles, vector_cycles
-from sta.spec.pattern import Pattern
+from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH, SEMAPHORE_COUNT, UNITS
 from sta.spec.target import Target
 
-_MAP_PASSES = 1
-_NORM_PASSES = 2
 _NEVER = 1 << 200
 
 
@@ -73,8 +69,8 @@ class Job(NamedTuple):
     latency: int
     waits: tuple[int, ...]
     posts: tuple[int, ...]
-    stride: Affine | None
-    """The DRAM stride of a copy where it depends on loop counters, so that the cycles do."""
+    timed: Affine | None
+    """What the instruction's timed register holds where that depends on loop counters, so that the cycles do."""
 
 
 def simulate(program: ValidProgram) -> Timing:
@@ -107,73 +103,37 @@ def play(program: ValidProgram, queues: Queues) -> None:
         queues.now += issued - 1
         if job is None:
             queues.drain(step.pc)
-        elif job.stride is None:
+        elif job.timed is None:
             queues.enter(job, job.busy)
         else:
-            queues.enter(job, busy_cycles(step.instruction, program.target, job.stride.at(counters)))
+            cycles = step.instruction.definition.cycles
+            queues.enter(job, cycles(step.instruction, program.target, job.timed.at(counters)))
 
 
 def dram_traffic(program: ValidProgram) -> tuple[int, int]:
     """Returns the bytes that a run reads from DRAM and writes there."""
-    totals = {"ld": 0, "gather": 0, "st": 0}
+    read = written = 0
     for step in program.steps:
-        name = step.instruction.name
-        if name in totals:
-            totals[name] += step.executions * step.instruction["rows"] * step.instruction["row_bytes"]
-    return totals["ld"] + totals["gather"], totals["st"]
-
-
-def busy_cycles(instruction: Instruction, target: Target, dram_stride: int = 0) -> int:
-    """
-    Returns the cycles for which an instruction keeps its unit busy.
-
-    Args:
-        instruction: an instruction of a unit.
-        target: the machine.
-        dram_stride: for ``ld`` and ``st`` the bytes between rows in DRAM; rows that lie next to each other are
-            transferred as one.
-    """
-    match instruction.name:
-        case "ld" | "st":
-            rows, row_bytes = instruction["rows"], instruction["row_bytes"]
-            if dram_stride == row_bytes:
-                return dma_cycles(target, 1, rows * row_bytes)
-            return dma_cycles(target, rows, row_bytes)
-        case "gather":
-            return dma_cycles(target, instruction["rows"], instruction["row_bytes"])
-        case "mm":
-            sizes = (instruction["rows"], instruction["columns"], instruction["depth"])
-            return product_cycles(target, *sizes, Pattern(instruction["n"], instruction["m"]))
-        case "softmax":
-            return softmax_cycles(target, instruction["rows"], instruction["keys"])
-        case "map" | "rescale":
-            return vector_cycles(target, instruction["rows"], instruction["columns"], _MAP_PASSES)
-        case "norm":
-            passes = _NORM_PASSES - instruction["gathered"]
-            return vector_cycles(target, instruction["rows"], instruction["columns"], passes)
-        case _:
-            return 0
-
-
-def result_latency(instruction: Instruction, target: Target) -> int:
-    """Returns the cycles from the end of an instruction's work to the completion of its result."""
-    if instruction.name in ("ld", "st", "gather"):
-        return target.dma_latency
-    return target.drain_latency if instruction.name == "mm" else 0
+        for access in step.accesses:
+            if access.space != "dram":
+                continue
+            moved = step.executions * access.bytes_moved
+            read, written = (read, written + moved) if access.writes else (read + moved, written)
+    return read, written
 
 
 def job_of(step: Step, target: Target) -> Job:
     """Returns what the timing of a unit instruction needs."""
-    instruction = step.instruction
-    stride = step.registers.get("dram_stride", Affine(0))
+    instruction, definition = step.instruction, step.instruction.definition
+    timed = step.registers.get(definition.timed_register, Affine(0))
     return Job(
         step.pc,
         UNITS.index(instruction.unit),
-        busy_cycles(instruction, target, stride.base),
-        result_latency(instruction, target),
+        definition.cycles(instruction, target, timed.base),
+        definition.latency(target),
         instruction.semaphores("wait"),
         instruction.semaphores("post"),
-        stride if stride.terms else None,
+        timed if timed.terms else None,
     )
 
 

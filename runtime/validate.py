@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sta.backend.container import LARGEST_INTEGER, Container, is_integer
-from sta.backend.isa import Instruction
-from sta.runtime.accesses import Access, accesses
 from sta.runtime.affine import Affine
 from sta.runtime.errors import ProgramError, at
 from sta.runtime.steps import Step, dynamic_instructions, resolve
-from sta.spec.norm import LARGEST_WIDTH
+from sta.spec.instructions.access import Access
 from sta.spec.signature import TensorSignature
 from sta.spec.target import Target
 
@@ -82,9 +80,10 @@ def validate(
     steps = resolve(container)
     for step in steps:
         _check_reserved(container, step)
-    for step in steps:
-        if not step.instruction.definition.is_sequencer:
-            _Checker(container, target, memories, step).check()
+    steps = [
+        step if step.instruction.definition.is_sequencer else _Checker(container, target, memories, step).check()
+        for step in steps
+    ]
     instructions = dynamic_instructions(steps)
     if instructions > instruction_limit:
         raise ProgramError(f"section 'code': a run takes {instructions} instructions, the limit is {instruction_limit}")
@@ -186,12 +185,13 @@ class _Checker:
     def error(self, message: str) -> ProgramError:
         return ProgramError(f"{at(self.container, self.step.pc)}: {message}")
 
-    def check(self) -> None:
-        for rule in _RULES.get(self.instruction.name, ()):
+    def check(self) -> Step:
+        """Returns the step with its accesses; raises ProgramError."""
+        for rule in self.instruction.definition.rules:
             if not rule(self.instruction, self.target):
                 raise self.error(str(rule.__doc__))
         try:
-            touched = accesses(self.instruction)
+            touched = self.instruction.accesses()
         except ValueError as error:
             raise self.error(str(error)) from None
         self.check_unused(touched)
@@ -199,12 +199,12 @@ class _Checker:
             self.check_alignment(access)
             self.check_rows(access)
             self.check_range(access)
+        return replace(self.step, accesses=touched)
 
     def check_unused(self, touched: Sequence[Access]) -> None:
         """Raises unless the registers of memory operands that the instruction does not have are r0."""
         used = {name for access in touched for name in (access.address, access.stride, access.rows_register)}
-        # No addresses: where rows and keys lie may be said even if no causal test asks for it.
-        used |= {"row_offset", "key_offset"}
+        used.update(self.instruction.definition.scalars)
         for field, value in self.instruction:
             if field.kind == "register" and value != 0 and field.name not in used:
                 raise self.error(f"field '{field.name}' is r{value}, but the instruction does not use it; must be r0")
@@ -254,69 +254,3 @@ class _Checker:
         constants, writable = len(self.container.constants), self.container.writable_base
         regions = [(0, constants)] if constants and not access.writes else []
         return regions + ([(writable, self.memories["dram"])] if self.memories["dram"] > writable else [])
-
-
-def _fits_tile_rows(instruction: Instruction, target: Target) -> bool:
-    """'rows' must not exceed the target's tile_rows."""
-    return instruction["rows"] <= target.tile_rows
-
-
-def _fits_tile_columns(instruction: Instruction, target: Target) -> bool:
-    """'columns' must not exceed the target's tile_columns."""
-    return instruction["columns"] <= target.tile_columns
-
-
-def _matrix_is_dense(instruction: Instruction, _: Target) -> bool:
-    """A b in spad is a dense matrix: n and m must be 1, the encoding dense."""
-    pattern = (instruction["n"], instruction["m"], instruction["encoding"])
-    return instruction.choice("b_space") != "spad" or pattern == (1, 1, 0)
-
-
-def _packed_is_not_transposed(instruction: Instruction, _: Target) -> bool:
-    """A packed b in wbuf must not be transposed."""
-    return instruction.choice("b_space") == "spad" or not instruction["b_transposed"]
-
-
-def _normalizes_without_residual(instruction: Instruction, _: Target) -> bool:
-    """A map that normalizes must not have a residual."""
-    return not (instruction["normalize"] and instruction["residual_type"])
-
-
-def _multiplies_by_a_residual(instruction: Instruction, _: Target) -> bool:
-    """A map that multiplies must have a residual."""
-    return not instruction["multiply"] or instruction.choice("residual_type") != "none"
-
-
-def _gathers_rows_of_s16(instruction: Instruction, _: Target) -> bool:
-    """A map that gathers statistics must write s16."""
-    return not instruction["gather"] or instruction.choice("destination_type") == "s16"
-
-
-def _has_registers_for_its_rows(instruction: Instruction, target: Target) -> bool:
-    """Row statistics are of as many rows as the target's tiles have."""
-    uses = instruction["gather"] if instruction.name == "map" else instruction["gathered"]
-    return not uses or instruction["rows"] <= target.tile_rows
-
-
-def _normalizes_by_scalars(instruction: Instruction, _: Target) -> bool:
-    """A map that normalizes must have scalar parameters."""
-    return not (instruction["normalize"] and instruction["per_channel"])
-
-
-def _fits_norm(instruction: Instruction, _: Target) -> bool:
-    """'columns' must not exceed 8192, the longest row that can be normalized."""
-    return instruction["columns"] <= LARGEST_WIDTH
-
-
-_RULES: dict[str, tuple[Callable[[Instruction, Target], bool], ...]] = {
-    "mm": (_fits_tile_rows, _fits_tile_columns, _matrix_is_dense, _packed_is_not_transposed),
-    "map": (
-        _normalizes_without_residual,
-        _normalizes_by_scalars,
-        _multiplies_by_a_residual,
-        _gathers_rows_of_s16,
-        _has_registers_for_its_rows,
-    ),
-    "norm": (_fits_norm, _has_registers_for_its_rows),
-}
-"""The rules about the fields of one instruction; the docstring of a rule is the message when it is broken."""

@@ -45,6 +45,15 @@ def dma_cycles(target: Target, rows: int, row_bytes: int) -> int:
     return rows * _ceil_div(row_bytes, target.dma_bytes_per_cycle)
 
 
+def copy_cycles(target: Target, rows: int, row_bytes: int, dram_stride: int) -> int:
+    """
+    Return the cycles of a copy of `rows` rows; where they lie next to each other in DRAM, they count as one long row.
+    """
+    if dram_stride == row_bytes:
+        return dma_cycles(target, 1, rows * row_bytes)
+    return dma_cycles(target, rows, row_bytes)
+
+
 def _ceil_div(dividend: int, divisor: int) -> int:
     """Return the quotient rounded up."""
     return -(-dividend // divisor)

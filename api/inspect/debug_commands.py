@@ -15,9 +15,9 @@ from sta.api.cli.argument_parser import suggestion
 from sta.api.cli.tables import count, print_table
 from sta.api.inspect.debug_session import AtInstruction, AtModule, AtUnit, AtWrite, Session, Watch
 from sta.backend.instruction_text import print_instruction
-from sta.backend.isa import UNITS
 from sta.runtime.memory import Memories
 from sta.runtime.values.model_values import Value
+from sta.spec.instructions.definition import UNITS
 
 Array = NDArray[Any]
 
@@ -263,7 +263,7 @@ def _instruction(debugger: Debugger, text: str) -> int:
     if pc >= len(steps):
         raise CommandError(f"there is no instruction {pc}, the last is {len(steps) - 1}")
     name = steps[pc].instruction.name
-    if name in ("lea", "loop", "end"):
+    if not steps[pc].is_executed:
         raise CommandError(f"instruction {pc} is a {name}, whose effect is part of the next instruction: break there")
     return pc
 

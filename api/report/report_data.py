@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from sta.api.dump.ir_dump import Dump, Step
 from sta.backend.instruction_text import print_instruction
-from sta.backend.isa import UNITS
 from sta.runtime import Program, Result
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.definition import UNITS
 from sta.spec.nm_format import Pattern
 from sta.spec.packing import Packing
 

@@ -19,9 +19,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.backend.isa import UNITS
 from sta.runtime.analysis.schedule import SEQUENCER, Integers, Schedule, handovers
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.definition import UNITS
 
 _PRODUCTS = UNITS.index("mm")
 

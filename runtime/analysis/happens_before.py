@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sta.backend.isa import SEMAPHORE_COUNT, UNITS
 from sta.runtime.analysis.schedule import SEQUENCER, Schedule, handovers, rows_with
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.definition import SEMAPHORE_COUNT, UNITS
 
 Clock = tuple[int, ...]
 """For each unit the number of its instructions, counted from its first, that are complete."""

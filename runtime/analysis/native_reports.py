@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sta.backend.isa import UNITS
 from sta.runtime.analysis.happens_before import clocks_before
 from sta.runtime.analysis.profile import ModuleCycles
 from sta.runtime.analysis.races import REPORT_LIMIT, FoundRace, RaceCheck, RaceError, check_races, described
@@ -20,6 +19,7 @@ from sta.runtime.analysis.schedule import Integers, Schedule, check_recordable, 
 from sta.runtime.analysis.trace import TraceText
 from sta.runtime.native_engine import LARGEST_TIME, NativeProgram
 from sta.runtime.timing import Timing, dram_traffic, simulate
+from sta.spec.instructions.definition import UNITS
 
 _PRODUCTS = UNITS.index("mm")
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from sta.backend.isa import UNITS
 from sta.runtime.analysis.cycle_attribution import attribute
 from sta.runtime.analysis.schedule import SEQUENCER, Integers, Schedule
 from sta.runtime.analysis.traffic import CLASSES, dram_traffic
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.definition import UNITS
 from sta.spec.target import Target
 
 CAUSES = (*UNITS, "sequencer")
@@ -308,12 +308,13 @@ def _work(
     macs, dense_macs = [0] * modules, [0] * modules
     dram: list[dict[str, int]] = [{kind: 0 for kind in CLASSES} for _ in range(modules)]
     for step in program.steps:
-        if step.instruction.name != "mm" or not step.executions:
+        products = step.instruction.definition.products
+        if products is None or not step.executions:
             continue
-        rows, columns, depth, n, m = (step.instruction[name] for name in ("rows", "columns", "depth", "n", "m"))
-        module, dense = module_of_pc[step.pc], step.executions * rows * columns * depth
+        once, pattern = products(step.instruction)
+        module, dense = module_of_pc[step.pc], step.executions * once
         dense_macs[module] += dense
-        macs[module] += dense * n // m
+        macs[module] += dense * pattern.n // pattern.m
     for pc, classes in dram_traffic(program).items():
         for kind, size in classes.items():
             dram[module_of_pc[pc]][kind] += size

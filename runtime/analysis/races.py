@@ -20,8 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.backend.isa import UNITS
-from sta.runtime.accesses import Access, accesses
 from sta.runtime.affine import Affine
 from sta.runtime.analysis.happens_before import Clock, clocks_before
 from sta.runtime.analysis.schedule import SEQUENCER, Schedule
@@ -29,6 +27,8 @@ from sta.runtime.errors import ProgramError
 from sta.runtime.memory import place
 from sta.runtime.steps import Step
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.access import Access
+from sta.spec.instructions.definition import UNITS
 
 REPORT_LIMIT = 8
 """Most pairs of instructions that one error names."""
@@ -343,7 +343,7 @@ def _party(program: ValidProgram, execution: _Execution, writes: bool) -> Party:
 
 def touched(program: ValidProgram, step: Step) -> list[Access]:
     """Returns what an instruction touches; constants are left out, nothing writes them."""
-    return [access for access in accesses(step.instruction) if place(program, step, access)[0] != "constants"]
+    return [access for access in step.accesses if place(program, step, access)[0] != "constants"]
 
 
 def _geometry(program: ValidProgram, step: Step, access: Access) -> tuple[Affine, Affine]:

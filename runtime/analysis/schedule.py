@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.backend.isa import SEMAPHORE_COUNT, UNITS
 from sta.runtime.errors import ProgramError
 from sta.runtime.timing import Job, Queues, play
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.definition import SEMAPHORE_COUNT, UNITS
 
 SEQUENCER = len(UNITS)
 """The unit number of the rows of fences and the halt; other numbers are positions in ``UNITS``."""
@@ -110,12 +110,7 @@ def check_recordable(program: ValidProgram) -> None:
     """Raises ProgramError if a run has more than ``RECORD_LIMIT`` rows."""
     if program.instructions <= RECORD_LIMIT:
         return
-    recorded = ("fence", "halt")
-    rows = sum(
-        step.executions
-        for step in program.steps
-        if step.instruction.name in recorded or not step.instruction.definition.is_sequencer
-    )
+    rows = sum(step.executions for step in program.steps if step.is_executed)
     if rows > RECORD_LIMIT:
         raise ProgramError(f"a run executes {rows} instructions of units, only up to {RECORD_LIMIT} can be recorded")
 

@@ -2,7 +2,7 @@
 The check that attention scores and un-normalized exponentials stay on the chip.
 
 Every byte of acc and spad has a taint bit. Products marked ``scores`` and the exponentials of a softmax set it; it
-passes through products, maps, norms and rescales from their sources to their results; a map that normalizes clears it,
+passes from the sources of all other instructions to their results; a map that normalizes clears it,
 and so does anything untainted that overwrites. A DMA that reads a tainted byte is an error. None of this depends on
 data, so one walk through the program settles it for every run.
 """
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.backend.isa import MAXIMUM_LOOP_DEPTH, Instruction
-from sta.runtime.accesses import Access, accesses
 from sta.runtime.affine import Affine
 from sta.runtime.errors import ProgramError
 from sta.runtime.memory import Tile
 from sta.runtime.steps import Step, execution
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.access import Access
+from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH
 
 _TRACKED = ("acc", "spad")
 
@@ -43,21 +43,16 @@ class TaintRule:
     """The results, and whether they may leave the chip in any case."""
 
 
-def taint_rule(instruction: Instruction) -> TaintRule:
+def taint_rule(step: Step) -> TaintRule:
     """Returns what a unit instruction does to the taint bits."""
-    name = instruction.name
-    tracked = [access for access in accesses(instruction) if access.space in _TRACKED]
-    sources = [access for access in tracked if not access.writes]
-    results = [access for access in tracked if access.writes]
-    if name == "rescale" or (name == "mm" and instruction["accumulate"]):
-        sources += results
+    tracked = [access for access in step.accesses if access.space in _TRACKED]
+    taint = step.instruction.definition.taint(step.instruction)
     return TaintRule(
-        transfers=name in ("ld", "st", "gather"),
-        always=name == "softmax" or (name == "mm" and instruction["scores"] == 1),
-        never=name == "map" and instruction["normalize"] == 1,
-        sources=sources,
-        # The sums of a softmax may leave the chip, and the rest of a row's state: a few numbers a row.
-        results=[(access, access.name == "sums") for access in results],
+        transfers=any(access.space == "dram" for access in step.accesses),
+        always=taint.sets,
+        never=taint.clears,
+        sources=[access for access in tracked if access.updates or not access.writes],
+        results=[(access, access.may_leave) for access in tracked if access.writes],
     )
 
 
@@ -81,7 +76,7 @@ def check_taint(program: ValidProgram) -> None:
 
 def _effect(program: ValidProgram, step: Step, taint: Mapping[str, NDArray[np.uint8]]) -> Effect:
     """Returns what an instruction does to the taint bits, as a function of the loop counters."""
-    rule = taint_rule(step.instruction)
+    rule = taint_rule(step)
     sources = [_tile(step, access, taint) for access in rule.sources]
     results = [(_tile(step, access, taint), may_leave) for access, may_leave in rule.results]
 
@@ -101,5 +96,5 @@ def _effect(program: ValidProgram, step: Step, taint: Mapping[str, NDArray[np.ui
 def _tile(step: Step, access: Access, taint: Mapping[str, NDArray[np.uint8]]) -> Tile:
     """Returns the taint bits of an access, one byte for each of its bytes."""
     stride = Affine(access.row_bytes) if access.stride is None else step.registers[access.stride]
-    shape = (access.rows, access.row_bytes)
-    return Tile(taint[access.space], step.registers[access.address], stride, shape, np.dtype(np.uint8))
+    memory, address = taint[access.space], step.registers[access.address]
+    return Tile(memory, address, stride, Affine(access.rows), access.row_bytes, np.dtype(np.uint8))

@@ -22,10 +22,11 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from sta.backend.isa import DEFINITIONS, UNITS
 from sta.backend.new_file import new_file
 from sta.runtime.analysis.schedule import Integers, Schedule, handovers
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.table import DEFINITIONS
 
 TRACE_LIMIT = 250_000
 """Most instructions of units in a trace, unless the caller says otherwise; they take some 400 bytes each."""
@@ -214,8 +215,9 @@ class _Tracer:
         """Returns the sizes of an instruction, and the pattern of sparse weights."""
         instruction = self.program.steps[pc].instruction
         sizes: dict[str, int | str] = {field.name: value for field, value in instruction if field.name in _SIZES}
-        if instruction.name == "mm" and instruction["n"] < instruction["m"]:
-            sizes["pattern"] = f"{instruction['n']}:{instruction['m']}"
+        products = instruction.definition.products
+        if products is not None and not products(instruction).pattern.is_dense:
+            sizes["pattern"] = str(products(instruction).pattern)
         return sizes
 
     def _arrows(self) -> tuple[dict[int, list[tuple[int, int]]], dict[int, list[tuple[int, int]]]]:

@@ -17,6 +17,7 @@ from sta.backend.container import is_integer
 from sta.runtime.affine import Affine
 from sta.runtime.steps import Step
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.access import Access
 
 CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")
 """Classes of constants, as in the debug map; ``weights`` have the biases and scales packed with them."""
@@ -72,18 +73,23 @@ def dram_traffic(program: ValidProgram) -> dict[int, Counter[str]]:
     The rows that a gather takes depend on data, their class does not: it is that of the first row of the table.
     """
     dram = DramMap(program)
-    moving = [step for step in program.steps if step.instruction.name in ("ld", "st", "gather") and step.executions]
-    return {step.pc: _traffic(dram, step) for step in moving}
+    traffic: dict[int, Counter[str]] = {}
+    for step in program.steps:
+        moving = [access for access in step.accesses if access.space == "dram" and step.executions]
+        if moving:
+            traffic[step.pc] = sum((_traffic(dram, step, access) for access in moving), Counter[str]())
+    return traffic
 
 
-def _traffic(dram: DramMap, step: Step) -> Counter[str]:
-    rows, row_bytes = step.instruction["rows"], step.instruction["row_bytes"]
-    moved = step.executions * rows * row_bytes
-    if step.instruction.name == "gather":
-        first = step.registers["table"].interval(step.counts)[0]
+def _traffic(dram: DramMap, step: Step, access: Access) -> Counter[str]:
+    rows, row_bytes = access.rows, access.row_bytes
+    moved = step.executions * access.bytes_moved
+    address = step.registers[access.address]
+    if access.rows_register is not None:
+        first = address.interval(step.counts)[0]
         ((kind, _),) = dram.classify(first, first + 1)
         return Counter({kind: moved})
-    address, stride = step.registers["dram"], step.registers["dram_stride"]
+    stride = Affine(row_bytes) if access.stride is None else step.registers[access.stride]
     low, high = address.interval(step.counts)[0], _end(address, stride, rows, row_bytes).interval(step.counts)[1]
     classes = list(dram.classify(low, high))
     if len(classes) == 1:

@@ -1,7 +1,6 @@
 // A program as Python describes it: instructions with the names and values of their fields, and the memory they access.
 //
-// Names, choices and accesses come from the instruction table (backend/isa.py) and the table of accesses
-// (runtime/accesses.py); nothing here knows how an instruction is encoded.
+// Names, choices and accesses come from the instruction table (spec/instructions); nothing here knows how an instruction is encoded.
 
 #pragma once
 

@@ -1,6 +1,6 @@
 // What an instruction touches: the rectangles that its kernels read and write, given its sizes and choices.
 //
-// runtime/accesses.py is the definition. This is what the kernels rely on, and a description that says anything else is
+// spec/instructions is the definition. This is what the kernels rely on, and a description that says anything else is
 // refused: so no kernel leaves a rectangle that has been checked, whoever made the description.
 
 #pragma once

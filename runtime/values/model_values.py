@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sta.backend.container import Container, ContainerError, is_integer
-from sta.runtime.accesses import DTYPES
 from sta.runtime.memory import Array, Memories
+from sta.spec.instructions.access import DTYPES
 
 _MOST_AXES = 32
 """Most axes and factors of axes; NumPy's own limit is 64."""

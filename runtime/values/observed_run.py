@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from sta.backend.isa import MAXIMUM_LOOP_DEPTH
 from sta.runtime.memory import Array
 from sta.runtime.reference import ReferenceEngine
 from sta.runtime.steps import Step, execution
 from sta.runtime.values.stepper import read_rectangle, total_positions, written_by
 from sta.runtime.values.value_writes import ValueWrites
+from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH
 
 _REPORT_INTERVAL = 64
 """Instructions between two reports."""
@@ -66,7 +66,8 @@ def run_values(
 @contextmanager
 def _row_statistics(engine: ReferenceEngine, step: Step, counters: Sequence[int]) -> Generator[None]:
     """Keeps the row statistics those of what an instruction has written while that is replaced."""
-    if step.instruction.name != "map" or not step.instruction["gather"]:
+    flag = step.instruction.definition.statistics_flag
+    if not flag or not step.instruction[flag]:
         yield
         return
     (written,) = written_by(step, counters)

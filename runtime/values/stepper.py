@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sta.backend.isa import MAXIMUM_LOOP_DEPTH
-from sta.runtime.accesses import Access, accesses
 from sta.runtime.memory import Array, Memories
 from sta.runtime.reference import ReferenceEngine, State
 from sta.runtime.steps import Step, execution
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.access import Access
+from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH
 
 CHECKPOINTS = 32
 """Most checkpoints that are kept, unless they are large."""
@@ -85,7 +85,7 @@ class Stepper:
     @property
     def is_at_end(self) -> bool:
         """Whether everything has been executed."""
-        return self.step.instruction.name == "halt"
+        return self.step.instruction.definition.control == "halt"
 
     @property
     def registers(self) -> dict[str, int]:
@@ -165,7 +165,7 @@ def written_by(step: Step, counters: Sequence[int]) -> list[Written]:
             registers[access.address],
             access.row_bytes if access.stride is None else registers[access.stride],
         )
-        for access in accesses(step.instruction)
+        for access in step.accesses
         if access.writes
     ]
 
@@ -182,5 +182,5 @@ def read_rectangle(memories: Memories, written: Written) -> Array:
 
 def total_positions(program: ValidProgram) -> int:
     """Returns how many instructions of units, and fences, a run executes."""
-    silent = ("lea", "loop", "end", "halt")
-    return sum(step.executions for step in program.steps if step.instruction.name not in silent)
+    # The halt is executed as well, and does nothing.
+    return sum(step.executions for step in program.steps if step.is_executed) - 1

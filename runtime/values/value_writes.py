@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.backend.isa import MAXIMUM_LOOP_DEPTH
 from sta.runtime.memory import Memories
 from sta.runtime.steps import execution
 from sta.runtime.validate import Port, ValidProgram
 from sta.runtime.values.model_values import Value
 from sta.runtime.values.stepper import Written, written_by
+from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH
 
 Indices = NDArray[np.int64]
 

@@ -21,8 +21,8 @@ from torch import nn
 
 import sta
 from sta.api.cli.command_line import main
-from sta.backend.isa import Instruction
 from sta.runtime import Program
+from sta.spec.instructions.instruction import Instruction
 
 
 class Files(NamedTuple):

@@ -14,7 +14,7 @@ import pytest
 import sta
 from sta.api.cli.command_line import main
 from sta.backend.container import read_container, write_container
-from sta.backend.isa import Instruction
+from sta.spec.instructions.instruction import Instruction
 
 from .conftest import Files
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sta.backend.assembler import AssemblyError, assemble, disassemble
 from sta.backend.container import Container, ContainerError, container_bytes
-from sta.backend.isa import Instruction
+from sta.spec.instructions.instruction import Instruction
 
 
 def make_container(**changes: Any) -> Container:

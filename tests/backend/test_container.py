@@ -24,7 +24,7 @@ from sta.backend.container import (
     read_container,
     write_container,
 )
-from sta.backend.isa import Instruction
+from sta.spec.instructions.instruction import Instruction
 from tests.fuzz.mutations import file_of, sections_of
 
 HEADER_BYTES, ENTRY_BYTES = 32, 40

@@ -13,10 +13,11 @@ from xdsl.ir import SSAValue
 
 from sta.backend.container import Container
 from sta.backend.emit import emit
-from sta.backend.isa import Instruction, encode_program
+from sta.backend.isa import encode_program
 from sta.dialect import nm, sta
 from sta.passes.pipeline import INTEGER_PIPELINE
 from sta.runtime import Program
+from sta.spec.instructions.instruction import Instruction
 from sta.spec.nm_format import DENSE, Pattern
 from tests.support.nm_builder import PLAIN_TARGET, Case, NmBuilder
 from tests.support.pipeline_check import POISONS, apply, assert_same_integers, integers, operations

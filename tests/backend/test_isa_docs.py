@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sta.backend.isa import INSTRUCTIONS
 from sta.backend.isa_docs import document
+from sta.spec.instructions.table import INSTRUCTIONS
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "isa.md"
 

@@ -24,7 +24,6 @@ DECODER_AND_VALIDATOR = {
         *("resolve", "_match_loops", "dynamic_instructions", "counts", "executions", "error", "counters", "steps"),
         *("step", "operands", "read", "lea", "enter", "leave", "written"),
     ),
-    "runtime/accesses.py": ("",),
     "runtime/affine.py": ("",),
     "runtime/validate.py": ("",),
 }

@@ -14,16 +14,15 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from sta.backend.container import SECTIONS
-from sta.backend.isa import (
-    INSTRUCTIONS,
+from sta.spec.instructions.definition import (
     OPCODE_BITS,
     REGISTER_BITS,
     REGISTER_COUNT,
     WORD_BITS,
     WORD_BYTES,
     InstructionDefinition,
-    definition_of,
 )
+from sta.spec.instructions.table import INSTRUCTIONS, definition_of
 from tests.fuzz.containers import ENTRY_BYTES, HEADER_BYTES, repaired
 
 ALIGNMENT = 64

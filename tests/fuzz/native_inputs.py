@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.backend.isa import INSTRUCTIONS, Field, InstructionDefinition
 from sta.runtime import native_engine
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.definition import Field, InstructionDefinition
+from sta.spec.instructions.table import INSTRUCTIONS
 from sta.spec.tables import exp2_results
 
 RECORD_BYTES = 176

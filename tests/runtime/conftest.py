@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from sta.backend.container import Container
-from sta.backend.isa import Instruction
 from sta.runtime import Program, Result
+from sta.spec.instructions.instruction import Instruction
 from sta.spec.target import Target
 
 TARGET = Target(

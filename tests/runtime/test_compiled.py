@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 import sta
-from sta.backend.isa import Instruction
 from sta.runtime import Program, ProgramError
 from sta.runtime.analysis.races import Race, RaceError
 from sta.runtime.analysis.schedule import handovers
+from sta.spec.instructions.instruction import Instruction
 from tests.support.report_comparison import check_reports
 
 

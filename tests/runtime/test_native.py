@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("sta.runtime._native", reason="the native engine is not built")
 
 from sta.backend.container import Container
-from sta.backend.isa import DEFINITIONS, Instruction
 from sta.runtime import Program, ProgramError
 from sta.runtime.analysis import native_reports
 from sta.runtime.analysis.native_reports import NativeReports
@@ -21,6 +20,8 @@ from sta.runtime.native_engine import NativeEngine, NativeProgram, families
 from sta.runtime.reference import ReferenceEngine
 from sta.runtime.timing import simulate
 from sta.runtime.validate import ValidProgram, validate
+from sta.spec.instructions.instruction import Instruction
+from sta.spec.instructions.table import DEFINITIONS
 from tests.support.random_programs import TALL, RandomProgram
 
 Array = np.ndarray[Any, Any]

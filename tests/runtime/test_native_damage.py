@@ -10,13 +10,14 @@ import pytest
 pytest.importorskip("sta.runtime._native", reason="the native engine is not built")
 
 from sta.backend.container import Container
-from sta.backend.isa import EncodingError, decode_program, encode_program
+from sta.backend.isa import decode_program, encode_program
 from sta.runtime import ProgramError, native_engine
 from sta.runtime._native import BadDescription, Builder
 from sta.runtime.engines import check_same
 from sta.runtime.native_engine import NativeEngine, NativeProgram
 from sta.runtime.reference import ReferenceEngine
 from sta.runtime.validate import validate
+from sta.spec.instructions.definition import EncodingError
 from tests.support.random_programs import RandomProgram
 
 SAMPLE = 400

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sta.backend.isa import MAXIMUM_LOOP_DEPTH, Instruction
 from sta.runtime import Program, ProgramError
 from sta.runtime.affine import Affine
 from sta.runtime.steps import dynamic_instructions, execution, resolve
+from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH
+from sta.spec.instructions.instruction import Instruction
 
 Emit = tuple[str, dict[str, Any]]
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sta.backend.container import Container
-from sta.backend.isa import UNITS, Instruction
 from sta.runtime import Program, ProgramError
-from sta.runtime.timing import busy_cycles, result_latency, simulate
+from sta.runtime.timing import simulate
+from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.instruction import Instruction
 
 # The bench's target: array 4 x 2 x 2, window 8, 4 vector lanes, 2 softmax lanes, DMA 16 bytes a cycle with latency 20,
 # drain latency 7, queues of 2.
@@ -268,8 +269,8 @@ def stepped(container: Container, program: Program) -> int | None:
                     head = queue.pop(0)
                     for semaphore in head.semaphores("wait"):
                         semaphores[semaphore] -= 1
-                    free[unit] = time + busy_cycles(head, target)
-                    last[unit] = max(last[unit], free[unit] + result_latency(head, target))
+                    free[unit] = time + head.definition.cycles(head, target, 0)
+                    last[unit] = max(last[unit], free[unit] + head.definition.latency(target))
                     pending.append((last[unit], head))
                     settled = False
                     break

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sta.backend.container import Container
-from sta.backend.isa import Instruction
 from sta.runtime import Program, ProgramError
 from sta.runtime.validate import validate
+from sta.spec.instructions.instruction import Instruction
 from sta.spec.nm_format import Pattern, packed_size
 
 MM = {"acc": 0, "a": 0, "b": 0, "rows": 2, "columns": 3, "depth": 8}

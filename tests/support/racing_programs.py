@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from sta.backend.isa import UNITS
 from sta.runtime import Program, ProgramError
+from sta.spec.instructions.definition import UNITS
 
 Fields = dict[str, Any]
 Make = Callable[[], Any]

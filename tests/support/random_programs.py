@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sta.backend.container import Container
-from sta.backend.isa import Instruction
+from sta.spec.instructions.instruction import Instruction
 from sta.spec.nm_format import Pattern, pack, packed_size, prune_by_magnitude
 from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
 from sta.spec.target import Target

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sta.backend.container import Container
-from sta.backend.isa import UNITS, Instruction
 from sta.runtime.validate import validate
+from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.instruction import Instruction
 from tests.support.racing_programs import PAIRS, SEVERAL_POST, SEVERAL_WAIT, built, programs
 from tests.support.random_programs import RandomProgram
 from tests.support.report_comparison import check_reports

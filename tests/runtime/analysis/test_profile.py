@@ -10,11 +10,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sta.backend.isa import UNITS
 from sta.runtime import Program, ProgramError
 from sta.runtime.analysis.cycle_attribution import attribute
 from sta.runtime.analysis.profile import CAUSES, Profile, ProfileRow
 from sta.runtime.analysis.traffic import CLASSES, DramMap
+from sta.spec.instructions.definition import UNITS
 
 # The bench's target: array 4 x 2 x 2, 4 vector lanes, 2 softmax lanes, DMA 16 bytes a cycle with latency 20, drain
 # latency 7, queues of 2; 100 MHz.

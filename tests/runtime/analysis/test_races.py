@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sta.backend.isa import UNITS
 from sta.runtime import Program, ProgramError
-from sta.runtime.accesses import accesses
 from sta.runtime.analysis.races import REPORT_LIMIT, RaceError
 from sta.runtime.steps import Step
+from sta.spec.instructions.definition import UNITS
 from tests.support.racing_programs import PAIRS, SEVERAL_POST, SEVERAL_WAIT, built, programs
 
 Fields = dict[str, Any]
@@ -323,7 +322,7 @@ def touched(program: Program, event: Event) -> tuple[set[tuple[str, int]], set[t
     if step.instruction.definition.is_sequencer:
         return found
     counters = list(itertools.product(*map(range, step.counts)))[execution]
-    for access in accesses(step.instruction):
+    for access in step.accesses:
         address = step.registers[access.address].at(counters)
         stride = access.row_bytes if access.stride is None else step.registers[access.stride].at(counters)
         rows = access.rows if access.rows_register is None else step.registers[access.rows_register].at(counters)

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sta.backend.isa import UNITS
 from sta.runtime import Program, ProgramError
 from sta.runtime.analysis.schedule import SEQUENCER, handovers
-from sta.runtime.timing import busy_cycles, result_latency
+from sta.spec.instructions.definition import UNITS
 from sta.spec.target import load_target
 
 # The bench's target: array 4 x 2 x 2, window 8, 4 vector lanes, 2 softmax lanes, DMA 16 bytes a cycle with latency 20,
@@ -333,8 +332,8 @@ def test_a_schedule_keeps_the_rules_of_the_machine(make_bench: Callable[[], Any]
     assert schedule.cycles == program.cycles
     for unit, rows in enumerate(schedule.rows_of_unit):
         code = program.container.code
-        busy = np.array([0 if step.definition.is_sequencer else busy_cycles(step, target) for step in code])
-        latency = np.array([result_latency(step, target) for step in code])
+        busy = np.array([step.definition.cycles(step, target, 0) for step in code])
+        latency = np.array([step.definition.latency(target) for step in code])
         start, end, complete = schedule.start[rows], schedule.end[rows], schedule.complete[rows]
         assert np.array_equal(end - start, busy[schedule.pc[rows]])
         assert (end - start).sum() == program.timing.busy[UNITS[unit]]

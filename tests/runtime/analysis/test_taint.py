@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from sta.backend.isa import Instruction
 from sta.runtime import ProgramError
 from sta.runtime.analysis.taint import check_taint
+from sta.spec.instructions.instruction import Instruction
 
 A, B, C, D = 0, 256, 512, 768
 """Places in spad."""

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sta.backend.isa import UNITS
 from sta.runtime import Program, ProgramError
 from sta.runtime.analysis.schedule import handovers
+from sta.spec.instructions.definition import UNITS
 
 Fields = dict[str, Any]
 Event = dict[str, Any]

@@ -1,0 +1,309 @@
+"""
+What the file of an instruction defines, and what all instructions have in common.
+
+An instruction is one little-endian word. The opcode comes first, the fields follow from the least significant bit on in
+the order of their definition; the bits left over are reserved and must be zero. Instructions of a unit share the first
+three fields after the opcode: predicate, wait and post.
+"""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, Protocol, SupportsIndex, TypeAlias
+
+from numpy.typing import NDArray
+
+from sta.spec.instructions.access import Access
+from sta.spec.pattern import Pattern
+from sta.spec.target import Target
+from sta.spec.vector import RowStatistics
+
+WORD_BYTES = 16
+WORD_BITS = 8 * WORD_BYTES
+OPCODE_BITS = 6
+REGISTER_FIELD_BITS = 6
+REGISTER_COUNT = 1 << REGISTER_FIELD_BITS
+REGISTER_BITS = 48
+SEMAPHORE_COUNT = 16
+MAXIMUM_LOOP_DEPTH = 8
+UNITS: tuple[str, ...] = ("ld", "st", "mm", "sm", "vp")
+"""The execution units, in the order in which they are served where they compete in one cycle."""
+
+FieldKind = Literal["unsigned", "signed", "register", "choice", "flag", "mask"]
+FieldValue = SupportsIndex | str | Iterable[int]
+Array = NDArray[Any]
+
+
+class EncodingError(ValueError):
+    """An instruction has an unknown name or field, or a value that its bits cannot hold or that is not defined."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word closest to a misspelt one, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+@dataclass(frozen=True)
+class Field:
+    """
+    One field of an instruction word.
+
+    Kinds: ``unsigned`` and ``signed`` (two's complement) integers, ``register`` (the number of an address register),
+    ``choice`` (an index into ``choices``), ``flag`` (0 or 1) and ``mask`` (one bit a semaphore).
+    """
+
+    name: str
+    bits: int
+    kind: FieldKind
+    description: str
+    choices: tuple[str, ...] = ()
+    bias: int = 0
+    """Subtracted from the value before it is stored, so that 1..32 fits five bits."""
+    lowest: int | None = None
+    """The smallest value where it is not the smallest that the bits can hold."""
+    default: int | None = None
+    """The value when the field is left out; None: the field must be given."""
+    supported: int | None = None
+    """Values above this one are reserved for later versions: they encode, but no program may use them yet."""
+
+    @property
+    def minimum(self) -> int:
+        """The smallest value the field may take."""
+        if self.lowest is not None:
+            return self.lowest
+        return -(1 << (self.bits - 1)) if self.kind == "signed" else self.bias
+
+    @property
+    def maximum(self) -> int:
+        """The largest value the field may take."""
+        if self.kind == "choice":
+            return len(self.choices) - 1
+        if self.kind == "signed":
+            return (1 << (self.bits - 1)) - 1
+        return (1 << self.bits) - 1 + self.bias
+
+    def check(self, value: int) -> None:
+        """Raise EncodingError unless ``value`` is one the field may take."""
+        if self.minimum <= value <= self.maximum:
+            return
+        if self.kind == "choice":
+            legal = self.choices[self.minimum :]
+            raise EncodingError(f"field '{self.name}' is {value}, which is not defined; defined: {', '.join(legal)}")
+        raise EncodingError(f"field '{self.name}' is {value}, outside {self.minimum}..{self.maximum}")
+
+    def number(self, value: FieldValue) -> int:
+        """
+        Return the integer for a value given as integer, register or choice name, or semaphore numbers.
+
+        Raises:
+            EncodingError: the value has the wrong form or is out of range.
+        """
+        if isinstance(value, str):
+            number = self._number_of_name(value)
+        elif isinstance(value, Iterable):
+            number = self._number_of_semaphores(value)
+        else:
+            number = operator.index(value)
+        self.check(number)
+        return number
+
+    def _number_of_name(self, name: str) -> int:
+        if self.kind == "register" and name[:1] == "r" and name[1:].isdecimal():
+            return int(name[1:])
+        if self.kind != "choice":
+            raise EncodingError(f"field '{self.name}' is {name!r}, expected {self.expected}")
+        if name not in self.choices:
+            hint = suggestion(name, self.choices)
+            raise EncodingError(f"field '{self.name}' is {name!r}, expected {self.expected}{hint}")
+        return self.choices.index(name)
+
+    def _number_of_semaphores(self, semaphores: Iterable[int]) -> int:
+        if self.kind != "mask":
+            raise EncodingError(f"field '{self.name}' is a list, expected {self.expected}")
+        number = 0
+        for semaphore in semaphores:
+            if not 0 <= semaphore < self.bits:
+                raise EncodingError(f"field '{self.name}' names semaphore {semaphore}, outside 0..{self.bits - 1}")
+            number |= 1 << semaphore
+        return number
+
+    @property
+    def expected(self) -> str:
+        """What a value of this field looks like, for error messages and the documentation."""
+        match self.kind:
+            case "register":
+                return f"a register r0..r{REGISTER_COUNT - 1}"
+            case "choice":
+                return "one of " + ", ".join(self.choices[self.minimum :])
+            case "flag":
+                return "0 or 1"
+            case "mask":
+                return f"semaphores out of 0..{self.bits - 1}"
+            case _:
+                return f"an integer {self.minimum}..{self.maximum}"
+
+
+def register(name: str, description: str, *, optional: bool = False) -> Field:
+    """Return a field that names an address register."""
+    return Field(name, REGISTER_FIELD_BITS, "register", description, default=0 if optional else None)
+
+
+def size(name: str, bits: int, description: str) -> Field:
+    """Return a field for a size, which is at least 1."""
+    return Field(name, bits, "unsigned", description, lowest=1)
+
+
+def flag(name: str, description: str) -> Field:
+    """Return a field of one bit that is 0 unless given."""
+    return Field(name, 1, "flag", description, default=0)
+
+
+UNIT_FIELDS = (
+    Field("predicate", 4, "unsigned", "reserved for dynamic pruning; must be 0", default=0, supported=0),
+    Field(
+        "wait",
+        SEMAPHORE_COUNT,
+        "mask",
+        "semaphores that must all be at least 1; each is decremented at the start",
+        default=0,
+    ),
+    Field("post", SEMAPHORE_COUNT, "mask", "semaphores that are incremented when the result is complete", default=0),
+)
+"""The fields every instruction of a unit begins with."""
+
+
+class Settings(Protocol):
+    """The values of an instruction's fields."""
+
+    def __getitem__(self, name: str, /) -> int:
+        """Return the value of a field."""
+        ...
+
+    def choice(self, name: str) -> str:
+        """Return the name of the value of a choice field."""
+        ...
+
+
+class Rule(Protocol):
+    """A condition on the fields of one instruction; its docstring is the message when it is broken."""
+
+    def __call__(self, settings: Settings, target: Target, /) -> bool:
+        """Return whether the condition holds."""
+        ...
+
+
+Operands: TypeAlias = Mapping[str, Array]
+"""The accesses of one execution by name, as arrays ``[rows, columns]`` that share the machine's memory."""
+Scalars: TypeAlias = Mapping[str, int]
+"""The numbers in those registers that hold no address, by field name."""
+Execute: TypeAlias = Callable[[Operands, Scalars, RowStatistics], None]
+"""One execution of an instruction: writes its results, and changes the row statistics of the vector unit."""
+
+
+class Taint(NamedTuple):
+    """What an instruction does to the marks of attention scores, beside passing them from its sources on."""
+
+    sets: bool = False
+    """Whether its results are marked whatever it reads."""
+    clears: bool = False
+    """Whether they are unmarked whatever it reads."""
+
+
+class Products(NamedTuple):
+    """The multiplications of one execution."""
+
+    dense: int
+    """Multiply-accumulates of the dense product of the same sizes."""
+    pattern: Pattern
+    """Of a group of M weights only N are multiplied."""
+
+
+def _no_accesses(_settings: Settings) -> Iterable[Access]:
+    return ()
+
+
+def _do_nothing(_settings: Settings) -> Execute:
+    def execute(operands: Operands, scalars: Scalars, statistics: RowStatistics) -> None:
+        pass
+
+    return execute
+
+
+def _no_cycles(_settings: Settings, _target: Target, _timed: int) -> int:
+    return 0
+
+
+def _no_latency(_target: Target) -> int:
+    return 0
+
+
+def _passes_taint(_settings: Settings) -> Taint:
+    return Taint()
+
+
+@dataclass(frozen=True)
+class InstructionDefinition:
+    """One instruction, all that there is to know of it."""
+
+    name: str
+    opcode: int
+    unit: str
+    """The unit that executes it; ``sequencer`` for control flow, ``any`` where the field ``unit`` names it."""
+    summary: str
+    own_fields: tuple[Field, ...] = ()
+    details: str = ""
+    """What the documentation says after the summary."""
+    control: Literal["", "address", "loop", "end", "fence", "halt"] = ""
+    """What it does to the order of execution, for an instruction of the sequencer."""
+    sets_register: str = ""
+    """The field that names the register it writes, for an instruction of the sequencer."""
+    scalars: tuple[str, ...] = ()
+    """Register fields that hold a number and no address or stride of an access."""
+    accesses: Callable[[Settings], Iterable[Access]] = _no_accesses
+    """What it reads and writes; raises ValueError where the fields contradict each other."""
+    rules: tuple[Rule, ...] = ()
+    """What the validator demands of the fields."""
+    semantics: Callable[[Settings], Execute] = _do_nothing
+    """What it does for given fields, as a function that may be called any number of times."""
+    cycles: Callable[[Settings, Target, int], int] = _no_cycles
+    """Cycles for which it keeps its unit busy; the last argument is what ``timed_register`` holds."""
+    timed_register: str = ""
+    """The register field on whose value the cycles depend."""
+    latency: Callable[[Target], int] = _no_latency
+    """Cycles from the end of the work to the completion of the result."""
+    taint: Callable[[Settings], Taint] = _passes_taint
+    products: Callable[[Settings], Products] | None = None
+    """The multiplications it does, where it is a matrix product."""
+    statistics_flag: str = ""
+    """The flag with which it adds what it writes to the row statistics."""
+
+    @property
+    def is_sequencer(self) -> bool:
+        """Whether the sequencer executes the instruction itself, without a unit's queue."""
+        return self.unit == "sequencer"
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """All fields after the opcode, from the least significant bit on."""
+        return self.own_fields if self.is_sequencer else UNIT_FIELDS + self.own_fields
+
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Field name to position in ``fields``."""
+        return {field.name: position for position, field in enumerate(self.fields)}
+
+    @cached_property
+    def used_bits(self) -> int:
+        """Bits taken by the opcode and the fields; the rest of the word is reserved and zero."""
+        return OPCODE_BITS + sum(field.bits for field in self.fields)
+
+    def field(self, name: str) -> Field:
+        """Return the field of that name; raise EncodingError with a suggestion if there is none."""
+        if name not in self.index:
+            raise EncodingError(f"'{self.name}' has no field '{name}'{suggestion(name, self.index)}")
+        return self.fields[self.index[name]]
