@@ -17,15 +17,14 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     DictionaryAttr,
     FloatAttr,
-    IntegerType,
     ModuleOp,
-    Signedness,
     StringAttr,
 )
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from sta.backend.container import Container
 from sta.dialect import nm, sta
+from sta.dialect.instruction_fields import element_name, instruction_of
 from sta.dialect.ir.addresses import address_of, argument_attributes, expect_addresses, offset_of
 from sta.dialect.ir.location import describe, module_path
 from sta.dialect.ir.signature_attributes import signature_of
@@ -45,15 +44,6 @@ ZERO: Affine[int] = Affine()
 """
 The value of register 0.
 """
-
-
-def element_name(element: Attribute) -> str:
-    """
-    The instruction set's name of an element type: s8, u8, s16 or s32.
-    """
-    integer = cast(IntegerType, element)
-    sign = "u" if integer.signedness.data == Signedness.UNSIGNED else "s"
-    return f"{sign}{integer.width.data}"
 
 
 class OperationError(EncodingError):
@@ -183,199 +173,106 @@ class Emitter:
         return self._register(Affine(sta.strides_of(value)[0] * sta.element_bytes(value)))
 
     def _unit(self, op: sta.UnitOp) -> None:
-        order: dict[str, Any] = {"wait": _semaphores(op.wait), "post": _semaphores(op.post)}
+        name, fields = instruction_of(op)
+        self._append(
+            Instruction.make(
+                name, **self._registers(op), **fields, wait=_semaphores(op.wait), post=_semaphores(op.post)
+            )
+        )
+
+    def _registers(self, op: sta.UnitOp) -> dict[str, int]:
+        """
+        The registers of the operation's instruction by field, loaded where no register holds the value.
+        """
         match op:
-            case sta.SyncOp():
-                self._append(Instruction.make("sync", unit=op.unit.data, **order))
             case sta.LoadOp():
-                self._transfer("ld", op.source, op.destination, space=sta.space_of(op.destination), **order)
+                return self._transfer(op.source, op.destination)
             case sta.StoreOp():
-                self._transfer("st", op.destination, op.source, **order)
+                return self._transfer(op.destination, op.source)
             case sta.GatherOp():
-                self._gather(op, order)
+                limit = sta.memref_of(op.table).get_shape()[0]
+                return {
+                    "table": self._address(op.table),
+                    "indices": self._address(op.indices),
+                    "destination": self._address(op.destination),
+                    "destination_stride": self._stride(op.destination),
+                    "limit": self._register(Affine(limit)),
+                }
             case sta.ProductOp():
-                self._product(op, order)
+                return self._product(op)
             case sta.SoftmaxOp():
-                self._softmax(op, order)
+                return self._softmax(op)
             case sta.MapOp():
-                self._map(op, order)
+                return self._map(op)
             case sta.NormOp():
-                self._norm(op, order)
+                return self._norm(op)
             case sta.RescaleOp():
-                self._rescale(op, order)
+                return {
+                    "acc": self._address(op.acc),
+                    "shifts": self._address(op.shifts),
+                    "acc_stride": self._stride(op.acc),
+                }
             case _:
-                raise ValueError(f"{op.name} is no instruction")
+                return {}
 
-    def _transfer(self, name: str, dram: SSAValue, sram: SSAValue, **fields: Any) -> None:
-        shape = sta.memref_of(dram).get_shape()
-        rows = shape[0] if len(shape) == 2 else 1
-        row_bytes = shape[-1] * sta.element_bytes(dram)
-        strides = {"dram_stride": 0, "sram_stride": 0}
-        if rows > 1:
+    def _transfer(self, dram: SSAValue, sram: SSAValue) -> dict[str, int]:
+        strides: dict[str, int] = {}
+        if sta.memref_of(dram).get_num_dims() == 2 and sta.memref_of(dram).get_shape()[0] > 1:
             strides = {"dram_stride": self._stride(dram), "sram_stride": self._stride(sram)}
-        self._append(
-            Instruction.make(
-                name,
-                dram=self._address(dram),
-                sram=self._address(sram),
-                rows=rows,
-                row_bytes=row_bytes,
-                **strides,
-                **fields,
-            )
-        )
+        return {"dram": self._address(dram), "sram": self._address(sram)} | strides
 
-    def _gather(self, op: sta.GatherOp, order: dict[str, Any]) -> None:
-        rows, width = sta.memref_of(op.destination).get_shape()
-        self._append(
-            Instruction.make(
-                "gather",
-                table=self._address(op.table),
-                indices=self._address(op.indices),
-                destination=self._address(op.destination),
-                destination_stride=self._stride(op.destination),
-                limit=self._register(Affine(sta.memref_of(op.table).get_shape()[0])),
-                rows=rows,
-                row_bytes=width * sta.element_bytes(op.destination),
-                **order,
-            )
-        )
+    def _product(self, op: sta.ProductOp) -> dict[str, int]:
+        high = op.plane is not None and op.plane.data == "high"
+        return {
+            "acc": self._address(op.acc),
+            "a": self._address(op.a, int(high)),
+            "b": self._address(op.b),
+            "acc_stride": self._stride(op.acc),
+            "a_stride": self._stride(op.a),
+            "b_stride": self._stride(op.b) if sta.space_of(op.b) == "spad" else 0,
+        }
 
-    def _product(self, op: sta.ProductOp, order: dict[str, Any]) -> None:
-        rows, depth = sta.memref_of(op.a).get_shape()
-        pattern = op.pattern.pattern
-        plane = None if op.plane is None else op.plane.data
-        dense_operand = sta.space_of(op.b) == "spad"
-        self._append(
-            Instruction.make(
-                "mm",
-                acc=self._address(op.acc),
-                a=self._address(op.a, int(plane == "high")),
-                b=self._address(op.b),
-                acc_stride=self._stride(op.acc),
-                a_stride=self._stride(op.a),
-                b_stride=self._stride(op.b) if dense_operand else 0,
-                rows=rows,
-                columns=sta.memref_of(op.acc).get_shape()[1],
-                depth=depth,
-                n=pattern.n,
-                m=pattern.m,
-                encoding=op.pattern.encoding.data,
-                b_space=sta.space_of(op.b),
-                b_transposed=int(op.transposed is not None),
-                accumulate=int(op.accumulate is not None),
-                a_type=_activation_type(op),
-                a_wide=int(plane is not None),
-                scores=int(op.scores is not None),
-                **order,
-            )
-        )
-
-    def _softmax(self, op: sta.SoftmaxOp, order: dict[str, Any]) -> None:
-        rows, keys = sta.memref_of(op.scores).get_shape()
+    def _softmax(self, op: sta.SoftmaxOp) -> dict[str, int]:
         mask: dict[str, int] = {}
         if op.mask is not None:
-            mask = {"mask": self._address(op.mask), "mask_stride": self._stride(op.mask), "has_mask": 1}
-        self._append(
-            Instruction.make(
-                "softmax",
-                scores=self._address(op.scores),
-                destination=self._address(op.destination),
-                sums=self._address(op.sums),
-                parameters=self._address(op.parameters),
-                scores_stride=self._stride(op.scores),
-                destination_stride=self._stride(op.destination),
-                row_offset=self._affine(op.first_row),
-                key_offset=self._affine(op.first_key),
-                rows=rows,
-                keys=keys,
-                causal=int(op.causal is not None),
-                p_bits=str(8 * sta.element_bytes(op.destination)),
-                mode=op.mode.data,
-                **mask,
-                **order,
-            )
-        )
+            mask = {"mask": self._address(op.mask), "mask_stride": self._stride(op.mask)}
+        return mask | {
+            "scores": self._address(op.scores),
+            "destination": self._address(op.destination),
+            "sums": self._address(op.sums),
+            "parameters": self._address(op.parameters),
+            "scores_stride": self._stride(op.scores),
+            "destination_stride": self._stride(op.destination),
+            "row_offset": self._affine(op.first_row),
+            "key_offset": self._affine(op.first_key),
+        }
 
-    def _map(self, op: sta.MapOp, order: dict[str, Any]) -> None:
-        rows, columns = sta.memref_of(op.destination).get_shape()
-        source = element_name(sta.memref_of(op.source).element_type)
-        if sta.space_of(op.source) == "acc":
-            source = "acc" if op.wide is None else "acc_wide"
-        optional: dict[str, Any] = {}
+    def _map(self, op: sta.MapOp) -> dict[str, int]:
+        optional: dict[str, int] = {}
         if op.residual is not None:
             optional["residual"] = self._address(op.residual)
         if op.residual is not None and op.normalize is None:
             optional["residual_stride"] = self._stride(op.residual)
-            optional["residual_type"] = element_name(sta.memref_of(op.residual).element_type)
         if op.table is not None:
-            optional |= {"table": self._address(op.table), "has_table": 1}
-        self._append(
-            Instruction.make(
-                "map",
-                source=self._address(op.source),
-                destination=self._address(op.destination),
-                parameters=self._address(op.parameters),
-                source_stride=self._stride(op.source),
-                destination_stride=self._stride(op.destination),
-                rows=rows,
-                columns=columns,
-                source_type=source,
-                destination_type=element_name(sta.memref_of(op.destination).element_type),
-                per_channel=int(op.per_channel is not None),
-                normalize=int(op.normalize is not None),
-                gather=int(op.gather is not None),
-                multiply=int(op.multiply is not None),
-                **optional,
-                **order,
-            )
-        )
+            optional["table"] = self._address(op.table)
+        return optional | {
+            "source": self._address(op.source),
+            "destination": self._address(op.destination),
+            "parameters": self._address(op.parameters),
+            "source_stride": self._stride(op.source),
+            "destination_stride": self._stride(op.destination),
+        }
 
-    def _norm(self, op: sta.NormOp, order: dict[str, Any]) -> None:
-        rows, columns = sta.memref_of(op.source).get_shape()
-        outputs = (op.destination is not None) + 2 * (op.copy is not None)
+    def _norm(self, op: sta.NormOp) -> dict[str, int]:
         optional: dict[str, int] = {}
         for name, value in (("destination", op.destination), ("copy", op.copy)):
             if value is not None:
                 optional |= {name: self._address(value), f"{name}_stride": self._stride(value)}
-        self._append(
-            Instruction.make(
-                "norm",
-                source=self._address(op.source),
-                parameters=self._address(op.parameters),
-                source_stride=self._stride(op.source),
-                rows=rows,
-                columns=columns,
-                kind=op.kind.data,
-                outputs=outputs,
-                gathered=int(op.gathered is not None),
-                **optional,
-                **order,
-            )
-        )
-
-    def _rescale(self, op: sta.RescaleOp, order: dict[str, Any]) -> None:
-        rows, columns = sta.memref_of(op.acc).get_shape()
-        self._append(
-            Instruction.make(
-                "rescale",
-                acc=self._address(op.acc),
-                shifts=self._address(op.shifts),
-                acc_stride=self._stride(op.acc),
-                rows=rows,
-                columns=columns,
-                **order,
-            )
-        )
-
-
-def _activation_type(op: sta.ProductOp) -> str:
-    """
-    How the array reads its activations: of 16-bit data the high bytes carry the sign.
-    """
-    if op.plane is not None and op.plane.data == "low":
-        return "u8"
-    return f"{element_name(sta.memref_of(op.a).element_type)[0]}8"
+        return optional | {
+            "source": self._address(op.source),
+            "parameters": self._address(op.parameters),
+            "source_stride": self._stride(op.source),
+        }
 
 
 def _pieces(counter: int, step: int) -> list[tuple[int, int]]:

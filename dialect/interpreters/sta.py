@@ -13,22 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import sta
+from sta.dialect.instruction_fields import instruction_of
 from sta.dialect.interpreters.nm import element_dtype
 from sta.dialect.ir.weight_store import WeightStore
-from sta.spec.integers import check_int32, matrix_product
-from sta.spec.nm_format import unpack
-from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
-from sta.spec.softmax import RowState, shift_rows, softmax_online, softmax_row
-from sta.spec.vector import RowStatistics, map_tile, norm_tile
+from sta.spec.instructions.definition import Execute, Operands, Scalars
+from sta.spec.instructions.instruction import Instruction
+from sta.spec.instructions.table import definition_of
+from sta.spec.vector import RowStatistics
 from sta.spec.wide_product import byte_plane
 
-LARGEST_TILE = 255
-"""
-Rows of the largest tile an instruction can name.
-"""
 Bytes = NDArray[np.uint8]
 Array = NDArray[Any]
 
@@ -84,7 +80,8 @@ class StaFunctions(InterpreterFunctions):
     def __init__(self, weights: WeightStore, sizes: dict[str, int] | None = None, poison: int = 0xA5):
         self.weights = weights
         self.poison = poison
-        self.statistics = RowStatistics(LARGEST_TILE)
+        self.statistics = RowStatistics(definition_of("norm").field("rows").maximum)
+        self._semantics: dict[Operation, Execute] = {}
         self.memories = {space: np.full(size, poison, np.uint8) for space, size in (sizes or {}).items()}
 
     @impl(sta.ConstantOp)
@@ -122,94 +119,71 @@ class StaFunctions(InterpreterFunctions):
 
     @impl(sta.LoadOp)
     def run_load(self, interpreter: Interpreter, op: sta.LoadOp, args: PythonValues) -> PythonValues:
-        args[1].array()[...] = args[0].array()
-        return ()
+        return self._execute(op, {"dram": args[0].array(), "sram": args[1].array()})
 
     @impl(sta.StoreOp)
     def run_store(self, interpreter: Interpreter, op: sta.StoreOp, args: PythonValues) -> PythonValues:
-        args[1].array()[...] = args[0].array()
-        return ()
+        return self._execute(op, {"sram": args[0].array(), "dram": args[1].array()})
 
     @impl(sta.GatherOp)
     def run_gather(self, interpreter: Interpreter, op: sta.GatherOp, args: PythonValues) -> PythonValues:
         table, indices, destination = (window.array() for window in args)
-        if indices.min() < 0 or indices.max() >= table.shape[0]:
-            raise IndexError(f"an index is outside the table of {table.shape[0]} rows")
-        destination[...] = table[indices]
-        return ()
+        return self._execute(op, {"table": table, "indices": indices, "destination": destination})
 
     @impl(sta.ProductOp)
     def run_product(self, interpreter: Interpreter, op: sta.ProductOp, args: PythonValues) -> PythonValues:
         acc, a, b = (window.array() for window in args)
-        if sta.space_of(op.b) == "wbuf":
-            b = unpack(b, acc.shape[1], a.shape[1], op.pattern.pattern, op.pattern.encoding.data)
-        elif op.transposed is not None:
-            b = b.T
-        if op.plane is not None:
-            a = byte_plane(a, op.plane.data)
-        product = matrix_product(a, np.ascontiguousarray(b), check=op.accumulate is None)
-        if op.accumulate is not None:
-            product += acc
-            check_int32(product, "an accumulated sum of products is out of range:")
-        acc[...] = product
-        return ()
+        activations = a if op.plane is None else byte_plane(a, op.plane.data)
+        return self._execute(op, {"acc": acc, "a": activations, "b": b})
 
     @impl(sta.SoftmaxOp)
     def run_softmax(self, interpreter: Interpreter, op: sta.SoftmaxOp, args: PythonValues) -> PythonValues:
         values = dict(zip(op.operands, args, strict=True))
         scores, destination, sums, parameters = (window.array() for window in args[:4])
-        admissible = np.ones((1, scores.shape[1]), bool) if op.mask is None else values[op.mask].array() != 0
-        if op.causal is not None:
-            past = op.first_row.at(values) - op.first_key.at(values)
-            admissible = admissible & np.tri(*scores.shape, k=past, dtype=bool)
-        block = SoftmaxParameters.from_bytes(parameters)
-        scale, bits = (block.multiplier, block.shift), 8 * destination.itemsize
-        if op.mode.data == "row":
-            destination[...], sums[...] = softmax_row(scores, admissible, *scale, bits)
-            return ()
-        states = sums.reshape(3, -1)
-        state = RowState.empty(states.shape[1:])
+        # One array behind the other: sums, and in the online modes the rest of the rows' state.
+        states = sums.reshape(-1, len(scores))
+        operands = {"scores": scores, "destination": destination, "sums": states, "parameters": parameters}
         if op.mode.data == "online":
-            state = RowState(states[0].astype(np.int64), states[1].astype(np.int64), state.shifts)
-        destination[...], state = softmax_online(scores, admissible, *scale, state, bits)
-        states[...] = state
-        return ()
+            operands["state"] = states[:2]
+        if op.mask is not None:
+            operands["mask"] = values[op.mask].array()
+        scalars = {"row_offset": op.first_row.at(values), "key_offset": op.first_key.at(values)}
+        return self._execute(op, operands, scalars)
 
     @impl(sta.RescaleOp)
     def run_rescale(self, interpreter: Interpreter, op: sta.RescaleOp, args: PythonValues) -> PythonValues:
-        acc, shifts = (window.array() for window in args)
-        acc[...] = shift_rows(acc, shifts)
-        return ()
+        return self._execute(op, {"acc": args[0].array(), "shifts": args[1].array()})
 
     @impl(sta.MapOp)
     def run_map(self, interpreter: Interpreter, op: sta.MapOp, args: PythonValues) -> PythonValues:
         values = dict(zip(op.operands, args, strict=True))
-        source, destination, block = (window.array() for window in args[:3])
-        columns = destination.shape[1] if op.per_channel is not None else 1
-        extra = None if op.residual is None else values[op.residual].array()
-        result = map_tile(
-            source,
-            MapParameters.from_bytes(block, columns),
-            destination.dtype,
-            table=None if op.table is None else values[op.table].array(),
-            residual=extra if op.normalize is None else None,
-            sums=extra if op.normalize is not None else None,
-            wide=op.wide is not None,
-            multiply=op.multiply is not None,
-        )
-        destination[...] = result
-        if op.gather is not None:
-            self.statistics.gather(result)
-        return ()
+        source, destination, parameters = (window.array() for window in args[:3])
+        operands = {"source": source, "destination": destination, "parameters": parameters}
+        if op.residual is not None:
+            operands["residual" if op.normalize is None else "sums"] = values[op.residual].array()
+        if op.table is not None:
+            operands["table"] = values[op.table].array()
+        return self._execute(op, operands)
 
     @impl(sta.NormOp)
     def run_norm(self, interpreter: Interpreter, op: sta.NormOp, args: PythonValues) -> PythonValues:
         values = dict(zip(op.operands, args, strict=True))
-        source = args[0].array()
-        parameters = NormParameters.from_bytes(args[1].array(), source.shape[1])
-        known = None if op.gathered is None else self.statistics.take(source.shape[0])
-        results = norm_tile(source, parameters, op.kind.data, known)
-        for value, result in zip((op.destination, op.copy), results, strict=True):
+        operands = {"source": args[0].array(), "parameters": args[1].array()}
+        for name, value in (("destination", op.destination), ("copy", op.copy)):
             if value is not None:
-                values[value].array()[...] = result
+                operands[name] = values[value].array()
+        return self._execute(op, operands)
+
+    def _execute(self, op: sta.UnitOp, operands: Operands, scalars: Scalars | None = None) -> PythonValues:
+        """
+        Executes the operation's instruction on arrays.
+        """
+        if op not in self._semantics:
+            name, fields = instruction_of(op)
+            definition = definition_of(name)
+            # Where operands lie is no matter here.
+            registers = {field.name: 0 for field in definition.fields if field.kind == "register"}
+            instruction = Instruction.make(name, **registers, **fields)
+            self._semantics[op] = definition.semantics(instruction)
+        self._semantics[op](operands, scalars or {}, self.statistics)
         return ()
