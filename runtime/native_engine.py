@@ -21,6 +21,7 @@ from sta.runtime.reference import Report, operation
 from sta.runtime.steps import Step
 from sta.runtime.timing import job_of
 from sta.runtime.validate import ValidProgram
+from sta.spec.instructions.definition import UNITS
 from sta.spec.integers import Int64Array
 from sta.spec.tables import exp2_results
 from sta.spec.vector import RowStatistics
@@ -126,7 +127,7 @@ def _builder(program: ValidProgram, family: str) -> tuple[Builder, int]:
     spaces["writable"] = max(sizes["dram"] - program.container.writable_base, 0)
     target = program.target
     depth = min(target.queue_depth, program.instructions)
-    builder = Builder(spaces, program.container.constants, target.tile_rows, depth, family)
+    builder = Builder(spaces, program.container.constants, target.tile_rows, len(UNITS), depth, family)
     for bits in _EXPONENTIAL_BITS:
         builder.exponentials(bits, exp2_results(bits).astype(f"<u{bits // 8}").tobytes())
     longest_job = 1

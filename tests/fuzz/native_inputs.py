@@ -18,24 +18,14 @@ from numpy.typing import NDArray
 
 from sta.runtime import native_engine
 from sta.runtime.validate import ValidProgram
-from sta.spec.instructions.definition import Field, InstructionDefinition
+from sta.spec.instructions.definition import UNITS, Field, InstructionDefinition
 from sta.spec.instructions.table import INSTRUCTIONS
 from sta.spec.tables import exp2_results
 
+HEADER_BYTES = 16
 RECORD_BYTES = 176
 LARGEST_MEMORY = 1 << 14
 MOST_RECORDS = 32
-EXTENTS = {
-    "ld": ("dram", "sram"),
-    "st": ("dram", "sram"),
-    "gather": ("table", "indices", "destination"),
-    "mm": ("a", "b", "acc"),
-    "softmax": ("scores", "parameters", "destination", "sums", "state", "mask"),
-    "map": ("source", "parameters", "destination", "table", "residual", "sums"),
-    "norm": ("source", "parameters", "destination", "copy"),
-    "rescale": ("shifts", "acc"),
-}
-"""The operands in the order of `runtime/native/extents.cpp`."""
 SPACES = {"constants": 0, "writable": 1}
 
 AffineValue = tuple[int, Sequence[tuple[int, int]]]
@@ -70,7 +60,13 @@ class Recorder:
     """Takes the place of the native engine's builder, and writes down what it is told."""
 
     def __init__(
-        self, sizes: dict[str, int], constants: NDArray[np.uint8], tile_rows: int, queue_depth: int, family: str
+        self,
+        sizes: dict[str, int],
+        constants: NDArray[np.uint8],
+        tile_rows: int,
+        units: int,
+        queue_depth: int,
+        family: str,
     ) -> None:
         self.sizes = [sizes[space] for space in ("spad", "wbuf", "acc", "writable")]
         self.constants = constants.tobytes()
@@ -148,17 +144,15 @@ def _record(record: dict[str, Any]) -> bytes:
 
 
 def _unit(definition: InstructionDefinition, record: dict[str, Any]) -> bytes:
-    data = b"".join(_packed("<H" if field.maximum > 255 else "B", record[field.name]) for field in numbers(definition))
+    data = b"".join(_packed(f"<{_form(field)}", record[field.name]) for field in numbers(definition))
     data += bytes(_options(field).index(record[field.name]) for field in choices(definition))
     data += b"".join(_affine(record["registers"][name], 1) for name in registers(definition))
     operands: dict[str, tuple[str, AffineValue, AffineValue]] = record["operands"]
-    present = [name for name in EXTENTS.get(definition.name, ()) if name in operands]
-    for name in present:
-        space, address, stride = operands[name]
+    for space, address, stride in operands.values():
         flags = SPACES.get(space, 0) if definition.name != "st" else 0
         data += bytes([flags]) + _affine(address, 2) + _affine(stride, 1)
     data += struct.pack("<BHHHH", *record["job"])
-    bits = {name: 1 << position for position, name in enumerate(present)}
+    bits = {name: 1 << position for position, name in enumerate(operands)}
     data += bytes(
         [
             record["taint"] | ("one_piece" in record) << 3,
@@ -168,6 +162,10 @@ def _unit(definition: InstructionDefinition, record: dict[str, Any]) -> bytes:
         ]
     )
     return data
+
+
+def _form(field: Field) -> str:
+    return "H" if field.maximum > 255 else "B"
 
 
 def _options(field: Field) -> tuple[str, ...]:
@@ -213,6 +211,73 @@ def native_input(program: ValidProgram, family: str, poison: int, inputs: bytes)
     return recorder.to_bytes(poison, inputs)
 
 
+def layout() -> list[dict[str, Any]]:
+    """Returns how a record begins, by instruction: numbers with their bytes, choices with their options, registers."""
+    return [
+        {
+            "name": definition.name,
+            "numbers": {
+                field.name: struct.calcsize(_form(field))
+                for field in numbers(definition)
+                if not definition.is_sequencer
+            },
+            "choices": {field.name: list(_options(field)) for field in choices(definition)},
+            "registers": registers(definition),
+        }
+        for definition in kinds()
+    ]
+
+
+def translated(data: bytes, recorded: list[dict[str, Any]]) -> bytes:
+    """
+    Returns an input of an older instruction table as one of this.
+
+    Fields that there were not are zero, others are left out. Records of instructions that there are no more stay as
+    they are. Operands and rules follow the fields, and need no translation.
+
+    Args:
+        data: the input.
+        recorded: the ``layout`` with which it was made.
+    """
+    known = {kind["name"]: (number, kind) for number, kind in enumerate(layout())}
+    if recorded == layout():
+        return data
+    records = data[4] % (MOST_RECORDS + 1) if len(data) > HEADER_BYTES else 0
+    changed = bytearray(data)
+    for start in range(HEADER_BYTES, HEADER_BYTES + records * RECORD_BYTES, RECORD_BYTES):
+        record = data[start : start + RECORD_BYTES]
+        before = recorded[record[0] % len(recorded)] if len(record) == RECORD_BYTES else None
+        if before is not None and before["name"] in known:
+            number, after = known[before["name"]]
+            fields = bytes([number]) + _translated_fields(record, before, after)
+            rest = record[1 + _fields_size(before) :]
+            changed[start : start + RECORD_BYTES] = (fields + rest).ljust(RECORD_BYTES, b"\0")[:RECORD_BYTES]
+    return bytes(changed)
+
+
+_REGISTER_BYTES = 5
+
+
+def _fields_size(kind: dict[str, Any]) -> int:
+    return sum(kind["numbers"].values()) + len(kind["choices"]) + _REGISTER_BYTES * len(kind["registers"])
+
+
+def _translated_fields(record: bytes, before: dict[str, Any], after: dict[str, Any]) -> bytes:
+    position = 1
+    values: dict[str, bytes] = {}
+    sizes: dict[str, int] = {**before["numbers"], **dict.fromkeys(before["choices"], 1)}
+    sizes |= dict.fromkeys(before["registers"], _REGISTER_BYTES)
+    for name, size in sizes.items():
+        values[name] = record[position : position + size]
+        position += size
+    fields = b"".join(values.get(name, b"").ljust(size, b"\0")[:size] for name, size in after["numbers"].items())
+    for name, options in after["choices"].items():
+        chosen = before["choices"].get(name)
+        word = chosen[values[name][0] % len(chosen)] if chosen else options[0]
+        fields += bytes([options.index(word) if word in options else 0])
+    return fields + b"".join(values.get(name, bytes(_REGISTER_BYTES)) for name in after["registers"])
+
+
 def header() -> str:
     """Returns what the reader has to know, as C++."""
     lines = [
@@ -223,17 +288,18 @@ def header() -> str:
         "#include <vector>",
         "struct Number { std::string name; int highest; };",
         "struct Choice { std::string name; std::vector<std::string> options; };",
-        "struct Kind { std::string name; bool is_of_a_unit; std::vector<Number> numbers; std::vector<Choice> choices;",
+        "struct Kind { std::string name; std::vector<Number> numbers; std::vector<Choice> choices;",
         "              std::vector<std::string> registers; };",
+        f"constexpr int unit_count = {len(UNITS)};",
         "inline const std::vector<Kind> kinds = {",
     ]
     for definition in kinds():
         if definition.is_sequencer:
-            lines.append(f'    {{"{definition.name}", false, {{}}, {{}}, {{}}}},')
+            lines.append(f'    {{"{definition.name}", {{}}, {{}}, {{}}}},')
             continue
         told = ", ".join(f'{{"{field.name}", {field.maximum}}}' for field in numbers(definition))
         words = ", ".join(f'{{"{field.name}", {_braces(_options(field))}}}' for field in choices(definition))
-        lines.append(f'    {{"{definition.name}", true, {{{told}}}, {{{words}}}, {_braces(registers(definition))}}},')
+        lines.append(f'    {{"{definition.name}", {{{told}}}, {{{words}}}, {_braces(registers(definition))}}},')
     lines.append("};")
     for bits in (8, 16):
         results = exp2_results(bits).astype(f"<u{bits // 8}").tobytes()
