@@ -28,16 +28,9 @@ from benchmarks.page import ACCURACY_PAGE, table, write_section
 from sta.passes.quantization.probability_bits import LEAST_FIDELITY
 from sta.spec.integers import apply_scale_32, encode_scale, matrix_product, saturate
 from sta.spec.norm import FRACTION_BITS, KINDS, layer_norm, quantize_norm_parameters
+from sta.spec.operators.registry import activation, activations, interpolation_bound
 from sta.spec.softmax import probabilities
-from sta.spec.tables import (
-    ACTIVATIONS,
-    activation,
-    build_table_8,
-    build_table_16,
-    interpolation_bound,
-    table_8,
-    table_16,
-)
+from sta.spec.tables import build_table_8, build_table_16, table_8, table_16
 
 CLOSER = 4.0
 """Factor by which our attention has to be closer to float64 than ITA's."""
@@ -172,7 +165,7 @@ class TableError:
 
 def table_errors() -> list[TableError]:
     """Returns the error of each function's table, for inputs of each range, over all inputs."""
-    return [_table_error(name, reach) for name in ACTIVATIONS for reach in RANGES]
+    return [_table_error(name, reach) for name in activations() for reach in RANGES]
 
 
 def _table_error(name: str, reach: float) -> TableError:

@@ -1,7 +1,8 @@
 """
 The quantizer of the STA for PyTorch's export quantization: `prepare_pt2e`, `prepare_qat_pt2e` and `convert_pt2e`.
 
-It annotates an exported program with the formats that the compiler takes (docs/numerics.md): weights of linear layers
+It annotates an exported program with the formats that the compiler takes (docs/numerics.md), by the rows of the
+operators (`sta.spec.operators`), as the compiler's own quantizer does: weights of linear layers
 int8, symmetric, one scale an output channel; their inputs int8 with a zero point; query, key and value of attention
 int8 and symmetric; everything that is added, normalized, activated, put in or given out int16 and symmetric. Attention
 is annotated as a whole, `scaled_dot_product_attention` or spelled out as matmul, softmax and matmul: what is inside
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import (
     FakeQuantize,
@@ -35,76 +37,17 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from sta.spec.integers import DEAD_RANGE, HEADROOM, SMALLEST_RANGE
+from sta.spec.operators.operator import Form, Operator, Role, stored
+from sta.spec.operators.registry import operators
 
 aten = torch.ops.aten
 
 SMALLEST_WEIGHT_SCALE = 2.0**-40
 """torchao's default is for activations; the rows of a weight may be smaller."""
 
-LINEAR = (aten.linear.default,)
-ATTENTION = (aten.scaled_dot_product_attention.default,)
-NORMS = (aten.layer_norm.default, aten.rms_norm.default)
-ACTIVATIONS = (
-    aten.gelu.default,
-    aten.relu.default,
-    aten.silu.default,
-    aten.tanh.default,
-    aten.sigmoid.default,
-    aten.gelu_.default,
-    aten.relu_.default,
-    aten.silu_.default,
-    aten.tanh_.default,
-    aten.sigmoid_.default,
-)
-ADDITIONS = (aten.add.Tensor, aten.add_.Tensor)
-GATES = (aten.mul.Tensor, aten.mul_.Tensor)
-EMBEDDINGS = (aten.embedding.default,)
-PRODUCTS = (aten.matmul.default, aten.bmm.default)
-SOFTMAX = (aten.softmax.int, aten._softmax.default)
-VIEWS = (
-    aten.view.default,
-    aten.reshape.default,
-    aten._unsafe_view.default,
-    aten.permute.default,
-    aten.transpose.int,
-    aten.t.default,
-    aten.contiguous.default,
-    aten.clone.default,
-    aten.unsqueeze.default,
-    aten.squeeze.dim,
-    aten.squeeze.default,
-    aten.squeeze.dims,
-    aten.slice.Tensor,
-    aten.select.int,
-    aten.chunk.default,
-    aten.split.Tensor,
-    aten.split_with_sizes.default,
-    aten.unbind.int,
-    aten.flatten.using_ints,
-    aten.unflatten.int,
-    aten.expand.default,
-    aten.repeat_interleave.self_int,
-    aten.dropout.default,
-    aten.dropout_.default,
-    operator.getitem,
-)
+VIEWS = (Role.VIEW, Role.DROPOUT)
 """What only rearranges: dropout is one, too, once training is over."""
-CONVERSIONS = (aten.to.dtype, aten._to_copy.default, aten.to.dtype_layout, aten.type_as.default)
-"""What only rearranges where it makes float32 of float32."""
-SCORES = (
-    *VIEWS,
-    *ADDITIONS,
-    aten.mul.Tensor,
-    aten.mul.Scalar,
-    aten.div.Tensor,
-    aten.div.Scalar,
-    aten.masked_fill.Scalar,
-    aten.masked_fill.Tensor,
-    aten.where.self,
-    aten.where.ScalarOther,
-    *CONVERSIONS,
-    *SOFTMAX,
-)
+SCORES = (*VIEWS, Role.ADDITION, Role.MULTIPLICATION, Role.SCALING, Role.SELECTION, Role.CONVERSION, Role.SOFTMAX)
 """What scores go through between the two products of an attention that is spelled out."""
 
 
@@ -175,10 +118,14 @@ class STAQuantizer(Quantizer):
         self._is_qat = is_qat
         narrow: Any = ErrorObserver if ranges == "error" else NarrowObserver
         moving: Any = MovingNarrowObserver
-        self._input = self._spec(torch.int8, torch.per_tensor_affine, moving if is_qat else narrow)
-        self._operand = self._spec(torch.int8, torch.per_tensor_symmetric, moving if is_qat else narrow)
+        narrow = moving if is_qat else narrow
         stream = MovingStreamObserver if is_qat else StreamObserver
-        self._stream = self._spec(torch.int16, torch.per_tensor_symmetric, stream)
+        self._specs = {
+            Form.INPUT: self._spec(torch.int8, torch.per_tensor_affine, narrow),
+            Form.OPERAND: self._spec(torch.int8, torch.per_tensor_symmetric, narrow),
+            Form.STREAM: self._spec(torch.int16, torch.per_tensor_symmetric, stream),
+        }
+        self._stream = self._specs[Form.STREAM]
         self._weight = self._weight_spec()
 
     def _spec(self, dtype: torch.dtype, qscheme: torch.qscheme, observer: Any) -> QuantizationSpec:
@@ -222,27 +169,34 @@ class STAQuantizer(Quantizer):
         """Every annotation is one that the machine has: there is nothing to find out."""
 
     def _annotate_call(self, model: GraphModule, node: Node) -> None:
+        row = _row(node)
+        if row is None:
+            return
         result = self._result(node)
-        if node.target in LINEAR:
+        operands = _nodes(node.args[: len(row.takes)])
+        if row.role is Role.LINEAR:
             x, weight = _nodes(node.args[:2])
             stays = any(_stays_in_accumulators(node, user) for user in _users(node))
             # Query, key and value of one projection each get a scale of their own, where they are taken.
-            parted = result is self._operand and _is_taken_in_parts(node)
-            self._annotate(node, {x: self._input, weight: self._weight}, None if stays or parted else result)
-        elif node.target in ATTENTION:
-            self._annotate(node, dict.fromkeys(_nodes(node.args[:3]), self._operand), result)
-        elif node.target in PRODUCTS and not _is_constant(node.args[1]):
-            operands = [one for one in _nodes(node.args[:2]) if not _is_scores(one)]
-            self._annotate(node, dict.fromkeys(operands, self._operand), None if _becomes_scores(node) else result)
-        elif node.target in NORMS or node.target in ACTIVATIONS:
-            self._annotate(node, {_node(node.args[0]): self._stream}, result)
-        elif node.target in GATES and _is_float(node) and len(_nodes(node.args[:2])) == 2:
-            self._annotate(node, dict.fromkeys(_nodes(node.args[:2]), self._stream), result)
-        elif node.target in ADDITIONS and _is_float(node):
-            terms = [term for term in _nodes(node.args[:2]) if not _stays_in_accumulators(term, node)]
-            self._annotate(node, dict.fromkeys(terms, self._stream), result)
-        elif node.target in EMBEDDINGS:
+            parted = result is self._specs[Form.OPERAND] and _is_taken_in_parts(node)
+            inputs: dict[Node, QuantizationSpecBase] = {x: self._specs[row.form_of(0)], weight: self._weight}
+            self._annotate(node, inputs, None if stays or parted else result)
+        elif row.role is Role.PRODUCT:
+            if not _is_constant(node.args[1]):
+                taken = self._taken(row, [one for one in operands if not _has_role(_source(one), Role.SOFTMAX)])
+                self._annotate(node, taken, None if _becomes_scores(node) else result)
+        elif row.role is Role.EMBEDDING:
             self._annotate(node, {}, _table_spec(model, node))
+        elif row.role is Role.ADDITION:
+            if _is_float(node):
+                terms = [term for term in operands if not _stays_in_accumulators(term, node)]
+                self._annotate(node, self._taken(row, terms), result)
+        elif row.makes_value and _is_float(node) and len(operands) == len(row.takes):
+            self._annotate(node, self._taken(row, operands), result)
+
+    def _taken(self, row: Operator, operands: list[Node]) -> dict[Node, QuantizationSpecBase]:
+        """The formats in which an operator takes some of its operands, which it takes all in one form."""
+        return dict.fromkeys(operands, self._specs[row.form_of(0)])
 
     def _annotate_input(self, node: Node) -> None:
         if _is_float(node) and node.users:
@@ -250,14 +204,8 @@ class STAQuantizer(Quantizer):
 
     def _result(self, node: Node) -> QuantizationSpec:
         """The format of a result: that in which everything takes it, else 16 bits, of which 8 are made where taken."""
-        users = _users(node)
-        if node.op == "placeholder" or node.target in EMBEDDINGS:
-            return self._stream
-        if users and all(user.target in LINEAR for user in users):
-            return self._input
-        if users and all(user.target in (*ATTENTION, *PRODUCTS) for user in users):
-            return self._operand
-        return self._stream
+        always_stream = node.op == "placeholder" or _has_role(node, Role.EMBEDDING)
+        return self._specs[stored((_form(*use) for use in _uses(node)), Form.STREAM, always_stream=always_stream)]
 
     def _annotate(
         self, node: Node, inputs: dict[Node, QuantizationSpecBase], result: QuantizationSpecBase | None
@@ -295,21 +243,52 @@ def _rounding(node: Node) -> QuantizationSpecBase | None:
     return None if annotation is None else annotation.output_qspec
 
 
+def _row(node: Node) -> Operator | None:
+    """The row of the operator that `node` calls, also where it works in place; None for what has none."""
+    target: Any = node.target
+    if not isinstance(target, OpOverload):
+        return None
+    namespace, _, name = target.name().partition("::")
+    operator_name, dot, overload = name.partition(".")
+    if operator_name.endswith("_") and not operator_name.endswith("__"):
+        operator_name = operator_name[:-1]
+    return operators().get(f"{namespace}.{operator_name}{dot}{overload}")
+
+
+def _has_role(node: Node, *roles: Role) -> bool:
+    row = _row(node)
+    return row is not None and row.role in roles
+
+
 def _is_view(node: Node) -> bool:
     if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
         return False
-    return node.target in VIEWS or (node.target in CONVERSIONS and _is_float(node) and _is_float(node.args[0]))
+    if _has_role(node, Role.CONVERSION):
+        # It only rearranges where it makes float32 of float32.
+        return _is_float(node) and _is_float(node.args[0])
+    return node.target is operator.getitem or _has_role(node, *VIEWS)
+
+
+def _uses(node: Node) -> list[tuple[Node, Node]]:
+    """What takes `node`, through rearrangements, and what it takes: `node`, or the last rearrangement of it."""
+    found: list[tuple[Node, Node]] = []
+    for user in node.users:
+        if _is_view(user):
+            found += _uses(user)
+        elif user.target is not aten._assert_tensor_metadata.default:
+            found.append((user, node))
+    return found
 
 
 def _users(node: Node) -> list[Node]:
     """What takes `node`, through rearrangements."""
-    found: list[Node] = []
-    for user in node.users:
-        if _is_view(user):
-            found += _users(user)
-        elif user.target is not aten._assert_tensor_metadata.default:
-            found.append(user)
-    return found
+    return [user for user, _ in _uses(node)]
+
+
+def _form(user: Node, operand: Node) -> Form:
+    """How `operand` is stored where `user` takes it."""
+    row = _row(user)
+    return row.form_of(user.args.index(operand)) if row is not None and operand in user.args else Form.STREAM
 
 
 def _is_taken_in_parts(node: Node) -> bool:
@@ -333,7 +312,7 @@ def _source(node: Node) -> Node:
 
 def _stays_in_accumulators(term: Node, addition: Node) -> bool:
     """Whether `term` of `addition` is a linear layer that nothing else takes, beside a term that is rounded."""
-    if addition.target not in ADDITIONS or not _is_only_added(term, addition):
+    if not _has_role(addition, Role.ADDITION) or not _is_only_added(term, addition):
         return False
     terms = _nodes(addition.args[:2])
     rivals = [other for other in terms if _source(other) is not _source(term)]
@@ -345,7 +324,7 @@ def _stays_in_accumulators(term: Node, addition: Node) -> bool:
 
 def _is_only_added(term: Node, addition: Node) -> bool:
     source = _source(term)
-    return source.target in LINEAR and _users(source) == [addition]
+    return _has_role(source, Role.LINEAR) and _users(source) == [addition]
 
 
 def _table_spec(model: GraphModule, node: Node) -> QuantizationSpecBase | None:
@@ -361,11 +340,6 @@ def _table_spec(model: GraphModule, node: Node) -> QuantizationSpecBase | None:
     )
 
 
-def _is_scores(node: Node) -> bool:
-    """Whether `node` comes from the softmax of an attention that is spelled out."""
-    return _source(node).target in SOFTMAX
-
-
 def _becomes_scores(node: Node) -> bool:
     """Whether all that happens to the product `node` leads to a softmax."""
     return any(True for _ in _until_softmax(node))
@@ -377,10 +351,10 @@ def _until_softmax(node: Node) -> Iterator[Node]:
     current = node
     while len(current.users) == 1:
         (current,) = current.users
-        if current.op != "call_function" or current.target not in SCORES:
+        if current.target is not operator.getitem and not _has_role(current, *SCORES):
             return
         path.append(current)
-        if current.target in SOFTMAX:
+        if _has_role(current, Role.SOFTMAX):
             yield from path
             return
 
@@ -388,7 +362,7 @@ def _until_softmax(node: Node) -> Iterator[Node]:
 def _attention_insides(model: GraphModule) -> Iterator[Node]:
     """What lies between the two products of attentions that are spelled out."""
     for node in model.graph.nodes:
-        if node.op == "call_function" and node.target in PRODUCTS:
+        if _has_role(node, Role.PRODUCT):
             yield from _until_softmax(node)
 
 
@@ -411,17 +385,22 @@ def _spelled_norms(model: GraphModule) -> list[_SpelledNorm]:
 def _spelled_norm(root: Node) -> _SpelledNorm | None:
     """The norm of which `root` is the reciprocal square root; None if it is no such thing."""
     chain = [root]
-    for targets in ((aten.rsqrt.default,), ADDITIONS, (aten.mean.dim,), (aten.pow.Tensor_Scalar, *GATES)):
-        if chain[-1].op != "call_function" or chain[-1].target not in targets:
+    for names in (
+        ["aten.rsqrt"],
+        ["aten.add.Tensor"],
+        ["aten.mean.dim"],
+        ["aten.pow.Tensor_Scalar", "aten.mul.Tensor"],
+    ):
+        if (row := _row(chain[-1])) is None or row.name not in names:
             return None
         chain.append(_source(_node(chain[-1].args[0])))
     square, users = chain[3], _users(root)
-    scaled = users[0] if len(users) == 1 and users[0].target in GATES else None
+    scaled = users[0] if len(users) == 1 and _has_role(users[0], Role.MULTIPLICATION) else None
     factors = [] if scaled is None else [one for one in _nodes(scaled.args) if _source(one) is chain[4]]
     if scaled is None or len(factors) != 1:
         return None
     takes = {square: _node(square.args[0]), scaled: factors[0]}
     users = _users(scaled)
-    if len(users) == 1 and users[0].target in GATES and any(map(_is_constant, users[0].args)):
+    if len(users) == 1 and _has_role(users[0], Role.MULTIPLICATION) and any(map(_is_constant, users[0].args)):
         return _SpelledNorm(takes, users[0], frozenset({*chain[:4], scaled}))
     return _SpelledNorm(takes, scaled, frozenset(chain[:4]))

@@ -12,9 +12,10 @@ itself is in a `sta.dialect.ir.weight_store.WeightStore`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,9 @@ from xdsl.traits import ConstantLike, Pure
 from xdsl.utils.exceptions import VerifyException
 
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.operators.operator import Operator, Role
+from sta.spec.operators.registry import operators
+from sta.spec.tables import RealFunction
 
 Array = NDArray[Any]
 Constant = int | float | bool | str | None | list["Constant"]
@@ -640,7 +644,14 @@ class AtenOperation(IRDLOperation):
         return cls(operands=list(operands), result_types=[result_type])
 
 
-Aten = TypeVar("Aten", bound=AtenOperation)
+def row_of(operation: Operation) -> Operator:
+    """The row of the operator that `operation` is. Raises KeyError if it is none."""
+    return operators()[operation.name.removeprefix("torch.")]
+
+
+def find_row(operation: Operation) -> Operator | None:
+    """The row of the operator that `operation` is; None if it is none."""
+    return operators().get(operation.name.removeprefix("torch."))
 
 
 def _expect(condition: bool, message: str) -> None:
@@ -652,67 +663,48 @@ def _shape_text(value: SSAValue) -> str:
     return str(list(sizes_of(value)))
 
 
-class UnaryOperation(AtenOperation):
-    """An element-wise function of one tensor, whose type its result has."""
+class ElementwiseOperation(AtenOperation):
+    """
+    A function of each element of `input`, whose type its result has; further operands are constant arguments of it.
+
+    The classes follow from the rows of `sta.spec.operators`.
+    """
 
     input = operand_def(TENSOR)
+    arguments = var_operand_def()
     result = result_def(VTensorType)
+
+    @classmethod
+    def with_operands(cls, operands: Sequence[SSAValue], result_type: Attribute) -> AtenOperation:
+        """The operation on `operands`, one for each argument of the schema, with one result."""
+        value, *arguments = operands
+        return cls(operands=[value, arguments], result_types=[result_type])
+
+    @property
+    def function(self) -> RealFunction:
+        """The function on float64 arrays. Raises ValueError for arguments that are no constants."""
+        return row_of(self).function(*self._constants)
+
+    @property
+    def table_name(self) -> str:
+        """The name of the function's table. Raises ValueError for arguments that are no constants."""
+        return row_of(self).table_name(*self._constants)
+
+    @property
+    def refusal(self) -> str | None:
+        """What is wrong with the arguments; None if they are supported."""
+        if not all(is_constant(argument) for argument in self.arguments):
+            return "its arguments must be constants"
+        return row_of(self).refusal(*self._constants)
+
+    @property
+    def _constants(self) -> list[Constant]:
+        return [constant_of(argument) for argument in self.arguments]
 
     def verify_(self) -> None:
         _expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
-
-
-@irdl_op_definition
-class ReluOp(UnaryOperation):
-    """max(x, 0)."""
-
-    name = "torch.aten.relu"
-
-
-@irdl_op_definition
-class TanhOp(UnaryOperation):
-    """The hyperbolic tangent."""
-
-    name = "torch.aten.tanh"
-
-
-@irdl_op_definition
-class SiluOp(UnaryOperation):
-    """x * sigmoid(x)."""
-
-    name = "torch.aten.silu"
-
-
-@irdl_op_definition
-class SigmoidOp(UnaryOperation):
-    """1 / (1 + exp(-x))."""
-
-    name = "torch.aten.sigmoid"
-
-
-@irdl_op_definition
-class GeluOp(AtenOperation):
-    """The Gaussian error linear unit: exact for approximate "none", by tanh for "tanh"."""
-
-    name = "torch.aten.gelu"
-
-    input = operand_def(TENSOR)
-    approximate = operand_def(StrType)
-    result = result_def(VTensorType)
-
-    def verify_(self) -> None:
-        _expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
-
-
-ActivationOp = ReluOp | TanhOp | SiluOp | SigmoidOp | GeluOp
-
-
-def activation_name(operation: ActivationOp) -> str:
-    """The name `sta.spec.tables` has for the activation: gelu, gelu_tanh, relu, silu, tanh or sigmoid."""
-    plain = operation.name.removeprefix("torch.aten.")
-    if isinstance(operation, GeluOp) and constant_of(operation.approximate) == "tanh":
-        return "gelu_tanh"
-    return plain
+        expected, given = len(row_of(self).defaults), len(self.arguments)
+        _expect(given == expected, f"takes {expected} arguments beside its input, not {given}")
 
 
 @irdl_op_definition
@@ -1169,102 +1161,6 @@ class GenericOperation(AtenOperation):
         return cls(operands=[list(operands)], result_types=[[result_type]])
 
 
-def _generic(overload: str) -> type[GenericOperation]:
-    """The class of `torch.aten.<overload>`."""
-    members = {"name": f"torch.aten.{overload}", "__doc__": f"ATen's `{overload}`, as PyTorch defines it."}
-    return irdl_op_definition(type(f"Generic_{overload.replace('.', '_')}", (GenericOperation,), members))
-
-
-GENERIC_OVERLOADS: tuple[str, ...] = (
-    "__and__.Tensor",
-    "_to_copy",
-    "_unsafe_view",
-    "add.Scalar",
-    "alias",
-    "all.dim",
-    "arange",
-    "arange.start",
-    "arange.start_step",
-    "bitwise_and.Tensor",
-    "bitwise_not",
-    "bitwise_or.Tensor",
-    "broadcast_to",
-    "cat",
-    "chunk",
-    "clone",
-    "constant_pad_nd",
-    "contiguous",
-    "cumsum",
-    "detach",
-    "div.Tensor_mode",
-    "dropout",
-    "empty.memory_format",
-    "eq.Scalar",
-    "eq.Tensor",
-    "exp",
-    "expand_as",
-    "fill.Scalar",
-    "flatten.using_ints",
-    "full",
-    "full_like",
-    "gather",
-    "ge.Scalar",
-    "ge.Tensor",
-    "gt.Scalar",
-    "gt.Tensor",
-    "index.Tensor",
-    "index.Tensor_hacked_twin",
-    "le.Scalar",
-    "le.Tensor",
-    "lift_fresh_copy",
-    "logical_and",
-    "logical_or",
-    "lt.Scalar",
-    "lt.Tensor",
-    "masked_fill.Scalar",
-    "masked_fill.Tensor",
-    "mean.dim",
-    "movedim.int",
-    "mul.int",
-    "native_layer_norm",
-    "ne.Scalar",
-    "ne.Tensor",
-    "new_ones",
-    "new_zeros",
-    "ones",
-    "ones_like",
-    "pow.Tensor_Scalar",
-    "repeat",
-    "rsqrt",
-    "rsub.Scalar",
-    "scalar_tensor",
-    "split.Tensor",
-    "split_with_sizes",
-    "sqrt",
-    "squeeze",
-    "squeeze.dim",
-    "sub.Scalar",
-    "sub.Tensor",
-    "sum.dim_IntList",
-    "swapaxes",
-    "swapdims",
-    "to.device",
-    "to.dtype_layout",
-    "tril",
-    "triu",
-    "type_as",
-    "unflatten.int",
-    "unsqueeze",
-    "where.ScalarOther",
-    "where.ScalarSelf",
-    "where.Scalar",
-    "where.self",
-    "zeros",
-    "zeros_like",
-)
-"""Operators without a class of their own."""
-
-
 # --- Quantization ---
 
 
@@ -1367,7 +1263,7 @@ class FakeQuantizeChannelsOp(IRDLOperation):
         _expect(scales == given[:1], f"{list(scales)} scales for a weight of shape {list(given)}")
 
 
-_OPERATIONS: list[type[Operation]] = [
+_OWN: tuple[type[Operation], ...] = (
     LiteralOp,
     ConstantIntOp,
     ConstantFloatOp,
@@ -1377,11 +1273,12 @@ _OPERATIONS: list[type[Operation]] = [
     ConstantDeviceOp,
     ListConstructOp,
     ListUnpackOp,
-    ReluOp,
-    TanhOp,
-    SiluOp,
-    SigmoidOp,
-    GeluOp,
+    FakeQuantizeOp,
+    FakeQuantizeChannelsOp,
+)
+"""Operations that are no operators of PyTorch."""
+
+_TYPED: tuple[type[AtenOperation], ...] = (
     LinearOp,
     EmbeddingOp,
     LayerNormOp,
@@ -1408,12 +1305,35 @@ _OPERATIONS: list[type[Operation]] = [
     ExpandOp,
     ToDtypeOp,
     LogicalNotOp,
-    FakeQuantizeOp,
-    FakeQuantizeChannelsOp,
-]
+)
+"""Operators of which passes look at the operands; the classes of all others follow from their rows."""
+
+
+def _class_of(row: Operator) -> type[AtenOperation]:
+    """The class of an operator that has none of its own."""
+    base = ElementwiseOperation if row.role is Role.ELEMENTWISE else GenericOperation
+    summary = row.summary or f"`{row.name}`, as PyTorch defines it"
+    members: dict[str, Any] = {"name": f"torch.{row.name}", "__doc__": f"{summary[:1].upper()}{summary[1:]}."}
+    identifier = "".join(part.capitalize() for part in re.split(r"[._]", row.name)[1:]) + "Op"
+    made: Any = type(identifier, (base,), members)
+    return irdl_op_definition(made)
+
+
+def _classes() -> dict[str, type[AtenOperation]]:
+    typed = {operation.name.removeprefix("torch."): operation for operation in _TYPED}
+    return {name: typed.get(name) or _class_of(row) for name, row in operators().items()}
+
+
+_CLASSES = _classes()
+
+
+def operator_class(name: str) -> type[AtenOperation]:
+    """The operation of the operator `name`, spelled as in its row: `aten.relu`."""
+    return _CLASSES[name]
+
 
 Torch = Dialect(
     "torch",
-    [*_OPERATIONS, *(_generic(overload) for overload in GENERIC_OVERLOADS)],
+    [*_OWN, *_CLASSES.values()],
     [IntType, FloatType, BoolType, NoneType, StrType, DeviceType, VTensorType, ListType, OptionalType],
 )

@@ -26,6 +26,7 @@ from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType, sizes_of
 from sta.frontend.errors import ModelError
 from sta.frontend.program import quiet
+from sta.spec.operators.registry import operators
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -33,16 +34,6 @@ if TYPE_CHECKING:
 
 ROOT = "forward"
 """The module path of what the model's own `forward` does, outside any of its submodules."""
-
-KEPT_OPERATORS = (
-    "aten.linear aten.layer_norm aten.scaled_dot_product_attention aten.gelu aten.softmax.int aten._softmax "
-    "aten.embedding aten.matmul aten.silu aten.bmm aten.mm aten.addmm aten.native_layer_norm aten.rms_norm "
-    "aten.where.self aten.mean.dim aten.tanh aten.relu aten.sigmoid aten.t aten.transpose.int aten.chunk "
-    "aten.split.Tensor aten.split_with_sizes aten.select.int aten.flatten.using_ints aten.unflatten.int "
-    "aten.masked_fill.Scalar aten.masked_fill.Tensor aten.expand aten.unsqueeze aten.squeeze aten.squeeze.dim "
-    "aten.view aten.permute aten.reshape aten.dropout aten.to.dtype aten.slice.Tensor aten.rsub.Scalar"
-).split()
-"""Operators that torch-mlir is told not to take apart."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +174,7 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
     context.attach_diagnostic_handler(lambda diagnostic: diagnostics.append(diagnostic.message) or True)
     importer = fx_importer.FxImporter(context=context, hooks=Hooks())
     importer._cc = Locations(context, py_attr_tracker=importer._py_attr_tracker)
-    kept = ",".join(KEPT_OPERATORS)
+    kept = ",".join(name for name, row in operators().items() if row.kept)
     pipeline = f"torchdynamo-export-to-torch-backend-pipeline{{backend-legal-ops={kept} extra-library=}}"
     try:
         with quiet(), context:

@@ -1,12 +1,10 @@
 """
-Look-up tables: TOSA TABLE for 8-bit and 16-bit values, the functions they are made of, and the powers of two of the
-softmax.
+Look-up tables: TOSA TABLE for 8-bit and 16-bit values, and the powers of two of the softmax.
 
-GELU (both forms), SiLU, sigmoid, tanh and ReLU are tables of the functions in `ACTIVATIONS`. A value of 8 bits is
-looked up exactly; between the entries of a 16-bit table lie straight lines, whose error `interpolation_bound` states.
+Elementwise functions (`sta.spec.operators.elementwise`) are tables. A value of 8 bits is looked up exactly; between the
+entries of a 16-bit table lie straight lines, whose error `sta.spec.operators.registry.interpolation_bound` states.
 """
 
-import difflib
 import math
 from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
@@ -66,27 +64,13 @@ def build_table_16(function: RealFunction, input_scale: float, output_scale: flo
     Return the table (int16[513]) of a real function between quantized values.
 
     Entry i is ``f((i - 256) * 128 * input_scale) / output_scale``, rounded half to even and saturated to int16: the
-    correctly rounded value at every 128th input. `interpolation_bound` is about the inputs between.
+    correctly rounded value at every 128th input; the inputs between lie on straight lines.
 
     Raises `ValueError` for scales that are not finite and positive, or where the function is not a number.
     """
     _check_table_scales(input_scale, output_scale)
     points = (np.arange(TABLE_ENTRIES, dtype=np.float64) - 256) * 128 * input_scale
     return np.clip(np.rint(_sampled(function, points, output_scale)), -32768, 32767).astype(np.int16)
-
-
-def interpolation_bound(name: str, input_scale: float) -> float:
-    """
-    Return how far (as a real number) straight lines between exact values at the entries of a 16-bit table of the
-    activation `name` are from it: ``h^2 / 8 * max |f''|`` with ``h = 128 * input_scale``; 0 for ReLU, whose only bend
-    is at an entry.
-
-    What `table_16` returns is off by at most this and half a unit of the table's output, from rounding the entries,
-    wherever no entry saturates. Raises `ValueError` for an unknown activation.
-    """
-    activation(name)
-    step = (1 << TABLE_FRACTION_BITS) * input_scale
-    return step * step / 8 * LARGEST_CURVATURE[name]
 
 
 def table_8(x: npt.NDArray[np.int8], table: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
@@ -193,70 +177,3 @@ def exp2(t: npt.ArrayLike, bits: int) -> Int64Array:
         raise ValueError(f"the exponent of a softmax cannot be positive, got {int(exponents.max())}")
     results = exp2_results(bits)
     return results[-np.maximum(exponents, 1 - results.size)]
-
-
-def _pointwise(function: Callable[[float], float]) -> RealFunction:
-    """
-    Apply a function of Python floats to arrays.
-
-    Python's `math` gives the same last bit whatever the processor; NumPy's vectorised versions need not.
-    """
-    vectorised = np.vectorize(function, otypes=[np.float64])
-
-    def apply(x: Float64Array) -> Float64Array:
-        return np.asarray(vectorised(np.asarray(x, dtype=np.float64)), dtype=np.float64)
-
-    return apply
-
-
-def _sigmoid(x: float) -> float:
-    """Return the logistic function, without overflow for large negative x."""
-    if x >= 0:
-        return 1.0 / (1.0 + math.exp(-x))
-    return math.exp(x) / (1.0 + math.exp(x))
-
-
-def _gelu(x: float) -> float:
-    """Return x times the normal distribution function; `erfc` keeps the negative tail's digits."""
-    return 0.5 * x * math.erfc(-x / math.sqrt(2.0))
-
-
-def _gelu_tanh(x: float) -> float:
-    """Return GELU's tanh approximation (Hendrycks and Gimpel 2016)."""
-    return 0.5 * x * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
-
-
-ACTIVATIONS: dict[str, RealFunction] = {
-    "gelu": _pointwise(_gelu),
-    "gelu_tanh": _pointwise(_gelu_tanh),
-    "relu": _pointwise(lambda x: max(x, 0.0)),
-    "sigmoid": _pointwise(_sigmoid),
-    "silu": _pointwise(lambda x: x * _sigmoid(x)),
-    "tanh": _pointwise(math.tanh),
-}
-"""
-The activation functions on float64 arrays, by name: GELU ``x * Phi(x)`` and its approximation by tanh (Hendrycks and
-Gimpel 2016), ``max(x, 0)``, the logistic function s(x), SiLU ``x * s(x)`` (Elfwing et al. 2017), and tanh; as PyTorch
-defines them.
-"""
-
-LARGEST_CURVATURE: dict[str, float] = {
-    "gelu": math.sqrt(2 / math.pi),
-    "gelu_tanh": math.sqrt(2 / math.pi),
-    "relu": 0.0,
-    "sigmoid": 1 / (6 * math.sqrt(3)),
-    "silu": 0.5,
-    "tanh": 4 / (3 * math.sqrt(3)),
-}
-"""
-The largest second derivative of each activation: of GELU and SiLU at 0, of sigmoid and tanh where they bend most.
-"""
-
-
-def activation(name: str) -> RealFunction:
-    """Return an activation function on float64 arrays; raise `ValueError` with a suggestion for an unknown name."""
-    if name in ACTIVATIONS:
-        return ACTIVATIONS[name]
-    close = difflib.get_close_matches(name, ACTIVATIONS, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(f"unknown activation {name!r}; {hint}known: {', '.join(ACTIVATIONS)}")

@@ -96,6 +96,22 @@ class OnnxGraph:
         """A constant bool."""
         return self.insert(torch.ConstantBoolOp(value))
 
+    def text(self, text: str) -> SSAValue:
+        """A constant string."""
+        return self.insert(torch.ConstantStrOp(text))
+
+    def python(self, constant: bool | int | float | str) -> SSAValue:
+        """A constant bool, int, float or string."""
+        match constant:
+            case bool():
+                return self.boolean(constant)
+            case int():
+                return self.integer(constant)
+            case float():
+                return self.number(constant)
+            case str():
+                return self.text(constant)
+
     def none(self) -> SSAValue:
         """None."""
         return self.insert(torch.ConstantNoneOp())
@@ -112,8 +128,7 @@ class OnnxGraph:
     def gelu(self, name: str, approximate: str) -> SSAValue:
         """The GELU of the value `name`."""
         x = self.value(name)
-        text = self.insert(torch.ConstantStrOp(approximate))
-        return self.aten(torch.GeluOp, [x, text], sizes_of(x))
+        return self.aten(torch.operator_class("aten.gelu"), [x, self.text(approximate)], sizes_of(x))
 
     def pairs(self, operator: str, operands: list[SSAValue], sizes: Any, element: Any) -> SSAValue:
         """A quantization or dequantization, as PyTorch's export quantization spells it."""

@@ -1,8 +1,9 @@
 """
 How each ONNX operator is written in the `torch` dialect.
 
-One function an operator, called with the import and the node; it raises UnsupportedForm, with the reason, for a form of
-the operator that it has no translation for.
+An operator that takes what one of PyTorch takes is named in that one's row (`sta.spec.operators`). Each other has a
+function, called with the import and the node; it raises UnsupportedForm, with the reason, for a form of the operator
+that it has no translation for.
 """
 # pyright: basic
 # Protocol buffers have no types that pyright could check.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,8 @@ from sta.frontend.errors import ModelError
 from sta.frontend.onnx.file import attributes_of, label
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
 from sta.frontend.onnx.weight import QuantizedConstant
+from sta.spec.operators.operator import Attribute, Onnx, Operator
+from sta.spec.operators.registry import operators
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -79,40 +83,33 @@ def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
 # --- Arithmetic ---
 
 
-def _binary(kind: type[torch.AtenOperation], *more: int) -> Callable[[OnnxGraph, NodeProto], None]:
-    def rule(graph: OnnxGraph, node: NodeProto) -> None:
-        left, right = (graph.value(name) for name in node.input)
-        try:
-            sizes = np.broadcast_shapes(sizes_of(left), sizes_of(right))
-        except ValueError:
-            raise ModelError(
-                f"{label(node)}: {list(sizes_of(left))} and {list(sizes_of(right))} do not broadcast"
-            ) from None
-        operands = [left, right, *(graph.integer(number) for number in more)]
-        graph.set(node.output[0], graph.aten(kind, operands, sizes, tensor_type(left).element_type))
-
-    return rule
-
-
-def _unary(kind: type[torch.AtenOperation]) -> Callable[[OnnxGraph, NodeProto], None]:
-    def rule(graph: OnnxGraph, node: NodeProto) -> None:
-        x = graph.value(node.input[0])
-        graph.set(node.output[0], graph.aten(kind, [x], sizes_of(x), tensor_type(x).element_type))
-
-    return rule
-
-
-def _gelu(graph: OnnxGraph, node: NodeProto) -> None:
-    graph.set(node.output[0], graph.gelu(node.input[0], attributes_of(node).get("approximate", "none")))
+def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto) -> None:
+    """The operator of `row`, which takes what the ONNX operator does."""
+    values = [graph.value(name) for name in node.input]
+    shapes = [sizes_of(value) for value in values]
+    try:
+        sizes = np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ModelError(
+            f"{label(node)}: {' and '.join(str(list(shape)) for shape in shapes)} do not broadcast"
+        ) from None
+    given = attributes_of(node)
+    arguments = [
+        graph.python(given.get(one.name, one.default) if isinstance(one, Attribute) else one) for one in form.arguments
+    ]
+    kind = torch.operator_class(row.name)
+    graph.set(node.output[0], graph.aten(kind, [*values, *arguments], sizes, tensor_type(values[0]).element_type))
 
 
 def _softmax(graph: OnnxGraph, node: NodeProto) -> None:
+    """A softmax over an axis."""
     x = graph.value(node.input[0])
     operands = [x, graph.integer(attributes_of(node).get("axis", -1)), graph.none()]
     graph.set(node.output[0], graph.aten(torch.SoftmaxIntOp, operands, sizes_of(x)))
 
 
 def _layer_norm(graph: OnnxGraph, node: NodeProto) -> None:
+    """A layer normalization over the last axis."""
     x = graph.value(node.input[0])
     attributes, rank = attributes_of(node), tensor_type(x).rank
     if attributes.get("axis", -1) % rank != rank - 1:
@@ -129,6 +126,7 @@ def _layer_norm(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _matmul(graph: OnnxGraph, node: NodeProto) -> None:
+    """A linear layer where one factor is a constant matrix, else a product inside attention."""
     left, right = node.input
     if (weight := _weight(graph, right, transposed=True)) is not None:
         graph.set(node.output[0], _linear(graph, node, graph.value(left), weight, None))
@@ -144,6 +142,7 @@ def _matmul(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _gemm(graph: OnnxGraph, node: NodeProto) -> None:
+    """A linear layer with a constant weight."""
     attributes = attributes_of(node)
     if attributes.get("transA", 0) or attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
         raise UnsupportedForm("only alpha = beta = 1 and transA = 0 are supported")
@@ -198,6 +197,7 @@ def _weight(graph: OnnxGraph, name: str, *, transposed: bool) -> SSAValue | None
 
 
 def _transpose(graph: OnnxGraph, node: NodeProto) -> None:
+    """The axes in another order."""
     x = graph.value(node.input[0])
     sizes = sizes_of(x)
     order = attributes_of(node).get("perm", list(reversed(range(len(sizes)))))
@@ -207,6 +207,7 @@ def _transpose(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _reshape(graph: OnnxGraph, node: NodeProto) -> None:
+    """Another shape."""
     x, shape = graph.value(node.input[0]), _constant(graph, node, 1)
     assert shape is not None
     given, count = sizes_of(x), math.prod(sizes_of(x))
@@ -221,6 +222,7 @@ def _reshape(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _flatten(graph: OnnxGraph, node: NodeProto) -> None:
+    """Two axes."""
     x = graph.value(node.input[0])
     sizes = sizes_of(x)
     axis = attributes_of(node).get("axis", 1)
@@ -229,12 +231,14 @@ def _flatten(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _unsqueeze(graph: OnnxGraph, node: NodeProto) -> None:
+    """Axes of size 1 more."""
     x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
     assert axes is not None
     graph.set(node.output[0], graph.view(x, np.expand_dims(np.empty(sizes_of(x), bool), tuple(axes.tolist())).shape))
 
 
 def _squeeze(graph: OnnxGraph, node: NodeProto) -> None:
+    """Axes of size 1 less."""
     x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
     sizes = sizes_of(x)
     taken = range(len(sizes)) if axes is None else [int(axis) % len(sizes) for axis in axes.reshape(-1)]
@@ -245,6 +249,7 @@ def _squeeze(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _slice(graph: OnnxGraph, node: NodeProto) -> None:
+    """Positions of axes, forwards."""
     x = graph.value(node.input[0])
     starts, ends, axes, steps = (_constant(graph, node, index) for index in range(1, 5))
     assert starts is not None
@@ -260,6 +265,7 @@ def _slice(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _split(graph: OnnxGraph, node: NodeProto) -> None:
+    """Parts of an axis."""
     x, lengths = graph.value(node.input[0]), _constant(graph, node, 1)
     axis = attributes_of(node).get("axis", 0) % tensor_type(x).rank
     size, count = sizes_of(x)[axis], len(node.output)
@@ -301,10 +307,12 @@ def _gather(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _same(graph: OnnxGraph, node: NodeProto) -> None:
+    """The same value."""
     graph.set(node.output[0], graph.value(node.input[0]))
 
 
 def _cast(graph: OnnxGraph, node: NodeProto) -> None:
+    """The same value, where it already has the type; constants are converted."""
     from onnx import helper
 
     x = graph.value(node.input[0])
@@ -359,6 +367,7 @@ def _pair_operands(graph: OnnxGraph, node: NodeProto, scales: Array, zero_points
 
 
 def _quantize(graph: OnnxGraph, node: NodeProto) -> None:
+    """The first half of a quantize-dequantize pair."""
     scales, zero_points = _scales(graph, node)
     if scales.size != 1:
         raise UnsupportedForm("values that depend on an input have one scale, not one for each channel")
@@ -371,6 +380,7 @@ def _quantize(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _dequantize(graph: OnnxGraph, node: NodeProto) -> None:
+    """The second half of a quantize-dequantize pair, or a quantized weight."""
     scales, zero_points = _scales(graph, node)
     integers = graph.constants.get(node.input[0])
     axis = attributes_of(node).get("axis", 1)
@@ -400,17 +410,11 @@ def _check_axis(integers: Array, scales: Array, axis: int) -> None:
 Rule = Callable[["OnnxGraph", "NodeProto"], None]
 
 _RULES: dict[str, Rule] = {
-    "Add": _binary(torch.AddTensorOp, 1),
-    "Mul": _binary(torch.MulTensorOp),
-    "Div": _binary(torch.DivTensorOp),
+    **{row.onnx.name: partial(_translate_row, row, row.onnx) for row in operators().values() if row.onnx is not None},
     "MatMul": _matmul,
     "Gemm": _gemm,
     "LayerNormalization": _layer_norm,
     "Softmax": _softmax,
-    "Gelu": _gelu,
-    "Relu": _unary(torch.ReluOp),
-    "Tanh": _unary(torch.TanhOp),
-    "Sigmoid": _unary(torch.SigmoidOp),
     "Transpose": _transpose,
     "Reshape": _reshape,
     "Flatten": _flatten,
@@ -424,5 +428,13 @@ _RULES: dict[str, Rule] = {
     "QuantizeLinear": _quantize,
     "DequantizeLinear": _dequantize,
 }
+"""Those of rows by themselves; those that stand for another form of an operator by a function each."""
+
+
+def onnx_operators() -> list[tuple[str, str]]:
+    """The ONNX operators that have a translation, sorted, each with the operator of PyTorch or what its rule says."""
+    rows = {row.onnx.name: f"`{row.name}`" for row in operators().values() if row.onnx is not None}
+    return [(name, rows.get(name) or (rule.__doc__ or "")) for name, rule in sorted(_RULES.items())]
+
 
 SUPPORTED_OPERATORS = f"{', '.join(sorted(_RULES))}, attention made of them, and whatever depends on no input"

@@ -20,7 +20,6 @@ from sta.dialect.ir.location import describe
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.quantization.calibrate import BOUND, set_range
 from sta.passes.rewriting.torch_operations import array_of
-from sta.spec.tables import ACTIVATIONS
 
 Interval = tuple[float, float]
 
@@ -125,7 +124,7 @@ def _sources(value: SSAValue) -> list[SSAValue]:
     return []
 
 
-_ONE_SOURCE = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.ActivationOp | torch.LinearOp
+_ONE_SOURCE = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.ElementwiseOperation | torch.LinearOp
 
 
 def _combined(operation: Operation, intervals: list[Interval]) -> Interval:
@@ -135,8 +134,8 @@ def _combined(operation: Operation, intervals: list[Interval]) -> Interval:
     if isinstance(operation, torch.MulTensorOp):
         ends = [one * other for one in (low, high) for other in rest[0]]
         return min(ends), max(ends)
-    if isinstance(operation, torch.ActivationOp):
-        results = ACTIVATIONS[torch.activation_name(operation)](np.linspace(low, high, 4097))
+    if isinstance(operation, torch.ElementwiseOperation):
+        results = operation.function(np.linspace(low, high, 4097))
         # Between two of the points an activation changes by no more than a little over their distance.
         step = 1.2 * (high - low) / 4096
         return float(results.min()) - step, float(results.max()) + step

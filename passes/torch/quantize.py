@@ -1,14 +1,14 @@
 """
 The number format of every value: which are 8 bits wide, which 16, and their scales.
 
-Policy. What a product takes is 8 bits wide: the input of a linear layer with a zero point, query, key and value of
-attention without. The residual stream and everything else between products is 16 bits wide and symmetric: what an
-addition, a product of two values, a normalization, an activation and the outside world take. A value that both kinds
-take is 16 bits wide, and rounded once more to 8 for the products. A linear layer that is named to have a 16-bit input
-takes the value as the stream has it, in two passes, which is twice the cycles. A linear layer whose only use is an
-addition stays in the accumulators and is not rounded before it. Scales come from the ranges that calibration saw
-(`sta.range`); those of tables and constants from themselves. Weights, biases and the parameters of normalizations stay
-float here.
+Policy, which the rows of the operators are (`sta.spec.operators`: what each takes). What a product takes is 8 bits
+wide: the input of a linear layer with a zero point, query, key and value of attention without. The residual stream and
+everything else between products is 16 bits wide and symmetric: what an addition, a product of two values, a
+normalization, an activation and the outside world take. A value that both kinds take is 16 bits wide, and rounded once
+more to 8 for the products. A linear layer that is named to have a 16-bit input takes the value as the stream has it, in
+two passes, which is twice the cycles. A linear layer whose only use is an addition stays in the accumulators and is not
+rounded before it. Scales come from the ranges that calibration saw (`sta.range`); those of tables and constants from
+themselves. Weights, biases and the parameters of normalizations stay float here.
 
 The result is the module with a `torch.fake_quantize` on every value that is stored, which is what
 `convert-torch-to-nm` turns into integers.
@@ -40,23 +40,13 @@ from sta.passes.rewriting.torch_operations import array_of, erase_dead, operatio
 from sta.passes.rewriting.uses_through_views import VIEWS, Consumer, consumers_of, redirect
 from sta.spec.integers import HEADROOM, SMALLEST_RANGE
 from sta.spec.norm import EPSILON_LIMIT
+from sta.spec.operators.operator import Form, stored
 
 INT16_INPUT = "sta.int16_input"
 """The attribute of a linear layer whose input has 16 bits, by sensitivity."""
 
 STREAM_LIMIT = 32767
 """The largest integer of a symmetric 16-bit value."""
-
-_PRODUCERS = (
-    torch.LinearOp
-    | torch.AddTensorOp
-    | torch.MulTensorOp
-    | torch.LayerNormOp
-    | torch.RmsNormOp
-    | torch.ActivationOp
-    | torch.ScaledDotProductAttentionOp
-    | torch.EmbeddingOp
-)
 
 
 @dataclass(frozen=True)
@@ -115,8 +105,8 @@ def quantize(module: ModuleOp, store: WeightStore, int16_inputs: Sequence[str] =
     for argument in arguments:
         quantizer.visit(argument)
     for operation in operations_of(module):
-        if isinstance(operation, _PRODUCERS):
-            quantizer.visit(operation.result)
+        if _makes_value(operation):
+            quantizer.visit(operation.results[0])
         elif isinstance(operation, torch.LiteralOp) and _is_float(operation.result):
             quantizer.visit_literal(operation)
     erase_dead(module)
@@ -171,7 +161,7 @@ def values_without_format(module: ModuleOp, store: WeightStore) -> list[SSAValue
     hoist_roundings(module)
     quantizer = _Quantizer(main_function(module), store, ())
     arguments = [argument for argument in main_function(module).body.block.args if _is_float(argument)]
-    values = [op.results[0] for op in operations_of(module) if isinstance(op, _PRODUCERS)]
+    values = [op.results[0] for op in operations_of(module) if _makes_value(op)]
     return [value for value in (*arguments, *values) if quantizer.lacks_format(value)]
 
 
@@ -193,7 +183,7 @@ class _Quantizer:
         formats = list(dict.fromkeys(kind for _, kind in wanted))
         stream = self._stream_format(value)
         fixed = isinstance(value, BlockArgument) or isinstance(value.owner, torch.EmbeddingOp)
-        primary = formats[0] if len(formats) == 1 and not fixed else stream
+        primary = stored(formats, stream, always_stream=fixed)
         rounded = self._round(value, primary)
         for kind in formats:
             if kind != primary:
@@ -213,7 +203,7 @@ class _Quantizer:
         assert array is not None
         extremes = float(array.min(initial=0.0)), float(array.max(initial=0.0))
         for storage in (si16, si8):
-            wanting = [use for use in uses if (storage == si8) == isinstance(use.operation, _ATTENTION)]
+            wanting = [use for use in uses if (storage == si8) == (form_of(use) is Form.OPERAND)]
             if wanting:
                 self._round(literal.result, symmetric(storage, *extremes), only=wanting)
 
@@ -222,9 +212,10 @@ class _Quantizer:
         operation = consumer.use.operation
         if isinstance(operation, torch.FakeQuantizeOp):
             return _format(operation)
-        if isinstance(operation, torch.LinearOp) and not self._is_wide(operation):
+        form = form_of(consumer.use)
+        if form is Form.INPUT and not self._is_wide(operation):
             return affine(*self._narrow_range(value))
-        if isinstance(operation, torch.ScaledDotProductAttentionOp):
+        if form is Form.OPERAND:
             return symmetric(si8, *self._narrow_range(value))
         return self._stream_format(value)
 
@@ -241,7 +232,7 @@ class _Quantizer:
             return array_of(value.owner.weight, self._store) is not None
         return range_of(self._function, value, BOUND) is not None
 
-    def _is_wide(self, layer: torch.LinearOp) -> bool:
+    def _is_wide(self, layer: Operation) -> bool:
         return INT16_INPUT in layer.attributes or matches(module_path(layer), self._int16_inputs)
 
     def _narrow_range(self, value: SSAValue) -> tuple[float, float]:
@@ -288,25 +279,31 @@ class _Quantizer:
         return operation.result
 
 
-_ATTENTION = torch.ScaledDotProductAttentionOp
+def form_of(use: Use) -> Form:
+    """How the value of `use` is stored where it is taken: the policy that the operators' rows are."""
+    row = torch.find_row(use.operation)
+    return Form.STREAM if row is None else row.form_of(use.index)
 
 
 def narrow_kind(value: SSAValue) -> str | None:
     """How `value` is stored where it is 8 bits wide, "symmetric" or "affine"; None if nothing takes it so."""
-    users = [consumer.use.operation for consumer in consumers_of(value)]
-    if any(isinstance(user, _ATTENTION) for user in users):
+    forms = [form_of(consumer.use) for consumer in consumers_of(value)]
+    if Form.OPERAND in forms:
         return "symmetric"
-    return "affine" if any(isinstance(user, torch.LinearOp) for user in users) else None
+    return "affine" if Form.INPUT in forms else None
+
+
+def _makes_value(operation: Operation) -> bool:
+    row = torch.find_row(operation)
+    return row is not None and row.makes_value
 
 
 def _is_parameter(use: Use) -> bool:
     """Whether `use` is that of a weight, a bias or a table, which are converted with their operation."""
-    operation, index = use.operation, use.index
-    if isinstance(operation, torch.LinearOp | torch.NormOp):
-        return index > 0
-    return isinstance(operation, torch.EmbeddingOp | torch.FakeQuantizeOp | torch.FakeQuantizeChannelsOp) or (
-        isinstance(operation, _ATTENTION) and index > 2
-    )
+    row = torch.find_row(use.operation)
+    if row is None:
+        return isinstance(use.operation, torch.FakeQuantizeOp | torch.FakeQuantizeChannelsOp)
+    return row.makes_value and use.index >= len(row.takes)
 
 
 def _source(value: SSAValue) -> SSAValue:

@@ -11,7 +11,7 @@ from torch import nn
 import sta
 from sta.api.compiler.compilation import CompileError
 from sta.frontend.errors import ModelError
-from sta.passes.lowering.convert_torch_to_nm import ConversionError
+from sta.passes.lowering.torch_to_nm.conversion import ConversionError
 from sta.passes.torch.fold_quantization import QuantizationError
 
 # It defines the operators of pairs.

@@ -184,7 +184,7 @@ def test_formats_are_those_of_the_machine(name: str) -> None:
             assert isinstance(rounded, dialect.FakeQuantizeOp)
             assert rounded.storage == si8
             assert isinstance(operation.weight.owner, dialect.FakeQuantizeChannelsOp)
-        elif isinstance(operation, dialect.NormOp | dialect.GeluOp | dialect.SiluOp | dialect.MulTensorOp):
+        elif isinstance(operation, dialect.NormOp | dialect.ElementwiseOperation | dialect.MulTensorOp):
             for value in operation.operands[: 2 if isinstance(operation, dialect.MulTensorOp) else 1]:
                 rounded = _source(value)
                 assert isinstance(rounded, dialect.FakeQuantizeOp)

@@ -1,7 +1,6 @@
 """Look-up tables, against TOSA's definition, big integers and float64."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,14 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sta.spec.integers import apply_scale_32
+from sta.spec.operators.registry import activation
 from sta.spec.tables import (
-    ACTIVATIONS,
-    activation,
     build_table_8,
     build_table_16,
     exp2,
     exp2_table,
-    interpolation_bound,
     table_8,
     table_16,
     widened_table,
@@ -143,32 +140,6 @@ def test_exp2_refuses_positive_exponents() -> None:
         exp2([-3, 1], 8)
 
 
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [
-        # Published values of the standard functions at -1 and 1.
-        ("gelu", (-0.15865525393145707, 0.8413447460685429)),
-        ("gelu_tanh", (-0.15880800939172324, 0.8411919906082768)),
-        ("relu", (0.0, 1.0)),
-        ("sigmoid", (0.2689414213699951, 0.7310585786300049)),
-        ("silu", (-0.2689414213699951, 0.7310585786300049)),
-        ("tanh", (-0.7615941559557649, 0.7615941559557649)),
-    ],
-)
-def test_activation_values(name: str, values: tuple[float, float]) -> None:
-    function: Callable[[np.ndarray], np.ndarray] = activation(name)
-    np.testing.assert_allclose(function(np.array([-1.0, 1.0])), values, rtol=1e-15, atol=1e-17)
-    assert function(np.zeros((2, 3))).shape == (2, 3)
-    limits = function(np.array([-800.0, 800.0]))
-    assert np.all(np.isfinite(limits))
-    assert ACTIVATIONS[name] is function
-
-
-def test_unknown_activation_gets_a_suggestion() -> None:
-    with pytest.raises(ValueError, match="did you mean 'gelu'"):
-        activation("gleu")
-
-
 @given(hnp.arrays(np.int8, 256))
 def test_an_8_bit_table_is_looked_up_in_a_wide_one(table: np.ndarray) -> None:
     every_value = np.arange(-128, 128).astype(np.int8)
@@ -199,14 +170,3 @@ def test_8_bit_tables_refuse() -> None:
         build_table_8(lambda x: x, 1.0, -1.0)
     with pytest.raises(ValueError, match="not a number at -128"):
         build_table_8(lambda x: np.where(x < 0, np.nan, x), 1.0, 1.0)
-
-
-def test_the_largest_curvatures_are_those_of_the_functions() -> None:
-    x, step = np.linspace(-8, 8, 64001), 2.0**-10
-    for name, function in ACTIVATIONS.items():
-        if name == "relu":
-            continue
-        curvature = np.abs(function(x + step) - 2 * function(x) + function(x - step)).max() / step**2
-        assert interpolation_bound(name, 1 / 128) * 8 == pytest.approx(curvature, rel=1e-4)
-    with pytest.raises(ValueError, match="did you mean 'gelu'"):
-        interpolation_bound("gleu", 1.0)

@@ -34,7 +34,7 @@ PRODUCERS = (
     dialect.LinearOp
     | dialect.AddTensorOp
     | dialect.LayerNormOp
-    | dialect.ActivationOp
+    | dialect.ElementwiseOperation
     | dialect.ScaledDotProductAttentionOp
     | dialect.EmbeddingOp
 )
@@ -109,7 +109,7 @@ def check_operands(operation: Operation) -> None:
         rounded = [kind for kind in kinds if isinstance(kind, dialect.FakeQuantizeOp)]
         assert rounded
         assert all(kind.storage == si16 for kind in rounded)
-    elif isinstance(operation, dialect.LayerNormOp | dialect.ActivationOp):
+    elif isinstance(operation, dialect.LayerNormOp | dialect.ElementwiseOperation):
         assert rounding(operation.operands[0]).storage == si16
     elif operation.name == "func.return":
         assert all(rounding(value).storage == si16 for value in operation.operands)
@@ -317,5 +317,5 @@ def test_roundings_behind_rearrangements_are_put_where_the_value_is_made() -> No
     hoist_roundings(module)
     module.verify()
     found = [operation for operation in module.walk() if isinstance(operation, dialect.FakeQuantizeOp)]
-    assert [type(operation.input.owner) for operation in found] == [dialect.ReluOp]
+    assert [type(operation.input.owner) for operation in found] == [dialect.operator_class("aten.relu")]
     assert isinstance(next(iter(found[0].result.uses)).operation, dialect.PermuteOp)

@@ -1,0 +1,89 @@
+"""
+The page of the supported operators, docs/operators.md: `python -m sta.api.inspect.operators_page` prints it.
+
+It is made from the rows of the operators, the rules of their lowerings and the rules for ONNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from inspect import getdoc
+from textwrap import fill
+
+from sta.dialect.torch import operator_class
+from sta.frontend.onnx.operators import onnx_operators
+from sta.passes.lowering.torch_to_nm.lowering import lowering_of_class
+from sta.spec.operators.operator import Operator, Role
+from sta.spec.operators.registry import operators, rows_of
+
+HEAD = """\
+# Supported operators
+
+Generated from the rows of `spec/operators/` by `make docs`. `sta compile` lists everything in a model that it cannot
+compile, each with its module path. Whatever depends on no input is computed when the model is compiled, whatever it is.
+"""
+
+FORMS = """\
+How values are stored is said by the operators that take them, for the compiler's quantizer and for `STAQuantizer`
+alike. A value that all its users take in one form is rounded to it where it is made; any other is rounded to 16 bits
+there, and once more where 8 are wanted.
+"""
+
+
+def page() -> str:
+    """The page in Markdown."""
+    return "\n".join([HEAD, *_computed(), *_inside_attention(), *_views(), *_refused(), *_onnx()])
+
+
+def _computed() -> list[str]:
+    rows = [row for row in rows_of(*Role) if row.makes_value]
+    lines = [[f"`{row.name}`", row.summary, _forms(row), _rule(row)] for row in rows]
+    return ["## Computed by the machine\n", FORMS, _table(["operator", "computes", "takes", "supported"], lines)]
+
+
+def _forms(row: Operator) -> str:
+    return ", ".join(dict.fromkeys(form.value for form in row.takes)) or "indices"
+
+
+def _rule(row: Operator) -> str:
+    """The form of an operator that its lowering has: what the rule that refuses the others says."""
+    lowering = lowering_of_class(operator_class(row.name))
+    return "" if lowering is None else (getdoc(lowering.refusal) or "")
+
+
+def _inside_attention() -> list[str]:
+    rows = rows_of(Role.PRODUCT, Role.SOFTMAX, Role.SCALING, Role.SELECTION)
+    return [
+        "## Inside attention that is spelled out\n",
+        "Products, scale, mask and softmax are recognized together. Products with a constant are linear layers.\n",
+        _listed(rows),
+        "",
+    ]
+
+
+def _views() -> list[str]:
+    return ["## Rearrangements\n", _listed(rows_of(Role.VIEW, Role.CONVERSION, Role.MASK)), ""]
+
+
+def _refused() -> list[str]:
+    rows = [row for row in operators().values() if row.remedy]
+    lines = [[f"`{row.name}`", row.remedy] for row in sorted(rows, key=lambda row: row.name)]
+    return ["## Remedies\n", "Where one of these is left in a model:\n", _table(["operator", "remedy"], lines)]
+
+
+def _onnx() -> list[str]:
+    lines = [[f"`{name}`", meaning] for name, meaning in onnx_operators()]
+    return ["## ONNX\n", _table(["operator", "becomes"], lines)]
+
+
+def _listed(rows: Iterable[Operator]) -> str:
+    return fill(", ".join(f"`{row.name}`" for row in rows) + ".", 120)
+
+
+def _table(titles: list[str], lines: list[list[str]]) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [titles, ["---"] * len(titles), *cells]) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

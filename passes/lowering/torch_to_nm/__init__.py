@@ -1,0 +1,1 @@
+"""From operators of the `torch` dialect to integers: one file an operator with structure, its rules included."""

@@ -1,0 +1,125 @@
+"""Attention: one operation of the machine, on int8 query, key and value."""
+
+from __future__ import annotations
+
+import math
+
+from xdsl.dialects.builtin import StringAttr, i1
+from xdsl.ir import BlockArgument, Operation, SSAValue
+
+from sta.dialect import nm, torch
+from sta.passes.lowering.torch_to_nm.conversion import STREAM_LIMIT, Conversion, Quantized, Storage, scale_pair
+from sta.passes.lowering.torch_to_nm.lowering import Lowering
+from sta.passes.lowering.torch_to_nm.norm import LARGEST_FLOAT32
+from sta.passes.rewriting.torch_operations import literal_of
+from sta.passes.torch.choose_softmax import BITS, CHUNK
+from sta.passes.torch.fold_masks import REASON
+from sta.spec.operators.registry import remedy_of
+
+LOG2_UNITS = 1024 / math.log(2)
+"""Units of a score in the softmax: log2 with 10 fraction bits."""
+
+
+def refusal(operation: torch.ScaledDotProductAttentionOp) -> str | None:
+    """Attention has four axes, heads of one width, no dropout, and one of the masks that torch-fold-masks makes."""
+    if isinstance(reason := operation.attributes.get(REASON), StringAttr):
+        return f"its mask is not supported: {reason.data}"
+    scale = operation.scale
+    if not isinstance(scale.type, torch.NoneType) and not 0.0 < torch.number_of(scale) <= LARGEST_FLOAT32:
+        return f"its scale must be a positive number, not {torch.number_of(scale):g}"
+    query, key, value = (torch.sizes_of(part) for part in (operation.query, operation.key, operation.value))
+    if torch.number_of(operation.dropout_p) != 0.0:
+        return remedy_of("aten.dropout")
+    if key != value or len(query) != 4 or len(key) != 4:
+        return "query, key and value must have four axes, and keys and values the same shape"
+    shares = bool(torch.constant_of(operation.enable_gqa)) and query[1] % key[1] == 0
+    if query[0] != key[0] or (query[1] != key[1] and not shares):
+        return "query, key and value must have the same batch and heads, or several heads of queries for each of keys"
+    return None if _is_mask(operation.attn_mask) else "its mask must be a constant, or a padding mask that is an input"
+
+
+def _is_mask(value: SSAValue) -> bool:
+    if isinstance(value.type, torch.NoneType):
+        return True
+    if torch.tensor_type(value).element_type != i1:
+        return False
+    while isinstance(value.owner, torch.ViewOp | torch.ToDtypeOp | torch.LogicalNotOp):
+        value = value.owner.operands[0]
+    return isinstance(value, BlockArgument) or literal_of(value) is not None
+
+
+def attend(conversion: Conversion, op: torch.ScaledDotProductAttentionOp, storage: Storage) -> Quantized:
+    """The attention; a zero point of the values is taken off its result."""
+    q, k, v = (conversion.quantized(value) for value in (op.query, op.key, op.value))
+    if torch.sizes_of(op.key) != torch.sizes_of(op.value):
+        raise conversion.error("values of another width than the keys are not supported")
+    for part, name in ((q, "query"), (k, "key"), (v, "value")):
+        if nm.tensor_of(part.value).element_type != nm.si8:
+            raise conversion.error(f"its {name} must be quantized to 8 bits, not to 16")
+    q = _centred(conversion, q)
+    given = torch.constant_of(op.scale)
+    width = torch.sizes_of(op.query)[-1]
+    scale = float(given) if isinstance(given, int | float) else 1 / math.sqrt(width)
+    mask = None
+    if not isinstance(op.attn_mask.type, torch.NoneType):
+        mask = _four_axes(conversion, conversion.quantized(op.attn_mask).value)
+    result = Storage(nm.si16, v.scale * 128 / STREAM_LIMIT, 0) if v.zero_point else storage
+    attention = conversion.emit(
+        nm.AttentionOp(
+            (
+                _four_axes(conversion, q.value),
+                _four_axes(conversion, k.value),
+                _four_axes(conversion, v.value),
+            ),
+            mask,
+            scale_pair(q.scale * k.scale * scale * LOG2_UNITS),
+            (*scale_pair(v.scale / result.scale), result.zero_point),
+            torch.constant_of(op.is_causal) is True,
+            result.element,
+            bits=_number(op, BITS) or 8,
+            chunk=_number(op, CHUNK),
+        )
+    )
+    shape = torch.sizes_of(op.result)
+    value: SSAValue = attention.result
+    if nm.tensor_of(value).get_shape() != shape:
+        value = conversion.emit(nm.ViewOp(value, shape)).result
+    if not v.zero_point:
+        return Quantized(value, storage.scale, storage.zero_point)
+    # The weights of a row add up to one, so that the zero point of the values comes out of attention as it went in.
+    offset = -round(v.zero_point * v.scale / result.scale)
+    rescaled = conversion.emit(nm.RescaleOp(value, offset, *scale_pair(result.scale / storage.scale))).result
+    return conversion.clamp(rescaled, storage)
+
+
+def _centred(conversion: Conversion, q: Quantized) -> Quantized:
+    """
+    Queries without zero point.
+
+    One in the queries would add a term to each score that depends on the key, other than that of the keys, which is the
+    same in all scores of a row and cancels in the softmax. Without it they have up to 9 bits, so that they are rounded
+    to a grid that is up to twice as coarse.
+    """
+    if not q.zero_point:
+        return q
+    reach = max(128 + q.zero_point, 127 - q.zero_point)
+    return conversion.requantized(q, Storage(nm.si8, q.scale * reach / 127, 0))
+
+
+def _four_axes(conversion: Conversion, value: SSAValue) -> SSAValue:
+    """`[..., S, D]` as `[B, H, S, D]`: missing axes are 1, further ones join the batch."""
+    shape = nm.tensor_of(value).get_shape()
+    if len(shape) == 4:
+        return value
+    leading = (1,) * (4 - len(shape)) if len(shape) < 4 else (math.prod(shape[:-3]),)
+    rest = shape if len(shape) < 4 else shape[-3:]
+    return conversion.emit(nm.ViewOp(value, (*leading, *rest))).result
+
+
+def _number(op: Operation, attribute: str) -> int | None:
+    """The integer that a pass before has set on an operation; None if it has not."""
+    found = op.attributes.get(attribute)
+    return None if found is None else nm.integer_of(found)
+
+
+LOWERINGS = (Lowering(torch.ScaledDotProductAttentionOp, refusal, attend),)

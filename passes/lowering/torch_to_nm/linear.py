@@ -1,0 +1,78 @@
+"""Linear layers: products with int8 weights, in accumulators that are rescaled for each channel."""
+
+from __future__ import annotations
+
+from xdsl.ir import SSAValue
+
+from sta.dialect import nm, torch
+from sta.passes.lowering.torch_to_nm.conversion import UNQUANTIZED, Conversion, Quantized, Storage, is_parameter
+from sta.passes.lowering.torch_to_nm.lowering import Lowering
+from sta.passes.quantization.integer_weights import LinearIntegers, quantize_linear, requantization
+from sta.passes.rewriting.torch_operations import literal_of
+from sta.passes.rewriting.uses_through_views import VIEWS
+
+
+def refusal(operation: torch.LinearOp) -> str | None:
+    """A linear layer has a weight and a bias that are constants."""
+    weight = operation.weight
+    if isinstance(weight.owner, torch.FakeQuantizeChannelsOp):
+        weight = weight.owner.input
+    constant = literal_of(weight) is not None and is_parameter(operation.bias)
+    return None if constant else "its weight and bias must be constants"
+
+
+def multiply(conversion: Conversion, op: torch.LinearOp, storage: Storage) -> Quantized:
+    """The product, rescaled to the format of the result."""
+    return conversion.clamp(accumulated(conversion, op.result, storage.scale, is_sum=False), storage)
+
+
+def accumulated(conversion: Conversion, value: SSAValue, scale: float, is_sum: bool = True) -> SSAValue:
+    """A linear's accumulators in units of `scale`, seen through views of its result; for a sum, or by themselves."""
+    op = value.owner
+    if isinstance(op, VIEWS):
+        return conversion.rearranged(op, accumulated(conversion, op.input, scale, is_sum))
+    if not isinstance(op, torch.LinearOp):
+        raise conversion.error(UNQUANTIZED)
+    conversion.current = op
+    acc, integers = _product(conversion, op)
+    if not is_sum and isinstance(op.weight.owner, torch.FakeQuantizeChannelsOp) and integers.vanishes(scale):
+        raise conversion.error(
+            f"the scales that it came with cannot be realised: every result rounds to zero with an output scale of "
+            f"{scale:g}, since a unit of the product is at most {float(integers.scales.max()):g}"
+        )
+    multiplier, shift = requantization(integers.scales, scale)
+    return conversion.emit(
+        nm.RescaleChannelsOp(
+            acc,
+            conversion.constant(f"{conversion.path}.bias@int32", integers.bias, nm.si32),
+            conversion.constant(f"{conversion.path}.multiplier", multiplier, nm.si32),
+            conversion.constant(f"{conversion.path}.shift", shift, nm.si8),
+        )
+    ).result
+
+
+def _product(conversion: Conversion, op: torch.LinearOp) -> tuple[SSAValue, LinearIntegers]:
+    x = conversion.quantized(op.input)
+    rounded = op.weight.owner
+    scales, source = None, op.weight
+    if isinstance(rounded, torch.FakeQuantizeChannelsOp):
+        scales, source = conversion.array(rounded.scales), rounded.input
+    weight = conversion.array(source)
+    bias = conversion.array(op.bias)
+    assert weight is not None
+    try:
+        integers = quantize_linear(
+            weight[1],
+            None if bias is None else bias[1],
+            x.scale,
+            x.zero_point,
+            wide=nm.is_wide(x.value),
+            given_scales=None if scales is None else scales[1],
+        )
+    except (OverflowError, ValueError) as error:
+        raise conversion.error(str(error)) from error
+    constant = conversion.constant(f"{weight[0]}@int8", integers.weights, nm.si8)
+    return conversion.emit(nm.ProductOp(x.value, constant)).result, integers
+
+
+LOWERINGS = (Lowering(torch.LinearOp, refusal, multiply),)

@@ -1,0 +1,91 @@
+"""Rearrangements, constants that are stored like values, and masks, which the host brings into their device form."""
+
+from __future__ import annotations
+
+import numpy as np
+from xdsl.ir import BlockArgument, Operation, SSAValue
+
+from sta.dialect import nm, torch
+from sta.passes.lowering.torch_to_nm.conversion import Conversion, Quantized, Storage
+from sta.passes.lowering.torch_to_nm.linear import accumulated
+from sta.passes.lowering.torch_to_nm.lowering import Lowering, every_form
+from sta.passes.quantization.integer_weights import quantize_symmetric
+from sta.passes.rewriting.uses_through_views import VIEWS
+
+
+def users_through_views(value: SSAValue) -> list[Operation]:
+    """The operations that take `value` or a rearrangement or conversion of it, those on the way included."""
+    users: list[Operation] = []
+    for use in value.uses:
+        users.append(use.operation)
+        if isinstance(use.operation, VIEWS | torch.ToDtypeOp):
+            users += users_through_views(use.operation.result)
+    return users
+
+
+def _refused_slice(operation: torch.SliceTensorOp) -> str | None:
+    """A slice takes positions that follow each other."""
+    step = operation.bounds[3]
+    return None if step == 1 else f"takes every {step}th position, and only step 1 is supported"
+
+
+def _refused_conversion(operation: torch.ToDtypeOp) -> str | None:
+    """A conversion makes a mask of an input, or other integers of its integers."""
+    from_input = _is_integer_input(operation.input)
+    return None if from_input and not operation.result.type.is_float else "only integer inputs can be converted"
+
+
+def _refused_negation(operation: torch.LogicalNotOp) -> str | None:
+    """The negation of an input makes a mask of one that is true where a key is left out."""
+    return None if _is_integer_input(operation.input) else "only integer and bool inputs can be negated"
+
+
+def _is_integer_input(value: SSAValue) -> bool:
+    return isinstance(value, BlockArgument) and not torch.tensor_type(value).is_float
+
+
+def _rearrange(conversion: Conversion, op: torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp) -> None:
+    """The same integers at other places; accumulators are rearranged where they are rounded."""
+    if op.input in conversion.values:
+        quantized = conversion.values[op.input]
+        viewed = conversion.rearranged(op, quantized.value)
+        conversion.values[op.result] = Quantized(viewed, quantized.scale, quantized.zero_point)
+
+
+def _round_accumulators(
+    conversion: Conversion, op: torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp, storage: Storage
+) -> Quantized:
+    """A rearrangement of a linear layer's accumulators."""
+    return conversion.clamp(accumulated(conversion, op.result, storage.scale, is_sum=False), storage)
+
+
+def _pass_mask(conversion: Conversion, op: torch.ToDtypeOp | torch.LogicalNotOp) -> None:
+    """The host brings masks into their device form: see the input's signature."""
+    conversion.values[op.result] = conversion.quantized(op.input)
+
+
+def _constant_stream(conversion: Conversion, op: torch.LiteralOp, storage: Storage) -> Quantized:
+    """A constant that is stored like a value."""
+    values = quantize_symmetric(op.array(conversion.weights), storage.scale)
+    name = f"{op.resource or conversion.path}@int16"
+    return Quantized(conversion.constant(name, values, nm.si16), storage.scale)
+
+
+def _mask_constant(conversion: Conversion, op: torch.LiteralOp) -> None:
+    """A constant attention mask: bytes, non-zero where a key is admissible."""
+    if not any(isinstance(user, torch.ScaledDotProductAttentionOp) for user in users_through_views(op.result)):
+        return
+    values = op.array(conversion.weights)
+    if values.dtype == np.bool_:
+        name = f"{op.resource or 'mask'}@mask"
+        conversion.values[op.result] = Quantized(conversion.constant(name, values.astype(np.uint8), nm.ui8), 1.0)
+
+
+LOWERINGS = (
+    Lowering(torch.ViewOp, every_form, _round_accumulators, _rearrange),
+    Lowering(torch.PermuteOp, every_form, _round_accumulators, _rearrange),
+    Lowering(torch.SliceTensorOp, _refused_slice, _round_accumulators, _rearrange),
+    Lowering(torch.ToDtypeOp, _refused_conversion, follow=_pass_mask),
+    Lowering(torch.LogicalNotOp, _refused_negation, follow=_pass_mask),
+    Lowering(torch.LiteralOp, every_form, _constant_stream, _mask_constant),
+)

@@ -1,0 +1,116 @@
+"""Rearrangements of elements without a copy, and what takes and gives the same elements."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sta.spec.operators.operator import Operator, Reference, Role
+
+Array: TypeAlias = NDArray[Any]
+
+
+def _same(x: Array, *rest: Any) -> Array:
+    return x
+
+
+def _flatten(x: Array, start_dim: int = 0, end_dim: int = -1) -> Array:
+    start, end = start_dim % x.ndim, end_dim % x.ndim
+    return x.reshape(*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
+
+
+def _unflatten(x: Array, dim: int, sizes: Sequence[int]) -> Array:
+    return x.reshape(*x.shape[: dim % x.ndim], *sizes, *x.shape[dim % x.ndim + 1 :])
+
+
+def _squeeze(x: Array, dim: int | Sequence[int] | None = None) -> Array:
+    axes = range(x.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
+    return np.squeeze(x, axis=tuple(axis % x.ndim for axis in axes if x.shape[axis] == 1))
+
+
+def _slice(x: Array, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Array:
+    return x[(slice(None),) * (dim % x.ndim) + (slice(start, end, step),)]
+
+
+def _select(x: Array, dim: int, index: int) -> Array:
+    return np.take(x, index, axis=dim)
+
+
+def _chunk(x: Array, chunks: int, dim: int = 0) -> list[Array]:
+    return _split(x, -(-x.shape[dim] // chunks), dim)
+
+
+def _split(x: Array, sizes: int | Sequence[int], dim: int = 0) -> list[Array]:
+    bounds = np.cumsum(sizes)[:-1] if not isinstance(sizes, int) else range(sizes, x.shape[dim], sizes)
+    return np.split(x, list(bounds), axis=dim)
+
+
+def _unbind(x: Array, dim: int = 0) -> list[Array]:
+    return list(np.moveaxis(x, dim, 0))
+
+
+def _expand(x: Array, sizes: Sequence[int], implicit: bool = False) -> Array:
+    given = (1,) * (len(sizes) - x.ndim) + x.shape
+    return np.broadcast_to(x, [old if new == -1 else new for old, new in zip(given, sizes, strict=True)])
+
+
+def _expand_as(x: Array, other: Array) -> Array:
+    return np.broadcast_to(x, other.shape)
+
+
+def _repeat_interleave(x: Array, repeats: int, dim: int | None = None, output_size: int | None = None) -> Array:
+    return np.repeat(x, repeats, axis=dim)
+
+
+def _view(name: str, summary: str, reference: Reference, *, kept: bool = True, remedy: str = "") -> Operator:
+    return Operator(f"aten.{name}", Role.VIEW, summary, reference=reference, kept=kept, remedy=remedy)
+
+
+OPERATORS = (
+    _view("view", "the same elements in row-major order under another shape", np.reshape),
+    _view("permute", "the axes in another order", np.transpose),
+    Operator(
+        "aten.slice.Tensor",
+        Role.VIEW,
+        "positions of an axis",
+        reference=_slice,
+    ),
+    _view("reshape", "as view, for tensors of any layout", np.reshape),
+    _view("_unsafe_view", "as view, as decompositions leave it", np.reshape, kept=False),
+    _view("flatten.using_ints", "several axes as one", _flatten),
+    _view("unflatten.int", "one axis as several", _unflatten),
+    _view("unsqueeze", "an axis of size 1 more", np.expand_dims),
+    _view("squeeze", "no axes of size 1", _squeeze),
+    _view("squeeze.dim", "an axis of size 1 less", _squeeze),
+    _view("squeeze.dims", "axes of size 1 less", _squeeze, kept=False),
+    _view("transpose.int", "two axes exchanged", np.swapaxes),
+    _view("swapaxes", "two axes exchanged", np.swapaxes, kept=False),
+    _view("swapdims", "two axes exchanged", np.swapaxes, kept=False),
+    _view("movedim.int", "an axis at another place", np.moveaxis, kept=False),
+    _view("t", "the transpose of a matrix; a vector as it is", np.transpose),
+    _view("select.int", "one position of an axis, which disappears", _select),
+    _view("chunk", "equal parts of an axis", _chunk),
+    _view("split.Tensor", "parts of one size of an axis", _split),
+    _view("split_with_sizes", "parts of given sizes of an axis", _split),
+    _view("unbind.int", "the positions of an axis", _unbind, kept=False),
+    _view(
+        "expand",
+        "axes of size 1 repeated",
+        _expand,
+        remedy="values cannot be repeated, except by the broadcast of an addition",
+    ),
+    _view("broadcast_to", "axes of size 1 repeated", _expand, kept=False),
+    _view("expand_as", "axes of size 1 repeated", _expand_as, kept=False),
+    _view("repeat_interleave.self_int", "each position of an axis repeated", _repeat_interleave, kept=False),
+    _view("alias", "the same", _same, kept=False),
+    _view("clone", "the same", _same, kept=False),
+    _view("contiguous", "the same", _same, kept=False),
+    _view("detach", "the same", _same, kept=False),
+    Operator("aten.to.dtype", Role.CONVERSION),
+    Operator("aten._to_copy", Role.CONVERSION, kept=False),
+    Operator("aten.to.dtype_layout", Role.CONVERSION, kept=False),
+    Operator("aten.type_as", Role.CONVERSION, kept=False),
+    Operator("aten.dropout", Role.DROPOUT, remedy="export the model in evaluation mode: model.eval()"),
+)

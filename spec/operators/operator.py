@@ -1,0 +1,169 @@
+"""The row of an operator, and the words that its columns are written in."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from sta.spec.tables import Float64Array, RealFunction
+
+Constant: TypeAlias = Any
+"""A Python value that an operator takes beside tensors: a number, a string, None, or a list of such."""
+
+Reference: TypeAlias = Callable[..., Any]
+"""An operator's arguments to its result, in float64."""
+
+
+class Role(Enum):
+    """The job of an operator in a model."""
+
+    LINEAR = "product with a constant weight"
+    EMBEDDING = "rows of a constant table"
+    NORM = "normalization"
+    ATTENTION = "attention"
+    ELEMENTWISE = "function of each element, a table of the machine"
+    ADDITION = "addition of two values"
+    MULTIPLICATION = "product of two values, element by element"
+    MASK = "operation on a mask"
+    PRODUCT = "matrix product of two values, inside attention"
+    SOFTMAX = "softmax, inside attention"
+    SCALING = "scale of the scores, inside attention"
+    SELECTION = "mask of the scores, inside attention"
+    VIEW = "rearrangement without a copy"
+    CONVERSION = "conversion of elements"
+    DROPOUT = "dropout"
+    CONSTANT = "computed where it depends on no input"
+
+
+class Form(Enum):
+    """How a value is stored where an operator takes it: the format policy of both quantizers."""
+
+    INPUT = "int8 with a zero point"
+    """The input of a linear layer."""
+    OPERAND = "int8, symmetric"
+    """Query, key and value of attention."""
+    STREAM = "int16, symmetric"
+    """Everything between products: the residual stream, and what goes in and out."""
+
+
+T = TypeVar("T")
+
+
+def stored(taken: Iterable[T], stream: T, *, always_stream: bool) -> T:
+    """
+    The format in which a value is rounded where it is made, when its users take it in the formats `taken`.
+
+    That in which everything takes it; else `stream`, of which the others are made where they are taken. Inputs of the
+    model and rows of tables (`always_stream`) are stored as the stream is.
+    """
+    first, *others = dict.fromkeys(taken) or [stream]
+    return stream if others or always_stream else first
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An attribute of an ONNX operator, and its value where the node has none."""
+
+    name: str
+    default: Constant
+
+
+@dataclass(frozen=True)
+class Onnx:
+    """The ONNX operator that takes the same tensors."""
+
+    name: str
+    arguments: tuple[Constant, ...] = ()
+    """What the operator takes behind the tensors: an `Attribute` of the node, or always the same value."""
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One overload of an operator of PyTorch."""
+
+    name: str
+    """As torch-mlir spells it: `aten.gelu`, `aten.add.Tensor`."""
+    role: Role
+    summary: str = ""
+    """What it computes, as a noun phrase; the operator's own name for it in PyTorch says enough where it is empty."""
+    takes: tuple[Form, ...] = ()
+    """The forms of its first operands. What follows is no value: weights, tables and numbers are converted with it."""
+    remedy: str = ""
+    """What to do instead of it."""
+    reference: Reference | None = None
+    """The float reference: NumPy on float64, called with the operator's arguments. It raises ValueError for those that
+    are not supported, whose message users read. Every operator that the machine computes has one."""
+    onnx: Onnx | None = None
+    kept: bool = True
+    """Whether torch-mlir leaves it whole; else it may take it apart."""
+    examples: tuple[tuple[Constant, ...], ...] = ((),)
+    """Of an elementwise function: the arguments behind the tensor that tests and benchmarks try."""
+    curvature: float = 0.0
+    """Of an elementwise function: the largest magnitude of its second derivative."""
+    bend: float = 0.0
+    """Of an elementwise function: the largest jump of its slope, away from 0."""
+
+    @property
+    def label(self) -> str:
+        """The name without namespace and overload: `gelu`, `add`."""
+        return self.name.split(".")[1]
+
+    @property
+    def makes_value(self) -> bool:
+        """Whether the machine computes a value that is stored: all but rearrangements, masks and parts of attention."""
+        return self.role in _COMPUTED
+
+    def form_of(self, operand: int) -> Form:
+        """How the operand of this index is stored where it is taken."""
+        return self.takes[operand] if operand < len(self.takes) else Form.STREAM
+
+    # --- Elementwise functions ---
+
+    def function(self, *arguments: Constant) -> RealFunction:
+        """The function on float64 arrays that an elementwise operator is with `arguments` behind its tensor."""
+        reference = self.reference
+        assert reference is not None
+
+        def apply(x: Float64Array) -> Float64Array:
+            return reference(x, *arguments)
+
+        return apply
+
+    def table_name(self, *arguments: Constant) -> str:
+        """The name of the table of an elementwise operator: `gelu`, and `gelu_tanh` for arguments of their own."""
+        defaults = self.defaults
+        own = [str(given) for given, default in zip(arguments, defaults, strict=True) if given != default]
+        return "_".join([self.label, *own])
+
+    @property
+    def defaults(self) -> tuple[Constant, ...]:
+        """The defaults of the arguments behind the tensor of an elementwise operator; None where there is none."""
+        assert self.reference is not None
+        _, *parameters = inspect.signature(self.reference).parameters.values()
+        return tuple(None if one.default is one.empty else one.default for one in parameters)
+
+    def refusal(self, *arguments: Constant) -> str | None:
+        """What is wrong with the arguments of an elementwise operator; None if it takes them."""
+        try:
+            self.function(*arguments)(np.zeros(1))
+        except ValueError as error:
+            return str(error)
+        return None
+
+
+_COMPUTED = frozenset(
+    {
+        Role.LINEAR,
+        Role.EMBEDDING,
+        Role.NORM,
+        Role.ATTENTION,
+        Role.ELEMENTWISE,
+        Role.ADDITION,
+        Role.MULTIPLICATION,
+    }
+)

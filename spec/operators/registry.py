@@ -1,0 +1,103 @@
+"""All rows together: those of this folder, one module a kind of operator, and those of other packages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+
+from sta.spec.operators.operator import Operator, Role
+from sta.spec.outside import OPERATORS, load_all
+from sta.spec.tables import TABLE_FRACTION_BITS, RealFunction
+
+
+@cache
+def operators() -> Mapping[str, Operator]:
+    """The rows of all operators, by name; the toolchain's own first."""
+    own = {row.name: row for row in _own()}
+    return MappingProxyType({**own, **load_all(OPERATORS, own.keys(), _accept)})
+
+
+def _own() -> list[Operator]:
+    rows: list[Operator] = []
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        module = import_module(f"{__package__}.{path.stem}")
+        rows += getattr(module, "OPERATORS", ()) if path.stem != Path(__file__).stem else ()
+    return rows
+
+
+def _accept(name: str, row: object) -> Operator:
+    """The row that another package adds under `name`. Raises ValueError for what is none."""
+    if not isinstance(row, Operator):
+        raise ValueError(f"it is a {type(row).__name__}, not an Operator of sta.spec.operators.operator")
+    if row.name != name:
+        raise ValueError(f"its row is that of {row.name!r}: the entry point must have the operator's name")
+    if row.role is not Role.ELEMENTWISE:
+        raise ValueError(f"its role is {row.role.name}: packages can add functions of each element (ELEMENTWISE)")
+    if row.reference is None:
+        raise ValueError("it has no reference: give it the function on float64 arrays")
+    return row
+
+
+def rows_of(*roles: Role) -> list[Operator]:
+    """The rows of some roles, in the order of `roles`."""
+    return [row for role in roles for row in operators().values() if row.role is role]
+
+
+def remedy_of(name: str) -> str:
+    """What to do instead of the operator `name`; empty if nothing is known."""
+    return operators()[name].remedy if name in operators() else ""
+
+
+def supported_operators() -> str:
+    """The operators that compile, as messages list them."""
+    whole = [row.label for row in rows_of(Role.LINEAR, Role.EMBEDDING, Role.NORM, Role.ATTENTION)]
+    others = [row.label for row in rows_of(Role.ELEMENTWISE, Role.ADDITION, Role.MULTIPLICATION)]
+    return (
+        f"{', '.join(whole[:-1])} and {whole[-1]} (also spelled out), {', '.join(others)}, rearrangements without "
+        "copies (view, permute, slice, …), and whatever depends on no input"
+    )
+
+
+# --- Elementwise functions by the names of their tables ---
+
+
+@cache
+def activations() -> Mapping[str, RealFunction]:
+    """The elementwise functions on float64 arrays with their example arguments, by the sorted names of their tables."""
+    found = {
+        row.table_name(*example): row.function(*example)
+        for row in rows_of(Role.ELEMENTWISE)
+        for example in row.examples
+    }
+    return MappingProxyType(dict(sorted(found.items())))
+
+
+def activation(name: str) -> RealFunction:
+    """Return an activation function on float64 arrays; raise `ValueError` with a suggestion for an unknown name."""
+    found = activations()
+    if name in found:
+        return found[name]
+    close = difflib.get_close_matches(name, found, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(f"unknown activation {name!r}; {hint}known: {', '.join(found)}")
+
+
+def interpolation_bound(name: str, input_scale: float) -> float:
+    """
+    Return how far (as a real number) straight lines between exact values at the entries of a 16-bit table of the
+    activation `name` are from it: ``h^2 / 8 * max |f''| + h / 4 * |jump of f'|`` with ``h = 128 * input_scale``; a bend
+    at an entry, like that of ReLU at 0, costs nothing.
+
+    What `table_16` returns is off by at most this and half a unit of the table's output, from rounding the entries,
+    wherever no entry saturates. Raises `ValueError` for an unknown activation.
+    """
+    activation(name)
+    row = next(
+        row for row in rows_of(Role.ELEMENTWISE) if name in [row.table_name(*example) for example in row.examples]
+    )
+    step = (1 << TABLE_FRACTION_BITS) * input_scale
+    return step * step / 8 * row.curvature + step / 4 * row.bend
