@@ -62,6 +62,8 @@ ELEMENT_TYPES: tuple[IntegerType, ...] = (si8, ui8, si16, si32)
 
 Tensor = TensorType[Attribute]
 Integer = IntegerAttr[IntegerType]
+INTEGER = IntegerAttr.constr(i64)
+INTEGERS = DenseArrayBase.constr(i64)
 
 
 @irdl_attr_definition

@@ -25,6 +25,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
     MemRefType,
+    NoneAttr,
     StridedLayoutAttr,
     StringAttr,
     SymbolRefAttr,
@@ -34,7 +35,6 @@ from xdsl.ir import Attribute, Block, Dialect, ParametrizedAttribute, Region, SS
 from xdsl.irdl import (
     AttrSizedOperandSegments,
     IRDLOperation,
-    ParsePropInAttrDict,
     irdl_attr_definition,
     irdl_op_definition,
     operand_def,
@@ -51,8 +51,11 @@ from xdsl.printer import Printer
 from xdsl.traits import NoTerminator
 from xdsl.utils.exceptions import VerifyException
 
+from sta.dialect.ir.format_directives import Affine, CountedBody, OptionalTypes, SizesAndStrides, Word
 from sta.dialect.nm import (
     ELEMENT_TYPES,
+    INTEGER,
+    INTEGERS,
     Integer,
     PatternAttr,
     integer,
@@ -66,7 +69,7 @@ from sta.dialect.nm import (
     ui16,
 )
 from sta.spec import affine
-from sta.spec.nm_format import packed_size
+from sta.spec.nm_format import DENSE, packed_size
 from sta.spec.packing import Packing
 
 SPACES = ("dram", "spad", "wbuf", "acc")
@@ -215,9 +218,9 @@ class ConstantOp(IRDLOperation):
     Constant bytes in DRAM, held by the weight store: packed weights, parameter blocks, tables, embedding tables.
 
     ```mlir
-    %w = sta.constant @"encoder.layer.0.output.dense.weight@packed" {class = "weights"} : memref<184320xui8, #sta.space<dram>>
+    %w = sta.constant @"output.dense.weight@packed" weights at 4096 : memref<184320xui8, #sta.space<dram>>
     ```
-    """  # noqa: E501
+    """
 
     name = "sta.constant"
     constant = prop_def(SymbolRefAttr)
@@ -225,13 +228,13 @@ class ConstantOp(IRDLOperation):
     """
     What DRAM traffic to it counts as: weights, parameters, tables, embedding or other.
     """
-    offset = opt_prop_def(Integer)
+    offset = opt_prop_def(INTEGER)
     """
     Byte offset in DRAM, once allocated.
     """
     result = result_def(MemRefType)
-    irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$constant attr-dict `:` type($result)"
+    custom_directives = (Word,)
+    assembly_format = "$constant custom<Word>($class) (`at` $offset^)? attr-dict `:` type($result)"
 
     def __init__(self, name: str, kind: str, result_type: MemRef):
         super().__init__(
@@ -258,7 +261,7 @@ class AllocOp(IRDLOperation):
     A buffer of the program, poisoned until something is written to it.
 
     ```mlir
-    %x = sta.alloc "encoder.layer.0.output.dense" : memref<128x384xsi16, #sta.space<spad>>
+    %x = sta.alloc "encoder.layer.0.output.dense" at 1024 : memref<128x384xsi16, #sta.space<spad>>
     ```
     """
 
@@ -267,13 +270,12 @@ class AllocOp(IRDLOperation):
     """
     The model's name for what the buffer holds.
     """
-    offset = opt_prop_def(Integer)
+    offset = opt_prop_def(INTEGER)
     """
     Byte offset in its memory, once allocated.
     """
     result = result_def(MemRefType)
-    irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$label attr-dict `:` type($result)"
+    assembly_format = "$label (`at` $offset^)? attr-dict `:` type($result)"
 
     def __init__(self, label: str, result_type: MemRef):
         super().__init__(properties={"label": StringAttr(label)}, result_types=[result_type])
@@ -291,18 +293,21 @@ class ViewOp(IRDLOperation):
     `offset + coefficients[0] * counters[0] + ...` of the source.
 
     ```mlir
-    %tile = sta.view %x[%i] {offset = 0 : i64, coefficients = array<i64: 8192>} : memref<...> -> memref<...>
+    %tile = sta.view %x[%i * 8192 + 64] sizes [32, 64] strides [768, 1] : memref<128x768xsi8, #sta.space<spad>>
     ```
     """
 
     name = "sta.view"
     source = operand_def(MemRefType)
     counters = var_operand_def(IndexType)
-    offset = prop_def(Integer)
-    coefficients = prop_def(DenseArrayBase)
+    offset = prop_def(INTEGER)
+    coefficients = prop_def(INTEGERS)
     result = result_def(MemRefType)
-    irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$source `[` $counters `]` attr-dict `:` type($source) `->` type($result)"
+    custom_directives = (Affine, SizesAndStrides)
+    assembly_format = (
+        "$source `[` custom<Affine>($offset, $counters, $coefficients) `]` attr-dict "
+        "custom<SizesAndStrides>(type($source), type($result))"
+    )
 
     def __init__(self, source: SSAValue, terms: Sequence[tuple[SSAValue, int]], offset: int, result_type: MemRef):
         super().__init__(
@@ -326,6 +331,9 @@ class ViewOp(IRDLOperation):
         _expect(len(self.counters) == len(self.coefficients), "every counter needs a coefficient")
         _expect(source.memory_space == result.memory_space, "a view stays in its memory")
         _expect(source.element_type == result.element_type, "a view keeps the element type")
+        layout = result.layout
+        free = isinstance(layout, StridedLayoutAttr) and isinstance(layout.offset, NoneAttr)
+        _expect(free, "a view has strides, and an offset that is not part of its type")
         _expect(self.offset.value.data >= 0, "a view cannot start before its buffer")
 
 
@@ -335,14 +343,18 @@ class LoopOp(IRDLOperation):
     A hardware loop: the body runs `count` times, its counter going 0, 1, ..., count - 1.
 
     ```mlir
-    "sta.loop"() <{count = 12 : i64}> ({ ^bb0(%i: index): ... }) : () -> ()
+    sta.loop %i = 0 to 12 {
+      sta.fence
+    }
     ```
     """
 
     name = "sta.loop"
-    count = prop_def(Integer)
+    count = prop_def(INTEGER)
     body = region_def("single_block")
     traits = traits_def(NoTerminator())
+    custom_directives = (CountedBody,)
+    assembly_format = "custom<CountedBody>($count, $body) attr-dict"
 
     def __init__(self, count: int, body: Region | None = None):
         region = body or Region(Block(arg_types=[IndexType()]))
@@ -361,16 +373,19 @@ class LoopOp(IRDLOperation):
         _expect(types == [IndexType()], "the body takes the counter, an index, and nothing else")
 
 
+_SEMAPHORES = "(`wait` $wait^)? (`post` $post^)? attr-dict"
+
+
 class UnitOp(IRDLOperation):
     """
     An operation that runs on a unit of the machine: it may wait for semaphores and post to them.
     """
 
-    wait = opt_prop_def(DenseArrayBase)
+    wait = opt_prop_def(INTEGERS)
     """
     Semaphores that must be at least 1 before it starts; each is decremented.
     """
-    post = opt_prop_def(DenseArrayBase)
+    post = opt_prop_def(INTEGERS)
     """
     Semaphores incremented when its result is complete.
     """
@@ -380,11 +395,16 @@ class UnitOp(IRDLOperation):
 class LoadOp(UnitOp):
     """
     Rows of bytes from DRAM to the scratchpad or the weight buffer (unit `ld`).
+
+    ```mlir
+    sta.load %x to %y wait [3] post [5] : memref<64xsi16, #sta.space<dram>>, memref<64xsi16, #sta.space<wbuf>>
+    ```
     """
 
     name = "sta.load"
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
+    assembly_format = f"$source `to` $destination {_SEMAPHORES} `:` type($source) `,` type($destination)"
 
     def __init__(self, source: SSAValue, destination: SSAValue):
         super().__init__(operands=[source, destination])
@@ -407,11 +427,16 @@ def _verify_transfer(source: SSAValue, destination: SSAValue) -> None:
 class StoreOp(UnitOp):
     """
     Rows of bytes from the scratchpad to DRAM (unit `st`).
+
+    ```mlir
+    sta.store %x to %y : memref<8x64xsi16, #sta.space<spad>>, memref<8x64xsi16, #sta.space<dram>>
+    ```
     """
 
     name = "sta.store"
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
+    assembly_format = f"$source `to` $destination {_SEMAPHORES} `:` type($source) `,` type($destination)"
 
     def __init__(self, source: SSAValue, destination: SSAValue):
         super().__init__(operands=[source, destination])
@@ -426,12 +451,20 @@ class StoreOp(UnitOp):
 class GatherOp(UnitOp):
     """
     Rows of a table in DRAM, named by indices in the scratchpad (unit `ld`); an index outside the table is an error.
-    """
+
+    ```mlir
+    sta.gather %table[%ids] to %rows : memref<30x8xsi16, #sta.space<dram>>, memref<6xsi32, #sta.space<spad>>, memref<6x8xsi16, #sta.space<spad>>
+    ```
+    """  # noqa: E501
 
     name = "sta.gather"
     table = operand_def(MemRefType)
     indices = operand_def(MemRefType)
     destination = operand_def(MemRefType)
+    assembly_format = (
+        f"$table `[` $indices `]` `to` $destination {_SEMAPHORES} "
+        "`:` type($table) `,` type($indices) `,` type($destination)"
+    )
 
     def __init__(self, table: SSAValue, indices: SSAValue, destination: SSAValue):
         super().__init__(operands=[table, indices, destination])
@@ -453,13 +486,17 @@ class ProductOp(UnitOp):
     `b` is either a packed block in the weight buffer (`memref<bytes x ui8, wbuf>`, with its pattern) or a dense
     operand in the scratchpad, `[columns, K]`, or `[K, columns]` if `transposed`. Of 16-bit activations a product takes
     one byte `plane`, `low` or `high`; a map with `wide` combines the two.
-    """
+
+    ```mlir
+    sta.mm %a, %b to %acc pattern <2:4, bitmap> accumulate : memref<6x8xsi8, #sta.space<spad>>, memref<20xui8, #sta.space<wbuf>>, memref<6x4xsi32, #sta.space<acc>>
+    ```
+    """  # noqa: E501
 
     name = "sta.mm"
     acc = operand_def(MemRefType)
     a = operand_def(MemRefType)
     b = operand_def(MemRefType)
-    pattern = prop_def(PatternAttr)
+    pattern = prop_def(PatternAttr, default_value=PatternAttr(DENSE, "dense"))
     transposed = opt_prop_def(UnitAttr)
     accumulate = opt_prop_def(UnitAttr)
     scores = opt_prop_def(UnitAttr)
@@ -470,6 +507,11 @@ class ProductOp(UnitOp):
     """
     The byte of each element of 16-bit activations.
     """
+    custom_directives = (Word,)
+    assembly_format = (
+        "$a `,` $b `to` $acc (`pattern` $pattern^)? (`plane` custom<Word>($plane)^)? (`transposed` $transposed^)? "
+        f"(`accumulate` $accumulate^)? (`scores` $scores^)? {_SEMAPHORES} `:` type($a) `,` type($b) `,` type($acc)"
+    )
 
     def __init__(
         self,
@@ -519,7 +561,11 @@ class SoftmaxOp(UnitOp):
 
     Mode `row` takes all keys of a row. The online modes take the next chunk of keys, `online_first` the first: `sums`
     is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.rescale`.
-    """
+
+    ```mlir
+    sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui8, #sta.space<spad>>, memref<6xsi32, #sta.space<spad>>, memref<16xui8, #sta.space<wbuf>>
+    ```
+    """  # noqa: E501
 
     name = "sta.softmax"
     MODES: ClassVar[tuple[str, ...]] = ("row", "online", "online_first")
@@ -538,11 +584,18 @@ class SoftmaxOp(UnitOp):
     """
     mode = prop_def(StringAttr)
     causal = opt_prop_def(UnitAttr)
-    row_base = prop_def(Integer)
-    row_coefficients = prop_def(DenseArrayBase)
-    key_base = prop_def(Integer)
-    key_coefficients = prop_def(DenseArrayBase)
+    row_base = prop_def(INTEGER)
+    row_coefficients = prop_def(INTEGERS)
+    key_base = prop_def(INTEGER)
+    key_coefficients = prop_def(INTEGERS)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    custom_directives = (Affine, Word)
+    assembly_format = (
+        "custom<Word>($mode) $scores `to` $destination `sums` $sums `parameters` $parameters (`mask` $mask^)? "
+        "(`causal` $causal^)? (`rows` custom<Affine>($row_base, $row_offset, $row_coefficients)^)? "
+        f"(`keys` custom<Affine>($key_base, $key_offset, $key_coefficients)^)? {_SEMAPHORES} "
+        "`:` type($scores) `,` type($destination) `,` type($sums) `,` type($parameters) (`,` type($mask)^)?"
+    )
 
     def __init__(
         self,
@@ -608,7 +661,11 @@ class MapOp(UnitOp):
     With `normalize` the residual operand is the row sums of a softmax, and the drain divides by them. With `wide` a row
     of the source holds the sums over the high bytes of 16-bit activations and then those over the low bytes. With
     `multiply` the residual is multiplied with, instead of added.
-    """
+
+    ```mlir
+    sta.map %acc to %y parameters %p residual %r per_channel : memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<68xui8, #sta.space<wbuf>>, memref<6x4xsi16, #sta.space<spad>>
+    ```
+    """  # noqa: E501
 
     name = "sta.map"
     source = operand_def(MemRefType)
@@ -625,6 +682,14 @@ class MapOp(UnitOp):
     wide = opt_prop_def(UnitAttr)
     multiply = opt_prop_def(UnitAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    custom_directives = (OptionalTypes,)
+    assembly_format = (
+        "$source `to` $destination `parameters` $parameters (`table` $table^)? (`residual` $residual^)? "
+        "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`gather` $gather^)? (`wide` $wide^)? "
+        f"(`multiply` $multiply^)? {_SEMAPHORES} "
+        "`:` type($source) `,` type($destination) `,` type($parameters) "
+        "custom<OptionalTypes>(ref($table), type($table), ref($residual), type($residual))"
+    )
 
     def __init__(
         self,
@@ -683,7 +748,11 @@ class MapOp(UnitOp):
 class NormOp(UnitOp):
     """
     LayerNorm or RMSNorm of rows of the 16-bit stream (unit `vp`), to 16 bits, to an 8-bit copy, or both.
-    """
+
+    ```mlir
+    sta.norm layer %x parameters %p copy %c : memref<6x8xsi16, #sta.space<spad>>, memref<96xui8, #sta.space<wbuf>>, memref<6x8xsi8, #sta.space<spad>>
+    ```
+    """  # noqa: E501
 
     name = "sta.norm"
     source = operand_def(MemRefType)
@@ -696,6 +765,13 @@ class NormOp(UnitOp):
     Takes the rows' sums from the unit's row statistics.
     """
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    custom_directives = (OptionalTypes, Word)
+    assembly_format = (
+        "custom<Word>($kind) $source `parameters` $parameters (`to` $destination^)? (`copy` $copy^)? "
+        f"(`gathered` $gathered^)? {_SEMAPHORES} "
+        "`:` type($source) `,` type($parameters) "
+        "custom<OptionalTypes>(ref($destination), type($destination), ref($copy), type($copy))"
+    )
 
     def __init__(
         self,
@@ -728,11 +804,16 @@ class RescaleOp(UnitOp):
     """
     Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): what a row has accumulated is
     brought to the maximum of the chunk of keys that follows.
+
+    ```mlir
+    sta.rescale %acc by %shifts : memref<6x4xsi32, #sta.space<acc>>, memref<6xsi32, #sta.space<spad>>
+    ```
     """
 
     name = "sta.rescale"
     acc = operand_def(MemRefType)
     shifts = operand_def(MemRefType)
+    assembly_format = f"$acc `by` $shifts {_SEMAPHORES} `:` type($acc) `,` type($shifts)"
 
     def __init__(self, acc: SSAValue, shifts: SSAValue):
         super().__init__(operands=[acc, shifts])
@@ -749,13 +830,15 @@ class SyncOp(UnitOp):
     No work: waits in a unit's queue, then posts once the earlier operations of that unit are complete.
 
     ```mlir
-    "sta.sync"() <{unit = "mm", wait = array<i64: 3>}> : () -> ()
+    sta.sync mm wait [3]
     ```
     """
 
     name = "sta.sync"
     UNITS: ClassVar[tuple[str, ...]] = ("ld", "st", "mm", "sm", "vp")
     unit = prop_def(StringAttr)
+    custom_directives = (Word,)
+    assembly_format = f"custom<Word>($unit) {_SEMAPHORES}"
 
     def __init__(self, unit: str):
         super().__init__(properties={"unit": StringAttr(unit)})
@@ -768,6 +851,10 @@ class SyncOp(UnitOp):
 class FenceOp(IRDLOperation):
     """
     The sequencer waits until every unit is idle.
+
+    ```mlir
+    sta.fence
+    ```
     """
 
     name = "sta.fence"
