@@ -13,16 +13,13 @@ Before `sta-allocate` a buffer is only named; afterwards `sta.alloc` and `sta.co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     ArrayAttr,
     DenseArrayBase,
-    DictionaryAttr,
-    FloatAttr,
     IndexType,
-    IntegerAttr,
     IntegerType,
     MemRefType,
     NoneAttr,
@@ -57,9 +54,9 @@ from sta.dialect.nm import (
     INTEGER,
     INTEGERS,
     Integer,
+    MeaningAttr,
     PatternAttr,
     integer,
-    integer_of,
     integers,
     integers_of,
     si8,
@@ -114,6 +111,145 @@ class SpaceAttr(ParametrizedAttribute):
     def verify(self) -> None:
         if self.space.data not in SPACES:
             raise VerifyException(f"memory '{self.space.data}' is not one of {', '.join(SPACES)}")
+
+
+@irdl_attr_definition
+class PackingAttr(ParametrizedAttribute):
+    """
+    How packed weights were cut and packed: `#sta.packing<768 by 16, depths [768], 2:4, bitmap>`, tiles of 16 of 768
+    columns.
+    """
+
+    name = "sta.packing"
+
+    columns: Integer
+    tile_columns: Integer
+    depths: DenseArrayBase[IntegerType]
+    pattern: PatternAttr
+
+    def __init__(self, packing: Packing):
+        super().__init__(
+            integer(packing.columns),
+            integer(packing.tile_columns),
+            integers(packing.depths),
+            PatternAttr(packing.pattern, packing.encoding),
+        )
+
+    @property
+    def packing(self) -> Packing:
+        """
+        The packing as the specification's type.
+        """
+        return Packing(
+            self.columns.value.data,
+            self.depths.get_values(),
+            self.tile_columns.value.data,
+            self.pattern.pattern,
+            self.pattern.encoding.data,
+        )
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            columns = parser.parse_integer(allow_boolean=False)
+            parser.parse_keyword("by")
+            tile_columns = parser.parse_integer(allow_boolean=False)
+            parser.parse_punctuation(",")
+            parser.parse_keyword("depths")
+            depths = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)
+            parser.parse_punctuation(",")
+            pattern = PatternAttr.parse_inner(parser)
+        return (integer(columns), integer(tile_columns), integers(depths), pattern)
+
+    def print_parameters(self, printer: Printer) -> None:
+        columns, tile_columns = self.columns.value.data, self.tile_columns.value.data
+        with printer.in_angle_brackets():
+            printer.print_string(f"{columns} by {tile_columns}, depths {list(self.depths.get_values())}, ")
+            self.pattern.print_inner(printer)
+
+    def verify(self) -> None:
+        sizes = (self.columns.value.data, self.tile_columns.value.data, *self.depths.get_values())
+        _expect(all(size > 0 for size in sizes), "columns and depths of packed weights are positive")
+
+
+@irdl_attr_definition
+class HeldAttr(ParametrizedAttribute):
+    """
+    A value of the model that a buffer holds: the path of its module, its operation, how its elements lie in the buffer,
+    and what they mean, if that is known.
+
+    Each axis is the sizes and strides of its parts, outermost first; strides and offset are in elements.
+
+    ```mlir
+    #sta.held<"encoder.dense", nm.linear, [[1:6144], [8:768], [768:1]] at 0, <0.25, -3, "encoder.dense:linear">>
+    ```
+    """
+
+    name = "sta.held"
+
+    path: StringAttr
+    operation: StringAttr
+    axes: ArrayAttr[DenseArrayBase[IntegerType]]
+    offset: Integer
+    meaning: MeaningAttr | NoneAttr
+
+    def __init__(
+        self,
+        path: str,
+        operation: str,
+        axes: Sequence[Sequence[tuple[int, int]]],
+        offset: int,
+        meaning: MeaningAttr | None = None,
+    ):
+        flat = [integers([part for factor in axis for part in factor]) for axis in axes]
+        super().__init__(
+            StringAttr(path), StringAttr(operation), ArrayAttr(flat), integer(offset), meaning or NoneAttr()
+        )
+
+    @property
+    def factors(self) -> list[list[tuple[int, int]]]:
+        """
+        Sizes and strides of the parts of each axis.
+        """
+        flat = [axis.get_values() for axis in self.axes]
+        return [list(zip(axis[::2], axis[1::2], strict=True)) for axis in flat]
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        def factor() -> tuple[int, int]:
+            size = parser.parse_integer(allow_boolean=False)
+            parser.parse_punctuation(":")
+            return size, parser.parse_integer(allow_boolean=False)
+
+        def axis() -> DenseArrayBase[IntegerType]:
+            factors = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, factor)
+            return integers([part for pair in factors for part in pair])
+
+        with parser.in_angle_brackets():
+            path = parser.parse_str_literal()
+            parser.parse_punctuation(",")
+            operation = parser.parse_identifier()
+            parser.parse_punctuation(",")
+            axes = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, axis)
+            parser.parse_keyword("at")
+            offset = parser.parse_integer(allow_boolean=False)
+            known = parser.parse_optional_punctuation(",") is not None
+            meaning = MeaningAttr.new(MeaningAttr.parse_parameters(parser)) if known else NoneAttr()
+        return (StringAttr(path), StringAttr(operation), ArrayAttr(axes), integer(offset), meaning)
+
+    def print_parameters(self, printer: Printer) -> None:
+        axes = ", ".join(
+            "[" + ", ".join(f"{size}:{stride}" for size, stride in factors) + "]" for factors in self.factors
+        )
+        with printer.in_angle_brackets():
+            printer.print_string_literal(self.path.data)
+            printer.print_string(f", {self.operation.data}, [{axes}] at {self.offset.value.data}")
+            if isinstance(self.meaning, MeaningAttr):
+                printer.print_string(", ")
+                self.meaning.print_parameters(printer)
+
+    def verify(self) -> None:
+        _expect(all(len(axis) % 2 == 0 for axis in self.axes), "an axis is pairs of size and stride")
 
 
 def memref(shape: Sequence[int], element: Attribute, space: str, strides: Sequence[int] | None = None) -> MemRef:
@@ -252,7 +388,8 @@ class ConstantOp(IRDLOperation):
         _expect(space_of(self.result) == "dram", "a constant lives in dram")
         _expect(self.kind.data in CONSTANT_CLASSES, f"class '{self.kind.data}' is none of {CONSTANT_CLASSES}")
         _expect_offset(self.offset)
-        _expect_packing(self.attributes.get(PACKING))
+        packing = self.attributes.get(PACKING)
+        _expect(packing is None or isinstance(packing, PackingAttr), f"{PACKING} is no #sta.packing<...>")
 
 
 @irdl_op_definition
@@ -283,7 +420,10 @@ class AllocOp(IRDLOperation):
     def verify_(self) -> None:
         memref_of(self.result)
         _expect_offset(self.offset)
-        _expect_held(self.attributes.get(VALUES))
+        values = self.attributes.get(VALUES)
+        entries = (values,) if values is None or not isinstance(values, ArrayAttr) else tuple(values)
+        known = all(entry is None or isinstance(entry, HeldAttr) for entry in entries)
+        _expect(known, f"{VALUES} is no list of #sta.held<...>")
 
 
 @irdl_op_definition
@@ -882,7 +1022,7 @@ STA = Dialect(
         SyncOp,
         FenceOp,
     ],
-    [SpaceAttr],
+    [SpaceAttr, PackingAttr, HeldAttr],
 )
 
 
@@ -906,69 +1046,13 @@ def written(op: UnitOp) -> list[SSAValue]:
     return [value for name in _WRITTEN[type(op)] if (value := getattr(op, name)) is not None]
 
 
-_PACKED: dict[str, type[Attribute]] = {
-    "pattern": PatternAttr,
-    "columns": IntegerAttr,
-    "depths": DenseArrayBase,
-    "tile_columns": IntegerAttr,
-}
-"""
-What is said of packed weights.
-"""
-
-
-def _expect_packing(packing: Attribute | None) -> None:
-    """
-    Raises VerifyException unless an attribute is what `packing_of` takes.
-    """
-    if packing is None:
-        return
-    known = packing.data if isinstance(packing, DictionaryAttr) else dict[str, Attribute]()
-    for name, kind in _PACKED.items():
-        _expect(isinstance(known.get(name), kind), f"{PACKING}: {name} is expected to be of base attribute {kind.name}")
-
-
-_HELD: dict[str, type[Attribute]] = {
-    "path": StringAttr,
-    "operation": StringAttr,
-    "axes": ArrayAttr,
-    "offset": IntegerAttr,
-    "scale": FloatAttr,
-    "zero_point": IntegerAttr,
-    "source": StringAttr,
-}
-"""
-What is said of a value that a buffer holds. Scale and zero point come together, and they and the source may be missing.
-"""
-
-
-def _expect_held(values: Attribute | None) -> None:
-    """
-    Raises VerifyException unless an attribute is what `held_values` takes.
-    """
-    if values is None:
-        return
-    _expect(isinstance(values, ArrayAttr), f"{VALUES} is expected to be a list")
-    for entry in cast("ArrayAttr[Attribute]", values):
-        _expect(isinstance(entry, DictionaryAttr), f"{VALUES} is expected to hold dictionaries")
-        known = cast("DictionaryAttr", entry).data
-        optional = {"source"} if "scale" in known or "zero_point" in known else {"scale", "zero_point", "source"}
-        for name, kind in _HELD.items():
-            given = known.get(name)
-            wanted = (name in optional and given is None) or isinstance(given, kind)
-            _expect(wanted, f"{VALUES}: {name} is expected to be of base attribute {kind.name}")
-        for axis in cast("ArrayAttr[Attribute]", known["axes"]):
-            pairs = isinstance(axis, DenseArrayBase) and len(cast("DenseArrayBase[Any]", axis)) % 2 == 0
-            _expect(pairs, f"{VALUES}: axes are expected to be arrays of pairs of size and stride")
-
-
-def held_values(buffer: AllocOp) -> tuple[DictionaryAttr, ...]:
+def held_values(buffer: AllocOp) -> tuple[HeldAttr, ...]:
     """
     What a buffer says of the model's values that it holds, an entry each.
     """
     known = buffer.attributes.get(VALUES)
     entries = cast("ArrayAttr[Attribute]", known) if isinstance(known, ArrayAttr) else ()
-    return tuple(entry for entry in entries if isinstance(entry, DictionaryAttr))
+    return tuple(entry for entry in entries if isinstance(entry, HeldAttr))
 
 
 def record_packing(packed: SSAValue, packing: Packing) -> None:
@@ -976,14 +1060,7 @@ def record_packing(packed: SSAValue, packing: Packing) -> None:
     Keeps with a constant how its weights were cut and packed.
     """
     assert isinstance(packed.owner, ConstantOp)
-    packed.owner.attributes[PACKING] = DictionaryAttr(
-        {
-            "columns": integer(packing.columns),
-            "depths": integers(packing.depths),
-            "tile_columns": integer(packing.tile_columns),
-            "pattern": PatternAttr(packing.pattern, packing.encoding),
-        }
-    )
+    packed.owner.attributes[PACKING] = PackingAttr(packing)
 
 
 def packing_of(op: ConstantOp) -> Packing | None:
@@ -991,14 +1068,4 @@ def packing_of(op: ConstantOp) -> Packing | None:
     How a constant's weights were cut and packed; None for other constants.
     """
     known = op.attributes.get(PACKING)
-    if not isinstance(known, DictionaryAttr):
-        return None
-    pattern = known.data["pattern"]
-    assert isinstance(pattern, PatternAttr)
-    return Packing(
-        integer_of(known.data["columns"]),
-        integers_of(cast(DenseArrayBase, known.data["depths"])),
-        integer_of(known.data["tile_columns"]),
-        pattern.pattern,
-        pattern.encoding.data,
-    )
+    return known.packing if isinstance(known, PackingAttr) else None

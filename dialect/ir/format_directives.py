@@ -223,6 +223,15 @@ class OptionalTypes(CustomDirective):
             printer.print_attribute(type_)
 
 
+def float_text(value: float) -> str:
+    """
+    The shortest text that a finite number of 64 bits is read from again.
+    """
+    text = repr(value)
+    mantissa, exponent, rest = text.partition("e")
+    return text if "." in mantissa else f"{mantissa}.0{exponent}{rest}"
+
+
 def _integers(parser: Parser) -> list[int]:
     return parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)
 

@@ -7,7 +7,7 @@ func.func @main(%x: tensor<512x64xsi8> {sta.name = "x", sta.host_dtype = "float3
   %b = nm.weight @b : tensor<256xsi32>
   %m = nm.weight @m : tensor<256xsi32>
   %s = nm.weight @s : tensor<256xsi8>
-  %y = "nm.linear"(%x, %w, %b, %m, %s) <{table_multiplier = 1073741824 : i64, table_shift = 30 : i64, residual_bias = 0 : i64, residual_multiplier = 1073741824 : i64, residual_shift = 30 : i64, zero_point = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0, 0>}> : (tensor<512x64xsi8>, tensor<256x64xsi8, #nm.pattern<2:4, bitmap>>, tensor<256xsi32>, tensor<256xsi32>, tensor<256xsi8>) -> tensor<512x256xsi8>
+  %y = nm.linear %x, %w, %b, %m, %s : tensor<512x64xsi8>, tensor<256x64xsi8, #nm.pattern<2:4, bitmap>>, tensor<256xsi32>, tensor<256xsi32>, tensor<256xsi8> -> tensor<512x256xsi8>
   func.return %y : tensor<512x256xsi8>
 }
 

@@ -9,7 +9,7 @@ func.func @main(%x: tensor<32x64xsi16> {sta.name = "x", sta.host_dtype = "float3
   %s = nm.weight @s : tensor<64xsi8>
   %acc = nm.product %x, %w : tensor<32x64xsi16>, tensor<64x64xsi8, #nm.pattern<2:4, bitmap>> -> tensor<32x64xsi64>
   %scaled = nm.rescale_channels %acc, %b, %m, %s : tensor<32x64xsi64>, tensor<64xsi32>, tensor<64xsi32>, tensor<64xsi8> -> tensor<32x64xsi32>
-  %y = nm.clamp %scaled {zero_point = 0 : i64} : tensor<32x64xsi32> -> tensor<32x64xsi16>
+  %y = nm.clamp %scaled : tensor<32x64xsi32> -> tensor<32x64xsi16>
   func.return %y : tensor<32x64xsi16>
 }
 
