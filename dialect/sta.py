@@ -19,7 +19,9 @@ from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     ArrayAttr,
     DenseArrayBase,
+    DictionaryAttr,
     IndexType,
+    IntegerAttr,
     IntegerType,
     MemRefType,
     NoneAttr,
@@ -27,6 +29,7 @@ from xdsl.dialects.builtin import (
     StringAttr,
     SymbolRefAttr,
     UnitAttr,
+    i64,
 )
 from xdsl.ir import Attribute, Block, Dialect, ParametrizedAttribute, Region, SSAValue
 from xdsl.irdl import (
@@ -57,6 +60,7 @@ from sta.dialect.nm import (
     MeaningAttr,
     PatternAttr,
     integer,
+    integer_of,
     integers,
     integers_of,
     si8,
@@ -69,7 +73,6 @@ from sta.spec import affine
 from sta.spec.nm_format import DENSE, packed_size
 from sta.spec.packing import Packing
 
-SPACES = ("dram", "spad", "wbuf", "acc")
 STORED_TYPES: tuple[IntegerType, ...] = (*ELEMENT_TYPES, ui16)
 """
 Element types of a memref: those of tensors, and 16-bit exponentials.
@@ -87,30 +90,59 @@ CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")
 MemRef = MemRefType[Attribute]
 
 
-@irdl_attr_definition
 class SpaceAttr(ParametrizedAttribute):
     """
-    A memory of the machine: `#sta.space<spad>`.
+    A memory of the machine, the memory space of a memref: `#sta.dram`, `#sta.spad`, `#sta.wbuf` or `#sta.acc`.
     """
 
-    name = "sta.space"
-    space: StringAttr
+    @property
+    def space(self) -> str:
+        """
+        The memory's name.
+        """
+        return self.name.removeprefix("sta.")
 
-    def __init__(self, space: str):
-        super().__init__(StringAttr(space))
 
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        with parser.in_angle_brackets():
-            return (StringAttr(parser.parse_identifier("one of " + ", ".join(SPACES))),)
+@irdl_attr_definition
+class DramAttr(SpaceAttr):
+    """
+    The memory outside the chip.
+    """
 
-    def print_parameters(self, printer: Printer) -> None:
-        with printer.in_angle_brackets():
-            printer.print_string(self.space.data)
+    name = "sta.dram"
 
-    def verify(self) -> None:
-        if self.space.data not in SPACES:
-            raise VerifyException(f"memory '{self.space.data}' is not one of {', '.join(SPACES)}")
+
+@irdl_attr_definition
+class SpadAttr(SpaceAttr):
+    """
+    The memory of activations, exponentials and masks.
+    """
+
+    name = "sta.spad"
+
+
+@irdl_attr_definition
+class WbufAttr(SpaceAttr):
+    """
+    The memory of packed weights, parameter blocks and tables.
+    """
+
+    name = "sta.wbuf"
+
+
+@irdl_attr_definition
+class AccAttr(SpaceAttr):
+    """
+    The memory of accumulators.
+    """
+
+    name = "sta.acc"
+
+
+MEMORIES: dict[str, SpaceAttr] = {memory.space: memory for memory in (DramAttr(), SpadAttr(), WbufAttr(), AccAttr())}
+"""
+The memories by name.
+"""
 
 
 @irdl_attr_definition
@@ -252,13 +284,77 @@ class HeldAttr(ParametrizedAttribute):
         _expect(all(len(axis) % 2 == 0 for axis in self.axes), "an axis is pairs of size and stride")
 
 
+@irdl_attr_definition
+class TilingAttr(ParametrizedAttribute):
+    """
+    The tiling chosen for a layer, and the next best one: sizes of a tile and the order of loops by name, the part of
+    the machine that has most to do, estimated cycles, and bytes on the chip.
+
+    ```mlir
+    #sta.tiling<"dense", linear, {rows = 128, order = "columns"}, compute, 7652, 4096, {rows = 64, cycles = 7638}>
+    ```
+    """
+
+    name = "sta.tiling"
+
+    path: StringAttr
+    kind: StringAttr
+    tile: DictionaryAttr
+    bound: StringAttr
+    cycles: Integer
+    chip_bytes: Integer
+    runner_up: DictionaryAttr
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            path = parser.parse_str_literal()
+            parser.parse_punctuation(",")
+            kind = parser.parse_identifier()
+            parser.parse_punctuation(",")
+            tile = DictionaryAttr(parser.parse_optional_dictionary_attr_dict())
+            parser.parse_punctuation(",")
+            bound = parser.parse_identifier()
+            parser.parse_punctuation(",")
+            cycles = parser.parse_integer(allow_boolean=False)
+            parser.parse_punctuation(",")
+            chip_bytes = parser.parse_integer(allow_boolean=False)
+            parser.parse_punctuation(",")
+            runner_up = DictionaryAttr(parser.parse_optional_dictionary_attr_dict())
+        words = (StringAttr(path), StringAttr(kind), tile, StringAttr(bound))
+        return (*words, integer(cycles), integer(chip_bytes), runner_up)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string_literal(self.path.data)
+            printer.print_string(f", {self.kind.data}, {_dictionary_text(self.tile)}, {self.bound.data}, ")
+            printer.print_string(f"{self.cycles.value.data}, {self.chip_bytes.value.data}, ")
+            printer.print_string(_dictionary_text(self.runner_up))
+
+    def verify(self) -> None:
+        for value in (*self.tile.data.values(), *self.runner_up.data.values()):
+            _expect(isinstance(value, StringAttr) or _is_integer(value), f"{value} is no size and no order of loops")
+
+
+def _is_integer(value: Attribute) -> bool:
+    return isinstance(value, IntegerAttr) and cast(Integer, value).type == i64
+
+
+def _dictionary_text(attribute: DictionaryAttr) -> str:
+    values = (
+        f'{name} = "{value.data}"' if isinstance(value, StringAttr) else f"{name} = {integer_of(value)}"
+        for name, value in attribute.data.items()
+    )
+    return "{" + ", ".join(values) + "}"
+
+
 def memref(shape: Sequence[int], element: Attribute, space: str, strides: Sequence[int] | None = None) -> MemRef:
     """
     A memref type in a memory; with `strides` (in elements) a view at an offset that is not part of the type.
     """
     if strides is None:
-        return MemRefType(element, shape, memory_space=SpaceAttr(space))
-    return MemRefType(element, shape, StridedLayoutAttr(list(strides), None), SpaceAttr(space))
+        return MemRefType(element, shape, memory_space=MEMORIES[space])
+    return MemRefType(element, shape, StridedLayoutAttr(list(strides), None), MEMORIES[space])
 
 
 def memref_of(value: SSAValue) -> MemRef:
@@ -286,7 +382,7 @@ def space_of(value: SSAValue) -> str:
     """
     space = memref_of(value).memory_space
     assert isinstance(space, SpaceAttr)
-    return space.space.data
+    return space.space
 
 
 def element_of(value: SSAValue) -> IntegerType:
@@ -354,7 +450,7 @@ class ConstantOp(IRDLOperation):
     Constant bytes in DRAM, held by the weight store: packed weights, parameter blocks, tables, embedding tables.
 
     ```mlir
-    %w = sta.constant @"output.dense.weight@packed" weights at 4096 : memref<184320xui8, #sta.space<dram>>
+    %w = sta.constant @"output.dense.weight@packed" weights at 4096 : memref<184320xui8, #sta.dram>
     ```
     """
 
@@ -398,7 +494,7 @@ class AllocOp(IRDLOperation):
     A buffer of the program, poisoned until something is written to it.
 
     ```mlir
-    %x = sta.alloc "encoder.layer.0.output.dense" at 1024 : memref<128x384xsi16, #sta.space<spad>>
+    %x = sta.alloc "encoder.layer.0.output.dense" at 1024 : memref<128x384xsi16, #sta.spad>
     ```
     """
 
@@ -433,7 +529,7 @@ class ViewOp(IRDLOperation):
     `offset + coefficients[0] * counters[0] + ...` of the source.
 
     ```mlir
-    %tile = sta.view %x[%i * 8192 + 64] sizes [32, 64] strides [768, 1] : memref<128x768xsi8, #sta.space<spad>>
+    %tile = sta.view %x[%i * 8192 + 64] sizes [32, 64] strides [768, 1] : memref<128x768xsi8, #sta.spad>
     ```
     """
 
@@ -537,7 +633,7 @@ class LoadOp(UnitOp):
     Rows of bytes from DRAM to the scratchpad or the weight buffer (unit `ld`).
 
     ```mlir
-    sta.load %x to %y wait [3] post [5] : memref<64xsi16, #sta.space<dram>>, memref<64xsi16, #sta.space<wbuf>>
+    sta.load %x to %y wait [3] post [5] : memref<64xsi16, #sta.dram>, memref<64xsi16, #sta.wbuf>
     ```
     """
 
@@ -569,7 +665,7 @@ class StoreOp(UnitOp):
     Rows of bytes from the scratchpad to DRAM (unit `st`).
 
     ```mlir
-    sta.store %x to %y : memref<8x64xsi16, #sta.space<spad>>, memref<8x64xsi16, #sta.space<dram>>
+    sta.store %x to %y : memref<8x64xsi16, #sta.spad>, memref<8x64xsi16, #sta.dram>
     ```
     """
 
@@ -593,7 +689,7 @@ class GatherOp(UnitOp):
     Rows of a table in DRAM, named by indices in the scratchpad (unit `ld`); an index outside the table is an error.
 
     ```mlir
-    sta.gather %table[%ids] to %rows : memref<30x8xsi16, #sta.space<dram>>, memref<6xsi32, #sta.space<spad>>, memref<6x8xsi16, #sta.space<spad>>
+    sta.gather %table[%ids] to %rows : memref<30x8xsi16, #sta.dram>, memref<6xsi32, #sta.spad>, memref<6x8xsi16, #sta.spad>
     ```
     """  # noqa: E501
 
@@ -628,7 +724,7 @@ class ProductOp(UnitOp):
     one byte `plane`, `low` or `high`; a map with `wide` combines the two.
 
     ```mlir
-    sta.mm %a, %b to %acc pattern <2:4, bitmap> accumulate : memref<6x8xsi8, #sta.space<spad>>, memref<20xui8, #sta.space<wbuf>>, memref<6x4xsi32, #sta.space<acc>>
+    sta.mm %a, %b to %acc pattern <2:4, bitmap> accumulate : memref<6x8xsi8, #sta.spad>, memref<20xui8, #sta.wbuf>, memref<6x4xsi32, #sta.acc>
     ```
     """  # noqa: E501
 
@@ -703,7 +799,7 @@ class SoftmaxOp(UnitOp):
     is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.rescale`.
 
     ```mlir
-    sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui8, #sta.space<spad>>, memref<6xsi32, #sta.space<spad>>, memref<16xui8, #sta.space<wbuf>>
+    sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : memref<6x4xsi32, #sta.acc>, memref<6x4xui8, #sta.spad>, memref<6xsi32, #sta.spad>, memref<16xui8, #sta.wbuf>
     ```
     """  # noqa: E501
 
@@ -803,7 +899,7 @@ class MapOp(UnitOp):
     `multiply` the residual is multiplied with, instead of added.
 
     ```mlir
-    sta.map %acc to %y parameters %p residual %r per_channel : memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<68xui8, #sta.space<wbuf>>, memref<6x4xsi16, #sta.space<spad>>
+    sta.map %acc to %y parameters %p residual %r per_channel : memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<68xui8, #sta.wbuf>, memref<6x4xsi16, #sta.spad>
     ```
     """  # noqa: E501
 
@@ -890,7 +986,7 @@ class NormOp(UnitOp):
     LayerNorm or RMSNorm of rows of the 16-bit stream (unit `vp`), to 16 bits, to an 8-bit copy, or both.
 
     ```mlir
-    sta.norm layer %x parameters %p copy %c : memref<6x8xsi16, #sta.space<spad>>, memref<96xui8, #sta.space<wbuf>>, memref<6x8xsi8, #sta.space<spad>>
+    sta.norm layer %x parameters %p copy %c : memref<6x8xsi16, #sta.spad>, memref<96xui8, #sta.wbuf>, memref<6x8xsi8, #sta.spad>
     ```
     """  # noqa: E501
 
@@ -946,7 +1042,7 @@ class RescaleOp(UnitOp):
     brought to the maximum of the chunk of keys that follows.
 
     ```mlir
-    sta.rescale %acc by %shifts : memref<6x4xsi32, #sta.space<acc>>, memref<6xsi32, #sta.space<spad>>
+    sta.rescale %acc by %shifts : memref<6x4xsi32, #sta.acc>, memref<6xsi32, #sta.spad>
     ```
     """
 
@@ -1022,7 +1118,7 @@ STA = Dialect(
         SyncOp,
         FenceOp,
     ],
-    [SpaceAttr, PackingAttr, HeldAttr],
+    [DramAttr, SpadAttr, WbufAttr, AccAttr, PackingAttr, HeldAttr, TilingAttr],
 )
 
 

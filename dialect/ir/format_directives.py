@@ -156,7 +156,7 @@ class Affine(_Affine):
 class SizesAndStrides(CustomDirective):
     """
     Shape and strides of a strided memref that shares memory and element type with another, and the type of that:
-    `sizes [32, 64] strides [768, 1] : memref<1x128x768xsi8, #sta.space<spad>>`.
+    `sizes [32, 64] strides [768, 1] : memref<1x128x768xsi8, #sta.spad>`.
     """
 
     source: TypeDirective
