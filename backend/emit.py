@@ -7,26 +7,25 @@ The only module of the back end that knows xDSL.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects import func
 from xdsl.dialects.builtin import (
-    ArrayAttr,
     DenseArrayBase,
     DictionaryAttr,
-    FloatAttr,
     ModuleOp,
     StringAttr,
 )
-from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir import Block, Operation, SSAValue
 
 from sta.backend.container import Container
 from sta.dialect import nm, sta
 from sta.dialect.instruction_fields import element_name, instruction_of
 from sta.dialect.ir.addresses import address_of, argument_attributes, expect_addresses, offset_of
 from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.quantized_value import Meaning
 from sta.dialect.ir.signature_attributes import signature_of
 from sta.dialect.ir.text import print_with_locations
 from sta.dialect.ir.weight_store import WeightStore
@@ -407,40 +406,33 @@ def _values(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) -
     for op in function.body.block.ops:
         held = sta.held_values(op) if isinstance(op, sta.AllocOp) else ()
         writers = _writers(op.results[0]) if held else []
-        values += [_value(op, entry.data, writers, spans) for entry in held if isinstance(op, sta.AllocOp)]
+        values += [_value(op, entry, writers, spans) for entry in held if isinstance(op, sta.AllocOp)]
     return values
 
 
 def _value(
     buffer: sta.AllocOp,
-    entry: Mapping[str, Attribute],
+    held: sta.HeldAttr,
     writers: Sequence[Operation],
     spans: Mapping[Operation, tuple[int, int]],
 ) -> dict[str, Any]:
-    path, operation, axes = entry["path"], entry["operation"], entry["axes"]
-    assert isinstance(path, StringAttr)
-    assert isinstance(operation, StringAttr)
-    assert isinstance(axes, ArrayAttr)
-    own = [spans[writer] for writer in writers if module_path(writer) == path.data]
-    factors = [nm.integers_of(axis) for axis in cast("ArrayAttr[DenseArrayBase]", axes)]
+    path = held.path.data
+    own = [spans[writer] for writer in writers if module_path(writer) == path]
     value: dict[str, Any] = {
-        "name": path.data,
-        "operation": operation.data,
+        "name": path,
+        "operation": held.operation.data,
         "space": sta.space_of(buffer.result),
-        "offset": offset_of(buffer.result) + nm.integer_of(entry["offset"]) * sta.element_bytes(buffer.result),
+        "offset": offset_of(buffer.result) + held.offset.value.data * sta.element_bytes(buffer.result),
         "type": element_name(sta.memref_of(buffer.result).element_type),
-        "axes": [list(zip(axis[::2], axis[1::2], strict=True)) for axis in factors],
+        "axes": held.factors,
         "first": min((start for start, _ in own), default=0),
         "last": max((stop - 1 for _, stop in own), default=0),
     }
-    if "scale" in entry:
-        scale = entry["scale"]
-        assert isinstance(scale, FloatAttr)
-        value |= {"scale": scale.value.data, "zero_point": nm.integer_of(entry["zero_point"])}
-    if "source" in entry:
-        source = entry["source"]
-        assert isinstance(source, StringAttr)
-        value["source"] = source.data
+    if isinstance(held.meaning, nm.MeaningAttr):
+        meaning = Meaning.of_attribute(held.meaning)
+        value |= {"scale": meaning.scale, "zero_point": meaning.zero_point}
+        if meaning.source:
+            value["source"] = meaning.source
     return value
 
 

@@ -14,11 +14,14 @@ one pass of the machine's product array and vector unit does. Fusion never chang
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     DenseArrayBase,
+    Float64Type,
+    FloatAttr,
     IntegerAttr,
     IntegerType,
     Signedness,
@@ -26,6 +29,7 @@ from xdsl.dialects.builtin import (
     SymbolRefAttr,
     TensorType,
     UnitAttr,
+    f64,
     i64,
 )
 from xdsl.ir import Attribute, Dialect, Operation, ParametrizedAttribute, SSAValue
@@ -33,7 +37,6 @@ from xdsl.irdl import (
     AttrSizedOperandSegments,
     AttrSizedResultSegments,
     IRDLOperation,
-    ParsePropInAttrDict,
     irdl_attr_definition,
     irdl_op_definition,
     operand_def,
@@ -49,6 +52,8 @@ from xdsl.printer import Printer
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
+from sta.dialect.ir.format_directives import OptionalTypes, Word, float_text
+from sta.spec.integers import IDENTITY_SCALE
 from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
 from sta.spec.norm import EPSILON_LIMIT, LARGEST_WIDTH
 
@@ -62,6 +67,9 @@ ELEMENT_TYPES: tuple[IntegerType, ...] = (si8, ui8, si16, si32)
 
 Tensor = TensorType[Attribute]
 Integer = IntegerAttr[IntegerType]
+INTEGER = IntegerAttr.constr(i64)
+INTEGERS = DenseArrayBase.constr(i64)
+ZERO = IntegerAttr(0, i64)
 
 
 @irdl_attr_definition
@@ -94,16 +102,29 @@ class PatternAttr(ParametrizedAttribute):
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
         with parser.in_angle_brackets():
-            n = parser.parse_integer(allow_boolean=False, allow_negative=False)
-            parser.parse_punctuation(":")
-            m = parser.parse_integer(allow_boolean=False, allow_negative=False)
-            parser.parse_punctuation(",")
-            encoding = parser.parse_identifier("one of " + ", ".join(ENCODINGS))
-        return (IntegerAttr(n, i64), IntegerAttr(m, i64), StringAttr(encoding))
+            return cls.parse_inner(parser).parameters
+
+    @classmethod
+    def parse_inner(cls, parser: AttrParser) -> PatternAttr:
+        """
+        The pattern, where no angle brackets stand around it.
+        """
+        n = parser.parse_integer(allow_boolean=False, allow_negative=False)
+        parser.parse_punctuation(":")
+        m = parser.parse_integer(allow_boolean=False, allow_negative=False)
+        parser.parse_punctuation(",")
+        encoding = parser.parse_identifier("one of " + ", ".join(ENCODINGS))
+        return cls.new((IntegerAttr(n, i64), IntegerAttr(m, i64), StringAttr(encoding)))
 
     def print_parameters(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
-            printer.print_string(f"{self.n.value.data}:{self.m.value.data}, {self.encoding.data}")
+            self.print_inner(printer)
+
+    def print_inner(self, printer: Printer) -> None:
+        """
+        Writes the pattern without angle brackets around it.
+        """
+        printer.print_string(f"{self.n.value.data}:{self.m.value.data}, {self.encoding.data}")
 
     def verify(self) -> None:
         n, m = self.n.value.data, self.m.value.data
@@ -113,6 +134,91 @@ class PatternAttr(ParametrizedAttribute):
             raise VerifyException(f"encoding '{self.encoding.data}' is not one of {', '.join(ENCODINGS)}")
         if (n == m) != (self.encoding.data == "dense"):
             raise VerifyException(f"a {n}:{m} weight cannot be stored as '{self.encoding.data}'")
+
+
+@irdl_attr_definition
+class ScaleAttr(ParametrizedAttribute):
+    """
+    A scale as `apply_scale_32` takes it, `multiplier / 2^shift`: `#nm.scale<1073741824, 30>` is 1.
+    """
+
+    name = "nm.scale"
+
+    multiplier: Integer
+    shift: Integer
+
+    def __init__(self, multiplier: int, shift: int):
+        super().__init__(IntegerAttr(multiplier, i64), IntegerAttr(shift, i64))
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """
+        Multiplier and shift.
+        """
+        return self.multiplier.value.data, self.shift.value.data
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            multiplier = parser.parse_integer(allow_boolean=False)
+            parser.parse_punctuation(",")
+            shift = parser.parse_integer(allow_boolean=False)
+        return (IntegerAttr(multiplier, i64), IntegerAttr(shift, i64))
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string("{}, {}".format(*self.pair))
+
+    def verify(self) -> None:
+        multiplier, shift = self.pair
+        if not 0 <= multiplier < 2**31:
+            raise VerifyException(f"multiplier {multiplier} is outside [0, 2^31)")
+        if not 2 <= shift <= 62:
+            raise VerifyException(f"shift {shift} is outside [2, 62]")
+
+
+@irdl_attr_definition
+class MeaningAttr(ParametrizedAttribute):
+    """
+    The meaning of a tensor of integers, real = (integer - zero_point) * scale, and the float model's tensor that it
+    stands for, where there is one: `#nm.meaning<0.25, -3, "encoder.dense:linear">`.
+    """
+
+    name = "nm.meaning"
+
+    scale: FloatAttr[Float64Type]
+    zero_point: Integer
+    source: StringAttr
+
+    def __init__(self, scale: float, zero_point: int, source: str):
+        super().__init__(FloatAttr(scale, f64), IntegerAttr(zero_point, i64), StringAttr(source))
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            scale = parser.parse_number()
+            parser.parse_punctuation(",")
+            zero_point = parser.parse_integer(allow_boolean=False)
+            named = parser.parse_optional_punctuation(",") is not None
+            source = parser.parse_str_literal() if named else ""
+        return (FloatAttr(float(scale), f64), IntegerAttr(zero_point, i64), StringAttr(source))
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(f"{float_text(self.scale.value.data)}, {self.zero_point.value.data}")
+            if self.source.data:
+                printer.print_string(", ")
+                printer.print_string_literal(self.source.data)
+
+    def verify(self) -> None:
+        if not isfinite(self.scale.value.data):
+            raise VerifyException(f"a scale of {self.scale.value.data}")
+
+
+IDENTITY = ScaleAttr(*IDENTITY_SCALE)
+"""
+The scale of an unused stage.
+"""
 
 
 def pattern_of(weight: SSAValue) -> tuple[Pattern, str]:
@@ -166,7 +272,7 @@ def integer_of(attribute: Attribute) -> int:
     return cast(Integer, attribute).value.data
 
 
-def integers(values: Sequence[int]) -> DenseArrayBase:
+def integers(values: Sequence[int]) -> DenseArrayBase[IntegerType]:
     """
     An array of 64-bit integers.
     """
@@ -192,11 +298,6 @@ def _expect_element(value: SSAValue, allowed: Sequence[IntegerType], what: str) 
     return tensor
 
 
-def _expect_scale(multiplier: int, shift: int, what: str) -> None:
-    _expect(0 <= multiplier < 2**31, f"{what} multiplier {multiplier} is outside [0, 2^31)")
-    _expect(2 <= shift <= 62, f"{what} shift {shift} is outside [2, 62]")
-
-
 def _expect_int32(value: int, what: str) -> None:
     _expect(-(2**31) <= value < 2**31, f"{what} {value} does not fit int32")
 
@@ -207,7 +308,7 @@ class WeightOp(IRDLOperation):
     A constant of the model, held by the weight store under its name and never spelt out in the IR.
 
     ```mlir
-    %w = nm.weight @"encoder.layer.0.output.dense.weight" : tensor<384x1536xsi8, #nm.pattern<2:4, bitmap>>
+    %w = nm.weight @encoder.layer.0.output.dense.weight : tensor<384x1536xsi8, #nm.pattern<2:4, bitmap>>
     ```
     """
 
@@ -218,7 +319,6 @@ class WeightOp(IRDLOperation):
     """
     result = result_def(TensorType)
     traits = traits_def(Pure())
-    irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$weight attr-dict `:` type($result)"
 
     def __init__(self, weight: str, result_type: Attribute):
@@ -291,29 +391,26 @@ class RescaleOp(IRDLOperation):
     saturated.
 
     ```mlir
-    %y = nm.rescale %x {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 31 : i64} : tensor<8x4xsi16> -> tensor<8x4xsi32>
+    %y = nm.rescale %x bias -3 scale <1073741824, 31> : tensor<8x4xsi16> -> tensor<8x4xsi32>
     ```
-    """  # noqa: E501
+    """
 
     name = "nm.rescale"
     x = operand_def(TensorType)
-    bias = prop_def(Integer)
-    multiplier = prop_def(Integer)
-    shift = prop_def(Integer)
+    bias = prop_def(INTEGER, default_value=ZERO)
+    scale = prop_def(ScaleAttr)
     result = result_def(TensorType)
     traits = traits_def(Pure())
-    irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+    assembly_format = "$x (`bias` $bias^)? `scale` $scale attr-dict `:` type($x) `->` type($result)"
 
     def __init__(self, x: SSAValue, bias: int, multiplier: int, shift: int):
         super().__init__(
             operands=[x],
-            properties={"bias": integer(bias), "multiplier": integer(multiplier), "shift": integer(shift)},
+            properties={"bias": integer(bias), "scale": ScaleAttr(multiplier, shift)},
             result_types=[TensorType(si32, tensor_of(x).get_shape())],
         )
 
     def verify_(self) -> None:
-        _expect_scale(self.multiplier.value.data, self.shift.value.data, "the")
         _expect_int32(self.bias.value.data, "the bias")
         _verify_elementwise(self.x, self.result)
 
@@ -330,7 +427,7 @@ class RescaleChannelsOp(IRDLOperation):
     `apply_scale_32(x + bias[n], multiplier[n], shift[n])` along the last axis; the result is not saturated.
 
     ```mlir
-    %y = nm.rescale_channels %acc, %bias, %multiplier, %shift : tensor<8x4xsi32>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>
+    %y = nm.rescale_channels %acc, %bias, %multiplier, %shift : tensor<8x4xsi32>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<8x4xsi32>
     ```
     """  # noqa: E501
 
@@ -429,34 +526,31 @@ def _verify_broadcast(tensor: Tensor, full: Tensor, what: str) -> None:
 @irdl_op_definition
 class MultiplyOp(IRDLOperation):
     """
-    `apply_scale_32(saturate16(a) * saturate16(b + bias), multiplier, shift)`, as `sta.spec.vector.gated_product` defines
-    it; the second factor is a stored tensor and broadcasts to the first. The result is not saturated.
+    `apply_scale_32(saturate16(a) * saturate16(b + bias), multiplier, shift)`, as `sta.spec.vector.gated_product` says
+    it is; the second factor is a stored tensor and broadcasts to the first. The result is not saturated.
 
     ```mlir
-    %y = nm.multiply %a, %b {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 45 : i64} : tensor<8x4xsi32>, tensor<8x4xsi16> -> tensor<8x4xsi32>
+    %y = nm.multiply %a, %b bias -3 scale <1073741824, 45> : tensor<8x4xsi32>, tensor<8x4xsi16> -> tensor<8x4xsi32>
     ```
-    """  # noqa: E501
+    """
 
     name = "nm.multiply"
     a = operand_def(TensorType)
     b = operand_def(TensorType)
-    bias = prop_def(Integer)
-    multiplier = prop_def(Integer)
-    shift = prop_def(Integer)
+    bias = prop_def(INTEGER, default_value=ZERO)
+    scale = prop_def(ScaleAttr)
     result = result_def(TensorType)
     traits = traits_def(Pure())
-    irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$a `,` $b attr-dict `:` type($a) `,` type($b) `->` type($result)"
+    assembly_format = "$a `,` $b (`bias` $bias^)? `scale` $scale attr-dict `:` type($a) `,` type($b) `->` type($result)"
 
     def __init__(self, a: SSAValue, b: SSAValue, bias: int, multiplier: int, shift: int):
         super().__init__(
             operands=[a, b],
-            properties={"bias": integer(bias), "multiplier": integer(multiplier), "shift": integer(shift)},
+            properties={"bias": integer(bias), "scale": ScaleAttr(multiplier, shift)},
             result_types=[TensorType(si32, tensor_of(a).get_shape())],
         )
 
     def verify_(self) -> None:
-        _expect_scale(self.multiplier.value.data, self.shift.value.data, "the")
         _expect_int32(self.bias.value.data, "the bias")
         _verify_elementwise(self.a, self.result)
         _verify_broadcast(_expect_element(self.b, (si8, si16), "a factor"), tensor_of(self.result), "the second factor")
@@ -468,17 +562,16 @@ class ClampOp(IRDLOperation):
     `saturate(x + zero_point)` to the result's element type.
 
     ```mlir
-    %y = nm.clamp %x {zero_point = -3 : i64} : tensor<8x4xsi32> -> tensor<8x4xsi8>
+    %y = nm.clamp %x zero_point -3 : tensor<8x4xsi32> -> tensor<8x4xsi8>
     ```
     """
 
     name = "nm.clamp"
     x = operand_def(TensorType)
-    zero_point = prop_def(Integer)
+    zero_point = prop_def(INTEGER, default_value=ZERO)
     result = result_def(TensorType)
     traits = traits_def(Pure())
-    irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+    assembly_format = "$x (`zero_point` $zero_point^)? attr-dict `:` type($x) `->` type($result)"
 
     def __init__(self, x: SSAValue, zero_point: int, element_type: IntegerType):
         super().__init__(
@@ -511,20 +604,16 @@ class EpilogueOp(IRDLOperation):
     """
     The residual is multiplied with instead, as `nm.multiply` does.
     """
-    table_multiplier = prop_def(Integer)
-    table_shift = prop_def(Integer)
-    residual_bias = prop_def(Integer)
-    residual_multiplier = prop_def(Integer)
-    residual_shift = prop_def(Integer)
-    zero_point = prop_def(Integer)
+    table_scale = prop_def(ScaleAttr, default_value=IDENTITY)
+    residual_bias = prop_def(INTEGER, default_value=ZERO)
+    residual_scale = prop_def(ScaleAttr, default_value=IDENTITY)
+    zero_point = prop_def(INTEGER, default_value=ZERO)
     result = result_def(TensorType)
 
     def verify_epilogue(self) -> None:
         """
         Raises VerifyException when the table, the residual or a scale is not what the vector unit takes.
         """
-        _expect_scale(self.table_multiplier.value.data, self.table_shift.value.data, "table")
-        _expect_scale(self.residual_multiplier.value.data, self.residual_shift.value.data, "residual")
         _expect_int32(self.residual_bias.value.data, "the residual bias")
         _expect_int32(self.zero_point.value.data, "the zero point")
         result = _expect_element(self.result, ELEMENT_TYPES, "the result")
@@ -536,19 +625,11 @@ class EpilogueOp(IRDLOperation):
             _verify_broadcast(residual, result, "the residual")
 
 
-IDENTITY_SCALE = (1 << 30, 30)
-"""
-Multiplier and shift of an unused stage: exactly the identity.
-"""
-
-EPILOGUE_SCALARS = (
-    "table_multiplier",
-    "table_shift",
-    "residual_bias",
-    "residual_multiplier",
-    "residual_shift",
-    "zero_point",
+_EPILOGUE = (
+    "(`table` $table^)? (`table_scale` $table_scale^)? (`residual` $residual^)? (`multiply` $multiply^)? "
+    "(`residual_bias` $residual_bias^)? (`residual_scale` $residual_scale^)? (`zero_point` $zero_point^)? attr-dict"
 )
+_EPILOGUE_TYPES = "custom<OptionalTypes>(ref($table), type($table), ref($residual), type($residual)) `->` type($result)"
 
 
 def epilogue_properties(
@@ -563,8 +644,13 @@ def epilogue_properties(
     The properties of an epilogue, unused stages being the identity.
     """
     flags: dict[str, Attribute] = {"multiply": UnitAttr()} if multiply else {}
-    values = (*table_scale, residual_bias, *residual_scale, zero_point)
-    return {key: integer(value) for key, value in zip(EPILOGUE_SCALARS, values, strict=True)} | flags
+    return {
+        "table_scale": ScaleAttr(*table_scale),
+        "residual_bias": integer(residual_bias),
+        "residual_scale": ScaleAttr(*residual_scale),
+        "zero_point": integer(zero_point),
+        **flags,
+    }
 
 
 @irdl_op_definition
@@ -574,9 +660,9 @@ class LinearOp(EpilogueOp):
     accumulators drain.
 
     ```mlir
-    %y = nm.linear %x, %w, %bias, %multiplier, %shift residual %r {...} : ... -> tensor<1x128x384xsi16>
+    %y = nm.linear %x, %w, %bias, %multiplier, %shift residual %r residual_scale <1073741824, 31> : tensor<8x6xsi8>, tensor<4x6xsi8>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>, tensor<8x4xsi16> -> tensor<8x4xsi16>
     ```
-    """
+    """  # noqa: E501
 
     name = "nm.linear"
     x = operand_def(TensorType)
@@ -585,6 +671,11 @@ class LinearOp(EpilogueOp):
     multiplier = operand_def(TensorType)
     shift = operand_def(TensorType)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    custom_directives = (OptionalTypes,)
+    assembly_format = (
+        f"$x `,` $weight `,` $bias `,` $multiplier `,` $shift {_EPILOGUE} `:` type($x) `,` type($weight) `,` "
+        f"type($bias) `,` type($multiplier) `,` type($shift) {_EPILOGUE_TYPES}"
+    )
     traits = traits_def(Pure())
 
     def __init__(
@@ -614,16 +705,17 @@ class MapOp(EpilogueOp):
     One pass of the vector unit over a tensor: bias and scale of the whole tensor, table, residual, saturation.
 
     ```mlir
-    %y = nm.map %x {...} : (tensor<1x128x384xsi16>) -> tensor<1x128x384xsi8>
+    %y = nm.map %x scale <1073741824, 34> table %t zero_point -3 : tensor<8x4xsi16>, tensor<513xsi16> -> tensor<8x4xsi8>
     ```
     """
 
     name = "nm.map"
     x = operand_def(TensorType)
-    bias = prop_def(Integer)
-    multiplier = prop_def(Integer)
-    shift = prop_def(Integer)
+    bias = prop_def(INTEGER, default_value=ZERO)
+    scale = prop_def(ScaleAttr, default_value=IDENTITY)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    custom_directives = (OptionalTypes,)
+    assembly_format = f"$x (`bias` $bias^)? (`scale` $scale^)? {_EPILOGUE} `:` type($x) {_EPILOGUE_TYPES}"
     traits = traits_def(Pure())
 
     def __init__(
@@ -635,11 +727,10 @@ class MapOp(EpilogueOp):
         scalars: dict[str, Attribute],
         result_type: Attribute,
     ):
-        own = {key: integer(value) for key, value in zip(("bias", "multiplier", "shift"), scale, strict=True)}
+        own = {"bias": integer(scale[0]), "scale": ScaleAttr(*scale[1:])}
         super().__init__(operands=[x, table, residual], properties={**scalars, **own}, result_types=[result_type])
 
     def verify_(self) -> None:
-        _expect_scale(self.multiplier.value.data, self.shift.value.data, "the")
         _expect_int32(self.bias.value.data, "the bias")
         shape = _expect_element(self.x, ELEMENT_TYPES, "the operand").get_shape()
         _expect(shape == tensor_of(self.result).get_shape(), f"the result must have shape {shape}")
@@ -653,9 +744,9 @@ class NormOp(IRDLOperation):
     8-bit copy, written together.
 
     ```mlir
-    %y, %copy = nm.norm %x, %gamma, %beta {kind = "layer", ...} : ...
+    %y, %copy = nm.norm layer %x, %gamma, %beta epsilon 1 shift 30 copy_scale <1073741824, 38> : tensor<8x4xsi16>, tensor<4xsi32>, tensor<4xsi32> -> tensor<8x4xsi16> copy tensor<8x4xsi8>
     ```
-    """
+    """  # noqa: E501
 
     name = "nm.norm"
     KINDS: ClassVar[tuple[str, ...]] = ("layer", "rms")
@@ -664,14 +755,19 @@ class NormOp(IRDLOperation):
     gamma = operand_def(TensorType)
     beta = operand_def(TensorType)
     kind = prop_def(StringAttr)
-    epsilon = prop_def(Integer)
-    shift = prop_def(Integer)
-    copy_multiplier = prop_def(Integer)
-    copy_shift = prop_def(Integer)
-    copy_zero_point = prop_def(Integer)
+    epsilon = prop_def(INTEGER)
+    shift = prop_def(INTEGER)
+    copy_scale = prop_def(ScaleAttr, default_value=IDENTITY)
+    copy_zero_point = prop_def(INTEGER, default_value=ZERO)
     result = opt_result_def(TensorType)
     copy = opt_result_def(TensorType)
     irdl_options = (AttrSizedResultSegments(as_property=True),)
+    custom_directives = (Word,)
+    assembly_format = (
+        "custom<Word>($kind) $x `,` $gamma `,` $beta `epsilon` $epsilon `shift` $shift (`copy_scale` $copy_scale^)? "
+        "(`copy_zero_point` $copy_zero_point^)? attr-dict `:` type($x) `,` type($gamma) `,` type($beta) "
+        "(`->` type($result)^)? (`copy` type($copy)^)?"
+    )
     traits = traits_def(Pure())
 
     def __init__(
@@ -693,8 +789,7 @@ class NormOp(IRDLOperation):
                 "kind": StringAttr(kind),
                 "epsilon": integer(epsilon),
                 "shift": integer(shift),
-                "copy_multiplier": integer(multiplier),
-                "copy_shift": integer(copy_shift),
+                "copy_scale": ScaleAttr(multiplier, copy_shift),
                 "copy_zero_point": integer(zero_point),
             },
             result_types=[
@@ -714,7 +809,6 @@ class NormOp(IRDLOperation):
         _expect(self.epsilon.value.data < EPSILON_LIMIT, f"epsilon must be below {EPSILON_LIMIT}")
         _expect(0 <= self.shift.value.data <= 63, f"shift {self.shift.value.data} is outside [0, 63]")
         _expect_int32(self.copy_zero_point.value.data, "the copy's zero point")
-        _expect_scale(self.copy_multiplier.value.data, self.copy_shift.value.data, "copy")
         _expect(bool(self.results), "a norm without result")
         for value, element in ((self.result, si16), (self.copy, si8)):
             if value is not None:
@@ -769,9 +863,9 @@ class AttentionOp(IRDLOperation):
     in the layout its consumer reads.
 
     ```mlir
-    %y = nm.attention %q, %k, %v mask %m {permutation = array<i64: 0, 2, 1, 3>, ...} : ... -> tensor<1x128x12x32xsi8>
+    %y = nm.attention %q, %k, %v mask %m score_scale <1880514136, 35> output_scale <1646651973, 30> permutation [0, 2, 1, 3] : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x1x6xui8> -> tensor<1x6x2x4xsi8>
     ```
-    """
+    """  # noqa: E501
 
     name = "nm.attention"
     q = operand_def(TensorType)
@@ -781,26 +875,30 @@ class AttentionOp(IRDLOperation):
     """
     `ui8`, broadcastable to `[B, H, Sq, Sk]`; a key is admissible where it is not 0.
     """
-    score_multiplier = prop_def(Integer)
-    score_shift = prop_def(Integer)
+    score_scale = prop_def(ScaleAttr)
     """
     Scale of a score to log2 units with 10 fraction bits.
     """
-    output_multiplier = prop_def(Integer)
-    output_shift = prop_def(Integer)
-    zero_point = prop_def(Integer)
+    output_scale = prop_def(ScaleAttr)
+    zero_point = prop_def(INTEGER, default_value=ZERO)
     causal = opt_prop_def(UnitAttr)
-    probability_bits = opt_prop_def(Integer)
+    probability_bits = opt_prop_def(INTEGER)
     """
     Width of the exponentials, 8 or 16; 8 where it is not given.
     """
-    chunk = opt_prop_def(Integer)
+    chunk = opt_prop_def(INTEGER)
     """
     Keys that an `online` softmax takes at a time.
     """
-    permutation = prop_def(DenseArrayBase)
+    permutation = prop_def(INTEGERS, default_value=DenseArrayBase.from_list(i64, (0, 1, 2, 3)))
     result = result_def(TensorType)
     traits = traits_def(Pure())
+    assembly_format = (
+        "$q `,` $k `,` $v (`mask` $mask^)? (`causal` $causal^)? `score_scale` $score_scale `output_scale` "
+        "$output_scale (`zero_point` $zero_point^)? (`probability_bits` $probability_bits^)? (`chunk` $chunk^)? "
+        "(`permutation` $permutation^)? attr-dict `:` type($q) `,` type($k) `,` type($v) (`,` type($mask)^)? "
+        "`->` type($result)"
+    )
 
     def __init__(
         self,
@@ -817,10 +915,8 @@ class AttentionOp(IRDLOperation):
     ):
         shape = tensor_of(operands[0]).get_shape()
         properties: dict[str, Attribute] = {
-            "score_multiplier": integer(score_scale[0]),
-            "score_shift": integer(score_scale[1]),
-            "output_multiplier": integer(output_scale[0]),
-            "output_shift": integer(output_scale[1]),
+            "score_scale": ScaleAttr(*score_scale),
+            "output_scale": ScaleAttr(*output_scale[:2]),
             "zero_point": integer(output_scale[2]),
             "permutation": integers(permutation),
         }
@@ -865,8 +961,6 @@ class AttentionOp(IRDLOperation):
         _expect(fits, f"q {q}, k {k} and v {v} do not belong together")
         self._verify_softmax(k[2])
         _expect(sorted(self.axes) == [0, 1, 2, 3], f"{self.axes} is not a permutation of 0, 1, 2, 3")
-        _expect_scale(self.score_multiplier.value.data, self.score_shift.value.data, "score")
-        _expect_scale(self.output_multiplier.value.data, self.output_shift.value.data, "output")
         _expect_int32(self.zero_point.value.data, "the zero point")
         expected = tuple(q[axis] for axis in self.axes)
         result = _expect_element(self.result, (si8, si16), "the result").get_shape()
@@ -918,17 +1012,16 @@ class PermuteOp(IRDLOperation):
     The axes in another order: axis i of the result is axis `permutation[i]` of the operand.
 
     ```mlir
-    %y = nm.permute %x {permutation = array<i64: 0, 2, 1, 3>} : tensor<1x128x12x32xsi8> -> tensor<1x12x128x32xsi8>
+    %y = nm.permute %x by [0, 2, 1, 3] : tensor<1x128x12x32xsi8> -> tensor<1x12x128x32xsi8>
     ```
     """
 
     name = "nm.permute"
     x = operand_def(TensorType)
-    permutation = prop_def(DenseArrayBase)
+    permutation = prop_def(INTEGERS)
     result = result_def(TensorType)
     traits = traits_def(Pure())
-    irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+    assembly_format = "$x `by` $permutation attr-dict `:` type($x) `->` type($result)"
 
     def __init__(self, x: SSAValue, permutation: Sequence[int]):
         tensor = tensor_of(x)
@@ -960,19 +1053,18 @@ class SliceOp(IRDLOperation):
     `x[..., start:stop, ...]` along one axis.
 
     ```mlir
-    %y = nm.slice %x {axis = 1 : i64, start = 0 : i64, stop = 1 : i64} : tensor<1x128x384xsi8> -> tensor<1x1x384xsi8>
+    %y = nm.slice %x axis 1 from 0 to 1 : tensor<1x128x384xsi8> -> tensor<1x1x384xsi8>
     ```
     """
 
     name = "nm.slice"
     x = operand_def(TensorType)
-    axis = prop_def(Integer)
-    start = prop_def(Integer)
-    stop = prop_def(Integer)
+    axis = prop_def(INTEGER)
+    start = prop_def(INTEGER)
+    stop = prop_def(INTEGER)
     result = result_def(TensorType)
     traits = traits_def(Pure())
-    irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+    assembly_format = "$x `axis` $axis `from` $start `to` $stop attr-dict `:` type($x) `->` type($result)"
 
     def __init__(self, x: SSAValue, axis: int, start: int, stop: int):
         tensor = tensor_of(x)
@@ -1020,5 +1112,5 @@ NM = Dialect(
         PermuteOp,
         SliceOp,
     ],
-    [PatternAttr],
+    [PatternAttr, ScaleAttr, MeaningAttr],
 )

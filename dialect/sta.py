@@ -13,28 +13,28 @@ Before `sta-allocate` a buffer is only named; afterwards `sta.alloc` and `sta.co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     ArrayAttr,
     DenseArrayBase,
     DictionaryAttr,
-    FloatAttr,
     IndexType,
     IntegerAttr,
     IntegerType,
     MemRefType,
+    NoneAttr,
     StridedLayoutAttr,
     StringAttr,
     SymbolRefAttr,
     UnitAttr,
+    i64,
 )
 from xdsl.ir import Attribute, Block, Dialect, ParametrizedAttribute, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
     IRDLOperation,
-    ParsePropInAttrDict,
     irdl_attr_definition,
     irdl_op_definition,
     operand_def,
@@ -51,9 +51,13 @@ from xdsl.printer import Printer
 from xdsl.traits import NoTerminator
 from xdsl.utils.exceptions import VerifyException
 
+from sta.dialect.ir.format_directives import Affine, CountedBody, OptionalTypes, SizesAndStrides, Word
 from sta.dialect.nm import (
     ELEMENT_TYPES,
+    INTEGER,
+    INTEGERS,
     Integer,
+    MeaningAttr,
     PatternAttr,
     integer,
     integer_of,
@@ -66,10 +70,9 @@ from sta.dialect.nm import (
     ui16,
 )
 from sta.spec import affine
-from sta.spec.nm_format import packed_size
+from sta.spec.nm_format import DENSE, packed_size
 from sta.spec.packing import Packing
 
-SPACES = ("dram", "spad", "wbuf", "acc")
 STORED_TYPES: tuple[IntegerType, ...] = (*ELEMENT_TYPES, ui16)
 """
 Element types of a memref: those of tensors, and 16-bit exponentials.
@@ -87,30 +90,262 @@ CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")
 MemRef = MemRefType[Attribute]
 
 
-@irdl_attr_definition
 class SpaceAttr(ParametrizedAttribute):
     """
-    A memory of the machine: `#sta.space<spad>`.
+    A memory of the machine, the memory space of a memref: `#sta.dram`, `#sta.spad`, `#sta.wbuf` or `#sta.acc`.
     """
 
-    name = "sta.space"
-    space: StringAttr
+    @property
+    def space(self) -> str:
+        """
+        The memory's name.
+        """
+        return self.name.removeprefix("sta.")
 
-    def __init__(self, space: str):
-        super().__init__(StringAttr(space))
+
+@irdl_attr_definition
+class DramAttr(SpaceAttr):
+    """
+    The memory outside the chip.
+    """
+
+    name = "sta.dram"
+
+
+@irdl_attr_definition
+class SpadAttr(SpaceAttr):
+    """
+    The memory of activations, exponentials and masks.
+    """
+
+    name = "sta.spad"
+
+
+@irdl_attr_definition
+class WbufAttr(SpaceAttr):
+    """
+    The memory of packed weights, parameter blocks and tables.
+    """
+
+    name = "sta.wbuf"
+
+
+@irdl_attr_definition
+class AccAttr(SpaceAttr):
+    """
+    The memory of accumulators.
+    """
+
+    name = "sta.acc"
+
+
+MEMORIES: dict[str, SpaceAttr] = {memory.space: memory for memory in (DramAttr(), SpadAttr(), WbufAttr(), AccAttr())}
+"""
+The memories by name.
+"""
+
+
+@irdl_attr_definition
+class PackingAttr(ParametrizedAttribute):
+    """
+    How packed weights were cut and packed: `#sta.packing<768 by 16, depths [768], 2:4, bitmap>`, tiles of 16 of 768
+    columns.
+    """
+
+    name = "sta.packing"
+
+    columns: Integer
+    tile_columns: Integer
+    depths: DenseArrayBase[IntegerType]
+    pattern: PatternAttr
+
+    def __init__(self, packing: Packing):
+        super().__init__(
+            integer(packing.columns),
+            integer(packing.tile_columns),
+            integers(packing.depths),
+            PatternAttr(packing.pattern, packing.encoding),
+        )
+
+    @property
+    def packing(self) -> Packing:
+        """
+        The packing as the specification's type.
+        """
+        return Packing(
+            self.columns.value.data,
+            self.depths.get_values(),
+            self.tile_columns.value.data,
+            self.pattern.pattern,
+            self.pattern.encoding.data,
+        )
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
         with parser.in_angle_brackets():
-            return (StringAttr(parser.parse_identifier("one of " + ", ".join(SPACES))),)
+            columns = parser.parse_integer(allow_boolean=False)
+            parser.parse_keyword("by")
+            tile_columns = parser.parse_integer(allow_boolean=False)
+            parser.parse_punctuation(",")
+            parser.parse_keyword("depths")
+            depths = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)
+            parser.parse_punctuation(",")
+            pattern = PatternAttr.parse_inner(parser)
+        return (integer(columns), integer(tile_columns), integers(depths), pattern)
+
+    def print_parameters(self, printer: Printer) -> None:
+        columns, tile_columns = self.columns.value.data, self.tile_columns.value.data
+        with printer.in_angle_brackets():
+            printer.print_string(f"{columns} by {tile_columns}, depths {list(self.depths.get_values())}, ")
+            self.pattern.print_inner(printer)
+
+    def verify(self) -> None:
+        sizes = (self.columns.value.data, self.tile_columns.value.data, *self.depths.get_values())
+        _expect(all(size > 0 for size in sizes), "columns and depths of packed weights are positive")
+
+
+@irdl_attr_definition
+class HeldAttr(ParametrizedAttribute):
+    """
+    A value of the model that a buffer holds: the path of its module, its operation, how its elements lie in the buffer,
+    and what they mean, if that is known.
+
+    Each axis is the sizes and strides of its parts, outermost first; strides and offset are in elements.
+
+    ```mlir
+    #sta.held<"encoder.dense", nm.linear, [[1:6144], [8:768], [768:1]] at 0, <0.25, -3, "encoder.dense:linear">>
+    ```
+    """
+
+    name = "sta.held"
+
+    path: StringAttr
+    operation: StringAttr
+    axes: ArrayAttr[DenseArrayBase[IntegerType]]
+    offset: Integer
+    meaning: MeaningAttr | NoneAttr
+
+    def __init__(
+        self,
+        path: str,
+        operation: str,
+        axes: Sequence[Sequence[tuple[int, int]]],
+        offset: int,
+        meaning: MeaningAttr | None = None,
+    ):
+        flat = [integers([part for factor in axis for part in factor]) for axis in axes]
+        super().__init__(
+            StringAttr(path), StringAttr(operation), ArrayAttr(flat), integer(offset), meaning or NoneAttr()
+        )
+
+    @property
+    def factors(self) -> list[list[tuple[int, int]]]:
+        """
+        Sizes and strides of the parts of each axis.
+        """
+        flat = [axis.get_values() for axis in self.axes]
+        return [list(zip(axis[::2], axis[1::2], strict=True)) for axis in flat]
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        def factor() -> tuple[int, int]:
+            size = parser.parse_integer(allow_boolean=False)
+            parser.parse_punctuation(":")
+            return size, parser.parse_integer(allow_boolean=False)
+
+        def axis() -> DenseArrayBase[IntegerType]:
+            factors = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, factor)
+            return integers([part for pair in factors for part in pair])
+
+        with parser.in_angle_brackets():
+            path = parser.parse_str_literal()
+            parser.parse_punctuation(",")
+            operation = parser.parse_identifier()
+            parser.parse_punctuation(",")
+            axes = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, axis)
+            parser.parse_keyword("at")
+            offset = parser.parse_integer(allow_boolean=False)
+            known = parser.parse_optional_punctuation(",") is not None
+            meaning = MeaningAttr.new(MeaningAttr.parse_parameters(parser)) if known else NoneAttr()
+        return (StringAttr(path), StringAttr(operation), ArrayAttr(axes), integer(offset), meaning)
+
+    def print_parameters(self, printer: Printer) -> None:
+        axes = ", ".join(
+            "[" + ", ".join(f"{size}:{stride}" for size, stride in factors) + "]" for factors in self.factors
+        )
+        with printer.in_angle_brackets():
+            printer.print_string_literal(self.path.data)
+            printer.print_string(f", {self.operation.data}, [{axes}] at {self.offset.value.data}")
+            if isinstance(self.meaning, MeaningAttr):
+                printer.print_string(", ")
+                self.meaning.print_parameters(printer)
+
+    def verify(self) -> None:
+        _expect(all(len(axis) % 2 == 0 for axis in self.axes), "an axis is pairs of size and stride")
+
+
+@irdl_attr_definition
+class TilingAttr(ParametrizedAttribute):
+    """
+    The tiling chosen for a layer, and the next best one: sizes of a tile and the order of loops by name, the part of
+    the machine that has most to do, estimated cycles, and bytes on the chip.
+
+    ```mlir
+    #sta.tiling<"dense", linear, {rows = 128, order = "columns"}, compute, 7652, 4096, {rows = 64, cycles = 7638}>
+    ```
+    """
+
+    name = "sta.tiling"
+
+    path: StringAttr
+    kind: StringAttr
+    tile: DictionaryAttr
+    bound: StringAttr
+    cycles: Integer
+    chip_bytes: Integer
+    runner_up: DictionaryAttr
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            path = parser.parse_str_literal()
+            parser.parse_punctuation(",")
+            kind = parser.parse_identifier()
+            parser.parse_punctuation(",")
+            tile = DictionaryAttr(parser.parse_optional_dictionary_attr_dict())
+            parser.parse_punctuation(",")
+            bound = parser.parse_identifier()
+            parser.parse_punctuation(",")
+            cycles = parser.parse_integer(allow_boolean=False)
+            parser.parse_punctuation(",")
+            chip_bytes = parser.parse_integer(allow_boolean=False)
+            parser.parse_punctuation(",")
+            runner_up = DictionaryAttr(parser.parse_optional_dictionary_attr_dict())
+        words = (StringAttr(path), StringAttr(kind), tile, StringAttr(bound))
+        return (*words, integer(cycles), integer(chip_bytes), runner_up)
 
     def print_parameters(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
-            printer.print_string(self.space.data)
+            printer.print_string_literal(self.path.data)
+            printer.print_string(f", {self.kind.data}, {_dictionary_text(self.tile)}, {self.bound.data}, ")
+            printer.print_string(f"{self.cycles.value.data}, {self.chip_bytes.value.data}, ")
+            printer.print_string(_dictionary_text(self.runner_up))
 
     def verify(self) -> None:
-        if self.space.data not in SPACES:
-            raise VerifyException(f"memory '{self.space.data}' is not one of {', '.join(SPACES)}")
+        for value in (*self.tile.data.values(), *self.runner_up.data.values()):
+            _expect(isinstance(value, StringAttr) or _is_integer(value), f"{value} is no size and no order of loops")
+
+
+def _is_integer(value: Attribute) -> bool:
+    return isinstance(value, IntegerAttr) and cast(Integer, value).type == i64
+
+
+def _dictionary_text(attribute: DictionaryAttr) -> str:
+    values = (
+        f'{name} = "{value.data}"' if isinstance(value, StringAttr) else f"{name} = {integer_of(value)}"
+        for name, value in attribute.data.items()
+    )
+    return "{" + ", ".join(values) + "}"
 
 
 def memref(shape: Sequence[int], element: Attribute, space: str, strides: Sequence[int] | None = None) -> MemRef:
@@ -118,8 +353,8 @@ def memref(shape: Sequence[int], element: Attribute, space: str, strides: Sequen
     A memref type in a memory; with `strides` (in elements) a view at an offset that is not part of the type.
     """
     if strides is None:
-        return MemRefType(element, shape, memory_space=SpaceAttr(space))
-    return MemRefType(element, shape, StridedLayoutAttr(list(strides), None), SpaceAttr(space))
+        return MemRefType(element, shape, memory_space=MEMORIES[space])
+    return MemRefType(element, shape, StridedLayoutAttr(list(strides), None), MEMORIES[space])
 
 
 def memref_of(value: SSAValue) -> MemRef:
@@ -147,7 +382,7 @@ def space_of(value: SSAValue) -> str:
     """
     space = memref_of(value).memory_space
     assert isinstance(space, SpaceAttr)
-    return space.space.data
+    return space.space
 
 
 def element_of(value: SSAValue) -> IntegerType:
@@ -215,9 +450,9 @@ class ConstantOp(IRDLOperation):
     Constant bytes in DRAM, held by the weight store: packed weights, parameter blocks, tables, embedding tables.
 
     ```mlir
-    %w = sta.constant @"encoder.layer.0.output.dense.weight@packed" {class = "weights"} : memref<184320xui8, #sta.space<dram>>
+    %w = sta.constant @"output.dense.weight@packed" weights at 4096 : memref<184320xui8, #sta.dram>
     ```
-    """  # noqa: E501
+    """
 
     name = "sta.constant"
     constant = prop_def(SymbolRefAttr)
@@ -225,13 +460,13 @@ class ConstantOp(IRDLOperation):
     """
     What DRAM traffic to it counts as: weights, parameters, tables, embedding or other.
     """
-    offset = opt_prop_def(Integer)
+    offset = opt_prop_def(INTEGER)
     """
     Byte offset in DRAM, once allocated.
     """
     result = result_def(MemRefType)
-    irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$constant attr-dict `:` type($result)"
+    custom_directives = (Word,)
+    assembly_format = "$constant custom<Word>($class) (`at` $offset^)? attr-dict `:` type($result)"
 
     def __init__(self, name: str, kind: str, result_type: MemRef):
         super().__init__(
@@ -249,7 +484,8 @@ class ConstantOp(IRDLOperation):
         _expect(space_of(self.result) == "dram", "a constant lives in dram")
         _expect(self.kind.data in CONSTANT_CLASSES, f"class '{self.kind.data}' is none of {CONSTANT_CLASSES}")
         _expect_offset(self.offset)
-        _expect_packing(self.attributes.get(PACKING))
+        packing = self.attributes.get(PACKING)
+        _expect(packing is None or isinstance(packing, PackingAttr), f"{PACKING} is no #sta.packing<...>")
 
 
 @irdl_op_definition
@@ -258,7 +494,7 @@ class AllocOp(IRDLOperation):
     A buffer of the program, poisoned until something is written to it.
 
     ```mlir
-    %x = sta.alloc "encoder.layer.0.output.dense" : memref<128x384xsi16, #sta.space<spad>>
+    %x = sta.alloc "encoder.layer.0.output.dense" at 1024 : memref<128x384xsi16, #sta.spad>
     ```
     """
 
@@ -267,13 +503,12 @@ class AllocOp(IRDLOperation):
     """
     The model's name for what the buffer holds.
     """
-    offset = opt_prop_def(Integer)
+    offset = opt_prop_def(INTEGER)
     """
     Byte offset in its memory, once allocated.
     """
     result = result_def(MemRefType)
-    irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$label attr-dict `:` type($result)"
+    assembly_format = "$label (`at` $offset^)? attr-dict `:` type($result)"
 
     def __init__(self, label: str, result_type: MemRef):
         super().__init__(properties={"label": StringAttr(label)}, result_types=[result_type])
@@ -281,7 +516,10 @@ class AllocOp(IRDLOperation):
     def verify_(self) -> None:
         memref_of(self.result)
         _expect_offset(self.offset)
-        _expect_held(self.attributes.get(VALUES))
+        values = self.attributes.get(VALUES)
+        entries = (values,) if values is None or not isinstance(values, ArrayAttr) else tuple(values)
+        known = all(entry is None or isinstance(entry, HeldAttr) for entry in entries)
+        _expect(known, f"{VALUES} is no list of #sta.held<...>")
 
 
 @irdl_op_definition
@@ -291,18 +529,21 @@ class ViewOp(IRDLOperation):
     `offset + coefficients[0] * counters[0] + ...` of the source.
 
     ```mlir
-    %tile = sta.view %x[%i] {offset = 0 : i64, coefficients = array<i64: 8192>} : memref<...> -> memref<...>
+    %tile = sta.view %x[%i * 8192 + 64] sizes [32, 64] strides [768, 1] : memref<128x768xsi8, #sta.spad>
     ```
     """
 
     name = "sta.view"
     source = operand_def(MemRefType)
     counters = var_operand_def(IndexType)
-    offset = prop_def(Integer)
-    coefficients = prop_def(DenseArrayBase)
+    offset = prop_def(INTEGER)
+    coefficients = prop_def(INTEGERS)
     result = result_def(MemRefType)
-    irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$source `[` $counters `]` attr-dict `:` type($source) `->` type($result)"
+    custom_directives = (Affine, SizesAndStrides)
+    assembly_format = (
+        "$source `[` custom<Affine>($offset, $counters, $coefficients) `]` attr-dict "
+        "custom<SizesAndStrides>(type($source), type($result))"
+    )
 
     def __init__(self, source: SSAValue, terms: Sequence[tuple[SSAValue, int]], offset: int, result_type: MemRef):
         super().__init__(
@@ -326,6 +567,9 @@ class ViewOp(IRDLOperation):
         _expect(len(self.counters) == len(self.coefficients), "every counter needs a coefficient")
         _expect(source.memory_space == result.memory_space, "a view stays in its memory")
         _expect(source.element_type == result.element_type, "a view keeps the element type")
+        layout = result.layout
+        free = isinstance(layout, StridedLayoutAttr) and isinstance(layout.offset, NoneAttr)
+        _expect(free, "a view has strides, and an offset that is not part of its type")
         _expect(self.offset.value.data >= 0, "a view cannot start before its buffer")
 
 
@@ -335,14 +579,18 @@ class LoopOp(IRDLOperation):
     A hardware loop: the body runs `count` times, its counter going 0, 1, ..., count - 1.
 
     ```mlir
-    "sta.loop"() <{count = 12 : i64}> ({ ^bb0(%i: index): ... }) : () -> ()
+    sta.loop %i = 0 to 12 {
+      sta.fence
+    }
     ```
     """
 
     name = "sta.loop"
-    count = prop_def(Integer)
+    count = prop_def(INTEGER)
     body = region_def("single_block")
     traits = traits_def(NoTerminator())
+    custom_directives = (CountedBody,)
+    assembly_format = "custom<CountedBody>($count, $body) attr-dict"
 
     def __init__(self, count: int, body: Region | None = None):
         region = body or Region(Block(arg_types=[IndexType()]))
@@ -361,16 +609,19 @@ class LoopOp(IRDLOperation):
         _expect(types == [IndexType()], "the body takes the counter, an index, and nothing else")
 
 
+_SEMAPHORES = "(`wait` $wait^)? (`post` $post^)? attr-dict"
+
+
 class UnitOp(IRDLOperation):
     """
     An operation that runs on a unit of the machine: it may wait for semaphores and post to them.
     """
 
-    wait = opt_prop_def(DenseArrayBase)
+    wait = opt_prop_def(INTEGERS)
     """
     Semaphores that must be at least 1 before it starts; each is decremented.
     """
-    post = opt_prop_def(DenseArrayBase)
+    post = opt_prop_def(INTEGERS)
     """
     Semaphores incremented when its result is complete.
     """
@@ -380,11 +631,16 @@ class UnitOp(IRDLOperation):
 class LoadOp(UnitOp):
     """
     Rows of bytes from DRAM to the scratchpad or the weight buffer (unit `ld`).
+
+    ```mlir
+    sta.load %x to %y wait [3] post [5] : memref<64xsi16, #sta.dram>, memref<64xsi16, #sta.wbuf>
+    ```
     """
 
     name = "sta.load"
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
+    assembly_format = f"$source `to` $destination {_SEMAPHORES} `:` type($source) `,` type($destination)"
 
     def __init__(self, source: SSAValue, destination: SSAValue):
         super().__init__(operands=[source, destination])
@@ -407,11 +663,16 @@ def _verify_transfer(source: SSAValue, destination: SSAValue) -> None:
 class StoreOp(UnitOp):
     """
     Rows of bytes from the scratchpad to DRAM (unit `st`).
+
+    ```mlir
+    sta.store %x to %y : memref<8x64xsi16, #sta.spad>, memref<8x64xsi16, #sta.dram>
+    ```
     """
 
     name = "sta.store"
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
+    assembly_format = f"$source `to` $destination {_SEMAPHORES} `:` type($source) `,` type($destination)"
 
     def __init__(self, source: SSAValue, destination: SSAValue):
         super().__init__(operands=[source, destination])
@@ -426,12 +687,20 @@ class StoreOp(UnitOp):
 class GatherOp(UnitOp):
     """
     Rows of a table in DRAM, named by indices in the scratchpad (unit `ld`); an index outside the table is an error.
-    """
+
+    ```mlir
+    sta.gather %table[%ids] to %rows : memref<30x8xsi16, #sta.dram>, memref<6xsi32, #sta.spad>, memref<6x8xsi16, #sta.spad>
+    ```
+    """  # noqa: E501
 
     name = "sta.gather"
     table = operand_def(MemRefType)
     indices = operand_def(MemRefType)
     destination = operand_def(MemRefType)
+    assembly_format = (
+        f"$table `[` $indices `]` `to` $destination {_SEMAPHORES} "
+        "`:` type($table) `,` type($indices) `,` type($destination)"
+    )
 
     def __init__(self, table: SSAValue, indices: SSAValue, destination: SSAValue):
         super().__init__(operands=[table, indices, destination])
@@ -453,13 +722,17 @@ class ProductOp(UnitOp):
     `b` is either a packed block in the weight buffer (`memref<bytes x ui8, wbuf>`, with its pattern) or a dense
     operand in the scratchpad, `[columns, K]`, or `[K, columns]` if `transposed`. Of 16-bit activations a product takes
     one byte `plane`, `low` or `high`; a map with `wide` combines the two.
-    """
+
+    ```mlir
+    sta.mm %a, %b to %acc pattern <2:4, bitmap> accumulate : memref<6x8xsi8, #sta.spad>, memref<20xui8, #sta.wbuf>, memref<6x4xsi32, #sta.acc>
+    ```
+    """  # noqa: E501
 
     name = "sta.mm"
     acc = operand_def(MemRefType)
     a = operand_def(MemRefType)
     b = operand_def(MemRefType)
-    pattern = prop_def(PatternAttr)
+    pattern = prop_def(PatternAttr, default_value=PatternAttr(DENSE, "dense"))
     transposed = opt_prop_def(UnitAttr)
     accumulate = opt_prop_def(UnitAttr)
     scores = opt_prop_def(UnitAttr)
@@ -470,6 +743,11 @@ class ProductOp(UnitOp):
     """
     The byte of each element of 16-bit activations.
     """
+    custom_directives = (Word,)
+    assembly_format = (
+        "$a `,` $b `to` $acc (`pattern` $pattern^)? (`plane` custom<Word>($plane)^)? (`transposed` $transposed^)? "
+        f"(`accumulate` $accumulate^)? (`scores` $scores^)? {_SEMAPHORES} `:` type($a) `,` type($b) `,` type($acc)"
+    )
 
     def __init__(
         self,
@@ -519,7 +797,11 @@ class SoftmaxOp(UnitOp):
 
     Mode `row` takes all keys of a row. The online modes take the next chunk of keys, `online_first` the first: `sums`
     is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.rescale`.
-    """
+
+    ```mlir
+    sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : memref<6x4xsi32, #sta.acc>, memref<6x4xui8, #sta.spad>, memref<6xsi32, #sta.spad>, memref<16xui8, #sta.wbuf>
+    ```
+    """  # noqa: E501
 
     name = "sta.softmax"
     MODES: ClassVar[tuple[str, ...]] = ("row", "online", "online_first")
@@ -538,11 +820,18 @@ class SoftmaxOp(UnitOp):
     """
     mode = prop_def(StringAttr)
     causal = opt_prop_def(UnitAttr)
-    row_base = prop_def(Integer)
-    row_coefficients = prop_def(DenseArrayBase)
-    key_base = prop_def(Integer)
-    key_coefficients = prop_def(DenseArrayBase)
+    row_base = prop_def(INTEGER)
+    row_coefficients = prop_def(INTEGERS)
+    key_base = prop_def(INTEGER)
+    key_coefficients = prop_def(INTEGERS)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    custom_directives = (Affine, Word)
+    assembly_format = (
+        "custom<Word>($mode) $scores `to` $destination `sums` $sums `parameters` $parameters (`mask` $mask^)? "
+        "(`causal` $causal^)? (`rows` custom<Affine>($row_base, $row_offset, $row_coefficients)^)? "
+        f"(`keys` custom<Affine>($key_base, $key_offset, $key_coefficients)^)? {_SEMAPHORES} "
+        "`:` type($scores) `,` type($destination) `,` type($sums) `,` type($parameters) (`,` type($mask)^)?"
+    )
 
     def __init__(
         self,
@@ -608,7 +897,11 @@ class MapOp(UnitOp):
     With `normalize` the residual operand is the row sums of a softmax, and the drain divides by them. With `wide` a row
     of the source holds the sums over the high bytes of 16-bit activations and then those over the low bytes. With
     `multiply` the residual is multiplied with, instead of added.
-    """
+
+    ```mlir
+    sta.map %acc to %y parameters %p residual %r per_channel : memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<68xui8, #sta.wbuf>, memref<6x4xsi16, #sta.spad>
+    ```
+    """  # noqa: E501
 
     name = "sta.map"
     source = operand_def(MemRefType)
@@ -625,6 +918,14 @@ class MapOp(UnitOp):
     wide = opt_prop_def(UnitAttr)
     multiply = opt_prop_def(UnitAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    custom_directives = (OptionalTypes,)
+    assembly_format = (
+        "$source `to` $destination `parameters` $parameters (`table` $table^)? (`residual` $residual^)? "
+        "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`gather` $gather^)? (`wide` $wide^)? "
+        f"(`multiply` $multiply^)? {_SEMAPHORES} "
+        "`:` type($source) `,` type($destination) `,` type($parameters) "
+        "custom<OptionalTypes>(ref($table), type($table), ref($residual), type($residual))"
+    )
 
     def __init__(
         self,
@@ -683,7 +984,11 @@ class MapOp(UnitOp):
 class NormOp(UnitOp):
     """
     LayerNorm or RMSNorm of rows of the 16-bit stream (unit `vp`), to 16 bits, to an 8-bit copy, or both.
-    """
+
+    ```mlir
+    sta.norm layer %x parameters %p copy %c : memref<6x8xsi16, #sta.spad>, memref<96xui8, #sta.wbuf>, memref<6x8xsi8, #sta.spad>
+    ```
+    """  # noqa: E501
 
     name = "sta.norm"
     source = operand_def(MemRefType)
@@ -696,6 +1001,13 @@ class NormOp(UnitOp):
     Takes the rows' sums from the unit's row statistics.
     """
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    custom_directives = (OptionalTypes, Word)
+    assembly_format = (
+        "custom<Word>($kind) $source `parameters` $parameters (`to` $destination^)? (`copy` $copy^)? "
+        f"(`gathered` $gathered^)? {_SEMAPHORES} "
+        "`:` type($source) `,` type($parameters) "
+        "custom<OptionalTypes>(ref($destination), type($destination), ref($copy), type($copy))"
+    )
 
     def __init__(
         self,
@@ -728,11 +1040,16 @@ class RescaleOp(UnitOp):
     """
     Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): what a row has accumulated is
     brought to the maximum of the chunk of keys that follows.
+
+    ```mlir
+    sta.rescale %acc by %shifts : memref<6x4xsi32, #sta.acc>, memref<6xsi32, #sta.spad>
+    ```
     """
 
     name = "sta.rescale"
     acc = operand_def(MemRefType)
     shifts = operand_def(MemRefType)
+    assembly_format = f"$acc `by` $shifts {_SEMAPHORES} `:` type($acc) `,` type($shifts)"
 
     def __init__(self, acc: SSAValue, shifts: SSAValue):
         super().__init__(operands=[acc, shifts])
@@ -749,13 +1066,15 @@ class SyncOp(UnitOp):
     No work: waits in a unit's queue, then posts once the earlier operations of that unit are complete.
 
     ```mlir
-    "sta.sync"() <{unit = "mm", wait = array<i64: 3>}> : () -> ()
+    sta.sync mm wait [3]
     ```
     """
 
     name = "sta.sync"
     UNITS: ClassVar[tuple[str, ...]] = ("ld", "st", "mm", "sm", "vp")
     unit = prop_def(StringAttr)
+    custom_directives = (Word,)
+    assembly_format = f"custom<Word>($unit) {_SEMAPHORES}"
 
     def __init__(self, unit: str):
         super().__init__(properties={"unit": StringAttr(unit)})
@@ -768,6 +1087,10 @@ class SyncOp(UnitOp):
 class FenceOp(IRDLOperation):
     """
     The sequencer waits until every unit is idle.
+
+    ```mlir
+    sta.fence
+    ```
     """
 
     name = "sta.fence"
@@ -795,7 +1118,7 @@ STA = Dialect(
         SyncOp,
         FenceOp,
     ],
-    [SpaceAttr],
+    [DramAttr, SpadAttr, WbufAttr, AccAttr, PackingAttr, HeldAttr, TilingAttr],
 )
 
 
@@ -819,69 +1142,13 @@ def written(op: UnitOp) -> list[SSAValue]:
     return [value for name in _WRITTEN[type(op)] if (value := getattr(op, name)) is not None]
 
 
-_PACKED: dict[str, type[Attribute]] = {
-    "pattern": PatternAttr,
-    "columns": IntegerAttr,
-    "depths": DenseArrayBase,
-    "tile_columns": IntegerAttr,
-}
-"""
-What is said of packed weights.
-"""
-
-
-def _expect_packing(packing: Attribute | None) -> None:
-    """
-    Raises VerifyException unless an attribute is what `packing_of` takes.
-    """
-    if packing is None:
-        return
-    known = packing.data if isinstance(packing, DictionaryAttr) else dict[str, Attribute]()
-    for name, kind in _PACKED.items():
-        _expect(isinstance(known.get(name), kind), f"{PACKING}: {name} is expected to be of base attribute {kind.name}")
-
-
-_HELD: dict[str, type[Attribute]] = {
-    "path": StringAttr,
-    "operation": StringAttr,
-    "axes": ArrayAttr,
-    "offset": IntegerAttr,
-    "scale": FloatAttr,
-    "zero_point": IntegerAttr,
-    "source": StringAttr,
-}
-"""
-What is said of a value that a buffer holds. Scale and zero point come together, and they and the source may be missing.
-"""
-
-
-def _expect_held(values: Attribute | None) -> None:
-    """
-    Raises VerifyException unless an attribute is what `held_values` takes.
-    """
-    if values is None:
-        return
-    _expect(isinstance(values, ArrayAttr), f"{VALUES} is expected to be a list")
-    for entry in cast("ArrayAttr[Attribute]", values):
-        _expect(isinstance(entry, DictionaryAttr), f"{VALUES} is expected to hold dictionaries")
-        known = cast("DictionaryAttr", entry).data
-        optional = {"source"} if "scale" in known or "zero_point" in known else {"scale", "zero_point", "source"}
-        for name, kind in _HELD.items():
-            given = known.get(name)
-            wanted = (name in optional and given is None) or isinstance(given, kind)
-            _expect(wanted, f"{VALUES}: {name} is expected to be of base attribute {kind.name}")
-        for axis in cast("ArrayAttr[Attribute]", known["axes"]):
-            pairs = isinstance(axis, DenseArrayBase) and len(cast("DenseArrayBase[Any]", axis)) % 2 == 0
-            _expect(pairs, f"{VALUES}: axes are expected to be arrays of pairs of size and stride")
-
-
-def held_values(buffer: AllocOp) -> tuple[DictionaryAttr, ...]:
+def held_values(buffer: AllocOp) -> tuple[HeldAttr, ...]:
     """
     What a buffer says of the model's values that it holds, an entry each.
     """
     known = buffer.attributes.get(VALUES)
     entries = cast("ArrayAttr[Attribute]", known) if isinstance(known, ArrayAttr) else ()
-    return tuple(entry for entry in entries if isinstance(entry, DictionaryAttr))
+    return tuple(entry for entry in entries if isinstance(entry, HeldAttr))
 
 
 def record_packing(packed: SSAValue, packing: Packing) -> None:
@@ -889,14 +1156,7 @@ def record_packing(packed: SSAValue, packing: Packing) -> None:
     Keeps with a constant how its weights were cut and packed.
     """
     assert isinstance(packed.owner, ConstantOp)
-    packed.owner.attributes[PACKING] = DictionaryAttr(
-        {
-            "columns": integer(packing.columns),
-            "depths": integers(packing.depths),
-            "tile_columns": integer(packing.tile_columns),
-            "pattern": PatternAttr(packing.pattern, packing.encoding),
-        }
-    )
+    packed.owner.attributes[PACKING] = PackingAttr(packing)
 
 
 def packing_of(op: ConstantOp) -> Packing | None:
@@ -904,14 +1164,4 @@ def packing_of(op: ConstantOp) -> Packing | None:
     How a constant's weights were cut and packed; None for other constants.
     """
     known = op.attributes.get(PACKING)
-    if not isinstance(known, DictionaryAttr):
-        return None
-    pattern = known.data["pattern"]
-    assert isinstance(pattern, PatternAttr)
-    return Packing(
-        integer_of(known.data["columns"]),
-        integers_of(cast(DenseArrayBase, known.data["depths"])),
-        integer_of(known.data["tile_columns"]),
-        pattern.pattern,
-        pattern.encoding.data,
-    )
+    return known.packing if isinstance(known, PackingAttr) else None

@@ -22,7 +22,10 @@ CONTEXT = 1
 
 @dataclass(frozen=True)
 class Difference:
-    """The unified diff of two texts, without locations; a hunk is headed by the module path that it begins in."""
+    """
+    The unified diff of two texts, without locations and the lines of the model's source; a hunk is headed by the module
+    path that it begins in.
+    """
 
     lines: tuple[str, ...]
     added: int
@@ -36,12 +39,12 @@ class Difference:
 
 def difference(before: str, after: str, names: tuple[str, str]) -> Difference:
     """Returns what changed from one text to the other; `names` are those of their files."""
-    old, new = before.splitlines(), after.splitlines()
+    (old_head, old), (new_head, new) = _parts(before), _parts(after)
     matcher = difflib.SequenceMatcher(None, _comparable(old), _comparable(new), autojunk=False)
     added = removed = 0
     lines: list[str] = []
     for group in matcher.get_grouped_opcodes(CONTEXT):
-        lines.append(_head(group, new))
+        lines.append(_head(group, new, old_head, new_head))
         for kind, old_start, old_end, new_start, new_end in group:
             if kind == "equal":
                 lines += (f" {line}" for line in _shown(new[new_start:new_end]))
@@ -73,10 +76,17 @@ def _shown(lines: Sequence[str]) -> Iterator[str]:
     return (_LOCATION.sub("", line) for line in lines)
 
 
-def _head(group: Sequence[tuple[str, int, int, int, int]], new: Sequence[str]) -> str:
+def _parts(text: str) -> tuple[int, list[str]]:
+    """The number of lines with the lines of the model's source, and the other lines."""
+    lines = text.splitlines()
+    head = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return head, lines[head:]
+
+
+def _head(group: Sequence[tuple[str, int, int, int, int]], new: Sequence[str], old_before: int, new_before: int) -> str:
     first, last = group[0], group[-1]
-    old_range = f"{first[1] + 1},{last[2] - first[1]}"
-    new_range = f"{first[3] + 1},{last[4] - first[3]}"
+    old_range = f"{old_before + first[1] + 1},{last[2] - first[1]}"
+    new_range = f"{new_before + first[3] + 1},{last[4] - first[3]}"
     paths = (_PATH.search(line) for line in new[first[3] : last[4]])
     path = next((found[1] for found in paths if found is not None), "")
     return f"@@ -{old_range} +{new_range} @@ {path}".rstrip()

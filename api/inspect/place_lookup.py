@@ -16,7 +16,8 @@ from sta.backend.container import Container
 from sta.backend.instruction_text import print_instruction
 from sta.runtime import Program
 
-_LOCATION = re.compile(r'loc\("((?:[^"\\]|\\.)*)"(?:\("((?:[^"\\]|\\.)*)":(\d+):\d+\))?')
+_LOCATION = re.compile(r'loc\("((?:[^"\\]|\\.)*)"(?!:)(?:\((?:"((?:[^"\\]|\\.)*)":(\d+):\d+|(#\w+))\))?')
+_SOURCE = re.compile(r'^(#\w+) = loc\("((?:[^"\\]|\\.)*)":(\d+):\d+\)$', re.MULTILINE)
 _ESCAPED = re.compile(r"(?:\\[89A-Fa-f][0-9A-Fa-f])+")
 _DUMPED_LINE = re.compile(r"(.+\.mlir):(\d+)(?::\d+)?")
 _SOURCE_LINE = re.compile(r"(.+\.py):(\d+)")
@@ -37,10 +38,17 @@ class Origin:
     """Cycles of a run charged to it; None without a program."""
 
 
-def locations(text: str) -> list[tuple[str, str]]:
-    """The module path and source line ("" where unknown) of every location in a text of IR, in order."""
-    found = _LOCATION.findall(_unescaped(text))
-    return [(path, f"{file}:{line}" if file else "") for path, file, line in found]
+def locations(text: str, whole: str | None = None) -> list[tuple[str, str]]:
+    """
+    The module path and source line ("" where unknown) of every location in a text of IR, in order; `whole` is the text
+    that it is a part of.
+    """
+    sources = {alias: (file, line) for alias, file, line in _SOURCE.findall(_unescaped(whole or text))}
+    found: list[tuple[str, str]] = []
+    for path, file, line, alias in _LOCATION.findall(_unescaped(text)):
+        name, number = sources.get(alias, (file, line))
+        found.append((path, f"{name}:{number}" if name else ""))
+    return found
 
 
 def _unescaped(text: str) -> str:
@@ -109,7 +117,8 @@ def _path_of_instruction(container: Container, address: int) -> str:
 
 def _at_line(file: Path, number: int) -> tuple[str, tuple[str, ...]]:
     """The module path and source line of an operation that begins, or a block that stands, at a line."""
-    lines = file.read_text(encoding="utf-8").splitlines()
+    whole = file.read_text(encoding="utf-8")
+    lines = whole.splitlines()
     if not 1 <= number <= len(lines):
         raise ValueError(f"{file}:{number}: the file has {len(lines):,} lines")
     line = lines[number - 1]
@@ -117,7 +126,7 @@ def _at_line(file: Path, number: int) -> tuple[str, tuple[str, ...]]:
     depth = len(line) - len(line.lstrip())
     ends = (end for end in lines[number:] if end.startswith(" " * depth + "}"))
     text = next(ends, "") if line.endswith("{") else line
-    found = locations(text)
+    found = locations(text, whole)
     if not found:
         raise ValueError(f"{file}:{number}: this line belongs to no module of the model")
     path, source = found[-1]

@@ -50,7 +50,7 @@ def _attend_rows(
     """
     Rows of one head: scores `[m, n]`, values `[n, d]`.
     """
-    multiplier, shift = op.score_multiplier.value.data, op.score_shift.value.data
+    multiplier, shift = op.score_scale.pair
     chunk = op.chunk_keys
     if chunk is None:
         exponentials, sums = softmax_row(scores, admissible, multiplier, shift, op.bits)
@@ -75,4 +75,4 @@ def _products(exponentials: Array, v: Array) -> NDArray[np.int64]:
 
 def _normalized(op: nm.AttentionOp, products: NDArray[np.int64], sums: NDArray[np.int64]) -> NDArray[np.int64]:
     values = wide_accumulators(products) if op.bits == 16 else products
-    return normalize(values, sums, op.output_multiplier.value.data, op.output_shift.value.data)
+    return normalize(values, sums, *op.output_scale.pair)

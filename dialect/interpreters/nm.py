@@ -81,7 +81,7 @@ class NmFunctions(InterpreterFunctions):
     @impl(nm.RescaleOp)
     def run_rescale(self, interpreter: Interpreter, op: nm.RescaleOp, args: PythonValues) -> PythonValues:
         value = args[0].astype(np.int64) + op.bias.value.data
-        scaled = apply_scale_32(value, op.multiplier.value.data, op.shift.value.data)
+        scaled = apply_scale_32(value, *op.scale.pair)
         return (_int32(scaled, "a rescaled value"),)
 
     @impl(nm.RescaleChannelsOp)
@@ -104,7 +104,7 @@ class NmFunctions(InterpreterFunctions):
     @impl(nm.MultiplyOp)
     def run_multiply(self, interpreter: Interpreter, op: nm.MultiplyOp, args: PythonValues) -> PythonValues:
         a, b = args
-        scale = op.bias.value.data, op.multiplier.value.data, op.shift.value.data
+        scale = op.bias.value.data, *op.scale.pair
         return (_int32(gated_product(a, b, *scale), "a product"),)
 
     @impl(nm.ClampOp)
@@ -121,9 +121,7 @@ class NmFunctions(InterpreterFunctions):
     @impl(nm.MapOp)
     def run_map(self, interpreter: Interpreter, op: nm.MapOp, args: PythonValues) -> PythonValues:
         table, residual, (x,) = _epilogue_operands(op, args)
-        parameters = scalar_map_parameters(
-            op.bias.value.data, op.multiplier.value.data, op.shift.value.data, epilogue_scalars(op)
-        )
+        parameters = scalar_map_parameters(op.bias.value.data, *op.scale.pair, epilogue_scalars(op))
         return (_map(op, _rows(x), parameters, table, residual),)
 
     @impl(nm.NormOp)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from xdsl.dialects.builtin import (
     ArrayAttr,
     CallSiteLoc,
@@ -24,6 +26,14 @@ def module_path(operation: Operation) -> str:
 def source_line(operation: Operation) -> str:
     """The place in the model's source that `operation` comes from, as "file:line"; "" where none is known."""
     return _line(operation.location)
+
+
+def sources_of(location: Attribute) -> Iterator[FileLineColLoc]:
+    """The lines of the model's source that a location names inside another location."""
+    for part in _parts(location):
+        if isinstance(part, FileLineColLoc):
+            yield part
+        yield from sources_of(part)
 
 
 def describe(operation: Operation) -> str:

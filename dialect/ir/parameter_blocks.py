@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ def channel_map_parameters(
     bias: Array, multiplier: Array, shift: Array, epilogue: Mapping[str, int] | None = None
 ) -> MapParameters:
     """
-    Parameters of the vector unit with a bias and a scale a column; `epilogue` holds `nm.EPILOGUE_SCALARS`.
+    Parameters of the vector unit with a bias and a scale a column; `epilogue` is what `epilogue_scalars` gives.
     """
     scalars = epilogue or {}
     identity_multiplier, identity_shift = nm.IDENTITY_SCALE
@@ -50,7 +50,16 @@ def epilogue_scalars(op: nm.EpilogueOp) -> dict[str, int]:
     """
     The scalar properties of a fused epilogue by name.
     """
-    return {key: cast(nm.Integer, op.properties[key]).value.data for key in nm.EPILOGUE_SCALARS}
+    table_multiplier, table_shift = op.table_scale.pair
+    residual_multiplier, residual_shift = op.residual_scale.pair
+    return {
+        "table_multiplier": table_multiplier,
+        "table_shift": table_shift,
+        "residual_bias": op.residual_bias.value.data,
+        "residual_multiplier": residual_multiplier,
+        "residual_shift": residual_shift,
+        "zero_point": op.zero_point.value.data,
+    }
 
 
 def norm_parameters(op: nm.NormOp, gamma: Array, beta: Array) -> NormParameters:
@@ -62,7 +71,7 @@ def norm_parameters(op: nm.NormOp, gamma: Array, beta: Array) -> NormParameters:
         beta=beta,
         epsilon=op.epsilon.value.data,
         shift=op.shift.value.data,
-        copy_multiplier=op.copy_multiplier.value.data,
-        copy_shift=op.copy_shift.value.data,
+        copy_multiplier=op.copy_scale.multiplier.value.data,
+        copy_shift=op.copy_scale.shift.value.data,
         copy_zero_point=op.copy_zero_point.value.data,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, FloatAttr, IntegerAttr, StringAttr, f64, i64
+from xdsl.dialects.builtin import ArrayAttr, NoneAttr
 from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 
 from sta.dialect import nm
@@ -32,13 +32,18 @@ class Meaning:
     The float model's tensor, as `sta.dialect.ir.tensor_names` names it; "" where there is none.
     """
 
-    def to_attribute(self) -> DictionaryAttr:
+    def to_attribute(self) -> nm.MeaningAttr:
         """
         As it stands in the IR.
         """
-        source = {"source": StringAttr(self.source)} if self.source else {}
-        numbers = {"scale": FloatAttr(self.scale, f64), "zero_point": IntegerAttr(self.zero_point, i64)}
-        return DictionaryAttr({**numbers, **source})
+        return nm.MeaningAttr(self.scale, self.zero_point, self.source)
+
+    @classmethod
+    def of_attribute(cls, attribute: nm.MeaningAttr) -> Meaning:
+        """
+        From the IR.
+        """
+        return cls(attribute.scale.value.data, attribute.zero_point.value.data, attribute.source.data)
 
 
 def _entries(operation: Operation) -> tuple[Attribute, ...]:
@@ -65,7 +70,7 @@ def set_meaning(value: SSAValue, meaning: Meaning) -> None:
     result = _made(value)
     if result is None:
         return
-    entries = list(_entries(result.op) or [DictionaryAttr({}) for _ in result.op.results])
+    entries = list(_entries(result.op) or [NoneAttr() for _ in result.op.results])
     entries[result.index] = meaning.to_attribute()
     result.op.attributes[ATTRIBUTE] = ArrayAttr(entries)
 
@@ -79,13 +84,7 @@ def meaning_of(value: SSAValue) -> Meaning | None:
     if result is None or result.index >= len(entries):
         return None
     entry = entries[result.index]
-    if not isinstance(entry, DictionaryAttr):
-        return None
-    scale, zero_point = entry.data.get("scale"), entry.data.get("zero_point")
-    if not isinstance(scale, FloatAttr) or not isinstance(zero_point, IntegerAttr):
-        return None
-    source = entry.data.get("source")
-    return Meaning(scale.value.data, zero_point.value.data, source.data if isinstance(source, StringAttr) else "")
+    return Meaning.of_attribute(entry) if isinstance(entry, nm.MeaningAttr) else None
 
 
 def keep_meaning(old: SSAValue, new: SSAValue) -> None:

@@ -4,8 +4,8 @@ Which values of the model a buffer holds, and how: kept with the buffer, `sta.va
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import ArrayAttr, DenseArrayBase, DictionaryAttr, IntegerAttr, StringAttr, i64
-from xdsl.ir import Attribute, OpResult, SSAValue
+from xdsl.dialects.builtin import ArrayAttr
+from xdsl.ir import OpResult, SSAValue
 
 from sta.dialect import sta
 from sta.dialect.ir.location import module_path
@@ -21,13 +21,7 @@ def record_value(value: SSAValue, operand: Operand) -> None:
     buffer = operand.buffer.owner
     if not isinstance(value, OpResult) or isinstance(value.op, VIEWS) or not isinstance(buffer, sta.AllocOp):
         return
-    axes = [DenseArrayBase.from_list(i64, [part for factor in axis for part in factor]) for axis in operand.view.axes]
-    entry: dict[str, Attribute] = {
-        "path": StringAttr(module_path(value.op)),
-        "operation": StringAttr(value.op.name),
-        "axes": ArrayAttr(axes),
-        "offset": IntegerAttr(operand.view.offset, i64),
-    }
-    if meaning := meaning_of(value):
-        entry |= meaning.to_attribute().data
-    buffer.attributes[sta.VALUES] = ArrayAttr([*sta.held_values(buffer), DictionaryAttr(entry)])
+    meaning = meaning_of(value)
+    known = None if meaning is None else meaning.to_attribute()
+    held = sta.HeldAttr(module_path(value.op), value.op.name, operand.view.axes, operand.view.offset, known)
+    buffer.attributes[sta.VALUES] = ArrayAttr([*sta.held_values(buffer), held])

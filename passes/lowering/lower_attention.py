@@ -230,9 +230,9 @@ class AttentionLowering:
 
     def _load_parameters(self) -> None:
         builder, path, op = self.builder, self.builder.path, self.op
-        softmax = SoftmaxParameters(op.score_multiplier.value.data, op.score_shift.value.data)
+        softmax = SoftmaxParameters(*op.score_scale.pair)
         self.softmax_parameters = builder.load_parameters(f"{path}.scores@parameters", softmax.to_bytes())
-        scale = (op.output_multiplier.value.data, op.output_shift.value.data)
+        scale = op.output_scale.pair
         drain = scalar_map_parameters(0, *scale, {"zero_point": op.zero_point.value.data})
         self.drain_parameters = builder.load_parameters(f"{path}.output@parameters", drain.to_bytes())
 

@@ -26,7 +26,7 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
     operands = [x, result, *added]
     widest = min(x.columns, COLUMN_LIMIT)
     limit = (builder.tile_rows(x.rows, [(operand, widest) for operand in operands]), widest)
-    scale = (op.bias.value.data, op.multiplier.value.data, op.shift.value.data)
+    scale = (op.bias.value.data, *op.scale.pair)
     parameters = builder.load_parameters(
         f"{builder.path}@parameters", scalar_map_parameters(*scale, epilogue_scalars(op)).to_bytes()
     )

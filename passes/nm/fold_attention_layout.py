@@ -28,10 +28,9 @@ class FoldPermutation(RewritePattern):
         folded = nm.AttentionOp(
             (attention.q, attention.k, attention.v),
             attention.mask,
-            (attention.score_multiplier.value.data, attention.score_shift.value.data),
+            attention.score_scale.pair,
             (
-                attention.output_multiplier.value.data,
-                attention.output_shift.value.data,
+                *attention.output_scale.pair,
                 attention.zero_point.value.data,
             ),
             attention.causal is not None,

@@ -42,7 +42,7 @@ class Chain:
 
 
 def _scale(op: nm.RescaleOp | nm.MultiplyOp) -> tuple[int, int, int]:
-    return op.bias.value.data, op.multiplier.value.data, op.shift.value.data
+    return op.bias.value.data, *op.scale.pair
 
 
 def _is_stored(value: SSAValue) -> bool:

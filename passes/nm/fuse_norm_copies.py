@@ -39,7 +39,7 @@ def fuse_copy(norm: nm.NormOp) -> None:
     copy = next((use.operation for use in norm.result.uses if is_copy(use.operation, norm)), None)
     if not isinstance(copy, nm.MapOp):
         return
-    scale = (copy.multiplier.value.data, copy.shift.value.data, copy.zero_point.value.data)
+    scale = (*copy.scale.pair, copy.zero_point.value.data)
     fused = nm.NormOp(
         norm.x,
         norm.gamma,

@@ -44,7 +44,7 @@ def raise_norm(norm: nm.NormOp) -> None:
     views = views_of_rows(norm.x)
     if not views or not isinstance(views[-1].x.owner, nm.LinearOp):
         return
-    copy_scale = (norm.copy_multiplier.value.data, norm.copy_shift.value.data, norm.copy_zero_point.value.data)
+    copy_scale = (*norm.copy_scale.pair, norm.copy_zero_point.value.data)
     raised = nm.NormOp(
         views[-1].x,
         norm.gamma,

@@ -115,7 +115,7 @@ class RaiseAboveRescale(RewritePattern):
         if nm.tensor_of(rescale.x).element_type == nm.si32:
             return
         view = reapplied(op, rescale.x)
-        scale = (rescale.bias.value.data, rescale.multiplier.value.data, rescale.shift.value.data)
+        scale = (rescale.bias.value.data, *rescale.scale.pair)
         _insert(rewriter, op, view, nm.RescaleOp(view.result, *scale))
 
 

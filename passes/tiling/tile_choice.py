@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from xdsl.dialects import func
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, IntAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
 from xdsl.ir import Attribute
+
+from sta.dialect.nm import integer, integer_of
+from sta.dialect.sta import TilingAttr
 
 ATTRIBUTE = "sta.tiling"
 
@@ -47,31 +50,25 @@ class TileChoice:
     The tile of the next best choice, and its `cycles`; empty where there is no other.
     """
 
-    def to_attribute(self) -> DictionaryAttr:
+    def to_attribute(self) -> TilingAttr:
         """
         The choice as it stands in the IR.
         """
-        return _dictionary(
-            {
-                "path": self.path,
-                "kind": self.kind,
-                "tile": self.tile,
-                "bound": self.bound,
-                "cycles": self.cycles,
-                "chip_bytes": self.chip_bytes,
-                "runner_up": self.runner_up,
-            }
+        return TilingAttr(
+            StringAttr(self.path),
+            StringAttr(self.kind),
+            _dictionary(self.tile),
+            StringAttr(self.bound),
+            integer(int(self.cycles)),
+            integer(int(self.chip_bytes)),
+            _dictionary(self.runner_up),
         )
 
 
-def _dictionary(values: Mapping[str, Any]) -> DictionaryAttr:
-    return DictionaryAttr({name: _attribute(value) for name, value in values.items()})
-
-
-def _attribute(value: Any) -> Attribute:
-    if isinstance(value, Mapping):
-        return _dictionary(cast("Mapping[str, Any]", value))
-    return StringAttr(value) if isinstance(value, str) else IntAttr(int(value))
+def _dictionary(values: Mapping[str, int | str]) -> DictionaryAttr:
+    return DictionaryAttr(
+        {name: StringAttr(value) if isinstance(value, str) else integer(int(value)) for name, value in values.items()}
+    )
 
 
 def record(function: func.FuncOp, choices: Sequence[TileChoice]) -> None:
@@ -86,16 +83,24 @@ def recorded(module: ModuleOp) -> list[dict[str, Any]]:
     The choices of a lowered module, in the order of its layers, as JSON holds them: the fields of `TileChoice`.
     """
     lists = [op.attributes.get(ATTRIBUTE) for op in module.ops if isinstance(op, func.FuncOp)]
-    return [entry for one in lists if one is not None for entry in _plain(one)]
+    entries = [entry for one in lists if isinstance(one, ArrayAttr) for entry in cast("ArrayAttr[Attribute]", one)]
+    return [_plain(entry) for entry in entries if isinstance(entry, TilingAttr)]
 
 
-def _plain(attribute: Attribute) -> Any:
-    match attribute:
-        case DictionaryAttr():
-            return {name: _plain(value) for name, value in attribute.data.items()}
-        case ArrayAttr():
-            return [_plain(value) for value in attribute]
-        case StringAttr() | IntAttr():
-            return attribute.data
-        case _:
-            raise ValueError(f"{attribute} is no part of {ATTRIBUTE}")
+def _plain(tiling: TilingAttr) -> dict[str, Any]:
+    return {
+        "path": tiling.path.data,
+        "kind": tiling.kind.data,
+        "tile": _values(tiling.tile),
+        "bound": tiling.bound.data,
+        "cycles": tiling.cycles.value.data,
+        "chip_bytes": tiling.chip_bytes.value.data,
+        "runner_up": _values(tiling.runner_up),
+    }
+
+
+def _values(attribute: DictionaryAttr) -> dict[str, int | str]:
+    return {
+        name: value.data if isinstance(value, StringAttr) else integer_of(value)
+        for name, value in attribute.data.items()
+    }

@@ -69,9 +69,7 @@ def test_a_line_leads_to_instructions_from_every_level(dump: Dump, capsys: pytes
 
 def test_a_loop_is_where_its_end_says(dump: Dump) -> None:
     path = dump.directory / "loop.mlir"
-    path.write_text(
-        '  "sta.loop"() <{}> ({\n    %1 loc("inner"("a.py":1:0))\n  }) : () -> () loc("outer"("b.py":2:0))\n'
-    )
+    path.write_text('  sta.loop %0 = 0 to 2 {\n    %1 loc("inner"("a.py":1:0))\n  } loc("outer"("b.py":2:0))\n')
     try:
         assert find(f"{path}:1", None)[0].path == "outer"
         assert find(f"{path}:2", None)[0].source == ("a.py:1",)

@@ -128,13 +128,14 @@ def looped(count: int, types: Sequence[object] = (IndexType(),)) -> Operation:
 MASK = ("spad", nm.ui8)
 BROKEN: dict[str, tuple[Callable[[], Operation], str]] = {
     "space": (lambda: sta.AllocOp("x", MemRefType(nm.si8, [4])), r"names no memory"),
-    "element": (lambda: sta.AllocOp("x", MemRefType(i32, [4], memory_space=sta.SpaceAttr("spad"))), "is none of si8"),
+    "element": (lambda: sta.AllocOp("x", MemRefType(i32, [4], memory_space=sta.MEMORIES["spad"])), "is none of si8"),
     "dynamic": (lambda: sta.AllocOp("x", sta.memref((DYNAMIC_INDEX,), nm.si8, "spad")), "has a dynamic shape"),
     "constant on chip": (lambda: sta.ConstantOp("x", "other", sta.memref((4,), nm.si8, "wbuf")), "lives in dram"),
     "class": (lambda: sta.ConstantOp("x", "mine", sta.memref((4,), nm.si8, "dram")), "class 'mine' is none of"),
     "view elsewhere": (lambda: view(value((4,)), value((4,), "acc")), "stays in its memory"),
     "view of type": (lambda: view(value((4,)), value((4,), "spad", nm.ui8)), "keeps the element type"),
-    "view before": (lambda: view(value((4,)), value((2,)), -1), "cannot start before its buffer"),
+    "view before": (lambda: view(value((4,)), value((2,), strides=(1,)), -1), "cannot start before its buffer"),
+    "view without strides": (lambda: view(value((4,)), value((2,))), "a view has strides"),
     "negative loop": (lambda: looped(-1), "negative number of times"),
     "loop arguments": (lambda: looped(2, [IndexType(), IndexType()]), "takes the counter"),
     "loop type": (lambda: looped(2, ["i32"]), "takes the counter"),

@@ -340,7 +340,7 @@ def attended(
 ) -> list[int]:
     """One row of attention: exponentials of the admissible keys, their sum, and the drain's division by it."""
     scores = [sum(a * b for a, b in zip(q, row, strict=True)) for row in k]
-    multiplier, shift = op.score_multiplier.value.data, op.score_shift.value.data
+    multiplier, shift = op.score_scale.pair
     planes = range(op.bits // 8)
     total, maximum, parts = 0, None, [[0 for _ in planes] for _ in q]
     for start in range(0, len(k), op.chunk_keys or len(k)):
@@ -365,8 +365,9 @@ def attended(
     if total:
         bits = total.bit_length()
         reciprocal = min(((1 << (31 + bits)) + total) // (2 * total), 2**31 - 1)
-        factor = (op.output_multiplier.value.data * reciprocal + (1 << 30)) >> 31
-        results = [scaled(value, factor, op.output_shift.value.data + bits - 1) for value in sums]
+        multiplier, shift = op.output_scale.pair
+        factor = (multiplier * reciprocal + (1 << 30)) >> 31
+        results = [scaled(value, factor, shift + bits - 1) for value in sums]
     return [saturated(value + op.zero_point.value.data, element) for value in results]
 
 

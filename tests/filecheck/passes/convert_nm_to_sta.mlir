@@ -2,23 +2,23 @@
 // RUN: sta opt %s --weights %t.safetensors -p convert-nm-to-sta | filecheck %s
 
 // 512 rows are four tiles of 128, 256 columns four of 64. Loops stay loops.
-func.func @main(%x: tensor<512x64xsi8> {sta.name = "x", sta.host_dtype = "float32", sta.device_dtype = "int8", sta.kind = "quantized", sta.scale = 1.0 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) -> (tensor<512x256xsi8> {sta.name = "y", sta.host_dtype = "float32", sta.device_dtype = "int8", sta.kind = "quantized", sta.scale = 1.0 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) {
+func.func @main(%x: tensor<512x64xsi8> {sta.name = "x", sta.host_dtype = "float32", sta.device_dtype = "int8", sta.kind = "quantized", sta.scale = 1.000000e+00 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) -> (tensor<512x256xsi8> {sta.name = "y", sta.host_dtype = "float32", sta.device_dtype = "int8", sta.kind = "quantized", sta.scale = 1.000000e+00 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) {
   %w = nm.weight @w : tensor<256x64xsi8, #nm.pattern<2:4, bitmap>>
   %b = nm.weight @b : tensor<256xsi32>
   %m = nm.weight @m : tensor<256xsi32>
   %s = nm.weight @s : tensor<256xsi8>
-  %y = "nm.linear"(%x, %w, %b, %m, %s) <{table_multiplier = 1073741824 : i64, table_shift = 30 : i64, residual_bias = 0 : i64, residual_multiplier = 1073741824 : i64, residual_shift = 30 : i64, zero_point = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0, 0>}> : (tensor<512x64xsi8>, tensor<256x64xsi8, #nm.pattern<2:4, bitmap>>, tensor<256xsi32>, tensor<256xsi32>, tensor<256xsi8>) -> tensor<512x256xsi8>
+  %y = nm.linear %x, %w, %b, %m, %s : tensor<512x64xsi8>, tensor<256x64xsi8, #nm.pattern<2:4, bitmap>>, tensor<256xsi32>, tensor<256xsi32>, tensor<256xsi8> -> tensor<512x256xsi8>
   func.return %y : tensor<512x256xsi8>
 }
 
-// CHECK:     func.func @main(%[[X:.*]]: memref<512x64xsi8, #sta.space<dram>> {sta.name = "x", {{.*}}sta.direction = "input"}, %[[Y:.*]]: memref<512x256xsi8, #sta.space<dram>> {sta.name = "y", {{.*}}sta.direction = "output"})
-// CHECK:     "sta.load"(%[[X]], %{{.*}})
-// CHECK:     %[[PACKED:.*]] = sta.constant @"w@packed" {{.*}}class = "weights"} : memref<{{[0-9]+}}xui8, #sta.space<dram>>
-// CHECK:     "sta.loop"() <{count = {{[0-9]+}} : i64}>
+// CHECK:     func.func @main(%[[X:.*]]: memref<512x64xsi8, #sta.dram> {sta.name = "x", {{.*}}sta.direction = "input"}, %[[Y:.*]]: memref<512x256xsi8, #sta.dram> {sta.name = "y", {{.*}}sta.direction = "output"})
+// CHECK:     sta.load %[[X]] to %{{.*}} :
+// CHECK:     %[[PACKED:.*]] = sta.constant @"w@packed" weights {{.*}} : memref<{{[0-9]+}}xui8, #sta.dram>
+// CHECK:     sta.loop %{{.*}} = 0 to {{[0-9]+}} {
 // CHECK:       sta.view %[[PACKED]][%{{.*}}]
-// CHECK:       "sta.loop"() <{count = {{[0-9]+}} : i64}>
-// CHECK:         "sta.mm"(%[[ACC:.*]], %{{.*}}, %{{.*}}) <{pattern = #nm.pattern<2:4, bitmap>}> : (memref<128x64xsi32, #sta.space<acc>>
-// CHECK:         "sta.map"(%[[ACC]], %{{.*}}, %{{.*}}) <{per_channel
-// CHECK:     "sta.store"
+// CHECK:       sta.loop %{{.*}} = 0 to {{[0-9]+}} {
+// CHECK:         sta.mm %{{.*}}, %{{.*}} to %[[ACC:.*]] pattern <2:4, bitmap> : {{.*}}, memref<128x64xsi32, #sta.acc>
+// CHECK:         sta.map %[[ACC]] to %{{.*}} parameters %{{.*}} per_channel
+// CHECK:     sta.store
 // CHECK-NOT: nm.linear
 // CHECK-NOT: tensor<

@@ -13,12 +13,12 @@ func.func @main(%x: !torch.vtensor<[1,6,8],f32> {sta.name = "x"}) -> (!torch.vte
 }
 
 // CHECK:      func.func @main(%[[X:.*]]: tensor<1x6x8xsi16> {sta.name = "x", {{.*}} sta.kind = "quantized", sta.scale = 1.000000e-03 : f64
-// CHECK-NEXT: %[[WIDE:.*]] = nm.rescale %[[X]] {bias = 0 : i64, multiplier = 1099511628 : i64, shift = 38 : i64}
-// CHECK-NEXT: %[[NARROW:.*]] = nm.clamp %[[WIDE]] {nm.meaning = [{scale = 2.500000e-01 : f64, zero_point = -3 : i64, source = "x:input"}], zero_point = -3 : i64} : tensor<1x6x8xsi32> -> tensor<1x6x8xsi8>
+// CHECK-NEXT: %[[WIDE:.*]] = nm.rescale %[[X]] scale <1099511628, 38> :
+// CHECK-NEXT: %[[NARROW:.*]] = nm.clamp %[[WIDE]] zero_point -3 {nm.meaning = [#nm.meaning<0.25, -3, "x:input">]} : tensor<1x6x8xsi32> -> tensor<1x6x8xsi8>
 // CHECK-NEXT: %[[WEIGHT:.*]] = nm.weight @{{.*}} : tensor<4x8xsi8>
 // CHECK-NEXT: %[[ACC:.*]] = nm.product %[[NARROW]], %[[WEIGHT]]
 // CHECK:      %[[SCALED:.*]] = nm.rescale_channels %[[ACC]]
-// CHECK-NEXT: %[[Y:.*]] = nm.clamp %[[SCALED]] {nm.meaning = [{scale = 2.000000e-03 : f64, zero_point = 0 : i64, source = ":linear"}], zero_point = 0 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xsi16>
+// CHECK-NEXT: %[[Y:.*]] = nm.clamp %[[SCALED]] {nm.meaning = [#nm.meaning<0.002, 0, ":linear">]} : tensor<1x6x4xsi32> -> tensor<1x6x4xsi16>
 // CHECK-NEXT: func.return %[[Y]]
 // CHECK-NOT:  torch.
 

@@ -14,7 +14,7 @@ func.func @main(%x: tensor<6x32xsi8>, %z: tensor<6x33xsi8>) {
   func.return
 }
 
-// CHECK:     %dense = nm.weight @dense : tensor<4x32xsi8>
+// CHECK: %dense = nm.weight @dense : tensor<4x32xsi8>
 // CHECK-DAG: nm.weight @half : tensor<4x32xsi8, #nm.pattern<2:4, bitmap>>
 // CHECK-DAG: nm.weight @eighth : tensor<4x32xsi8, #nm.pattern<1:8, index>>
 // CHECK-DAG: nm.weight @thirds : tensor<4x33xsi8, #nm.pattern<2:3, bitmap>>

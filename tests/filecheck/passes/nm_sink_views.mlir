@@ -6,9 +6,9 @@ func.func @main(%x: tensor<6x8xsi8>, %w: tensor<4x8xsi8>, %b: tensor<4xsi32>, %s
   %acc = nm.product %x, %w : tensor<6x8xsi8>, tensor<4x8xsi8> -> tensor<6x4xsi32>
   %scaled = nm.rescale_channels %acc, %b, %b, %s : tensor<6x4xsi32>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<6x4xsi32>
   %viewed = nm.view %scaled : tensor<6x4xsi32> -> tensor<1x6x4xsi32>
-  %residual = nm.rescale %r {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 31 : i64} : tensor<1x6x4xsi16> -> tensor<1x6x4xsi32>
+  %residual = nm.rescale %r scale <1073741824, 31> : tensor<1x6x4xsi16> -> tensor<1x6x4xsi32>
   %sum = nm.add %residual, %viewed : tensor<1x6x4xsi32>, tensor<1x6x4xsi32> -> tensor<1x6x4xsi32>
-  %y = nm.clamp %sum {zero_point = 0 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xsi16>
+  %y = nm.clamp %sum : tensor<1x6x4xsi32> -> tensor<1x6x4xsi16>
   func.return %y : tensor<1x6x4xsi16>
 }
 

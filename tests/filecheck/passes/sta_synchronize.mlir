@@ -1,19 +1,19 @@
 // RUN: sta opt %s -p sta-allocate,sta-synchronize | filecheck %s
 
 // Each unit waits for the one whose result it needs, and nothing else.
-func.func @main(%x: memref<64x64xsi8, #sta.space<dram>> {sta.name = "x", sta.direction = "input"}, %y: memref<64x64xsi8, #sta.space<dram>> {sta.name = "y", sta.direction = "output"}) {
-  %p = sta.constant @scale {class = "parameters"} : memref<44xui8, #sta.space<dram>>
-  %w = sta.alloc "scale" : memref<44xui8, #sta.space<wbuf>>
-  %a = sta.alloc "a" : memref<64x64xsi8, #sta.space<spad>>
-  %b = sta.alloc "b" : memref<64x64xsi8, #sta.space<spad>>
-  "sta.load"(%p, %w) : (memref<44xui8, #sta.space<dram>>, memref<44xui8, #sta.space<wbuf>>) -> ()
-  "sta.load"(%x, %a) : (memref<64x64xsi8, #sta.space<dram>>, memref<64x64xsi8, #sta.space<spad>>) -> ()
-  "sta.map"(%a, %b, %w) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}> : (memref<64x64xsi8, #sta.space<spad>>, memref<64x64xsi8, #sta.space<spad>>, memref<44xui8, #sta.space<wbuf>>) -> ()
-  "sta.store"(%b, %y) : (memref<64x64xsi8, #sta.space<spad>>, memref<64x64xsi8, #sta.space<dram>>) -> ()
+func.func @main(%x: memref<64x64xsi8, #sta.dram> {sta.name = "x", sta.direction = "input"}, %y: memref<64x64xsi8, #sta.dram> {sta.name = "y", sta.direction = "output"}) {
+  %p = sta.constant @scale parameters : memref<44xui8, #sta.dram>
+  %w = sta.alloc "scale" : memref<44xui8, #sta.wbuf>
+  %a = sta.alloc "a" : memref<64x64xsi8, #sta.spad>
+  %b = sta.alloc "b" : memref<64x64xsi8, #sta.spad>
+  sta.load %p to %w : memref<44xui8, #sta.dram>, memref<44xui8, #sta.wbuf>
+  sta.load %x to %a : memref<64x64xsi8, #sta.dram>, memref<64x64xsi8, #sta.spad>
+  sta.map %a to %b parameters %w : memref<64x64xsi8, #sta.spad>, memref<64x64xsi8, #sta.spad>, memref<44xui8, #sta.wbuf>
+  sta.store %b to %y : memref<64x64xsi8, #sta.spad>, memref<64x64xsi8, #sta.dram>
   func.return
 }
 
-// CHECK:      "sta.load"(%p, %w) : (
-// CHECK-NEXT: "sta.load"(%x, %a) <{post = array<i64: 0>}>
-// CHECK-NEXT: "sta.map"(%a, %b, %w) <{{{.*}}wait = array<i64: 0>, post = array<i64: 1>}>
-// CHECK-NEXT: "sta.store"(%b, %y) <{wait = array<i64: 1>}>
+// CHECK:      sta.load %p to %w :
+// CHECK-NEXT: sta.load %x to %a post [0] :
+// CHECK-NEXT: sta.map %a to %b parameters %w wait [0] post [1] :
+// CHECK-NEXT: sta.store %b to %y wait [1] :

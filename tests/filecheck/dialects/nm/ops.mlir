@@ -29,18 +29,18 @@ builtin.module {
     // CHECK-NEXT: %wide = nm.product %y, %w : tensor<1x6x8xsi16>, tensor<4x8xsi8, #nm.pattern<2:4, bitmap>> -> tensor<1x6x4xsi64>
     %wide_channels = nm.rescale_channels %wide, %bias, %multiplier, %shift : tensor<1x6x4xsi64>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<1x6x4xsi32>
     // CHECK-NEXT: %wide_channels = nm.rescale_channels %wide, %bias, %multiplier, %shift : tensor<1x6x4xsi64>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<1x6x4xsi32>
-    %rescaled = nm.rescale %acc {bias = -3 : i64, multiplier = 1073741824 : i64, shift = 31 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xsi32>
-    // CHECK-NEXT: %rescaled = nm.rescale %acc {bias = -3 : i64, multiplier = 1073741824 : i64, shift = 31 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xsi32>
+    %rescaled = nm.rescale %acc bias -3 scale <1073741824, 31> : tensor<1x6x4xsi32> -> tensor<1x6x4xsi32>
+    // CHECK-NEXT: %rescaled = nm.rescale %acc bias -3 scale <1073741824, 31> : tensor<1x6x4xsi32> -> tensor<1x6x4xsi32>
     %channels = nm.rescale_channels %acc, %bias, %multiplier, %shift : tensor<1x6x4xsi32>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<1x6x4xsi32>
     // CHECK-NEXT: %channels = nm.rescale_channels %acc, %bias, %multiplier, %shift : tensor<1x6x4xsi32>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8> -> tensor<1x6x4xsi32>
     %looked_up = nm.table %acc, %table : tensor<1x6x4xsi32>, tensor<513xsi16> -> tensor<1x6x4xsi32>
     // CHECK-NEXT: %looked_up = nm.table %acc, %table : tensor<1x6x4xsi32>, tensor<513xsi16> -> tensor<1x6x4xsi32>
     %sum = nm.add %acc, %bias : tensor<1x6x4xsi32>, tensor<4xsi32> -> tensor<1x6x4xsi32>
     // CHECK-NEXT: %sum = nm.add %acc, %bias : tensor<1x6x4xsi32>, tensor<4xsi32> -> tensor<1x6x4xsi32>
-    %clamped = nm.clamp %sum {zero_point = -3 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xui8>
-    // CHECK-NEXT: %clamped = nm.clamp %sum {zero_point = -3 : i64} : tensor<1x6x4xsi32> -> tensor<1x6x4xui8>
-    %multiplied = nm.multiply %x, %x {bias = -5 : i64, multiplier = 1073741824 : i64, shift = 45 : i64} : tensor<1x6x8xsi8>, tensor<1x6x8xsi8> -> tensor<1x6x8xsi32>
-    // CHECK-NEXT: %multiplied = nm.multiply %x, %x {bias = -5 : i64, multiplier = 1073741824 : i64, shift = 45 : i64} : tensor<1x6x8xsi8>, tensor<1x6x8xsi8> -> tensor<1x6x8xsi32>
+    %clamped = nm.clamp %sum zero_point -3 : tensor<1x6x4xsi32> -> tensor<1x6x4xui8>
+    // CHECK-NEXT: %clamped = nm.clamp %sum zero_point -3 : tensor<1x6x4xsi32> -> tensor<1x6x4xui8>
+    %multiplied = nm.multiply %x, %x bias -5 scale <1073741824, 45> : tensor<1x6x8xsi8>, tensor<1x6x8xsi8> -> tensor<1x6x8xsi32>
+    // CHECK-NEXT: %multiplied = nm.multiply %x, %x bias -5 scale <1073741824, 45> : tensor<1x6x8xsi8>, tensor<1x6x8xsi8> -> tensor<1x6x8xsi32>
     func.return
     // CHECK-NEXT: func.return
   }
@@ -54,10 +54,10 @@ builtin.module {
     // CHECK-NEXT: %gathered = nm.gather %rows, %ids : tensor<30x8xsi16>, tensor<1x6xsi32> -> tensor<1x6x8xsi16>
     %viewed = nm.view %x : tensor<1x6x8xsi8> -> tensor<1x6x2x4xsi8>
     // CHECK-NEXT: %viewed = nm.view %x : tensor<1x6x8xsi8> -> tensor<1x6x2x4xsi8>
-    %permuted = nm.permute %viewed {permutation = array<i64: 0, 2, 1, 3>} : tensor<1x6x2x4xsi8> -> tensor<1x2x6x4xsi8>
-    // CHECK-NEXT: %permuted = nm.permute %viewed {permutation = array<i64: 0, 2, 1, 3>} : tensor<1x6x2x4xsi8> -> tensor<1x2x6x4xsi8>
-    %sliced = nm.slice %x {axis = 1 : i64, start = 0 : i64, stop = 1 : i64} : tensor<1x6x8xsi8> -> tensor<1x1x8xsi8>
-    // CHECK-NEXT: %sliced = nm.slice %x {axis = 1 : i64, start = 0 : i64, stop = 1 : i64} : tensor<1x6x8xsi8> -> tensor<1x1x8xsi8>
+    %permuted = nm.permute %viewed by [0, 2, 1, 3] : tensor<1x6x2x4xsi8> -> tensor<1x2x6x4xsi8>
+    // CHECK-NEXT: %permuted = nm.permute %viewed by [0, 2, 1, 3] : tensor<1x6x2x4xsi8> -> tensor<1x2x6x4xsi8>
+    %sliced = nm.slice %x axis 1 from 0 to 1 : tensor<1x6x8xsi8> -> tensor<1x1x8xsi8>
+    // CHECK-NEXT: %sliced = nm.slice %x axis 1 from 0 to 1 : tensor<1x6x8xsi8> -> tensor<1x1x8xsi8>
     func.return
     // CHECK-NEXT: func.return
   }
@@ -75,16 +75,16 @@ builtin.module {
     // CHECK-NEXT: %shift = nm.weight @shift : tensor<4xsi8>
     %table = nm.weight @gelu : tensor<513xsi16>
     // CHECK-NEXT: %table = nm.weight @gelu : tensor<513xsi16>
-    %linear = "nm.linear"(%x, %w, %bias, %multiplier, %shift, %stream) <{table_multiplier = 1073741824 : i64, table_shift = 30 : i64, residual_bias = 0 : i64, residual_multiplier = 1073741824 : i64, residual_shift = 30 : i64, zero_point = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0, 1>}> : (tensor<1x6x8xsi8>, tensor<4x8xsi8>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>, tensor<1x6x4xsi16>) -> tensor<1x6x4xsi16>
-    // CHECK-NEXT: %linear = "nm.linear"(%x, %w, %bias, %multiplier, %shift, %stream) <{table_multiplier = 1073741824 : i64, table_shift = 30 : i64, residual_bias = 0 : i64, residual_multiplier = 1073741824 : i64, residual_shift = 30 : i64, zero_point = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0, 1>}> : (tensor<1x6x8xsi8>, tensor<4x8xsi8>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>, tensor<1x6x4xsi16>) -> tensor<1x6x4xsi16>
-    %mapped = "nm.map"(%stream, %table) <{bias = 0 : i64, multiplier = 1073741824 : i64, shift = 34 : i64, table_multiplier = 1073741824 : i64, table_shift = 37 : i64, residual_bias = 0 : i64, residual_multiplier = 1073741824 : i64, residual_shift = 30 : i64, zero_point = -5 : i64, operandSegmentSizes = array<i32: 1, 1, 0>}> : (tensor<1x6x4xsi16>, tensor<513xsi16>) -> tensor<1x6x4xsi8>
-    // CHECK-NEXT: %mapped = "nm.map"(%stream, %table) <{bias = 0 : i64, multiplier = 1073741824 : i64, shift = 34 : i64, table_multiplier = 1073741824 : i64, table_shift = 37 : i64, residual_bias = 0 : i64, residual_multiplier = 1073741824 : i64, residual_shift = 30 : i64, zero_point = -5 : i64, operandSegmentSizes = array<i32: 1, 1, 0>}> : (tensor<1x6x4xsi16>, tensor<513xsi16>) -> tensor<1x6x4xsi8>
-    %norm, %copy = "nm.norm"(%stream, %bias, %bias) <{kind = "layer", epsilon = 1 : i64, shift = 30 : i64, copy_multiplier = 1073741824 : i64, copy_shift = 38 : i64, copy_zero_point = 0 : i64, resultSegmentSizes = array<i32: 1, 1>}> : (tensor<1x6x4xsi16>, tensor<4xsi32>, tensor<4xsi32>) -> (tensor<1x6x4xsi16>, tensor<1x6x4xsi8>)
-    // CHECK-NEXT: %norm, %copy = "nm.norm"(%stream, %bias, %bias) <{kind = "layer", epsilon = 1 : i64, shift = 30 : i64, copy_multiplier = 1073741824 : i64, copy_shift = 38 : i64, copy_zero_point = 0 : i64, resultSegmentSizes = array<i32: 1, 1>}> : (tensor<1x6x4xsi16>, tensor<4xsi32>, tensor<4xsi32>) -> (tensor<1x6x4xsi16>, tensor<1x6x4xsi8>)
-    %attention = "nm.attention"(%heads, %heads, %heads, %mask) <{score_multiplier = 1073741824 : i64, score_shift = 34 : i64, output_multiplier = 1073741824 : i64, output_shift = 38 : i64, zero_point = 0 : i64, causal, permutation = array<i64: 0, 2, 1, 3>}> : (tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x1x6xui8>) -> tensor<1x6x2x4xsi8>
-    // CHECK-NEXT: %attention = "nm.attention"(%heads, %heads, %heads, %mask) <{score_multiplier = 1073741824 : i64, score_shift = 34 : i64, output_multiplier = 1073741824 : i64, output_shift = 38 : i64, zero_point = 0 : i64, causal, permutation = array<i64: 0, 2, 1, 3>}> : (tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x1x6xui8>) -> tensor<1x6x2x4xsi8>
-    %long = "nm.attention"(%heads, %heads, %heads) <{score_multiplier = 1073741824 : i64, score_shift = 34 : i64, output_multiplier = 1073741824 : i64, output_shift = 38 : i64, zero_point = 0 : i64, probability_bits = 16 : i64, chunk = 4 : i64, permutation = array<i64: 0, 1, 2, 3>}> : (tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>) -> tensor<1x2x6x4xsi8>
-    // CHECK-NEXT: %long = "nm.attention"(%heads, %heads, %heads) <{score_multiplier = 1073741824 : i64, score_shift = 34 : i64, output_multiplier = 1073741824 : i64, output_shift = 38 : i64, zero_point = 0 : i64, probability_bits = 16 : i64, chunk = 4 : i64, permutation = array<i64: 0, 1, 2, 3>}> : (tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>) -> tensor<1x2x6x4xsi8>
+    %linear = nm.linear %x, %w, %bias, %multiplier, %shift residual %stream : tensor<1x6x8xsi8>, tensor<4x8xsi8>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>, tensor<1x6x4xsi16> -> tensor<1x6x4xsi16>
+    // CHECK-NEXT: %linear = nm.linear %x, %w, %bias, %multiplier, %shift residual %stream : tensor<1x6x8xsi8>, tensor<4x8xsi8>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>, tensor<1x6x4xsi16> -> tensor<1x6x4xsi16>
+    %mapped = nm.map %stream scale <1073741824, 34> table %table table_scale <1073741824, 37> zero_point -5 : tensor<1x6x4xsi16>, tensor<513xsi16> -> tensor<1x6x4xsi8>
+    // CHECK-NEXT: %mapped = nm.map %stream scale <1073741824, 34> table %table table_scale <1073741824, 37> zero_point -5 : tensor<1x6x4xsi16>, tensor<513xsi16> -> tensor<1x6x4xsi8>
+    %norm, %copy = nm.norm layer %stream, %bias, %bias epsilon 1 shift 30 copy_scale <1073741824, 38> : tensor<1x6x4xsi16>, tensor<4xsi32>, tensor<4xsi32> -> tensor<1x6x4xsi16> copy tensor<1x6x4xsi8>
+    // CHECK-NEXT: %norm, %copy = nm.norm layer %stream, %bias, %bias epsilon 1 shift 30 copy_scale <1073741824, 38> : tensor<1x6x4xsi16>, tensor<4xsi32>, tensor<4xsi32> -> tensor<1x6x4xsi16> copy tensor<1x6x4xsi8>
+    %attention = nm.attention %heads, %heads, %heads mask %mask causal score_scale <1073741824, 34> output_scale <1073741824, 38> permutation [0, 2, 1, 3] : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x1x6xui8> -> tensor<1x6x2x4xsi8>
+    // CHECK-NEXT: %attention = nm.attention %heads, %heads, %heads mask %mask causal score_scale <1073741824, 34> output_scale <1073741824, 38> permutation [0, 2, 1, 3] : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x1x6xui8> -> tensor<1x6x2x4xsi8>
+    %long = nm.attention %heads, %heads, %heads score_scale <1073741824, 34> output_scale <1073741824, 38> probability_bits 16 chunk 4 : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8> -> tensor<1x2x6x4xsi8>
+    // CHECK-NEXT: %long = nm.attention %heads, %heads, %heads score_scale <1073741824, 34> output_scale <1073741824, 38> probability_bits 16 chunk 4 : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8> -> tensor<1x2x6x4xsi8>
     func.return
     // CHECK-NEXT: func.return
   }

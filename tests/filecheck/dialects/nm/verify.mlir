@@ -67,19 +67,19 @@
 
 // CHECK: the operand must be si8 or ui8 or si16 or si32, got si64
 %acc = "test.op"() : () -> tensor<6x4xsi64>
-%y = nm.rescale %acc {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 31 : i64} : tensor<6x4xsi64> -> tensor<6x4xsi32>
+%y = nm.rescale %acc scale <1073741824, 31> : tensor<6x4xsi64> -> tensor<6x4xsi32>
 
 // -----
 
-// CHECK: the shift 63 is outside [2, 62]
+// CHECK: shift 63 is outside [2, 62]
 %acc = "test.op"() : () -> tensor<6x4xsi32>
-%y = nm.rescale %acc {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 63 : i64} : tensor<6x4xsi32> -> tensor<6x4xsi32>
+%y = nm.rescale %acc scale <1073741824, 63> : tensor<6x4xsi32> -> tensor<6x4xsi32>
 
 // -----
 
-// CHECK: the multiplier -1 is outside [0, 2^31)
+// CHECK: multiplier -1 is outside [0, 2^31)
 %acc = "test.op"() : () -> tensor<6x4xsi32>
-%y = nm.rescale %acc {bias = 0 : i64, multiplier = -1 : i64, shift = 31 : i64} : tensor<6x4xsi32> -> tensor<6x4xsi32>
+%y = nm.rescale %acc scale <-1, 31> : tensor<6x4xsi32> -> tensor<6x4xsi32>
 
 // -----
 
@@ -103,37 +103,37 @@
 
 // CHECK: a factor must be si8 or si16, got si32
 %a, %b = "test.op"() : () -> (tensor<6x4xsi32>, tensor<6x4xsi32>)
-%y = nm.multiply %a, %b {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 45 : i64} : tensor<6x4xsi32>, tensor<6x4xsi32> -> tensor<6x4xsi32>
+%y = nm.multiply %a, %b scale <1073741824, 45> : tensor<6x4xsi32>, tensor<6x4xsi32> -> tensor<6x4xsi32>
 
 // -----
 
 // CHECK: the second factor of shape (1, 1) does not broadcast to (6, 4)
 %a, %b = "test.op"() : () -> (tensor<6x4xsi32>, tensor<1x1xsi16>)
-%y = nm.multiply %a, %b {bias = 0 : i64, multiplier = 1073741824 : i64, shift = 45 : i64} : tensor<6x4xsi32>, tensor<1x1xsi16> -> tensor<6x4xsi32>
+%y = nm.multiply %a, %b scale <1073741824, 45> : tensor<6x4xsi32>, tensor<1x1xsi16> -> tensor<6x4xsi32>
 
 // -----
 
 // CHECK: the result must be si8 or ui8 or si16, got si32
 %x = "test.op"() : () -> tensor<6x4xsi32>
-%y = nm.clamp %x {zero_point = 0 : i64} : tensor<6x4xsi32> -> tensor<6x4xsi32>
+%y = nm.clamp %x : tensor<6x4xsi32> -> tensor<6x4xsi32>
 
 // -----
 
 // CHECK: kind 'batch' is not one of layer, rms
 %x, %gamma = "test.op"() : () -> (tensor<6x4xsi16>, tensor<4xsi32>)
-%norm = "nm.norm"(%x, %gamma, %gamma) <{kind = "batch", epsilon = 1 : i64, shift = 30 : i64, copy_multiplier = 1073741824 : i64, copy_shift = 38 : i64, copy_zero_point = 0 : i64, resultSegmentSizes = array<i32: 1, 0>}> : (tensor<6x4xsi16>, tensor<4xsi32>, tensor<4xsi32>) -> tensor<6x4xsi16>
+%norm = nm.norm batch %x, %gamma, %gamma epsilon 1 shift 30 copy_scale <1073741824, 38> : tensor<6x4xsi16>, tensor<4xsi32>, tensor<4xsi32> -> tensor<6x4xsi16>
 
 // -----
 
 // CHECK: epsilon must be at least 1
 %x, %gamma = "test.op"() : () -> (tensor<6x4xsi16>, tensor<4xsi32>)
-%norm = "nm.norm"(%x, %gamma, %gamma) <{kind = "rms", epsilon = 0 : i64, shift = 30 : i64, copy_multiplier = 1073741824 : i64, copy_shift = 38 : i64, copy_zero_point = 0 : i64, resultSegmentSizes = array<i32: 1, 0>}> : (tensor<6x4xsi16>, tensor<4xsi32>, tensor<4xsi32>) -> tensor<6x4xsi16>
+%norm = nm.norm rms %x, %gamma, %gamma epsilon 0 shift 30 copy_scale <1073741824, 38> : tensor<6x4xsi16>, tensor<4xsi32>, tensor<4xsi32> -> tensor<6x4xsi16>
 
 // -----
 
 // CHECK: a norm without result
 %x, %gamma = "test.op"() : () -> (tensor<6x4xsi16>, tensor<4xsi32>)
-"nm.norm"(%x, %gamma, %gamma) <{kind = "rms", epsilon = 1 : i64, shift = 30 : i64, copy_multiplier = 1073741824 : i64, copy_shift = 38 : i64, copy_zero_point = 0 : i64, resultSegmentSizes = array<i32: 0, 0>}> : (tensor<6x4xsi16>, tensor<4xsi32>, tensor<4xsi32>) -> ()
+nm.norm rms %x, %gamma, %gamma epsilon 1 shift 30 copy_scale <1073741824, 38> : tensor<6x4xsi16>, tensor<4xsi32>, tensor<4xsi32>
 
 // -----
 
@@ -151,13 +151,13 @@
 
 // CHECK: a mask of shape (1, 1, 1, 5) does not broadcast to (1, 2, 6, 6)
 %q, %m = "test.op"() : () -> (tensor<1x2x6x4xsi8>, tensor<1x1x1x5xui8>)
-%y = "nm.attention"(%q, %q, %q, %m) <{score_multiplier = 1073741824 : i64, score_shift = 34 : i64, output_multiplier = 1073741824 : i64, output_shift = 38 : i64, zero_point = 0 : i64, permutation = array<i64: 0, 1, 2, 3>}> : (tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x1x5xui8>) -> tensor<1x2x6x4xsi8>
+%y = nm.attention %q, %q, %q mask %m score_scale <1073741824, 34> output_scale <1073741824, 38> : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x1x5xui8> -> tensor<1x2x6x4xsi8>
 
 // -----
 
 // CHECK: (0, 1, 2, 2) is not a permutation of 0, 1, 2, 3
 %q = "test.op"() : () -> tensor<1x2x6x4xsi8>
-%y = "nm.attention"(%q, %q, %q) <{score_multiplier = 1073741824 : i64, score_shift = 34 : i64, output_multiplier = 1073741824 : i64, output_shift = 38 : i64, zero_point = 0 : i64, permutation = array<i64: 0, 1, 2, 2>}> : (tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>) -> tensor<1x2x6x4xsi8>
+%y = nm.attention %q, %q, %q score_scale <1073741824, 34> output_scale <1073741824, 38> permutation [0, 1, 2, 2] : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8> -> tensor<1x2x6x4xsi8>
 
 // -----
 
@@ -169,10 +169,10 @@
 
 // CHECK: (0, 0) is not a permutation of the axes
 %x = "test.op"() : () -> tensor<6x8xsi8>
-%y = nm.permute %x {permutation = array<i64: 0, 0>} : tensor<6x8xsi8> -> tensor<6x6xsi8>
+%y = nm.permute %x by [0, 0] : tensor<6x8xsi8> -> tensor<6x6xsi8>
 
 // -----
 
 // CHECK: [3, 9) is outside axis 0
 %x = "test.op"() : () -> tensor<6x8xsi8>
-%y = nm.slice %x {axis = 0 : i64, start = 3 : i64, stop = 9 : i64} : tensor<6x8xsi8> -> tensor<6x8xsi8>
+%y = nm.slice %x axis 0 from 3 to 9 : tensor<6x8xsi8> -> tensor<6x8xsi8>

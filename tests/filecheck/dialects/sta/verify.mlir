@@ -1,7 +1,7 @@
 // RUN: sta opt %s --split-input-file --verify-diagnostics --parsing-diagnostics | filecheck %s
 
-// CHECK: memory 'l1' is not one of dram, spad, wbuf, acc
-%x = sta.alloc "x" : memref<128x8xsi8, #sta.space<l1>>
+// CHECK: 'sta.l1' is not registered
+%x = sta.alloc "x" : memref<128x8xsi8, #sta.l1>
 
 // -----
 
@@ -11,40 +11,46 @@
 // -----
 
 // CHECK: element type f32 is none of si8, ui8, si16, si32
-%x = sta.alloc "x" : memref<128x8xf32, #sta.space<spad>>
+%x = sta.alloc "x" : memref<128x8xf32, #sta.spad>
 
 // -----
 
-// CHECK: memref<?x8xsi8, #sta.space<spad>> has a dynamic shape
-%x = sta.alloc "x" : memref<?x8xsi8, #sta.space<spad>>
+// CHECK: memref<?x8xsi8, #sta.spad> has a dynamic shape
+%x = sta.alloc "x" : memref<?x8xsi8, #sta.spad>
 
 // -----
 
 // CHECK: a constant lives in dram
-%w = sta.constant @w {class = "weights"} : memref<20xui8, #sta.space<wbuf>>
+%w = sta.constant @w weights : memref<20xui8, #sta.wbuf>
 
 // -----
 
 // CHECK: class 'weight' is none of
-%w = sta.constant @w {class = "weight"} : memref<20xui8, #sta.space<dram>>
+%w = sta.constant @w weight : memref<20xui8, #sta.dram>
 
 // -----
 
 // CHECK: a view stays in its memory
-%x = sta.alloc "x" : memref<128x8xsi8, #sta.space<spad>>
-%y = sta.view %x[] {offset = 0 : i64, coefficients = array<i64>} : memref<128x8xsi8, #sta.space<spad>> -> memref<32x8xsi8, strided<[8, 1], offset: ?>, #sta.space<acc>>
+%x = sta.alloc "x" : memref<128x8xsi8, #sta.spad>
+%y = "sta.view"(%x) <{offset = 0 : i64, coefficients = array<i64>}> : (memref<128x8xsi8, #sta.spad>) -> memref<32x8xsi8, strided<[8, 1], offset: ?>, #sta.acc>
+
+// -----
+
+// CHECK: a view has strides, and an offset that is not part of its type
+%x = sta.alloc "x" : memref<128x8xsi8, #sta.spad>
+%y = "sta.view"(%x) <{offset = 0 : i64, coefficients = array<i64>}> : (memref<128x8xsi8, #sta.spad>) -> memref<32x8xsi8, #sta.spad>
 
 // -----
 
 // CHECK: a view cannot start before its buffer
-%x = sta.alloc "x" : memref<128x8xsi8, #sta.space<spad>>
-%y = sta.view %x[] {offset = -8 : i64, coefficients = array<i64>} : memref<128x8xsi8, #sta.space<spad>> -> memref<32x8xsi8, strided<[8, 1], offset: ?>, #sta.space<spad>>
+%x = sta.alloc "x" : memref<128x8xsi8, #sta.spad>
+%y = sta.view %x[-8] sizes [32, 8] strides [8, 1] : memref<128x8xsi8, #sta.spad>
 
 // -----
 
 // CHECK: every counter needs a coefficient
-%x, %i = "test.op"() : () -> (memref<128x8xsi8, #sta.space<spad>>, index)
-%y = sta.view %x[%i] {offset = 0 : i64, coefficients = array<i64>} : memref<128x8xsi8, #sta.space<spad>> -> memref<32x8xsi8, strided<[8, 1], offset: ?>, #sta.space<spad>>
+%x, %i = "test.op"() : () -> (memref<128x8xsi8, #sta.spad>, index)
+%y = "sta.view"(%x, %i) <{offset = 0 : i64, coefficients = array<i64>}> : (memref<128x8xsi8, #sta.spad>, index) -> memref<32x8xsi8, strided<[8, 1], offset: ?>, #sta.spad>
 
 // -----
 
@@ -55,96 +61,108 @@
 
 // -----
 
-// CHECK: a loop cannot run a negative number of times
-"sta.loop"() <{count = -1 : i64}> ({
-^bb0(%i: index):
+// CHECK: the body takes the counter, an index, and nothing else
+"sta.loop"() <{count = 4 : i64}> ({
+^bb0:
 }) : () -> ()
 
 // -----
 
+// CHECK: a loop counts from 0
+sta.loop %i = 1 to 4 {
+}
+
+// -----
+
+// CHECK: a loop cannot run a negative number of times
+sta.loop %i = 0 to -1 {
+}
+
+// -----
+
 // CHECK: a load reads dram
-%x, %y = "test.op"() : () -> (memref<6x8xsi8, #sta.space<spad>>, memref<6x8xsi8, #sta.space<spad>>)
-"sta.load"(%x, %y) : (memref<6x8xsi8, #sta.space<spad>>, memref<6x8xsi8, #sta.space<spad>>) -> ()
+%x, %y = "test.op"() : () -> (memref<6x8xsi8, #sta.spad>, memref<6x8xsi8, #sta.spad>)
+sta.load %x to %y : memref<6x8xsi8, #sta.spad>, memref<6x8xsi8, #sta.spad>
 
 // -----
 
 // CHECK: a load writes spad or wbuf
-%x, %y = "test.op"() : () -> (memref<6x8xsi8, #sta.space<dram>>, memref<6x8xsi8, #sta.space<acc>>)
-"sta.load"(%x, %y) : (memref<6x8xsi8, #sta.space<dram>>, memref<6x8xsi8, #sta.space<acc>>) -> ()
+%x, %y = "test.op"() : () -> (memref<6x8xsi8, #sta.dram>, memref<6x8xsi8, #sta.acc>)
+sta.load %x to %y : memref<6x8xsi8, #sta.dram>, memref<6x8xsi8, #sta.acc>
 
 // -----
 
 // CHECK: a store writes dram
-%x, %y = "test.op"() : () -> (memref<6x8xsi8, #sta.space<spad>>, memref<6x8xsi8, #sta.space<spad>>)
-"sta.store"(%x, %y) : (memref<6x8xsi8, #sta.space<spad>>, memref<6x8xsi8, #sta.space<spad>>) -> ()
+%x, %y = "test.op"() : () -> (memref<6x8xsi8, #sta.spad>, memref<6x8xsi8, #sta.spad>)
+sta.store %x to %y : memref<6x8xsi8, #sta.spad>, memref<6x8xsi8, #sta.spad>
 
 // -----
 
 // CHECK: a transfer keeps the element type
-%x, %y = "test.op"() : () -> (memref<6x8xsi8, #sta.space<dram>>, memref<6x8xui8, #sta.space<spad>>)
-"sta.load"(%x, %y) : (memref<6x8xsi8, #sta.space<dram>>, memref<6x8xui8, #sta.space<spad>>) -> ()
+%x, %y = "test.op"() : () -> (memref<6x8xsi8, #sta.dram>, memref<6x8xui8, #sta.spad>)
+sta.load %x to %y : memref<6x8xsi8, #sta.dram>, memref<6x8xui8, #sta.spad>
 
 // -----
 
 // CHECK: rows must be contiguous
-%x, %y = "test.op"() : () -> (memref<6x8xsi8, strided<[16, 2], offset: ?>, #sta.space<dram>>, memref<6x8xsi8, #sta.space<spad>>)
-"sta.load"(%x, %y) : (memref<6x8xsi8, strided<[16, 2], offset: ?>, #sta.space<dram>>, memref<6x8xsi8, #sta.space<spad>>) -> ()
+%x, %y = "test.op"() : () -> (memref<6x8xsi8, strided<[16, 2], offset: ?>, #sta.dram>, memref<6x8xsi8, #sta.spad>)
+sta.load %x to %y : memref<6x8xsi8, strided<[16, 2], offset: ?>, #sta.dram>, memref<6x8xsi8, #sta.spad>
 
 // -----
 
 // CHECK: the indices must be in spad, got dram
-%table, %ids, %rows = "test.op"() : () -> (memref<30x8xsi16, #sta.space<dram>>, memref<6xsi32, #sta.space<dram>>, memref<6x8xsi16, #sta.space<spad>>)
-"sta.gather"(%table, %ids, %rows) : (memref<30x8xsi16, #sta.space<dram>>, memref<6xsi32, #sta.space<dram>>, memref<6x8xsi16, #sta.space<spad>>) -> ()
+%table, %ids, %rows = "test.op"() : () -> (memref<30x8xsi16, #sta.dram>, memref<6xsi32, #sta.dram>, memref<6x8xsi16, #sta.spad>)
+sta.gather %table[%ids] to %rows : memref<30x8xsi16, #sta.dram>, memref<6xsi32, #sta.dram>, memref<6x8xsi16, #sta.spad>
 
 // -----
 
 // CHECK: the packed operand must have shape (20,), got (21,)
-%acc, %a, %b = "test.op"() : () -> (memref<6x4xsi32, #sta.space<acc>>, memref<6x8xsi8, #sta.space<spad>>, memref<21xui8, #sta.space<wbuf>>)
-"sta.mm"(%acc, %a, %b) <{pattern = #nm.pattern<2:4, bitmap>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x8xsi8, #sta.space<spad>>, memref<21xui8, #sta.space<wbuf>>) -> ()
+%acc, %a, %b = "test.op"() : () -> (memref<6x4xsi32, #sta.acc>, memref<6x8xsi8, #sta.spad>, memref<21xui8, #sta.wbuf>)
+sta.mm %a, %b to %acc pattern <2:4, bitmap> : memref<6x8xsi8, #sta.spad>, memref<21xui8, #sta.wbuf>, memref<6x4xsi32, #sta.acc>
 
 // -----
 
 // CHECK: an operand in spad is dense
-%acc, %a, %b = "test.op"() : () -> (memref<6x4xsi32, #sta.space<acc>>, memref<6x8xsi8, #sta.space<spad>>, memref<4x8xsi8, #sta.space<spad>>)
-"sta.mm"(%acc, %a, %b) <{pattern = #nm.pattern<2:4, bitmap>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x8xsi8, #sta.space<spad>>, memref<4x8xsi8, #sta.space<spad>>) -> ()
+%acc, %a, %b = "test.op"() : () -> (memref<6x4xsi32, #sta.acc>, memref<6x8xsi8, #sta.spad>, memref<4x8xsi8, #sta.spad>)
+sta.mm %a, %b to %acc pattern <2:4, bitmap> : memref<6x8xsi8, #sta.spad>, memref<4x8xsi8, #sta.spad>, memref<6x4xsi32, #sta.acc>
 
 // -----
 
 // CHECK: a packed operand is not transposed
-%acc, %a, %b = "test.op"() : () -> (memref<6x4xsi32, #sta.space<acc>>, memref<6x8xsi8, #sta.space<spad>>, memref<20xui8, #sta.space<wbuf>>)
-"sta.mm"(%acc, %a, %b) <{pattern = #nm.pattern<2:4, bitmap>, transposed}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x8xsi8, #sta.space<spad>>, memref<20xui8, #sta.space<wbuf>>) -> ()
+%acc, %a, %b = "test.op"() : () -> (memref<6x4xsi32, #sta.acc>, memref<6x8xsi8, #sta.spad>, memref<20xui8, #sta.wbuf>)
+sta.mm %a, %b to %acc pattern <2:4, bitmap> transposed : memref<6x8xsi8, #sta.spad>, memref<20xui8, #sta.wbuf>, memref<6x4xsi32, #sta.acc>
 
 // -----
 
 // CHECK: acc must be in acc, got spad
-%acc, %a, %b = "test.op"() : () -> (memref<6x4xsi32, #sta.space<spad>>, memref<6x8xsi8, #sta.space<spad>>, memref<20xui8, #sta.space<wbuf>>)
-"sta.mm"(%acc, %a, %b) <{pattern = #nm.pattern<2:4, bitmap>}> : (memref<6x4xsi32, #sta.space<spad>>, memref<6x8xsi8, #sta.space<spad>>, memref<20xui8, #sta.space<wbuf>>) -> ()
+%acc, %a, %b = "test.op"() : () -> (memref<6x4xsi32, #sta.spad>, memref<6x8xsi8, #sta.spad>, memref<20xui8, #sta.wbuf>)
+sta.mm %a, %b to %acc pattern <2:4, bitmap> : memref<6x8xsi8, #sta.spad>, memref<20xui8, #sta.wbuf>, memref<6x4xsi32, #sta.spad>
 
 // -----
 
 // CHECK: the sums must have shape (6,), got (5,)
-%acc, %p, %sums, %parameters = "test.op"() : () -> (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui8, #sta.space<spad>>, memref<5xsi32, #sta.space<spad>>, memref<16xui8, #sta.space<wbuf>>)
-"sta.softmax"(%acc, %p, %sums, %parameters) <{mode = "row", row_base = 0 : i64, row_coefficients = array<i64>, key_base = 0 : i64, key_coefficients = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xui8, #sta.space<spad>>, memref<5xsi32, #sta.space<spad>>, memref<16xui8, #sta.space<wbuf>>) -> ()
+%acc, %p, %sums, %parameters = "test.op"() : () -> (memref<6x4xsi32, #sta.acc>, memref<6x4xui8, #sta.spad>, memref<5xsi32, #sta.spad>, memref<16xui8, #sta.wbuf>)
+sta.softmax row %acc to %p sums %sums parameters %parameters : memref<6x4xsi32, #sta.acc>, memref<6x4xui8, #sta.spad>, memref<5xsi32, #sta.spad>, memref<16xui8, #sta.wbuf>
 
 // -----
 
 // CHECK: normalize needs sums and scalar scales
-%acc, %y, %parameters = "test.op"() : () -> (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>)
-"sta.map"(%acc, %y, %parameters) <{normalize, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
+%acc, %y, %parameters = "test.op"() : () -> (memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<64xui8, #sta.wbuf>)
+sta.map %acc to %y parameters %parameters normalize : memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<64xui8, #sta.wbuf>
 
 // -----
 
 // CHECK: a norm that writes nothing
-%x, %parameters = "test.op"() : () -> (memref<6x8xsi16, #sta.space<spad>>, memref<96xui8, #sta.space<wbuf>>)
-"sta.norm"(%x, %parameters) <{kind = "layer", operandSegmentSizes = array<i32: 1, 1, 0, 0>}> : (memref<6x8xsi16, #sta.space<spad>>, memref<96xui8, #sta.space<wbuf>>) -> ()
+%x, %parameters = "test.op"() : () -> (memref<6x8xsi16, #sta.spad>, memref<96xui8, #sta.wbuf>)
+sta.norm layer %x parameters %parameters : memref<6x8xsi16, #sta.spad>, memref<96xui8, #sta.wbuf>
 
 // -----
 
 // CHECK: only rows of si16 have statistics
-%acc, %y, %parameters = "test.op"() : () -> (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>)
-"sta.map"(%acc, %y, %parameters) <{gather, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}> : (memref<6x4xsi32, #sta.space<acc>>, memref<6x4xsi8, #sta.space<spad>>, memref<64xui8, #sta.space<wbuf>>) -> ()
+%acc, %y, %parameters = "test.op"() : () -> (memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<64xui8, #sta.wbuf>)
+sta.map %acc to %y parameters %parameters gather : memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<64xui8, #sta.wbuf>
 
 // -----
 
 // CHECK: unit 'alu' is not one of ld, st, mm, sm, vp
-"sta.sync"() <{unit = "alu"}> : () -> ()
+sta.sync alu
