@@ -24,8 +24,8 @@ from sta.runtime.html import table
 from sta.runtime.reference import Report
 from sta.runtime.timing import Timing
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
-from sta.spec.instructions.definition import suggestion
 from sta.spec.signature import TensorSignature
+from sta.spec.suggestion import suggestion
 from sta.spec.target import Target
 
 MOST_THREADS = 256
@@ -419,7 +419,7 @@ def _of_run(number: int) -> Generator[None]:
     try:
         yield
     except ProgramError as error:
-        raise ProgramError(f"run {number}: {error}") from None
+        raise ProgramError(f"run {number}: {error}", error.pc) from None
     except ValueError as error:
         raise ValueError(f"run {number}: {error}") from None
 
