@@ -71,11 +71,13 @@ fuzz: install ## Fuzz loader, validator and both engines for MINUTES=10 each; ta
 fuzz-coverage: install ## Which lines of decoder and validator the fuzzers' corpus reaches.
 	$(MAKE) -f tests/fuzz/Makefile BIN=$(BIN) coverage
 
-docs: install ## What is generated: docs/isa.md, docs/operators.md, what the tour in README.md prints, the errors in docs/troubleshooting.md.
+docs: install ## What is generated: docs/isa.md, docs/operators.md, docs/options.md, the tour in README.md, the errors in docs/troubleshooting.md.
 	$(BIN)/python -m sta.backend.isa_docs > docs/isa.md.new
 	mv docs/isa.md.new docs/isa.md
 	$(BIN)/python -m sta.api.inspect.operators_page > docs/operators.md.new
 	mv docs/operators.md.new docs/operators.md
+	$(BIN)/python -m sta.api.cli.options_page > docs/options.md.new
+	mv docs/options.md.new docs/options.md
 	$(BIN)/python -m tests.support.readme_tour
 	$(BIN)/python -m tests.support.troubleshooting
 

@@ -1,59 +1,147 @@
 """
-The compiler's pipeline, as one readable list.
+The compiler's pipeline, as one readable list, and the passes it is made of.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 
 from xdsl.passes import ModulePass
 
+from sta.passes.options import Options
+from sta.passes.step import Kind, Step
+from sta.spec import outside
+
 PassFactory = Callable[[], type[ModulePass]]
-
-FLOAT_PIPELINE = (
-    "torch-fold-quantization",
-    "torch-fold-constants",
-    "torch-canonicalize-views",
-    "torch-recognize-norms",
-    "torch-round-attention",
-    "torch-recognize-attention",
-    "torch-fold-masks",
-    "torch-broadcast-constants",
-    "torch-fold-constants",
-    "torch-canonicalize-views",
-)
-"""
-On the imported module; what it computes stays, up to the rounding of floats.
-"""
-
-INTEGER_PIPELINE = (
-    "nm-sink-views",
-    "nm-choose-encoding",
-    "nm-fold-attention-layout",
-    "nm-fuse-epilogues",
-    "nm-fuse-norm-copies",
-    "nm-raise-norms",
-    "convert-nm-to-sta",
-    "sta-allocate",
-    "sta-synchronize",
-)
-"""
-From the first integer module on; not a bit changes.
-"""
 
 _FOLDERS = {"torch": "torch-", "nm": "nm-", "sta": "sta-", "lowering": ""}
 """
 The folders with passes, and what a pass of each is called besides the name of its file.
 """
 
+IMPORT = Step("import", Kind.CLOSE)
+"""
+What is in front of the pipeline: it makes the first module, and is no pass.
+"""
+SUPPORTED = "torch-check-supported"
+"""
+The step behind which every operation is known: the module can be run.
+"""
+FIRST_INTEGER_STEP = "convert-torch-to-nm"
+"""
+The step that makes integers of a float module.
+"""
+
+
+def pipeline(options: Options) -> tuple[Step, ...]:
+    """
+    Every step between the imported model and the last module, in order; those that are not asked for are not enabled.
+
+    Raises:
+        ValueError: a pass of another package that is asked for does not exist or cannot be used.
+    """
+    close, lossy, equal = Kind.CLOSE, Kind.LOSSY, Kind.EQUAL
+    pattern, patterns = options.sparsity or (None, ())
+    steps = (
+        # On the imported module. What it computes stays, up to the rounding of floats.
+        Step("torch-fold-quantization", close),
+        Step("torch-fold-constants", close),
+        Step("torch-canonicalize-views", close),
+        Step("torch-recognize-norms", close),
+        Step("torch-round-attention", lossy, purpose="attention rounded at query, key and value only"),
+        Step("torch-recognize-attention", close),
+        Step("torch-fold-masks", close),
+        Step("torch-broadcast-constants", close),
+        Step("torch-fold-constants", close),
+        Step("torch-canonicalize-views", close),
+        Step(SUPPORTED, close),
+        # From floats to integers.
+        Step(
+            "torch-prune",
+            lossy,
+            {"pattern": pattern, "patterns": patterns},
+            purpose=", ".join([*([pattern] if pattern else []), *patterns]),
+            enabled=options.sparsity is not None,
+        ),
+        Step(
+            "torch-calibrate",
+            lossy,
+            {"methods": options.methods, "min_sqnr": options.min_sqnr, "int16_inputs": options.int16_inputs},
+            purpose="smoother activations and weights rounded for them, where that is better in the end",
+        ),
+        Step("torch-quantize", lossy, {"int16_inputs": options.int16_inputs}, purpose="values of 8 and 16 bits"),
+        Step("torch-choose-softmax", close, {"mode": options.softmax, "bits": options.probability_bits}),
+        Step(FIRST_INTEGER_STEP, lossy, purpose="weights of 8 bits, integers only"),
+        # From the first integer module on, not a bit changes.
+        Step("nm-sink-views", equal),
+        Step("nm-choose-encoding", equal),
+        Step("nm-fold-attention-layout", equal),
+        Step("nm-fuse-epilogues", equal),
+        Step("nm-fuse-norm-copies", equal),
+        Step("nm-raise-norms", equal),
+        Step("convert-nm-to-sta", equal),
+        Step("sta-allocate", equal),
+        Step("sta-synchronize", equal),
+    )
+    for name in options.passes:
+        steps = _with_outside_pass(steps, name)
+    return steps
+
+
+def _names() -> tuple[str, ...]:
+    return tuple(step.name for step in pipeline(Options()))
+
+
+FLOAT_PIPELINE = _names()[: _names().index(SUPPORTED)]
+"""
+The names of the steps on the imported module.
+"""
+INTEGER_PIPELINE = _names()[_names().index(FIRST_INTEGER_STEP) + 1 :]
+"""
+The names of the steps on integer modules.
+"""
+
+
+def pass_of(step: Step) -> ModulePass:
+    """
+    The pass of a step, with its options.
+    """
+    return pass_registry()[step.name]()(**step.options)
+
+
+def pass_registry() -> dict[str, PassFactory]:
+    """
+    Every pass by its name, ours and those of other packages, imported when it is asked for: pass `foo-bar` of ours is
+    class `FooBarPass`.
+    """
+    registry = {name: _factory(name, module) for name, module in _modules().items()}
+    registry.update((name, _outside_factory(name)) for name in outside.names(outside.PASSES, _taken()))
+    return registry
+
+
+def dialect_taken_by(name: str) -> str | None:
+    """
+    The dialect of the modules that a pass of ours works on; None for another pass.
+    """
+    return name.removeprefix("convert-").partition("-")[0] if name in _modules() else None
+
+
+def dialect_made_by(name: str) -> str | None:
+    """
+    The dialect of the modules that a pass of ours leaves; None for another pass.
+    """
+    return name.rpartition("-to-")[2].partition("-")[0] if name in _modules() else None
+
 
 @cache
 def _modules() -> dict[str, str]:
     """
-    The module of every pass, by the pass's name: `torch-foo-bar` is `torch/foo_bar.py`, `convert-x-to-y` is
+    The module of every pass of ours, by the pass's name: `torch-foo-bar` is `torch/foo_bar.py`, `convert-x-to-y` is
     `lowering/convert_x_to_y.py`.
     """
     found: dict[str, str] = {}
@@ -71,15 +159,58 @@ def _factory(name: str, module: str) -> PassFactory:
     return load
 
 
-def pass_registry() -> dict[str, PassFactory]:
+def _taken() -> set[str]:
     """
-    Every pass by its name, imported when it is asked for: pass `foo-bar` is class `FooBarPass`.
+    The names that passes of other packages cannot have.
     """
-    return {name: _factory(name, module) for name, module in _modules().items()}
+    from xdsl.transforms import get_all_passes
+
+    return {*_modules(), *get_all_passes()}
 
 
-def dialect_taken_by(name: str) -> str | None:
+def _outside_factory(name: str) -> PassFactory:
+    return lambda: _outside_pass(name)
+
+
+def _outside_pass(name: str) -> type[ModulePass]:
+    found = None if name in _taken() else outside.load_one(outside.PASSES, name, _accept)
+    if found is None:
+        known = outside.names(outside.PASSES, _taken())
+        close = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"no package adds a pass {name!r} (entry points of the group {outside.PASSES.name}){hint}")
+    return found
+
+
+def _accept(name: str, added: object) -> type[ModulePass]:
+    if re.fullmatch("[a-z]+(-[a-z0-9]+)*", name) is None:
+        raise ValueError("the names of passes are words in lower case with hyphens between them")
+    if not (isinstance(added, type) and issubclass(added, ModulePass)):
+        raise ValueError(f"a subclass of xdsl.passes.ModulePass is expected, not {added!r}")
+    if added.name != name:
+        raise ValueError(f"the pass's name is {added.name!r}: it must be that of the entry point")
+    return added
+
+
+def _with_outside_pass(steps: tuple[Step, ...], name: str) -> tuple[Step, ...]:
     """
-    The dialect of the modules that a pass of ours works on; None for another pass.
+    The steps with a pass of another package at its place: behind the last step called as its class attribute `after`
+    says, and behind others that were put there. What it may do to numbers is its class attribute `kind`.
     """
-    return name.removeprefix("convert-").partition("-")[0] if name in _modules() else None
+    added = _outside_pass(name)
+    after, kind = getattr(added, "after", None), getattr(added, "kind", None)
+    names = [step.name for step in steps]
+    if after not in names:
+        close = get_close_matches(str(after), names, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"pass {name} says with `after` behind which pass it runs, and {after!r} is none{hint}")
+    if kind not in list(Kind):
+        raise ValueError(f"pass {name} says with `kind` what it does: {', '.join(Kind)}, and not {kind!r}")
+    position = len(names) - names[::-1].index(after)
+    kept, numbers = (Kind.EQUAL, "integers") if position > names.index(FIRST_INTEGER_STEP) else (Kind.CLOSE, "floats")
+    if kind not in (kept, Kind.LOSSY):
+        raise ValueError(f"pass {name} runs on {numbers}, behind {after}: its kind is {kept} or lossy, not {kind}")
+    while position < len(steps) and names[position] not in _modules():
+        position += 1
+    purpose = (added.__doc__ or "").strip().partition("\n")[0] if kind == Kind.LOSSY else ""
+    return (*steps[:position], Step(name, Kind(kind), purpose=purpose), *steps[position:])

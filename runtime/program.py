@@ -21,6 +21,7 @@ from sta.runtime.analysis.trace import TRACE_LIMIT
 from sta.runtime.engines import Engines, check_same, chosen
 from sta.runtime.errors import ProgramError
 from sta.runtime.html import table
+from sta.runtime.losses import StepLoss
 from sta.runtime.reference import Report
 from sta.runtime.timing import Timing
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
@@ -113,6 +114,8 @@ class Program:
         container.check()
         self._valid = validate(container, instruction_limit=instruction_limit, memory_limit=memory_limit)
         self._scores_stay_on_chip = False
+        self.losses: tuple[StepLoss, ...] = ()
+        """What lossy steps cost, of a program just compiled that was checked; a file does not keep it."""
 
     @staticmethod
     def load(

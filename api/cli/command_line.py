@@ -43,65 +43,19 @@ class _Command(NamedTuple):
 
 
 def _add_compile_arguments(parser: Parser) -> None:
+    from sta.api.cli.compile_options import add_options
+
     parser.add_argument(
         "model",
         metavar="MODEL.pt2|MODEL.onnx|NN-PASS.mlir",
         help="a program saved with torch.export.save, an ONNX model, or a file of --dump-ir",
     )
     parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the compiled program")
-    parser.add_argument(
-        "--calibration",
-        metavar="FILE.npz",
-        help="inputs by name, first axis the samples, to take the ranges of activations from",
-    )
-    parser.add_argument("--sparsity", metavar="N:M", help="keep the N largest of every M weights of each linear layer")
-    parser.add_argument(
-        "--target", metavar="NAME|FILE.yaml", help="the machine (default: sta-base, or that of the dump)"
-    )
-    parser.add_argument(
-        "--softmax",
-        metavar="MODE",
-        choices=("auto", "row", "online"),
-        default="auto",
-        help="softmax over whole rows (row) or chunk by chunk (online); auto (default): rows where they fit the target",
-    )
-    parser.add_argument(
-        "--probability-bits",
-        metavar="BITS",
-        choices=("auto", "8", "16"),
-        default="auto",
-        help="width of the exponentials, 8 or 16; auto (default): 16 where calibration shows that attention needs them",
-    )
-    parser.add_argument(
-        "--int16-inputs",
-        metavar="GLOB",
-        action="append",
-        default=[],
-        help="16 instead of 8 bits for the input of linear layers with this module path, in twice the cycles",
-    )
-    parser.add_argument(
-        "--min-sqnr",
-        metavar="DB",
-        type=float,
-        help="decibels that the output must reach on calibration samples held out; inputs of linear layers get 16 bits "
-        "where it takes that (default: 20 are aimed at; 0: 8 bits for all)",
-    )
-    parser.add_argument("--no-smoothing", action="store_true", help="do not try to smooth outliers into weights")
-    parser.add_argument("--no-range-search", action="store_true", help="do not try ranges smaller than the extremes")
-    parser.add_argument(
-        "--no-weight-search",
-        action="store_true",
-        help="round weights to the nearest integer, whatever their inputs are",
-    )
+    add_options(parser)
     parser.add_argument(
         "--explain", action="store_true", help="say how each layer is tiled and why; with --json also where buffers lie"
     )
-    parser.add_argument("--dump-ir", metavar="DIR", help="write the IR after every pass that changed it, and the diffs")
-    parser.add_argument("--only", metavar="GLOB", help="limit --dump-ir to module paths: 'encoder.layer.0.*'")
     parser.add_argument("--timing", action="store_true", help="show how long every pass took")
-    parser.add_argument(
-        "--check", action="store_true", help="run a sample after every pass; stop at the first whose bits differ"
-    )
     _add_json(parser)
 
 

@@ -15,13 +15,14 @@ from sta.dialect.interpreters.any_level import level_of, run_integers
 from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.torch import FakeQuantizeOp
+from sta.passes.step import Kind, Step
 from sta.runtime import Program
 
 Array = NDArray[Any]
 
 FLOAT_FIDELITY = 60.0
 """
-Decibels by which a pass on the float module may at most disturb it: reassociated float32 sums stay far above.
+Decibels by which a close step on the float module may at most disturb it: reassociated float32 sums stay far above.
 """
 ROUNDED_FIDELITY = 20.0
 """
@@ -29,16 +30,29 @@ The same for a module that rounds: where a sum falls to the other side of a half
 what comes behind may do likewise. A range of -127..127 becomes -128..127, as the machine saturates, which is one step
 more for a value beyond it.
 """
-CHANGES_THE_MODEL = ("torch-round-attention", "torch-prune", "torch-quantize")
-"""
-Passes that are meant to change what a float module computes.
-"""
 POISONS = (0xA5, 0x5A)
 
 
 class CheckError(ValueError):
     """
-    A pass changed what the model computes; names the pass and the first difference.
+    A step that keeps what the model computes changed it; names the pass and the first difference.
+    """
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """
+    What one step left of the sample's outputs: SQNR in decibels of the worst of them, infinite where nothing differs.
+    """
+
+    step: Step
+    before: float
+    """
+    Against the step before.
+    """
+    model: float
+    """
+    Against the imported model.
     """
 
 
@@ -56,71 +70,74 @@ def signal_to_noise(reference: Array, values: Array) -> float:
 @dataclass
 class BitCheck:
     """
-    Runs one sample through every module of a compile.
+    Runs one sample through every module of a compile, and holds each step to its kind.
 
-    `fidelity` lists each step with its SQNR against the imported model, the worst of its outputs.
+    `fidelity` lists the steps from the imported model on; it is empty where the compile began with integers.
     """
 
     inputs: dict[str, Array]
-    fidelity: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
+    fidelity: list[Fidelity] = field(default_factory=list[Fidelity])
     _imported: dict[str, Array] = field(default_factory=dict[str, Array])
-    _float: dict[str, Array] = field(default_factory=dict[str, Array])
+    _before: dict[str, Array] = field(default_factory=dict[str, Array])
     _bits: dict[str, Array] = field(default_factory=dict[str, Array])
-    _first_integer_step: str = ""
+    _last_lossy_step: str = ""
 
-    def compare(self, step: str, module: ModuleOp, context: CompileContext) -> None:
+    def compare(self, step: Step, module: ModuleOp, context: CompileContext) -> None:
         """
-        Raises CheckError if the module no longer computes what the one before it did.
+        Raises CheckError if the module no longer computes what the one before it did, and the step is not lossy.
         """
         if level_of(module) == "torch":
             rounds = any(isinstance(operation, FakeQuantizeOp) for operation in module.walk())
             outputs = run_torch(module, context, self.inputs)
             self._compare_floats(step, outputs, ROUNDED_FIDELITY if rounds else FLOAT_FIDELITY)
             return
+        decoded: dict[str, Array] = {}
+        lossy = step.kind == Kind.LOSSY
         for poison in POISONS if level_of(module) == "sta" else POISONS[:1]:
             raw, signatures = run_integers(module, context.weights, self.inputs, poison)
-            self._compare_bits(step, raw)
+            if not self._bits or lossy:
+                self._bits, self._last_lossy_step, lossy = raw, step.name, False
+            self._compare_bits(step.name, raw)
             decoded = {name: signatures[name].decode(values) for name, values in raw.items()}
-            self._note(step, decoded)
+        self._note(step, decoded)
 
     def compare_program(self, program: Program) -> None:
         """
-        Raises CheckError if the emulator's bits are not those of the first integer module.
+        Raises CheckError if the emulator's bits are not those of the last integer module.
         """
         for poison in POISONS:
             self._compare_bits("emit", program.run(self.inputs, engine="reference", poison=poison).raw)
 
-    def _compare_floats(self, step: str, outputs: dict[str, Array], expected: float) -> None:
+    def _compare_floats(self, step: Step, outputs: dict[str, Array], expected: float) -> None:
         if not self._imported:
-            self._imported = self._float = outputs
-        if step not in CHANGES_THE_MODEL:
+            self._imported = self._before = outputs
+        if step.kind != Kind.LOSSY:
             for name, values in outputs.items():
-                kept = signal_to_noise(self._float[name], values)
+                kept = signal_to_noise(self._before[name], values)
                 if kept < expected:
                     raise CheckError(
-                        f"pass {step} changed output '{name}': {kept:.1f} dB from the step before it, "
+                        f"pass {step.name} changed output '{name}': {kept:.1f} dB from the step before it, "
                         f"at least {expected:.0f} dB expected"
                     )
-        self._float = outputs
         self._note(step, outputs)
 
-    def _note(self, step: str, outputs: dict[str, Array]) -> None:
+    def _note(self, step: Step, outputs: dict[str, Array]) -> None:
         if not self._imported:
             # The compile began with integers.
             return
-        worst = min(signal_to_noise(self._imported[name], values) for name, values in outputs.items())
-        if (step, worst) not in self.fidelity:
-            self.fidelity.append((step, worst))
+        before, model = (
+            min(signal_to_noise(reference[name], values) for name, values in outputs.items())
+            for reference in (self._before, self._imported)
+        )
+        self._before = outputs
+        self.fidelity.append(Fidelity(step, before, model))
 
     def _compare_bits(self, step: str, raw: dict[str, Array]) -> None:
-        if not self._bits:
-            self._bits, self._first_integer_step = raw, step
-            return
         for name, expected in self._bits.items():
             differs = expected != raw[name]
             if differs.any():
                 place = tuple(int(axis[0]) for axis in np.nonzero(differs))
                 raise CheckError(
                     f"pass {step} changed {int(differs.sum()):,} of {differs.size:,} integers of output '{name}' "
-                    f"(first at {place}: {expected[place]} after {self._first_integer_step}, now {raw[name][place]})"
+                    f"(first at {place}: {expected[place]} after {self._last_lossy_step}, now {raw[name][place]})"
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,28 +12,19 @@ from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
 from xdsl.ir import SSAValue
 
 from sta.api.dump.ir_dump import Dump
-from sta.dialect import nm, sta, torch
+from sta.dialect import nm, sta
 from sta.dialect.interpreters.any_level import level_of, main_function
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.reader import IrText, read_ir
 from sta.dialect.ir.signature_attributes import signature_of
 from sta.frontend.samples import InputType
-from sta.passes.pipeline import FLOAT_PIPELINE, INTEGER_PIPELINE
+from sta.passes.options import Options
+from sta.passes.options import options as all_options
+from sta.passes.pipeline import FIRST_INTEGER_STEP, IMPORT, SUPPORTED, dialect_made_by
+from sta.passes.step import Step
+from sta.passes.torch.fold_quantization import is_quantized
+from sta.passes.torch.quantize import check_int16_inputs
 from sta.spec.target import Target
-
-STEPS = (
-    *FLOAT_PIPELINE,
-    "torch-check-supported",
-    "torch-prune",
-    "torch-calibrate",
-    "torch-quantize",
-    "torch-choose-softmax",
-    "convert-torch-to-nm",
-    *INTEGER_PIPELINE,
-)
-"""Everything between the imported model and the last module."""
-
-_LEVELS = {"torch": "torch", "nm": "nm", "sta": "sta", "convert-torch": "nm", "convert-nm": "sta", "import": "torch"}
 
 
 @dataclass(frozen=True)
@@ -42,8 +34,13 @@ class Resumed:
     path: Path
     context: CompileContext
     read: IrText
-    steps: tuple[str, ...]
+    steps: tuple[Step, ...]
     """What is left to do."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the steps that are left."""
+        return [step.name for step in self.steps]
 
     @property
     def module(self) -> ModuleOp:
@@ -56,9 +53,10 @@ class Resumed:
         return level_of(self.module)
 
 
-def read_dump_file(path: Path, target: Target | None) -> Resumed:
+def read_dump_file(path: Path, target: Target | None, steps: Sequence[Step]) -> Resumed:
     """
-    Reads one module of a dump; the arrays and, unless another is given, the target are those of its directory.
+    Reads one module of a dump, and finds out which of the steps of a compile are left; the arrays and, unless another
+    is given, the target are those of its directory.
 
     Raises:
         OSError: there is no such file, or no dump in its directory.
@@ -86,10 +84,32 @@ def read_dump_file(path: Path, target: Target | None) -> Resumed:
         raise ValueError(
             f"{path} is tiled for {own.name}, not for {target.name}: compile a dump from before convert-nm-to-sta"
         )
-    steps = _steps_left(path.name, read.module)
-    if level == "sta" and "sta-allocate" not in steps:
+    resumed = Resumed(path, context, read, _steps_left(path.name, read.module, steps))
+    if level == "sta" and "sta-allocate" not in resumed.names:
         _check_allocated(read)
-    return Resumed(path, context, read, steps)
+    return resumed
+
+
+def check_options(resumed: Resumed, options: Options) -> None:
+    """Raises ValueError for an option about what has been done already."""
+    default = Options()
+    for name, option in all_options().items():
+        decided = option.decided
+        if decided is None or decided.step in resumed.names or getattr(options, name) == getattr(default, name):
+            continue
+        # A check runs on calibration data, whatever the module is.
+        if not (name == "calibration" and options.check):
+            raise ValueError(
+                f"{decided.done} in {resumed.path}: compile a dump from before {decided.step}, or leave the option out"
+            )
+    left_out = [name for name in options.passes if name not in resumed.names]
+    if left_out:
+        raise ValueError(
+            f"pass {left_out[0]} is asked for, and its place in the pipeline is before {resumed.path}: compile an "
+            "earlier dump, or leave the option out"
+        )
+    if "torch-quantize" in resumed.names and SUPPORTED not in resumed.names:
+        check_int16_inputs(resumed.module, options.int16_inputs)
 
 
 def _check_allocated(read: IrText) -> None:
@@ -132,28 +152,34 @@ def _problem(entry: DictionaryAttr, value: SSAValue, level: str) -> str | None:
     return None
 
 
-def _steps_left(file: str, module: ModuleOp) -> tuple[str, ...]:
+def _steps_left(file: str, module: ModuleOp, steps: Sequence[Step]) -> tuple[Step, ...]:
     """What follows the pass that the file is named after; of another file, all that its module may need."""
-    named = re.match(r"[0-9]+-([a-z-]+)\.(?:.*\.)?mlir$", file)
+    names = [step.name for step in steps]
+
+    def starting_with(name: str) -> tuple[Step, ...]:
+        return tuple(steps[names.index(name) :])
+
+    named = re.match(r"[0-9]+-([a-z0-9-]+)\.(?:.*\.)?mlir$", file)
     level = level_of(module)
-    if named is not None and _level_after(named[1]) == level:
-        return STEPS if named[1] == "import" else STEPS[STEPS.index(named[1]) + 1 :]
+    if named is not None and _level_after(named[1], names) == level:
+        return tuple(steps) if named[1] == IMPORT.name else tuple(steps[names.index(named[1]) + 1 :])
     if level == "torch":
-        quantized = any(isinstance(op, torch.FakeQuantizeOp) for op in module.walk())
-        return STEPS[STEPS.index("torch-choose-softmax") :] if quantized else STEPS
+        return starting_with("torch-choose-softmax") if is_quantized(module) else tuple(steps)
     if level == "nm":
-        return INTEGER_PIPELINE
+        return tuple(steps[names.index(FIRST_INTEGER_STEP) + 1 :])
     if "sta.memory" not in main_function(module).attributes:
-        return INTEGER_PIPELINE[INTEGER_PIPELINE.index("sta-allocate") :]
+        return starting_with("sta-allocate")
     ordered = any(isinstance(op, sta.UnitOp) and (op.wait or op.post) for op in module.walk())
-    return () if ordered else ("sta-synchronize",)
+    return () if ordered else starting_with("sta-synchronize")
 
 
-def _level_after(step: str) -> str:
+def _level_after(step: str, names: Sequence[str]) -> str:
     """The dialect that a step leaves; "" for what is none."""
-    if step != "import" and step not in STEPS:
-        return ""
-    return next(level for prefix, level in _LEVELS.items() if step.startswith(prefix))
+    if step == IMPORT.name:
+        return "torch"
+    made = [dialect_made_by(name) for name in names[: names.index(step) + 1]] if step in names else []
+    # A pass of another package leaves what the one before it has left.
+    return next((dialect for dialect in reversed(made) if dialect is not None), "torch" if made else "")
 
 
 def input_types(module: ModuleOp) -> dict[str, InputType]:

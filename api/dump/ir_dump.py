@@ -22,7 +22,7 @@ from sta.dialect.ir.weight_store import WeightStore
 
 INDEX = "index.json"
 ARRAYS = "weights"
-_FILE = re.compile(r"[0-9]{2,}-[a-z-]+\.(mlir|diff)")
+_FILE = re.compile(r"[0-9]{2,}-[a-z0-9-]+\.(mlir|diff)")
 
 
 @dataclass(frozen=True)

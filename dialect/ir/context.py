@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xdsl.context import Context
 from xdsl.dialect_interfaces import DialectInterface
 from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
 from xdsl.ir import Dialect
 
+from sta.dialect.ir.samples import Samples
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.tiling_policy import TilingPolicy
 
@@ -52,6 +53,10 @@ class CompileContext(Context):
     `weights` is the store that the module's names refer to; `target` the machine compiled for (`sta-base` when none
     is given, loaded when first asked for); `policy` says how layers are tiled. The dialects
     `builtin`, `func`, `torch`, `nm` and `sta` are registered and loaded on first use.
+
+    `samples` are inputs of the model for the passes that need some. `report` is told by passes that take long what they
+    do, and how much of it is done (None where that is not known). In `notes` a pass leaves, under its name, what there
+    is to say about its work besides the IR.
     """
 
     def __init__(
@@ -59,6 +64,9 @@ class CompileContext(Context):
     ) -> None:
         super().__init__()
         self.weights = WeightStore() if weights is None else weights
+        self.samples = Samples()
+        self.report: Callable[[str, float | None], None] = lambda stage, done: None
+        self.notes: dict[str, Any] = {}
         self._target = target
         self.policy = policy or TilingPolicy()
         register_dialects(self)
@@ -73,8 +81,10 @@ class CompileContext(Context):
         return self._target
 
     def clone(self) -> CompileContext:
-        """A context of its own for the same target, with the same arrays in a store of its own."""
-        return CompileContext(self.weights.copy(), self._target, self.policy)
+        """A context of its own for the same target, the same arrays in a store of its own, and the same samples."""
+        copy = CompileContext(self.weights.copy(), self._target, self.policy)
+        copy.samples = self.samples
+        return copy
 
 
 def register_dialects(context: Context) -> None:
@@ -151,6 +161,17 @@ def policy_of(context: Context) -> TilingPolicy:
     """
     found = _compile_of(context)
     return TilingPolicy() if found is None else found.policy
+
+
+def compile_context(context: Context) -> CompileContext:
+    """
+    `context` as that of a compile, with samples. Raises ValueError for one that others made.
+    """
+    if isinstance(context, CompileContext):
+        return context
+    raise ValueError(
+        "this pass needs sample inputs: run it in a sta.dialect.ir.context.CompileContext (`sta opt --calibration`)"
+    )
 
 
 def _compile_of(context: Context) -> CompileContext | CompileInterface | None:

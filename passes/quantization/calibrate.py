@@ -1,7 +1,7 @@
 """
 The range of every float value of a module, seen on samples; and what attention loses with 8-bit exponentials.
 
-Not a pass: it needs data. The ranges are written down as the attribute `sta.range` (two float64: lowest, highest) of
+The ranges are written down as the attribute `sta.range` (two float64: lowest, highest) of
 the operation that computes the value, and of the function's argument, where `torch-quantize` reads them.
 """
 

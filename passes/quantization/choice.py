@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from sta.dialect.interpreters.torch import main_function, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.option_values import METHODS
 from sta.passes.quantization.calibrate import NARROW_RANGE, ExtremesObserver, Observation, RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
 from sta.passes.quantization.gptq import round_weights
@@ -38,8 +40,6 @@ Array = NDArray[Any]
 Sample = Mapping[str, Array]
 Progress = Callable[[str, float | None], None]
 
-METHODS = ("smoothing", "ranges", "weights")
-"""What is tried beyond the extremes of each value, in this order."""
 _NAMES = {
     "smoothing": "smoothing, strength {0.smoothing}",
     "ranges": "ranges by error",
@@ -89,6 +89,14 @@ class Choice:
     decibels: float = EXACT
     held_out: int = 0
     """Samples that the choice was judged on and whose values the ranges that were judged had not seen."""
+
+    def __str__(self) -> str:
+        """The trials that were kept, and what each has made of the output."""
+        kept = [trial for trial in self.trials if trial.kept]
+        gains = [
+            f"{after.method} ({before.decibels:.1f} to {after.decibels:.1f} dB)" for before, after in pairwise(kept)
+        ]
+        return ", ".join(gains) or "ranges of values"
 
 
 @dataclass(frozen=True)

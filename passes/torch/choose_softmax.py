@@ -18,6 +18,7 @@ from sta.dialect import torch
 from sta.dialect.ir.context import policy_of, target_of
 from sta.dialect.ir.location import describe
 from sta.passes.memory.memory_plan import CapacityError
+from sta.passes.option_values import probability_bits_of, softmax_of
 from sta.passes.quantization.probability_bits import LEAST_FIDELITY, LOSS
 from sta.passes.rewriting.torch_operations import operations_of
 from sta.passes.tiling.attention_tiling import (
@@ -38,8 +39,6 @@ CHUNK = "sta.softmax_chunk"
 BITS = "sta.probability_bits"
 """The attribute of an attention that holds the width of its exponentials."""
 
-MODES = ("auto", "row", "online")
-WIDTHS = ("auto", "8", "16")
 ROW_PREFERENCE = 1 / 16
 """
 The part of its cycles by which a softmax over whole rows may be slower and is still taken: it keeps up to a bit more of
@@ -107,10 +106,8 @@ class TorchChooseSoftmaxPass(ModulePass):
     bits: str = "auto"
 
     def __post_init__(self) -> None:
-        for what, given, known in (("softmax", self.mode, MODES), ("width of probabilities", self.bits, WIDTHS)):
-            if given not in known:
-                hint = suggestion(given, known)
-                raise ValueError(f"unknown {what} {given!r}, it is one of {', '.join(known)}{hint}")
+        softmax_of(self.mode)
+        probability_bits_of(self.bits)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Set attributes on every attention of `op`; see `choose_softmax`."""

@@ -18,8 +18,10 @@ from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.errors import CompileError
 from sta.passes.quantization.layer_selection import check_globs
 from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, literal_of, operations_of
+from sta.passes.torch.fold_quantization import is_quantized
 from sta.spec.nm_format import Pattern, prune_by_magnitude
 
 
@@ -75,6 +77,8 @@ class TorchPrunePass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Prune `op` in place; pruned weights go into the context's weight store."""
+        if is_quantized(op):
+            raise CompileError("the model is quantized already, and cannot be pruned any more: prune it before")
         default = Pattern.parse(self.pattern) if self.pattern else None
         prune(op, weights_of(ctx), default, dict(_parse_assignment(text) for text in self.patterns))
 

@@ -9,53 +9,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sta.api.cli.argument_parser import UsageError
+from sta.api.cli.compile_options import keywords_of
 from sta.api.cli.progress import Progress
 from sta.api.cli.tables import count, duration, percent, print_json, print_table, size
 from sta.api.compiler.explanation import explanation, print_explanation
 from sta.api.files.output_file import check_output
-from sta.spec.pattern import Pattern
+from sta.runtime.losses import EXACT
 from sta.spec.target import Target, load_target
 
 if TYPE_CHECKING:
     from sta.api.compiler.compilation import Compilation
+    from sta.spec.pattern import Pattern
 
 
 def execute(arguments: Namespace) -> None:
     """Runs the command; raises what ``sta.compile`` raises."""
     if arguments.only is not None and arguments.dump_ir is None:
         raise UsageError("argument --only: it limits a dump: give --dump-ir as well")
-    target = None if arguments.target is None else _target(arguments.target)
-    sparsity = _pattern(arguments.sparsity)
+    keywords = keywords_of(arguments)
+    if arguments.target is not None:
+        keywords["target"] = _target(arguments.target)
+    _check_decibels(arguments.min_sqnr)
     output = Path(arguments.output)
     inputs = [Path(arguments.model), *([Path(arguments.calibration)] if arguments.calibration else [])]
     check_output(output, *inputs)
     if arguments.dump_ir is not None and Path(arguments.dump_ir).resolve() == output.resolve():
         raise UsageError("--output and --dump-ir name the same path")
-    methods = (
-        ("smoothing", arguments.no_smoothing),
-        ("ranges", arguments.no_range_search),
-        ("weights", arguments.no_weight_search),
-    )
     with Progress() as progress:
         progress.report("load PyTorch and torch-mlir", None)
         # Imported here: a misspelt target is reported at once.
         from sta.api.compiler.compilation import compile_model
 
-        compilation = compile_model(
-            arguments.model,
-            target=target,
-            sparsity=sparsity,
-            calibration=arguments.calibration,
-            softmax=arguments.softmax,
-            probability_bits=arguments.probability_bits,
-            int16_inputs=arguments.int16_inputs,
-            min_sqnr=_decibels_asked(arguments.min_sqnr),
-            methods=[name for name, left_out in methods if not left_out],
-            check=arguments.check,
-            dump_ir=arguments.dump_ir,
-            only=arguments.only,
-            report=progress.report,
-        )
+        keywords["report"] = progress.report
+        compilation = compile_model(arguments.model, **keywords)
         assert compilation.program is not None
         compilation.program.save(output)
     summary = summarize(compilation, output)
@@ -89,19 +75,9 @@ def _target(name: str) -> Target:
         raise UsageError(str(error)) from error
 
 
-def _decibels_asked(number: float | None) -> float | None:
+def _check_decibels(number: float | None) -> None:
     if number is not None and not (number >= 0.0 and math.isfinite(number)):
         raise UsageError(f"argument --min-sqnr: decibels from 0 on, not {number}")
-    return number
-
-
-def _pattern(text: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        return str(Pattern.parse(text))
-    except ValueError as error:
-        raise UsageError(f"argument --sparsity: {error}") from error
 
 
 def summarize(compilation: Compilation, output: Path) -> dict[str, Any]:
@@ -127,6 +103,7 @@ def summarize(compilation: Compilation, output: Path) -> dict[str, Any]:
         "sparsity": _sparsity(compilation),
         "quantization": _quantization(compilation),
         "check": _fidelity(compilation),
+        "losses": [loss.to_json() for loss in compilation.losses],
     }
 
 
@@ -181,11 +158,21 @@ def _quantization(compilation: Compilation) -> dict[str, Any] | None:
 
 
 def _fidelity(compilation: Compilation) -> list[dict[str, Any]]:
-    """Every step with its signal-to-noise ratio against the imported model in decibels; None where nothing differs."""
+    """
+    Every step with its kind, and its signal-to-noise ratio in decibels against the step before and the imported model;
+    None where nothing differs. A step that stands in the list twice changed something each time.
+    """
     if compilation.check is None:
         return []
-    exact = float("inf")
-    return [{"step": step, "decibels": None if ratio == exact else ratio} for step, ratio in compilation.check.fidelity]
+    rows = [
+        {"step": one.step.name, "kind": one.step.kind, "decibels": _number(one.model), "before": _number(one.before)}
+        for one in compilation.check.fidelity
+    ]
+    return [row for number, row in enumerate(rows) if row not in rows[:number]]
+
+
+def _number(ratio: float) -> float | None:
+    return None if ratio == EXACT else ratio
 
 
 def _print_sparsity(sparsity: list[dict[str, Any]]) -> None:
@@ -204,10 +191,24 @@ def _print_sparsity(sparsity: list[dict[str, Any]]) -> None:
 def _print_summary(summary: dict[str, Any]) -> None:
     if summary["check"]:
         print_table(
-            ["step", "SQNR against the model"],
-            [[row["step"], _decibels(row["decibels"])] for row in summary["check"]],
-            title="check: bits are equal after every pass",
-            numbers=[1],
+            ["step", "", "SQNR against the model", "against the step before"],
+            [
+                [row["step"], row["kind"], _decibels(row["decibels"]), _decibels(row["before"])]
+                for row in summary["check"]
+            ],
+            title="check: bits are equal after every pass on integers, and floats close where a pass is not lossy",
+            numbers=[2, 3],
+        )
+        print()
+    losses = [loss for loss in summary["losses"] if loss["decibels"] is not None]
+    if losses:
+        print_table(
+            ["lossy step", "for", "SQNR against the step before", "against the model"],
+            [
+                [loss["step"], loss["kept_for"], _decibels(loss["decibels"]), _decibels(loss["model_decibels"])]
+                for loss in losses
+            ],
+            numbers=[2, 3],
         )
         print()
     if summary["quantization"] is not None:

@@ -1,0 +1,49 @@
+"""The options of `sta compile`, from their one definition: `sta.passes.options`."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable
+from typing import Any, cast
+
+from sta.api.cli.argument_parser import Parser
+from sta.passes.options import Keywords, Option, options
+
+
+def add_options(parser: Parser) -> None:
+    """Adds every option that the command line has."""
+    for option in options().values():
+        for flag, (value, help) in option.without.items():
+            parser.add_argument(flag, dest=option.name, action="append_const", const=value, help=help)
+        if option.command_line is not None:
+            arguments = dict(option.command_line)
+            if "type" in arguments:
+                arguments["type"] = _with_reason(arguments["type"])
+            parser.add_argument(option.flag, help=_help(option), **arguments)
+
+
+def _help(option: Option) -> str:
+    # argparse formats what begins with a percent sign.
+    return option.help.replace("%", "%%")
+
+
+def _with_reason(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """What reads a text, so that argparse says why it cannot."""
+
+    def read_or_say(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise ArgumentTypeError(str(error)) from error
+
+    return read_or_say
+
+
+def keywords_of(arguments: Namespace) -> Keywords:
+    """Returns the keywords of `sta.compile` that a command line stands for."""
+    found: dict[str, Any] = {}
+    for name, option in options().items():
+        given = getattr(arguments, name, None)
+        if given is not None:
+            found[name] = [one for one in option.default if one not in given] if option.without else given
+    return cast("Keywords", found)

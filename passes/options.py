@@ -1,0 +1,238 @@
+"""
+The options of a compile, each defined once.
+
+The keywords of `sta.compile`, the options of `sta compile` and docs/options.md are derived from the fields of
+`Options`. A new option is an entry in `Keywords`, which says what users may give, and a field of `Options`, which says
+in what form the compiler has it.
+"""
+
+# ruff: noqa: RUF009 - `_option` makes a field.
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack, cast
+
+from sta.passes.option_values import (
+    METHODS,
+    PROBABILITY_BITS,
+    SOFTMAX_MODES,
+    Data,
+    Sparsity,
+    as_given,
+    calibration_of,
+    decibels_of,
+    globs_of,
+    methods_of,
+    names_of,
+    path_of,
+    probability_bits_of,
+    softmax_of,
+    sparsity_of,
+    target_of,
+)
+from sta.spec.pattern import Pattern
+from sta.spec.target import Target
+
+T = TypeVar("T")
+
+Report = Callable[[str, float | None], None]
+"""Told about progress: the stage, and how much of it is done (None where that is not known)."""
+
+
+class Keywords(TypedDict, total=False):
+    """The keywords of `sta.compile`; `Options` explains each."""
+
+    target: str | os.PathLike[str] | Target | None
+    sparsity: str | Mapping[str, str] | None
+    calibration: Mapping[str, Any] | str | os.PathLike[str] | None
+    softmax: str
+    probability_bits: int | str
+    int16_inputs: Sequence[str]
+    min_sqnr: float | None
+    methods: Sequence[str]
+    passes: Sequence[str]
+    check: bool
+    dump_ir: str | os.PathLike[str] | None
+    only: str | None
+    report: Report
+
+
+class Decision(NamedTuple):
+    """The step of the pipeline that carries out an option: behind it, the option comes too late."""
+
+    step: str
+    done: str
+    """The words for an option that comes too late: "sparsity is given, and weights have been pruned"."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a compile, besides its value."""
+
+    name: str
+    default: Any
+    """In the form that users give."""
+    accept: Callable[[Any], Any]
+    """The value that a given one stands for. Raises TypeError, ValueError, OSError."""
+    help: str
+    """One text for all: the command line, `help(sta.compile)` and the page."""
+    command_line: Mapping[str, Any] | None
+    """Arguments of argparse's `add_argument`; None for an option that only Python has."""
+    without: Mapping[str, tuple[str, str]]
+    """Flags of the command line, each with the value that it takes out of the default, and its help."""
+    decided: Decision | None
+
+    @property
+    def flag(self) -> str:
+        """Its spelling on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+
+def _option(
+    accept: Callable[[Any], T],
+    default: Any,
+    help: str,
+    *,
+    command_line: Mapping[str, Any] | None = None,
+    without: Mapping[str, tuple[str, str]] | None = None,
+    decided: Decision | None = None,
+) -> T:
+    about = (default, accept, help, command_line, without or {}, decided)
+    return field(default_factory=lambda: accept(default), metadata={"about": about})
+
+
+def _pattern(text: str) -> str:
+    return str(Pattern.parse(text))
+
+
+def silent(stage: str, done: float | None) -> None:
+    """Say nothing about progress."""
+
+
+_FORMATS = Decision("torch-calibrate", "number formats are asked for, and have been chosen")
+_SOFTMAX = Decision("torch-choose-softmax", "the softmax is given, and has been chosen")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a compile, in the form in which the compiler uses them."""
+
+    target: Target | None = _option(
+        target_of,
+        None,
+        "the machine: a preset's name, a YAML file or, in Python, a Target (default: sta-base, or that of the dump)",
+        command_line={"metavar": "NAME|FILE.yaml"},
+    )
+    sparsity: Sparsity | None = _option(
+        sparsity_of,
+        None,
+        "keep the N largest of every M weights of each linear layer; in Python also a mapping from module-path glob to "
+        "pattern, of which the first that matches counts. N:M zeros that weights already have are found without it",
+        command_line={"metavar": "N:M", "type": _pattern},
+        decided=Decision("torch-prune", "sparsity is given, and weights have been pruned"),
+    )
+    calibration: Data = _option(
+        calibration_of,
+        None,
+        "inputs by name, first axis the samples, to take the ranges of activations from: an .npz file or, in Python, a "
+        "mapping from name to array",
+        command_line={"metavar": "FILE.npz"},
+        decided=Decision("torch-calibrate", "calibration data are given, and nothing uses them"),
+    )
+    softmax: str = _option(
+        softmax_of,
+        "auto",
+        "softmax over whole rows (row) or chunk by chunk (online); auto (default): rows where they fit the target",
+        command_line={"metavar": "MODE", "choices": SOFTMAX_MODES},
+        decided=_SOFTMAX,
+    )
+    probability_bits: str = _option(
+        probability_bits_of,
+        "auto",
+        "width of the exponentials, 8 or 16; auto (default): 16 where calibration shows that attention needs them",
+        command_line={"metavar": "BITS", "choices": PROBABILITY_BITS},
+        decided=_SOFTMAX,
+    )
+    int16_inputs: tuple[str, ...] = _option(
+        globs_of,
+        (),
+        "globs of module paths: 16 instead of 8 bits for the input of these linear layers, in twice the cycles",
+        command_line={"metavar": "GLOB", "action": "append"},
+        decided=Decision("torch-quantize", "16-bit inputs are asked for, and chosen"),
+    )
+    min_sqnr: float | None = _option(
+        decibels_of,
+        None,
+        "decibels that the output must reach on calibration samples held out; inputs of linear layers get 16 bits "
+        "where it takes that (default: 20 are aimed at; 0: 8 bits for all)",
+        command_line={"metavar": "DB", "type": float},
+        decided=_FORMATS,
+    )
+    methods: tuple[str, ...] = _option(
+        methods_of,
+        METHODS,
+        "calibration methods beyond the extremes of each value, each kept where it makes the output better on samples "
+        "held out: smoothing (outliers go into weights), ranges (by rounding error), weights (rounded by what their "
+        "inputs are)",
+        without={
+            "--no-smoothing": ("smoothing", "do not try to smooth outliers into weights"),
+            "--no-range-search": ("ranges", "do not try ranges smaller than the extremes"),
+            "--no-weight-search": ("weights", "round weights to the nearest integer, whatever their inputs are"),
+        },
+        decided=_FORMATS,
+    )
+    passes: tuple[str, ...] = _option(
+        names_of,
+        (),
+        "passes of other packages to run as well, each behind the pass that it names",
+        command_line={"metavar": "NAME", "action": "append"},
+    )
+    check: bool = _option(
+        bool,
+        False,
+        "run a sample after every pass; stop at the first whose bits differ, or that disturbs a float module",
+        command_line={"action": "store_true"},
+    )
+    dump_ir: Path | None = _option(
+        path_of,
+        None,
+        "directory for the IR after every pass that changed it, and the diffs; an earlier dump in it is replaced",
+        command_line={"metavar": "DIR"},
+    )
+    only: str | None = _option(
+        as_given,
+        None,
+        "limit the dump to module paths: 'encoder.layer.0.*'",
+        command_line={"metavar": "GLOB"},
+    )
+    report: Report = _option(as_given, silent, "called with the stage, and how much of it is done: progress")
+
+    @staticmethod
+    def of(**keywords: Unpack[Keywords]) -> Options:
+        """
+        The options that keywords stand for.
+
+        Raises:
+            TypeError: there is no such keyword, or its value is of a type that it does not take.
+            ValueError: a value that it does not take.
+            OSError: a file that cannot be read.
+        """
+        known = options()
+        for name in keywords:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise TypeError(f"compile() got an unexpected keyword argument {name!r}{hint}")
+        # In the order of the fields, whatever the caller's order is: the first error is always the same.
+        given = cast("Mapping[str, Any]", keywords)
+        return Options(**{name: known[name].accept(given[name]) for name in known if name in given})
+
+
+def options() -> dict[str, Option]:
+    """All options by name."""
+    return {one.name: Option(one.name, *one.metadata["about"]) for one in fields(Options)}

@@ -1,0 +1,33 @@
+"""One step of a compile: a pass, its options, and what it may do to a model's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What a step may do to the numbers that a module computes; `--check` holds it to that."""
+
+    EQUAL = "equal"
+    """On integers: not a bit changes."""
+    CLOSE = "close"
+    """On floats: the function stays; sums may be rounded in another order."""
+    LOSSY = "lossy"
+    """The function changes on purpose. What that costs is reported, and no error."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A pass with its options, at its place in the pipeline."""
+
+    name: str
+    kind: Kind
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The fields of the pass."""
+    purpose: str = ""
+    """What a lossy step loses accuracy for."""
+    enabled: bool = True
+    """Whether the options of the compile ask for it."""

@@ -1,0 +1,119 @@
+"""
+The formats of numbers, from samples: methods are tried and kept where they make the output better, ranges are observed.
+
+A model that is quantized already keeps its formats. Only values for which it has none are observed, or get the ranges
+that follow from those that have one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import SSAValue
+from xdsl.passes import ModulePass
+
+from sta.dialect.ir.context import CompileContext, compile_context
+from sta.dialect.ir.samples import Sample
+from sta.passes.errors import CompileError
+from sta.passes.option_values import METHODS
+from sta.passes.quantization.bound_ranges import bound_ranges, place_of
+from sta.passes.quantization.calibrate import calibrate
+from sta.passes.quantization.choice import Choice, QuantizationChoice
+from sta.passes.torch.fold_quantization import is_quantized
+from sta.passes.torch.quantize import check_int16_inputs, values_without_format
+
+
+@dataclass(frozen=True)
+class TorchCalibratePass(ModulePass):
+    """
+    Choose how a float module is quantized, and set the ranges of its values (`sta.range`), from sample inputs.
+
+    `methods` are tried in their order (`sta.passes.quantization.choice`). `min_sqnr` is what the output must reach, in
+    decibels. Linear layers that match a glob of `int16_inputs` have 16-bit inputs in any case.
+    """
+
+    name = "torch-calibrate"
+
+    methods: tuple[str, ...] = METHODS
+    min_sqnr: float | None = None
+    int16_inputs: tuple[str, ...] = ()
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """
+        Set ranges on `op`, which smoothing and rounding may change. The context notes the `Choice` under the pass's
+        name.
+
+        Raises CompileError if the model cannot be quantized as asked, ValueError for samples that cannot be run.
+        """
+        context = compile_context(ctx)
+        check_int16_inputs(op, self.int16_inputs)
+        if is_quantized(op):
+            self._complete(op, context)
+            return
+        samples = _samples(context, needed=True)
+        chooser = QuantizationChoice(op, context, samples, self.methods, context.report)
+        choice = chooser.choose(self.min_sqnr, self.int16_inputs)
+        self._check_reached(choice)
+        chooser.apply(choice.plan)
+        context.notes[self.name] = choice
+
+    def _check_reached(self, choice: Choice) -> None:
+        if self.min_sqnr is not None and choice.decibels < self.min_sqnr:
+            raise CompileError(
+                f"the output reaches {choice.decibels:.1f} dB against the model on calibration samples, with 16 bits "
+                f"for the input of every linear layer, and not the {self.min_sqnr:g} dB that were asked for: ask "
+                "for less"
+            )
+
+    def _complete(self, op: ModuleOp, context: CompileContext) -> None:
+        """Give the values of a quantized model that have no format one."""
+        if self.int16_inputs or self.min_sqnr is not None:
+            raise CompileError(
+                "the model is quantized already and keeps its number formats: leave out int16_inputs and min_sqnr"
+            )
+        values = _values_to_see(op, context)
+        samples = _samples(context, needed=bool(values))
+        if samples:
+            count = len(samples)
+            calibrate(op, context, samples, lambda done: context.report("calibrate", done / count))
+        if not context.samples.given:
+            # Safer than what a single example shows.
+            _bound(op, context)
+
+
+def _values_to_see(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
+    """The values of a quantized model whose formats only samples can tell."""
+    if context.samples.given:
+        return values_without_format(module, context.weights)
+    values = _bound(module, context)
+    if values and not context.samples.examples:
+        places = ", ".join(dict.fromkeys(place_of(value) for value in values))
+        raise CompileError(f"the model does not say how to quantize {places}: give calibration data")
+    return values
+
+
+def _bound(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
+    """
+    Give the values of a quantized model that have no format the ranges that follow from those that have one; return the
+    others.
+    """
+    return bound_ranges(module, context.weights, values_without_format(module, context.weights))
+
+
+def _samples(context: CompileContext, needed: bool) -> list[Sample]:
+    """Calibration data, or else the example inputs; there may be none where they are not `needed` for ranges."""
+    if context.samples.given:
+        return context.samples.calibration
+    examples = context.samples.examples
+    if needed and not examples:
+        raise CompileError("the model came without example inputs: give calibration data")
+    if needed:
+        warnings.warn(
+            "no calibration data: activation ranges are taken from the example inputs alone, which costs "
+            "accuracy; give some real inputs",
+            stacklevel=9,
+        )
+    return examples

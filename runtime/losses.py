@@ -1,0 +1,31 @@
+"""What steps of the compiler that change the model's function on purpose cost in accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+EXACT = float("inf")
+"""Decibels where nothing differs."""
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """The loss of one lossy step: SQNR in decibels of the worst output, infinite where nothing differs."""
+
+    step: str
+    kept_for: str
+    """What the step is there for, or what it has gained."""
+    decibels: float
+    """Against the step before."""
+    model_decibels: float
+    """Against the model that was given."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a dictionary that JSON can hold: None stands for exact."""
+        return {
+            "step": self.step,
+            "kept_for": self.kept_for,
+            "decibels": None if self.decibels == EXACT else self.decibels,
+            "model_decibels": None if self.model_decibels == EXACT else self.model_decibels,
+        }
