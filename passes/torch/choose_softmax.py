@@ -30,7 +30,6 @@ from sta.passes.tiling.attention_tiling import (
     row_tiling,
     too_long,
 )
-from sta.spec.suggestion import suggestion
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
