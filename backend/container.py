@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 
 from sta.backend.isa import decode_program, encode_program
 from sta.backend.new_file import new_file
+from sta.spec.alignment import aligned
 from sta.spec.instructions.definition import EncodingError
 from sta.spec.instructions.instruction import Instruction
 
 MAGIC = b"STA\x00"
 VERSION = (1, 0)
-ALIGNMENT = 64
 SECTIONS = ("code", "constants", "program", "signature", "debug", "ir", "target")
 PROGRAM_KEYS = ("spad", "wbuf", "acc", "dram", "macs", "dense_macs")
 """Integers that the program section must have: bytes of the four memories, useful and dense-equivalent MACs."""
@@ -85,7 +85,7 @@ class Container:
     @property
     def writable_base(self) -> int:
         """The first writable DRAM address: the size of the constants, rounded up to the alignment."""
-        return _align(len(self.constants))
+        return aligned(len(self.constants))
 
     def module_path(self, pc: int) -> str:
         """Returns the path of the model's module that the instruction at ``pc`` belongs to, or an empty string."""
@@ -119,10 +119,6 @@ class Container:
             raise ContainerError("section 'ir': not text")
         if not isinstance(cast(object, self.target), dict):
             raise ContainerError("section 'target': not a JSON object")
-
-
-def _align(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def is_integer(value: object) -> bool:
@@ -228,7 +224,7 @@ def _offsets(sizes: Iterable[int]) -> tuple[list[int], int]:
     offsets: list[int] = []
     position = _HEADER.size + _ENTRY.size * len(SECTIONS)
     for size in sizes:
-        offsets.append(_align(position))
+        offsets.append(aligned(position))
         position = offsets[-1] + size
     return offsets, position
 

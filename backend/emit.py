@@ -30,15 +30,16 @@ from sta.dialect.ir.signature_attributes import signature_of
 from sta.dialect.ir.text import print_with_locations
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.affine import Affine
-from sta.spec.instructions.definition import REGISTER_COUNT, EncodingError
+from sta.spec.alignment import aligned
+from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH, REGISTER_COUNT, EncodingError
 from sta.spec.instructions.instruction import Instruction
+from sta.spec.instructions.table import definition_of
 from sta.spec.target import Target
 
 FIRST_TEMPORARY = 1
-COUNTER_REGISTERS = 8
+COUNTER_REGISTERS = MAXIMUM_LOOP_DEPTH
 LAST_TEMPORARY = REGISTER_COUNT - COUNTER_REGISTERS - 1
-STEP_LIMIT = (1 << 23) - 1
-ALIGNMENT = 64
+STEP_LIMIT = definition_of("lea").field("s1").maximum
 ZERO: Affine[int] = Affine()
 """
 The value of register 0.
@@ -344,7 +345,7 @@ def _constants(function: func.FuncOp, weights: WeightStore) -> tuple[NDArray[np.
     operations = [op for op in function.body.block.ops if isinstance(op, sta.ConstantOp)]
     directory = [_constant(op) for op in operations]
     end = max((entry["offset"] + entry["bytes"] for entry in directory), default=0)
-    constants = np.zeros(-(-end // ALIGNMENT) * ALIGNMENT, np.uint8)
+    constants = np.zeros(aligned(end), np.uint8)
     for op, entry in zip(operations, directory, strict=True):
         data = np.ascontiguousarray(weights.get(op.store_name)).view(np.uint8).reshape(-1)
         constants[entry["offset"] : entry["offset"] + entry["bytes"]] = data

@@ -24,6 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sta.spec.instructions.definition import WORD_BYTES
+
 MODELS = ("MiniLM", "BERT-base")
 PACKAGES = ("torch", "torch-mlir", "xdsl", "numpy")
 
@@ -62,7 +64,7 @@ def measure(path: Path, runs: int) -> dict[str, Any]:
         "processor_seconds": statistics.median(processor),
         "peak_memory_bytes": peak,
         "operations": facts["operations"],
-        "code_bytes": 16 * facts["instructions"],
+        "code_bytes": WORD_BYTES * facts["instructions"],
     }
 
 

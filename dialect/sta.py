@@ -70,6 +70,7 @@ from sta.dialect.nm import (
     ui16,
 )
 from sta.spec import affine
+from sta.spec.instructions.definition import UNITS
 from sta.spec.nm_format import DENSE, packed_size
 from sta.spec.packing import Packing
 
@@ -1071,7 +1072,6 @@ class SyncOp(UnitOp):
     """
 
     name = "sta.sync"
-    UNITS: ClassVar[tuple[str, ...]] = ("ld", "st", "mm", "sm", "vp")
     unit = prop_def(StringAttr)
     custom_directives = (Word,)
     assembly_format = f"custom<Word>($unit) {_SEMAPHORES}"
@@ -1080,7 +1080,7 @@ class SyncOp(UnitOp):
         super().__init__(properties={"unit": StringAttr(unit)})
 
     def verify_(self) -> None:
-        _expect(self.unit.data in self.UNITS, f"unit '{self.unit.data}' is not one of {', '.join(self.UNITS)}")
+        _expect(self.unit.data in UNITS, f"unit '{self.unit.data}' is not one of {', '.join(UNITS)}")
 
 
 @irdl_op_definition

@@ -5,15 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sta.spec.alignment import aligned
 from sta.spec.nm_format import Int8Array, Pattern, UInt8Array, pack, packed_size, unpack
-
-BEAT = 64
-"""Bytes that blocks are padded to, so that each starts on a beat of the DMA."""
-
-
-def padded(size: int) -> int:
-    """Return a number of bytes in whole beats."""
-    return -(-size // BEAT) * BEAT
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ class Packing:
         blocks: list[UInt8Array] = []
         for place in self._blocks():
             block = pack(np.ascontiguousarray(weights[place]), self.pattern, self.encoding)
-            blocks.append(np.pad(block, (0, padded(block.size) - block.size)))
+            blocks.append(np.pad(block, (0, aligned(block.size) - block.size)))
         return np.concatenate(blocks)
 
     def unpack(self, data: UInt8Array) -> Int8Array:
@@ -56,5 +49,5 @@ class Packing:
             size = packed_size(height, width, self.pattern, self.encoding)
             block = np.ascontiguousarray(data[position : position + size])
             weights[rows, depth] = unpack(block, height, width, self.pattern, self.encoding)
-            position += padded(size)
+            position += aligned(size)
         return weights

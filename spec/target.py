@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sta.spec import outside
+from sta.spec.alignment import ALIGNMENT
 from sta.spec.suggestion import suggestion
 
+LARGEST_TILE = (1 << 8) - 1
+"""Rows and columns of the largest product tile: instructions have 8 bits for them."""
 _PRESETS = Path(__file__).parent / "targets"
-_SRAM_ALIGNMENT = 64
-# Instructions have 8 bits for a tile's rows and columns, a run may need 1 GiB of memory, and with the others far above
+# A run may need 1 GiB of memory, and with the others far above
 # any machine the cycles of 10^9 instructions, the most that a run may issue, fit int64.
 _LARGEST = {
     "array_rows": 1024,
@@ -26,8 +28,8 @@ _LARGEST = {
     "dma_bytes_per_cycle": 1 << 16,
     "dma_latency": 1 << 20,
     "drain_latency": 1 << 20,
-    "tile_rows": 255,
-    "tile_columns": 255,
+    "tile_rows": LARGEST_TILE,
+    "tile_columns": LARGEST_TILE,
     "queue_depth": 1 << 16,
 }
 
@@ -77,8 +79,8 @@ class Target:
         for field in dataclasses.fields(self):
             if field.name != "name":
                 _check_number(field.name, getattr(self, field.name))
-        if self.sram_bytes % _SRAM_ALIGNMENT:
-            raise ValueError(f"target key 'sram_bytes' must be a multiple of {_SRAM_ALIGNMENT}, got {self.sram_bytes}")
+        if self.sram_bytes % ALIGNMENT:
+            raise ValueError(f"target key 'sram_bytes' must be a multiple of {ALIGNMENT}, got {self.sram_bytes}")
 
     @property
     def macs_per_cycle(self) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from sta.api.cli.tables import count, percent, print_table, size
 from sta.runtime.analysis.profile import Profile, ProfileRow
+from sta.spec.instructions.definition import UNITS
 
-_UNITS = ("mm", "ld", "st", "sm", "vp")
+_UNITS = ("mm", *(unit for unit in UNITS if unit != "mm"))
+"""The array first."""
 _TITLE = (
     "profile (units: per cent of the module's cycles in which they work; dense: GMAC/s as if no weight were pruned)"
 )

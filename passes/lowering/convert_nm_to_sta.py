@@ -30,10 +30,14 @@ from sta.passes.memory.memory_plan import CapacityError, plan_memory
 from sta.passes.tiling.linear_tiling import COLUMNS, ROWS
 from sta.passes.tiling.strided_view import NotAView, StridedView
 from sta.passes.tiling.tile_choice import record
+from sta.spec.instructions.table import definition_of
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
-TRANSFER_ROWS = 8192
+TRANSFER_ROWS = definition_of("ld").field("rows").largest_power
+"""
+Rows of one tile of a copy.
+"""
 
 TiledLayer = LinearLowering | AttentionLowering
 """

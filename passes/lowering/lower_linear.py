@@ -20,8 +20,9 @@ from sta.passes.tiling.linear_tiling import SLOTS, STREAMED, LinearShape, choose
 from sta.passes.tiling.strided_view import Axis, StridedView, row_space
 from sta.passes.tiling.tile_choice import TileChoice
 from sta.spec.affine import Affine
+from sta.spec.alignment import aligned
 from sta.spec.nm_format import packed_size
-from sta.spec.packing import Packing, padded
+from sta.spec.packing import Packing
 from sta.spec.parameters import map_parameters_size
 from sta.spec.wide_product import PLANES
 
@@ -139,7 +140,7 @@ class LinearLowering:
             builder.space_from(axes, rest, self.tiling.rows, tile, alternate=alternate)
 
     def _make_blocks(self) -> None:
-        block = padded(packed_size(self.tiling.columns, self.depths[0], self.pattern, self.encoding))
+        block = aligned(packed_size(self.tiling.columns, self.depths[0], self.pattern, self.encoding))
         self.blocks = self._slots("weights", (block,), nm.ui8, "wbuf")
 
     def _begin(self) -> None:
@@ -284,7 +285,7 @@ class LinearLowering:
         )
 
     def _parameter_bytes(self) -> int:
-        return padded(map_parameters_size(self.tiling.columns))
+        return aligned(map_parameters_size(self.tiling.columns))
 
     def _parameters_of(self, column: Position, columns: int) -> SSAValue:
         """
@@ -347,7 +348,7 @@ class LinearLowering:
         Bytes of a group of columns up to its first `depths` cuts of the depth (all when None).
         """
         cuts = self.depths if depths is None else self.depths[:depths]
-        return sum(padded(packed_size(columns, depth, self.pattern, self.encoding)) for depth in cuts)
+        return sum(aligned(packed_size(columns, depth, self.pattern, self.encoding)) for depth in cuts)
 
     def _block(self, column: Position, block: int) -> Position:
         """
@@ -421,7 +422,7 @@ class LinearLowering:
 
 
 def _pad(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.pad(data, (0, padded(data.size) - data.size))
+    return np.pad(data, (0, aligned(data.size) - data.size))
 
 
 def _loaded_bytes(operand: Operand | None) -> int:

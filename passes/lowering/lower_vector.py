@@ -10,10 +10,11 @@ from sta.dialect import nm, sta
 from sta.dialect.ir.parameter_blocks import epilogue_scalars, norm_parameters, scalar_map_parameters
 from sta.passes.lowering.tile_builder import ROWS, Operand, Position, TileBuilder
 from sta.passes.tiling.strided_view import StridedView, row_space
+from sta.spec.instructions.table import definition_of
 
-COLUMN_LIMIT = 4096
+COLUMN_LIMIT = definition_of("map").field("columns").largest_power
 """
-Columns of one tile of the vector unit: within its 13-bit field, and 1 MiB for 128 rows of 16 bits.
+Columns of one tile of the vector unit: within its field, and 1 MiB for 128 rows of 16 bits.
 """
 
 

@@ -25,10 +25,11 @@ from sta.passes.tiling.linear_tiling import SLOTS, is_rolled
 from sta.passes.tiling.strided_view import Axis, Factor, NotAView, StridedView, iteration_space, merge, row_space
 from sta.passes.tiling.tile_choice import TileChoice
 from sta.spec.affine import Affine
+from sta.spec.instructions.table import definition_of
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
-RUN_LIMIT = 4096
+RUN_LIMIT = definition_of("map").field("columns").largest_power
 """
 Elements of the longest row of a copy: within the column field of every instruction that copies.
 """

@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-ALIGNMENT = 64
-"""
-Every buffer starts at a multiple of this many bytes: one DMA beat of the base target.
-"""
+from sta.spec.alignment import aligned
 
 
 @dataclass(frozen=True)
@@ -30,13 +27,6 @@ class Lifetime:
         Whether the two buffers are ever live at once.
         """
         return self.first <= other.last and other.first <= self.last
-
-
-def aligned(size: int) -> int:
-    """
-    `size` rounded up to the alignment.
-    """
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def first_fit(lifetimes: Sequence[Lifetime], capacity: int | None) -> tuple[list[int | None], int]:

@@ -13,7 +13,8 @@ from xdsl.ir import Block, Operation, SSAValue
 
 from sta.dialect import sta
 from sta.dialect.ir.location import module_path
-from sta.passes.memory.first_fit import Lifetime, aligned, first_fit
+from sta.passes.memory.first_fit import Lifetime, first_fit
+from sta.spec.alignment import aligned
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 

@@ -17,11 +17,7 @@ from sta.dialect.ir.addresses import address_of, expect_addresses
 from sta.passes.scheduling.synchronization import synchronize
 from sta.passes.scheduling.work import Channel, Loop, Node, Range, Work
 from sta.spec.affine import Affine
-
-SEMAPHORES = 16
-"""
-Semaphores of the machine: the width of the wait and post fields.
-"""
+from sta.spec.instructions.definition import SEMAPHORE_COUNT
 
 UNIT_OF: dict[type[Operation], str] = {
     sta.LoadOp: "ld",
@@ -153,6 +149,6 @@ class _Synchronizer:
     def _semaphore(self, channel: Channel) -> int:
         if channel not in self.semaphores:
             self.semaphores[channel] = len(self.semaphores)
-            if len(self.semaphores) > SEMAPHORES:
-                raise ValueError(f"more than {SEMAPHORES} pairs of units wait for each other")
+            if len(self.semaphores) > SEMAPHORE_COUNT:
+                raise ValueError(f"more than {SEMAPHORE_COUNT} pairs of units wait for each other")
         return self.semaphores[channel]

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sta.spec.cost import dma_cycles, product_cycles, softmax_cycles, vector_cycles
+from sta.spec.instructions.table import definition_of
 from sta.spec.pattern import DENSE
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
-KEYS_LIMIT = 8192
+KEYS_LIMIT = definition_of("softmax").field("keys").maximum
 """
 Keys that one instruction of the softmax unit takes.
 """

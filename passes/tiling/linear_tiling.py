@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from sta.spec.alignment import aligned
 from sta.spec.cost import dma_cycles, product_cycles, vector_cycles
+from sta.spec.instructions.table import definition_of
 from sta.spec.nm_format import Pattern, packed_size
-from sta.spec.packing import padded
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
-DEPTH_LIMIT = (1 << 14) - 1
+DEPTH_LIMIT = definition_of("mm").field("depth").maximum
 """
 Largest reduction an `mm` instruction's depth field holds.
 """
@@ -176,7 +177,7 @@ def weight_bytes(shape: LinearShape, columns: int, depth: int) -> int:
     Bytes of all weights, cut into blocks.
     """
     return sum(
-        count * times * padded(packed_size(width, length, shape.pattern, shape.encoding))
+        count * times * aligned(packed_size(width, length, shape.pattern, shape.encoding))
         for count, width in cuts(shape.columns, columns)
         for times, length in cuts(shape.depth, depth)
     )
@@ -189,7 +190,7 @@ def tile_bytes(shape: LinearShape, tiling: LinearTiling) -> int:
     if tiling.order == ROWS:
         weights = weight_bytes(shape, tiling.columns, tiling.depth)
     else:
-        weights = SLOTS * padded(packed_size(tiling.columns, tiling.depth, shape.pattern, shape.encoding))
+        weights = SLOTS * aligned(packed_size(tiling.columns, tiling.depth, shape.pattern, shape.encoding))
     loaded = tiling.depth if tiling.order == COLUMNS else shape.depth
     element = 4 * shape.passes + shape.residual_bytes + shape.result_bytes
     return weights + SLOTS * tiling.rows * (loaded * shape.x_bytes + tiling.columns * element)

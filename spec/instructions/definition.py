@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sta.spec.instructions.access import Access
 from sta.spec.pattern import Pattern
 from sta.spec.suggestion import suggestion
-from sta.spec.target import Target
+from sta.spec.target import LARGEST_TILE, Target
 from sta.spec.vector import RowStatistics
 
 WORD_BYTES = 16
@@ -80,6 +80,11 @@ class Field:
         if self.kind == "signed":
             return (1 << (self.bits - 1)) - 1
         return (1 << self.bits) - 1 + self.bias
+
+    @property
+    def largest_power(self) -> int:
+        """The largest power of two that the field may take: a size that divides others."""
+        return 1 << (self.maximum.bit_length() - 1)
 
     def check(self, value: int) -> None:
         """Raise EncodingError unless ``value`` is one the field may take."""
@@ -150,6 +155,11 @@ def register(name: str, description: str, *, optional: bool = False) -> Field:
 def size(name: str, bits: int, description: str) -> Field:
     """Return a field for a size, which is at least 1."""
     return Field(name, bits, "unsigned", description, lowest=1)
+
+
+def tile_size(name: str, description: str) -> Field:
+    """Return a field for the rows or columns of a product's tile, which every target's tiles fit."""
+    return size(name, LARGEST_TILE.bit_length(), description)
 
 
 def flag(name: str, description: str) -> Field:

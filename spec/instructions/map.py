@@ -16,6 +16,7 @@ from sta.spec.instructions.definition import (
     flag,
     register,
     size,
+    tile_size,
 )
 from sta.spec.parameters import MapParameters
 from sta.spec.tables import TABLE_ENTRIES
@@ -120,7 +121,7 @@ DEFINITION = InstructionDefinition(
         register("source_stride", "bytes from one row of the source to the next", optional=True),
         register("destination_stride", "bytes from one row of the result to the next", optional=True),
         register("residual_stride", "bytes from one row of the residual to the next", optional=True),
-        size("rows", 8, "number of rows"),
+        tile_size("rows", "number of rows"),
         size("columns", 13, "number of columns"),
         Field(
             "source_type",

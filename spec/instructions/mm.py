@@ -21,6 +21,7 @@ from sta.spec.instructions.definition import (
     flag,
     register,
     size,
+    tile_size,
 )
 from sta.spec.integers import check_int32, matrix_product
 from sta.spec.nm_format import ENCODINGS, packed_size, unpack
@@ -128,8 +129,8 @@ DEFINITION = InstructionDefinition(
         register("acc_stride", "bytes from one row of the result to the next", optional=True),
         register("a_stride", "bytes from one row of the activations to the next", optional=True),
         register("b_stride", "bytes from one row of b to the next; r0 where b is a packed block", optional=True),
-        size("rows", 8, "rows of the result"),
-        size("columns", 8, "columns of the result"),
+        tile_size("rows", "rows of the result"),
+        tile_size("columns", "columns of the result"),
         size("depth", 14, "length of the sum (k)"),
         Field("n", 5, "unsigned", "N of the N:M pattern of b", bias=1, default=1),
         Field("m", 5, "unsigned", "M of the N:M pattern of b; M = N is dense", bias=1, default=1),

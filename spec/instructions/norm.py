@@ -15,6 +15,7 @@ from sta.spec.instructions.definition import (
     flag,
     register,
     size,
+    tile_size,
 )
 from sta.spec.norm import KINDS, LARGEST_WIDTH
 from sta.spec.parameters import NormParameters
@@ -86,7 +87,7 @@ DEFINITION = InstructionDefinition(
         register("source_stride", "bytes from one row of the source to the next", optional=True),
         register("destination_stride", "bytes from one row of the result to the next", optional=True),
         register("copy_stride", "bytes from one row of the copy to the next", optional=True),
-        size("rows", 8, "number of rows"),
+        tile_size("rows", "number of rows"),
         size("columns", 14, "number of columns"),
         Field("kind", 1, "choice", "which normalization", choices=KINDS, default=0),
         Field(

@@ -12,6 +12,7 @@ from sta.spec.instructions.definition import (
     Settings,
     register,
     size,
+    tile_size,
 )
 from sta.spec.softmax import shift_rows
 from sta.spec.target import Target
@@ -46,7 +47,7 @@ DEFINITION = InstructionDefinition(
         register("acc", "address of the int32 accumulators in acc"),
         register("shifts", "address of int32[rows], the shift of each row, in spad"),
         register("acc_stride", "bytes from one row of accumulators to the next", optional=True),
-        size("rows", 8, "number of rows"),
+        tile_size("rows", "number of rows"),
         size("columns", 13, "number of columns"),
     ),
     details=(

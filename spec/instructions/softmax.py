@@ -17,7 +17,7 @@ from sta.spec.instructions.definition import (
     Taint,
     flag,
     register,
-    size,
+    tile_size,
 )
 from sta.spec.parameters import SoftmaxParameters
 from sta.spec.softmax import RowState, softmax_online, softmax_row
@@ -106,7 +106,7 @@ DEFINITION = InstructionDefinition(
         register("mask_stride", "bytes from one row of the mask to the next; 0: all rows share one", optional=True),
         register("row_offset", "added to the row number in the causal test", optional=True),
         register("key_offset", "added to the key number in the causal test", optional=True),
-        size("rows", 8, "number of rows (queries)"),
+        tile_size("rows", "number of rows (queries)"),
         Field("keys", 13, "unsigned", "number of columns (keys)", bias=1),
         flag("has_mask", "read a mask"),
         flag("causal", "key j is admissible only if j + key_offset <= i + row_offset"),

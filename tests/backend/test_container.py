@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sta.backend.container import (
-    ALIGNMENT,
     LARGEST_SECTIONS,
     SECTIONS,
     VERSION,
@@ -24,6 +23,7 @@ from sta.backend.container import (
     read_container,
     write_container,
 )
+from sta.spec.alignment import ALIGNMENT
 from sta.spec.instructions.instruction import Instruction
 from tests.fuzz.mutations import file_of, sections_of
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 import zlib
 from collections.abc import Callable
 from typing import Any, cast
 
-from sta.backend.container import SECTIONS
+from sta.backend.container import MAGIC, SECTIONS, VERSION
+from sta.spec.alignment import ALIGNMENT
 from sta.spec.instructions.definition import (
     OPCODE_BITS,
     REGISTER_BITS,
@@ -25,7 +27,6 @@ from sta.spec.instructions.definition import (
 from sta.spec.instructions.table import INSTRUCTIONS, definition_of
 from tests.fuzz.containers import ENTRY_BYTES, HEADER_BYTES, repaired
 
-ALIGNMENT = 64
 OPCODE_MASK = (1 << OPCODE_BITS) - 1
 TABLE_END = HEADER_BYTES + len(SECTIONS) * ENTRY_BYTES
 JSON_SECTIONS = ("program", "signature", "debug", "target")
@@ -66,7 +67,7 @@ def file_of(sections: dict[str, bytearray]) -> bytes:
         table += name.encode().ljust(16, b"\0") + (position + gap).to_bytes(8, "little") + size.to_bytes(8, "little")
         table += zlib.crc32(sections[name]).to_bytes(4, "little") + bytes(4)
         position += gap + size
-    header = b"STA\0" + (1).to_bytes(2, "little") + bytes(2) + len(SECTIONS).to_bytes(4, "little")
+    header = struct.pack("<4sHHI", MAGIC, *VERSION, len(SECTIONS))
     header += zlib.crc32(table).to_bytes(4, "little") + position.to_bytes(8, "little") + bytes(8)
     return header + table + body
 

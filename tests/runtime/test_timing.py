@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sta.backend.container import Container
 from sta.runtime import Program, ProgramError
 from sta.runtime.timing import simulate
-from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.definition import SEMAPHORE_COUNT, UNITS
 from sta.spec.instructions.instruction import Instruction
 
 # The bench's target: array 4 x 2 x 2, window 8, 4 vector lanes, 2 softmax lanes, DMA 16 bytes a cycle with latency 20,
@@ -243,7 +243,7 @@ def stepped(container: Container, program: Program) -> int | None:
     queues: dict[str, list[Instruction]] = {unit: [] for unit in UNITS}
     free, last = dict.fromkeys(UNITS, 0), dict.fromkeys(UNITS, 0)
     pending: list[tuple[int, Instruction]] = []
-    semaphores = [0] * 16
+    semaphores = [0] * SEMAPHORE_COUNT
     position, issuing, time = 0, 1, 0
     while True:
         # A start may post at once or make room in a queue; what follows from it comes before the next start.

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sta.spec.alignment import aligned
 from sta.spec.nm_format import ENCODINGS, Pattern, packed_size, prune_by_magnitude
-from sta.spec.packing import Packing, padded
+from sta.spec.packing import Packing
 
 
 @given(st.data())
@@ -26,7 +27,7 @@ def test_unpacking_gives_the_weights_back(data: st.DataObject) -> None:
     packed = packing.pack(weights)
     assert np.array_equal(packing.unpack(packed), weights)
     sizes = [
-        padded(packed_size(min(tile, columns - start), depth, pattern, encoding))
+        aligned(packed_size(min(tile, columns - start), depth, pattern, encoding))
         for start in range(0, columns, tile)
         for depth in depths
     ]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sta.backend.container import Container
+from sta.spec.alignment import ALIGNMENT
 from sta.spec.instructions.instruction import Instruction
 from sta.spec.nm_format import Pattern, pack, packed_size, prune_by_magnitude
 from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
@@ -38,7 +39,6 @@ TARGET = Target(
     tile_rows=40,
     tile_columns=70,
 )
-ALIGNMENT = 64
 """Of the writable part of DRAM."""
 LONGEST_LOOP = 3
 DEEPEST_LOOPS = 3

@@ -21,7 +21,7 @@ from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import named
 from sta.dialect.ir.parameter_blocks import scalar_map_parameters
 from sta.dialect.ir.signature_attributes import signature_attribute
-from sta.passes.memory.first_fit import aligned
+from sta.spec.alignment import aligned
 from sta.spec.nm_format import DENSE
 from sta.spec.signature import TensorSignature
 from sta.spec.target import Target

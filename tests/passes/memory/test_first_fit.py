@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sta.passes.memory.first_fit import ALIGNMENT, Lifetime, aligned, first_fit
+from sta.passes.memory.first_fit import Lifetime, first_fit
+from sta.spec.alignment import ALIGNMENT, aligned
 
 POSITIONS = 13
 SIZES = st.integers(1, 700)

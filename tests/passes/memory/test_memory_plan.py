@@ -12,9 +12,9 @@ from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.ir.addresses import first_element_of
-from sta.passes.memory.first_fit import ALIGNMENT
 from sta.passes.memory.memory_plan import CapacityError, plan_memory
 from sta.passes.pipeline import INTEGER_PIPELINE
+from sta.spec.alignment import ALIGNMENT
 from sta.spec.tiling_policy import TilingPolicy
 from tests.support.nm_builder import PLAIN_TARGET, Case, NmBuilder
 from tests.support.ordering import base_addresses

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sta.runtime import Program, ProgramError
 from sta.runtime.analysis.races import REPORT_LIMIT, RaceError
 from sta.runtime.steps import Step
-from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.definition import SEMAPHORE_COUNT, UNITS
 from tests.support.racing_programs import PAIRS, SEVERAL_POST, SEVERAL_WAIT, built, programs
 
 Fields = dict[str, Any]
@@ -339,7 +339,7 @@ def startable(events: Sequence[Event], held: int) -> set[int]:
     rows = {unit: [i for i, other in enumerate(units) if other == unit] for unit in UNITS}
     reached: set[int] = set()
     seen: set[tuple[int, ...]] = set()
-    pending: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((0,) * len(UNITS), (0,) * 16)]
+    pending: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((0,) * len(UNITS), (0,) * SEMAPHORE_COUNT)]
     while pending:
         positions, semaphores = pending.pop()
         if positions in seen:

@@ -1,0 +1,165 @@
+"""
+No fact of the instruction table is written down a second time, as far as that can be told from syntax.
+
+The facts are derived from the table; the modules of all rooms are read as syntax trees. A number is a second source
+where a module names a constant for it, a tuple or mapping of names where it lists units or instructions.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sta.spec.alignment import ALIGNMENT
+from sta.spec.instructions import definition
+from sta.spec.instructions.table import DEFINITIONS, INSTRUCTIONS
+from sta.spec.norm import LARGEST_WIDTH
+from sta.spec.target import LARGEST_TILE
+
+ROOT = Path(__file__).parents[1]
+ROOMS = sorted(link.name for link in (ROOT / "src" / "sta").iterdir() if link.is_symlink())
+HOME = ("spec/instructions/", "spec/alignment.py", "spec/target.py", "spec/norm.py")
+"""Where the facts are defined."""
+
+NAMES = frozenset(DEFINITIONS)
+UNITS = frozenset(definition.UNITS)
+
+NAMED_LIMITS = {
+    "ALIGN": {ALIGNMENT},
+    "SEMAPHORE": {definition.SEMAPHORE_COUNT},
+    "DEPTH": {definition.MAXIMUM_LOOP_DEPTH, DEFINITIONS["mm"].field("depth").maximum},
+    "COUNTER": {definition.MAXIMUM_LOOP_DEPTH},
+    "REGISTER": {definition.REGISTER_COUNT, definition.REGISTER_BITS},
+    "WIDTH": {LARGEST_WIDTH},
+    "WIDEST": {LARGEST_WIDTH},
+    "TILE": {LARGEST_TILE},
+    "WORD": {definition.WORD_BITS, definition.WORD_BYTES},
+    "OPCODE": {definition.OPCODE_BITS},
+}
+"""Parts of constants' names, and the limits that a constant of such a name would repeat."""
+
+ALLOWED = {
+    "runtime/values/value_writes.py": "which instruction writes an operation's result is a fact about lowerings",
+}
+"""Modules that list names for a reason of their own."""
+
+
+def field_limits() -> set[int]:
+    """Upper limits of fields and the powers of two below them, as far as the numbers are telling."""
+    sizes = [
+        field
+        for instruction in INSTRUCTIONS
+        for field in instruction.own_fields
+        if field.kind in ("unsigned", "signed") and field.bits > 8
+    ]
+    return {value for field in sizes for value in (field.maximum, field.maximum + 1)}
+
+
+def value_of(node: ast.expr) -> int | None:
+    """The integer that an expression of integers is."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, int) and not isinstance(node.value, bool) else None
+    if not isinstance(node, ast.BinOp):
+        return None
+    left, right = value_of(node.left), value_of(node.right)
+    if left is None or right is None:
+        return None
+    match node.op:
+        case ast.LShift():
+            return left << right if right < 100 else None
+        case ast.Sub():
+            return left - right
+        case ast.Add():
+            return left + right
+        case ast.Mult():
+            return left * right
+        case _:
+            return None
+
+
+def constants(tree: ast.AST) -> Iterator[tuple[int, str, int]]:
+    """Line, name and value of each constant that is named in capitals, in modules and classes."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        number = value_of(node.value)
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            if isinstance(target, ast.Name) and target.id.isupper() and number is not None:
+                yield node.lineno, target.id, number
+
+
+def strings(nodes: list[ast.expr | None]) -> frozenset[str]:
+    return frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def lists(tree: ast.AST) -> Iterator[tuple[int, frozenset[str]]]:
+    """Line and strings of everything that lists strings: displays, keys of mappings, patterns of a `match`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Tuple | ast.List | ast.Set):
+            yield node.lineno, strings(list(node.elts))
+        if isinstance(node, ast.Dict):
+            yield node.lineno, strings(list(node.keys))
+        if isinstance(node, ast.Match):
+            patterns = [one for case in node.cases for one in ast.walk(case.pattern)]
+            yield node.lineno, strings([one.value for one in patterns if isinstance(one, ast.MatchValue)])
+
+
+def second_sources(source: str) -> list[str]:
+    """What in a module's source repeats the table."""
+    tree, found = ast.parse(source), list[str]()
+    for line, name, number in constants(tree):
+        limits = {limit for part, known in NAMED_LIMITS.items() if part in name for limit in known}
+        suffixed = name.endswith(("LIMIT", "ROWS", "KEYS", "COLUMNS", "STEP", "COUNT"))
+        if number in limits or (suffixed and number in field_limits()):
+            found.append(f"{line}: {name} is {number}, which the instruction table says")
+    for line, names in lists(tree):
+        if len(names & UNITS) > 2 and names <= UNITS:
+            found.append(f"{line}: lists the units {', '.join(sorted(names))}")
+        elif len(names & NAMES) > 2 and names <= NAMES:
+            found.append(f"{line}: lists the instructions {', '.join(sorted(names))}")
+    return found
+
+
+def modules() -> list[str]:
+    paths = [path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    return [path for path in paths if not path.startswith(HOME)]
+
+
+def test_no_module_repeats_the_instruction_table() -> None:
+    found = {path: second_sources((ROOT / path).read_text(encoding="utf-8")) for path in modules()}
+    assert {path: lines for path, lines in found.items() if lines and path not in ALLOWED} == {}
+    assert [path for path in ALLOWED if not found[path]] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "SEMAPHORES = 32",
+        "DEPTH_LIMIT = (1 << 14) - 1",
+        "KEYS_LIMIT: int = 8192",
+        "class SyncOp:\n    UNITS = ('ld', 'st', 'mm', 'sm', 'vp')",
+        "ALIGNMENT = 64",
+        "_SRAM_ALIGNMENT = 64",
+        "LARGEST_TILE = 255",
+        "WIDEST_NORM = 8192",
+        "COUNTER_REGISTERS = 8",
+        "STEP_LIMIT = (1 << 23) - 1",
+        "CYCLES = {'ld': 1, 'st': 2, 'gather': 3}",
+        "def f(name):\n    return name in ('lea', 'loop', 'end')",
+        "def f(x):\n    match x:\n        case 'ld' | 'st':\n            pass\n        case 'mm':\n            pass",
+    ],
+)
+def test_a_second_source_is_found(source: str) -> None:
+    source = source.replace("32", str(definition.SEMAPHORE_COUNT))
+    assert len(second_sources(source)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["REPORT_INTERVAL = 64", "KINDS = ('map', 'filter')", "RANGE = (0, 255)", "x = {'ld': 1}", "BIAS_LIMIT = 1 << 30"],
+)
+def test_what_only_looks_alike_is_not(source: str) -> None:
+    assert second_sources(source) == []
