@@ -32,7 +32,7 @@ def test_every_dump_is_printed_with_the_locations_that_it_has(dump: Dump, tmp_pa
     for path in files_of(dump):
         assert main(["opt", str(path), "-o", str(tmp_path / "out.mlir")]) == 0
         assert locations(path.read_text())
-        # What xDSL's own printer prints, besides what a dump says of arrays.
+        # The text of the dump, besides what it says of arrays.
         expected = [line.partition("  // ")[0] for line in path.read_text().splitlines()]
         assert (tmp_path / "out.mlir").read_text().rstrip().splitlines() == expected, path.name
 

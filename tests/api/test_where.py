@@ -28,9 +28,9 @@ def where(place: object, dump: Dump, capsys: pytest.CaptureFixture[str]) -> list
 
 def test_every_line_of_every_level_leads_to_the_model(dump: Dump) -> None:
     for path in files_of(dump):
-        lines = path.read_text().splitlines()
-        for number, line in enumerate(lines, 1):
-            own = locations(line)
+        text = path.read_text()
+        for number, line in enumerate(text.splitlines(), 1):
+            own = locations(line, text)
             # Arguments of the function, its end, and inputs are of no module.
             if line.startswith("    ") and own and "return" not in line:
                 (origin,) = find(f"{path}:{number}", None)

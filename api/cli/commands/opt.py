@@ -27,7 +27,7 @@ from sta.dialect.interpreters.any_level import level_of
 from sta.dialect.ir.context import DEFAULT_TARGET, CompileContext
 from sta.dialect.ir.location import has_locations
 from sta.dialect.ir.reader import IrText, parse_ir, verify
-from sta.dialect.ir.text import named_array
+from sta.dialect.ir.text import named_array, print_with_locations
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.pipeline import dialect_taken_by
 from sta.spec.suggestion import suggestion
@@ -249,6 +249,10 @@ class OptimizerDriver(xDSLOptMain):
     def output_resulting_program(self, prog: ModuleOp) -> str:
         """The text; what arrays it names is remembered."""
         self._named.update(name for operation in prog.walk() if (name := named_array(operation)) is not None)
+        given = self.args
+        other = given.print_op_generic or given.print_no_properties or given.syntax_highlight or given.target != "mlir"
+        if given.print_debuginfo and not other and _level(prog):
+            return print_with_locations(prog)
         return super().output_resulting_program(prog)
 
     def _keep_arrays(self, path: Path) -> None:
