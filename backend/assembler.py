@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from sta.backend.container import VERSION, Container, Json
 from sta.backend.instruction_text import parse_instruction, print_instruction
-from sta.spec.instructions.definition import EncodingError, suggestion
+from sta.spec.instructions.definition import EncodingError
 from sta.spec.instructions.instruction import Instruction
+from sta.spec.suggestion import suggestion
 
 _JSON_SECTIONS = ("target", "program", "signature", "debug")
 _SECTIONS = (*_JSON_SECTIONS, "code", "constants", "ir")

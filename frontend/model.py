@@ -17,7 +17,7 @@ from sta.dialect.interpreters.torch import output_names as result_names
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import numpy_dtype, tensor_type
 from sta.frontend.errors import ModelError
-from sta.frontend.program import ExampleInputs, export_module, load_program, suggestion
+from sta.frontend.program import ExampleInputs, closest_or_all, export_module, load_program
 from sta.frontend.samples import InputType, as_array
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _examples(program: ExportedProgram, names: list[str], given: ExampleInputs |
     if isinstance(given, Mapping):
         for name in given:
             if name not in names:
-                raise ModelError(f"the model has no input {name!r}{suggestion(name, names)}")
+                raise ModelError(f"the model has no input {name!r}{closest_or_all(name, names)}")
         missing = [name for name in names if name not in given]
         if missing:
             raise ModelError(f"example inputs lack {', '.join(missing)}")

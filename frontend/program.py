@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import inspect
 import io
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sta.frontend.archive import check_archive, descriptions, tensors_only
 from sta.frontend.errors import ModelError
+from sta.spec.suggestion import suggestion
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -115,15 +115,14 @@ def _arguments(module: Module, example_inputs: ExampleInputs) -> tuple[tuple[Any
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in example_inputs:
         if name not in parameters and not takes_any:
-            raise ModelError(f"{type(module).__name__}.forward takes no {name!r}{suggestion(name, parameters)}")
+            raise ModelError(f"{type(module).__name__}.forward takes no {name!r}{closest_or_all(name, parameters)}")
     order = [*(name for name in parameters if name in example_inputs), *example_inputs]
     return (), {name: _tensor(repr(name), example_inputs[name]) for name in dict.fromkeys(order)}
 
 
-def suggestion(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+def closest_or_all(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     """The end of a message about the unknown `name`: the closest known one, or all of them."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(repr(one) for one in known)}"
+    return suggestion(name, known) or f"; known are {', '.join(repr(one) for one in known)}"
 
 
 def _tensor(name: str, value: Any) -> Any:

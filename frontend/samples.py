@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sta.frontend.errors import ModelError
-from sta.frontend.program import suggestion
+from sta.frontend.program import closest_or_all
 
 Array = NDArray[Any]
 
@@ -63,7 +63,7 @@ def check_finite(what: str, array: Array) -> None:
 def _check_names(arrays: Mapping[str, Array], inputs: Mapping[str, InputType]) -> None:
     for name in arrays:
         if name not in inputs:
-            raise ModelError(f"the model has no input {name!r}{suggestion(name, list(inputs))}")
+            raise ModelError(f"the model has no input {name!r}{closest_or_all(name, list(inputs))}")
     missing = [name for name in inputs if name not in arrays]
     if missing:
         raise ModelError(f"the samples lack {', '.join(repr(name) for name in missing)}")

@@ -21,8 +21,8 @@ from sta.runtime.memory import Array, Memories
 from sta.runtime.reference import ReferenceEngine, Report
 from sta.runtime.timing import Timing, simulate
 from sta.runtime.validate import ValidProgram
-from sta.spec.instructions.definition import suggestion
 from sta.spec.integers import Int64Array
+from sta.spec.suggestion import suggestion
 
 if TYPE_CHECKING:
     from sta.runtime.analysis.native_reports import NativeReports

@@ -24,8 +24,8 @@ from sta.runtime.html import table
 from sta.runtime.reference import Report
 from sta.runtime.timing import Timing
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
-from sta.spec.instructions.definition import suggestion
 from sta.spec.signature import TensorSignature
+from sta.spec.suggestion import suggestion
 from sta.spec.target import Target
 
 MOST_THREADS = 256

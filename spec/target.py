@@ -1,7 +1,6 @@
 """Targets: the sizes and speeds of a machine, read from YAML by the compiler and carried by containers as JSON."""
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sta.spec import outside
+from sta.spec.suggestion import suggestion
 
 _PRESETS = Path(__file__).parent / "targets"
 _SRAM_ALIGNMENT = 64
@@ -104,7 +104,7 @@ class Target:
         fields = {field.name: field for field in dataclasses.fields(Target)}
         for key in values:
             if key not in fields:
-                raise ValueError(f"unknown target key {key!r}{_suggestion(str(key), list(fields))}")
+                raise ValueError(f"unknown target key {key!r}{suggestion(str(key), fields)}")
         required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
         missing = [name for name in required if name not in values]
         if missing:
@@ -143,7 +143,7 @@ def load_target(name_or_path: str | Path) -> Target:
         return added
     names = target_names()
     known = f"known targets: {', '.join(names)}, or the path of a YAML file"
-    raise ValueError(f"unknown target {text!r}{_suggestion(text, names)}; {known}")
+    raise ValueError(f"unknown target {text!r}{suggestion(text, names)}; {known}")
 
 
 def _accept(name: str, added: object) -> Target:
@@ -197,9 +197,3 @@ def _check_number(key: str, value: Any) -> None:
         raise ValueError(f"target key '{key}' must be a positive {kind}, got {value!r}")
     if value > _LARGEST[key]:
         raise ValueError(f"target key '{key}' must be at most {_LARGEST[key]}, got {value!r}")
-
-
-def _suggestion(word: str, choices: list[str]) -> str:
-    """Return ``; did you mean ...?`` for the closest choice, or nothing."""
-    close = difflib.get_close_matches(word, choices, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

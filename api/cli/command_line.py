@@ -21,7 +21,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn, TextIO
 
-from sta.api.cli.argument_parser import Parser, UsageError, check_options, suggestion
+from sta.api.cli.argument_parser import Parser, UsageError, check_options
+from sta.spec.suggestion import suggestion
 
 _DESCRIPTION = "Compile Transformers to STA microcode, and run it bit-exactly."
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, cast
 from sta.passes.quantization.choice import METHODS
 from sta.passes.torch.prune import TorchPrunePass
 from sta.spec.pattern import Pattern
+from sta.spec.suggestion import suggestion
 from sta.spec.target import Target, load_target
 
 
@@ -77,8 +77,7 @@ def methods_of(methods: object) -> tuple[str, ...]:
         raise TypeError(f"methods is a list of names, not {_kind(methods)}")
     for method in cast("Sequence[object]", methods):
         if method not in METHODS:
-            close = difflib.get_close_matches(str(method), METHODS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = suggestion(str(method), METHODS)
             raise ValueError(f"unknown calibration method {method!r}, it is one of {', '.join(METHODS)}{hint}")
     return tuple(cast("Sequence[str]", methods))
 

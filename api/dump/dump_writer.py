@@ -11,7 +11,6 @@ from types import TracebackType
 
 from xdsl.dialects.builtin import ModuleOp
 
-from sta.api.cli.argument_parser import suggestion
 from sta.api.dump.array_summary import ArraySummary
 from sta.api.dump.dump_index import html_index, text_index
 from sta.api.dump.ir_diff import difference
@@ -22,6 +21,7 @@ from sta.dialect.ir.array_store import ArrayFolder
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.text import AttributeTexts, print_with_arrays
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.suggestion import suggestion
 from sta.spec.target import Target
 
 

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.api.cli.argument_parser import suggestion
 from sta.api.cli.tables import count, print_table
 from sta.api.inspect.debug_session import AtInstruction, AtModule, AtUnit, AtWrite, Session, Watch
 from sta.backend.instruction_text import print_instruction
 from sta.runtime.memory import Memories
 from sta.runtime.values.model_values import Value
 from sta.spec.instructions.definition import UNITS
+from sta.spec.suggestion import suggestion
 
 Array = NDArray[Any]
 

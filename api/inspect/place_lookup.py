@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from sta.api.cli.argument_parser import suggestion
 from sta.backend.container import Container
 from sta.backend.instruction_text import print_instruction
 from sta.runtime import Program
+from sta.spec.suggestion import suggestion
 
 _LOCATION = re.compile(r'loc\("((?:[^"\\]|\\.)*)"(?:\("((?:[^"\\]|\\.)*)":(\d+):\d+\))?')
 _ESCAPED = re.compile(r"(?:\\[89A-Fa-f][0-9A-Fa-f])+")

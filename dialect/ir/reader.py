@@ -4,7 +4,6 @@ Modules from text that somebody may have edited: what is wrong with it is shown 
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from sta.dialect.ir.text import named_array
 from sta.dialect.ir.unicode_strings import UnicodeParser
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.nm_format import satisfies
+from sta.spec.suggestion import suggestion
 
 LONGEST_LINE = 100
 """Letters that are shown of a line; of a longer one those around the place."""
@@ -80,10 +80,8 @@ class PlacedParser(UnicodeParser):
         if found is not None:
             return found
         known = [operation.name for dialect in self.ctx.loaded_dialects for operation in dialect.operations]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
         start = self.lexer.input.content.find(name, self._begins[-1])
-        raise ParseError(self._span(start, start + len(name)), f"unknown operation {name!r}{hint}")
+        raise ParseError(self._span(start, start + len(name)), f"unknown operation {name!r}{suggestion(name, known)}")
 
     def resolve_operand(self, operand: UnresolvedOperand, type: Attribute) -> SSAValue:  # pyright: ignore[reportIncompatibleMethodOverride] - generic in the type
         if operand.operand_name not in self.ssa_values:
@@ -98,8 +96,7 @@ class PlacedParser(UnicodeParser):
             undefined = next(iter(self.forward_ssa_references), None)
             if undefined is None or not error.msg.startswith("values used but not defined"):
                 raise
-            close = difflib.get_close_matches(undefined, self.ssa_values, n=1)
-            hint = f"; did you mean %{close[0]}?" if close else ""
+            hint = suggestion(f"%{undefined}", [f"%{name}" for name in self.ssa_values])
             raise ParseError(self.early[undefined], f"%{undefined} is used here and defined nowhere{hint}") from error
 
     def here(self) -> Span:
@@ -206,8 +203,7 @@ def _verify(read: IrText, operation: Operation, nested: bool) -> None:
 
 def _check_array(read: IrText, operation: Operation, name: str, weights: WeightStore) -> None:
     if name not in weights:
-        close = difflib.get_close_matches(name, weights.names(), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = suggestion(name, weights.names())
         raise read.error(operation, f"the weight store holds no array called {name!r}{hint}")
     array = weights.get(name)
     wanted = _expected_array(operation)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sta.frontend.errors import ModelError
-from sta.frontend.program import suggestion
+from sta.frontend.program import closest_or_all
 from sta.frontend.samples import InputType, as_array
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def examples_by_name(graph: GraphProto, given: Mapping[str, Any] | Sequence[Any]
         given = dict(zip(names, given, strict=True))
     for name in given:
         if name not in names:
-            raise ModelError(f"the model has no input {name!r}{suggestion(name, names)}")
+            raise ModelError(f"the model has no input {name!r}{closest_or_all(name, names)}")
     if missing := [name for name in names if name not in given]:
         raise ModelError(f"example inputs lack {', '.join(missing)}")
     return {name: as_array(f"example input {name!r}", given[name]) for name in names}

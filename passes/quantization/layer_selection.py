@@ -4,9 +4,10 @@ Linear layers named by globs over module paths: how a user says which layers an 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+
+from sta.spec.suggestion import suggestion
 
 
 def matches(path: str, globs: Iterable[str]) -> bool:
@@ -19,6 +20,6 @@ def check_globs(globs: Iterable[str], paths: Sequence[str]) -> None:
     for glob in globs:
         if any(fnmatchcase(path, glob) for path in paths):
             continue
-        close = difflib.get_close_matches(glob, paths, n=1, cutoff=0.3)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        # A glob is often a part of a path.
+        hint = suggestion(glob, paths, 0.3)
         raise ValueError(f"no linear layer has a module path that matches {glob!r}{hint}")

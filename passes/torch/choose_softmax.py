@@ -7,7 +7,6 @@ calibration has seen, and then honoured by everything below.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 from xdsl.context import Context
@@ -30,6 +29,7 @@ from sta.passes.tiling.attention_tiling import (
     row_tiling,
     too_long,
 )
+from sta.spec.suggestion import suggestion
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
@@ -109,8 +109,7 @@ class TorchChooseSoftmaxPass(ModulePass):
     def __post_init__(self) -> None:
         for what, given, known in (("softmax", self.mode, MODES), ("width of probabilities", self.bits, WIDTHS)):
             if given not in known:
-                close = difflib.get_close_matches(given, known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
+                hint = suggestion(given, known)
                 raise ValueError(f"unknown {what} {given!r}, it is one of {', '.join(known)}{hint}")
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:

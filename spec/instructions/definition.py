@@ -8,7 +8,6 @@ three fields after the opcode: predicate, wait and post.
 
 from __future__ import annotations
 
-import difflib
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from sta.spec.instructions.access import Access
 from sta.spec.pattern import Pattern
+from sta.spec.suggestion import suggestion
 from sta.spec.target import Target
 from sta.spec.vector import RowStatistics
 
@@ -40,12 +40,6 @@ Array = NDArray[Any]
 
 class EncodingError(ValueError):
     """An instruction has an unknown name or field, or a value that its bits cannot hold or that is not defined."""
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known word closest to a misspelt one, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 import sta.spec.instructions
-from sta.spec.instructions.definition import EncodingError, InstructionDefinition, suggestion
+from sta.spec.instructions.definition import EncodingError, InstructionDefinition
+from sta.spec.suggestion import suggestion
 
 _ABOUT_ALL = ("access", "definition", "instruction", "table")
 """The files that are not about one instruction."""

@@ -18,7 +18,7 @@ from xdsl.utils.arg_spec import parse_pipeline
 from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError
 from xdsl.xdsl_opt_main import xDSLOptMain
 
-from sta.api.cli.argument_parser import Parser, UsageError, check_options, print_help, raise_usage_error, suggestion
+from sta.api.cli.argument_parser import Parser, UsageError, check_options, print_help, raise_usage_error
 from sta.api.compiler.pass_errors import explain_failures
 from sta.api.dump.ir_dump import INDEX, Dump
 from sta.api.files.output_file import check_output, write_text
@@ -30,6 +30,7 @@ from sta.dialect.ir.reader import IrText, parse_ir, verify
 from sta.dialect.ir.text import named_array
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.pipeline import dialect_taken_by
+from sta.spec.suggestion import suggestion
 from sta.spec.target import Target, load_target
 
 

@@ -6,7 +6,7 @@ from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
 
-from sta.api.cli.argument_parser import UsageError, about, suggestion
+from sta.api.cli.argument_parser import UsageError, about
 from sta.api.cli.profile_table import print_profile
 from sta.api.cli.progress import Progress
 from sta.api.cli.tables import count, duration, percent, print_json, print_table, size
@@ -17,6 +17,7 @@ from sta.runtime import Program, Result, load
 from sta.runtime.analysis.profile import Profile
 from sta.runtime.engines import ENGINES
 from sta.runtime.program import MOST_THREADS
+from sta.spec.suggestion import suggestion
 
 
 def execute(arguments: Namespace) -> None:
