@@ -1,8 +1,5 @@
 """
-Chains of views, permutations and slices as one: slices of the source, a view, a permutation, a view.
-
-Plain index arithmetic, without IR. The axes of the source are split into factors as far as the views demand; a result
-axis is a group of factors in row-major order. What a chain does is then an order of factors, whatever the steps were.
+Views of a tensor as operators: slices, a view, a permutation and a view at most, in this order.
 """
 
 from __future__ import annotations
@@ -11,153 +8,124 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from sta.passes.tiling.strided_view import Factor, StridedView
+
 
 @dataclass(frozen=True)
-class ChainPlan:
-    """The steps that a chain comes down to, in this order; a step that does nothing is what its fields say it is."""
-
-    slices: tuple[tuple[int, int], ...]
-    """Start and end along each axis of the source."""
-
-    split: tuple[int, ...]
-    """The shape of the first view."""
-
-    order: tuple[int, ...]
-    """The permutation."""
-
-    sizes: tuple[int, ...]
-    """The shape of the last view: the chain's result."""
-
-
-@dataclass
-class _Factor:
-    """A part of one axis of the source. `start` and `end` tell which of its positions are kept."""
-
-    size: int
-    start: int
-    end: int
-
-    @property
-    def kept(self) -> int:
-        return self.end - self.start
-
-
 class ViewChain:
     """
-    The views, permutations and slices (step 1) applied to a source of shape `sizes` so far.
+    Operators that make a view of a tensor, in this order.
 
-    Each step returns whether it could be added; one that could not leaves the chain as it was.
+    Where one does nothing, its fields say so: slices are whole axes, the order is that of the axes.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self._axes = [[_Factor(size, 0, size)] for size in sizes]
-        self._groups = [list(axis) for axis in self._axes]
+    slices: tuple[tuple[int, int], ...]
+    """
+    Start and end along each axis of the source.
+    """
+    split: tuple[int, ...]
+    """
+    The shape of the first view.
+    """
+    order: tuple[int, ...]
+    """
+    The permutation.
+    """
+    sizes: tuple[int, ...]
+    """
+    The shape of the last view, the result.
+    """
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The shape of the result."""
-        return tuple(prod(factor.kept for factor in group) for group in self._groups)
 
-    def permute(self, order: Sequence[int]) -> bool:
-        """Axis i of the new result is axis order[i] of the old one."""
-        self._groups = [self._groups[axis] for axis in order]
-        return True
+@dataclass(frozen=True)
+class _Part:
+    """
+    Elements of one axis of the source that a view steps through.
+    """
 
-    def view(self, sizes: Sequence[int]) -> bool:
-        """The same elements under the shape `sizes`. Fails where an axis cannot be split as it demands."""
-        flat = [factor for group in self._groups for factor in group if factor.kept != 1]
-        if 0 in sizes:
-            return False
-        groups: list[list[_Factor]] = []
-        for size in sizes:
-            group = self._take(flat, size)
-            if group is None:
-                return False
-            groups.append(group)
-        self._groups = groups
-        return True
+    axis: int
+    size: int
+    stride: int
+    """
+    In elements of the axis.
+    """
 
-    def slice(self, axis: int, start: int, end: int) -> bool:
-        """Positions start to end (excluded) of `axis`. Fails where they are no range of the source."""
-        group = [factor for factor in self._groups[axis] if factor.kept != 1]
-        if (start, end) == (0, self.sizes[axis]):
-            return True
-        if not group or start >= end:
-            return False
-        inner = prod(factor.kept for factor in group[1:])
-        if start % inner or end % inner or not self._is_outermost(group[0]):
-            return False
-        group[0].start, group[0].end = group[0].start + start // inner, group[0].start + end // inner
-        return True
 
-    def plan(self) -> ChainPlan:
-        """The steps that give the result."""
-        slices = tuple(self._range(axis) for axis in self._axes)
-        source = [factor for axis in self._axes for factor in axis if factor.kept != 1]
-        place = {id(factor): index for index, factor in enumerate(source)}
-        order = [place[id(factor)] for group in self._groups for factor in group if factor.kept != 1]
-        runs = _runs(order)
-        starts = sorted(run[0] for run in runs)
-        lengths = {run[0]: len(run) for run in runs}
-        split = [prod(source[start + offset].kept for offset in range(lengths[start])) for start in starts]
-        permutation = [starts.index(run[0]) for run in runs]
-        sliced = [end - start for start, end in slices]
-        split, permutation = _with_units(sliced, split, permutation, self.sizes)
-        return ChainPlan(slices, tuple(split), tuple(permutation), self.sizes)
+def view_chain(view: StridedView, shape: Sequence[int]) -> ViewChain | None:
+    """
+    The operators that make `view` of a contiguous tensor of `shape`; None if no such chain makes it.
+    """
+    parts = _parts([factor for axis in view.axes for factor in axis if factor[0] != 1], shape)
+    if parts is None:
+        return None
+    slices = _slices(parts, view.offset, shape)
+    if slices is None:
+        return None
+    source = sorted(parts, key=lambda part: (part.axis, -part.stride))
+    runs = _runs([source.index(part) for part in parts])
+    starts = sorted(run[0] for run in runs)
+    lengths = {run[0]: len(run) for run in runs}
+    split = [prod(part.size for part in source[start : start + lengths[start]]) for start in starts]
+    order = [starts.index(run[0]) for run in runs]
+    split, order = _with_units([end - start for start, end in slices], split, order, view.shape)
+    return ViewChain(slices, tuple(split), tuple(order), view.shape)
 
-    def _take(self, flat: list[_Factor], size: int) -> list[_Factor] | None:
-        """Take factors of `size` positions in all from the front of `flat`, splitting the last one where needed."""
-        group: list[_Factor] = []
-        while size > 1:
-            if not flat:
-                return None
-            factor = flat.pop(0)
-            if size % factor.kept:
-                if factor.kept % size or not self._can_split(factor):
-                    return None
-                inner = self._split(factor, size)
-                flat.insert(0, inner)
-            group.append(factor)
-            size //= factor.kept
-        return group
 
-    @staticmethod
-    def _can_split(factor: _Factor) -> bool:
-        return (factor.start, factor.end) == (0, factor.size)
+def _parts(factors: Sequence[Factor], shape: Sequence[int]) -> list[_Part] | None:
+    """
+    The factors of a view, cut where they go from one axis of the source to the next; None if they do so elsewhere than
+    at its end.
+    """
+    parts: list[_Part] = []
+    for size, stride in factors:
+        cut = _cut(size, stride, shape)
+        if cut is None:
+            return None
+        parts += cut
+    return parts
 
-    def _split(self, factor: _Factor, outer: int) -> _Factor:
-        """Make `factor` the outer part, of size `outer`, and return the inner one."""
-        inner = _Factor(factor.size // outer, 0, factor.size // outer)
-        factor.size, factor.end = outer, outer
-        for factors in (*self._axes, *self._groups):
-            for index, candidate in enumerate(factors):
-                if candidate is factor:
-                    factors.insert(index + 1, inner)
-                    break
-        return inner
 
-    def _is_outermost(self, factor: _Factor) -> bool:
-        """Whether nothing stands before `factor` in its axis of the source, so that its range is one of the axis."""
-        for axis in self._axes:
-            before = [candidate for candidate in axis if candidate.kept != 1 or candidate.size != 1]
-            if before and before[0] is factor:
-                return True
-        return False
+def _cut(size: int, stride: int, shape: Sequence[int]) -> list[_Part] | None:
+    parts: list[_Part] = []
+    inner = prod(shape)
+    if stride == 0:
+        return None
+    for axis, extent in reversed(list(enumerate(shape))):
+        inner = prod(shape[axis + 1 :])
+        if extent == 1 or stride >= inner * extent:
+            continue
+        room = inner * extent // stride
+        if size > room and (size % room or room * stride != inner * extent):
+            return None
+        parts.insert(0, _Part(axis, min(size, room), stride // inner))
+        size, stride = size // min(size, room), stride * room
+        if size == 1:
+            return parts
+    return None
 
-    @staticmethod
-    def _range(axis: list[_Factor]) -> tuple[int, int]:
-        inner = prod(factor.size for factor in axis)
-        start = 0
+
+def _slices(parts: Sequence[_Part], offset: int, shape: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
+    """
+    The range of each axis that the parts cover; None if they leave gaps.
+    """
+    slices: list[tuple[int, int]] = []
+    for axis, extent in enumerate(shape):
         length = 1
-        for factor in axis:
-            inner //= factor.size
-            start += factor.start * inner
-            length *= factor.kept
-        return start, start + length
+        for part in sorted((part for part in parts if part.axis == axis), key=lambda part: part.stride):
+            if part.stride != length:
+                return None
+            length *= part.size
+        start = offset // prod(shape[axis + 1 :]) % extent
+        if start + length > extent:
+            return None
+        slices.append((start, start + length))
+    return tuple(slices)
 
 
 def _runs(order: list[int]) -> list[list[int]]:
-    """`order` as runs of consecutive numbers: factors that stay beside each other are one axis."""
+    """
+    `order` as runs of consecutive numbers: factors that stay beside each other are one axis.
+    """
     runs: list[list[int]] = []
     for number in order:
         if runs and number == runs[-1][-1] + 1:
@@ -187,7 +155,9 @@ def _with_units(
 
 
 def _keep_units(shape: Sequence[int], order: list[int]) -> list[int]:
-    """The permutation of all axes of `shape` that is `order` for those larger than 1 and leaves the others in place."""
+    """
+    The permutation of all axes of `shape` that is `order` for those larger than 1 and leaves the others in place.
+    """
     places = [axis for axis, size in enumerate(shape) if size != 1]
     complete = list(range(len(shape)))
     for place, axis in zip(places, order, strict=True):

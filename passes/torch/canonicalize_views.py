@@ -32,7 +32,8 @@ from sta.passes.rewriting.torch_operations import (
     replace,
     single_use,
 )
-from sta.passes.tiling.view_chains import ViewChain
+from sta.passes.tiling.strided_view import NotAView, StridedView
+from sta.passes.tiling.view_chains import view_chain
 
 _RESHAPES = (
     "_unsafe_view",
@@ -93,7 +94,8 @@ def canonicalize_views(module: ModuleOp, store: WeightStore, split_linears: bool
 class _Rewriting:
     def __init__(self, store: WeightStore) -> None:
         self._store = store
-        self._chains: dict[SSAValue, tuple[SSAValue, tuple[_Step, ...]]] = {}
+        self._views: dict[SSAValue, tuple[SSAValue, StridedView]] = {}
+        """Values that are views, each with what it is a view of."""
 
     def visit_view(self, operation: Operation) -> None:
         """Replace `operation` if it only rearranges its operand."""
@@ -129,13 +131,19 @@ class _Rewriting:
 
     def _apply(self, builder: TorchBuilder, value: SSAValue, step: _Step) -> SSAValue:
         """`value` after `step`, as one canonical chain from where its own chain begins."""
-        root, steps = self._chains.get(value, (value, ()))
-        result = _emit(builder, root, (*steps, step))
+        if 0 in torch.sizes_of(value):
+            return _emit_plain(builder, value, step)
+        root, view = self._views.get(value, (value, _whole(value)))
+        after = _after(view, step)
+        result = None if after is None else _emit(builder, root, after)
         if result is None:
             # The chain ends where the axes cannot be told apart any more.
-            root, steps = value, ()
-            result = _emit(builder, root, (step,)) or _emit_plain(builder, value, step)
-        self._chains[result] = (root, (*steps, step)) if result is not root else (root, ())
+            root, after = value, _after(_whole(value), step)
+            result = None if after is None else _emit(builder, root, after)
+        if result is None or after is None:
+            result = _emit_plain(builder, value, step)
+            root, after = result, _whole(result)
+        self._views[result] = (root, after) if result is not root else (root, _whole(root))
         return result
 
     def visit_product(self, operation: Operation) -> None:
@@ -261,28 +269,35 @@ def _exchanged(rank: int, first: int, second: int) -> tuple[int, ...]:
     return tuple(order)
 
 
-def _emit(builder: TorchBuilder, root: SSAValue, steps: Sequence[_Step]) -> SSAValue | None:
-    """The operations of the chain `steps` on `root`; None if it is no chain."""
-    chain = ViewChain(torch.sizes_of(root))
-    if not all(_add(chain, step) for step in steps):
+def _whole(value: SSAValue) -> StridedView:
+    return StridedView.contiguous(torch.sizes_of(value))
+
+
+def _after(view: StridedView, step: _Step) -> StridedView | None:
+    """The view after one more step; None if strides cannot express it."""
+    try:
+        match step:
+            case _View(sizes):
+                return view.reshaped(sizes)
+            case _Permute(order):
+                return view.permuted(order)
+            case _Slice(axis, start, end):
+                return view.sliced(axis, start, end) if start < end else None
+    except NotAView:
         return None
-    plan = chain.plan()
+
+
+def _emit(builder: TorchBuilder, root: SSAValue, view: StridedView) -> SSAValue | None:
+    """The operations that make `view` of `root`; None if no chain does."""
+    chain = view_chain(view, torch.sizes_of(root))
+    if chain is None:
+        return None
     value = root
-    for axis, (start, end) in enumerate(plan.slices):
+    for axis, (start, end) in enumerate(chain.slices):
         value = builder.slice(value, axis, start, end)
-    if list(plan.order) != list(range(len(plan.order))):
-        value = builder.permute(builder.view(value, plan.split), plan.order)
-    return builder.view(value, plan.sizes)
-
-
-def _add(chain: ViewChain, step: _Step) -> bool:
-    match step:
-        case _View(sizes):
-            return chain.view(sizes)
-        case _Permute(order):
-            return chain.permute(order)
-        case _Slice(axis, start, end):
-            return chain.slice(axis, start, end)
+    if list(chain.order) != list(range(len(chain.order))):
+        value = builder.permute(builder.view(value, chain.split), chain.order)
+    return builder.view(value, chain.sizes)
 
 
 def _emit_plain(builder: TorchBuilder, value: SSAValue, step: _Step) -> SSAValue:
