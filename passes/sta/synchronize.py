@@ -14,7 +14,8 @@ from xdsl.passes import ModulePass
 
 from sta.dialect import nm, sta
 from sta.dialect.ir.addresses import address_of, expect_addresses
-from sta.passes.scheduling.synchronization import Channel, Loop, Node, Range, Work, synchronize
+from sta.passes.scheduling.synchronization import synchronize
+from sta.passes.scheduling.work import Channel, Loop, Node, Range, Work
 from sta.spec.affine import Affine
 
 SEMAPHORES = 16

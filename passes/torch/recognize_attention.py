@@ -30,11 +30,10 @@ from sta.passes.rewriting.torch_operations import (
     replace,
     single_use,
 )
+from sta.passes.rewriting.uses_through_views import VIEWS
 
 _EXCLUDED_BELOW = -1e4
 """A score to which this or less is added has weight 0: exp underflows in float32."""
-
-_VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp
 
 
 def recognize_attention(module: ModuleOp, store: WeightStore) -> None:
@@ -160,7 +159,7 @@ def _unscaled_below_views(value: SSAValue, store: WeightStore) -> tuple[SSAValue
     The factor is taken out of the chain, so nothing else may use what is between.
     """
     current = value
-    while isinstance(current.owner, _VIEWS) and single_use(current):
+    while isinstance(current.owner, VIEWS) and single_use(current):
         current = current.owner.operands[0]
     unscaled, scale = _unscaled(current, store)
     if unscaled is current:

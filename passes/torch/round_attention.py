@@ -21,8 +21,8 @@ from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.torch_operations import array_of, erase_dead, operations_of, replace, single_use
+from sta.passes.rewriting.uses_through_views import VIEWS
 
-_VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp
 _PRODUCTS = torch.MatmulOp | torch.BmmOp
 _SCALINGS = torch.MulScalarOp | torch.DivScalarOp | torch.MulTensorOp | torch.DivTensorOp
 
@@ -94,7 +94,7 @@ def _round_before_scaling(factor: SSAValue, store: WeightStore) -> None:
 
 def _below_views(value: SSAValue) -> SSAValue:
     """What `value` is a rearrangement of, which nothing else takes."""
-    while isinstance(value.owner, _VIEWS) and single_use(value):
+    while isinstance(value.owner, VIEWS) and single_use(value):
         value = value.owner.operands[0]
     return value
 

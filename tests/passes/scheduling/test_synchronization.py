@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sta.passes.scheduling.synchronization import Lag, Loop, Node, Range, Work, synchronize
+from sta.passes.scheduling.conflicts import Lag
+from sta.passes.scheduling.synchronization import synchronize
+from sta.passes.scheduling.work import Loop, Node, Range, Work
 from sta.spec.affine import Affine, affine
 
 UNITS = ("ld", "st", "mm", "sm", "vp")

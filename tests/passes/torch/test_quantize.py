@@ -17,6 +17,7 @@ from sta.dialect.ir.location import module_path
 from sta.dialect.torch import si8, si16
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.quantization.calibrate import calibrate
+from sta.passes.rewriting.uses_through_views import VIEWS
 from sta.passes.torch.quantize import TorchQuantizePass, affine, hoist_roundings, symmetric
 from sta.spec.integers import HEADROOM, SMALLEST_RANGE
 from sta.spec.norm import EPSILON_LIMIT, quantize_norm_parameters
@@ -29,7 +30,6 @@ from tests.support.torch_modules import (
     through_float_passes,
 )
 
-VIEWS = dialect.ViewOp | dialect.PermuteOp | dialect.SliceTensorOp
 PRODUCERS = (
     dialect.LinearOp
     | dialect.AddTensorOp
