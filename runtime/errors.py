@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
 from sta.backend.container import Container
 
 
 class ProgramError(ValueError):
-    """A program breaks a rule of the machine; the message names the instruction and its module path."""
+    """
+    A program breaks a rule of the machine.
+
+    The message names the instruction and its module path; ``pc`` is the instruction, None where no single one is wrong.
+    """
+
+    def __init__(self, message: str, pc: int | None = None) -> None:
+        super().__init__(message)
+        self.pc = pc
 
 
 def at(container: Container, pc: int) -> str:
@@ -18,7 +24,6 @@ def at(container: Container, pc: int) -> str:
     return f"instruction {pc} ({', '.join([*parts, path] if path else parts)})"
 
 
-def instruction_named_by(error: ValueError) -> int | None:
-    """Returns the number of the first instruction whose place is in an error's message; None if there is none."""
-    found = re.search(r"\binstruction (\d+) \(", str(error))
-    return None if found is None else int(found[1])
+def error_at(container: Container, pc: int, message: str) -> ProgramError:
+    """Returns the error of an instruction; its message begins with the place."""
+    return ProgramError(f"{at(container, pc)}: {message}", pc)

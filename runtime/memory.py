@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.runtime.affine import Affine
 from sta.runtime.steps import Step
 from sta.runtime.validate import Port, ValidProgram
+from sta.spec.affine import Affine
 from sta.spec.instructions.access import Access
 
 Array = NDArray[Any]
@@ -30,9 +30,9 @@ class Tile:
     def __init__(
         self,
         memory: NDArray[np.uint8],
-        address: Affine,
-        stride: Affine,
-        rows: Affine,
+        address: Affine[int],
+        stride: Affine[int],
+        rows: Affine[int],
         columns: int,
         dtype: np.dtype[Any],
         pitch: int = 0,
@@ -93,7 +93,7 @@ class Memories:
         return port_view(self.program, self.writable, port)
 
 
-def place(program: ValidProgram, step: Step, access: Access) -> tuple[str, Affine, Affine]:
+def place(program: ValidProgram, step: Step, access: Access) -> tuple[str, Affine[int], Affine[int]]:
     """
     Returns where an access falls: the memory, the address in it, and the bytes from row to row.
 
@@ -105,8 +105,8 @@ def place(program: ValidProgram, step: Step, access: Access) -> tuple[str, Affin
         return access.space, address, stride
     base = program.container.writable_base
     # The validator made sure that an access stays in one part of DRAM.
-    if address.interval(step.counts)[0] >= base and program.memories["dram"] > base:
-        return "writable", address.plus(Affine(-base)), stride
+    if address.bounds(step.ranges)[0] >= base and program.memories["dram"] > base:
+        return "writable", address - base, stride
     return "constants", address, stride
 
 

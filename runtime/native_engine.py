@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from sta.runtime._native import Builder
 from sta.runtime._native import Program as NativeCode
 from sta.runtime._native import families as families
-from sta.runtime.affine import Affine
 from sta.runtime.analysis.taint import check_taint, taint_rule
-from sta.runtime.errors import ProgramError
+from sta.runtime.errors import ProgramError, error_at
 from sta.runtime.memory import Array, Memories, place, port_view
 from sta.runtime.reference import Report, operation
 from sta.runtime.steps import Step
 from sta.runtime.timing import job_of
 from sta.runtime.validate import ValidProgram
+from sta.spec.affine import Affine
 from sta.spec.integers import Int64Array
 from sta.spec.tables import exp2_results
 from sta.spec.vector import RowStatistics
@@ -113,7 +113,7 @@ class NativeEngine:
         try:
             execute(self._machine.counters)
         except (ValueError, OverflowError) as error:
-            return ProgramError(f"{self._program.at(step.pc)}: {error}")
+            return error_at(self._program.container, step.pc, str(error))
         raise AssertionError(
             f"{self._program.at(step.pc)}: fails on the native engine, but not on the reference engine"
         )
@@ -184,5 +184,5 @@ def _describe_job(builder: Builder, program: ValidProgram, step: Step) -> int:
     return max(apart, one_piece) + latency + 1
 
 
-def _pair(affine: Affine) -> tuple[int, Sequence[tuple[int, int]]]:
+def _pair(affine: Affine[int]) -> tuple[int, Sequence[tuple[int, int]]]:
     return affine.base, affine.terms

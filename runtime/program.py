@@ -419,7 +419,7 @@ def _of_run(number: int) -> Generator[None]:
     try:
         yield
     except ProgramError as error:
-        raise ProgramError(f"run {number}: {error}") from None
+        raise ProgramError(f"run {number}: {error}", error.pc) from None
     except ValueError as error:
         raise ValueError(f"run {number}: {error}") from None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sta.runtime.errors import ProgramError
+from sta.runtime.errors import error_at
 from sta.runtime.memory import Array, Memories
 from sta.runtime.steps import Step, execution
 from sta.runtime.validate import ValidProgram
@@ -115,7 +115,7 @@ class ReferenceEngine:
         try:
             operation(counters)
         except (ValueError, OverflowError) as error:
-            raise ProgramError(f"{self._program.at(step.pc)}: {error}") from None
+            raise error_at(self._program.container, step.pc, str(error)) from None
 
     def save(self) -> State:
         """Returns a copy of all state."""

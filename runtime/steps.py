@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sta.backend.container import Container
-from sta.runtime.affine import Affine
-from sta.runtime.errors import ProgramError, at
+from sta.runtime.errors import ProgramError, error_at
+from sta.spec.affine import Affine
 from sta.spec.instructions.access import Access
 from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH, REGISTER_BITS
 from sta.spec.instructions.instruction import Instruction
@@ -28,8 +28,11 @@ class Step:
 
     pc: int
     instruction: Instruction
-    registers: dict[str, Affine]
-    """The values of the register fields of a unit's instruction, by field name."""
+    registers: dict[str, Affine[int]]
+    """
+    The values of the register fields of a unit's instruction, by field name: affine in the counters of the loops around
+    it, by depth. The outermost loop has depth 0.
+    """
     counts: tuple[int, ...]
     """Iterations of the loops around the instruction, outermost first."""
     partner: int
@@ -49,6 +52,11 @@ class Step:
         return len(self.counts)
 
     @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """The least and the greatest counter of each loop around the instruction; 0 in one without iterations."""
+        return tuple(_range(count) for count in self.counts)
+
+    @property
     def executions(self) -> int:
         """How often the instruction is executed in a run."""
         product = 1
@@ -57,17 +65,22 @@ class Step:
         return product
 
 
+def _range(count: int) -> tuple[int, int]:
+    return 0, max(count - 1, 0)
+
+
 class _Resolver:
     """Walks the code once, keeping for each register its value, or why it may not be read."""
 
     def __init__(self, container: Container) -> None:
         self.container = container
         self.partners = _match_loops(container)
-        self.values: dict[int, Affine | str] = {0: Affine(0)}
+        self.values: dict[int, Affine[int] | str] = {0: Affine(0)}
         self.loops: list[Step] = []
+        self.ranges: list[tuple[int, int]] = []
 
     def error(self, pc: int, message: str) -> ProgramError:
-        return ProgramError(f"{at(self.container, pc)}: {message}")
+        return error_at(self.container, pc, message)
 
     @property
     def counters(self) -> list[int]:
@@ -92,10 +105,10 @@ class _Resolver:
             self.lea(pc, instruction)
         return step
 
-    def operands(self, pc: int, instruction: Instruction) -> dict[str, Affine]:
+    def operands(self, pc: int, instruction: Instruction) -> dict[str, Affine[int]]:
         return {field.name: self.read(pc, number) for field, number in instruction if field.kind == "register"}
 
-    def read(self, pc: int, number: int) -> Affine:
+    def read(self, pc: int, number: int) -> Affine[int]:
         value = self.values.get(number, _NEVER_WRITTEN)
         if isinstance(value, str):
             raise self.error(pc, f"register r{number} is read but {value}")
@@ -106,15 +119,15 @@ class _Resolver:
         if target == 0 or target in self.counters:
             reason = "is always 0" if target == 0 else "is the counter of a loop around it"
             raise self.error(pc, f"register r{target} cannot be written, it {reason}")
-        value = self.read(pc, instruction["rs"]).plus(Affine(instruction["imm"]))
+        value = self.read(pc, instruction["rs"]) + instruction["imm"]
         for counter, step in (("c1", "s1"), ("c2", "s2")):
-            value = value.plus(self.read_counter(pc, instruction[counter]), instruction[step])
-        low, high = value.interval(self.counts)
+            value = value + self.read_counter(pc, instruction[counter]) * instruction[step]
+        low, high = value.bounds(self.ranges)
         if low < 0 or high >= 1 << REGISTER_BITS:
             raise self.error(pc, f"register r{target} ranges over {low}..{high}, outside 0..2^{REGISTER_BITS}-1")
         self.values[target] = value
 
-    def read_counter(self, pc: int, number: int) -> Affine:
+    def read_counter(self, pc: int, number: int) -> Affine[int]:
         if number != 0 and number not in self.counters:
             raise self.error(pc, f"register r{number} is used as counter, but is not the counter of a loop around it")
         return self.read(pc, number)
@@ -128,9 +141,11 @@ class _Resolver:
             self.values[number] = "is written only later in the same loop body"
         self.values[counter] = Affine(0, ((len(self.loops), 1),))
         self.loops.append(loop)
+        self.ranges.append(_range(loop.instruction["count"]))
 
     def leave(self, pc: int) -> None:
         loop = self.loops.pop()
+        self.ranges.pop()
         for number in (*self.written(loop), loop.instruction["counter"]):
             self.values[number] = f"was last written inside the loop that ends at instruction {pc}"
 
@@ -149,19 +164,19 @@ def _match_loops(container: Container) -> dict[int, int]:
     for pc, instruction in enumerate(container.code):
         control = instruction.definition.control
         if (control == "halt") != (pc == last):
-            raise ProgramError(f"{at(container, pc)}: a program has one halt, its last instruction")
+            raise error_at(container, pc, "a program has one halt, its last instruction")
         if control == "loop":
             open_loops.append(pc)
         if len(open_loops) > MAXIMUM_LOOP_DEPTH:
-            raise ProgramError(f"{at(container, pc)}: loops are nested deeper than {MAXIMUM_LOOP_DEPTH}")
+            raise error_at(container, pc, f"loops are nested deeper than {MAXIMUM_LOOP_DEPTH}")
         if control != "end":
             continue
         if not open_loops:
-            raise ProgramError(f"{at(container, pc)}: there is no loop to close")
+            raise error_at(container, pc, "there is no loop to close")
         start = open_loops.pop()
         partners[start], partners[pc] = pc, start
     if open_loops:
-        raise ProgramError(f"{at(container, open_loops[-1])}: the loop has no end")
+        raise error_at(container, open_loops[-1], "the loop has no end")
     return partners
 
 

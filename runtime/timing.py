@@ -21,10 +21,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sta.runtime.affine import Affine
 from sta.runtime.errors import ProgramError
 from sta.runtime.steps import Step, execution
 from sta.runtime.validate import ValidProgram
+from sta.spec.affine import Affine
 from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH, SEMAPHORE_COUNT, UNITS
 from sta.spec.target import Target
 
@@ -69,7 +69,7 @@ class Job(NamedTuple):
     latency: int
     waits: tuple[int, ...]
     posts: tuple[int, ...]
-    timed: Affine | None
+    timed: Affine[int] | None
     """What the instruction's timed register holds where that depends on loop counters, so that the cycles do."""
 
 
@@ -225,4 +225,5 @@ class Queues:
             for unit, queue in enumerate(self.queues)
             if queue
         ]
-        return ProgramError("deadlock: no unit can start its next instruction\n  " + "\n  ".join(lines))
+        first = next(queue[0][1].pc for queue in self.queues if queue)
+        return ProgramError("deadlock: no unit can start its next instruction\n  " + "\n  ".join(lines), first)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from sta.backend.container import LARGEST_INTEGER, Container, is_integer
-from sta.runtime.affine import Affine
-from sta.runtime.errors import ProgramError, at
+from sta.runtime.errors import ProgramError, at, error_at
 from sta.runtime.steps import Step, dynamic_instructions, resolve
+from sta.spec.affine import Affine
 from sta.spec.instructions.access import Access
 from sta.spec.signature import TensorSignature
 from sta.spec.target import Target
@@ -169,7 +169,7 @@ def _check_reserved(container: Container, step: Step) -> None:
     for field, value in step.instruction:
         if field.supported is not None and value > field.supported:
             shown = field.choices[value] if field.choices else value
-            raise ProgramError(f"{at(container, step.pc)}: field '{field.name}' is {shown}, which is reserved")
+            raise error_at(container, step.pc, f"field '{field.name}' is {shown}, which is reserved")
 
 
 class _Checker:
@@ -181,9 +181,10 @@ class _Checker:
         self.memories = memories
         self.step = step
         self.instruction = step.instruction
+        self.ranges = step.ranges
 
     def error(self, message: str) -> ProgramError:
-        return ProgramError(f"{at(self.container, self.step.pc)}: {message}")
+        return error_at(self.container, self.step.pc, message)
 
     def check(self) -> Step:
         """Returns the step with its accesses; raises ProgramError."""
@@ -209,27 +210,27 @@ class _Checker:
             if field.kind == "register" and value != 0 and field.name not in used:
                 raise self.error(f"field '{field.name}' is r{value}, but the instruction does not use it; must be r0")
 
-    def register(self, name: str) -> Affine:
+    def register(self, name: str) -> Affine[int]:
         return self.step.registers[name]
 
     def check_alignment(self, access: Access) -> None:
         alignment = access.alignment or access.dtype.itemsize
         for name in (access.address, access.stride):
-            if name is not None and self.register(name).misaligned(alignment, self.step.counts):
+            if name is not None and not self.register(name).is_multiple(alignment, self.ranges):
                 raise self.error(f"'{name}' is not always a multiple of {alignment} bytes")
 
     def check_rows(self, access: Access) -> None:
         """Raises if the rows of a result overlap, which would leave open which of them stays."""
         if not access.writes or access.stride is None or access.rows == 1:
             return
-        smallest = self.register(access.stride).interval(self.step.counts)[0]
+        smallest = self.register(access.stride).bounds(self.ranges)[0]
         if smallest < access.row_bytes:
             raise self.error(f"'{access.stride}' is {smallest}, rows of {access.row_bytes} bytes would overlap")
 
     def check_range(self, access: Access) -> None:
         start = self.register(access.address)
-        low = start.interval(self.step.counts)[0]
-        end = self.end(access, start).interval(self.step.counts)[1]
+        low = start.bounds(self.ranges)[0]
+        end = self.end(access, start).bounds(self.ranges)[1]
         for region_start, region_end in self.regions(access):
             if region_start <= low and end <= region_end:
                 return
@@ -239,13 +240,13 @@ class _Checker:
             f"'{access.name}' {verb} {access.space} bytes {low}..{end - 1}, outside {allowed or 'an empty memory'}"
         )
 
-    def end(self, access: Access, start: Affine) -> Affine:
+    def end(self, access: Access, start: Affine[int]) -> Affine[int]:
         """Returns the address after the last byte."""
         if access.rows_register is not None:
-            return start.plus(self.register(access.rows_register), access.row_bytes)
+            return start + self.register(access.rows_register) * access.row_bytes
         if access.stride is None:
-            return start.plus(Affine(access.rows * access.row_bytes))
-        return start.plus(self.register(access.stride), access.rows - 1).plus(Affine(access.row_bytes))
+            return start + access.rows * access.row_bytes
+        return start + self.register(access.stride) * (access.rows - 1) + access.row_bytes
 
     def regions(self, access: Access) -> list[tuple[int, int]]:
         """Returns the address ranges that the access must lie in one of."""

@@ -47,7 +47,6 @@ from sta.passes.torch.fold_quantization import is_quantized
 from sta.passes.torch.prune import TorchPrunePass
 from sta.passes.torch.quantize import TorchQuantizePass, check_int16_inputs, values_without_format
 from sta.runtime import Program, ProgramError
-from sta.runtime.errors import instruction_named_by
 from sta.spec.target import Target
 
 Array = NDArray[Any]
@@ -457,8 +456,8 @@ def _refused_operation(compilation: Compilation, error: ValueError) -> Operation
         return error.operation
     if not isinstance(error, ProgramError | ContainerError):
         return None
-    number = instruction_named_by(error)
-    refused = None if number is None else operation_of(compilation.module, number)
+    pc = error.pc if isinstance(error, ProgramError) else None
+    refused = None if pc is None else operation_of(compilation.module, pc)
     return refused or main_function(compilation.module)
 
 

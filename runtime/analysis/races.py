@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.runtime.affine import Affine
 from sta.runtime.analysis.happens_before import Clock, clocks_before
 from sta.runtime.analysis.schedule import SEQUENCER, Schedule
 from sta.runtime.errors import ProgramError
 from sta.runtime.memory import place
 from sta.runtime.steps import Step
 from sta.runtime.validate import ValidProgram
+from sta.spec.affine import Affine
 from sta.spec.instructions.access import Access
 from sta.spec.instructions.definition import UNITS
 
@@ -346,17 +346,17 @@ def touched(program: ValidProgram, step: Step) -> list[Access]:
     return [access for access in step.accesses if place(program, step, access)[0] != "constants"]
 
 
-def _geometry(program: ValidProgram, step: Step, access: Access) -> tuple[Affine, Affine]:
+def _geometry(program: ValidProgram, step: Step, access: Access) -> tuple[Affine[int], Affine[int]]:
     """Returns the address, in DRAM relative to the first writable byte, and the stride of an access in bytes."""
     address = step.registers[access.address]
     if access.space == "dram":
-        address = address.plus(Affine(-program.container.writable_base))
+        address = address - program.container.writable_base
     # A stride that is not used must not matter.
     unused = access.stride is None or (access.rows == 1 and access.rows_register is None)
     return address, Affine(access.row_bytes) if unused else step.registers[str(access.stride)]
 
 
-def _rows(step: Step, access: Access) -> Affine:
+def _rows(step: Step, access: Access) -> Affine[int]:
     return Affine(access.rows) if access.rows_register is None else step.registers[access.rows_register]
 
 
@@ -374,7 +374,7 @@ def _footprint(program: ValidProgram, step: Step, access: Access, space: _Space,
     )
 
 
-def _values(form: Affine, counts: Sequence[int], unit: int = 1) -> array[int]:
+def _values(form: Affine[int], counts: Sequence[int], unit: int = 1) -> array[int]:
     """Returns the values of an affine form in the order of a run, in units of so many bytes."""
     values = np.full((1,) * len(counts), form.base, np.int64)
     for depth, step in form.terms:

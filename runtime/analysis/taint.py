@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.runtime.affine import Affine
-from sta.runtime.errors import ProgramError
+from sta.runtime.errors import error_at
 from sta.runtime.memory import Tile
 from sta.runtime.steps import Step, execution
 from sta.runtime.validate import ValidProgram
+from sta.spec.affine import Affine
 from sta.spec.instructions.access import Access
 from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH
 
@@ -83,9 +83,10 @@ def _effect(program: ValidProgram, step: Step, taint: Mapping[str, NDArray[np.ui
     def apply(counters: Sequence[int]) -> None:
         tainted = rule.always or (not rule.never and any(tile.at(counters).any() for tile in sources))
         if rule.transfers and tainted:
-            raise ProgramError(
-                f"{program.at(step.pc)}: reads attention scores or exponentials that have not been normalized; "
-                f"these must stay on the chip"
+            raise error_at(
+                program.container,
+                step.pc,
+                "reads attention scores or exponentials that have not been normalized; these must stay on the chip",
             )
         for tile, may_leave in results:
             tile.at(counters)[...] = tainted and not may_leave

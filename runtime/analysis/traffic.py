@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from sta.backend.container import is_integer
-from sta.runtime.affine import Affine
 from sta.runtime.steps import Step
 from sta.runtime.validate import ValidProgram
+from sta.spec.affine import Affine
 from sta.spec.instructions.access import Access
 
 CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")
@@ -86,11 +86,11 @@ def _traffic(dram: DramMap, step: Step, access: Access) -> Counter[str]:
     moved = step.executions * access.bytes_moved
     address = step.registers[access.address]
     if access.rows_register is not None:
-        first = address.interval(step.counts)[0]
+        first = address.bounds(step.ranges)[0]
         ((kind, _),) = dram.classify(first, first + 1)
         return Counter({kind: moved})
     stride = Affine(row_bytes) if access.stride is None else step.registers[access.stride]
-    low, high = address.interval(step.counts)[0], _end(address, stride, rows, row_bytes).interval(step.counts)[1]
+    low, high = address.bounds(step.ranges)[0], _end(address, stride, rows, row_bytes).bounds(step.ranges)[1]
     classes = list(dram.classify(low, high))
     if len(classes) == 1:
         return Counter({classes[0][0]: moved})
@@ -101,8 +101,8 @@ def _traffic(dram: DramMap, step: Step, access: Access) -> Counter[str]:
     return found
 
 
-def _end(address: Affine, stride: Affine, rows: int, row_bytes: int) -> Affine:
-    return address.plus(stride, rows - 1).plus(Affine(row_bytes))
+def _end(address: Affine[int], stride: Affine[int], rows: int, row_bytes: int) -> Affine[int]:
+    return address + stride * (rows - 1) + row_bytes
 
 
 def _spans(first: int, stride: int, rows: int, row_bytes: int) -> Sequence[tuple[int, int]]:

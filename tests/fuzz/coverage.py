@@ -24,7 +24,7 @@ DECODER_AND_VALIDATOR = {
         *("resolve", "_match_loops", "dynamic_instructions", "counts", "executions", "error", "counters", "steps"),
         *("step", "operands", "read", "lea", "enter", "leave", "written"),
     ),
-    "runtime/affine.py": ("",),
+    "spec/affine.py": ("",),
     "runtime/validate.py": ("",),
 }
 """Files of the project, and how the names of their functions begin that decode or validate."""

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sta.runtime import Program, ProgramError
-from sta.runtime.affine import Affine
 from sta.runtime.steps import dynamic_instructions, execution, resolve
+from sta.spec.affine import Affine
 from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH
 from sta.spec.instructions.instruction import Instruction
 
@@ -86,6 +86,7 @@ def test_rules(bench: Any, instructions: list[Emit], message: str) -> None:
     with pytest.raises(ProgramError) as error:
         bench.program()
     assert message in str(error.value)
+    assert str(error.value).startswith(f"instruction {error.value.pc} (")
 
 
 def test_the_last_instruction_is_halt(bench: Any) -> None:
@@ -207,27 +208,13 @@ def test_affine_forms_against_execution(make_bench: Callable[[], Any], instructi
     assert walked[-1][0].instruction.name == "halt"
     assert sum(issued for _, issued, _ in walked) == dynamic_instructions(steps) == sequencer.issued
     for step, _, value in walked[:-1]:
-        low, high = step.registers["dram"].interval(step.counts)
+        low, high = step.registers["dram"].bounds(step.ranges)
         assert low <= value <= high
 
 
-def affine_of(base: int, steps: list[int]) -> Affine:
-    """Returns the form with a step for each depth."""
-    return Affine(base, tuple((depth, step) for depth, step in enumerate(steps) if step))
-
-
-affine = st.builds(affine_of, st.integers(-50, 50), st.lists(st.integers(-9, 9), max_size=3))
-
-
-@given(affine, affine, st.integers(-3, 3), st.lists(st.integers(1, 4), min_size=3, max_size=3), st.integers(1, 4))
-def test_affine_arithmetic(left: Affine, right: Affine, factor: int, counts: list[int], alignment: int) -> None:
-    points = [(i, j, k) for i in range(counts[0]) for j in range(counts[1]) for k in range(counts[2])]
-    combined = left.plus(right, factor)
-    values = [combined.at(point) for point in points]
-    assert values == [left.at(point) + factor * right.at(point) for point in points]
-    assert combined.interval(counts) == (min(values), max(values))
-    assert combined.misaligned(alignment, counts) == any(value % alignment for value in values)
-
-
-def test_a_loop_without_iterations_counts_as_one_for_ranges() -> None:
-    assert Affine(3, ((0, 5),)).interval([0]) == (3, 3)
+def test_a_loop_without_iterations_counts_as_one_for_ranges(make_bench: Callable[[], Any]) -> None:
+    bench = make_bench()
+    code(bench, loop(1, 0), lea(5, imm=3, c1=1, s1=5), use(5), END, HALT)
+    (step,) = [step for step in resolve(bench.container()) if step.instruction.name == "ld"]
+    assert step.ranges == ((0, 0),)
+    assert step.registers["dram"].bounds(step.ranges) == (3, 3)
