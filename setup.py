@@ -19,8 +19,9 @@ setup(
     ext_modules=[
         Pybind11Extension(
             "sta.runtime._native",
-            sorted(path.as_posix() for path in FOLDER.glob("*.cpp")),
-            depends=sorted(path.as_posix() for path in FOLDER.glob("*.h")),
+            sorted(path.as_posix() for path in FOLDER.rglob("*.cpp")),
+            depends=sorted(path.as_posix() for path in FOLDER.rglob("*.h")),
+            include_dirs=[FOLDER.as_posix()],
             cxx_std=20,
             extra_compile_args=["-O3", "-pthread"],
             extra_link_args=["-pthread"],

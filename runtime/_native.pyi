@@ -1,4 +1,4 @@
-"""The compiled part of the native engine; see runtime/native/module.cpp."""
+"""The compiled part of the native engine; see runtime/native/bindings/."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,6 +15,9 @@ Columns = tuple[Integers, Integers, Integers, Integers, Integers, Integers, Inte
 def families() -> list[str]:
     """Returns the families of kernels that run on this processor, fastest first."""
 
+def instruction_names() -> list[str]:
+    """Returns the instructions of units, in alphabetical order."""
+
 class BadDescription(ValueError):
     """A description leads outside a memory, or contradicts the tables that it is made from."""
 
@@ -22,10 +25,16 @@ class Builder:
     """Collects the description of a program, instruction by instruction."""
 
     def __init__(
-        self, sizes: dict[str, int], constants: NDArray[np.uint8], tile_rows: int, queue_depth: int, family: str
+        self,
+        sizes: dict[str, int],
+        constants: NDArray[np.uint8],
+        tile_rows: int,
+        units: int,
+        queue_depth: int,
+        family: str,
     ) -> None: ...
     def exponentials(self, bits: int, results: bytes) -> None: ...
-    def instruction(self, pc: int, kind: str, counts: Sequence[int], partner: int) -> None: ...
+    def instruction(self, pc: int, name: str, counts: Sequence[int], partner: int) -> None: ...
     def number(self, name: str, value: int) -> None: ...
     def choice(self, name: str, value: str) -> None: ...
     def register(self, name: str, value: Affine) -> None: ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sta.backend.isa import UNITS
 from sta.runtime._native import Builder
 from sta.runtime._native import Program as NativeCode
 from sta.runtime._native import families as families
@@ -126,7 +127,7 @@ def _builder(program: ValidProgram, family: str) -> tuple[Builder, int]:
     spaces["writable"] = max(sizes["dram"] - program.container.writable_base, 0)
     target = program.target
     depth = min(target.queue_depth, program.instructions)
-    builder = Builder(spaces, program.container.constants, target.tile_rows, depth, family)
+    builder = Builder(spaces, program.container.constants, target.tile_rows, len(UNITS), depth, family)
     for bits in _EXPONENTIAL_BITS:
         builder.exponentials(bits, exp2_results(bits).astype(f"<u{bits // 8}").tobytes())
     longest_job = 1

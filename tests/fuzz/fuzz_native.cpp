@@ -17,9 +17,11 @@
 #include <string>
 #include <vector>
 
-#include "extents.h"
-#include "program.h"
-#include "races.h"
+#include "analysis/races.h"
+#include "analysis/taint.h"
+#include "analysis/timing.h"
+#include "instructions/instruction.h"
+#include "program/program.h"
 #include "tables.h"
 
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);
@@ -101,7 +103,7 @@ void bring_inside(const ProgramDescription& program, const InstructionDescriptio
     };
     const std::int64_t extent = reach(operand.address) + operand.row_bytes +
                                 (operand.rows - 1) * (operand.stride.base + reach(operand.stride));
-    const std::int64_t room = size_of(program, operand.space) - extent;
+    const std::int64_t room = program.machine.size_of(operand.space) - extent;
     if (room >= 0 && operand.address.base > room) operand.address.base %= room + 1;
 }
 
@@ -109,7 +111,9 @@ void read_operands(Reader& reader, const ProgramDescription& program, const std:
                    InstructionDescription& instruction) {
     for (const Extent& extent : extents) {
         const int flags = reader.byte();
-        Operand operand;
+        NamedOperand operand;
+        operand.name = extent.name;
+        operand.writes = extent.writes;
         operand.space = extent.spaces[static_cast<std::size_t>(flags & 3) % extent.spaces.size()];
         operand.rows = extent.rows;
         operand.row_bytes = extent.row_bytes;
@@ -120,16 +124,11 @@ void read_operands(Reader& reader, const ProgramDescription& program, const std:
         if (!(flags & 0x80)) bring_inside(program, instruction, operand);
         // An operand that is not what the sizes say must be refused.
         if ((flags & 0x70) == 0x70) ++operand.rows;
-        instruction.operands[extent.name] = operand;
-        if (operand.space == Space::constants) continue;
-        const bool is_table = instruction.kind == "gather" && extent.name == "table";
-        const Affine rows = is_table ? instruction.in_register("limit") : Affine{operand.rows, {}};
-        const bool writes = extent.lie == Rows::apart || (instruction.kind == "softmax" && extent.name == "sums");
-        instruction.accesses.push_back({operand.space, writes, operand.address, operand.stride, rows, operand.row_bytes});
+        instruction.operands.push_back(operand);
     }
 }
 
-void read_rules(Reader& reader, const std::vector<Extent>& extents, InstructionDescription& instruction) {
+void read_rules(Reader& reader, InstructionDescription& instruction) {
     Job& job = instruction.job;
     job.unit = reader.byte();
     job.busy = reader.word();
@@ -142,14 +141,13 @@ void read_rules(Reader& reader, const std::vector<Extent>& extents, InstructionD
     rule.always = flags & 2;
     rule.never = flags & 4;
     job.may_be_one_piece = flags & 8;
-    if (job.may_be_one_piece && instruction.operands.contains("dram")) {
-        job.stride = instruction.operand("dram").stride;
-        job.row_bytes = instruction.operand("dram").row_bytes;
+    if (const Operand* dram = instruction.optional_operand("dram"); dram && job.may_be_one_piece) {
+        job.stride = dram->stride;
+        job.row_bytes = dram->row_bytes;
         job.busy_in_one_piece = job.busy / 2;
     }
     int bit = 1;
-    for (const Extent& extent : extents) {
-        const Operand& operand = instruction.operand(extent.name);
+    for (const Operand& operand : instruction.operands) {
         if (sources & bit) rule.sources.push_back(operand);
         if (results & bit) rule.results.push_back({operand, (may_leave & bit) != 0});
         bit <<= 1;
@@ -175,8 +173,8 @@ struct Cost {
 void add_cost(const InstructionDescription& instruction, Cost& cost) {
     std::int64_t executions = 1, bytes = 64;
     for (const std::int64_t count : instruction.counts) executions = std::min(executions * count, most_steps + 1);
-    for (const auto& [name, operand] : instruction.operands) bytes += operand.rows * operand.row_bytes;
-    if (instruction.kind == "mm") {
+    for (const Operand& operand : instruction.operands) bytes += operand.rows * operand.row_bytes;
+    if (instruction.numbers.contains("depth")) {
         bytes += std::int64_t{instruction.number("rows")} * instruction.number("columns") * instruction.number("depth") / 4;
     }
     cost.steps += executions;
@@ -190,11 +188,13 @@ public:
         const std::vector<const Kernels*>& all = families();
         family_ = all[static_cast<std::size_t>(reader.byte()) % all.size()];
         poison_ = static_cast<std::uint8_t>(reader.byte());
-        program_.tile_rows = reader.byte();
-        program_.queue_depth = 1 + reader.byte();
+        MachineDescription& machine = program_.machine;
+        machine.units = unit_count;
+        machine.tile_rows = reader.byte();
+        machine.queue_depth = 1 + reader.byte();
         const std::size_t records = static_cast<std::size_t>(reader.byte()) % (most_records + 1);
         reader.byte();
-        for (std::int64_t* memory : {&program_.spad, &program_.wbuf, &program_.acc, &program_.writable}) {
+        for (std::int64_t* memory : {&machine.spad, &machine.wbuf, &machine.acc, &machine.writable}) {
             *memory = reader.word() % (largest_memory + 1);
         }
         const std::size_t constants = static_cast<std::size_t>(reader.word()) % (largest_memory + 1);
@@ -204,8 +204,8 @@ public:
         // No room to spare, so that a read beyond the end is seen.
         constants_.shrink_to_fit();
         inputs_.assign(data + std::min(size, code_end + constants), data + size);
-        program_.constants = constants_.data();
-        program_.constants_size = static_cast<std::int64_t>(constants_.size());
+        machine.constants = constants_.data();
+        machine.constants_size = static_cast<std::int64_t>(constants_.size());
         for (std::size_t start = header_bytes; start + record_bytes <= code_end; start += record_bytes) {
             add(Reader(data + start, record_bytes));
         }
@@ -237,13 +237,11 @@ private:
         else results.assign(std::begin(exponentials_16), std::end(exponentials_16));
     }
 
-    InstructionDescription& instruction(const std::string& kind) {
-        InstructionDescription added;
-        added.pc = static_cast<int>(program_.instructions.size());
-        added.kind = kind;
+    InstructionDescription& instruction(const std::string& name) {
+        const int pc = static_cast<int>(program_.instructions.size());
+        InstructionDescription& added = program_.instructions.emplace_back(pc, name);
         added.counts = counts_;
-        program_.instructions.push_back(std::move(added));
-        return program_.instructions.back();
+        return added;
     }
 
     void close() {
@@ -259,23 +257,24 @@ private:
 
     void add(Reader reader) {
         const Kind& kind = kinds[static_cast<std::size_t>(reader.byte()) % kinds.size()];
-        const std::string name = kind.name;
-        if (name == "end") {
+        InstructionDescription added(static_cast<int>(program_.instructions.size()), kind.name);
+        added.counts = counts_;
+        if (added.role == Role::end) {
             if (!open_.empty()) close();
             return;
         }
-        InstructionDescription& added = instruction(name);
-        if (name == "loop") {
+        if (added.role == Role::loop) {
             added.numbers["count"] = reader.byte();
             open_.push_back(added.pc);
             counts_.push_back(added.numbers["count"]);
         }
-        if (!kind.is_of_a_unit) return;
-        read_fields(reader, kind, added);
-        const std::vector<Extent> extents = extents_of(added);
-        read_operands(reader, program_, extents, added);
-        read_rules(reader, extents, added);
-        if (name == "softmax") add_exponentials(std::stoi(added.choice("p_bits")));
+        if (added.role == Role::unit) {
+            read_fields(reader, kind, added);
+            read_operands(reader, program_, added.type->extents(added), added);
+            read_rules(reader, added);
+        }
+        if (added.choices.contains("p_bits")) add_exponentials(std::stoi(added.choice("p_bits")));
+        program_.instructions.push_back(std::move(added));
     }
 
     const Kernels* family_;
@@ -297,14 +296,14 @@ void check_slack(const Bytes& memory) {
 // The walks through a run that do not depend on data: taint, cycles, races.
 void walk(const Program& program) {
     const auto look = [] {};
-    program.scores_stay_on_chip(look);
+    scores_stay_on_chip(program, look);
     const std::optional<Schedule> schedule = record(program, look);
     if (!schedule) return;
     const auto column = [](const std::vector<std::int64_t>& values) { return Column{values.data(), values.size()}; };
     const Run run(program, {column(schedule->pc), column(schedule->unit), column(schedule->ready),
                             column(schedule->entered), column(schedule->start), column(schedule->end),
                             column(schedule->complete), column(schedule->order)});
-    const std::optional<std::vector<Clock>> clocks = clocks_before(run);
+    const std::optional<Clocks> clocks = clocks_before(run);
     if (clocks) check_races(run, *clocks, most_races, look);
 }
 

@@ -25,17 +25,6 @@ from sta.spec.tables import exp2_results
 RECORD_BYTES = 176
 LARGEST_MEMORY = 1 << 14
 MOST_RECORDS = 32
-EXTENTS = {
-    "ld": ("dram", "sram"),
-    "st": ("dram", "sram"),
-    "gather": ("table", "indices", "destination"),
-    "mm": ("a", "b", "acc"),
-    "softmax": ("scores", "parameters", "destination", "sums", "state", "mask"),
-    "map": ("source", "parameters", "destination", "table", "residual", "sums"),
-    "norm": ("source", "parameters", "destination", "copy"),
-    "rescale": ("shifts", "acc"),
-}
-"""The operands in the order of `runtime/native/extents.cpp`."""
 SPACES = {"constants": 0, "writable": 1}
 
 AffineValue = tuple[int, Sequence[tuple[int, int]]]
@@ -70,7 +59,13 @@ class Recorder:
     """Takes the place of the native engine's builder, and writes down what it is told."""
 
     def __init__(
-        self, sizes: dict[str, int], constants: NDArray[np.uint8], tile_rows: int, queue_depth: int, family: str
+        self,
+        sizes: dict[str, int],
+        constants: NDArray[np.uint8],
+        tile_rows: int,
+        units: int,
+        queue_depth: int,
+        family: str,
     ) -> None:
         self.sizes = [sizes[space] for space in ("spad", "wbuf", "acc", "writable")]
         self.constants = constants.tobytes()
@@ -152,13 +147,11 @@ def _unit(definition: InstructionDefinition, record: dict[str, Any]) -> bytes:
     data += bytes(_options(field).index(record[field.name]) for field in choices(definition))
     data += b"".join(_affine(record["registers"][name], 1) for name in registers(definition))
     operands: dict[str, tuple[str, AffineValue, AffineValue]] = record["operands"]
-    present = [name for name in EXTENTS.get(definition.name, ()) if name in operands]
-    for name in present:
-        space, address, stride = operands[name]
+    for space, address, stride in operands.values():
         flags = SPACES.get(space, 0) if definition.name != "st" else 0
         data += bytes([flags]) + _affine(address, 2) + _affine(stride, 1)
     data += struct.pack("<BHHHH", *record["job"])
-    bits = {name: 1 << position for position, name in enumerate(present)}
+    bits = {name: 1 << position for position, name in enumerate(operands)}
     data += bytes(
         [
             record["taint"] | ("one_piece" in record) << 3,
@@ -223,17 +216,18 @@ def header() -> str:
         "#include <vector>",
         "struct Number { std::string name; int highest; };",
         "struct Choice { std::string name; std::vector<std::string> options; };",
-        "struct Kind { std::string name; bool is_of_a_unit; std::vector<Number> numbers; std::vector<Choice> choices;",
+        "struct Kind { std::string name; std::vector<Number> numbers; std::vector<Choice> choices;",
         "              std::vector<std::string> registers; };",
+        f"constexpr int unit_count = {len(UNITS)};",
         "inline const std::vector<Kind> kinds = {",
     ]
     for definition in kinds():
         if definition.is_sequencer:
-            lines.append(f'    {{"{definition.name}", false, {{}}, {{}}, {{}}}},')
+            lines.append(f'    {{"{definition.name}", {{}}, {{}}, {{}}}},')
             continue
         told = ", ".join(f'{{"{field.name}", {field.maximum}}}' for field in numbers(definition))
         words = ", ".join(f'{{"{field.name}", {_braces(_options(field))}}}' for field in choices(definition))
-        lines.append(f'    {{"{definition.name}", true, {{{told}}}, {{{words}}}, {_braces(registers(definition))}}},')
+        lines.append(f'    {{"{definition.name}", {{{told}}}, {{{words}}}, {_braces(registers(definition))}}},')
     lines.append("};")
     for bits in (8, 16):
         results = exp2_results(bits).astype(f"<u{bits // 8}").tobytes()
