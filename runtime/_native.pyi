@@ -12,6 +12,12 @@ Integers = NDArray[np.int64]
 Columns = tuple[Integers, Integers, Integers, Integers, Integers, Integers, Integers, Integers]
 """Those of ``sta.runtime.schedule.Schedule``, in its order."""
 
+LARGEST_SIZE: int
+"""Of the rows, columns, keys and depth of an instruction."""
+LARGEST_ROW_BYTES: int
+SEMAPHORES: int
+"""How many there may be."""
+
 def families() -> list[str]:
     """Returns the families of kernels that run on this processor, fastest first."""
 

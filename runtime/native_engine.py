@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sta.backend.isa import UNITS
 from sta.runtime._native import Builder
 from sta.runtime._native import Program as NativeCode
 from sta.runtime._native import families as families
@@ -22,6 +21,7 @@ from sta.runtime.steps import Step
 from sta.runtime.timing import job_of
 from sta.runtime.validate import ValidProgram
 from sta.spec.affine import Affine
+from sta.spec.instructions.definition import UNITS
 from sta.spec.integers import Int64Array
 from sta.spec.tables import exp2_results
 from sta.spec.vector import RowStatistics

@@ -1,5 +1,5 @@
 """
-Which lines of decoder and validator the kept corpus reaches: ``python -m tests.fuzz.coverage FOLDER``.
+Which lines of decoder and validator the kept corpus reaches: ``python -m tests.fuzz.coverage``.
 
 Only lines in functions count: the others run when a module is imported. Of modules that also do other things, the
 functions are named. Exits with 1 below 90 % of all lines together.
@@ -59,15 +59,17 @@ def body_lines(tree: ast.AST, prefixes: tuple[str, ...]) -> set[int]:
     return lines
 
 
-def measure(root: Path, inputs: list[bytes]) -> list[Reached]:
-    """Returns what the inputs reach of the project at ``root``."""
+def measure(root: Path) -> tuple[int, list[Reached]]:
+    """Returns how many containers are kept, and what they reach of the project at ``root``."""
     paths = {name: str((root / name).resolve()) for name in DECODER_AND_VALIDATOR}
     measured = coverage.Coverage(include=list(paths.values()), data_file=None)
     measured.start()
     try:
         # Imported under measurement, or it would not be seen.
         from tests.fuzz.containers import attempt
+        from tests.fuzz.corpus import kept
 
+        inputs = kept("containers")
         for data in inputs:
             attempt(data)
     finally:
@@ -78,22 +80,19 @@ def measure(root: Path, inputs: list[bytes]) -> list[Reached]:
         wanted = body_lines(ast.parse(Path(path).read_text(encoding="utf-8")), DECODER_AND_VALIDATOR[name])
         lines = frozenset(set(statements) & wanted)
         result.append(Reached(name, lines, lines - set(missing)))
-    return result
+    return len(inputs), result
 
 
-def main(folder: Path) -> int:
+def main() -> int:
     """Prints the table; returns the exit code."""
-    inputs = [path.read_bytes() for path in sorted(folder.iterdir())]
-    results = measure(Path(__file__).parents[2], inputs)
+    inputs, results = measure(Path(__file__).parents[2])
     for result in results:
         missing = f"; not reached: {', '.join(map(str, result.missing))}" if result.missing else ""
         print(f"{result.path:22} {len(result.reached):4} of {len(result.lines):4} lines{missing}")
     reached, lines = sum(len(result.reached) for result in results), sum(len(result.lines) for result in results)
-    print(f"{len(inputs)} inputs reach {100 * reached / lines:.1f} % of decoder and validator")
+    print(f"{inputs} inputs reach {100 * reached / lines:.1f} % of decoder and validator")
     return 0 if reached >= ENOUGH * lines else 1
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m tests.fuzz.coverage FOLDER")
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main())

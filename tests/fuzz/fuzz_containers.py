@@ -21,7 +21,7 @@ atheris: Any = importlib.import_module("atheris")
 
 ROOT = Path(__file__).parents[2]
 DECODER = {
-    *("container", "isa", "accesses", "affine", "stream", "validate"),
+    *("container", "isa", "accesses", "affine", "steps", "validate"),
     *("pattern", "parameters", "signature", "target"),
 }
 """The modules that decode and validate; arithmetic has no branches that a fuzzer could look for."""
@@ -29,8 +29,9 @@ DECODER = {
 
 def others() -> list[str]:
     """Returns the other modules of the rooms."""
-    paths = [path for room in ("spec", "backend", "runtime") for path in (ROOT / room).glob("*.py")]
-    return [f"sta.{path.parent.name}.{path.stem}" for path in paths if path.stem not in DECODER]
+    paths = [path for room in ("spec", "backend", "runtime") for path in (ROOT / room).rglob("*.py")]
+    names = [path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in paths]
+    return [f"sta.{name}" for name in names if name.split(".")[-1] not in DECODER]
 
 
 with atheris.instrument_imports(include=["sta"], exclude=others()):

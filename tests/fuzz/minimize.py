@@ -1,5 +1,5 @@
 """
-Keeps of many containers as few and as short ones as show the same: ``python -m tests.fuzz.minimize CORPUS FOLDER..``.
+Keeps of many containers as few and as short ones as show the same: ``python -m tests.fuzz.minimize FOLDER OTHERS..``.
 
 What a container shows are the lines of decoder and validator that it reaches, the kind of error that it ends in, and
 the instructions that it runs. libFuzzer's own merge starts the fuzzer anew, as a program, which it is not.
@@ -7,7 +7,6 @@ the instructions that it runs. libFuzzer's own merge starts the fuzzer anew, as 
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Callable, Hashable
@@ -19,6 +18,7 @@ import numpy as np
 
 from sta.backend.container import parse_container
 from tests.fuzz.containers import Ending, attempt
+from tests.fuzz.corpus import write
 from tests.fuzz.coverage import DECODER_AND_VALIDATOR
 
 ROOT = Path(__file__).parents[2]
@@ -68,17 +68,14 @@ def minimize(inputs: list[bytes]) -> list[bytes]:
 
 
 def main(corpus: Path, folders: list[Path]) -> None:
-    """Rewrites the corpus; a file's name is the hash of what is in it."""
+    """Rewrites a folder with what is kept of it and of others."""
     paths = [path for folder in (corpus, *folders) for path in folder.iterdir()]
     kept = minimize([path.read_bytes() for path in paths])
-    for path in corpus.iterdir():
-        path.unlink()
-    for data in kept:
-        (corpus / hashlib.sha1(data).hexdigest()).write_bytes(data)
+    write(corpus, kept)
     print(f"{len(kept)} of {len(paths)} containers, {sum(map(len, kept))} bytes")
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        sys.exit("usage: python -m tests.fuzz.minimize CORPUS FOLDER...")
+        sys.exit("usage: python -m tests.fuzz.minimize FOLDER OTHERS...")
     main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from sta.runtime import native_engine
 from sta.runtime.validate import ValidProgram
-from sta.spec.instructions.definition import Field, InstructionDefinition
+from sta.spec.instructions.definition import UNITS, Field, InstructionDefinition
 from sta.spec.instructions.table import INSTRUCTIONS
 from sta.spec.tables import exp2_results
 
+HEADER_BYTES = 16
 RECORD_BYTES = 176
 LARGEST_MEMORY = 1 << 14
 MOST_RECORDS = 32
@@ -143,7 +144,7 @@ def _record(record: dict[str, Any]) -> bytes:
 
 
 def _unit(definition: InstructionDefinition, record: dict[str, Any]) -> bytes:
-    data = b"".join(_packed("<H" if field.maximum > 255 else "B", record[field.name]) for field in numbers(definition))
+    data = b"".join(_packed(f"<{_form(field)}", record[field.name]) for field in numbers(definition))
     data += bytes(_options(field).index(record[field.name]) for field in choices(definition))
     data += b"".join(_affine(record["registers"][name], 1) for name in registers(definition))
     operands: dict[str, tuple[str, AffineValue, AffineValue]] = record["operands"]
@@ -161,6 +162,10 @@ def _unit(definition: InstructionDefinition, record: dict[str, Any]) -> bytes:
         ]
     )
     return data
+
+
+def _form(field: Field) -> str:
+    return "H" if field.maximum > 255 else "B"
 
 
 def _options(field: Field) -> tuple[str, ...]:
@@ -204,6 +209,73 @@ def native_input(program: ValidProgram, family: str, poison: int, inputs: bytes)
     finally:
         native_engine.Builder, native_engine.NativeCode = builder, code
     return recorder.to_bytes(poison, inputs)
+
+
+def layout() -> list[dict[str, Any]]:
+    """Returns how a record begins, by instruction: numbers with their bytes, choices with their options, registers."""
+    return [
+        {
+            "name": definition.name,
+            "numbers": {
+                field.name: struct.calcsize(_form(field))
+                for field in numbers(definition)
+                if not definition.is_sequencer
+            },
+            "choices": {field.name: list(_options(field)) for field in choices(definition)},
+            "registers": registers(definition),
+        }
+        for definition in kinds()
+    ]
+
+
+def translated(data: bytes, recorded: list[dict[str, Any]]) -> bytes:
+    """
+    Returns an input of an older instruction table as one of this.
+
+    Fields that there were not are zero, others are left out. Records of instructions that there are no more stay as
+    they are. Operands and rules follow the fields, and need no translation.
+
+    Args:
+        data: the input.
+        recorded: the ``layout`` with which it was made.
+    """
+    known = {kind["name"]: (number, kind) for number, kind in enumerate(layout())}
+    if recorded == layout():
+        return data
+    records = data[4] % (MOST_RECORDS + 1) if len(data) > HEADER_BYTES else 0
+    changed = bytearray(data)
+    for start in range(HEADER_BYTES, HEADER_BYTES + records * RECORD_BYTES, RECORD_BYTES):
+        record = data[start : start + RECORD_BYTES]
+        before = recorded[record[0] % len(recorded)] if len(record) == RECORD_BYTES else None
+        if before is not None and before["name"] in known:
+            number, after = known[before["name"]]
+            fields = bytes([number]) + _translated_fields(record, before, after)
+            rest = record[1 + _fields_size(before) :]
+            changed[start : start + RECORD_BYTES] = (fields + rest).ljust(RECORD_BYTES, b"\0")[:RECORD_BYTES]
+    return bytes(changed)
+
+
+_REGISTER_BYTES = 5
+
+
+def _fields_size(kind: dict[str, Any]) -> int:
+    return sum(kind["numbers"].values()) + len(kind["choices"]) + _REGISTER_BYTES * len(kind["registers"])
+
+
+def _translated_fields(record: bytes, before: dict[str, Any], after: dict[str, Any]) -> bytes:
+    position = 1
+    values: dict[str, bytes] = {}
+    sizes: dict[str, int] = {**before["numbers"], **dict.fromkeys(before["choices"], 1)}
+    sizes |= dict.fromkeys(before["registers"], _REGISTER_BYTES)
+    for name, size in sizes.items():
+        values[name] = record[position : position + size]
+        position += size
+    fields = b"".join(values.get(name, b"").ljust(size, b"\0")[:size] for name, size in after["numbers"].items())
+    for name, options in after["choices"].items():
+        chosen = before["choices"].get(name)
+        word = chosen[values[name][0] % len(chosen)] if chosen else options[0]
+        fields += bytes([options.index(word) if word in options else 0])
+    return fields + b"".join(values.get(name, bytes(_REGISTER_BYTES)) for name in after["registers"])
 
 
 def header() -> str:

@@ -85,6 +85,9 @@ PYBIND11_MODULE(_native, module) {
     py::register_exception<BadDescription>(module, "BadDescription", PyExc_ValueError);
     module.def("families", &families_here);
     module.def("instruction_names", &instruction_names);
+    module.attr("LARGEST_SIZE") = largest_size;
+    module.attr("LARGEST_ROW_BYTES") = largest_row_bytes;
+    module.attr("SEMAPHORES") = most_semaphores;
     py::class_<Builder>(module, "Builder")
         .def(py::init<const py::dict&, Buffer, int, int, std::int64_t, const std::string&>())
         .def("exponentials", &Builder::exponentials)
