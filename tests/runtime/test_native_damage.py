@@ -107,18 +107,18 @@ class LiarAboutOperands(Liar):
 class LiarAboutInstructions(Liar):
     """Tells wrong instructions, loops and fields."""
 
-    def instruction(self, pc: int, kind: str, counts: Sequence[int], partner: int) -> None:
+    def instruction(self, pc: int, name: str, counts: Sequence[int], partner: int) -> None:
         if self.lies("an order of its own"):
             pc = 1 << 25
         if self.lies("a loop that is not there"):
             counts = [*counts, 2]
-        if kind == "loop" and self.lies("the end of another loop"):
+        if name == "loop" and self.lies("the end of another loop"):
             partner += 1
-        if kind == "end" and self.lies("the start of another loop"):
+        if name == "end" and self.lies("the start of another loop"):
             partner = 0
         if self.lies("no such instruction"):
-            kind = "ldd"
-        super().instruction(pc, kind, counts, partner)
+            name = "ldd"
+        super().instruction(pc, name, counts, partner)
 
     def number(self, name: str, value: int) -> None:
         if name == "count" and self.lies("a longer loop"):
