@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -11,6 +10,7 @@ from types import MappingProxyType
 
 from sta.spec.operators.operator import Operator, Role
 from sta.spec.outside import OPERATORS, load_all
+from sta.spec.suggestion import suggestion
 from sta.spec.tables import TABLE_FRACTION_BITS, RealFunction
 
 
@@ -81,9 +81,7 @@ def activation(name: str) -> RealFunction:
     found = activations()
     if name in found:
         return found[name]
-    close = difflib.get_close_matches(name, found, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(f"unknown activation {name!r}; {hint}known: {', '.join(found)}")
+    raise ValueError(f"unknown activation {name!r}{suggestion(name, found)}; known: {', '.join(found)}")
 
 
 def interpolation_bound(name: str, input_scale: float) -> float:
