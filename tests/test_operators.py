@@ -18,6 +18,7 @@ import torch
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
+from xdsl.ir import Operation
 
 import sta
 from sta.api.compiler.compilation import compile_model
@@ -141,7 +142,8 @@ def test_pytorch_has_the_operator_and_the_dialect_an_operation(row: Operator) ->
     if row.makes_value:
         assert row.reference is not None, "what the machine computes has a reference"
         assert row.summary
-        assert lowering_of_class(dialect.operator_class(row.name)) is not None
+        operation: type[Operation] = dialect.operator_class(row.name)
+        assert lowering_of_class(operation) is not None
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.reference is not None], ids=lambda row: row.name)

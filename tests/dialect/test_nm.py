@@ -116,7 +116,7 @@ def attention(
     return nm.AttentionOp(operands, masked, (1, 2), (1, 2, zero_point), False, nm.si8, bits=bits, chunk=chunk)
 
 
-BROKEN: dict[str, tuple[Callable[[], Operation], str]] = {
+BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "float": (lambda: nm.TableOp(value((2,), f32), value((513,))), "element type f32 is none of si8, ui8, si16, si32"),
     "no axis": (lambda: nm.ViewOp(value((1,)), ()), "has no axis or no elements"),
     "no element": (lambda: nm.ViewOp(value((3, 0)), (0,)), "has no axis or no elements"),
