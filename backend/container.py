@@ -31,13 +31,13 @@ from sta.spec.instructions.definition import EncodingError
 from sta.spec.instructions.instruction import Instruction
 
 MAGIC = b"STA\x00"
-VERSION = (1, 0)
+VERSION = (2, 0)
 SECTIONS = ("code", "constants", "program", "signature", "debug", "ir", "target")
 PROGRAM_KEYS = ("spad", "wbuf", "acc", "dram", "macs", "dense_macs")
 """Integers that the program section must have: bytes of the four memories, useful and dense-equivalent MACs."""
 
 LARGEST_SECTIONS = {
-    "code": 1 << 21,
+    "code": 1 << 22,
     "program": 1 << 20,
     "signature": 1 << 20,
     "debug": 1 << 24,

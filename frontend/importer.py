@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr, UnregisteredOp
 from xdsl.dialects.func import ReturnOp
+from xdsl.rewriter import Rewriter
 from xdsl.utils.exceptions import ParseError, VerifyException
 
-from sta.dialect.interpreters.torch import FOREIGN_OPERATOR, main_function
+from sta.dialect.interpreters.torch import FOREIGN_OPERATOR, main_function, operation_name
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.unicode_strings import UnicodeParser
 from sta.dialect.ir.weight_store import WeightStore
-from sta.dialect.torch import VTensorType, sizes_of
+from sta.dialect.torch import VTensorType, operator_class, sizes_of
 from sta.frontend.errors import ModelError
 from sta.frontend.program import quiet
 from sta.spec.operators.registry import operators
@@ -59,6 +60,7 @@ def import_program(program: ExportedProgram, input_names: list[str], output_name
     weights = WeightStore()
     text = _torch_mlir_text(decomposed, names, weights)
     module = _parse(text)
+    _adopt_known_operators(module)
     _name_values(module, input_names, output_names)
     return RawImport(module, weights)
 
@@ -236,6 +238,17 @@ def _hide_unknown_operators(ir: Any, module: Any) -> None:
         for before, after in zip(operation.results, foreign.results, strict=True):
             before.replace_all_uses_with(after)
         operation.erase()
+
+
+def _adopt_known_operators(module: ModuleOp) -> None:
+    """Replace the stand-ins of operators that torch-mlir does not know, but a row: those of other packages."""
+    for operation in list(module.walk()):
+        name = operation_name(operation).removeprefix("torch.")
+        if not isinstance(operation, UnregisteredOp) or name not in operators():
+            continue
+        kept = operator_class(name).with_operands(operation.operands, operation.results[0].type)
+        kept.location = operation.location
+        Rewriter.replace_op(operation, kept)
 
 
 def _location(ir: Any, context: Any, node: Node) -> Any:

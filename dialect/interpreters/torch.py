@@ -2,7 +2,8 @@
 An interpreter of the `torch` dialect that calls PyTorch: what a float module computes, operation by operation.
 
 An operation `torch.aten.add.Tensor` is run by `torch.ops.aten.add.Tensor`; there is no table of operators, so whatever
-torch-mlir imports runs. PyTorch itself is imported when something is first run.
+torch-mlir imports runs. An operator of another package that is not loaded is run by its float reference. PyTorch itself
+is imported when something is first run.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sta.dialect import torch as dialect
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.operators.registry import operators
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +124,7 @@ def _call(name: str, values: PythonValues) -> PythonValues:
 
     function = _overload(name)
     if function is None:
-        raise AttributeError("this PyTorch has no such operator")
+        return (_by_reference(name, values),)
     arguments = function._schema.arguments
     positional = [value for argument, value in zip(arguments, values, strict=True) if not argument.kwarg_only]
     keywords = {argument.name: value for argument, value in zip(arguments, values, strict=True) if argument.kwarg_only}
@@ -132,6 +134,17 @@ def _call(name: str, values: PythonValues) -> PythonValues:
         # What is in the memory of a new tensor must not depend on chance.
         result.zero_()
     return cast(PythonValues, result) if isinstance(result, tuple) else (result,)
+
+
+def _by_reference(name: str, values: PythonValues) -> Tensor:
+    """The result of an operator that PyTorch does not have here, by the float reference of its row."""
+    import torch
+
+    row = operators().get(name.removeprefix("torch."))
+    if row is None or row.reference is None:
+        raise AttributeError("this PyTorch has no such operator")
+    x, *arguments = values
+    return torch.tensor(row.reference(x.double().numpy(), *arguments), dtype=x.dtype)
 
 
 def _overload(name: str) -> Any:

@@ -22,13 +22,13 @@ from sta.spec.suggestion import suggestion
 from sta.spec.target import LARGEST_TILE, Target
 from sta.spec.vector import RowStatistics
 
-WORD_BYTES = 16
+WORD_BYTES = 32
 WORD_BITS = 8 * WORD_BYTES
-OPCODE_BITS = 6
+OPCODE_BITS = 8
 REGISTER_FIELD_BITS = 6
 REGISTER_COUNT = 1 << REGISTER_FIELD_BITS
 REGISTER_BITS = 48
-SEMAPHORE_COUNT = 16
+SEMAPHORE_COUNT = 32
 MAXIMUM_LOOP_DEPTH = 8
 UNITS: tuple[str, ...] = ("ld", "st", "mm", "sm", "vp")
 """The execution units, in the order in which they are served where they compete in one cycle."""
@@ -168,7 +168,7 @@ def flag(name: str, description: str) -> Field:
 
 
 UNIT_FIELDS = (
-    Field("predicate", 4, "unsigned", "reserved for dynamic pruning; must be 0", default=0, supported=0),
+    Field("predicate", 8, "unsigned", "reserved for dynamic pruning; must be 0", default=0, supported=0),
     Field(
         "wait",
         SEMAPHORE_COUNT,

@@ -119,4 +119,12 @@ OPERATORS = (
         onnx=Onnx("Sigmoid"),
         curvature=1 / (6 * math.sqrt(3)),
     ),
+    elementwise(
+        "aten.hardswish",
+        pointwise(lambda x: x * min(max(x + 3.0, 0.0), 6.0) / 6.0),
+        "x * min(max(x + 3, 0), 6) / 6 (Howard et al. 2019)",
+        onnx=Onnx("HardSwish"),
+        curvature=1 / 3,
+        bend=0.5,  # At -3 and 3.
+    ),
 )

@@ -18,7 +18,15 @@ from sta.spec.tables import TABLE_FRACTION_BITS, RealFunction
 def operators() -> Mapping[str, Operator]:
     """The rows of all operators, by name; the toolchain's own first."""
     own = {row.name: row for row in _own()}
-    return MappingProxyType({**own, **load_all(OPERATORS, own.keys(), _accept)})
+    taken = {row.onnx.name: row.name for row in own.values() if row.onnx is not None}
+
+    def accept(name: str, row: object) -> Operator:
+        accepted = _accept(name, row)
+        if accepted.onnx is not None and accepted.onnx.name in taken:
+            raise ValueError(f"its ONNX operator {accepted.onnx.name!r} is that of {taken[accepted.onnx.name]!r}")
+        return accepted
+
+    return MappingProxyType({**own, **load_all(OPERATORS, own.keys(), accept)})
 
 
 def _own() -> list[Operator]:
@@ -33,6 +41,8 @@ def _accept(name: str, row: object) -> Operator:
     """The row that another package adds under `name`. Raises ValueError for what is none."""
     if not isinstance(row, Operator):
         raise ValueError(f"it is a {type(row).__name__}, not an Operator of sta.spec.operators.operator")
+    if len(name.split(".")) not in (2, 3):
+        raise ValueError("its name must be that of an operator: namespace.operator, or namespace.operator.overload")
     if row.name != name:
         raise ValueError(f"its row is that of {row.name!r}: the entry point must have the operator's name")
     if row.role is not Role.ELEMENTWISE:

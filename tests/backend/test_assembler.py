@@ -53,7 +53,7 @@ def test_the_text_reads_well() -> None:
         f"{'end':<100}  # 5",
         f"{'halt':<100}  # 6",
     ]
-    assert lines[0] == ".version 1.0"
+    assert lines[0] == ".version 2.0"
     assert '# weights "w"' in lines
     assert "|module {" in lines
 
@@ -130,8 +130,8 @@ def test_what_may_be_left_out() -> None:
         ('.location "layer.0" "nm.linear"', ".location layer.0", "expected .location"),
         ('.location "layer.0" "nm.linear"', '.location "layer.0"', "expected .location"),
         ('.location "layer.0" "nm.linear"', '.location "layer.0" 3', "expected .location"),
-        (".version 1.0", ".version 2.0", "the version is 2.0, expected 1.0"),
-        (".version 1.0", "version 1.0", "expected a section"),
+        (".version 2.0", ".version 3.0", "the version is 3.0, expected 2.0"),
+        (".version 2.0", "version 2.0", "expected a section"),
     ],
 )
 def test_errors_name_the_line(old: str, new: str, message: str) -> None:

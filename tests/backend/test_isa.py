@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sta.backend.instruction_text import parse_instruction, print_instruction
 from sta.backend.isa import decode, decode_program, encode, encode_program
-from sta.spec.instructions.definition import OPCODE_BITS, WORD_BITS, EncodingError, InstructionDefinition
+from sta.spec.instructions.definition import OPCODE_BITS, WORD_BITS, WORD_BYTES, EncodingError, InstructionDefinition
 from sta.spec.instructions.instruction import Instruction
 from sta.spec.instructions.table import DEFINITIONS, INSTRUCTIONS
 
@@ -32,7 +32,7 @@ def test_parsing_inverts_printing(instruction: Instruction) -> None:
     assert parse_instruction(print_instruction(instruction)) == instruction
 
 
-@given(st.binary(min_size=16, max_size=16))
+@given(st.binary(min_size=WORD_BYTES, max_size=WORD_BYTES))
 def test_any_word_decodes_to_itself_or_is_an_encoding_error(word: bytes) -> None:
     try:
         instruction = decode(word)
@@ -43,7 +43,7 @@ def test_any_word_decodes_to_itself_or_is_an_encoding_error(word: bytes) -> None
 
 @given(instructions, st.integers(0, WORD_BITS - 1))
 def test_a_flipped_bit_never_decodes_to_the_same_instruction(instruction: Instruction, bit: int) -> None:
-    word = (int.from_bytes(encode(instruction), "little") ^ (1 << bit)).to_bytes(16, "little")
+    word = (int.from_bytes(encode(instruction), "little") ^ (1 << bit)).to_bytes(WORD_BYTES, "little")
     try:
         decoded = decode(word)
     except EncodingError:
@@ -81,25 +81,25 @@ def test_the_bits_of_a_product() -> None:
         a_type="u8",
         scores=True,
         wait=[0, 3],
-        post={15},
+        post={31},
     )
-    fields = [(24, 6), (0, 4), (0b1001, 16), (1 << 15, 16), (1, 6), (2, 6), (3, 6), (4, 6), (5, 6), (0, 6)]
+    fields = [(24, 8), (0, 8), (0b1001, 32), (1 << 31, 32), (1, 6), (2, 6), (3, 6), (4, 6), (5, 6), (0, 6)]
     fields += [(128, 8), (64, 8), (384, 14), (1, 5), (3, 5), (2, 2), (0, 1), (0, 1), (1, 1), (1, 2), (1, 1)]
     word, position = 0, 0
     for value, bits in fields:
         word |= value << position
         position += bits
-    assert encode(instruction) == word.to_bytes(16, "little")
+    assert encode(instruction) == word.to_bytes(WORD_BYTES, "little")
     assert print_instruction(instruction) == (
         "mm acc=r1, a=r2, b=r3, acc_stride=r4, a_stride=r5, rows=128, columns=64, depth=384, n=2, m=4, "
-        "encoding=index, accumulate, a_type=u8, scores, wait={0,3}, post={15}"
+        "encoding=index, accumulate, a_type=u8, scores, wait={0,3}, post={31}"
     )
 
 
 def test_negative_numbers_are_twos_complement() -> None:
     word = int.from_bytes(encode(Instruction.make("lea", rd=1, imm=-1, s1=-(1 << 23))), "little")
-    assert word >> 18 & ((1 << 40) - 1) == (1 << 40) - 1
-    assert word >> 64 & ((1 << 24) - 1) == 1 << 23
+    assert word >> 20 & ((1 << 40) - 1) == (1 << 40) - 1
+    assert word >> 66 & ((1 << 24) - 1) == 1 << 23
 
 
 def test_reading_fields() -> None:
@@ -130,7 +130,7 @@ def test_reading_fields() -> None:
             "sync: field 'unit' is 'vpp', expected one of ld, st, mm, sm, vp; did you mean 'vp'?",
         ),
         ("sync", {"unit": 5}, "sync: field 'unit' is 5, which is not defined"),
-        ("sync", {"unit": 0, "wait": [16]}, "sync: field 'wait' names semaphore 16, outside 0..15"),
+        ("sync", {"unit": 0, "wait": [32]}, "sync: field 'wait' names semaphore 32, outside 0..31"),
         ("norm", {"source": 1, "parameters": 1, "rows": 1, "columns": 1, "outputs": "none"}, "outputs"),
         ("norm", {"source": 1, "parameters": 1, "rows": 0, "columns": 1, "outputs": 1}, "'rows' is 0, outside 1..255"),
     ],
@@ -152,26 +152,26 @@ def test_numbers_with_a_fraction_are_refused() -> None:
     [
         (0, "instruction 7: unknown opcode 0"),
         (63, "instruction 7: unknown opcode 63"),
-        (1 | 1 << 6, "instruction 7: halt: reserved bits are not zero"),
-        (8 | 5 << 42, "instruction 7: sync: field 'unit' is 5, which is not defined"),
-        (16 | 1 << 80, "instruction 7: ld: field 'rows' is 0, outside 1..16383"),
+        (1 | 1 << 8, "instruction 7: halt: reserved bits are not zero"),
+        (8 | 5 << 80, "instruction 7: sync: field 'unit' is 5, which is not defined"),
+        (16 | 1 << 118, "instruction 7: ld: field 'rows' is 0, outside 1..16383"),
     ],
 )
 def test_decoder_names_the_instruction(word: int, message: str) -> None:
     with pytest.raises(EncodingError) as error:
-        decode(word.to_bytes(16, "little"), 7)
+        decode(word.to_bytes(WORD_BYTES, "little"), 7)
     assert str(error.value).startswith(message)
 
 
 def test_programs() -> None:
     code = [Instruction.make("fence"), Instruction.make("halt")]
     assert decode_program(encode_program(code)) == code
-    with pytest.raises(EncodingError, match="17 bytes, not a multiple of 16"):
-        decode_program(bytes(17))
+    with pytest.raises(EncodingError, match="33 bytes, not a multiple of 32"):
+        decode_program(bytes(33))
     with pytest.raises(EncodingError, match="instruction 1: unknown opcode"):
-        decode_program(encode_program(code[:1]) + bytes(16))
-    with pytest.raises(EncodingError, match="15 bytes"):
-        decode(bytes(15))
+        decode_program(encode_program(code[:1]) + bytes(32))
+    with pytest.raises(EncodingError, match="16 bytes, expected 32"):
+        decode(bytes(16))
 
 
 @pytest.mark.parametrize(

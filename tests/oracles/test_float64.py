@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from benchmarks.attention_error import BITS, CHUNK, LENGTHS, MODES, Case, ita_weights, kinds_of_logits, measure
 from benchmarks.operator_accuracy import CLOSER, RANGES, SHORTEST, compare_norms, table_errors
 from sta.spec.integers import encode_scale
-from sta.spec.operators.registry import activation, activations
+from sta.spec.operators.operator import Role
+from sta.spec.operators.registry import activation, activations, rows_of
 from sta.spec.softmax import probabilities
 from sta.spec.tables import build_table_8, build_table_16, table_8, table_16
 
@@ -94,8 +95,9 @@ def test_lines_between_entries_stay_within_their_bound() -> None:
     errors = table_errors()
     assert len(errors) == len(activations()) * len(RANGES)
     assert [error for error in errors if not error.holds] == []
-    # The bound is one of these functions, not just any above them.
-    assert all(error.largest > 0.4 * error.bound for error in errors)
+    # The bound is one of these functions, not just any above them; a bend may lie at an entry, where it costs nothing.
+    smooth = {row.table_name(*example) for row in rows_of(Role.ELEMENTWISE) if not row.bend for example in row.examples}
+    assert all(error.largest > 0.4 * error.bound for error in errors if error.function in smooth)
 
 
 @pytest.mark.parametrize("keys", [1, 2, 77, 1000])

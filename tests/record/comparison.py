@@ -12,7 +12,8 @@ from tests.record.renamings import RENAMINGS, renamed
 
 _FIGURES = ("cycles", "instructions", "dram_bytes", "macs", "dense_macs")
 _SHOWN_LINES = 14
-_LONGEST_LINE = 240
+_LOOKED_AT = 400
+_LONGEST_LINE = 400
 
 
 @dataclass(frozen=True)
@@ -61,22 +62,24 @@ def compare(recorded: Entry, found: Entry, renamings: Sequence[tuple[str, str]] 
 
 def _is_of_floats(recorded: Entry, found: Entry, expected: list[str]) -> bool:
     same = all(getattr(recorded, figure) == getattr(found, figure) for figure in _FIGURES)
-    return same and recorded.constants != found.constants and _code_lines(expected) == _code_lines(found.text)
+    return same and recorded.constants != found.constants and _code(expected) == _code(found.text)
 
 
-def _code_lines(text: list[str]) -> list[str]:
-    return text[text.index(".code") :] if ".code" in text else text
+def _code(text: list[str]) -> list[str]:
+    return text[text.index(".code") :]
 
 
 def _first_lines(expected: list[str], found: list[str]) -> tuple[str, ...]:
+    """Instructions are shown first: where one is new, the numbers in the debug map before them are others, too."""
     if expected == found:
         return ()
+    is_code = _code(expected) != _code(found)
+    before, after = (_code(expected), _code(found)) if is_code else (expected, found)
+    pairs = enumerate(zip(before, after, strict=False))
+    start = next((place for place, (a, b) in pairs if a != b), min(len(before), len(after)))
     # A diff of whole programs would take minutes; this is about the first place.
-    start = next(
-        (i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), min(map(len, (expected, found)))
-    )
     first = max(start - 2, 0)
-    before, after = (lines[first : first + 400] for lines in (expected, found))
-    diff = difflib.unified_diff(before, after, n=2, lineterm="")
-    lines = [f"line {start + 1} of the disassembly:", *itertools.islice(diff, 3, 3 + _SHOWN_LINES)]
+    before, after = (lines[first : first + _LOOKED_AT] for lines in (before, after))
+    diff = itertools.islice(difflib.unified_diff(before, after, n=2, lineterm=""), 3, 3 + _SHOWN_LINES)
+    lines = [f"{'instructions' if is_code else 'debug map and the like'}, line {start}:", *diff]
     return tuple(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…" for line in lines)

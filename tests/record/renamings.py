@@ -2,7 +2,7 @@
 Names that have changed since the record was made.
 
 Each is applied to the recorded disassembly before it is compared: a regular expression and what replaces it, in this
-order, line by line. Nothing but names belongs here: what a program does is compared.
+order, line by line. Nothing but names belongs here: what a program does is compared. A record made anew needs none.
 """
 
 from __future__ import annotations

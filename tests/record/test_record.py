@@ -83,13 +83,20 @@ def changed_text(old: str, new: str) -> Entry:
 
 
 def test_the_first_line_that_differs_is_shown() -> None:
-    place = next(place for place, line in enumerate(entry().text) if line.startswith("mm "))
-    text = [*entry().text[:place], "nothing", *entry().text[place + 1 :]]
+    text = list(entry().text)
+    place = next(place for place, line in enumerate(text) if line.startswith("mm "))
+    # What is said of memories comes before the instructions, and is shown where they are equal.
+    memories = next(place for place, line in enumerate(text) if "wbuf" in line)
+    text[memories] = "other"
     difference = compare(entry(), replace(entry(), text=text))
     assert difference.parts == ("disassembly",)
-    assert difference.lines[0] == f"line {place + 1} of the disassembly:"
-    assert "+nothing" in difference.lines
-    assert any(line.startswith("-mm acc=") for line in difference.lines)
+    assert difference.lines[0] == f"debug map and the like, line {memories}:"
+    assert "+other" in difference.lines
+    text[place] = "nothing"
+    lines = compare(entry(), replace(entry(), text=text)).lines
+    assert lines[0] == f"instructions, line {place - text.index('.code')}:"
+    assert "+nothing" in lines
+    assert any(line.startswith("-mm acc=") for line in lines)
     shorter = compare(entry(), replace(entry(), text=entry().text[:-3]))
     assert [line[0] for line in shorter.lines[-3:]] == ["-", "-", "-"]
 

@@ -328,7 +328,7 @@ def empty(data: bytearray) -> bytes:
     [
         (truncated, "bytes, should have"),
         (corrupted, "the checksum does not match; the file is corrupt"),
-        (newer, "the container has version 2.0, this toolchain reads version 1.0"),
+        (newer, "the container has version 3.0, this toolchain reads version 2.0"),
         (foreign, "not an STA container"),
         (empty, "is empty"),
     ],
@@ -549,7 +549,7 @@ def test_a_bad_target_file_is_refused(shell: Shell, files: Files, text: str, mes
 
 
 def test_bad_assembly_is_refused_with_its_line(shell: Shell) -> None:
-    Path("m.s").write_text(".version 1.0\n\n.cod\n")
+    Path("m.s").write_text(".version 2.0\n\n.cod\n")
     done = shell("asm", "m.s", "-o", "m.sta")
     assert done.status == 1
     assert done.error == "m.s: line 3: unknown section '.cod'; did you mean 'code'?"
@@ -690,7 +690,7 @@ def test_a_stream_that_is_closed_is_no_error(stream: int, arguments: str, code: 
 def test_a_reader_that_goes_away_is_no_error(files: Files) -> None:
     command = f"{sys.executable} -m sta objdump {files.program} | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout == ".version 1.0\n"
+    assert done.stdout == ".version 2.0\n"
     assert done.stderr == ""
 
 
