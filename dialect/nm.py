@@ -222,6 +222,92 @@ The scale of an unused stage.
 """
 
 
+@irdl_attr_definition
+class LinearTilingAttr(ParametrizedAttribute):
+    """
+    How `nm-plan-tiles` cuts a linear layer: rows, columns and depth of a tile, and the order of the loops, `columns`,
+    `rows` or `streamed` (docs/scheduling.md).
+
+    ```mlir
+    #nm.linear_tiling<128 x 64 x 768, columns>
+    ```
+    """
+
+    name = "nm.linear_tiling"
+    ORDERS: ClassVar[tuple[str, ...]] = ("columns", "rows", "streamed")
+
+    rows: Integer
+    columns: Integer
+    depth: Integer
+    order: StringAttr
+
+    def __init__(self, rows: int, columns: int, depth: int, order: str):
+        super().__init__(*(IntegerAttr(size, i64) for size in (rows, columns, depth)), StringAttr(order))
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            sizes: list[int] = []
+            for separator in ("x", "x", ""):
+                sizes.append(parser.parse_integer(allow_boolean=False, allow_negative=False))
+                if separator:
+                    parser.parse_keyword(separator)
+            parser.parse_punctuation(",")
+            order = parser.parse_identifier("one of " + ", ".join(cls.ORDERS))
+        return (*(IntegerAttr(size, i64) for size in sizes), StringAttr(order))
+
+    def print_parameters(self, printer: Printer) -> None:
+        sizes = " x ".join(str(size.value.data) for size in (self.rows, self.columns, self.depth))
+        with printer.in_angle_brackets():
+            printer.print_string(f"{sizes}, {self.order.data}")
+
+    def verify(self) -> None:
+        for what, size in (("rows", self.rows), ("columns", self.columns), ("depth", self.depth)):
+            if size.value.data < 1:
+                raise VerifyException(f"a tile has at least one of its {what}, got {size.value.data}")
+        if self.order.data not in self.ORDERS:
+            raise VerifyException(f"order '{self.order.data}' is not one of {', '.join(self.ORDERS)}")
+
+
+@irdl_attr_definition
+class AttentionTilingAttr(ParametrizedAttribute):
+    """
+    How `nm-plan-tiles` cuts an attention: rows of queries of a tile, and how many heads take turns at a chunk of the
+    keys that they share.
+
+    ```mlir
+    #nm.attention_tiling<64 rows, 1 heads>
+    ```
+    """
+
+    name = "nm.attention_tiling"
+
+    rows: Integer
+    heads: Integer
+
+    def __init__(self, rows: int, heads: int):
+        super().__init__(IntegerAttr(rows, i64), IntegerAttr(heads, i64))
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            rows = parser.parse_integer(allow_boolean=False, allow_negative=False)
+            parser.parse_keyword("rows")
+            parser.parse_punctuation(",")
+            heads = parser.parse_integer(allow_boolean=False, allow_negative=False)
+            parser.parse_keyword("heads")
+        return (IntegerAttr(rows, i64), IntegerAttr(heads, i64))
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(f"{self.rows.value.data} rows, {self.heads.value.data} heads")
+
+    def verify(self) -> None:
+        for what, size in (("row", self.rows), ("head", self.heads)):
+            if size.value.data < 1:
+                raise VerifyException(f"a tile has at least one {what}, got {size.value.data}")
+
+
 def pattern_of(weight: SSAValue) -> tuple[Pattern, str]:
     """
     Pattern and encoding of a weight value; a type without encoding is dense.
@@ -1113,5 +1199,5 @@ NM = Dialect(
         PermuteOp,
         SliceOp,
     ],
-    [PatternAttr, ScaleAttr, MeaningAttr],
+    [PatternAttr, ScaleAttr, MeaningAttr, LinearTilingAttr, AttentionTilingAttr],
 )

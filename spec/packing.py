@@ -32,6 +32,17 @@ class Packing:
                 yield slice(start, min(start + self.tile_columns, self.columns)), slice(k, k + depth)
                 k += depth
 
+    @property
+    def size(self) -> int:
+        """Bytes of all blocks."""
+        full, rest = divmod(self.columns, self.tile_columns)
+        groups = [(full, self.tile_columns), (1, rest)] if rest else [(full, self.tile_columns)]
+        return sum(
+            count * aligned(packed_size(columns, depth, self.pattern, self.encoding))
+            for count, columns in groups
+            for depth in self.depths
+        )
+
     def pack(self, weights: Int8Array) -> UInt8Array:
         """Return int8 weights ``[columns, depth]`` as flat uint8; raises `ValueError` if they break the pattern."""
         blocks: list[UInt8Array] = []

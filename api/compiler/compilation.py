@@ -36,12 +36,12 @@ from sta.frontend.model import ImportedModel, import_model
 from sta.frontend.samples import InputType, check_finite, split_samples
 from sta.passes.errors import CompileError
 from sta.passes.lowering.useful_macs import recorded_macs
-from sta.passes.memory.memory_plan import CapacityError
 from sta.passes.option_values import Data
 from sta.passes.options import Keywords, Options, Report, silent
 from sta.passes.pipeline import IMPORT, SUPPORTED, dialect_made_by, dialect_taken_by, pass_of, pipeline
 from sta.passes.quantization.choice import Choice
 from sta.passes.step import Kind, Step
+from sta.passes.tiling.capacity import CapacityError
 from sta.passes.torch.calibrate import TorchCalibratePass
 from sta.runtime import Program, ProgramError
 from sta.runtime.losses import StepLoss

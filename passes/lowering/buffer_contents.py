@@ -10,18 +10,17 @@ from xdsl.ir import OpResult, SSAValue
 from sta.dialect import sta
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.quantized_value import VIEWS, meaning_of
-from sta.passes.lowering.tile_builder import Operand
+from sta.passes.tiling.strided_view import StridedView
 
 
-def record_value(value: SSAValue, operand: Operand) -> None:
+def record_value(value: SSAValue, view: StridedView, buffer: sta.AllocOp) -> None:
     """
     Keeps with the buffer of an operation's result which value it is: the path of its module, the operation, how its
     elements lie in the buffer, and what its integers mean.
     """
-    buffer = operand.buffer.owner
-    if not isinstance(value, OpResult) or isinstance(value.op, VIEWS) or not isinstance(buffer, sta.AllocOp):
+    if not isinstance(value, OpResult) or isinstance(value.op, VIEWS):
         return
     meaning = meaning_of(value)
     known = None if meaning is None else meaning.to_attribute()
-    held = sta.HeldAttr(module_path(value.op), value.op.name, operand.view.axes, operand.view.offset, known)
+    held = sta.HeldAttr(module_path(value.op), value.op.name, view.axes, view.offset, known)
     buffer.attributes[sta.VALUES] = ArrayAttr([*sta.held_values(buffer), held])

@@ -9,30 +9,20 @@ keys and values take turns at each chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.ir.parameter_blocks import scalar_map_parameters
-from sta.passes.lowering.tile_builder import Operand, Position, Stretch, TileBuilder
-from sta.passes.memory.memory_plan import CapacityError
-from sta.passes.tiling.attention_tiling import (
-    AttentionShape,
-    Group,
-    Tiling,
-    capacity,
-    head_cycles,
-    online_tilings,
-    row_groups,
-    row_tilings,
-    tile_bytes,
-    tile_parts,
-    too_long,
-)
+from sta.passes.lowering.double_buffering import Segment, pipeline, rotate
+from sta.passes.lowering.operand_copies import copied, walkable, with_rows
+from sta.passes.lowering.tile_builder import Operand, Part, TileBuilder, map_op
+from sta.passes.lowering.tile_program import Buffer, Counter, Position, Tile
+from sta.passes.tiling.attention_tiling import AttentionShape, Group, Tiling, capacity, row_groups, tile_bytes
 from sta.passes.tiling.strided_view import Axis, StridedView, iteration_space, merge
-from sta.passes.tiling.tile_choice import TileChoice
 from sta.spec.affine import Affine
 from sta.spec.nm_format import DENSE
 from sta.spec.parameters import SoftmaxParameters
@@ -49,12 +39,117 @@ The operands in the order in which their positions are kept.
 
 
 @dataclass(frozen=True)
+class AttentionOperands:
+    """
+    What an attention reads and writes, in layouts whose heads can be walked together. Keys and values have as many
+    heads as the queries; those that several heads of queries share repeat.
+    """
+
+    q: Operand
+    k: Operand
+    v: Operand
+    result: Operand
+    mask: Operand | None
+
+    @property
+    def walked(self) -> list[Operand]:
+        """
+        All of them, in the order of their positions.
+        """
+        return [self.q, self.k, self.v, self.result] + ([self.mask] if self.mask else [])
+
+    @property
+    def head_axes(self) -> tuple[Axis, ...]:
+        """
+        The loops over heads.
+        """
+        return iteration_space([operand.view.axes[HEADS] for operand in self.walked])
+
+    @property
+    def heads(self) -> int:
+        """
+        Heads in all, those of every batch.
+        """
+        batch, heads, _, _ = self.q.view.shape
+        return batch * heads
+
+    def is_resident(self) -> bool:
+        """
+        Whether keys and values are in the scratchpad already.
+        """
+        return self.k.space == self.v.space == "spad"
+
+
+def attention_operands(
+    builder: TileBuilder,
+    op: nm.AttentionOp,
+    operands: tuple[Operand, Operand, Operand],
+    mask: Operand | None,
+    result: Operand,
+) -> AttentionOperands:
+    """
+    The operands of an attention, copied where the rows of a head are no strided matrix or the heads do not nest.
+    """
+    inverse = [op.axes.index(axis) for axis in range(4)]
+    written = Operand(result.buffer, result.view.permuted(inverse), result.element)
+    q, k, v = (_matrices(builder, operand) for operand in operands)
+    batch, heads, queries, _ = q.view.shape
+    masks: list[Operand] = []
+    if mask is not None:
+        rows = _matrices(builder, mask)
+        full = (batch, heads, queries, k.view.shape[2])
+        masks = [Operand(rows.buffer, rows.view.broadcast(full), rows.element)]
+    k, v = (_repeated(operand, heads) for operand in (k, v))
+    q, k, v, *masks, written = walkable(builder, [q, k, v, *masks, written], HEADS)
+    return AttentionOperands(q, k, v, written, masks[0] if masks else None)
+
+
+def attention_shape(op: nm.AttentionOp, operands: AttentionOperands) -> AttentionShape:
+    """
+    What decides about the tiles of an attention.
+    """
+    _, _, queries, depth = operands.q.view.shape
+    axes = operands.head_axes
+    shared = axes and _is_shared(axes[-1]) and not operands.is_resident()
+    return AttentionShape(
+        queries,
+        operands.k.view.shape[2],
+        depth,
+        op.bits,
+        operands.mask is not None,
+        op.causal is not None,
+        axes[-1].size if shared else 1,
+    )
+
+
+def lower_attention(
+    builder: TileBuilder, op: nm.AttentionOp, operands: AttentionOperands, shape: AttentionShape, tiling: Tiling
+) -> None:
+    """
+    The loops over heads and row tiles.
+    """
+    layer = _begin(builder, op, operands, shape, tiling)
+    head = Head([Affine(operand.view.offset) for operand in operands.walked])
+    axes = operands.head_axes
+    *outer, inner = axes or [Axis(1, (0,) * len(operands.walked))]
+    if tiling.chunk is not None:
+        layer.walk(outer, head, 0, partial(layer.online_heads, inner))
+        return
+    tiles = -(-shape.queries // tiling.rows)
+    few = tiles <= builder.policy.causal_groups if shape.causal else tiles < inner.size
+    if tiles == 1 or (operands.is_resident() and few):
+        layer.walk(outer, head, 0, partial(layer.all_heads, inner))
+        return
+    layer.walk(axes, head, 0, layer.head)
+
+
+@dataclass(frozen=True)
 class Matrix:
     """
     A matrix in the scratchpad: buffer, position of its first element, row stride.
     """
 
-    buffer: SSAValue
+    buffer: Tile
     start: Position
     stride: int
 
@@ -71,7 +166,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Part:
+class RowTile:
     """
     A tile of rows of one head; `turn` counts the heads that share a chunk of keys, of which the first loads it.
     """
@@ -83,317 +178,217 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Span:
+class Chunk:
     """
-    Keys in a row of scores; `slot` says which buffer they are loaded to if that is not the slot of the scores.
+    Keys taken at a time, all of a row or some, and the slot of the buffers that they are loaded to.
     """
 
     first: Position
     count: int
-    slot: int | None = None
+    slot: int
 
 
-class AttentionLowering:
+def _begin(
+    builder: TileBuilder, op: nm.AttentionOp, operands: AttentionOperands, shape: AttentionShape, tiling: Tiling
+) -> _Attention:
     """
-    Lowers one `nm.attention`: every batch and head in turn, rows in tiles.
+    Loads the parameters, and allocates two buffers of each kind; what rows sum up has them for each head that takes
+    turns.
+    """
+    path = builder.path
+    softmax = SoftmaxParameters(*op.score_scale.pair)
+    softmax_parameters = builder.load_parameters(f"{path}.scores@parameters", softmax.to_bytes())
+    drain = scalar_map_parameters(0, *op.output_scale.pair, {"zero_point": op.zero_point.value.data})
+    drain_parameters = builder.load_parameters(f"{path}.output@parameters", drain.to_bytes())
+    rows, planes = tiling.rows, shape.planes
+    chunk = min(tiling.chunk or shape.keys, shape.keys)
+    exponential = nm.ui8 if planes == 1 else nm.ui16
+    # Online, the state of a row is its sum, its maximum and its shift.
+    numbers = 1 if tiling.chunk is None else 3
+    scores = builder.pair("scores", (rows, chunk), nm.si32, "acc")
+    exponentials = builder.pair("exponentials", (rows, chunk), exponential, "spad")
+    turns = range(tiling.heads)
+    accs = [builder.pair(_named("acc", turn), (rows, planes * shape.depth), nm.si32, "acc") for turn in turns]
+    states = [builder.pair(_named("sums", turn), (numbers * rows,), nm.si32, "spad") for turn in turns]
+    return _Attention(
+        builder,
+        op,
+        operands,
+        shape,
+        tiling,
+        chunk,
+        softmax_parameters,
+        drain_parameters,
+        scores,
+        exponentials,
+        accs,
+        states,
+    )
+
+
+@dataclass(frozen=True)
+class _Attention:
+    """
+    An attention whose buffers are there: what its loops are made of.
     """
 
-    def __init__(
-        self,
-        builder: TileBuilder,
-        op: nm.AttentionOp,
-        operands: tuple[Operand, Operand, Operand],
-        mask: Operand | None,
-        result: Operand,
-        budgets: Mapping[Hashable, int],
-    ):
-        self.builder = builder
-        self.op = op
-        inverse = [op.axes.index(axis) for axis in range(4)]
-        written = Operand(result.buffer, result.view.permuted(inverse), result.element)
-        q, k, v = (self._matrices(operand) for operand in operands)
-        batch, heads, self.queries, self.depth = q.view.shape
-        self.keys = k.view.shape[2]
-        self.heads = batch * heads
-        masks: list[Operand] = []
-        if mask is not None:
-            rows = self._matrices(mask)
-            full = (batch, heads, self.queries, self.keys)
-            masks = [Operand(rows.buffer, rows.view.broadcast(full), rows.element)]
-        k, v = (_repeated(operand, heads) for operand in (k, v))
-        self.q, self.k, self.v, *masks, self.result = builder.walkable([q, k, v, *masks, written], HEADS)
-        self.mask = masks[0] if masks else None
-        causal = op.causal is not None
-        walked = [self.q, self.k, self.v, self.result, *masks]
-        self.offsets = [Affine(operand.view.offset) for operand in walked]
-        self.axes = iteration_space([operand.view.axes[HEADS] for operand in walked])
-        """
-        The loops over heads.
-        """
-        shared = self.axes and _is_shared(self.axes[-1]) and not self._on_chip()
-        sharing = self.axes[-1].size if shared else 1
-        self.shape = AttentionShape(self.queries, self.keys, self.depth, op.bits, bool(masks), causal, sharing)
-        self.key = (self.shape, op.chunk_keys)
-        """
-        What attentions of the same size have in common.
-        """
-        self.tilings = self._tilings(budgets.get(self.key))
-        self.tiling = self.tilings[0]
-        self.span = min(self.tiling.chunk or self.keys, self.keys)
+    builder: TileBuilder
+    op: nm.AttentionOp
+    operands: AttentionOperands
+    shape: AttentionShape
+    tiling: Tiling
+    chunk: int
+    """
+    Keys taken at a time.
+    """
+    softmax_parameters: Tile
+    drain_parameters: Tile
+    scores: Sequence[Buffer]
+    exponentials: Sequence[Buffer]
+    accs: Sequence[Sequence[Buffer]]
+    """
+    Two for each head that takes turns; likewise `states`.
+    """
+    states: Sequence[Sequence[Buffer]]
 
-    def _matrices(self, operand: Operand) -> Operand:
+    def walk(self, heads: Sequence[Axis], head: Head, slot: int, body: Callable[[Head, int], None]) -> None:
         """
-        The operand, copied if the rows of a head are not a strided matrix.
-        """
-        rows = self.builder.with_rows(operand)
-        return rows if len(merge(rows.view.axes[2])) <= 1 else self.builder.copied(rows)
-
-    @property
-    def size(self) -> int:
-        """
-        Bytes on the chip that the tiles take.
-        """
-        return tile_bytes(self.shape, self.tiling)
-
-    def smaller_budget(self) -> int | None:
-        """
-        A budget under which the tiles take less; None if there is nothing smaller. Only just less: keys and values do
-        not shrink with the rows, and half of everything would leave next to none of them.
-        """
-        least = tile_bytes(self.shape, self._tilings(0)[0])
-        return self.size - 1 if least < self.size else None
-
-    def extra_cycles(self, budget: int) -> int:
-        """
-        The cycles, by the estimate, that the attention takes more if its tiles have that many bytes.
-        """
-        target, policy, shape = self.builder.target, self.builder.policy, self.shape
-        now, then = (head_cycles(target, policy, shape, tiling) for tiling in (self.tiling, self._tilings(budget)[0]))
-        return self.heads * (then - now)
-
-    def _tilings(self, budget: int | None) -> list[Tiling]:
-        """
-        The ways to cut it, the best first.
-
-        Raises CapacityError, with the bytes that are needed and there, if none fits.
-        """
-        target, policy, shape, chunk = self.builder.target, self.builder.policy, self.shape, self.op.chunk_keys
-        if chunk is None:
-            tilings = row_tilings(target, policy, shape, budget)
-        else:
-            tilings = online_tilings(target, policy, shape, chunk, budget)
-        if tilings:
-            return tilings
-        raise CapacityError(f"{self.builder.path}: {too_long(target, policy, shape, chunk)}", {})
-
-    def explain(self) -> TileChoice:
-        """
-        What was chosen and why.
-        """
-        first, *others = (self._choice(tiling) for tiling in self.tilings[:2])
-        runner_up = {**others[0].tile, "cycles": others[0].cycles} if others else {}
-        return replace(first, runner_up=runner_up)
-
-    def _choice(self, tiling: Tiling) -> TileChoice:
-        target, shape = self.builder.target, self.shape
-        parts = tile_parts(target, shape, tiling)
-        order = "row" if tiling.chunk is None else "online"
-        tile: dict[str, int | str] = {"rows": tiling.rows, "keys": tiling.chunk or self.keys, "order": order}
-        if tiling.heads > 1:
-            tile["heads"] = tiling.heads
-        return TileChoice(
-            self.builder.path,
-            "attention",
-            tile,
-            max(parts, key=lambda part: parts[part]),
-            head_cycles(target, self.builder.policy, shape, tiling) * self.heads,
-            tile_bytes(shape, tiling),
-        )
-
-    def lower(self) -> None:
-        """
-        Emits the loops over heads and row tiles.
-        """
-        self._load_parameters()
-        self._allocate()
-        head = Head(self.offsets)
-        *outer, inner = self.axes or [Axis(1, (0,) * len(self.offsets))]
-        if self.tiling.chunk is not None:
-            self._walk(outer, head, lambda head: self._online_heads(inner, head))
-            return
-        tiles = -(-self.queries // self.tiling.rows)
-        few = tiles <= self.builder.policy.causal_groups if self.shape.causal else tiles < inner.size
-        if tiles == 1 or (self._on_chip() and few):
-            self._walk(outer, head, lambda head: self._all_heads(inner, head))
-            return
-        self._walk(self.axes, head, self._head)
-
-    def _load_parameters(self) -> None:
-        builder, path, op = self.builder, self.builder.path, self.op
-        softmax = SoftmaxParameters(*op.score_scale.pair)
-        self.softmax_parameters = builder.load_parameters(f"{path}.scores@parameters", softmax.to_bytes())
-        scale = op.output_scale.pair
-        drain = scalar_map_parameters(0, *scale, {"zero_point": op.zero_point.value.data})
-        self.drain_parameters = builder.load_parameters(f"{path}.output@parameters", drain.to_bytes())
-
-    def _allocate(self) -> None:
-        """
-        Two buffers of each kind; what rows sum up has them for each head that takes turns.
-        """
-        rows, planes = self.tiling.rows, self.shape.planes
-        exponential = nm.ui8 if planes == 1 else nm.ui16
-        # Online, the state of a row is its sum, its maximum and its shift.
-        numbers = 1 if self.tiling.chunk is None else 3
-        self.scores = self._pair("scores", (rows, self.span), nm.si32, "acc")
-        self.exponentials = self._pair("exponentials", (rows, self.span), exponential, "spad")
-        turns = range(self.tiling.heads)
-        self.accs = [self._pair(_named("acc", turn), (rows, planes * self.depth), nm.si32, "acc") for turn in turns]
-        self.states = [self._pair(_named("sums", turn), (numbers * rows,), nm.si32, "spad") for turn in turns]
-
-    def _pair(self, what: str, shape: tuple[int, ...], element: nm.IntegerType, space: str) -> list[SSAValue]:
-        path = self.builder.path
-        return [self.builder.allocate(f"{path}:{what}{slot}", shape, element, space) for slot in (0, 1)]
-
-    def _on_chip(self) -> bool:
-        """
-        Whether keys and values are in the scratchpad already.
-        """
-        return self.k.space == self.v.space == "spad"
-
-    def _walk(self, heads: Sequence[Axis], head: Head, body: Callable[[Head], None]) -> None:
-        """
-        Calls `body` for each head, inside rolled loops. Keys and values that all its tiles take are loaded outside of
-        the loops over heads that share them, into buffers that take turns if there is room.
+        Calls `body` for each head and its slot, inside rolled loops. Keys and values that all its tiles take are loaded
+        outside of the loops over heads that share them, into buffers that take turns if there is room.
         """
         if not heads:
-            body(head)
+            body(head, slot)
             return
-        if self.tiling.chunk is None and all(_is_shared(axis) for axis in heads):
-            head = self._loaded(head)
+        builder, whole = self.builder, self.tiling.chunk is None
+        if whole and all(_is_shared(axis) for axis in heads):
+            head = self.loaded(head, slot)
         axis, *inner = heads
-        builder = self.builder
 
-        def step(index: Position, _: int) -> None:
-            self._walk(inner, _moved(head, axis, index), body)
+        def step(part: Part) -> None:
+            self.walk(inner, _moved(head, axis, part.start), part.slot, body)
 
         ahead = tile_bytes(self.shape, self.tiling, ahead=True) <= capacity(builder.target, builder.policy)
-        if self._on_chip() or self.tiling.chunk is not None or not ahead or _is_shared(axis):
-            builder.loop(axis.size, 1, step)
+        if self.operands.is_resident() or not whole or not ahead or _is_shared(axis):
+            builder.loop(axis.size, 1, slot, step)
         else:
-            builder.rotate(axis.size, 1, step)
+            rotate(builder, axis.size, 1, slot, step)
 
-    def _groups(self) -> list[Group]:
+    def groups(self) -> list[Group]:
         """
         The rows, in groups of whole tiles with equally many keys.
         """
         return row_groups(self.builder.policy, self.shape, self.tiling.rows)
 
-    def _all_heads(self, axis: Axis, outer: Head) -> None:
+    def all_heads(self, axis: Axis, outer: Head, slot: int) -> None:
         """
         Row tiles of all heads in turn, one head after the other.
         """
-        head = self._loaded(outer) if _is_shared(axis) else outer
+        builder, tile, groups = self.builder, self.tiling.rows, self.groups()
+        head = self.loaded(outer, slot) if _is_shared(axis) else outer
 
-        def stretch(row: Position, rows: int, keys: int) -> Stretch:
-            return self._stretch(axis.size, 1, lambda index, _: Part(_moved(head, axis, index), row, rows), keys)
+        def segment(row: Position, rows: int, keys: int) -> Segment:
+            return self.segment(axis.size, 1, lambda part: RowTile(_moved(head, axis, part.start), row, rows), keys)
 
-        tile, groups = self.tiling.rows, self._groups()
-        if len(groups) == 1 and groups[0].rows > self.builder.policy.unrolled_row_tiles * tile:
+        if len(groups) == 1 and groups[0].rows > builder.policy.unrolled_row_tiles * tile:
             keys = groups[0].keys
-            self.builder.loop(groups[0].rows, tile, lambda row, rows: self.builder.pipeline([stretch(row, rows, keys)]))
+            builder.loop(
+                groups[0].rows, tile, slot, lambda part: pipeline(builder, [segment(part.start, part.size, keys)])
+            )
             return
-        self.builder.pipeline(
+        pipeline(
+            builder,
             [
-                stretch(Affine(group.first + row), min(tile, group.rows - row), group.keys)
+                segment(Affine(group.first + row), min(tile, group.rows - row), group.keys)
                 for group in groups
                 for row in range(0, group.rows, tile)
-            ]
+            ],
         )
 
-    def _head(self, head: Head) -> None:
+    def head(self, head: Head, slot: int) -> None:
         """
         One head in several row tiles; its keys and values are loaded once.
         """
-        loaded = self._loaded(head)
-        stretches: list[Stretch] = []
-        for group in self._groups():
+        loaded = self.loaded(head, slot)
+        segments: list[Segment] = []
+        for group in self.groups():
 
-            def part(row: Position, rows: int, group: Group = group) -> Part:
-                return Part(loaded, row + group.first, rows)
+            def row_tile(part: Part, group: Group = group) -> RowTile:
+                return RowTile(loaded, part.start + group.first, part.size)
 
-            stretches.append(self._stretch(group.rows, self.tiling.rows, part, group.keys))
-        self.builder.pipeline(stretches)
+            segments.append(self.segment(group.rows, self.tiling.rows, row_tile, group.keys))
+        pipeline(self.builder, segments)
 
-    def _loaded(self, head: Head) -> Head:
+    def loaded(self, head: Head, slot: int) -> Head:
         """
         The head with all its keys and values in the scratchpad.
         """
         if head.keys is not None:
             return head
-        span = Span(Affine(), self.keys)
+        chunk = Chunk(Affine(), self.shape.keys, slot)
         return replace(
             head,
-            keys=self._matrix("keys", self.k, head.positions[K], span),
-            values=self._matrix("values", self.v, head.positions[V], span),
+            keys=self.matrix("keys", self.operands.k, head.positions[K], chunk),
+            values=self.matrix("values", self.operands.v, head.positions[V], chunk),
         )
 
-    def _stretch(self, size: int, tile: int, part: Callable[[Position, int], Part], keys: int) -> Stretch:
+    def segment(self, size: int, tile: int, row_tile: Callable[[Part], RowTile], keys: int) -> Segment:
         """
         Whole rows: the scores of a tile are made while the softmax of the one before it runs.
         """
-        span = Span(Affine(), keys)
 
-        def first(position: Position, count: int) -> None:
-            tile = part(position, count)
-            self._weigh(tile, self._queries(tile), span, self.states[0][self.builder.slot], "row")
+        def first(part: Part) -> None:
+            tile = row_tile(part)
+            chunk = Chunk(Affine(), keys, part.slot)
+            self.weigh(tile, self.queries(tile, part.slot), chunk, self.states[0][part.slot], "row", part.slot)
 
-        def second(position: Position, count: int) -> None:
-            slot = self.builder.slot
-            tile = part(position, count)
-            self._combine(tile, span, self.accs[0][slot], accumulate=False)
-            self._drain(tile, self.accs[0][slot], self.states[0][slot])
+        def second(part: Part) -> None:
+            slot = part.slot
+            tile = row_tile(part)
+            self.combine(tile, Chunk(Affine(), keys, slot), self.accs[0][slot], slot, accumulate=False)
+            self.drain(tile, self.accs[0][slot], self.states[0][slot], slot)
 
-        return Stretch(size, tile, first, second)
+        return Segment(size, tile, first, second)
 
-    def _online_heads(self, axis: Axis, outer: Head) -> None:
+    def online_heads(self, axis: Axis, outer: Head, slot: int) -> None:
         """
         The heads along an axis, as many at a time as take turns at a chunk: their row tiles one after the other.
         Several heads need no second buffers to drain into while the next tile begins: another head's turn is between.
         """
         builder = self.builder
-        row_tiles = builder.rotate if self.tiling.heads == 1 else builder.loop
+        loop = rotate if self.tiling.heads == 1 else TileBuilder.loop
 
-        def heads(first: Position, count: int) -> None:
-            together = [_moved(outer, axis, first + turn) for turn in range(count)]
-            for group in self._groups():
+        def heads(part: Part) -> None:
+            together = [_moved(outer, axis, part.start + turn) for turn in range(part.size)]
+            for group in self.groups():
 
-                def row_tile(row: Position, rows: int, group: Group = group) -> None:
-                    parts = [Part(head, row + group.first, rows, turn) for turn, head in enumerate(together)]
-                    self._chunks(parts, group.keys)
+                def row_tile(rows: Part, group: Group = group) -> None:
+                    tiles = [
+                        RowTile(head, rows.start + group.first, rows.size, turn) for turn, head in enumerate(together)
+                    ]
+                    self.chunks(tiles, group.keys, rows.slot)
 
-                row_tiles(group.rows, self.tiling.rows, row_tile)
+                loop(builder, group.rows, self.tiling.rows, part.slot, row_tile)
 
-        builder.loop(axis.size, self.tiling.heads, heads)
+        builder.loop(axis.size, self.tiling.heads, slot, heads)
 
-    def _chunks(self, parts: Sequence[Part], keys: int) -> None:
+    def chunks(self, tiles: Sequence[RowTile], keys: int, slot: int) -> None:
         """
         Online: row tiles of heads that share their keys take turns at one chunk after the other. The scores of a turn
         are made while the softmax of the one before it runs, and while what was summed up before is shifted.
         """
-        builder, span, turns = self.builder, self.span, len(parts)
-        own = builder.slot
-        accs, states = ([pair[own] for pair in pairs[:turns]] for pairs in (self.accs, self.states))
-        queries = [self._queries(part) for part in parts]
-        full, rest = divmod(keys, span)
+        builder, size, turns = self.builder, self.chunk, len(tiles)
+        accs, states = ([pair[slot] for pair in pairs[:turns]] for pairs in (self.accs, self.states))
+        queries = [self.queries(tile, slot) for tile in tiles]
+        full, rest = divmod(keys, size)
         count = full + (rest > 0)
 
-        def chunk(index: int, start: Position) -> Span:
-            return Span(start + index * span, span if index < full else rest, index % 2)
+        def chunk(index: int, start: Position) -> Chunk:
+            return Chunk(start + index * size, size if index < full else rest, index % 2)
 
         def weigh(index: int, turn: int, start: Position) -> None:
-            builder.slot = (index * turns + turn) % 2
+            own = (index * turns + turn) % 2
             mode = "online" if index else "online_first"
-            self._weigh(parts[turn], queries[turn], chunk(index, start), states[turn], mode)
+            self.weigh(tiles[turn], queries[turn], chunk(index, start), states[turn], mode, own)
 
         def step(index: int, turn: int, start: Position) -> None:
             """
@@ -401,17 +396,20 @@ class AttentionLowering:
             """
             if index:
                 # Before the next softmax of these rows, which writes other shifts.
-                self._shift(parts[turn], accs[turn], states[turn])
+                self.shift(tiles[turn], accs[turn], states[turn])
             following = divmod(index * turns + turn + 1, turns)
             if following[0] < count:
                 weigh(*following, start)
-            builder.slot = (index * turns + turn) % 2
-            self._combine(parts[turn], chunk(index, start), accs[turn], accumulate=index > 0)
+            own = (index * turns + turn) % 2
+            self.combine(tiles[turn], chunk(index, start), accs[turn], own, accumulate=index > 0)
 
         def steps(indices: Iterable[int], start: Position) -> None:
             for index in indices:
                 for turn in range(turns):
                     step(index, turn, start)
+
+        def both(counter: Counter) -> None:
+            steps((1, 2), Affine(0, ((counter, 2 * size),)))
 
         weigh(0, 0, Affine())
         steps([0], Affine())
@@ -419,136 +417,149 @@ class AttentionLowering:
         pairs = max(full - 2, 0) // 2
         rolled = 2 * pairs if pairs > 1 else 0
         if rolled:
-            builder.rolled(pairs, lambda c: steps((1, 2), Affine(0, ((c, 2 * span),))))
+            builder.rolled(pairs, both)
         steps(range(1 + rolled, count), Affine())
-        builder.slot = own
-        for part, acc, state in zip(parts, accs, states, strict=True):
-            self._drain(part, acc, state)
+        for tile, acc, state in zip(tiles, accs, states, strict=True):
+            self.drain(tile, acc, state, slot)
 
-    def _queries(self, part: Part) -> SSAValue:
+    def queries(self, tile: RowTile, slot: int) -> Tile:
         """
         The rows of queries of a tile.
         """
-        stride = _row_stride(self.q.view)
-        position = part.head.positions[Q] + part.row * stride
-        return self.builder.read(
-            _named("queries", part.turn),
-            self.q,
-            position,
-            (part.rows, self.depth),
-            stride,
-            (self.tiling.rows, self.depth),
-        )
+        stride, depth = _row_stride(self.operands.q.view), self.shape.depth
+        position = tile.head.positions[Q] + tile.row * stride
+        role, limit = _named("queries", tile.turn), (self.tiling.rows, depth)
+        return self.builder.read(role, self.operands.q, position, (tile.rows, depth), stride, limit, slot)
 
-    def _matrix(self, role: str, operand: Operand, position: Position, span: Span, turn: int = 0) -> Matrix:
+    def matrix(self, role: str, operand: Operand, position: Position, chunk: Chunk, turn: int = 0) -> Matrix:
         """
         Rows of keys or values in the scratchpad: where they are, or loaded in the first turn.
         """
         stride = _row_stride(operand.view)
-        start = position + span.first * stride
+        start = position + chunk.first * stride
         if operand.space == "spad":
             return Matrix(operand.buffer, start, stride)
-        limit, shape = (self.span, self.depth), (span.count, self.depth)
-        with self.builder.using_slot(self.builder.slot if span.slot is None else span.slot):
-            if turn:
-                tile = self.builder.staged(role, operand, limit, shape)
-            else:
-                tile = self.builder.read(role, operand, start, shape, stride, limit)
-        return Matrix(tile, Affine(), self.depth)
+        depth = self.shape.depth
+        limit, shape = (self.chunk, depth), (chunk.count, depth)
+        if turn:
+            tile = self.builder.staged(role, operand, limit, shape, chunk.slot)
+        else:
+            tile = self.builder.read(role, operand, start, shape, stride, limit, chunk.slot)
+        return Matrix(tile, Affine(), depth)
 
-    def _weigh(self, part: Part, queries: SSAValue, span: Span, state: SSAValue, mode: str) -> None:
+    def weigh(self, tile: RowTile, queries: Tile, chunk: Chunk, state: Buffer, mode: str, slot: int) -> None:
         """
         Scores and their exponentials.
         """
-        builder, rows = self.builder, part.rows
-        scores, exponentials = self.scores[builder.slot], self.exponentials[builder.slot]
-        keys = part.head.keys or self._matrix("keys", self.k, part.head.positions[K], span, part.turn)
+        builder, rows = self.builder, tile.rows
+        scores, exponentials = self.scores[slot], self.exponentials[slot]
+        keys = tile.head.keys or self.matrix("keys", self.operands.k, tile.head.positions[K], chunk, tile.turn)
+        make = partial(sta.ProductOp, pattern=DENSE_OPERAND, scores=True)
 
-        def columns(key: Position, count: int) -> None:
-            k = builder.view(keys.buffer, keys.start + key * keys.stride, (count, self.depth), (keys.stride, 1))
-            acc = builder.view(scores, key, (rows, count), (self.span, 1))
-            builder.emit(sta.ProductOp(acc, queries, k, DENSE_OPERAND, scores=True))
+        def columns(part: Part) -> None:
+            shape, first = (part.size, self.shape.depth), keys.start + part.start * keys.stride
+            k = builder.view(keys.buffer, first, shape, (keys.stride, 1))
+            acc = builder.view(scores, part.start, (rows, part.size), (self.chunk, 1))
+            builder.emit(make, acc, queries, k)
 
-        builder.loop(span.count, builder.target.tile_columns, columns)
+        builder.loop(chunk.count, builder.target.tile_columns, slot, columns)
         causal = self.op.causal is not None
-        first_row, first_key = (part.row, span.first) if causal else (Affine(), Affine())
+        shape, strides = (rows, chunk.count), (self.chunk, 1)
         numbers = 1 if mode == "row" else 3
         builder.emit(
-            sta.SoftmaxOp(
-                (
-                    builder.view(scores, Affine(), (rows, span.count), (self.span, 1)),
-                    builder.view(exponentials, Affine(), (rows, span.count), (self.span, 1)),
-                    builder.view(state, Affine(), (numbers * rows,), (1,)),
-                    self.softmax_parameters,
-                ),
-                None if self.mask is None else self._mask(self.mask, part, span),
-                causal,
-                first_row,
-                first_key,
-                mode,
-            )
+            partial(_softmax_op, causal=causal, mode=mode),
+            builder.view(scores, Affine(), shape, strides),
+            builder.view(exponentials, Affine(), shape, strides),
+            builder.view(state, Affine(), (numbers * rows,), (1,)),
+            self.softmax_parameters,
+            None if self.operands.mask is None else self.mask(self.operands.mask, tile, chunk, slot),
+            tile.row if causal else Affine(),
+            chunk.first if causal else Affine(),
         )
 
-    def _mask(self, mask: Operand, part: Part, span: Span) -> SSAValue:
+    def mask(self, mask: Operand, tile: RowTile, chunk: Chunk, slot: int) -> Tile:
         """
         The mask of a tile; one row of it where all rows have the same.
         """
         builder, stride = self.builder, _row_stride(mask.view)
-        start = part.head.positions[MASK] + part.row * stride + span.first
-        shape = (part.rows, span.count)
+        start = tile.head.positions[MASK] + tile.row * stride + chunk.first
+        shape = (tile.rows, chunk.count)
         if mask.space == "spad":
             return builder.view(mask.buffer, start, shape, (stride, 1))
-        rows, most = (part.rows, self.tiling.rows) if stride else (1, 1)
-        tile = builder.read("mask", mask, start, (rows, span.count), stride, (most, self.span))
-        return builder.view(tile, Affine(), shape, (self.span if stride else 0, 1))
+        rows, most = (tile.rows, self.tiling.rows) if stride else (1, 1)
+        staged = builder.read("mask", mask, start, (rows, chunk.count), stride, (most, self.chunk), slot)
+        return builder.view(staged, Affine(), shape, (self.chunk if stride else 0, 1))
 
-    def _shift(self, part: Part, acc: SSAValue, state: SSAValue) -> None:
+    def shift(self, tile: RowTile, acc: Buffer, state: Buffer) -> None:
         """
         Brings what the rows have summed up to their new maxima.
         """
-        builder, rows, width = self.builder, part.rows, self.shape.planes * self.depth
+        builder, rows, width = self.builder, tile.rows, self.shape.planes * self.shape.depth
         shifts = builder.view(state, Affine(2 * rows), (rows,), (1,))
-        builder.emit(sta.RescaleOp(builder.view(acc, Affine(), (rows, width), (width, 1)), shifts))
+        builder.emit(sta.RescaleOp, builder.view(acc, Affine(), (rows, width), (width, 1)), shifts)
 
-    def _combine(self, part: Part, span: Span, acc: SSAValue, *, accumulate: bool) -> None:
+    def combine(self, tile: RowTile, chunk: Chunk, acc: Buffer, slot: int, *, accumulate: bool) -> None:
         """
         The product of the exponentials with the values: of 16-bit ones that of their high bytes and that of their low.
         """
-        builder, rows, planes = self.builder, part.rows, self.shape.planes
-        values = part.head.values or self._matrix("values", self.v, part.head.positions[V], span, part.turn)
-        exponentials = self.exponentials[builder.slot]
-        tile = builder.view(exponentials, Affine(), (rows, span.count), (self.span, 1))
-        places = [(None, 0)] if planes == 1 else [("high", 0), ("low", self.depth)]
+        builder, rows, planes, depth = self.builder, tile.rows, self.shape.planes, self.shape.depth
+        values = tile.head.values or self.matrix("values", self.operands.v, tile.head.positions[V], chunk, tile.turn)
+        exponentials = builder.view(self.exponentials[slot], Affine(), (rows, chunk.count), (self.chunk, 1))
+        places = [(None, 0)] if planes == 1 else [("high", 0), ("low", depth)]
 
-        def columns(column: Position, count: int) -> None:
-            v = builder.view(values.buffer, values.start + column, (span.count, count), (values.stride, 1))
+        def columns(part: Part) -> None:
+            v = builder.view(values.buffer, values.start + part.start, (chunk.count, part.size), (values.stride, 1))
             for plane, place in places:
-                target = builder.view(acc, column + place, (rows, count), (planes * self.depth, 1))
-                product = sta.ProductOp(
-                    target, tile, v, DENSE_OPERAND, transposed=True, accumulate=accumulate, plane=plane
+                target = builder.view(acc, part.start + place, (rows, part.size), (planes * depth, 1))
+                make = partial(
+                    sta.ProductOp, pattern=DENSE_OPERAND, transposed=True, accumulate=accumulate, plane=plane
                 )
-                builder.emit(product)
+                builder.emit(make, target, exponentials, v)
 
-        builder.loop(self.depth, builder.target.tile_columns, columns)
+        builder.loop(depth, builder.target.tile_columns, slot, columns)
 
-    def _drain(self, part: Part, acc: SSAValue, state: SSAValue) -> None:
+    def drain(self, tile: RowTile, acc: Buffer, state: Buffer, slot: int) -> None:
         """
         Divides by the sums of the rows, and writes the result.
         """
-        builder, rows, planes = self.builder, part.rows, self.shape.planes
-        width = planes * self.depth
+        builder, rows, planes, depth = self.builder, tile.rows, self.shape.planes, self.shape.depth
+        result, width = self.operands.result, planes * depth
         source = builder.view(acc, Affine(), (rows, width), (width, 1))
         sums = builder.view(state, Affine(), (rows,), (1,))
-        stride = _row_stride(self.result.view)
-        position = part.head.positions[RESULT] + part.row * stride
+        stride = _row_stride(result.view)
+        position = tile.head.positions[RESULT] + tile.row * stride
+        make = partial(map_op, normalize=True, wide=planes > 1)
 
-        def drain(destination: SSAValue) -> None:
-            operands = (source, destination, self.drain_parameters)
-            builder.emit(sta.MapOp(operands, None, sums, normalize=True, wide=planes > 1))
+        def drain(destination: Tile) -> None:
+            builder.emit(make, source, destination, self.drain_parameters, None, sums)
 
-        limit = (self.tiling.rows, self.depth)
-        role = _named("result", part.turn)
-        builder.write(role, self.result, position, (rows, self.depth), stride, limit, drain)
+        limit = (self.tiling.rows, depth)
+        role = _named("result", tile.turn)
+        builder.write(role, result, position, (rows, depth), stride, limit, slot, drain)
+
+
+def _softmax_op(
+    scores: SSAValue,
+    exponentials: SSAValue,
+    sums: SSAValue,
+    parameters: SSAValue,
+    mask: SSAValue | None,
+    first_row: Affine[SSAValue],
+    first_key: Affine[SSAValue],
+    *,
+    causal: bool,
+    mode: str,
+) -> sta.SoftmaxOp:
+    operands = (scores, exponentials, sums, parameters)
+    return sta.SoftmaxOp(operands, mask, causal, first_row, first_key, mode)
+
+
+def _matrices(builder: TileBuilder, operand: Operand) -> Operand:
+    """
+    The operand, copied if the rows of a head are not a strided matrix.
+    """
+    rows = with_rows(builder, operand)
+    return rows if len(merge(rows.view.axes[2])) <= 1 else copied(builder, rows)
 
 
 def _named(what: str, turn: int) -> str:

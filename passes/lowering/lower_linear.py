@@ -4,21 +4,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import IntegerType
-from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.ir.parameter_blocks import channel_map_parameters, epilogue_scalars
-from sta.passes.lowering.lower_vector import NormLowering, broadcast_rows
-from sta.passes.lowering.tile_builder import ROWS, Operand, Position, TileBuilder
-from sta.passes.tiling.linear_tiling import SLOTS, STREAMED, LinearShape, choose, cuts, smaller_budget
+from sta.passes.lowering.double_buffering import rotate, rotate_rows, walk
+from sta.passes.lowering.lower_vector import NormTiles, load_norm, lower_norm_tile
+from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, walkable, with_rows
+from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, map_op
+from sta.passes.lowering.tile_program import Buffer, Constant, Position, Tile
+from sta.passes.tiling.linear_tiling import COLUMNS, SLOTS, STREAMED, LinearShape, LinearTiling, cuts
 from sta.passes.tiling.strided_view import Axis, StridedView, row_space
-from sta.passes.tiling.tile_choice import TileChoice
 from sta.spec.affine import Affine
 from sta.spec.alignment import aligned
 from sta.spec.nm_format import packed_size
@@ -27,402 +29,401 @@ from sta.spec.parameters import map_parameters_size
 from sta.spec.wide_product import PLANES
 
 
-class LinearLowering:
+@dataclass(frozen=True)
+class LinearOperands:
     """
-    Lowers one `nm.linear`.
+    What a linear layer reads and writes, in layouts whose rows can be walked together.
     """
 
-    def __init__(
-        self,
-        builder: TileBuilder,
-        op: nm.LinearOp,
-        x: Operand,
-        result: Operand,
-        residual: Operand | None,
-        budgets: Mapping[Hashable, int],
-        *,
-        normalized: bool,
-    ):
-        self.builder = builder
-        self.op = op
-        added = [] if residual is None else [broadcast_rows(builder, residual, result)]
-        self.x, *added, self.result = builder.walkable([builder.with_rows(x), *added, result], ROWS)
-        self.residual = added[0] if added else None
-        self.gather = False
-        """
-        Whether the drains gather the statistics of the rows they write.
-        """
-        self.pattern, self.encoding = nm.pattern_of(op.weight)
-        self.columns, self.depth = nm.tensor_of(op.weight).get_shape()
-        self.shape = self.key = self._shape(normalized)
-        target, policy = builder.target, builder.policy
-        usual = int(target.sram_bytes * policy.layer_share)
-        self.choice = choose(target, policy, self.shape, budgets.get(self.key, usual))
-        self.tiling = self.choice.tiling
-        self.depths = [depth for count, depth in cuts(self.depth, self.tiling.depth) for _ in range(count)]
-
-    def _shape(self, normalized: bool) -> LinearShape:
-        axes = self._axes()
-        size = axes[-1].size if axes else 1
-        return LinearShape(
-            size,
-            self.columns,
-            self.depth,
-            self.pattern,
-            self.encoding,
-            x_bytes=_loaded_bytes(self.x),
-            residual_bytes=_loaded_bytes(self.residual),
-            result_bytes=_loaded_bytes(self.result),
-            batches=prod(axis.size for axis in axes[:-1]),
-            norm=normalized,
-            wide=nm.is_wide(self.op.x),
-        )
-
-    def _views(self) -> list[StridedView]:
-        return [self.x.view, self.result.view] + ([self.residual.view] if self.residual else [])
-
-    def _axes(self) -> tuple[Axis, ...]:
-        return row_space(self._views())
-
-    def lower(self) -> None:
-        """
-        Emits the loops with columns outermost, so that weights are loaded once if the depth is not cut. Weights and
-        accumulators are double-buffered.
-        """
-        self._begin()
-        self._make_blocks()
-        self.builder.rotate(self.columns, self.tiling.columns, self._columns)
-
-    def lower_by_rows(self, norm: NormLowering | None) -> None:
-        """
-        Emits the loops with rows outermost. Weights stay on the chip or are streamed; a tile of rows is normalized
-        while the products of the next one run.
-        """
-        builder = self.builder
-        if norm is not None:
-            self.gather = norm.gathered = True
-        self._begin()
-        if norm is not None:
-            with builder.located(norm.op):
-                norm.load()
-        written = [] if norm is None else [operand.view for operand in norm.written]
-        views = [*self._views(), *written]
-        axes = row_space(views)
-        starts = [Affine(view.offset) for view in views]
-        loading = self.tiling.order == STREAMED
-        # Groups of columns alternate between the accumulators. Tiles of rows have to as well if these are an odd
-        # number, or if they have something of their own.
-        staged = [self.x, *([] if norm is None else norm.written)]
-        groups = -(-self.columns // self.tiling.columns)
-        alternate = groups % SLOTS == 1 or any(operand.space == "dram" for operand in staged)
-
-        def tile(positions: list[Position], rows: int, strides: list[int]) -> None:
-            self._row_tile(norm, positions, rows, strides, loading)
-
-        if loading:
-            self._make_blocks()
-            builder.space_from(axes, starts, self.tiling.rows, tile)
-            return
-        self.resident = builder.allocate(f"{builder.path}:weights", (sta.buffer_bytes(self.packed),), nm.ui8, "wbuf")
-        if len(axes) != 1:
-            builder.emit(sta.LoadOp(self.packed, self.resident))
-            builder.space_from(axes, starts, self.tiling.rows, tile, alternate=alternate)
-            return
-        # The first tile of rows loads each block of weights just before it is used.
-        (axis,) = axes
-        first = min(self.tiling.rows, axis.size)
-        loading, builder.slot = True, 1
-        tile(starts, first, list(axis.strides))
-        loading, builder.slot = False, 0
-        if axis.size > first:
-            rest = [start + first * stride for start, stride in zip(starts, axis.strides, strict=True)]
-            axes = [Axis(axis.size - first, axis.strides)]
-            builder.space_from(axes, rest, self.tiling.rows, tile, alternate=alternate)
-
-    def _make_blocks(self) -> None:
-        block = aligned(packed_size(self.tiling.columns, self.depths[0], self.pattern, self.encoding))
-        self.blocks = self._slots("weights", (block,), nm.ui8, "wbuf")
-
-    def _begin(self) -> None:
-        """
-        The constants and buffers that both orders of the loops need; parameters and table are loaded at once.
-        """
-        builder, tiling = self.builder, self.tiling
-        self.packed = self._pack()
-        blocks = self._parameter_blocks()
-        name = f"{builder.path}@parameters"
-        self.keeps_parameters = blocks.size <= builder.target.sram_bytes * builder.policy.parameters_share
-        if self.keeps_parameters:
-            self.parameters = [builder.load_constant(name, "parameters", blocks, nm.ui8, "parameters")]
-        else:
-            self.all_parameters = builder.constant(name, "parameters", blocks, nm.ui8)
-            self.parameters = self._slots("parameters", (self._parameter_bytes(),), nm.ui8, "wbuf")
-        self.table = builder.load_table(self.op.table)
-        self.accs = self._slots("acc", (tiling.rows, self.shape.passes * tiling.columns), nm.si32, "acc")
-
-    def _row_tile(
-        self, norm: NormLowering | None, positions: list[Position], rows: int, strides: list[int], loading: bool
-    ) -> None:
-        """
-        All columns of a tile of rows, and their norm.
-        """
-        builder = self.builder
-        own = len(self._views())
-        limit = (self.tiling.rows, self.depth)
-        x = builder.matrix("activations", self.x, positions[0], (rows, self.depth), strides[0], limit)
-
-        def group(column: Position, columns: int) -> None:
-            weights = self._row_weights(column, columns, loading)
-            parameters = self._parameters_of(column, columns)
-            acc = self._acc(rows, columns)
-            self._products(acc, lambda start, depth: self._window(x, rows, start, depth), column, columns, weights)
-            self._drain(acc, positions[1:own], rows, strides[1:own], column, columns, parameters)
-
-        builder.rotate(self.columns, self.tiling.columns, group)
-        if norm is not None:
-            with builder.located(norm.op):
-                norm.tile([positions[1], *positions[own:]], rows, [strides[1], *strides[own:]])
-
-    def _window(self, x: tuple[SSAValue, Position, int], rows: int, start: int, depth: int) -> SSAValue:
-        buffer, position, stride = x
-        return self.builder.view(buffer, position + start, (rows, depth), (stride, 1))
-
-    def _row_weights(self, column: Position, columns: int, loading: bool) -> SSAValue | None:
-        """
-        The weights of a group of columns where rows are walked first; None where they are loaded cut by cut.
-        """
-        if self.tiling.order == STREAMED:
-            blocks = self.blocks[self.builder.slot]
-            return self._load(column, columns, 0, blocks) if len(self.depths) == 1 else None
-        place = self._block(column, self._group_bytes(self.tiling.columns))
-        size = packed_size(columns, self.depth, self.pattern, self.encoding)
-        weights = self.builder.view(self.resident, place, (size,), (1,))
-        if loading:
-            self.builder.emit(sta.LoadOp(self.builder.view(self.packed, place, (size,), (1,)), weights))
-        return weights
+    x: Operand
+    result: Operand
+    residual: Operand | None
 
     @property
-    def size(self) -> int:
+    def views(self) -> list[StridedView]:
         """
-        Bytes on the chip that the tiles take.
+        How the operands lie in memory: the activations, the result, the residual if there is one.
         """
-        return self.choice.estimate.size
+        return [self.x.view, self.result.view] + ([self.residual.view] if self.residual else [])
 
-    def smaller_budget(self) -> int | None:
+    @property
+    def row_axes(self) -> tuple[Axis, ...]:
         """
-        A budget under which the tiles take less; None if there is nothing smaller.
+        The axes along which the rows of all operands move together.
         """
-        return smaller_budget(self.builder.target, self.builder.policy, self.shape, self.size)
+        return row_space(self.views)
 
-    def extra_cycles(self, budget: int) -> int:
-        """
-        The cycles, by the estimate, that the layer takes more if its tiles have that many bytes.
-        """
-        target, policy = self.builder.target, self.builder.policy
-        return choose(target, policy, self.shape, budget).estimate.cycles - self.choice.estimate.cycles
 
-    def explain(self) -> TileChoice:
-        """
-        What was chosen and why.
-        """
-        choice = self.choice
-        other = {}
-        if choice.other is not None and choice.other_estimate is not None:
-            other = {**vars(choice.other), "cycles": choice.other_estimate.cycles}
-        cost = choice.estimate
-        return TileChoice(self.builder.path, "linear", vars(choice.tiling), cost.bound, cost.cycles, cost.size, other)
+def linear_operands(builder: TileBuilder, x: Operand, result: Operand, residual: Operand | None) -> LinearOperands:
+    """
+    The operands of a linear layer, copied where their rows are not contiguous or do not nest.
+    """
+    added = [] if residual is None else [broadcast_rows(builder, residual, result)]
+    x, *added, result = walkable(builder, [with_rows(builder, x), *added, result], ROWS)
+    return LinearOperands(x, result, added[0] if added else None)
 
-    def is_one_tile(self) -> bool:
-        """
-        Whether one tile holds all rows, so that the unit's row statistics are those of whole rows after the last group.
-        """
-        return self.shape.batches == 1 and self.shape.rows <= self.tiling.rows
 
-    def _slots(self, what: str, shape: tuple[int, ...], element: IntegerType, space: str) -> list[SSAValue]:
-        path = self.builder.path
-        return [self.builder.allocate(f"{path}:{what}{slot}", shape, element, space) for slot in (0, 1)]
+def linear_shape(op: nm.LinearOp, operands: LinearOperands, *, norm: bool) -> LinearShape:
+    """
+    What decides about the tiles of a linear layer. `norm`: a norm follows that can be made of each tile of rows.
+    """
+    pattern, encoding = nm.pattern_of(op.weight)
+    columns, depth = nm.tensor_of(op.weight).get_shape()
+    axes = operands.row_axes
+    return LinearShape(
+        axes[-1].size if axes else 1,
+        columns,
+        depth,
+        pattern,
+        encoding,
+        x_bytes=_loaded_bytes(operands.x),
+        residual_bytes=_loaded_bytes(operands.residual),
+        result_bytes=_loaded_bytes(operands.result),
+        batches=prod(axis.size for axis in axes[:-1]),
+        norm=norm,
+        wide=nm.is_wide(op.x),
+    )
 
-    def _pack(self) -> SSAValue:
-        """
-        The packed weights of each group of columns and cut of the depth, each padded to a beat of the DMA.
-        """
-        name = self.builder.store_name(self.op.weight)
-        key = (name, self.tiling.columns, self.tiling.depth, self.pattern, self.encoding)
-        packing = Packing(self.columns, tuple(self.depths), self.tiling.columns, self.pattern, self.encoding)
-        if key not in self.builder.packed:
-            self.builder.packed[key] = packing.pack(self.builder.weights.get(name))
-        packed = self.builder.constant(f"{name}@packed", "weights", self.builder.packed[key], nm.ui8)
-        sta.record_packing(packed, packing)
-        return packed
 
-    def _parameter_blocks(self) -> NDArray[np.uint8]:
-        """
-        The parameter blocks of all groups of columns, each padded to a beat of the DMA.
-        """
-        operands = (self.op.bias, self.op.multiplier, self.op.shift)
-        arrays = [self.builder.weights.get(self.builder.store_name(operand)) for operand in operands]
-        scalars = epilogue_scalars(self.op)
-        blocks: list[NDArray[np.uint8]] = []
-        for n in range(0, self.columns, self.tiling.columns):
-            bias, multiplier, shift = (array[n : n + self.tiling.columns] for array in arrays)
-            block = channel_map_parameters(bias, multiplier, shift, scalars).to_bytes()
-            blocks.append(_pad(np.frombuffer(block, np.uint8)))
-        return np.concatenate(blocks)
+def lower_linear(
+    builder: TileBuilder,
+    op: nm.LinearOp,
+    operands: LinearOperands,
+    shape: LinearShape,
+    tiling: LinearTiling,
+    norm: NormTiles | None,
+    *,
+    gather: bool,
+) -> None:
+    """
+    The loops of a linear layer, in the order that its tiling says.
 
-    def _depth_starts(self) -> list[int]:
-        return list(range(0, self.depth, self.tiling.depth))
+    Columns outermost: weights are loaded once if the depth is not cut; `gather`: the drains gather the statistics of
+    the rows they write. Rows outermost: weights stay on the chip or are streamed, and a tile of rows is normalized
+    while the products of the next one run, if a `norm` follows.
+    """
+    layer = _begin(builder, op, operands, shape, tiling, gather=gather or norm is not None)
+    if tiling.order == COLUMNS:
+        blocks = layer.blocks()
+        rotate(builder, shape.columns, tiling.columns, 0, partial(_column_tile, layer, blocks))
+        return
+    _lower_by_rows(layer, norm)
 
-    def _columns(self, column: Position, columns: int) -> None:
-        """
-        All rows of one group of columns; `column` is a multiple of the tile's columns.
-        """
-        weights = self._load(column, columns, 0, self.blocks[self.builder.slot]) if len(self.depths) == 1 else None
-        parameters = self._parameters_of(column, columns)
-        self.builder.rows(
-            self._views(),
-            self.tiling.rows,
-            lambda positions, rows, strides: self._tile(positions, rows, strides, column, columns, weights, parameters),
-        )
 
-    def _parameter_bytes(self) -> int:
-        return aligned(map_parameters_size(self.tiling.columns))
+def _begin(
+    builder: TileBuilder,
+    op: nm.LinearOp,
+    operands: LinearOperands,
+    shape: LinearShape,
+    tiling: LinearTiling,
+    *,
+    gather: bool,
+) -> _Linear:
+    """
+    The constants and buffers that all orders of the loops need; parameters and table are loaded at once.
+    """
+    depths = tuple(depth for count, depth in cuts(shape.depth, tiling.depth) for _ in range(count))
+    packed = _pack(builder, op, Packing(shape.columns, depths, tiling.columns, shape.pattern, shape.encoding))
+    parameters = _parameters(builder, op, shape.columns, tiling.columns)
+    streamed = None
+    if parameters.size <= builder.target.sram_bytes * builder.policy.parameters_share:
+        loaded = (builder.load(parameters, "parameters"),)
+    else:
+        streamed = parameters
+        loaded = builder.pair("parameters", (aligned(map_parameters_size(tiling.columns)),), nm.ui8, "wbuf")
+    table = builder.load_table(op.table)
+    accs = builder.pair("acc", (tiling.rows, shape.passes * tiling.columns), nm.si32, "acc")
+    return _Linear(builder, op, operands, shape, tiling, depths, packed, loaded, streamed, table, accs, gather)
 
-    def _parameters_of(self, column: Position, columns: int) -> SSAValue:
+
+@dataclass(frozen=True)
+class _Linear:
+    """
+    A linear layer whose buffers are there: what its loops are made of.
+    """
+
+    builder: TileBuilder
+    op: nm.LinearOp
+    operands: LinearOperands
+    shape: LinearShape
+    tiling: LinearTiling
+    depths: tuple[int, ...]
+    """
+    The cuts of the depth.
+    """
+    packed: Constant
+    loaded_parameters: Sequence[Buffer]
+    """
+    The parameters of all columns, or two buffers for those of a tile of columns.
+    """
+    streamed_parameters: Constant | None
+    """
+    The parameters in DRAM, where they are loaded for each tile of columns.
+    """
+    table: Tile | None
+    accs: Sequence[Buffer]
+    gather: bool
+    """
+    Whether the drains gather the statistics of the rows they write.
+    """
+
+    def blocks(self) -> Sequence[Buffer]:
         """
-        The parameter block of a group of columns: a window of the whole layer's, or loaded.
+        Two buffers for the weights of a tile of columns and a cut of the depth.
         """
-        builder = self.builder
-        place = self._block(column, self._parameter_bytes())
-        size = map_parameters_size(columns)
-        if self.keeps_parameters:
-            return builder.view(self.parameters[0], place, (size,), (1,))
-        source = builder.view(self.all_parameters, place, (size,), (1,))
-        destination = builder.view(self.parameters[builder.slot], Affine(), (size,), (1,))
-        builder.emit(sta.LoadOp(source, destination))
+        size = packed_size(self.tiling.columns, self.depths[0], self.shape.pattern, self.shape.encoding)
+        return self.builder.pair("weights", (aligned(size),), nm.ui8, "wbuf")
+
+    def load(self, column: Part, index: int, buffer: Buffer) -> Tile:
+        """
+        Loads the weights of a tile of columns and a cut of the depth.
+        """
+        size = packed_size(column.size, self.depths[index], self.shape.pattern, self.shape.encoding)
+        place = self.place(column, self.group_bytes(self.tiling.columns)) + self.group_bytes(column.size, index)
+        source = self.builder.view(self.packed, place, (size,), (1,))
+        destination = self.builder.view(buffer, Affine(), (size,), (1,))
+        self.builder.emit(sta.LoadOp, source, destination)
         return destination
 
-    def _tile(
-        self,
-        positions: list[Position],
-        rows: int,
-        strides: list[int],
-        column: Position,
-        columns: int,
-        weights: SSAValue | None,
-        parameters: SSAValue,
-    ) -> None:
+    def group_bytes(self, columns: int, depths: int | None = None) -> int:
         """
-        One tile: its products and its drain.
+        Bytes of a tile of columns up to its first `depths` cuts of the depth (all when None).
         """
-        limit = (self.tiling.rows, self.depths[0])
+        pattern, encoding = self.shape.pattern, self.shape.encoding
+        return sum(aligned(packed_size(columns, depth, pattern, encoding)) for depth in self.depths[:depths])
 
-        def window(start: int, depth: int) -> SSAValue:
-            return self.builder.read("activations", self.x, positions[0] + start, (rows, depth), strides[0], limit)
+    def place(self, column: Part, block: int) -> Position:
+        """
+        Byte position of a tile of columns in a constant made of equal blocks a tile.
+        """
+        return column.start.divided(self.tiling.columns) * block
 
-        acc = self._acc(rows, columns)
-        self._products(acc, window, column, columns, weights)
-        self._drain(acc, positions[1:], rows, strides[1:], column, columns, parameters)
+    def parameters(self, column: Part) -> Tile:
+        """
+        The parameter block of a tile of columns: a window of the whole layer's, or loaded.
+        """
+        builder = self.builder
+        place = self.place(column, aligned(map_parameters_size(self.tiling.columns)))
+        size = map_parameters_size(column.size)
+        if self.streamed_parameters is None:
+            return builder.view(self.loaded_parameters[0], place, (size,), (1,))
+        source = builder.view(self.streamed_parameters, place, (size,), (1,))
+        destination = builder.view(self.loaded_parameters[column.slot], Affine(), (size,), (1,))
+        builder.emit(sta.LoadOp, source, destination)
+        return destination
 
-    def _acc(self, rows: int, columns: int) -> SSAValue:
+    def acc(self, rows: int, column: Part, slot: int) -> Tile:
         """
         The accumulators of a tile: with 16-bit activations each row has those of the high bytes, then those of the low.
         """
         passes = self.shape.passes
         stride = passes * self.tiling.columns
-        return self.builder.view(self.accs[self.builder.slot], Affine(), (rows, passes * columns), (stride, 1))
+        return self.builder.view(self.accs[slot], Affine(), (rows, passes * column.size), (stride, 1))
 
-    def _load(self, column: Position, columns: int, depth_index: int, buffer: SSAValue) -> SSAValue:
-        """
-        Loads the weights of a group of columns and a cut of the depth.
-        """
-        builder = self.builder
-        size = packed_size(columns, self.depths[depth_index], self.pattern, self.encoding)
-        group = self._block(column, self._group_bytes(self.tiling.columns))
-        source = builder.view(self.packed, group + self._group_bytes(columns, depth_index), (size,), (1,))
-        destination = builder.view(buffer, Affine(), (size,), (1,))
-        builder.emit(sta.LoadOp(source, destination))
-        return destination
-
-    def _group_bytes(self, columns: int, depths: int | None = None) -> int:
-        """
-        Bytes of a group of columns up to its first `depths` cuts of the depth (all when None).
-        """
-        cuts = self.depths if depths is None else self.depths[:depths]
-        return sum(aligned(packed_size(columns, depth, self.pattern, self.encoding)) for depth in cuts)
-
-    def _block(self, column: Position, block: int) -> Position:
-        """
-        Byte position of a group of columns in a constant made of equal blocks a tile of columns.
-        """
-        tile = self.tiling.columns
-        return column.divided(tile) * block
-
-    def _products(
-        self,
-        acc: SSAValue,
-        window: Callable[[int, int], SSAValue],
-        column: Position,
-        columns: int,
-        weights: SSAValue | None,
-    ) -> None:
-        """
-        The products of a tile; `window` gives the activations of a cut of the depth, by its start and length.
-        """
-        pattern = nm.PatternAttr(self.pattern, self.encoding)
-        cut_before = self.builder.slot * len(self.depths)
-        for index, (start, depth) in enumerate(zip(self._depth_starts(), self.depths, strict=True)):
-            if weights is not None:
-                packed, activations = weights, window(start, depth)
-            else:
-                with self.builder.using_slot((cut_before + index) % SLOTS) as slot:
-                    packed = self._load(column, columns, index, self.blocks[slot])
-                    activations = window(start, depth)
-            for plane, target in self._planes(acc, columns):
-                self.builder.emit(
-                    sta.ProductOp(target, activations, packed, pattern, accumulate=index > 0, plane=plane)
-                )
-
-    def _planes(self, acc: SSAValue, columns: int) -> list[tuple[str | None, SSAValue]]:
+    def planes(self, acc: Tile, column: Part, slot: int) -> list[tuple[str | None, Tile]]:
         """
         The accumulators of each pass, with the byte plane of the activations that it takes; None: they are bytes.
         """
         if not self.shape.wide:
             return [(None, acc)]
-        rows, stride = sta.memref_of(acc).get_shape()[0], 2 * self.tiling.columns
+        shape, strides = (acc.shape[0], column.size), (2 * self.tiling.columns, 1)
         return [
-            (
-                plane,
-                self.builder.view(self.accs[self.builder.slot], Affine(index * columns), (rows, columns), (stride, 1)),
-            )
+            (plane, self.builder.view(self.accs[slot], Affine(index * column.size), shape, strides))
             for index, plane in enumerate(PLANES)
         ]
 
-    def _drain(
+    def products(
         self,
-        acc: SSAValue,
-        positions: list[Position],
-        rows: int,
-        strides: list[int],
-        column: Position,
-        columns: int,
-        parameters: SSAValue,
+        acc: Tile,
+        window: Callable[[int, int, int], Tile],
+        column: Part,
+        slot: int,
+        weights: Tile | None,
+        blocks: Sequence[Buffer],
     ) -> None:
-        builder = self.builder
-        shape, limit = (rows, columns), (self.tiling.rows, self.tiling.columns)
+        """
+        The products of a tile. `window` gives the activations of a cut of the depth, by its start, length and slot.
+        Without `weights` of the whole depth those of each cut are loaded into `blocks`, which take turns.
+        """
+        pattern = nm.PatternAttr(self.shape.pattern, self.shape.encoding)
+        starts = range(0, self.shape.depth, self.tiling.depth)
+        for index, (start, depth) in enumerate(zip(starts, self.depths, strict=True)):
+            if weights is not None:
+                packed, activations = weights, window(start, depth, slot)
+            else:
+                own = (slot * len(self.depths) + index) % SLOTS
+                packed = self.load(column, index, blocks[own])
+                activations = window(start, depth, own)
+            for plane, target in self.planes(acc, column, slot):
+                make = partial(sta.ProductOp, pattern=pattern, accumulate=index > 0, plane=plane)
+                self.builder.emit(make, target, activations, packed)
+
+    def drain(self, acc: Tile, rows: Rows, column: Part, parameters: Tile) -> None:
+        """
+        Drains a tile into the result; `rows` has the positions of all operands.
+        """
+        builder, operands = self.builder, self.operands
+        shape, limit = (rows.count, column.size), (self.tiling.rows, self.tiling.columns)
+        places = [
+            (position + column.start, stride) for position, stride in zip(rows.positions, rows.strides, strict=True)
+        ]
         residual = None
-        if self.residual is not None:
-            residual = builder.read("residual", self.residual, positions[1] + column, shape, strides[1], limit)
+        if operands.residual is not None:
+            position, stride = places[2]
+            residual = builder.read("residual", operands.residual, position, shape, stride, limit, rows.slot)
+        multiply = self.op.multiply is not None
+        make = partial(map_op, per_channel=True, gather=self.gather, wide=self.shape.wide, multiply=multiply)
 
-        def drain(destination: SSAValue) -> None:
-            operands, multiply = (acc, destination, parameters), self.op.multiply is not None
-            flags = {"per_channel": True, "gather": self.gather, "wide": self.shape.wide, "multiply": multiply}
-            builder.emit(sta.MapOp(operands, self.table, residual, **flags))
+        def drain(destination: Tile) -> None:
+            builder.emit(make, acc, destination, parameters, self.table, residual)
 
-        builder.write("result", self.result, positions[0] + column, shape, strides[0], limit, drain)
+        position, stride = places[1]
+        builder.write("result", operands.result, position, shape, stride, limit, rows.slot, drain)
 
 
-def _pad(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.pad(data, (0, aligned(data.size) - data.size))
+def _column_tile(layer: _Linear, blocks: Sequence[Buffer], column: Part) -> None:
+    """
+    All rows of one tile of columns.
+    """
+    weights = layer.load(column, 0, blocks[column.slot]) if len(layer.depths) == 1 else None
+    parameters = layer.parameters(column)
+    limit = (layer.tiling.rows, layer.depths[0])
+
+    def tile(rows: Rows) -> None:
+        def window(start: int, depth: int, slot: int) -> Tile:
+            position, stride = rows.positions[0] + start, rows.strides[0]
+            shape = (rows.count, depth)
+            return layer.builder.read("activations", layer.operands.x, position, shape, stride, limit, slot)
+
+        acc = layer.acc(rows.count, column, rows.slot)
+        layer.products(acc, window, column, rows.slot, weights, blocks)
+        layer.drain(acc, rows, column, parameters)
+
+    rotate_rows(layer.builder, layer.operands.views, layer.tiling.rows, column.slot, tile)
+
+
+def _lower_by_rows(layer: _Linear, norm: NormTiles | None) -> None:
+    """
+    The loops with rows outermost.
+    """
+    builder, operands, shape, tiling = layer.builder, layer.operands, layer.shape, layer.tiling
+    norm_parameters = None
+    if norm is not None:
+        with builder.located(norm.op):
+            norm_parameters = load_norm(builder, norm.op)
+    written = [] if norm is None else norm.written
+    views = [*operands.views, *(operand.view for operand in written)]
+    axes, starts = row_space(views), [Affine(view.offset) for view in views]
+    # Tiles of columns alternate between the accumulators. Tiles of rows have to as well if these are an odd number, or
+    # if they have something of their own.
+    column_tiles = -(-shape.columns // tiling.columns)
+    alternate = column_tiles % SLOTS == 1 or any(operand.space == "dram" for operand in (operands.x, *written))
+    loop = rotate if alternate else TileBuilder.loop
+
+    def tile(rows: Rows, weights: Callable[[Part], Tile | None], blocks: Sequence[Buffer]) -> None:
+        _row_tile(layer, rows, weights, blocks)
+        if norm is not None and norm_parameters is not None:
+            own = len(operands.views)
+            positions = [rows.positions[1], *rows.positions[own:]]
+            normalized = Rows(positions, rows.count, [rows.strides[1], *rows.strides[own:]], rows.slot)
+            with builder.located(norm.op):
+                lower_norm_tile(builder, norm, norm_parameters, normalized, gathered=True)
+
+    if tiling.order == STREAMED:
+        blocks = layer.blocks()
+
+        def streamed(column: Part) -> Tile | None:
+            return layer.load(column, 0, blocks[column.slot]) if len(layer.depths) == 1 else None
+
+        walk(builder, axes, starts, tiling.rows, 0, lambda rows: tile(rows, streamed, blocks))
+        return
+    resident = builder.allocate(f"{builder.path}:weights", (layer.packed.size,), nm.ui8, "wbuf")
+    kept = partial(_kept_weights, layer, resident, loading=False)
+    if len(axes) != 1:
+        builder.emit(sta.LoadOp, layer.packed, resident)
+        walk(builder, axes, starts, tiling.rows, 0, lambda rows: tile(rows, kept, ()), loop)
+        return
+    # The first tile of rows loads each block of weights just before it is used.
+    (axis,) = axes
+    first = min(tiling.rows, axis.size)
+    tile(Rows(starts, first, axis.strides, 1), partial(_kept_weights, layer, resident, loading=True), ())
+    if axis.size > first:
+        rest = [start + first * stride for start, stride in zip(starts, axis.strides, strict=True)]
+        others = [Axis(axis.size - first, axis.strides)]
+        walk(builder, others, rest, tiling.rows, 0, lambda rows: tile(rows, kept, ()), loop)
+
+
+def _kept_weights(layer: _Linear, resident: Buffer, column: Part, *, loading: bool) -> Tile:
+    """
+    The weights of a tile of columns where all of them stay on the chip; `loading` puts them there.
+    """
+    builder = layer.builder
+    place = layer.place(column, layer.group_bytes(layer.tiling.columns))
+    size = packed_size(column.size, layer.shape.depth, layer.shape.pattern, layer.shape.encoding)
+    weights = builder.view(resident, place, (size,), (1,))
+    if loading:
+        builder.emit(sta.LoadOp, builder.view(layer.packed, place, (size,), (1,)), weights)
+    return weights
+
+
+def _row_tile(layer: _Linear, rows: Rows, weights: Callable[[Part], Tile | None], blocks: Sequence[Buffer]) -> None:
+    """
+    All columns of a tile of rows.
+    """
+    builder, operands, depth = layer.builder, layer.operands, layer.shape.depth
+    limit = (layer.tiling.rows, depth)
+    position, stride = rows.positions[0], rows.strides[0]
+    buffer, first, row_stride = builder.matrix(
+        "activations", operands.x, position, (rows.count, depth), stride, limit, rows.slot
+    )
+
+    def window(start: int, depth: int, _: int) -> Tile:
+        return builder.view(buffer, first + start, (rows.count, depth), (row_stride, 1))
+
+    def column_tile(column: Part) -> None:
+        own = weights(column)
+        parameters = layer.parameters(column)
+        acc = layer.acc(rows.count, column, column.slot)
+        layer.products(acc, window, column, column.slot, own, blocks)
+        layer.drain(acc, Rows(rows.positions, rows.count, rows.strides, column.slot), column, parameters)
+
+    rotate(builder, layer.shape.columns, layer.tiling.columns, rows.slot, column_tile)
+
+
+def _pack(builder: TileBuilder, op: nm.LinearOp, packing: Packing) -> Constant:
+    """
+    The packed weights of each tile of columns and cut of the depth, each padded to a beat of the DMA.
+    """
+    name = builder.store_name(op.weight)
+    return builder.constant(
+        f"{name}@packed",
+        "weights",
+        (packing.size,),
+        nm.ui8,
+        lambda: packing.pack(builder.weights.get(name)),
+        packing,
+    )
+
+
+def _parameters(builder: TileBuilder, op: nm.LinearOp, columns: int, tile: int) -> Constant:
+    """
+    The parameter blocks of all tiles of columns, each padded to a beat of the DMA.
+    """
+    size = sum(count * aligned(map_parameters_size(part)) for count, part in cuts(columns, tile))
+    return builder.constant(
+        f"{builder.path}@parameters", "parameters", (size,), nm.ui8, lambda: _parameter_blocks(builder, op, tile)
+    )
+
+
+def _parameter_blocks(builder: TileBuilder, op: nm.LinearOp, columns: int) -> NDArray[np.uint8]:
+    arrays = [builder.weights.get(builder.store_name(operand)) for operand in (op.bias, op.multiplier, op.shift)]
+    scalars = epilogue_scalars(op)
+    blocks: list[NDArray[np.uint8]] = []
+    for n in range(0, arrays[0].size, columns):
+        bias, multiplier, shift = (array[n : n + columns] for array in arrays)
+        block = np.frombuffer(channel_map_parameters(bias, multiplier, shift, scalars).to_bytes(), np.uint8)
+        blocks.append(np.pad(block, (0, aligned(block.size) - block.size)))
+    return np.concatenate(blocks)
 
 
 def _loaded_bytes(operand: Operand | None) -> int:

@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
-from xdsl.ir import SSAValue
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from sta.dialect import nm, sta
 from sta.dialect.ir.parameter_blocks import epilogue_scalars, norm_parameters, scalar_map_parameters
-from sta.passes.lowering.tile_builder import ROWS, Operand, Position, TileBuilder
+from sta.passes.lowering.double_buffering import rotate_rows
+from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, copied, walkable, with_rows
+from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, map_op
+from sta.passes.lowering.tile_program import Tile
 from sta.passes.tiling.strided_view import StridedView, row_space
 from sta.spec.instructions.table import definition_of
 
@@ -23,7 +28,7 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
     Row tiles of the vector unit over a whole tensor.
     """
     added = [broadcast_rows(builder, residual, result)] if residual else []
-    x, *added, result = builder.walkable([builder.with_rows(x), *added, result], ROWS)
+    x, *added, result = walkable(builder, [with_rows(builder, x), *added, result], ROWS)
     operands = [x, result, *added]
     widest = min(x.columns, COLUMN_LIMIT)
     limit = (builder.tile_rows(x.rows, [(operand, widest) for operand in operands]), widest)
@@ -32,122 +37,151 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
         f"{builder.path}@parameters", scalar_map_parameters(*scale, epilogue_scalars(op)).to_bytes()
     )
     table = builder.load_table(op.table)
+    make = partial(map_op, multiply=op.multiply is not None)
 
-    def rows(positions: list[Position], count: int, strides: list[int]) -> None:
-        def columns(column: Position, width: int) -> None:
-            shape = (count, width)
-            source = builder.read("source", x, positions[0] + column, shape, strides[0], limit)
-            tile = None
-            if added:
-                tile = builder.read("residual", added[0], positions[2] + column, shape, strides[2], limit)
+    def tile(rows: Rows) -> None:
+        places = list(zip(rows.positions, rows.strides, strict=True))
 
-            def write(destination: SSAValue) -> None:
-                operands, multiply = (source, destination, parameters), op.multiply is not None
-                builder.emit(sta.MapOp(operands, table, tile, multiply=multiply))
+        def columns(part: Part) -> None:
+            shape = (rows.count, part.size)
 
-            builder.write("result", result, positions[1] + column, shape, strides[1], limit, write)
+            def read(role: str, operand: Operand, index: int) -> Tile:
+                position, stride = places[index]
+                return builder.read(role, operand, position + part.start, shape, stride, limit, rows.slot)
 
-        builder.loop(x.columns, COLUMN_LIMIT, columns)
+            source = read("source", x, 0)
+            second = read("residual", added[0], 2) if added else None
+            position, stride = places[1]
 
-    builder.rows([operand.view for operand in operands], limit[0], rows)
+            def write(destination: Tile) -> None:
+                builder.emit(make, source, destination, parameters, table, second)
+
+            builder.write("result", result, position + part.start, shape, stride, limit, rows.slot, write)
+
+        builder.loop(x.columns, COLUMN_LIMIT, rows.slot, columns)
+
+    rotate_rows(builder, [operand.view for operand in operands], limit[0], 0, tile)
 
 
-class NormLowering:
+@dataclass(frozen=True)
+class NormTiles:
     """
-    Lowers one `nm.norm`: tiles of whole rows; the 16-bit stream and the 8-bit copy are written together.
+    A norm and its operands: tiles of whole rows, of which the 16-bit stream and the 8-bit copy are written together.
     """
 
-    def __init__(self, builder: TileBuilder, op: nm.NormOp, x: Operand, stream: Operand | None, copy: Operand | None):
-        self.builder = builder
-        self.op = op
-        self.x = builder.with_rows(x)
-        self.stream = stream
-        self.written = [operand for operand in (stream, copy) if operand is not None]
-        self.has_copy = copy is not None
-        self.gathered = False
-        """
-        Whether the drains before it gather the statistics of its rows.
-        """
-        staged = [(operand, self.x.columns) for operand in (self.x, *self.written)]
-        self.limit = (builder.tile_rows(self.x.rows, staged), self.x.columns)
+    op: nm.NormOp
+    x: Operand
+    stream: Operand | None
+    copy: Operand | None
+    limit: tuple[int, int]
+    """
+    Rows and columns of a tile.
+    """
 
-    def load(self) -> None:
+    @property
+    def written(self) -> list[Operand]:
         """
-        Loads the norm's parameters.
+        The stream and the copy, as far as they are there.
         """
-        names = (self.builder.store_name(value) for value in (self.op.gamma, self.op.beta))
-        gamma, beta = (self.builder.weights.get(name) for name in names)
-        block = norm_parameters(self.op, gamma, beta).to_bytes()
-        self.parameters = self.builder.load_parameters(f"{self.builder.path}@parameters", block)
+        return [operand for operand in (self.stream, self.copy) if operand is not None]
 
-    def _views(self) -> list[StridedView]:
+    @property
+    def views(self) -> list[StridedView]:
+        """
+        How the source and what is written lie in memory.
+        """
         return [self.x.view, *(operand.view for operand in self.written)]
 
     def is_one_tile(self) -> bool:
         """
         Whether one tile holds all rows.
         """
-        axes = row_space(self._views())
+        axes = row_space(self.views)
         return not axes or (len(axes) == 1 and axes[0].size <= self.limit[0])
 
-    def lower(self) -> None:
-        """
-        Emits the loop over row tiles.
-        """
-        self.load()
-        self.builder.rows(self._views(), self.limit[0], self.tile)
 
-    def tile(self, positions: list[Position], rows: int, strides: list[int]) -> None:
-        """
-        Normalizes a tile of rows; positions and strides are those of the source and of what is written.
-        """
-        builder = self.builder
-        limit = self.limit
-        shape = (rows, self.x.columns)
-        source = builder.read("source", self.x, positions[0], shape, strides[0], limit)
-        places = list(zip(self.written, positions[1:], strides[1:], strict=True))
+def norm_tiles(
+    builder: TileBuilder, op: nm.NormOp, x: Operand, stream: Operand | None, copy: Operand | None
+) -> NormTiles:
+    """
+    The tiles of a norm; its source is copied where its rows are not contiguous.
+    """
+    x = with_rows(builder, x)
+    staged = [(operand, x.columns) for operand in (x, stream, copy) if operand is not None]
+    return NormTiles(op, x, stream, copy, (builder.tile_rows(x.rows, staged), x.columns))
 
-        def write(destinations: list[SSAValue]) -> None:
-            if len(destinations) < len(places):
-                operand, position, stride = places[len(destinations)]
-                role = "stream" if operand is self.stream else "copy"
-                builder.write(role, operand, position, shape, stride, limit, lambda tile: write([*destinations, tile]))
-                return
-            targets = iter(destinations)
-            first = next(targets) if self.stream is not None else None
-            second = next(targets) if self.has_copy else None
-            builder.emit(sta.NormOp(source, self.parameters, first, second, self.op.kind.data, gathered=self.gathered))
 
-        write([])
+def lower_norm(builder: TileBuilder, norm: NormTiles, *, gathered: bool) -> None:
+    """
+    The loop over the tiles of a norm. `gathered`: the drains before it gather the statistics of its rows.
+    """
+    parameters = load_norm(builder, norm.op)
+    rotate_rows(
+        builder,
+        norm.views,
+        norm.limit[0],
+        0,
+        lambda rows: lower_norm_tile(builder, norm, parameters, rows, gathered=gathered),
+    )
+
+
+def load_norm(builder: TileBuilder, op: nm.NormOp) -> Tile:
+    """
+    A norm's parameters, loaded into the weight buffer.
+    """
+    names = (builder.store_name(value) for value in (op.gamma, op.beta))
+    gamma, beta = (builder.weights.get(name) for name in names)
+    return builder.load_parameters(f"{builder.path}@parameters", norm_parameters(op, gamma, beta).to_bytes())
+
+
+def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, rows: Rows, *, gathered: bool) -> None:
+    """
+    Normalizes a tile of rows; positions and strides are those of the source and of what is written.
+    """
+    shape = (rows.count, norm.x.columns)
+    limit, slot = norm.limit, rows.slot
+    source = builder.read("source", norm.x, rows.positions[0], shape, rows.strides[0], limit, slot)
+    places = list(zip(norm.written, rows.positions[1:], rows.strides[1:], strict=True))
+    kind = norm.op.kind.data
+
+    def write(destinations: Sequence[Tile]) -> None:
+        if len(destinations) < len(places):
+            operand, position, stride = places[len(destinations)]
+            role = "stream" if operand is norm.stream else "copy"
+            builder.write(
+                role, operand, position, shape, stride, limit, slot, lambda tile: write([*destinations, tile])
+            )
+            return
+        targets = iter(destinations)
+        first = next(targets) if norm.stream is not None else None
+        second = next(targets) if norm.copy is not None else None
+        builder.emit(partial(sta.NormOp, kind=kind, gathered=gathered), source, parameters, first, second)
+
+    write([])
 
 
 def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result: Operand) -> None:
     """
     Rows of the embedding table by DMA, a tile at a time.
     """
-    name = builder.store_name(op.table)
-    values = builder.weights.get(name)
-    table = builder.constant(name, "embedding", values, result.element)
+    table = builder.stored(builder.store_name(op.table), "embedding", result.element)
     if indices.space == "dram" or indices.view != StridedView.contiguous(indices.view.shape):
-        indices = builder.copied(indices)
-    width = values.shape[1]
+        indices = copied(builder, indices)
+    width = table.shape[1]
     limit = (builder.tile_rows(result.rows, [(result, width)]), width)
 
-    def rows(positions: list[Position], count: int, strides: list[int]) -> None:
-        window = builder.view(indices.buffer, positions[0], (count,), (1,))
-
-        def write(destination: SSAValue) -> None:
-            builder.emit(sta.GatherOp(table, window, destination))
-
-        builder.write("result", result, positions[1], (count, width), strides[1], limit, write)
+    def tile(rows: Rows) -> None:
+        window = builder.view(indices.buffer, rows.positions[0], (rows.count,), (1,))
+        builder.write(
+            "result",
+            result,
+            rows.positions[1],
+            (rows.count, width),
+            rows.strides[1],
+            limit,
+            rows.slot,
+            lambda destination: builder.emit(sta.GatherOp, table, window, destination),
+        )
 
     one_a_row = StridedView((*indices.view.axes, ()))
-    builder.rows([one_a_row, result.view], limit[0], rows)
-
-
-def broadcast_rows(builder: TileBuilder, residual: Operand, result: Operand) -> Operand:
-    """
-    A residual that moves along with the result, repeating where it broadcasts.
-    """
-    rows = builder.with_rows(residual)
-    return Operand(rows.buffer, rows.view.broadcast(result.view.shape), rows.element)
+    rotate_rows(builder, [one_a_row, result.view], limit[0], 0, tile)

@@ -17,7 +17,6 @@ from xdsl.passes import ModulePass
 from sta.dialect import torch
 from sta.dialect.ir.context import policy_of, target_of
 from sta.dialect.ir.location import describe
-from sta.passes.memory.memory_plan import CapacityError
 from sta.passes.option_values import probability_bits_of, softmax_of
 from sta.passes.quantization.probability_bits import LEAST_FIDELITY, LOSS
 from sta.passes.rewriting.torch_operations import operations_of
@@ -30,6 +29,7 @@ from sta.passes.tiling.attention_tiling import (
     row_tiling,
     too_long,
 )
+from sta.passes.tiling.capacity import CapacityError
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
@@ -70,7 +70,7 @@ def _choose(
     online = online_tiling(target, policy, shape) if mode != "row" else None
     if row is None and online is None:
         chunk = None if mode == "row" else target.tile_columns
-        raise CapacityError(f"{describe(operation)}: {too_long(target, policy, shape, chunk)}", {})
+        raise CapacityError(f"{describe(operation)}: {too_long(target, policy, shape, chunk)}")
     if online is not None and online.chunk is not None and _is_online(target, policy, shape, row, online):
         operation.attributes[CHUNK] = IntegerAttr(online.chunk, i64)
 

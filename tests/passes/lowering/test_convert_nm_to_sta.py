@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm
-from sta.passes.memory.memory_plan import CapacityError
 from sta.passes.pipeline import INTEGER_PIPELINE
+from sta.passes.tiling.capacity import CapacityError
 from sta.spec.target import Target
 from tests.support.nm_builder import PLAIN_TARGET, NmBuilder
 from tests.support.pipeline_check import apply, check_pipeline

@@ -12,8 +12,9 @@ from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.ir.addresses import first_element_of
-from sta.passes.memory.memory_plan import CapacityError, plan_memory
+from sta.passes.memory.memory_plan import Crowding, place, plan_memory, timeline_of
 from sta.passes.pipeline import INTEGER_PIPELINE
+from sta.passes.tiling.capacity import CapacityError
 from sta.spec.alignment import ALIGNMENT
 from sta.spec.tiling_policy import TilingPolicy
 from tests.support.nm_builder import PLAIN_TARGET, Case, NmBuilder
@@ -157,7 +158,9 @@ def test_the_sizes_in_the_message_are_those_of_the_buffers() -> None:
         plan_memory(function_of(case), builder.target, POLICY)
     assert sizes_in(str(caught.value)) == (2 * 640, "spad", 1024 - 64)
     assert "largest buffers: layer.b 600, layer.a 600" in str(caught.value)
-    ((buffer, rivals),) = caught.value.crowded.items()
+    crowding = place(timeline_of(function_of(case)), builder.target, POLICY)
+    assert isinstance(crowding, Crowding)
+    ((buffer, rivals),) = crowding.rivals.items()
     assert {buffer, *rivals} == {first, second}
 
 

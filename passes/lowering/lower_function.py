@@ -1,0 +1,314 @@
+"""
+A function of the `nm` dialect as a tile program, from a plan: where values live, and the tiles of each layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field
+from math import prod
+
+from xdsl.dialects import func
+from xdsl.ir import Operation, SSAValue
+
+from sta.dialect import nm, sta
+from sta.dialect.ir.location import describe
+from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.lowering.lower_attention import attention_operands, attention_shape, lower_attention
+from sta.passes.lowering.lower_linear import linear_operands, linear_shape, lower_linear
+from sta.passes.lowering.lower_vector import NormTiles, lower_gather, lower_map, lower_norm, norm_tiles
+from sta.passes.lowering.operand_copies import copied, copy_in_dram, walk_runs
+from sta.passes.lowering.tile_builder import Operand, Part, TileBuilder, contiguous
+from sta.passes.lowering.tile_program import Allocation, Buffer, Tile, TileProgram
+from sta.passes.tiling.attention_tiling import AttentionShape, Tiling
+from sta.passes.tiling.linear_tiling import COLUMNS, LinearShape, LinearTiling
+from sta.passes.tiling.strided_view import NotAView, StridedView
+from sta.spec.instructions.table import definition_of
+from sta.spec.target import Target
+from sta.spec.tiling_policy import TilingPolicy
+
+TRANSFER_ROWS = definition_of("ld").field("rows").largest_power
+"""
+Rows of one transfer between DRAM and the scratchpad.
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    What lowering asks: which values live in DRAM, all others in the scratchpad, and how each layer is tiled. A tiling
+    is a function of the layer and of its shape, which tells what of its operands has to be loaded.
+    """
+
+    in_dram: Set[SSAValue]
+    linear: Callable[[nm.LinearOp, LinearShape], LinearTiling]
+    attention: Callable[[nm.AttentionOp, AttentionShape, int], Tiling]
+    """
+    The last argument is the number of heads in all.
+    """
+
+
+@dataclass
+class LoweredFunction:
+    """
+    A tile program, and where the values of the function are in it.
+    """
+
+    program: TileProgram
+    operands: dict[SSAValue, Operand] = field(default_factory=dict[SSAValue, Operand])
+    allocations: dict[SSAValue, Allocation] = field(default_factory=dict[SSAValue, Allocation])
+    """
+    The buffer that was made for a value.
+    """
+
+
+def lower_function(
+    function: func.FuncOp, weights: WeightStore, target: Target, policy: TilingPolicy, plan: Plan
+) -> LoweredFunction:
+    """
+    The program of a function: its arguments are the inputs and then the outputs, all in DRAM.
+
+    Raises ValueError, naming the layer, for an operation that is not lowered alone and for operands that have to be
+    constants and are not.
+    """
+    terminator = function.body.block.last_op
+    assert isinstance(terminator, func.ReturnOp)
+    inputs, results = function.body.block.args, terminator.arguments
+    arguments = [_argument(value) for value in (*inputs, *results)]
+    outputs = list(zip(results, arguments[len(inputs) :], strict=True))
+    lowered = LoweredFunction(TileProgram(arguments))
+    builder = TileBuilder(target, policy, weights, lowered.program)
+    walk = _Walk(builder, plan, lowered, dict(reversed(outputs)))
+    for value, argument in zip(inputs, arguments, strict=False):
+        walk.bind_input(value, argument)
+    for op in function.body.block.ops:
+        builder.begin(op)
+        walk.lower(op)
+    for value, argument in outputs:
+        walk.store_output(value, argument)
+    return lowered
+
+
+def _argument(value: SSAValue) -> Buffer:
+    return Buffer(tuple(nm.tensor_of(value).get_shape()), nm.element_of(value), "dram")
+
+
+@dataclass
+class _Walk:
+    """
+    The walk over the operations of a function.
+    """
+
+    builder: TileBuilder
+    plan: Plan
+    lowered: LoweredFunction
+    outputs: dict[SSAValue, Buffer]
+    """
+    The argument that an output is returned in; of values that are returned twice the first.
+    """
+    norms: dict[Operation, tuple[NormTiles, bool] | None] = field(
+        default_factory=dict[Operation, "tuple[NormTiles, bool] | None"]
+    )
+    """
+    Norms that were prepared with the linear before them, and whether its drains gather their statistics; None for those
+    that were lowered with it.
+    """
+
+    def bind_input(self, value: SSAValue, argument: Buffer) -> None:
+        """
+        Says where an input is: where it came, or in the scratchpad, to which it is loaded.
+        """
+        operand = contiguous(argument)
+        if value in self.plan.in_dram or not value.uses:
+            self.lowered.operands[value] = operand
+            return
+        resident = self._result(value, "input")
+        self._transfer(operand, resident)
+        self.lowered.operands[value] = resident
+
+    def store_output(self, value: SSAValue, argument: Buffer) -> None:
+        """
+        Brings an output to its argument, unless it was written there.
+        """
+        source, output = self._operand(value), contiguous(argument)
+        if source.buffer is argument:
+            return
+        builder = self.builder
+        if source.space == "dram":
+            copy_in_dram(builder, source, output)
+            return
+
+        def store(tile: Tile, place: Tile, _: int) -> None:
+            builder.emit(sta.StoreOp, tile, place)
+
+        walk_runs(builder, source, output, store)
+
+    def lower(self, op: Operation) -> None:
+        """
+        Lowers one operation.
+        """
+        builder = self.builder
+        match op:
+            case nm.WeightOp() | func.ReturnOp():
+                return
+            case nm.ViewOp() | nm.PermuteOp() | nm.SliceOp():
+                self.lowered.operands[op.result] = self._view(op)
+            case nm.LinearOp():
+                self._linear(op)
+            case nm.MapOp():
+                residual = self._optional(op.residual)
+                lower_map(builder, op, self._operand(op.x), self._in_place(op.result, op.x), residual)
+            case nm.NormOp():
+                prepared = self.norms[op] if op in self.norms else (self._norm(op), False)
+                if prepared is not None:
+                    norm, gathered = prepared
+                    lower_norm(builder, norm, gathered=gathered)
+            case nm.GatherOp():
+                lower_gather(builder, op, self._operand(op.indices), self._result(op.result))
+            case nm.AttentionOp():
+                self._attention(op)
+            case _:
+                raise ValueError(
+                    f"{describe(op)}: {op.name} stands alone: nm-fuse-epilogues makes one operation of a product, sum "
+                    "or table and the rescaling and the clamp after it, where nothing else uses what is between"
+                )
+
+    def _linear(self, op: nm.LinearOp) -> None:
+        """
+        A linear, together with the norm that follows if it is walked by rows.
+        """
+        residual = self._optional(op.residual)
+        result = self._in_place(op.result, op.residual)
+        following = following_norm(op) if result.space == "spad" else None
+        operands = linear_operands(self.builder, self._operand(op.x), result, residual)
+        shape = linear_shape(op, operands, norm=following is not None)
+        tiling = self.plan.linear(op, shape)
+        norm = None if following is None else self._norm(following)
+        gather = False
+        if following is not None and norm is not None:
+            gather = tiling.order != COLUMNS or (_is_one_tile(shape, tiling) and norm.is_one_tile())
+            self.norms[following] = (norm, gather) if tiling.order == COLUMNS else None
+        fused = None if tiling.order == COLUMNS else norm
+        lower_linear(self.builder, op, operands, shape, tiling, fused, gather=gather)
+
+    def _attention(self, op: nm.AttentionOp) -> None:
+        builder = self.builder
+        inputs = (self._operand(op.q), self._operand(op.k), self._operand(op.v))
+        mask = self._optional(op.mask)
+        operands = attention_operands(builder, op, inputs, mask, self._attended(op))
+        shape = attention_shape(op, operands)
+        lower_attention(builder, op, operands, shape, self.plan.attention(op, shape, operands.heads))
+
+    def _norm(self, op: nm.NormOp) -> NormTiles:
+        stream = None if op.result is None else self._in_place(op.result, op.x)
+        copy = None if op.copy is None else self._result(op.copy)
+        return norm_tiles(self.builder, op, self._operand(op.x), stream, copy)
+
+    def _transfer(self, source: Operand, destination: Operand) -> None:
+        """
+        Loads a whole contiguous tensor into the scratchpad.
+        """
+        shape = source.view.shape
+        rows, columns = prod(shape[:-1]), shape[-1]
+
+        def move(part: Part) -> None:
+            position = part.start * columns
+            tiles = [
+                self.builder.view(operand.buffer, position, (part.size, columns), (columns, 1))
+                for operand in (source, destination)
+            ]
+            self.builder.emit(sta.LoadOp, *tiles)
+
+        self.builder.loop(rows, TRANSFER_ROWS, 0, move)
+
+    def _result(self, value: SSAValue, label: str | None = None) -> Operand:
+        """
+        A contiguous buffer for a value: an output that is in DRAM is written where it belongs.
+        """
+        output = self.outputs.get(value) if value in self.plan.in_dram else None
+        self.lowered.operands[value] = contiguous(output or self._allocate(value, label))
+        return self.lowered.operands[value]
+
+    def _allocate(self, value: SSAValue, label: str | None = None) -> Allocation:
+        """
+        A new buffer for a value.
+        """
+        builder, tensor = self.builder, nm.tensor_of(value)
+        space = "dram" if value in self.plan.in_dram else "spad"
+        buffer = builder.allocate(label or builder.path, tensor.get_shape(), nm.element_of(value), space)
+        self.lowered.allocations[value] = buffer
+        return buffer
+
+    def _in_place(self, value: SSAValue, source: SSAValue | None) -> Operand:
+        """
+        A buffer for a value: that of `source`, which is read element by element as the value is written, if this is its
+        last use.
+        """
+        lowered = self.lowered
+        if source is None or value in self.plan.in_dram or not source.has_one_use():
+            return self._result(value)
+        if source not in lowered.allocations:
+            return self._result(value)
+        held = lowered.operands[source]
+        if nm.tensor_of(source) != nm.tensor_of(value) or held.space != "spad" or not held.has_contiguous_rows():
+            return self._result(value)
+        lowered.allocations[value] = lowered.allocations[source]
+        lowered.operands[value] = held
+        return held
+
+    def _attended(self, op: nm.AttentionOp) -> Operand:
+        """
+        A buffer for an attention's result, in the layout of the result unless that would tear the rows of a head apart.
+        """
+        if op.axes[-1] == 3:
+            return self._result(op.result)
+        view = StridedView.contiguous(nm.tensor_of(op.q).get_shape()).permuted(op.axes)
+        operand = Operand(self._allocate(op.result), view, nm.element_of(op.result))
+        self.lowered.operands[op.result] = operand
+        return operand
+
+    def _operand(self, value: SSAValue) -> Operand:
+        if value not in self.lowered.operands:
+            op = value.owner
+            assert isinstance(op, nm.WeightOp)
+            constant = self.builder.stored(op.store_name, "other", nm.element_of(value))
+            self.lowered.operands[value] = contiguous(constant)
+        return self.lowered.operands[value]
+
+    def _optional(self, value: SSAValue | None) -> Operand | None:
+        return None if value is None else self._operand(value)
+
+    def _view(self, op: nm.ViewOp | nm.PermuteOp | nm.SliceOp) -> Operand:
+        operand = self._operand(op.x)
+        try:
+            return Operand(operand.buffer, _viewed(op, operand.view), operand.element)
+        except NotAView:
+            copy = copied(self.builder, operand)
+            return Operand(copy.buffer, _viewed(op, copy.view), copy.element)
+
+
+def _viewed(op: nm.ViewOp | nm.PermuteOp | nm.SliceOp, view: StridedView) -> StridedView:
+    match op:
+        case nm.ViewOp():
+            return view.reshaped(nm.tensor_of(op.result).get_shape())
+        case nm.PermuteOp():
+            return view.permuted(op.axes)
+        case nm.SliceOp():
+            return view.sliced(op.axis.value.data, op.start.value.data, op.stop.value.data)
+
+
+def _is_one_tile(shape: LinearShape, tiling: LinearTiling) -> bool:
+    """
+    Whether one tile holds all rows, so that the unit's row statistics are those of whole rows after the last group.
+    """
+    return shape.batches == 1 and shape.rows <= tiling.rows
+
+
+def following_norm(op: nm.LinearOp) -> nm.NormOp | None:
+    """
+    The norm of a linear's result, if it is the next operation: the unit's row statistics are of one tensor at a time.
+    """
+    following = op.next_op
+    while isinstance(following, nm.WeightOp | nm.ViewOp | nm.PermuteOp | nm.SliceOp):
+        following = following.next_op
+    return following if isinstance(following, nm.NormOp) and following.x is op.result else None

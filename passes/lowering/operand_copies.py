@@ -1,0 +1,143 @@
+"""
+Copies of operands: into the order that an instruction asks for, and from one place in DRAM to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+from sta.dialect import nm, sta
+from sta.dialect.ir.parameter_blocks import scalar_map_parameters
+from sta.passes.lowering.double_buffering import walk
+from sta.passes.lowering.tile_builder import Operand, Rows, TileBuilder, map_op
+from sta.passes.lowering.tile_program import Tile
+from sta.passes.tiling.strided_view import Axis, Factor, NotAView, StridedView, iteration_space
+from sta.spec.affine import Affine
+from sta.spec.instructions.table import definition_of
+
+ROWS = slice(None, -1)
+"""
+The axes whose steps are rows: all but the last.
+"""
+RUN_LIMIT = definition_of("map").field("columns").largest_power
+"""
+Elements of the longest row of a copy: within the column field of every instruction that copies.
+"""
+
+
+def copied(builder: TileBuilder, operand: Operand) -> Operand:
+    """
+    The operand with its elements copied into a contiguous buffer in the scratchpad.
+    """
+    shape = operand.view.shape
+    buffer = builder.allocate(f"{builder.path}:copy", (prod(shape),), operand.element, "spad")
+    result = Operand(buffer, StridedView.contiguous(shape), operand.element)
+    parameters = None
+    if operand.space == "spad":
+        parameters = builder.load_parameters("identity", scalar_map_parameters(0, *nm.IDENTITY_SCALE).to_bytes())
+
+    def copy(source: Tile, destination: Tile, _: int) -> None:
+        if parameters is None:
+            builder.emit(sta.LoadOp, source, destination)
+        else:
+            builder.emit(map_op, source, destination, parameters)
+
+    walk_runs(builder, operand, result, copy)
+    return result
+
+
+def copy_in_dram(builder: TileBuilder, source: Operand, destination: Operand) -> None:
+    """
+    Copies an operand from one place in DRAM to another, by way of tiles in the scratchpad: two of them take no more
+    than the policy's share of the chip's memory.
+    """
+    rows = builder.target.tile_rows
+    share = int(builder.target.sram_bytes * builder.policy.staging_share / 2)
+    longest = share // (rows * source.element.width.data // 8)
+
+    def move(tile: Tile, place: Tile, slot: int) -> None:
+        count, columns = tile.shape
+        staged = builder.staged("copy", source, (rows, columns), (count, columns), slot)
+        builder.emit(sta.LoadOp, tile, staged)
+        builder.emit(sta.StoreOp, staged, place)
+
+    walk_runs(builder, source, destination, move, max(1, min(longest, RUN_LIMIT)))
+
+
+def walk_runs(
+    builder: TileBuilder,
+    source: Operand,
+    destination: Operand,
+    body: Callable[[Tile, Tile, int], None],
+    longest: int = RUN_LIMIT,
+) -> None:
+    """
+    Walks two operands of one shape in tiles of the longest runs, of at most `longest` elements, that are contiguous in
+    both. `body` is called with a tile of each and their slot.
+    """
+    axes = iteration_space([source.view.axes, destination.view.axes])
+    columns = 1
+    if axes and axes[-1].strides == (1, 1):
+        columns = _largest_divisor(axes[-1].size, longest)
+        axes = _cut(axes, columns)
+
+    def tile(rows: Rows) -> None:
+        first, second = (
+            builder.view(operand.buffer, position, (rows.count, columns), (stride, 1))
+            for operand, position, stride in zip((source, destination), rows.positions, rows.strides, strict=True)
+        )
+        body(first, second, rows.slot)
+
+    starts = [Affine(source.view.offset), Affine(destination.view.offset)]
+    walk(builder, axes, starts, builder.target.tile_rows, 0, tile)
+
+
+def with_rows(builder: TileBuilder, operand: Operand) -> Operand:
+    """
+    The operand itself if its last axis is contiguous, else a copy.
+    """
+    return operand if operand.has_contiguous_rows() else copied(builder, operand)
+
+
+def walkable(builder: TileBuilder, operands: Sequence[Operand], axes: slice) -> list[Operand]:
+    """
+    Operands that share their leading `axes`, each copied in turn until all of them can be walked together; the last,
+    which is written, is never copied.
+    """
+    result = list(operands)
+    for index in range(len(result) - 1):
+        if _nest([operand.view.axes[axes] for operand in result]):
+            break
+        result[index] = copied(builder, result[index])
+    return result
+
+
+def broadcast_rows(builder: TileBuilder, residual: Operand, result: Operand) -> Operand:
+    """
+    A residual that moves along with the result, repeating where it broadcasts.
+    """
+    rows = with_rows(builder, residual)
+    return Operand(rows.buffer, rows.view.broadcast(result.view.shape), rows.element)
+
+
+def _largest_divisor(size: int, limit: int) -> int:
+    return next(divisor for divisor in range(min(size, limit), 0, -1) if size % divisor == 0)
+
+
+def _cut(axes: Sequence[Axis], columns: int) -> tuple[Axis, ...]:
+    """
+    The axes with the innermost `columns` elements, which one row of a copy covers, taken off.
+    """
+    last = axes[-1]
+    if last.size == columns:
+        return tuple(axes[:-1])
+    return (*axes[:-1], Axis(last.size // columns, tuple(stride * columns for stride in last.strides)))
+
+
+def _nest(views: Sequence[Sequence[Sequence[Factor]]]) -> bool:
+    try:
+        iteration_space(views)
+    except NotAView:
+        return False
+    return True

@@ -1,0 +1,174 @@
+"""
+Placement: which values stay in the scratchpad and how small tiles have to be, found without IR.
+
+A fixed point. A function is lowered to a tile program with what is known so far; where its buffers do not fit, room is
+made, and it is lowered again. A value that has moved to DRAM stays there and budgets only shrink, so that it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from xdsl.dialects import func
+from xdsl.ir import Operation, SSAValue
+
+from sta.dialect import nm
+from sta.dialect.ir.location import module_path
+from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.lowering.lower_function import LoweredFunction, Plan, lower_function
+from sta.passes.lowering.tile_program import Allocation, Buffer
+from sta.passes.memory.memory_plan import Crowding, place
+from sta.passes.tiling.attention_tiling import AttentionShape, Tiling
+from sta.passes.tiling.capacity import CapacityError
+from sta.passes.tiling.layer_plan import LayerPlan, plan_attention, plan_linear
+from sta.passes.tiling.linear_tiling import LinearShape, LinearTiling
+from sta.spec.target import Target
+from sta.spec.tiling_policy import TilingPolicy
+
+
+@dataclass(frozen=True)
+class Placement:
+    """
+    The plan of a function: the values that live in DRAM, and how each layer is tiled, in order.
+    """
+
+    in_dram: frozenset[SSAValue]
+    layers: Mapping[Operation, LayerPlan]
+
+
+def place_values(function: func.FuncOp, weights: WeightStore, target: Target, policy: TilingPolicy) -> Placement:
+    """
+    The plan of a function: every value stays in the scratchpad, with the fastest tiles, if that fits. Where it does
+    not, weights that were to stay on the chip are loaded block by block instead, then values move to DRAM, then tiles
+    shrink.
+
+    Raises CapacityError, naming a layer and giving the bytes needed and there, if nothing fits.
+    """
+    room = _Room(target, policy)
+    while True:
+        layers: dict[Operation, LayerPlan] = {}
+        lowered = lower_function(function, weights, target, policy, room.plan(layers))
+        places = place(lowered.program.timeline(), target, policy)
+        if not isinstance(places, Crowding):
+            return Placement(frozenset(room.in_dram), layers)
+        if not room.give_way(lowered, layers, places.rivals):
+            raise CapacityError(places.message)
+
+
+@dataclass
+class _Room:
+    """
+    What has been found out about the room there is.
+    """
+
+    target: Target
+    policy: TilingPolicy
+    in_dram: set[SSAValue] = field(default_factory=set[SSAValue])
+    budgets: dict[Hashable, int] = field(default_factory=dict[Hashable, int])
+    """
+    Bytes that the tiles of layers of some sizes may take, where that is less than the usual share of the chip.
+    """
+
+    def plan(self, layers: dict[Operation, LayerPlan]) -> Plan:
+        """
+        The plan as far as it is known; `layers` receives those that are planned on the way.
+        """
+        target, policy, budgets = self.target, self.policy, self.budgets
+
+        def linear(op: nm.LinearOp, shape: LinearShape) -> LinearTiling:
+            plan = plan_linear(target, policy, shape, budgets.get(shape))
+            layers[op] = plan
+            return plan.tiling
+
+        def attention(op: nm.AttentionOp, shape: AttentionShape, heads: int) -> Tiling:
+            chunk = op.chunk_keys
+            try:
+                plan = plan_attention(target, policy, shape, chunk, heads, budgets.get((shape, chunk)))
+            except CapacityError as error:
+                raise CapacityError(f"{module_path(op)}: {error}") from None
+            layers[op] = plan
+            return plan.tiling
+
+        return Plan(self.in_dram, linear, attention)
+
+    def give_way(
+        self,
+        lowered: LoweredFunction,
+        layers: Mapping[Operation, LayerPlan],
+        crowded: Mapping[Buffer, Sequence[Buffer]],
+    ) -> bool:
+        """
+        Makes room where there was none: weights that stay on the chip go first, then values move to DRAM, then tiles
+        shrink: of the layers concerned, and else of all, those that lose least by it. Returns whether there was
+        anything left to do.
+        """
+        largest_first = sorted(layers.values(), key=lambda layer: -layer.size)
+        concerned = _crowding(layers, crowded)
+        kept = [layer for layer in concerned if layer.keeps_weights()]
+        if self._shrink(kept or [layer for layer in largest_first if layer.keeps_weights()][:1]):
+            return True
+        if spilled := _spilled(lowered, crowded) - self.in_dram:
+            self.in_dram |= spilled
+            return True
+        taking_most = _taking_most(lowered, layers)
+        return self._shrink_cheapest([*concerned, *taking_most]) or self._shrink_cheapest(largest_first)
+
+    def _shrink_cheapest(self, layers: Sequence[LayerPlan]) -> bool:
+        """
+        Gives smaller budgets to those layers that lose next to nothing by it, or else to the one that loses least;
+        returns whether there was any.
+        """
+        budgets = [(layer, budget) for layer in layers if (budget := layer.smaller_budget()) is not None]
+        losses = [layer.extra_cycles(budget) for layer, budget in budgets]
+        total = sum(layer.cycles for layer in layers)
+        cheap = [one for one, loss in zip(budgets, losses, strict=True) if loss * self.policy.loss_divisor <= total]
+        if not cheap and budgets:
+            cheap = [budgets[losses.index(min(losses))]]
+        self.budgets |= {layer.key: budget for layer, budget in cheap}
+        return bool(cheap)
+
+    def _shrink(self, layers: Sequence[LayerPlan]) -> bool:
+        """
+        Gives smaller budgets to those layers that can do with less; returns whether there were any.
+        """
+        budgets = {layer.key: budget for layer in layers if (budget := layer.smaller_budget()) is not None}
+        self.budgets |= budgets
+        return bool(budgets)
+
+
+def _spilled(lowered: LoweredFunction, crowded: Mapping[Buffer, Sequence[Buffer]]) -> set[SSAValue]:
+    """
+    Values that move to DRAM: those whose buffers found no place, and for each buffer without a place the largest value
+    that it competes with.
+    """
+    of_values = set[Buffer](lowered.allocations.values())
+    moving = set(crowded)
+    for rivals in crowded.values():
+        moving |= set([rival for rival in rivals if rival in of_values][:1])
+    return {value for value, buffer in lowered.allocations.items() if buffer in moving}
+
+
+def _crowding(layers: Mapping[Operation, LayerPlan], crowded: Mapping[Buffer, Sequence[Buffer]]) -> list[LayerPlan]:
+    """
+    The layers to which buffers without a place, or those they compete with, belong.
+    """
+    sources = {buffer.source for buffer in chain(crowded, *crowded.values())}
+    return [layer for op, layer in layers.items() if op in sources]
+
+
+def _taking_most(lowered: LoweredFunction, layers: Mapping[Operation, LayerPlan]) -> list[LayerPlan]:
+    """
+    The layers that take most of the weight buffer and most of the accumulators: the scratchpad gets what these leave.
+    """
+    found: list[LayerPlan] = []
+    for space in ("wbuf", "acc"):
+        taken: dict[Operation, int] = {}
+        for node in lowered.program.nodes:
+            source = node.source
+            if isinstance(node, Allocation) and node.space == space and source is not None and source in layers:
+                taken[source] = taken.get(source, 0) + node.size
+        most = max(taken.values(), default=0)
+        found += [layers[source] for source, size in taken.items() if size == most]
+    return found

@@ -1,0 +1,76 @@
+"""
+When buffers are in use: what planning of memory needs to know of a program, be it IR or not yet.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sta.passes.memory.first_fit import Lifetime
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Resident(Generic[Key]):
+    """
+    A buffer that needs a place: the memory it is in, its bytes, and the first and last point of time of its use.
+    """
+
+    key: Key
+    space: str
+    size: int
+    first: int
+    last: int
+    label: str
+    """
+    The model's name for what it holds.
+    """
+    path: str
+    """
+    Module path of the layer that it was made for.
+    """
+
+
+@dataclass(frozen=True)
+class Timeline(Generic[Key]):
+    """
+    The buffers of a program. Points of time are positions in the function's own block; a loop is one position.
+    """
+
+    fixed: Sequence[tuple[Key, int]]
+    """
+    Constants and then arguments with their bytes: they have a place in DRAM of their own.
+    """
+    residents: Sequence[Resident[Key]]
+    starts: Sequence[int]
+    """
+    Where the lowering of each operation begins: with the buffers that it allocates.
+    """
+
+    def lifetime(self, resident: Resident[Key], ahead: int) -> Lifetime:
+        """
+        When a buffer has its place; one for weights has it from `ahead` operations earlier on.
+        """
+        first = resident.first
+        if resident.space == "wbuf" and ahead:
+            begun = bisect_right(self.starts, first) - 1
+            first = self.starts[max(0, begun - ahead)]
+        return Lifetime(resident.size, first, resident.last)
+
+
+def starts_of(declares: Iterable[bool]) -> list[int]:
+    """
+    Where the lowering of each operation begins in a block: `declares` says of each position whether a buffer is
+    allocated or a constant declared there.
+    """
+    starts = [0]
+    working = False
+    for position, declared in enumerate(declares):
+        if declared and working:
+            starts.append(position)
+        working = not declared
+    return starts

@@ -1,0 +1,106 @@
+"""
+The plan of a function as it stands in the IR: attributes of the layers and of the values' operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from xdsl.dialects import func
+from xdsl.dialects.builtin import DenseArrayBase, StringAttr
+from xdsl.ir import Attribute, Operation, SSAValue
+
+from sta.dialect import nm
+from sta.dialect.ir.location import describe
+from sta.passes.lowering.lower_function import Plan
+from sta.passes.memory.placement import Placement
+from sta.passes.tiling.attention_tiling import AttentionShape, Tiling
+from sta.passes.tiling.linear_tiling import LinearShape, LinearTiling
+from sta.spec.target import Target
+
+TARGET = "nm.planned_for"
+"""
+The attribute of a function that names the target it was planned for.
+"""
+TILING = "nm.tiling"
+"""
+The attribute of a layer with its tiling.
+"""
+IN_DRAM = "nm.in_dram"
+"""
+The attribute of an operation, and of the function for its arguments, with the numbers of the values that live in DRAM.
+"""
+
+
+def write_plan(function: func.FuncOp, placement: Placement, target: Target) -> None:
+    """
+    Puts a plan on a function, in the place of one that is there.
+    """
+    function.attributes[TARGET] = StringAttr(target.name)
+    for op, values in _values(function):
+        numbers = [number for number, value in enumerate(values) if value in placement.in_dram]
+        op.attributes.pop(IN_DRAM, None)
+        if numbers:
+            op.attributes[IN_DRAM] = nm.integers(numbers)
+    for op, layer in placement.layers.items():
+        tiling = layer.tiling
+        if isinstance(tiling, LinearTiling):
+            op.attributes[TILING] = nm.LinearTilingAttr(tiling.rows, tiling.columns, tiling.depth, tiling.order)
+        else:
+            op.attributes[TILING] = nm.AttentionTilingAttr(tiling.rows, tiling.heads)
+
+
+def is_planned(function: func.FuncOp, target: Target) -> bool:
+    """
+    Whether a function has a plan for a target.
+    """
+    return function.attributes.get(TARGET) == StringAttr(target.name)
+
+
+def read_plan(function: func.FuncOp) -> Plan:
+    """
+    The plan that is on a function. Tilings are checked against the layers when lowering asks for them.
+    """
+    in_dram = {value for op, values in _values(function) for value in _numbered(op, values)}
+    return Plan(in_dram, _linear, _attention)
+
+
+def _values(function: func.FuncOp) -> Iterator[tuple[Operation, list[SSAValue]]]:
+    """
+    The operations with the values that they make; the function itself makes its arguments.
+    """
+    yield function, list(function.body.block.args)
+    for op in function.body.block.ops:
+        yield op, list(op.results)
+
+
+def _numbered(op: Operation, values: list[SSAValue]) -> list[SSAValue]:
+    numbers = op.attributes.get(IN_DRAM)
+    if numbers is None:
+        return []
+    given = nm.integers_of(cast(DenseArrayBase, numbers)) if isinstance(numbers, DenseArrayBase) else (-1,)
+    if not all(0 <= number < len(values) for number in given):
+        raise ValueError(f"{describe(op)}: {IN_DRAM} = {numbers} does not name values of {op.name}: run nm-plan-tiles")
+    return [values[number] for number in given]
+
+
+def _linear(op: nm.LinearOp, shape: LinearShape) -> LinearTiling:
+    given = op.attributes.get(TILING)
+    if not isinstance(given, nm.LinearTilingAttr):
+        raise _unplanned(op, given)
+    rows, columns, depth = (size.value.data for size in (given.rows, given.columns, given.depth))
+    if columns > shape.columns or depth > shape.depth or (depth < shape.depth and depth % shape.pattern.m):
+        raise _unplanned(op, given)
+    return LinearTiling(rows, columns, depth, given.order.data)
+
+
+def _attention(op: nm.AttentionOp, shape: AttentionShape, _: int) -> Tiling:
+    given = op.attributes.get(TILING)
+    if not isinstance(given, nm.AttentionTilingAttr) or shape.sharing % given.heads.value.data:
+        raise _unplanned(op, given)
+    return Tiling(given.rows.value.data, op.chunk_keys, given.heads.value.data)
+
+
+def _unplanned(op: Operation, given: Attribute | None) -> ValueError:
+    return ValueError(f"{describe(op)}: {TILING} = {given} does not fit the layer: run nm-plan-tiles")
