@@ -19,6 +19,7 @@ from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
+    I64,
     DenseArrayBase,
     Float64Type,
     FloatAttr,
@@ -272,7 +273,7 @@ def integer_of(attribute: Attribute) -> int:
     return cast(Integer, attribute).value.data
 
 
-def integers(values: Sequence[int]) -> DenseArrayBase[IntegerType]:
+def integers(values: Sequence[int]) -> DenseArrayBase[I64]:
     """
     An array of 64-bit integers.
     """
