@@ -116,8 +116,8 @@ class Emitter:
 
     def _loop(self, loop: sta.LoopOp) -> None:
         register = REGISTER_COUNT - 1 - len(self.counters)
-        if len(self.counters) >= COUNTER_REGISTERS:
-            raise ValueError(f"{module_path(loop)}: loops nest deeper than the machine's {COUNTER_REGISTERS}")
+        if len(self.counters) >= MAXIMUM_LOOP_DEPTH:
+            raise ValueError(f"{module_path(loop)}: loops nest deeper than the machine's {MAXIMUM_LOOP_DEPTH}")
         self._append(Instruction.make("loop", counter=register, count=loop.count.value.data))
         # A register written in the body may not carry a value into it, nor out of it.
         self.held = {}

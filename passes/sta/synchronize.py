@@ -13,22 +13,13 @@ from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from sta.dialect import nm, sta
+from sta.dialect.instruction_fields import instruction_of
 from sta.dialect.ir.addresses import address_of, expect_addresses
 from sta.passes.scheduling.synchronization import synchronize
 from sta.passes.scheduling.work import Channel, Loop, Node, Range, Work
 from sta.spec.affine import Affine
 from sta.spec.instructions.definition import SEMAPHORE_COUNT
-
-UNIT_OF: dict[type[Operation], str] = {
-    sta.LoadOp: "ld",
-    sta.GatherOp: "ld",
-    sta.StoreOp: "st",
-    sta.ProductOp: "mm",
-    sta.SoftmaxOp: "sm",
-    sta.MapOp: "vp",
-    sta.NormOp: "vp",
-    sta.RescaleOp: "vp",
-}
+from sta.spec.instructions.table import definition_of
 
 
 @dataclass(eq=False)
@@ -95,7 +86,7 @@ class _Synchronizer:
         reads = tuple(self._range(operand) for operand in memory if operand not in written)
         if isinstance(op, sta.ProductOp) and op.accumulate is not None:
             reads += (self._range(op.acc),)
-        return Item(UNIT_OF[type(op)], reads, writes, op=op)
+        return Item(definition_of(instruction_of(op)[0]).unit, reads, writes, op=op)
 
     def _range(self, value: SSAValue) -> Range:
         """
