@@ -37,6 +37,7 @@ from xdsl.ir import Attribute, Dialect, Operation, ParametrizedAttribute, SSAVal
 from xdsl.irdl import (
     AttrSizedOperandSegments,
     AttrSizedResultSegments,
+    EqAttrConstraint,
     IRDLOperation,
     irdl_attr_definition,
     irdl_op_definition,
@@ -68,7 +69,7 @@ ELEMENT_TYPES: tuple[IntegerType, ...] = (si8, ui8, si16, si32)
 
 Tensor = TensorType[Attribute]
 Integer = IntegerAttr[IntegerType]
-INTEGER = IntegerAttr.constr(i64)
+INTEGER = IntegerAttr.constr(EqAttrConstraint(i64))
 INTEGERS = DenseArrayBase.constr(i64)
 ZERO = IntegerAttr(0, i64)
 

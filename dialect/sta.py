@@ -34,6 +34,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Block, Dialect, ParametrizedAttribute, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
+    BaseAttr,
     IRDLOperation,
     irdl_attr_definition,
     irdl_op_definition,
@@ -518,8 +519,7 @@ class AllocOp(IRDLOperation):
         memref_of(self.result)
         _expect_offset(self.offset)
         values = self.attributes.get(VALUES)
-        entries = (values,) if values is None or not isinstance(values, ArrayAttr) else tuple(values)
-        known = all(entry is None or isinstance(entry, HeldAttr) for entry in entries)
+        known = values is None or ArrayAttr.constr(BaseAttr(HeldAttr)).verifies(values)
         _expect(known, f"{VALUES} is no list of #sta.held<...>")
 
 

@@ -102,6 +102,12 @@ def mapped(residual: SSAValue | None = None, table: SSAValue | None = None, **sc
     return nm.MapOp(value((2, 3)), scale, table, residual, properties, TensorType(nm.si8, (2, 3)))
 
 
+def scaled_table(multiplier: int, shift: int) -> Operation:
+    """A map whose table has a possibly broken scale."""
+    properties = nm.epilogue_properties(table_scale=(multiplier, shift))
+    return nm.MapOp(value((2, 3)), (0, *IDENTITY_SCALE), None, None, properties, TensorType(nm.si8, (2, 3)))
+
+
 def attention(
     q: tuple[int, ...] = (1, 2, 5, 4),
     k: tuple[int, ...] = (1, 2, 6, 4),
@@ -133,7 +139,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "copy zero point": (lambda: norm(copy=(1, 2, 2**31)), "the copy's zero point 2147483648 does not fit int32"),
     "map zero point": (lambda: mapped(zero_point=2**31), "the zero point 2147483648 does not fit int32"),
     "residual bias": (lambda: mapped(residual_bias=-(2**32)), "the residual bias -4294967296 does not fit int32"),
-    "table scale": (lambda: nm.epilogue_properties(table_scale=(1, 0)), r"shift 0 is outside \[2, 62\]"),
+    "table scale": (lambda: scaled_table(1, 0), r"shift 0 is outside \[2, 62\]"),
     "unsigned residual": (lambda: mapped(value((2, 3), nm.ui8)), "the residual must be si8 or si16 or si32, got ui8"),
     "residual": (lambda: mapped(value((3, 3))), r"the residual of shape \(3, 3\) does not broadcast to \(2, 3\)"),
     "narrow residual": (lambda: mapped(value((2, 1))), r"the residual of shape \(2, 1\) does not broadcast"),

@@ -3,6 +3,7 @@
 import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
 from sta.dialect import torch
@@ -20,16 +21,19 @@ class DropDoubledNegation(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite `op` in place."""
         for operation in operations_of(op):
-            if not _is_negation(operation):
-                continue
-            inner = operation.operands[0].owner
-            if _is_negation(inner):
-                replace(operation, [inner.operands[0]])
+            factor = _negated(operation.results[0]) if operation.results else None
+            value = None if factor is None else _negated(factor)
+            if value is not None:
+                replace(operation, [value])
         erase_dead(op)
 
 
-def _is_negation(operation: object) -> bool:
-    return isinstance(operation, torch.MulScalarOp) and torch.number_of(operation.operands[1]) == -1.0
+def _negated(value: SSAValue) -> SSAValue | None:
+    """What `value` is the product of with -1; None if it is no such thing."""
+    product = value.owner
+    if not isinstance(product, torch.MulScalarOp) or torch.number_of(product.operands[1]) != -1.0:
+        return None
+    return product.operands[0]
 
 
 class ClearLowBits(ModulePass):
@@ -43,7 +47,9 @@ class ClearLowBits(ModulePass):
         """Round the weights of linear layers to multiples of 1/64."""
         store = weights_of(ctx)
         for operation in operations_of(op):
-            literal = literal_of(operation.weight) if isinstance(operation, torch.LinearOp) else None
+            if not isinstance(operation, torch.LinearOp):
+                continue
+            literal = literal_of(operation.weight)
             if literal is not None:
                 coarse = (np.rint(literal.array(store) * 64) / 64).astype(np.float32)
                 weight = TorchBuilder(operation, store).literal(coarse, f"{literal.resource}.coarse")
