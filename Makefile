@@ -78,6 +78,7 @@ docs: install ## What is generated: docs/isa.md, docs/operators.md, docs/options
 	mv docs/operators.md.new docs/operators.md
 	$(BIN)/python -m sta.api.cli.options_page > docs/options.md.new
 	mv docs/options.md.new docs/options.md
+	$(BIN)/python -m tests.support.architecture
 	$(BIN)/python -m tests.support.readme_tour
 	$(BIN)/python -m tests.support.troubleshooting
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sta.spec.pattern import Pattern
+from sta.spec.suggestion import suggestion
 from sta.spec.target import Target, load_target
 
 METHODS = ("smoothing", "ranges", "weights")
@@ -109,9 +109,7 @@ def one_of(what: str, known: Sequence[str], given: object) -> str:
     """`given` if it is one of `known`. Raises ValueError, with a suggestion."""
     if given in known:
         return cast("str", given)
-    close = get_close_matches(str(given), known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"unknown {what} {given!r}, it is one of {', '.join(known)}{hint}")
+    raise ValueError(f"unknown {what} {given!r}, it is one of {', '.join(known)}{suggestion(str(given), known)}")
 
 
 def names_of(passes: object) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ in what form the compiler has it.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -36,6 +35,7 @@ from sta.passes.option_values import (
     target_of,
 )
 from sta.spec.pattern import Pattern
+from sta.spec.suggestion import suggestion
 from sta.spec.target import Target
 
 T = TypeVar("T")
@@ -225,9 +225,7 @@ class Options:
         known = options()
         for name in keywords:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise TypeError(f"compile() got an unexpected keyword argument {name!r}{hint}")
+                raise TypeError(f"compile() got an unexpected keyword argument {name!r}{suggestion(name, known)}")
         # In the order of the fields, whatever the caller's order is: the first error is always the same.
         given = cast("Mapping[str, Any]", keywords)
         return Options(**{name: known[name].accept(given[name]) for name in known if name in given})

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,7 @@ from xdsl.passes import ModulePass
 from sta.passes.options import Options
 from sta.passes.step import Kind, Step
 from sta.spec import outside
+from sta.spec.suggestion import suggestion
 
 PassFactory = Callable[[], type[ModulePass]]
 
@@ -177,8 +177,7 @@ def _outside_pass(name: str) -> type[ModulePass]:
     found = None if name in _taken() else outside.load_one(outside.PASSES, name, _accept)
     if found is None:
         known = outside.names(outside.PASSES, _taken())
-        close = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = suggestion(name, known)
         raise ValueError(f"no package adds a pass {name!r} (entry points of the group {outside.PASSES.name}){hint}")
     return found
 
@@ -202,8 +201,7 @@ def _with_outside_pass(steps: tuple[Step, ...], name: str) -> tuple[Step, ...]:
     after, kind = getattr(added, "after", None), getattr(added, "kind", None)
     names = [step.name for step in steps]
     if after not in names:
-        close = get_close_matches(str(after), names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = suggestion(str(after), names)
         raise ValueError(f"pass {name} says with `after` behind which pass it runs, and {after!r} is none{hint}")
     if kind not in list(Kind):
         raise ValueError(f"pass {name} says with `kind` what it does: {', '.join(Kind)}, and not {kind!r}")
