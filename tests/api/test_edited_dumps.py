@@ -10,6 +10,7 @@ import pytest
 
 from sta.api.cli.command_line import main
 from sta.api.dump.ir_dump import Dump
+from sta.spec.instructions.definition import SEMAPHORE_COUNT
 from tests.api.conftest import files_of
 
 EDITS = [
@@ -26,7 +27,7 @@ EDITS = [
     ("nm-fuse-norm-copies", r"2:4, bitmap", "5:4, bitmap", "pattern 5:4 is not 1 <= N <= M <= 32"),
     ("nm-fuse-norm-copies", r"2:4, bitmap", "1:4, bitmap", "has groups with more than 1 non-zeros, expected 1:4"),
     ("nm-fuse-norm-copies", r'conftest\.py":', "conftest.py:", "a string begins here and does not end on this line"),
-    ("sta-synchronize", r"wait \[\d+", "wait [77", "names semaphore 77, outside 0..15"),
+    ("sta-synchronize", r"wait \[\d+", "wait [77", f"names semaphore 77, outside 0..{SEMAPHORE_COUNT - 1}"),
     ("sta-synchronize", r"#sta\.acc", "#sta.spad", "memref<10x16xsi32, #sta.spad>"),
     ("sta-synchronize", r'sta\.direction = "input"', 'sta.direction = "in"', 'to be "input" or "output"'),
     ("sta-synchronize", r'(sta\.alloc "[^"]*:parameters" at )\d+', r"\g<1>8388608", "outside 0.."),

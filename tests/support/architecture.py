@@ -69,14 +69,15 @@ in C++; the analyses in `runtime/analysis/` (timing, profile, trace, races, tain
 |---|---|
 | an integer operation | `spec/`, called by the interpreters and the reference engine |
 | an operator of a model | its row in `spec/operators/` |
-| an instruction: fields, accesses, meaning, cycles, taint | its file in `spec/instructions/`, and one in `runtime/native/` |
+| an instruction: fields, accesses, meaning, cycles, taint | its files in `spec/instructions/` and `runtime/native/` |
 | a target | a YAML file in `spec/targets/`, or of another package |
 | a step of the pipeline, and its kind | `passes/pipeline.py` |
 | an option of the compiler | `passes/options.py` |
 | how layers are tiled, in numbers | `TilingPolicy` in `spec/tiling_policy.py` |
 
-How to add one: [an operator](adding-an-operator.md), [a pass](adding-a-pass.md), [an instruction](adding-an-instruction.md),
-[a command or an option](adding-a-command.md), [a target](adding-a-target.md).
+How to add one: [an operator](adding-an-operator.md), [a pass](adding-a-pass.md),
+[an instruction](adding-an-instruction.md), [a command or an option](adding-a-command.md),
+[a target](adding-a-target.md).
 """
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import IntegerType, ModuleOp, TensorType
 from xdsl.interpreter import Interpreter
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.test_value import create_ssa_value
 
 from sta.dialect import nm
@@ -199,6 +199,16 @@ def epilogues(draw: st.DrawFn) -> dict[str, int]:
     }
 
 
+def properties_of(numbers: dict[str, int]) -> dict[str, Attribute]:
+    """The properties of an operation with these numbers in its epilogue."""
+    return nm.epilogue_properties(
+        table_scale=(numbers["table_multiplier"], numbers["table_shift"]),
+        residual_bias=numbers["residual_bias"],
+        residual_scale=(numbers["residual_multiplier"], numbers["residual_shift"]),
+        zero_point=numbers["zero_point"],
+    )
+
+
 @settings(deadline=None)
 @given(
     SEEDS, epilogues(), st.booleans(), st.booleans(), ELEMENTS, st.sampled_from([nm.si8, nm.si16, nm.si32]), ACTIVATIONS
@@ -223,7 +233,7 @@ def test_linear(
         (value_of(bias, nm.si32), value_of(multiplier, nm.si32), value_of(shift, nm.si8)),
         value_of(table, nm.si16) if has_table else None,
         value_of(residual, added) if has_residual else None,
-        {name: nm.integer(number) for name, number in numbers.items()},
+        properties_of(numbers),
         TensorType(element, (2, 3, 5)),
     )
     extra = [array for array, given in ((table, has_table), (residual, has_residual)) if given]
@@ -256,7 +266,7 @@ def test_map(
         first,
         value_of(table, nm.si16) if has_table else None,
         value_of(residual, nm.si16) if has_residual else None,
-        {name: nm.integer(number) for name, number in numbers.items()},
+        properties_of(numbers),
         TensorType(element, (2, 4)),
     )
     extra = [array for array, given in ((table, has_table), (residual, has_residual)) if given]
