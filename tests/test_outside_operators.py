@@ -100,6 +100,7 @@ from sta.spec.operators.operator import Operator, Role
 
 RELU = elementwise("aten.relu", np.abs, "another relu", curvature=0.0)
 BARE = Operator("bolt.bare", Role.ELEMENTWISE)
+UFUNC = elementwise("bolt.ufunc", np.arctan, "arctan", curvature=0.0)
 OTHER = elementwise("bolt.other", np.abs, "abs", curvature=0.0)
 """
 
@@ -131,6 +132,7 @@ def test_without_its_package_an_operator_is_one_that_cannot_be_compiled(tmp_path
 
 def test_what_cannot_be_used_is_left_out_with_one_warning_that_names_its_package(tmp_path: Path) -> None:
     entries = {"aten.relu": "RELU", "bolt.bare": "BARE", "bolt.another": "OTHER", "plain": "OTHER", "bolt.none": "NONE"}
+    entries["bolt.ufunc"] = "UFUNC"
     lay_package(tmp_path, "bolt-operators", BAD, {"sta.operators": entries})
     lay_package(tmp_path, "crash-operators", "raise RuntimeError('no licence')", {"sta.operators": {"crash.x": "X"}})
     code = """
@@ -157,6 +159,8 @@ assert "bolt.bare" not in operators() and "crash.x" not in operators()
         "arrays; it is left out",
         f"operator 'bolt.none' {bolt}: loading bolt_operators:NONE failed (AttributeError: module 'bolt_operators' has "
         "no attribute 'NONE'); it is left out",
+        f"operator 'bolt.ufunc' {bolt}: bolt_operators:UFUNC: its reference takes where, casting, order, dtype, subok, "
+        "signature by keyword: give it a function of the array and the operator's arguments; it is left out",
         "operator 'crash.x' of package crash-operators: loading crash_operators:X failed (RuntimeError: no licence); "
         "it is left out",
         f"operator 'plain' {bolt}: bolt_operators:OTHER: its name must be that of an operator: namespace.operator, or "

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from xdsl.interactive.app import InputApp
+from xdsl.passes import ModulePass
 from xdsl.universe import Universe
 
 from sta.api.dump.ir_dump import INDEX, Dump
 from sta.dialect.ir.context import DEFAULT_TARGET, CompileInterface, dialect_factories
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.outside import OutsideError, warn_once
 from sta.spec.target import Target, load_target
 
 
@@ -35,5 +38,14 @@ def window(file: Path | None) -> InputApp:
     )
     universe = Universe.get_multiverse()
     dialects = {**universe.all_dialects, **dialect_factories(interface)}
-    passes = tuple((name, universe.all_passes[name]()) for name in sorted(universe.all_passes))
+    passes = tuple(_usable_passes(universe))
     return InputApp(tuple(dialects.items()), passes, None if file is None else str(file), text)
+
+
+def _usable_passes(universe: Universe) -> Iterator[tuple[str, type[ModulePass]]]:
+    """All passes by name; a pass of another package that cannot be used is left out, with a warning."""
+    for name in sorted(universe.all_passes):
+        try:
+            yield name, universe.all_passes[name]()
+        except OutsideError as error:
+            warn_once(f"{error}; it is left out")

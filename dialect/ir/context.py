@@ -170,7 +170,8 @@ def compile_context(context: Context) -> CompileContext:
     if isinstance(context, CompileContext):
         return context
     raise ValueError(
-        "this pass needs sample inputs: run it in a sta.dialect.ir.context.CompileContext (`sta opt --calibration`)"
+        "this pass needs sample inputs, which only a compile has: `sta compile --calibration`, or a pass manager with "
+        "a sta.dialect.ir.context.CompileContext"
     )
 
 

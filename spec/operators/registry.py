@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from inspect import Parameter, signature
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,6 +13,8 @@ from sta.spec.operators.operator import Operator, Role
 from sta.spec.outside import OPERATORS, load_all
 from sta.spec.suggestion import suggestion
 from sta.spec.tables import TABLE_FRACTION_BITS, RealFunction
+
+_BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @cache
@@ -49,6 +52,12 @@ def _accept(name: str, row: object) -> Operator:
         raise ValueError(f"its role is {row.role.name}: packages can add functions of each element (ELEMENTWISE)")
     if row.reference is None:
         raise ValueError("it has no reference: give it the function on float64 arrays")
+    by_keyword = [one.name for one in signature(row.reference).parameters.values() if one.kind not in _BY_POSITION]
+    if by_keyword:
+        raise ValueError(
+            f"its reference takes {', '.join(by_keyword)} by keyword: give it a function of the array and the "
+            "operator's arguments"
+        )
     return row
 
 
