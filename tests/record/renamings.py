@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-RENAMINGS: Sequence[tuple[str, str]] = ()
+RENAMINGS: Sequence[tuple[str, str]] = (
+    # An attempt at lowering that did not fit had left its arrays in the store: the next one got a number behind them.
+    (r'(encoder\.layer\.\d\.[\w.]*\.dense(?:\.weight\.pruned_2_4@int8@packed|@parameters))\.2"', r'\1"'),
+)
 """For example: `(r"^(\\s*)mm acc=", r"\\1matmul acc=")`."""
 
 
