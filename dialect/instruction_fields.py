@@ -50,8 +50,8 @@ def instruction_of(op: sta.UnitOp) -> tuple[str, Fields]:
             outputs = (op.destination is not None) + 2 * (op.copy is not None)
             flags = {"kind": op.kind.data, "outputs": outputs, "gathered": int(op.gathered is not None)}
             return "norm", _sizes(op.source) | flags
-        case sta.RescaleOp():
-            return "rescale", _sizes(op.acc)
+        case sta.ShiftOp():
+            return "shift", _sizes(op.acc)
         case _:
             raise ValueError(f"{op.name} is no instruction")
 

@@ -797,7 +797,7 @@ class SoftmaxOp(UnitOp):
     Exponentials and their row sums from int32 scores in the accumulators (unit `sm`).
 
     Mode `row` takes all keys of a row. The online modes take the next chunk of keys, `online_first` the first: `sums`
-    is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.rescale`.
+    is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.shift`.
 
     ```mlir
     sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : memref<6x4xsi32, #sta.acc>, memref<6x4xui8, #sta.spad>, memref<6xsi32, #sta.spad>, memref<16xui8, #sta.wbuf>
@@ -1037,17 +1037,17 @@ class NormOp(UnitOp):
 
 
 @irdl_op_definition
-class RescaleOp(UnitOp):
+class ShiftOp(UnitOp):
     """
     Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): what a row has accumulated is
     brought to the maximum of the chunk of keys that follows.
 
     ```mlir
-    sta.rescale %acc by %shifts : memref<6x4xsi32, #sta.acc>, memref<6xsi32, #sta.spad>
+    sta.shift %acc by %shifts : memref<6x4xsi32, #sta.acc>, memref<6xsi32, #sta.spad>
     ```
     """
 
-    name = "sta.rescale"
+    name = "sta.shift"
     acc = operand_def(MemRefType)
     shifts = operand_def(MemRefType)
     assembly_format = f"$acc `by` $shifts {_SEMAPHORES} `:` type($acc) `,` type($shifts)"
@@ -1114,7 +1114,7 @@ STA = Dialect(
         SoftmaxOp,
         MapOp,
         NormOp,
-        RescaleOp,
+        ShiftOp,
         SyncOp,
         FenceOp,
     ],
@@ -1130,14 +1130,14 @@ _WRITTEN: dict[type[UnitOp], tuple[str, ...]] = {
     SoftmaxOp: ("destination", "sums"),
     MapOp: ("destination",),
     NormOp: ("destination", "copy"),
-    RescaleOp: ("acc",),
+    ShiftOp: ("acc",),
     SyncOp: (),
 }
 
 
 def written(op: UnitOp) -> list[SSAValue]:
     """
-    The operands that an operation writes; it reads all others, an accumulating product and a rescale also these.
+    The operands that an operation writes; it reads all others, an accumulating product and a shift also these.
     """
     return [value for name in _WRITTEN[type(op)] if (value := getattr(op, name)) is not None]
 

@@ -194,8 +194,8 @@ BROKEN: dict[str, tuple[Callable[[], Operation], str]] = {
         lambda: sta.ProductOp(value((4, 5), "acc", nm.si32), value((4, 6)), value((5, 6)), DENSE_OPERAND, plane="low"),
         "a must hold si16 or ui16, got si8",
     ),
-    "rescale": (
-        lambda: sta.RescaleOp(value((4, 5), "acc", nm.si32), value((5,), "spad", nm.si32)),
+    "shift": (
+        lambda: sta.ShiftOp(value((4, 5), "acc", nm.si32), value((5,), "spad", nm.si32)),
         r"the shifts must have shape \(4,\), got \(5,\)",
     ),
     "map wide": (lambda: mapped(wide=True), "wide accumulators come in pairs, in acc"),

@@ -332,7 +332,7 @@ class RandomProgram:
 
     def _instruction(self) -> None:
         kinds = {"ld": 2, "ld_weights": 2, "st": 1, "gather": 1, "mm": 3, "mm_weights": 4, "softmax": 3, "map": 5}
-        kinds |= {"norm": 2, "gathered": 1, "rescale": 1, "sync": 0.3, "fence": 0.2}
+        kinds |= {"norm": 2, "gathered": 1, "shift": 1, "sync": 0.3, "fence": 0.2}
         weights = np.array(list(kinds.values()))
         name = str(self.random.choice(list(kinds), p=weights / weights.sum()))
         getattr(self, f"_{name}")()
@@ -441,13 +441,13 @@ class RandomProgram:
             **fields,
         )
 
-    def _rescale(self) -> None:
+    def _shift(self) -> None:
         rows, columns = self.up_to(self.target.tile_rows), self.up_to(self.sizes.width)
         shifts = self.random.integers(0, 33 if self.chance(0.03) else 32, rows).astype("<i4").tobytes()
         place = self.fixed(WORD * self.below(self.memories["spad"] // WORD - rows))
         self.emit("ld", dram=self.fixed(self._indices(shifts)), sram=place, rows=1, row_bytes=len(shifts))
         acc = self.tile("acc", rows, WORD * columns, self.memories["acc"], WORD, writes=True)
-        self.emit("rescale", **acc, shifts=place, rows=rows, columns=columns)
+        self.emit("shift", **acc, shifts=place, rows=rows, columns=columns)
 
     # ----------------------------------------------------------------------------------------------- vectors
 
