@@ -912,7 +912,7 @@ class MapOp(UnitOp):
     residual = opt_operand_def(MemRefType)
     per_channel = opt_prop_def(UnitAttr)
     normalize = opt_prop_def(UnitAttr)
-    gather = opt_prop_def(UnitAttr)
+    statistics = opt_prop_def(UnitAttr)
     """
     Adds the rows it writes to the unit's row statistics.
     """
@@ -922,7 +922,7 @@ class MapOp(UnitOp):
     custom_directives = (OptionalTypes,)
     assembly_format = (
         "$source `to` $destination `parameters` $parameters (`table` $table^)? (`residual` $residual^)? "
-        "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`gather` $gather^)? (`wide` $wide^)? "
+        "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`statistics` $statistics^)? (`wide` $wide^)? "
         f"(`multiply` $multiply^)? {_SEMAPHORES} "
         "`:` type($source) `,` type($destination) `,` type($parameters) "
         "custom<OptionalTypes>(ref($table), type($table), ref($residual), type($residual))"
@@ -936,14 +936,14 @@ class MapOp(UnitOp):
         *,
         per_channel: bool = False,
         normalize: bool = False,
-        gather: bool = False,
+        statistics: bool = False,
         wide: bool = False,
         multiply: bool = False,
     ):
         flags = {
             "per_channel": per_channel,
             "normalize": normalize,
-            "gather": gather,
+            "statistics": statistics,
             "wide": wide,
             "multiply": multiply,
         }
@@ -965,7 +965,7 @@ class MapOp(UnitOp):
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
         if self.table is not None:
             _expect_operand(self.table, "the table", "wbuf", (si16,), 1)
-        if self.gather is not None:
+        if self.statistics is not None:
             _expect(memref_of(self.destination).element_type == si16, "only rows of si16 have statistics")
         if self.normalize is not None:
             _expect(self.residual is not None and self.per_channel is None, "normalize needs sums and scalar scales")
@@ -997,7 +997,7 @@ class NormOp(UnitOp):
     destination = opt_operand_def(MemRefType)
     copy = opt_operand_def(MemRefType)
     kind = prop_def(StringAttr)
-    gathered = opt_prop_def(UnitAttr)
+    statistics = opt_prop_def(UnitAttr)
     """
     Takes the rows' sums from the unit's row statistics.
     """
@@ -1005,7 +1005,7 @@ class NormOp(UnitOp):
     custom_directives = (OptionalTypes, Word)
     assembly_format = (
         "custom<Word>($kind) $source `parameters` $parameters (`to` $destination^)? (`copy` $copy^)? "
-        f"(`gathered` $gathered^)? {_SEMAPHORES} "
+        f"(`statistics` $statistics^)? {_SEMAPHORES} "
         "`:` type($source) `,` type($parameters) "
         "custom<OptionalTypes>(ref($destination), type($destination), ref($copy), type($copy))"
     )
@@ -1018,11 +1018,11 @@ class NormOp(UnitOp):
         copy: SSAValue | None,
         kind: str,
         *,
-        gathered: bool = False,
+        statistics: bool = False,
     ):
         super().__init__(
             operands=[source, parameters, destination, copy],
-            properties={"kind": StringAttr(kind), **({"gathered": UnitAttr()} if gathered else {})},
+            properties={"kind": StringAttr(kind), **({"statistics": UnitAttr()} if statistics else {})},
         )
 
     def verify_(self) -> None:

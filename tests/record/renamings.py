@@ -16,6 +16,9 @@ RENAMINGS: Sequence[tuple[str, str]] = (
     # An instruction that shifts accumulators had the name of TOSA's operation on values.
     (r"^(\s*)rescale ", r"\1shift "),
     (r'"sta\.rescale"', '"sta.shift"'),
+    # The flags of `map` and `norm` for row statistics: `gather` was the name of an instruction as well.
+    (r"^(\s*map .*), gather(?=,|$)", r"\1, statistics"),
+    (r"^(\s*norm .*), gathered(?=,|$)", r"\1, statistics"),
 )
 """For example: `(r"^(\\s*)mm acc=", r"\\1matmul acc=")`."""
 

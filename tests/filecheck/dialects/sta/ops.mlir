@@ -43,10 +43,10 @@ builtin.module {
     // CHECK-NEXT: sta.map %acc to %y parameters %parameters residual %sums normalize : memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6xsi32, #sta.spad>
     sta.norm layer %rows parameters %parameters to %norm copy %copy : memref<6x8xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6x8xsi16, #sta.spad>, memref<6x8xsi8, #sta.spad>
     // CHECK-NEXT: sta.norm layer %rows parameters %parameters to %norm copy %copy : memref<6x8xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6x8xsi16, #sta.spad>, memref<6x8xsi8, #sta.spad>
-    sta.map %acc to %stream parameters %parameters per_channel gather : memref<6x4xsi32, #sta.acc>, memref<6x4xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>
-    // CHECK-NEXT: sta.map %acc to %stream parameters %parameters per_channel gather : memref<6x4xsi32, #sta.acc>, memref<6x4xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>
-    sta.norm layer %rows parameters %parameters to %norm gathered : memref<6x8xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6x8xsi16, #sta.spad>
-    // CHECK-NEXT: sta.norm layer %rows parameters %parameters to %norm gathered : memref<6x8xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6x8xsi16, #sta.spad>
+    sta.map %acc to %stream parameters %parameters per_channel statistics : memref<6x4xsi32, #sta.acc>, memref<6x4xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>
+    // CHECK-NEXT: sta.map %acc to %stream parameters %parameters per_channel statistics : memref<6x4xsi32, #sta.acc>, memref<6x4xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>
+    sta.norm layer %rows parameters %parameters to %norm statistics : memref<6x8xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6x8xsi16, #sta.spad>
+    // CHECK-NEXT: sta.norm layer %rows parameters %parameters to %norm statistics : memref<6x8xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6x8xsi16, #sta.spad>
     sta.store %copy to %out : memref<6x8xsi8, #sta.spad>, memref<6x8xsi8, #sta.dram>
     // CHECK-NEXT: sta.store %copy to %out : memref<6x8xsi8, #sta.spad>, memref<6x8xsi8, #sta.dram>
     func.return
