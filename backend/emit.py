@@ -284,7 +284,7 @@ def _pieces(counter: int, step: int) -> list[tuple[int, int]]:
 
 
 def _semaphores(attribute: DenseArrayBase | None) -> tuple[int, ...]:
-    return () if attribute is None else nm.integers_of(attribute)
+    return () if attribute is None else nm.integer_values(attribute)
 
 
 def emit(
@@ -308,7 +308,7 @@ def emit(
         code=code,
         constants=constants,
         program={
-            **{space: nm.integer_of(size) for space, size in memory.data.items()},
+            **{space: nm.integer_value(size) for space, size in memory.data.items()},
             "macs": macs,
             "dense_macs": dense_macs,
         },
@@ -473,7 +473,7 @@ def _signature(function: func.FuncOp) -> dict[str, Any]:
         ports[direction.data].append(
             {
                 **signature_of(entry, tuple(sta.memref_of(value).get_shape())).to_json(),
-                "address": nm.integer_of(entry.data["sta.offset"]),
+                "address": nm.integer_value(entry.data["sta.offset"]),
                 "bytes": sta.buffer_bytes(value),
             }
         )

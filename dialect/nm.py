@@ -353,7 +353,7 @@ def integer(value: int) -> Integer:
     return IntegerAttr(value, i64)
 
 
-def integer_of(attribute: Attribute) -> int:
+def integer_value(attribute: Attribute) -> int:
     """
     The value of an integer attribute.
     """
@@ -367,7 +367,7 @@ def integers(values: Sequence[int]) -> DenseArrayBase[I64]:
     return DenseArrayBase.from_list(i64, list(values))
 
 
-def integers_of(array: DenseArrayBase) -> tuple[int, ...]:
+def integer_values(array: DenseArrayBase) -> tuple[int, ...]:
     """
     The values of an array of integers.
     """
@@ -1025,7 +1025,7 @@ class AttentionOp(IRDLOperation):
         """
         The permutation as integers.
         """
-        return integers_of(self.permutation)
+        return integer_values(self.permutation)
 
     @property
     def bits(self) -> int:
@@ -1125,7 +1125,7 @@ class PermuteOp(IRDLOperation):
         """
         The permutation as integers.
         """
-        return integers_of(self.permutation)
+        return integer_values(self.permutation)
 
     def verify_(self) -> None:
         x, result = tensor_of(self.x), tensor_of(self.result)

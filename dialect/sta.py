@@ -61,9 +61,9 @@ from sta.dialect.nm import (
     MeaningAttr,
     PatternAttr,
     integer,
-    integer_of,
+    integer_value,
+    integer_values,
     integers,
-    integers_of,
     si8,
     si16,
     si32,
@@ -344,7 +344,7 @@ def _is_integer(value: Attribute) -> bool:
 
 def _dictionary_text(attribute: DictionaryAttr) -> str:
     values = (
-        f'{name} = "{value.data}"' if isinstance(value, StringAttr) else f"{name} = {integer_of(value)}"
+        f'{name} = "{value.data}"' if isinstance(value, StringAttr) else f"{name} = {integer_value(value)}"
         for name, value in attribute.data.items()
     )
     return "{" + ", ".join(values) + "}"
@@ -561,7 +561,7 @@ class ViewOp(IRDLOperation):
         """
         The loop counters and their coefficients, in elements.
         """
-        return tuple(zip(self.counters, integers_of(self.coefficients), strict=True))
+        return tuple(zip(self.counters, integer_values(self.coefficients), strict=True))
 
     def verify_(self) -> None:
         source, result = memref_of(self.source), memref_of(self.result)
@@ -861,7 +861,7 @@ class SoftmaxOp(UnitOp):
         """
         Index of the first row, in loop counters.
         """
-        terms = zip(self.row_offset, integers_of(self.row_coefficients), strict=True)
+        terms = zip(self.row_offset, integer_values(self.row_coefficients), strict=True)
         return affine.affine(self.row_base.value.data, terms)
 
     @property
@@ -869,7 +869,7 @@ class SoftmaxOp(UnitOp):
         """
         Index of the first key, in loop counters.
         """
-        terms = zip(self.key_offset, integers_of(self.key_coefficients), strict=True)
+        terms = zip(self.key_offset, integer_values(self.key_coefficients), strict=True)
         return affine.affine(self.key_base.value.data, terms)
 
     def verify_(self) -> None:

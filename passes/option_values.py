@@ -32,7 +32,7 @@ class Sparsity(NamedTuple):
     """`glob=N:M` over module paths; the first that matches counts."""
 
 
-def target_of(target: object) -> Target | None:
+def as_target(target: object) -> Target | None:
     """The target that a name, the path of a YAML file or a `Target` stands for. Raises TypeError, ValueError."""
     if target is None or isinstance(target, Target):
         return target
@@ -41,7 +41,7 @@ def target_of(target: object) -> Target | None:
     return load_target(os.fspath(cast("os.PathLike[str]", target)))
 
 
-def sparsity_of(sparsity: object) -> Sparsity | None:
+def as_sparsity(sparsity: object) -> Sparsity | None:
     """What is pruned; None if nothing is. Raises TypeError, ValueError."""
     if sparsity is None:
         return None
@@ -66,7 +66,7 @@ def _assignment(glob: object, pattern: object) -> str:
         raise ValueError(f"sparsity of {glob!r}: {error}") from error
 
 
-def globs_of(int16_inputs: object) -> tuple[str, ...]:
+def as_globs(int16_inputs: object) -> tuple[str, ...]:
     """The module-path globs that `int16_inputs` holds. Raises TypeError."""
     if isinstance(int16_inputs, str) or not isinstance(int16_inputs, Sequence):
         raise TypeError(f"int16_inputs is a list of module-path globs, not {_kind(int16_inputs)}")
@@ -77,7 +77,7 @@ def globs_of(int16_inputs: object) -> tuple[str, ...]:
     return tuple(cast("Sequence[str]", globs))
 
 
-def decibels_of(min_sqnr: object) -> float | None:
+def as_decibels(min_sqnr: object) -> float | None:
     """The decibels that the output must reach; None for the default. Raises TypeError, ValueError."""
     if min_sqnr is None:
         return None
@@ -88,19 +88,19 @@ def decibels_of(min_sqnr: object) -> float | None:
     return float(min_sqnr)
 
 
-def methods_of(methods: object) -> tuple[str, ...]:
+def as_methods(methods: object) -> tuple[str, ...]:
     """The calibration methods that `methods` holds. Raises TypeError, ValueError."""
     if isinstance(methods, str) or not isinstance(methods, Sequence):
         raise TypeError(f"methods is a list of names, not {_kind(methods)}")
     return tuple(one_of("calibration method", METHODS, method) for method in cast("Sequence[object]", methods))
 
 
-def softmax_of(softmax: object) -> str:
+def as_softmax(softmax: object) -> str:
     """The mode of softmax. Raises ValueError."""
     return one_of("softmax", SOFTMAX_MODES, softmax)
 
 
-def probability_bits_of(bits: object) -> str:
+def as_probability_bits(bits: object) -> str:
     """The width of exponentials, given as a number or a text. Raises ValueError."""
     return one_of("width of probabilities", PROBABILITY_BITS, str(bits))
 
@@ -112,7 +112,7 @@ def one_of(what: str, known: Sequence[str], given: object) -> str:
     raise ValueError(f"unknown {what} {given!r}, it is one of {', '.join(known)}{suggestion(str(given), known)}")
 
 
-def names_of(passes: object) -> tuple[str, ...]:
+def as_names(passes: object) -> tuple[str, ...]:
     """The names of passes. Raises TypeError."""
     if isinstance(passes, str) or not isinstance(passes, Sequence):
         raise TypeError(f"passes is a list of names, not {_kind(passes)}")
@@ -122,7 +122,7 @@ def names_of(passes: object) -> tuple[str, ...]:
     return tuple(cast("Sequence[str]", passes))
 
 
-def calibration_of(data: object) -> Data:
+def as_calibration(data: object) -> Data:
     """Calibration data. Raises TypeError, OSError."""
     return _data("calibration", data)
 
@@ -148,7 +148,7 @@ def _data(what: str, data: object) -> Data:
         return path
 
 
-def path_of(path: object) -> Path | None:
+def as_path(path: object) -> Path | None:
     """A path. Raises TypeError."""
     return None if path is None else Path(cast("os.PathLike[str]", path))
 

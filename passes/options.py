@@ -22,17 +22,17 @@ from sta.passes.option_values import (
     SOFTMAX_MODES,
     Data,
     Sparsity,
+    as_calibration,
+    as_decibels,
     as_given,
-    calibration_of,
-    decibels_of,
-    globs_of,
-    methods_of,
-    names_of,
-    path_of,
-    probability_bits_of,
-    softmax_of,
-    sparsity_of,
-    target_of,
+    as_globs,
+    as_methods,
+    as_names,
+    as_path,
+    as_probability_bits,
+    as_softmax,
+    as_sparsity,
+    as_target,
 )
 from sta.spec.pattern import Pattern
 from sta.spec.suggestion import suggestion
@@ -40,7 +40,7 @@ from sta.spec.target import Target
 
 T = TypeVar("T")
 
-Report = Callable[[str, float | None], None]
+StageProgress = Callable[[str, float | None], None]
 """Told about progress: the stage, and how much of it is done (None where that is not known)."""
 
 
@@ -59,7 +59,7 @@ class Keywords(TypedDict, total=False):
     check: bool
     dump_ir: str | os.PathLike[str] | None
     only: str | None
-    report: Report
+    report: StageProgress
 
 
 class Decision(NamedTuple):
@@ -123,13 +123,13 @@ class Options:
     """The options of a compile, in the form in which the compiler uses them."""
 
     target: Target | None = _option(
-        target_of,
+        as_target,
         None,
         "the machine: a preset's name, a YAML file or, in Python, a Target (default: sta-base, or that of the dump)",
         command_line={"metavar": "NAME|FILE.yaml"},
     )
     sparsity: Sparsity | None = _option(
-        sparsity_of,
+        as_sparsity,
         None,
         "keep the N largest of every M weights of each linear layer; in Python also a mapping from module-path glob to "
         "pattern, of which the first that matches counts. N:M zeros that weights already have are found without it",
@@ -137,7 +137,7 @@ class Options:
         decided=Decision("torch-prune", "sparsity is given, and weights have been pruned"),
     )
     calibration: Data = _option(
-        calibration_of,
+        as_calibration,
         None,
         "inputs by name, first axis the samples, to take the ranges of activations from: an .npz file or, in Python, a "
         "mapping from name to array",
@@ -145,28 +145,28 @@ class Options:
         decided=Decision("torch-calibrate", "calibration data are given, and nothing uses them"),
     )
     softmax: str = _option(
-        softmax_of,
+        as_softmax,
         "auto",
         "softmax over whole rows (row) or chunk by chunk (online); auto (default): rows where they fit the target",
         command_line={"metavar": "MODE", "choices": SOFTMAX_MODES},
         decided=_SOFTMAX,
     )
     probability_bits: str = _option(
-        probability_bits_of,
+        as_probability_bits,
         "auto",
         "width of the exponentials, 8 or 16; auto (default): 16 where calibration shows that attention needs them",
         command_line={"metavar": "BITS", "choices": PROBABILITY_BITS},
         decided=_SOFTMAX,
     )
     int16_inputs: tuple[str, ...] = _option(
-        globs_of,
+        as_globs,
         (),
         "globs of module paths: 16 instead of 8 bits for the input of these linear layers, in twice the cycles",
         command_line={"metavar": "GLOB", "action": "append"},
         decided=Decision("torch-quantize", "16-bit inputs are asked for, and chosen"),
     )
     min_sqnr: float | None = _option(
-        decibels_of,
+        as_decibels,
         None,
         "decibels that the output must reach on calibration samples held out; inputs of linear layers get 16 bits "
         "where it takes that (default: 20 are aimed at; 0: 8 bits for all)",
@@ -174,7 +174,7 @@ class Options:
         decided=_FORMATS,
     )
     methods: tuple[str, ...] = _option(
-        methods_of,
+        as_methods,
         METHODS,
         "calibration methods beyond the extremes of each value, each kept where it makes the output better on samples "
         "held out: smoothing (outliers go into weights), ranges (by rounding error), weights (rounded by what their "
@@ -187,7 +187,7 @@ class Options:
         decided=_FORMATS,
     )
     passes: tuple[str, ...] = _option(
-        names_of,
+        as_names,
         (),
         "passes of other packages to run as well, each behind the pass that it names",
         command_line={"metavar": "NAME", "action": "append"},
@@ -199,7 +199,7 @@ class Options:
         command_line={"action": "store_true"},
     )
     dump_ir: Path | None = _option(
-        path_of,
+        as_path,
         None,
         "directory for the IR after every pass that changed it, and the diffs; an earlier dump in it is replaced",
         command_line={"metavar": "DIR"},
@@ -210,7 +210,7 @@ class Options:
         "limit the dump to module paths: 'encoder.layer.0.*'",
         command_line={"metavar": "GLOB"},
     )
-    report: Report = _option(as_given, silent, "called with the stage, and how much of it is done: progress")
+    report: StageProgress = _option(as_given, silent, "called with the stage, and how much of it is done: progress")
 
     @staticmethod
     def of(**keywords: Unpack[Keywords]) -> Options:

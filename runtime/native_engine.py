@@ -16,7 +16,7 @@ from sta.runtime._native import families as families
 from sta.runtime.analysis.taint import check_taint, taint_rule
 from sta.runtime.errors import ProgramError, error_at
 from sta.runtime.memory import Array, Memories, place, port_view
-from sta.runtime.reference import Report, operation
+from sta.runtime.reference import RunProgress, operation
 from sta.runtime.steps import Step
 from sta.runtime.timing import job_of
 from sta.runtime.validate import ValidProgram
@@ -83,7 +83,7 @@ class NativeEngine:
         """The vector unit's row statistics as they are now: sums and sums of squares."""
         return self._machine.statistics()
 
-    def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None = None) -> dict[str, Array]:
         """Runs the program; parameters, result and errors are those of ``ReferenceEngine.run``."""
         halted = self._execute(inputs, poison, report, goes_ahead=True)
         if self._machine.has_gone_wrong:
@@ -94,7 +94,7 @@ class NativeEngine:
         program, writable = self._program, self._machine.memory("writable")
         return {port.signature.name: port_view(program, writable, port).copy() for port in program.outputs}
 
-    def _execute(self, inputs: Mapping[str, Array], poison: int, report: Report | None, goes_ahead: bool) -> bool:
+    def _execute(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None, goes_ahead: bool) -> bool:
         """Runs the program; returns whether it has come to its end."""
         self._machine.reset(poison, goes_ahead)
         for port in self._program.inputs:

@@ -20,7 +20,7 @@ from sta.spec.vector import RowStatistics
 
 _INSTRUCTIONS_BETWEEN_REPORTS = 64
 
-Report = Callable[[float | None], None]
+RunProgress = Callable[[float | None], None]
 """Takes the fraction 0..1 of a run that is done, or None where that is not known."""
 Counters = Sequence[int]
 Operation = Callable[[Counters], None]
@@ -75,7 +75,7 @@ class ReferenceEngine:
         """Corrects the row statistics after a tile that was added to them, ``before``, has been replaced by another."""
         self._statistics.replace(before, after)
 
-    def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None = None) -> dict[str, Array]:
         """
         Runs the program.
 

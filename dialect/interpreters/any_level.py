@@ -18,22 +18,13 @@ from xdsl.ir import SSAValue
 from sta.dialect import nm, sta
 from sta.dialect.interpreters.nm import NmFunctions
 from sta.dialect.interpreters.sta import StaFunctions, argument_window
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.signature_attributes import signature_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType
 from sta.spec.signature import TensorSignature
 
 Array = NDArray[Any]
-
-
-def main_function(module: ModuleOp) -> func.FuncOp:
-    """
-    The function of a module that is the model. Raises ValueError if there is none.
-    """
-    for op in module.ops:
-        if isinstance(op, func.FuncOp):
-            return op
-    raise ValueError("the module holds no function")
 
 
 def level_of(module: ModuleOp) -> str:
@@ -97,7 +88,7 @@ def _run_sta(
     sizes = function.attributes.get("sta.memory")
     memories = None
     if isinstance(sizes, DictionaryAttr):
-        memories = {space: nm.integer_of(size) for space, size in sizes.data.items()}
+        memories = {space: nm.integer_value(size) for space, size in sizes.data.items()}
     interpreter = Interpreter(module)
     interpreter.register_implementations(FuncFunctions())
     interpreter.register_implementations(StaFunctions(weights, memories, poison))

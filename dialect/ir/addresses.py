@@ -13,7 +13,7 @@ from xdsl.ir import Attribute, BlockArgument, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
 from sta.dialect import sta
-from sta.dialect.nm import integer_of
+from sta.dialect.nm import integer_value
 from sta.spec.affine import Affine, affine
 
 
@@ -60,7 +60,7 @@ def offset_of(buffer: SSAValue) -> int:
     offset = _offset_attribute(buffer)
     if offset is None:
         raise VerifyException("the buffer has no offset yet: run sta-allocate first")
-    return integer_of(offset)
+    return integer_value(offset)
 
 
 def _offset_attribute(buffer: SSAValue) -> Attribute | None:

@@ -14,7 +14,8 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.traits import IsTerminator
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function, operation_name
+from sta.dialect.interpreters.torch import operation_name
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 
 Array = NDArray[Any]

@@ -29,9 +29,9 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import si8, si16
 from sta.passes.quantization.calibrate import BOUND, NARROW_RANGE, range_of

@@ -206,7 +206,7 @@ def test_waits_and_posts_are_those_of_the_operations() -> None:
     assert any(op.wait is not None for op in units)
     for op, instruction in zip(units, code, strict=True):
         for name, attribute in (("wait", op.wait), ("post", op.post)):
-            assert instruction.semaphores(name) == (() if attribute is None else nm.integers_of(attribute))
+            assert instruction.semaphores(name) == (() if attribute is None else nm.integer_values(attribute))
 
 
 def model(sequence: int, blocks: int) -> Transformer:

@@ -90,7 +90,7 @@ class Event:
     def semaphores(self, name: str) -> tuple[int, ...]:
         """The semaphores of `wait` or `post`."""
         attribute = getattr(self.op, name)
-        return () if attribute is None else nm.integers_of(attribute)
+        return () if attribute is None else nm.integer_values(attribute)
 
     @cached_property
     def writes(self) -> list[tuple[str, Addresses]]:
@@ -130,7 +130,7 @@ def base_addresses(function: func.FuncOp) -> dict[SSAValue, int]:
     block = function.body.block
     bases: dict[SSAValue, int] = {}
     for value, entry in zip(block.args, attributes, strict=True):
-        bases[value] = nm.integer_of(entry.data["sta.offset"])
+        bases[value] = nm.integer_value(entry.data["sta.offset"])
     for op in block.ops:
         if isinstance(op, sta.AllocOp | sta.ConstantOp):
             bases[op.result] = offset_of(op.result)

@@ -119,7 +119,7 @@ def _four_axes(conversion: Conversion, value: SSAValue) -> SSAValue:
 def _number(op: Operation, attribute: str) -> int | None:
     """The integer that a pass before has set on an operation; None if it has not."""
     found = op.attributes.get(attribute)
-    return None if found is None else nm.integer_of(found)
+    return None if found is None else nm.integer_value(found)
 
 
 LOWERINGS = (Lowering(torch.ScaledDotProductAttentionOp, refusal, attend),)
