@@ -58,6 +58,7 @@ from sta.dialect.ir.format_directives import OptionalTypes, Word, float_text
 from sta.spec.integers import IDENTITY_SCALE
 from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
 from sta.spec.norm import EPSILON_LIMIT, LARGEST_WIDTH
+from sta.spec.tiling_policy import LOOP_ORDERS
 
 si8 = IntegerType(8, Signedness.SIGNED)
 ui8 = IntegerType(8, Signedness.UNSIGNED)
@@ -227,7 +228,7 @@ The scale of an unused stage.
 class LinearTilingAttr(ParametrizedAttribute):
     """
     How `nm-plan-tiles` cuts a linear layer: rows, columns and depth of a tile, and the order of the loops, `columns`,
-    `rows` or `streamed` (docs/scheduling.md).
+    `rows` or `reloaded` (docs/scheduling.md).
 
     ```mlir
     #nm.linear_tiling<128 x 64 x 768, columns>
@@ -235,7 +236,7 @@ class LinearTilingAttr(ParametrizedAttribute):
     """
 
     name = "nm.linear_tiling"
-    ORDERS: ClassVar[tuple[str, ...]] = ("columns", "rows", "streamed")
+    ORDERS: ClassVar[tuple[str, ...]] = LOOP_ORDERS
 
     rows: Integer
     columns: Integer

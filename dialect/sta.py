@@ -526,7 +526,7 @@ class AllocOp(IRDLOperation):
 @irdl_op_definition
 class ViewOp(IRDLOperation):
     """
-    A strided window into a buffer: its first element is element
+    A strided part of a buffer: its first element is element
     `offset + coefficients[0] * counters[0] + ...` of the source.
 
     ```mlir

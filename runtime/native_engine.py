@@ -16,7 +16,7 @@ from sta.runtime._native import families as families
 from sta.runtime.analysis.taint import check_taint, taint_rule
 from sta.runtime.errors import ProgramError, error_at
 from sta.runtime.memory import Array, Memories, place, port_view
-from sta.runtime.reference import RunProgress, operation
+from sta.runtime.reference import RunProgress, step_function
 from sta.runtime.steps import Step
 from sta.runtime.timing import job_of
 from sta.runtime.validate import ValidProgram
@@ -110,7 +110,7 @@ class NativeEngine:
     def _failure(self) -> ProgramError:
         """Returns the error of the instruction that the machine stopped at, in the words of the reference engine."""
         step = self._program.steps[self._machine.pc]
-        execute = operation(step, self.memories, RowStatistics.of(*self.statistics))
+        execute = step_function(step, self.memories, RowStatistics.of(*self.statistics))
         try:
             execute(self._machine.counters)
         except (ValueError, OverflowError) as error:

@@ -23,7 +23,7 @@ _INSTRUCTIONS_BETWEEN_REPORTS = 64
 RunProgress = Callable[[float | None], None]
 """Takes the fraction 0..1 of a run that is done, or None where that is not known."""
 Counters = Sequence[int]
-Operation = Callable[[Counters], None]
+StepFunction = Callable[[Counters], None]
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class ReferenceEngine:
         self._program = program
         self._memories = Memories.allocate(program)
         self._statistics = RowStatistics(program.target.tile_rows)
-        self._operations = {
-            step.pc: operation(step, self._memories, self._statistics)
+        self._functions = {
+            step.pc: step_function(step, self._memories, self._statistics)
             for step in program.steps
             if not step.instruction.definition.is_sequencer
         }
@@ -109,11 +109,11 @@ class ReferenceEngine:
 
     def execute(self, step: Step, counters: Counters) -> None:
         """Executes an instruction; one of the sequencer changes nothing. Raises ProgramError as ``run`` does."""
-        operation = self._operations.get(step.pc)
-        if operation is None:
+        function = self._functions.get(step.pc)
+        if function is None:
             return
         try:
-            operation(counters)
+            function(counters)
         except (ValueError, OverflowError) as error:
             raise error_at(self._program.container, step.pc, str(error)) from None
 
@@ -135,7 +135,7 @@ class ReferenceEngine:
         self._statistics.restore(*state.statistics)
 
 
-def operation(step: Step, memories: Memories, statistics: RowStatistics) -> Operation:
+def step_function(step: Step, memories: Memories, statistics: RowStatistics) -> StepFunction:
     """Returns what a unit instruction does to memories and row statistics, as a function of the loop counters."""
     definition = step.instruction.definition
     execute = definition.semantics(step.instruction)

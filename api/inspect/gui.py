@@ -16,9 +16,9 @@ from sta.spec.outside import OutsideError, warn_once
 from sta.spec.target import Target, load_target
 
 
-def window(file: Path | None) -> InputApp:
+def application(file: Path | None) -> InputApp:
     """
-    The window, with a module if a file is given; weights and target are those of the dump that it is of.
+    The application, with a module if a file is given; weights and target are those of the dump that it is of.
 
     `xdsl-gui` itself lists what comes with xDSL only: it does not look for the `xdsl.universe` of others.
 

@@ -17,7 +17,7 @@ from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.interpreters.nm import NmFunctions
-from sta.dialect.interpreters.sta import StaFunctions, argument_window
+from sta.dialect.interpreters.sta import StaFunctions, argument_view
 from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.signature_attributes import signature_of
 from sta.dialect.ir.weight_store import WeightStore
@@ -92,15 +92,15 @@ def _run_sta(
     interpreter = Interpreter(module)
     interpreter.register_implementations(FuncFunctions())
     interpreter.register_implementations(StaFunctions(weights, memories, poison))
-    windows: list[Any] = []
+    views: list[Any] = []
     outputs: dict[str, tuple[Any, TensorSignature]] = {}
     for entry, value in zip(_entries(function.arg_attrs), function.body.block.args, strict=True):
         signature = _signature(entry, value)
         if entry.data["sta.direction"] == StringAttr("input"):
-            windows.append(argument_window(value, signature.encode(inputs[signature.name]), poison))
+            views.append(argument_view(value, signature.encode(inputs[signature.name]), poison))
         else:
-            windows.append(argument_window(value, None, poison))
-            outputs[signature.name] = (windows[-1], signature)
-    interpreter.call_op(function, tuple(windows))
-    raw = {name: window.array().copy() for name, (window, _) in outputs.items()}
+            views.append(argument_view(value, None, poison))
+            outputs[signature.name] = (views[-1], signature)
+    interpreter.call_op(function, tuple(views))
+    raw = {name: view.array().copy() for name, (view, _) in outputs.items()}
     return raw, {name: signature for name, (_, signature) in outputs.items()}

@@ -1,5 +1,5 @@
 """
-Building tile programs: buffers, windows, loops with their remainders, and tiles of operands that live in DRAM.
+Building tile programs: buffers, views, loops with their remainders, and tiles of operands that live in DRAM.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sta.passes.lowering.tile_program import (
     Position,
     Tile,
     TileProgram,
-    Window,
+    View,
 )
 from sta.passes.tiling.strided_view import StridedView, merge
 from sta.spec.affine import Affine
@@ -140,7 +140,7 @@ class TileBuilder:
 
     def __post_init__(self) -> None:
         self._open: list[Loop] = []
-        self._windows: dict[Hashable, Window] = {}
+        self._views: dict[Hashable, View] = {}
 
     @property
     def path(self) -> str:
@@ -161,7 +161,7 @@ class TileBuilder:
         """
         self.source = op
         self.staging = {}
-        self._windows = {}
+        self._views = {}
 
     @contextmanager
     def located(self, op: Operation) -> Generator[None]:
@@ -243,19 +243,19 @@ class TileBuilder:
 
     def view(self, tile: Tile, position: Position, shape: Sequence[int], strides: Sequence[int]) -> Tile:
         """
-        A strided window of a buffer or of another window, its first element at `position` (in elements): the tile
-        itself if that is all of it; a window that the innermost loop already has is used again.
+        A strided view of a buffer or of another view, its first element at `position` (in elements): the tile
+        itself if that is all of it; a view that the innermost loop already has is used again.
         """
         shape, strides = tuple(shape), tuple(strides)
         if shape == tile.shape and strides == tile.strides and position == Affine():
             return tile
         buffer = tile.buffer
-        position = tile.position + position if isinstance(tile, Window) else position
+        position = tile.position + position if isinstance(tile, View) else position
         key = (self._open[-1] if self._open else None, buffer, position, shape, strides)
-        if key not in self._windows:
-            self._windows[key] = Window(buffer, position, shape, strides, self.source)
-            self._append(self._windows[key])
-        return self._windows[key]
+        if key not in self._views:
+            self._views[key] = View(buffer, position, shape, strides, self.source)
+            self._append(self._views[key])
+        return self._views[key]
 
     def tile_rows(self, rows: int, staged: Sequence[tuple[Operand, int]]) -> int:
         """
@@ -303,7 +303,7 @@ class TileBuilder:
         slot: int,
     ) -> Tile:
         """
-        A tile of rows in the scratchpad: a window of the operand, or a copy loaded from DRAM into the buffer of `limit`
+        A tile of rows in the scratchpad: a view of the operand, or a copy loaded from DRAM into the buffer of `limit`
         that `role` has in the operation and the slot.
         """
         tile = self.view(operand.buffer, position, shape, (stride, 1))
@@ -334,7 +334,7 @@ class TileBuilder:
 
     def staged(self, role: str, operand: Operand, limit: tuple[int, int], shape: tuple[int, int], slot: int) -> Tile:
         """
-        A window of `shape` into the tile buffer of an operand that lives in DRAM. Each role has its own: an operation
+        A view of `shape` into the tile buffer of an operand that lives in DRAM. Each role has its own: an operation
         may read one tensor in several roles, at several places.
         """
         key = (role, limit, slot)

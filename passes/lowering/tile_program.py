@@ -1,5 +1,5 @@
 """
-A lowered function as plain data: loops, windows and instructions, before there is IR.
+A lowered function as plain data: loops, views and instructions, before there is IR.
 
 Lowering writes a tile program, `sta.passes.memory.placement` reads from it which buffers are live at once, and only a
 program whose buffers fit becomes IR (`sta.passes.lowering.program_ir`): an operation of xDSL costs as much to make as a
@@ -54,7 +54,7 @@ class Buffer:
     @property
     def buffer(self) -> Buffer:
         """
-        The buffer itself, as a window has one.
+        The buffer itself, as a view has one.
         """
         return self
 
@@ -98,7 +98,7 @@ class Constant(Buffer):
 
 
 @dataclass(eq=False, slots=True)
-class Window:
+class View:
     """
     A strided part of a buffer: its first element is at `position`, in elements.
     """
@@ -117,7 +117,7 @@ class Window:
         return self.buffer.space
 
 
-Tile = Buffer | Window
+Tile = Buffer | View
 """
 What an instruction works on.
 """
@@ -149,7 +149,7 @@ class Loop:
     source: Operation | None = None
 
 
-Node = Allocation | Constant | Window | Instruction | Loop
+Node = Allocation | Constant | View | Instruction | Loop
 
 
 @dataclass(eq=False)
@@ -195,10 +195,10 @@ def buffers_of(node: Node) -> Iterator[Buffer]:
     The buffers that a node uses, those in the body of a loop included.
     """
     match node:
-        case Window():
+        case View():
             yield node.buffer
         case Instruction():
-            yield from (operand.buffer for operand in node.operands if isinstance(operand, Buffer | Window))
+            yield from (operand.buffer for operand in node.operands if isinstance(operand, Buffer | View))
         case Loop():
             for inner in node.body:
                 yield from buffers_of(inner)

@@ -1,4 +1,4 @@
-"""The `sta` dialect: what its verifier refuses, windows behind chains of views, and text that comes back as it was."""
+"""The `sta` dialect: what its verifier refuses, views behind chains of views, and text that comes back as it was."""
 
 from __future__ import annotations
 
