@@ -58,6 +58,7 @@ from sta.dialect.ir.format_directives import OptionalTypes, Word, float_text
 from sta.spec.integers import IDENTITY_SCALE
 from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
 from sta.spec.norm import EPSILON_LIMIT, LARGEST_WIDTH
+from sta.spec.tables import EXPONENTIAL_BITS
 from sta.spec.tiling_policy import LOOP_ORDERS
 
 si8 = IntegerType(8, Signedness.SIGNED)
@@ -1064,7 +1065,10 @@ class AttentionOp(IRDLOperation):
         """
         The softmax is one that exists, and neither its sums nor those of P.V can leave int32.
         """
-        _expect(self.bits in (8, 16), f"exponentials have 8 or 16 bits, not {self.bits}")
+        _expect(
+            self.bits in EXPONENTIAL_BITS,
+            f"exponentials have {' or '.join(map(str, EXPONENTIAL_BITS))} bits, not {self.bits}",
+        )
         _expect(self.chunk_keys is None or self.chunk_keys >= 1, f"a chunk of {self.chunk_keys} keys")
         most = (2**31 - 1) // ((1 << self.bits) - 1 if self.bits == 16 else 255 * 128)
         _expect(keys <= most, f"{keys} keys; with exponentials of {self.bits} bits at most {most} have sums in int32")

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple, cast
 
 from sta.spec.pattern import Pattern
 from sta.spec.suggestion import suggestion
+from sta.spec.tables import EXPONENTIAL_BITS
 from sta.spec.target import Target, load_target
 
 METHODS = ("smoothing", "ranges", "weights")
 """Calibration methods beyond the extremes of each value, in the order in which they are tried."""
 SOFTMAX_MODES = ("auto", "row", "online")
 """Softmax over whole rows, or chunk by chunk."""
-PROBABILITY_BITS = ("auto", "8", "16")
+PROBABILITY_BITS = ("auto", *map(str, EXPONENTIAL_BITS))
 """Widths of exponentials."""
 
 Data = Mapping[str, Any] | Path | None

@@ -23,12 +23,11 @@ from sta.runtime.validate import ValidProgram
 from sta.spec.affine import Affine
 from sta.spec.instructions.definition import UNITS
 from sta.spec.integers import Int64Array
-from sta.spec.tables import exp2_results
+from sta.spec.tables import EXPONENTIAL_BITS, exp2_results
 from sta.spec.vector import RowStatistics
 
 _SLICE = 0.1
 """Seconds for which the engine runs before it looks whether it is interrupted."""
-_EXPONENTIAL_BITS = (8, 16)
 LARGEST_TIME = 1 << 62
 """Cycles that are counted natively; longer runs are timed in Python's integers."""
 
@@ -128,7 +127,7 @@ def _builder(program: ValidProgram, family: str) -> tuple[Builder, int]:
     target = program.target
     depth = min(target.queue_depth, program.instructions)
     builder = Builder(spaces, program.container.constants, target.tile_rows, len(UNITS), depth, family)
-    for bits in _EXPONENTIAL_BITS:
+    for bits in EXPONENTIAL_BITS:
         builder.exponentials(bits, exp2_results(bits).astype(f"<u{bits // 8}").tobytes())
     longest_job = 1
     kept = [step for step in program.steps if step.instruction.definition.control != "address"]

@@ -21,6 +21,7 @@ from sta.spec.instructions.definition import (
 )
 from sta.spec.parameters import SoftmaxParameters
 from sta.spec.softmax import RowState, softmax_online, softmax_row
+from sta.spec.tables import EXPONENTIAL_BITS
 from sta.spec.target import Target
 from sta.spec.vector import RowStatistics
 
@@ -110,7 +111,7 @@ DEFINITION = InstructionDefinition(
         Field("keys", 13, "unsigned", "number of columns (keys)", bias=1),
         flag("has_mask", "read a mask"),
         flag("causal", "key j is admissible only if j + key_offset <= i + row_offset"),
-        Field("p_bits", 1, "choice", "width of the exponentials", choices=("8", "16"), default=0),
+        Field("p_bits", 1, "choice", "width of the exponentials", choices=tuple(map(str, EXPONENTIAL_BITS)), default=0),
         Field(
             "mode",
             2,
