@@ -95,7 +95,7 @@ def _softmax(op: sta.SoftmaxOp) -> Fields:
     return _sizes(op.scores, "keys") | {
         "has_mask": int(op.mask is not None),
         "causal": int(op.causal is not None),
-        "p_bits": str(8 * sta.element_bytes(op.destination)),
+        "probability_bits": str(8 * sta.element_bytes(op.destination)),
         "mode": op.mode.data,
     }
 

@@ -16,7 +16,7 @@ struct Fields {
     explicit Fields(const InstructionDescription& instruction)
         : rows(size_field(instruction, "rows")),
           keys(size_field(instruction, "keys")),
-          exponential_bits(choice_field<int>(instruction, "p_bits", {{"8", 8}, {"16", 16}})),
+          exponential_bits(choice_field<int>(instruction, "probability_bits", {{"8", 8}, {"16", 16}})),
           mode(choice_field<Mode>(
               instruction, "mode",
               {{"row", Mode::row}, {"online", Mode::online}, {"online_first", Mode::online_first}})),
