@@ -797,7 +797,7 @@ class SoftmaxOp(UnitOp):
     Exponentials and their row sums from int32 scores in the accumulators (unit `sm`).
 
     Mode `row` takes all keys of a row. The online modes take the next chunk of keys, `online_first` the first: `sums`
-    is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.rescale`.
+    is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.shift`.
 
     ```mlir
     sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : memref<6x4xsi32, #sta.acc>, memref<6x4xui8, #sta.spad>, memref<6xsi32, #sta.spad>, memref<16xui8, #sta.wbuf>
@@ -912,7 +912,7 @@ class MapOp(UnitOp):
     residual = opt_operand_def(MemRefType)
     per_channel = opt_prop_def(UnitAttr)
     normalize = opt_prop_def(UnitAttr)
-    gather = opt_prop_def(UnitAttr)
+    statistics = opt_prop_def(UnitAttr)
     """
     Adds the rows it writes to the unit's row statistics.
     """
@@ -922,7 +922,7 @@ class MapOp(UnitOp):
     custom_directives = (OptionalTypes,)
     assembly_format = (
         "$source `to` $destination `parameters` $parameters (`table` $table^)? (`residual` $residual^)? "
-        "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`gather` $gather^)? (`wide` $wide^)? "
+        "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`statistics` $statistics^)? (`wide` $wide^)? "
         f"(`multiply` $multiply^)? {_SEMAPHORES} "
         "`:` type($source) `,` type($destination) `,` type($parameters) "
         "custom<OptionalTypes>(ref($table), type($table), ref($residual), type($residual))"
@@ -936,14 +936,14 @@ class MapOp(UnitOp):
         *,
         per_channel: bool = False,
         normalize: bool = False,
-        gather: bool = False,
+        statistics: bool = False,
         wide: bool = False,
         multiply: bool = False,
     ):
         flags = {
             "per_channel": per_channel,
             "normalize": normalize,
-            "gather": gather,
+            "statistics": statistics,
             "wide": wide,
             "multiply": multiply,
         }
@@ -965,7 +965,7 @@ class MapOp(UnitOp):
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
         if self.table is not None:
             _expect_operand(self.table, "the table", "wbuf", (si16,), 1)
-        if self.gather is not None:
+        if self.statistics is not None:
             _expect(memref_of(self.destination).element_type == si16, "only rows of si16 have statistics")
         if self.normalize is not None:
             _expect(self.residual is not None and self.per_channel is None, "normalize needs sums and scalar scales")
@@ -997,7 +997,7 @@ class NormOp(UnitOp):
     destination = opt_operand_def(MemRefType)
     copy = opt_operand_def(MemRefType)
     kind = prop_def(StringAttr)
-    gathered = opt_prop_def(UnitAttr)
+    statistics = opt_prop_def(UnitAttr)
     """
     Takes the rows' sums from the unit's row statistics.
     """
@@ -1005,7 +1005,7 @@ class NormOp(UnitOp):
     custom_directives = (OptionalTypes, Word)
     assembly_format = (
         "custom<Word>($kind) $source `parameters` $parameters (`to` $destination^)? (`copy` $copy^)? "
-        f"(`gathered` $gathered^)? {_SEMAPHORES} "
+        f"(`statistics` $statistics^)? {_SEMAPHORES} "
         "`:` type($source) `,` type($parameters) "
         "custom<OptionalTypes>(ref($destination), type($destination), ref($copy), type($copy))"
     )
@@ -1018,11 +1018,11 @@ class NormOp(UnitOp):
         copy: SSAValue | None,
         kind: str,
         *,
-        gathered: bool = False,
+        statistics: bool = False,
     ):
         super().__init__(
             operands=[source, parameters, destination, copy],
-            properties={"kind": StringAttr(kind), **({"gathered": UnitAttr()} if gathered else {})},
+            properties={"kind": StringAttr(kind), **({"statistics": UnitAttr()} if statistics else {})},
         )
 
     def verify_(self) -> None:
@@ -1037,17 +1037,17 @@ class NormOp(UnitOp):
 
 
 @irdl_op_definition
-class RescaleOp(UnitOp):
+class ShiftOp(UnitOp):
     """
     Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): what a row has accumulated is
     brought to the maximum of the chunk of keys that follows.
 
     ```mlir
-    sta.rescale %acc by %shifts : memref<6x4xsi32, #sta.acc>, memref<6xsi32, #sta.spad>
+    sta.shift %acc by %shifts : memref<6x4xsi32, #sta.acc>, memref<6xsi32, #sta.spad>
     ```
     """
 
-    name = "sta.rescale"
+    name = "sta.shift"
     acc = operand_def(MemRefType)
     shifts = operand_def(MemRefType)
     assembly_format = f"$acc `by` $shifts {_SEMAPHORES} `:` type($acc) `,` type($shifts)"
@@ -1114,7 +1114,7 @@ STA = Dialect(
         SoftmaxOp,
         MapOp,
         NormOp,
-        RescaleOp,
+        ShiftOp,
         SyncOp,
         FenceOp,
     ],
@@ -1130,14 +1130,14 @@ _WRITTEN: dict[type[UnitOp], tuple[str, ...]] = {
     SoftmaxOp: ("destination", "sums"),
     MapOp: ("destination",),
     NormOp: ("destination", "copy"),
-    RescaleOp: ("acc",),
+    ShiftOp: ("acc",),
     SyncOp: (),
 }
 
 
 def written(op: UnitOp) -> list[SSAValue]:
     """
-    The operands that an operation writes; it reads all others, an accumulating product and a rescale also these.
+    The operands that an operation writes; it reads all others, an accumulating product and a shift also these.
     """
     return [value for name in _WRITTEN[type(op)] if (value := getattr(op, name)) is not None]
 

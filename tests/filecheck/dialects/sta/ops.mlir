@@ -43,10 +43,10 @@ builtin.module {
     // CHECK-NEXT: sta.map %acc to %y parameters %parameters residual %sums normalize : memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6xsi32, #sta.spad>
     sta.norm layer %rows parameters %parameters to %norm copy %copy : memref<6x8xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6x8xsi16, #sta.spad>, memref<6x8xsi8, #sta.spad>
     // CHECK-NEXT: sta.norm layer %rows parameters %parameters to %norm copy %copy : memref<6x8xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6x8xsi16, #sta.spad>, memref<6x8xsi8, #sta.spad>
-    sta.map %acc to %stream parameters %parameters per_channel gather : memref<6x4xsi32, #sta.acc>, memref<6x4xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>
-    // CHECK-NEXT: sta.map %acc to %stream parameters %parameters per_channel gather : memref<6x4xsi32, #sta.acc>, memref<6x4xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>
-    sta.norm layer %rows parameters %parameters to %norm gathered : memref<6x8xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6x8xsi16, #sta.spad>
-    // CHECK-NEXT: sta.norm layer %rows parameters %parameters to %norm gathered : memref<6x8xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6x8xsi16, #sta.spad>
+    sta.map %acc to %stream parameters %parameters per_channel statistics : memref<6x4xsi32, #sta.acc>, memref<6x4xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>
+    // CHECK-NEXT: sta.map %acc to %stream parameters %parameters per_channel statistics : memref<6x4xsi32, #sta.acc>, memref<6x4xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>
+    sta.norm layer %rows parameters %parameters to %norm statistics : memref<6x8xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6x8xsi16, #sta.spad>
+    // CHECK-NEXT: sta.norm layer %rows parameters %parameters to %norm statistics : memref<6x8xsi16, #sta.spad>, memref<64xui8, #sta.wbuf>, memref<6x8xsi16, #sta.spad>
     sta.store %copy to %out : memref<6x8xsi8, #sta.spad>, memref<6x8xsi8, #sta.dram>
     // CHECK-NEXT: sta.store %copy to %out : memref<6x8xsi8, #sta.spad>, memref<6x8xsi8, #sta.dram>
     func.return
@@ -59,8 +59,8 @@ builtin.module {
     // CHECK-NEXT: sta.mm %a, %b to %acc plane high transposed : memref<6x8xui16, #sta.spad>, memref<8x4xsi8, #sta.spad>, memref<6x4xsi32, #sta.acc>
     sta.softmax online_first %acc to %p sums %state parameters %parameters keys 8 : memref<6x4xsi32, #sta.acc>, memref<6x4xui16, #sta.spad>, memref<18xsi32, #sta.spad>, memref<64xui8, #sta.wbuf>
     // CHECK-NEXT: sta.softmax online_first %acc to %p sums %state parameters %parameters keys 8 : memref<6x4xsi32, #sta.acc>, memref<6x4xui16, #sta.spad>, memref<18xsi32, #sta.spad>, memref<64xui8, #sta.wbuf>
-    sta.rescale %wide by %shifts wait [2] : memref<6x8xsi32, #sta.acc>, memref<6xsi32, #sta.spad>
-    // CHECK-NEXT: sta.rescale %wide by %shifts wait [2] : memref<6x8xsi32, #sta.acc>, memref<6xsi32, #sta.spad>
+    sta.shift %wide by %shifts wait [2] : memref<6x8xsi32, #sta.acc>, memref<6xsi32, #sta.spad>
+    // CHECK-NEXT: sta.shift %wide by %shifts wait [2] : memref<6x8xsi32, #sta.acc>, memref<6xsi32, #sta.spad>
     sta.map %wide to %y parameters %parameters wide : memref<6x8xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<64xui8, #sta.wbuf>
     // CHECK-NEXT: sta.map %wide to %y parameters %parameters wide : memref<6x8xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<64xui8, #sta.wbuf>
     func.return

@@ -160,7 +160,7 @@ sta.norm layer %x parameters %parameters : memref<6x8xsi16, #sta.spad>, memref<9
 
 // CHECK: only rows of si16 have statistics
 %acc, %y, %parameters = "test.op"() : () -> (memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<64xui8, #sta.wbuf>)
-sta.map %acc to %y parameters %parameters gather : memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<64xui8, #sta.wbuf>
+sta.map %acc to %y parameters %parameters statistics : memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<64xui8, #sta.wbuf>
 
 // -----
 
