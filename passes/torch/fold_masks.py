@@ -20,8 +20,9 @@ from xdsl.passes import ModulePass
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.mask_analysis import INDEPENDENT, Admissible, IndexArray, MaskAnalysis, MaskError
-from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, operations_of, replace
+from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace
 
 TORCH_BOOL = 11
 """PyTorch's number for torch.bool."""

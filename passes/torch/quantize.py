@@ -36,7 +36,8 @@ from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import si8, si16
 from sta.passes.quantization.calibrate import range_of
 from sta.passes.quantization.layer_selection import check_globs, matches
-from sta.passes.rewriting.torch_operations import array_of, erase_dead, operations_of, replace, single_use
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import array_of, operations_of, replace, single_use
 from sta.passes.rewriting.uses_through_views import VIEWS, Consumer, consumers_of, redirect
 from sta.spec.integers import HEADROOM, SMALLEST_RANGE
 from sta.spec.norm import EPSILON_LIMIT
