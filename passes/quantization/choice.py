@@ -376,4 +376,8 @@ def _set_narrow_ranges(module: ModuleOp, observers: Mapping[SSAValue, RangeObser
 def rounded_weights(weights: Array) -> Array:
     """Weights [n, k] rounded to 8 bits, float32: symmetric, each row with the scale that its largest weight needs."""
     scales = row_scales(weights)[:, np.newaxis]
-    return (np.rint(weights / scales) * scales).astype(np.float32)
+    # In place: a new array costs as much as a step.
+    rounded = weights / scales
+    np.rint(rounded, out=rounded)
+    rounded *= scales
+    return rounded.astype(np.float32, copy=False)
