@@ -79,14 +79,14 @@ class TorchCalibratePass(ModulePass):
         if samples:
             count = len(samples)
             calibrate(op, context, samples, lambda done: context.report("calibrate", done / count))
-        if not context.samples.given:
+        if not context.samples.given("calibration"):
             # Safer than what a single example shows.
             _bound(op, context)
 
 
 def _values_to_see(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
     """The values of a quantized model whose formats only samples can tell."""
-    if context.samples.given:
+    if context.samples.given("calibration"):
         return values_without_format(module, context.weights)
     values = _bound(module, context)
     if values and not context.samples.examples:
@@ -105,8 +105,8 @@ def _bound(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
 
 def _samples(context: CompileContext, needed: bool) -> list[Sample]:
     """Calibration data, or else the example inputs; there may be none where they are not `needed` for ranges."""
-    if context.samples.given:
-        return context.samples.calibration
+    if context.samples.given("calibration"):
+        return context.samples.of("calibration")
     examples = context.samples.examples
     if needed and not examples:
         raise CompileError("the model came without example inputs: give calibration data")
