@@ -51,6 +51,7 @@ class Keywords(TypedDict, total=False):
     target: str | os.PathLike[str] | Target | None
     sparsity: str | Mapping[str, str] | None
     calibration: Mapping[str, Any] | str | os.PathLike[str] | None
+    evaluation: Mapping[str, Any] | str | os.PathLike[str] | None
     softmax: str
     probability_bits: int | str
     int16_inputs: Sequence[str]
@@ -154,6 +155,12 @@ class Options:
         "mapping from name to array",
         Decision("torch-calibrate", "calibration data are given, and nothing uses them"),
     )
+    evaluation: Data = _samples(
+        "evaluation",
+        "inputs by name as for calibration, which does not see them: the SQNR by which methods are judged, and that is "
+        "reported, is measured on all of them (default: on a part of the calibration data, held out)",
+        Decision("torch-calibrate", "evaluation data are given, and number formats have been chosen"),
+    )
     softmax: str = _option(
         softmax_of,
         "auto",
@@ -178,7 +185,7 @@ class Options:
     min_sqnr: float | None = _option(
         decibels_of,
         None,
-        "decibels that the output must reach on calibration samples held out; inputs of linear layers get 16 bits "
+        "decibels that the output must reach on samples held out; inputs of linear layers get 16 bits "
         "where it takes that (default: 20 are aimed at; 0: 8 bits for all)",
         command_line={"metavar": "DB", "type": float},
         decided=_FORMATS,
