@@ -123,14 +123,9 @@ def as_names(passes: object) -> tuple[str, ...]:
     return tuple(cast("Sequence[str]", passes))
 
 
-def as_calibration(data: object) -> Data:
-    """Calibration data. Raises TypeError, OSError."""
-    return _data("calibration", data)
-
-
-def _data(what: str, data: object) -> Data:
+def as_samples(option: str, data: object) -> Data:
     """
-    Sample inputs as given, their path as a `Path`.
+    Sample inputs as given for an option, their path as a `Path`.
 
     Raises:
         TypeError: it is neither a mapping nor a path.
@@ -140,7 +135,7 @@ def _data(what: str, data: object) -> Data:
         return cast("Mapping[str, Any] | None", data)
     if not isinstance(data, str | os.PathLike):
         raise TypeError(
-            f"{what} is a mapping from input name to array, whose first axis counts the samples, or the path of an "
+            f"{option} is a mapping from input name to array, whose first axis counts the samples, or the path of an "
             f".npz file, not {_kind(data)}"
         )
     path = Path(cast("os.PathLike[str]", data))

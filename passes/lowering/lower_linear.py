@@ -416,14 +416,11 @@ def _parameters(builder: TileBuilder, op: nm.LinearOp, columns: int, tile: int) 
 
 
 def _parameter_blocks(builder: TileBuilder, op: nm.LinearOp, columns: int) -> NDArray[np.uint8]:
-    arrays = [builder.weights.get(builder.store_name(operand)) for operand in (op.bias, op.multiplier, op.shift)]
-    scalars = epilogue_scalars(op)
-    blocks: list[NDArray[np.uint8]] = []
-    for n in range(0, arrays[0].size, columns):
-        bias, multiplier, shift = (array[n : n + columns] for array in arrays)
-        block = np.frombuffer(channel_map_parameters(bias, multiplier, shift, scalars).to_bytes(), np.uint8)
-        blocks.append(np.pad(block, (0, aligned(block.size) - block.size)))
-    return np.concatenate(blocks)
+    bias, multiplier, shift = (
+        builder.weights.get(builder.store_name(operand)) for operand in (op.bias, op.multiplier, op.shift)
+    )
+    blocks = channel_map_parameters(bias, multiplier, shift, epilogue_scalars(op)).blocks(columns)
+    return np.frombuffer(b"".join(block.ljust(aligned(len(block)), b"\0") for block in blocks), np.uint8)
 
 
 def _loaded_bytes(operand: Operand | None) -> int:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 from xdsl.dialects import func
 from xdsl.interpreter import Interpreter, PythonValues
-from xdsl.interpreters.func import FuncFunctions
 from xdsl.ir import Operation
 
 from sta.api.compiler.compilation import Compilation, compile_model
+from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.interpreters.nm import NmFunctions
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.main_function import main_function
