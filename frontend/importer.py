@@ -22,6 +22,7 @@ from xdsl.utils.exceptions import ParseError, VerifyException
 
 from sta.dialect.interpreters.torch import FOREIGN_OPERATOR, operation_name
 from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.location import ROOT
 from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.unicode_strings import UnicodeParser
 from sta.dialect.ir.weight_store import WeightStore
@@ -33,9 +34,6 @@ from sta.spec.operators.registry import operators
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
-
-ROOT = "forward"
-"""The module path of what the model's own `forward` does, outside any of its submodules."""
 
 
 @dataclass(frozen=True)

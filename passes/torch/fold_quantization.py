@@ -22,7 +22,7 @@ from xdsl.passes import ModulePass
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.context import weights_of
-from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.location import ROOT, describe, module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import si8, si16
 from sta.passes.rewriting.dead_code import erase_dead
@@ -33,8 +33,6 @@ Array = NDArray[Any]
 PREFIX = "torch.quantized_decomposed."
 UNSIGNED_OFFSET = 128
 _PRODUCTS = torch.LinearOp | torch.MatmulOp | torch.MmOp | torch.AddmmOp
-ROOT = "forward"
-"""The module path of what is in no module of the model."""
 
 _RANGES: dict[tuple[int, int], tuple[IntegerType, int]] = {
     (-128, 127): (si8, 0),
