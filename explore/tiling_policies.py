@@ -16,19 +16,13 @@ from sta.spec.tiling_policy import TilingPolicy
 
 @dataclass(frozen=True)
 class PlannedCost:
-    """
-    The cost of a plan.
-    """
+    """The cost of a plan."""
 
     policy: TilingPolicy
     cycles: int
-    """
-    The sum of the layers' estimates.
-    """
+    """The sum of the layers' estimates."""
     largest_tiles: int
-    """
-    Bytes on the chip of the layer whose tiles take most.
-    """
+    """Bytes on the chip of the layer whose tiles take most."""
     values_in_dram: int
 
 

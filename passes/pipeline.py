@@ -1,6 +1,4 @@
-"""
-The compiler's pipeline, as one readable list, and the passes it is made of.
-"""
+"""The compiler's pipeline, as one readable list, and the passes it is made of."""
 
 from __future__ import annotations
 
@@ -20,22 +18,14 @@ from sta.spec.suggestion import suggestion
 PassFactory = Callable[[], type[ModulePass]]
 
 _FOLDERS = {"torch": "torch-", "nm": "nm-", "sta": "sta-", "lowering": ""}
-"""
-The folders with passes, and what a pass of each is called besides the name of its file.
-"""
+"""The folders with passes, and what a pass of each is called besides the name of its file."""
 
 IMPORT = Step("import", Kind.CLOSE)
-"""
-What is in front of the pipeline: it makes the first module, and is no pass.
-"""
+"""What is in front of the pipeline: it makes the first module, and is no pass."""
 SUPPORTED = "torch-check-supported"
-"""
-The step behind which every operation is known: the module can be run.
-"""
+"""The step behind which every operation is known: the module can be run."""
 FIRST_INTEGER_STEP = "convert-torch-to-nm"
-"""
-The step that makes integers of a float module.
-"""
+"""The step that makes integers of a float module."""
 
 
 def pipeline(options: Options) -> tuple[Step, ...]:
@@ -99,19 +89,13 @@ def _names() -> tuple[str, ...]:
 
 
 FLOAT_PIPELINE = _names()[: _names().index(SUPPORTED)]
-"""
-The names of the steps on the imported module.
-"""
+"""The names of the steps on the imported module."""
 INTEGER_PIPELINE = _names()[_names().index(FIRST_INTEGER_STEP) + 1 :]
-"""
-The names of the steps on integer modules.
-"""
+"""The names of the steps on integer modules."""
 
 
 def pass_of(step: Step) -> ModulePass:
-    """
-    The pass of a step, with its options.
-    """
+    """The pass of a step, with its options."""
     return pass_registry()[step.name]()(**step.options)
 
 
@@ -126,16 +110,12 @@ def pass_registry() -> dict[str, PassFactory]:
 
 
 def dialect_taken_by(name: str) -> str | None:
-    """
-    The dialect of the modules that a pass of ours works on; None for another pass.
-    """
+    """The dialect of the modules that a pass of ours works on; None for another pass."""
     return name.removeprefix("convert-").partition("-")[0] if name in _modules() else None
 
 
 def dialect_made_by(name: str) -> str | None:
-    """
-    The dialect of the modules that a pass of ours leaves; None for another pass.
-    """
+    """The dialect of the modules that a pass of ours leaves; None for another pass."""
     return name.rpartition("-to-")[2].partition("-")[0] if name in _modules() else None
 
 
@@ -161,9 +141,7 @@ def _factory(name: str, module: str) -> PassFactory:
 
 
 def _taken() -> set[str]:
-    """
-    The names that passes of other packages cannot have.
-    """
+    """The names that passes of other packages cannot have."""
     from xdsl.transforms import get_all_passes
 
     return {*_modules(), *get_all_passes()}

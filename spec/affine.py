@@ -19,9 +19,7 @@ Value = TypeVar("Value", covariant=True)
 
 
 class Lookup(Protocol[KeyIn, Value]):
-    """
-    A value for each key: a mapping, or a sequence where the keys are positions.
-    """
+    """A value for each key: a mapping, or a sequence where the keys are positions."""
 
     def __getitem__(self, key: KeyIn, /) -> Value: ...
 
@@ -37,9 +35,7 @@ class Affine(Generic[Key]):
 
     base: int = 0
     terms: tuple[tuple[Key, int], ...] = ()
-    """
-    Pairs (key, coefficient).
-    """
+    """Pairs (key, coefficient)."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Affine):
@@ -80,18 +76,14 @@ class Affine(Generic[Key]):
         return Affine(self.base // divisor, tuple((key, coefficient // divisor) for key, coefficient in self.terms))
 
     def substituted(self, forms: Lookup[Key, Affine[Other]]) -> Affine[Other]:
-        """
-        The form with another form in the place of each key.
-        """
+        """The form with another form in the place of each key."""
         result: Affine[Other] = Affine(self.base)
         for key, coefficient in self.terms:
             result = result + forms[key] * coefficient
         return result
 
     def at(self, values: Lookup[Key, int]) -> int:
-        """
-        The value for given values of the keys.
-        """
+        """The value for given values of the keys."""
         value = self.base
         for key, coefficient in self.terms:
             value += coefficient * values[key]
@@ -113,9 +105,7 @@ class Affine(Generic[Key]):
         return low, high
 
     def is_multiple(self, divisor: int, ranges: Lookup[Key, tuple[int, int]]) -> bool:
-        """
-        Whether every value, while the keys take the values of their ranges, is a multiple of `divisor`.
-        """
+        """Whether every value, while the keys take the values of their ranges, is a multiple of `divisor`."""
         first = self.base
         for key, coefficient in self.terms:
             least, greatest = ranges[key]
@@ -126,9 +116,7 @@ class Affine(Generic[Key]):
 
 
 def affine(base: int, terms: Iterable[tuple[Key, int]]) -> Affine[Key]:
-    """
-    The form of any terms: those of one key are added up, and those that come to zero are left out.
-    """
+    """The form of any terms: those of one key are added up, and those that come to zero are left out."""
     coefficients: dict[Key, int] = {}
     for key, coefficient in terms:
         coefficients[key] = coefficients.get(key, 0) + coefficient

@@ -70,9 +70,7 @@ def layer_norm(
 
 
 def row_statistics(x: npt.NDArray[np.int16]) -> tuple[Int64Array, Int64Array]:
-    """
-    Return the sum and the sum of squares, int64 ``[...]``, of each row of ``x`` int16 ``[..., n]``.
-    """
+    """Return the sum and the sum of squares, int64 ``[...]``, of each row of ``x`` int16 ``[..., n]``."""
     wide = x.astype(np.int64)
     return wide.sum(axis=-1), np.einsum("...i,...i->...", wide, wide)
 

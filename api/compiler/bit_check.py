@@ -1,6 +1,4 @@
-"""
-`--check`: the result of a sample after every pass, compared.
-"""
+"""`--check`: the result of a sample after every pass, compared."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ POISONS = (0xA5, 0x5A)
 
 
 class CheckError(ValueError):
-    """
-    A step that keeps what the model computes changed it; names the pass and the first difference.
-    """
+    """A step that keeps what the model computes changed it; names the pass and the first difference."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +43,13 @@ class Fidelity:
 
     step: Step
     before: float
-    """
-    Against the step before.
-    """
+    """Against the step before."""
     model: float
-    """
-    Against the imported model.
-    """
+    """Against the imported model."""
 
 
 def signal_to_noise(reference: Array, values: Array) -> float:
-    """
-    SQNR in decibels: the power of `reference` over that of the difference; infinite where they are equal.
-    """
+    """SQNR in decibels: the power of `reference` over that of the difference; infinite where they are equal."""
     noise = float(np.square(np.asarray(values, np.float64) - reference).sum())
     signal = float(np.square(np.asarray(reference, np.float64)).sum())
     if noise == 0:
@@ -83,9 +73,7 @@ class BitCheck:
     _last_lossy_step: str = ""
 
     def compare(self, step: Step, module: ModuleOp, context: CompileContext) -> None:
-        """
-        Raises CheckError if the module no longer computes what the one before it did, and the step is not lossy.
-        """
+        """Raises CheckError if the module no longer computes what the one before it did, and the step is not lossy."""
         if level_of(module) == "torch":
             rounds = any(isinstance(operation, FakeQuantizeOp) for operation in module.walk())
             outputs = run_torch(module, context, self.inputs)
@@ -102,9 +90,7 @@ class BitCheck:
         self._note(step, decoded)
 
     def compare_program(self, program: Program) -> None:
-        """
-        Raises CheckError if the emulator's bits are not those of the last integer module.
-        """
+        """Raises CheckError if the emulator's bits are not those of the last integer module."""
         for poison in POISONS:
             self._compare_bits("emit", program.run(self.inputs, engine="reference", poison=poison).raw)
 

@@ -1,6 +1,4 @@
-"""
-The compiler from end to end: a model in, a program out.
-"""
+"""The compiler from end to end: a model in, a program out."""
 
 from __future__ import annotations
 
@@ -63,13 +61,9 @@ class Compilation:
     module: ModuleOp
     dump: IrDump | None = None
     sample: Callable[[], Sample] | None = None
-    """
-    Reads the sample on which bits are compared after every pass; None if they are not.
-    """
+    """Reads the sample on which bits are compared after every pass; None if they are not."""
     check: BitCheck | None = None
-    """
-    Compares them, from `start_check` on.
-    """
+    """Compares them, from `start_check` on."""
     report: Report = silent
     seconds: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
     """
@@ -79,28 +73,20 @@ class Compilation:
     operations_after_tiling: int = 0
     program: Program | None = None
     running: str = ""
-    """
-    The step that is being taken.
-    """
+    """The step that is being taken."""
     _kept: list[tuple[Step, ModuleOp]] = field(default_factory=list[tuple[Step, ModuleOp]])
-    """
-    The steps before there was a sample, and their modules.
-    """
+    """The steps before there was a sample, and their modules."""
     _dumping: float = 0.0
     _checking: float = 0.0
 
     @property
     def quantization(self) -> Choice | None:
-        """
-        How number formats were chosen; None if the model, or the dump it was taken up from, came with them.
-        """
+        """How number formats were chosen; None if the model, or the dump it was taken up from, came with them."""
         return self.context.notes.get(TorchCalibratePass.name)
 
     @property
     def losses(self) -> tuple[StepLoss, ...]:
-        """
-        What each lossy step costs on the sample of the check; empty without one.
-        """
+        """What each lossy step costs on the sample of the check; empty without one."""
         if self.check is None:
             return ()
         lossy = [fidelity for fidelity in self.check.fidelity if fidelity.step.kind == Kind.LOSSY]
@@ -110,18 +96,14 @@ class Compilation:
         return str(self.context.notes.get(step.name) or step.purpose)
 
     def run(self, steps: Sequence[Step]) -> None:
-        """
-        Takes the steps, and verifies what they made: once, as verifying costs as much time as a pass.
-        """
+        """Takes the steps, and verifies what they made: once, as verifying costs as much time as a pass."""
         for step in steps:
             if step.enabled:
                 self.take(step)
         self.module.verify()
 
     def take(self, step: Step) -> None:
-        """
-        Runs the pass of a step, and times it.
-        """
+        """Runs the pass of a step, and times it."""
         self.report(step.name, None)
         self.running = step.name
         tiles = (dialect_taken_by(step.name), dialect_made_by(step.name)) == ("nm", "sta")
@@ -134,9 +116,7 @@ class Compilation:
             self.operations_after_tiling = sum(1 for _ in self.module.walk())
 
     def after(self, step: Step, seconds: float) -> None:
-        """
-        What follows every step: dump and check.
-        """
+        """What follows every step: dump and check."""
         self.seconds.append((step.name, seconds))
         start = time.perf_counter()
         if self.dump is not None:
@@ -157,9 +137,7 @@ class Compilation:
             self.start_check()
 
     def start_check(self) -> None:
-        """
-        Reads the sample, as far as one is asked for, and compares the steps so far; from here on every step is.
-        """
+        """Reads the sample, as far as one is asked for, and compares the steps so far; from here on every step is."""
         if self.sample is None:
             return
         self.check = BitCheck(self.sample())
@@ -168,9 +146,7 @@ class Compilation:
         self._kept.clear()
 
     def emit(self) -> None:
-        """
-        Makes the program of the last module.
-        """
+        """Makes the program of the last module."""
         self.report("emit", None)
         self.running = "emit"
         start = time.perf_counter()
@@ -202,9 +178,7 @@ def _read(data: Data, types: Mapping[str, InputType]) -> list[Sample]:
 
 
 def _samples(model: ImportedModel, options: Options) -> Samples:
-    """
-    The samples of a float module: calibration data, or else the example inputs.
-    """
+    """The samples of a float module: calibration data, or else the example inputs."""
     calibration, examples, types = options.calibration, model.example_inputs, model.input_types
 
     def example() -> Sample:
@@ -220,9 +194,7 @@ def _samples(model: ImportedModel, options: Options) -> Samples:
 
 @contextmanager
 def _collector_paused() -> Generator[None]:
-    """
-    No search for garbage cycles: IR is made of cycles that live, and searching them costs time for nothing.
-    """
+    """No search for garbage cycles: IR is made of cycles that live, and searching them costs time for nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -236,9 +208,7 @@ def _collector_paused() -> Generator[None]:
 def compile_model(
     model: Any, example_inputs: Mapping[str, Any] | Sequence[Any] | None = None, **keywords: Unpack[Keywords]
 ) -> Compilation:
-    """
-    Like `compile`, but returns the whole compilation: the program and the modules it was made from.
-    """
+    """Like `compile`, but returns the whole compilation: the program and the modules it was made from."""
     options = Options.of(**keywords)
     steps = pipeline(options)
     dump = None if options.dump_ir is None else IrDump(options.dump_ir, options.only)
@@ -274,9 +244,7 @@ def _compilation(context: CompileContext, module: ModuleOp, options: Options, du
 
 
 def _first(samples: Samples) -> Sample:
-    """
-    The sample that a check runs on.
-    """
+    """The sample that a check runs on."""
     found = samples.calibration or samples.examples
     if not found:
         raise CompileError("the model came without example inputs: give calibration data")
@@ -322,9 +290,7 @@ def _check_sample(samples: Samples) -> Sample:
 
 @contextmanager
 def _placed(resumed: Resumed, compilation: Compilation) -> Generator[None]:
-    """
-    Shows what passes refuse in a dump, which somebody may have edited, at its place in the text.
-    """
+    """Shows what passes refuse in a dump, which somebody may have edited, at its place in the text."""
     try:
         with _named_target(resumed.context.target), explain_failures(lambda: compilation.running):
             yield
@@ -342,9 +308,7 @@ def _placed(resumed: Resumed, compilation: Compilation) -> Generator[None]:
 
 
 def _refused_operation(compilation: Compilation, error: ValueError) -> Operation | None:
-    """
-    The operation that no program can be made of; None if the error is another one.
-    """
+    """The operation that no program can be made of; None if the error is another one."""
     if isinstance(error, OperationError):
         return error.operation
     if not isinstance(error, ProgramError | ContainerError):

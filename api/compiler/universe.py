@@ -1,6 +1,4 @@
-"""
-What `xdsl-opt` and other tools find through the `xdsl.universe` entry point: our dialects and passes.
-"""
+"""What `xdsl-opt` and other tools find through the `xdsl.universe` entry point: our dialects and passes."""
 
 from __future__ import annotations
 

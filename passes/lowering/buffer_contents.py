@@ -1,6 +1,4 @@
-"""
-Which values of the model a buffer holds, and how: kept with the buffer, `sta.values`, for the debug map.
-"""
+"""Which values of the model a buffer holds, and how: kept with the buffer, `sta.values`, for the debug map."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Lowering of the `nm` dialect to the machine: tile loops and DMA, as the plan of each function says.
-"""
+"""Lowering of the `nm` dialect to the machine: tile loops and DMA, as the plan of each function says."""
 
 from __future__ import annotations
 

@@ -57,9 +57,7 @@ def rotate(builder: TileBuilder, size: int, tile: int, slot: int, body: Callable
 
 @dataclass(frozen=True)
 class Segment:
-    """
-    Tiles of a pipeline that are alike: the size of their axis, that of a tile, and the two stages of each tile.
-    """
+    """Tiles of a pipeline that are alike: the size of their axis, that of a tile, and the two stages of each tile."""
 
     size: int
     tile: int
@@ -97,16 +95,12 @@ def pipeline(builder: TileBuilder, segments: Sequence[Segment]) -> None:
 
 
 def _stage(body: Callable[[Part], None], tile: int, position: Position, count: int) -> None:
-    """
-    One stage of a tile, in the slot of a tile of that number.
-    """
+    """One stage of a tile, in the slot of a tile of that number."""
     body(Part(position, count, tile % SLOTS))
 
 
 def _steps(builder: TileBuilder, segment: Segment, full: int, begun: int) -> None:
-    """
-    For each of the `full` tiles of a segment but the last: the first stage of the tile after it, then its second.
-    """
+    """For each of the `full` tiles of a segment but the last: the first stage of the tile after it, then its second."""
     tile = segment.tile
 
     def step(start: Position, index: int) -> None:

@@ -1,6 +1,4 @@
-"""
-A function of the `nm` dialect as a tile program, from a plan: where values live, and the tiles of each layer.
-"""
+"""A function of the `nm` dialect as a tile program, from a plan: where values live, and the tiles of each layer."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
 TRANSFER_ROWS = definition_of("ld").field("rows").largest_power
-"""
-Rows of one transfer between DRAM and the scratchpad.
-"""
+"""Rows of one transfer between DRAM and the scratchpad."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +39,17 @@ class Plan:
     in_dram: Set[SSAValue]
     linear: Callable[[nm.LinearOp, LinearShape], LinearTiling]
     attention: Callable[[nm.AttentionOp, AttentionShape, int], Tiling]
-    """
-    The last argument is the number of heads in all.
-    """
+    """The last argument is the number of heads in all."""
 
 
 @dataclass
 class LoweredFunction:
-    """
-    A tile program, and where the values of the function are in it.
-    """
+    """A tile program, and where the values of the function are in it."""
 
     program: TileProgram
     operands: dict[SSAValue, Operand] = field(default_factory=dict[SSAValue, Operand])
     allocations: dict[SSAValue, Allocation] = field(default_factory=dict[SSAValue, Allocation])
-    """
-    The buffer that was made for a value.
-    """
+    """The buffer that was made for a value."""
 
 
 def lower_function(
@@ -95,17 +85,13 @@ def _argument(value: SSAValue) -> Buffer:
 
 @dataclass
 class _Walk:
-    """
-    The walk over the operations of a function.
-    """
+    """The walk over the operations of a function."""
 
     builder: TileBuilder
     plan: Plan
     lowered: LoweredFunction
     outputs: dict[SSAValue, Buffer]
-    """
-    The argument that an output is returned in; of values that are returned twice the first.
-    """
+    """The argument that an output is returned in; of values that are returned twice the first."""
     norms: dict[Operation, tuple[NormTiles, bool] | None] = field(
         default_factory=dict[Operation, "tuple[NormTiles, bool] | None"]
     )
@@ -115,9 +101,7 @@ class _Walk:
     """
 
     def bind_input(self, value: SSAValue, argument: Buffer) -> None:
-        """
-        Says where an input is: where it came, or in the scratchpad, to which it is loaded.
-        """
+        """Says where an input is: where it came, or in the scratchpad, to which it is loaded."""
         operand = contiguous(argument)
         if value in self.plan.in_dram or not value.uses:
             self.lowered.operands[value] = operand
@@ -127,9 +111,7 @@ class _Walk:
         self.lowered.operands[value] = resident
 
     def store_output(self, value: SSAValue, argument: Buffer) -> None:
-        """
-        Brings an output to its argument, unless it was written there.
-        """
+        """Brings an output to its argument, unless it was written there."""
         source, output = self._operand(value), contiguous(argument)
         if source.buffer is argument:
             return
@@ -144,9 +126,7 @@ class _Walk:
         walk_runs(builder, source, output, store)
 
     def lower(self, op: Operation) -> None:
-        """
-        Lowers one operation.
-        """
+        """Lowers one operation."""
         builder = self.builder
         match op:
             case nm.WeightOp() | func.ReturnOp():
@@ -174,9 +154,7 @@ class _Walk:
                 )
 
     def _linear(self, op: nm.LinearOp) -> None:
-        """
-        A linear, together with the norm that follows if it is walked by rows.
-        """
+        """A linear, together with the norm that follows if it is walked by rows."""
         residual = self._optional(op.residual)
         result = self._in_place(op.result, op.residual)
         following = following_norm(op) if result.space == "spad" else None
@@ -205,9 +183,7 @@ class _Walk:
         return norm_tiles(self.builder, op, self._operand(op.x), stream, copy)
 
     def _transfer(self, source: Operand, destination: Operand) -> None:
-        """
-        Loads a whole contiguous tensor into the scratchpad.
-        """
+        """Loads a whole contiguous tensor into the scratchpad."""
         shape = source.view.shape
         rows, columns = prod(shape[:-1]), shape[-1]
 
@@ -222,17 +198,13 @@ class _Walk:
         self.builder.loop(rows, TRANSFER_ROWS, 0, move)
 
     def _result(self, value: SSAValue, label: str | None = None) -> Operand:
-        """
-        A contiguous buffer for a value: an output that is in DRAM is written where it belongs.
-        """
+        """A contiguous buffer for a value: an output that is in DRAM is written where it belongs."""
         output = self.outputs.get(value) if value in self.plan.in_dram else None
         self.lowered.operands[value] = contiguous(output or self._allocate(value, label))
         return self.lowered.operands[value]
 
     def _allocate(self, value: SSAValue, label: str | None = None) -> Allocation:
-        """
-        A new buffer for a value.
-        """
+        """A new buffer for a value."""
         builder, tensor = self.builder, nm.tensor_of(value)
         space = "dram" if value in self.plan.in_dram else "spad"
         buffer = builder.allocate(label or builder.path, tensor.get_shape(), nm.element_of(value), space)

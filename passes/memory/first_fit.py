@@ -14,25 +14,19 @@ from sta.spec.alignment import aligned
 
 @dataclass(frozen=True)
 class Lifetime:
-    """
-    A buffer: its bytes, and the first and last position of the program that use it.
-    """
+    """A buffer: its bytes, and the first and last position of the program that use it."""
 
     size: int
     first: int
     last: int
 
     def overlaps(self, other: Lifetime) -> bool:
-        """
-        Whether the two buffers are ever live at once.
-        """
+        """Whether the two buffers are ever live at once."""
         return self.first <= other.last and other.first <= self.last
 
 
 def first_fit(lifetimes: Sequence[Lifetime], capacity: int | None) -> tuple[list[int | None], int]:
-    """
-    Byte offset of each buffer, `None` where it does not fit `capacity`, and the extent in use.
-    """
+    """Byte offset of each buffer, `None` where it does not fit `capacity`, and the extent in use."""
     order = sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].size, lifetimes[i].first, i))
     offsets: list[int | None] = [None] * len(lifetimes)
     placed: list[int] = []

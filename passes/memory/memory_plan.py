@@ -1,6 +1,4 @@
-"""
-Where the buffers of a program go: the partition of the chip's memory, and byte offsets.
-"""
+"""Where the buffers of a program go: the partition of the chip's memory, and byte offsets."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ from sta.spec.tiling_policy import TilingPolicy
 
 @dataclass(frozen=True)
 class MemoryPlan(Generic[Key]):
-    """
-    Byte offset of every buffer, and the bytes of each memory.
-    """
+    """Byte offset of every buffer, and the bytes of each memory."""
 
     offsets: Mapping[Key, int]
     sizes: Mapping[str, int]
@@ -34,14 +30,10 @@ class MemoryPlan(Generic[Key]):
 
 @dataclass(frozen=True)
 class Crowding(Generic[Key]):
-    """
-    Buffers that find no place, each with the buffers that it competes with, largest first.
-    """
+    """Buffers that find no place, each with the buffers that it competes with, largest first."""
 
     message: str
-    """
-    A layer, the bytes it needs and those that are there.
-    """
+    """A layer, the bytes it needs and those that are there."""
     rivals: Mapping[Key, Sequence[Key]]
 
 
@@ -103,9 +95,7 @@ def _place(timeline: Timeline[Key], target: Target, ahead: int) -> MemoryPlan[Ke
 
 
 def timeline_of(function: func.FuncOp) -> Timeline[SSAValue]:
-    """
-    The buffers of a lowered function.
-    """
+    """The buffers of a lowered function."""
     block = function.body.block
     position = {op: index for index, op in enumerate(block.ops)}
     constants: list[SSAValue] = [op.result for op in block.ops if isinstance(op, sta.ConstantOp)]

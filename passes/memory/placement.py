@@ -30,9 +30,7 @@ from sta.spec.tiling_policy import TilingPolicy
 
 @dataclass(frozen=True)
 class Placement:
-    """
-    The plan of a function: the values that live in DRAM, and how each layer is tiled, in order.
-    """
+    """The plan of a function: the values that live in DRAM, and how each layer is tiled, in order."""
 
     in_dram: frozenset[SSAValue]
     layers: Mapping[Operation, LayerPlan]
@@ -59,22 +57,16 @@ def place_values(function: func.FuncOp, weights: WeightStore, target: Target, po
 
 @dataclass
 class _Room:
-    """
-    What has been found out about the room there is.
-    """
+    """What has been found out about the room there is."""
 
     target: Target
     policy: TilingPolicy
     in_dram: set[SSAValue] = field(default_factory=set[SSAValue])
     budgets: dict[Hashable, int] = field(default_factory=dict[Hashable, int])
-    """
-    Bytes that the tiles of layers of some sizes may take, where that is less than the usual share of the chip.
-    """
+    """Bytes that the tiles of layers of some sizes may take, where that is less than the usual share of the chip."""
 
     def plan(self, layers: dict[Operation, LayerPlan]) -> Plan:
-        """
-        The plan as far as it is known; `layers` receives those that are planned on the way.
-        """
+        """The plan as far as it is known; `layers` receives those that are planned on the way."""
         target, policy, budgets = self.target, self.policy, self.budgets
 
         def linear(op: nm.LinearOp, shape: LinearShape) -> LinearTiling:
@@ -130,9 +122,7 @@ class _Room:
         return bool(cheap)
 
     def _shrink(self, layers: Sequence[LayerPlan]) -> bool:
-        """
-        Gives smaller budgets to those layers that can do with less; returns whether there were any.
-        """
+        """Gives smaller budgets to those layers that can do with less; returns whether there were any."""
         budgets = {layer.key: budget for layer in layers if (budget := layer.smaller_budget()) is not None}
         self.budgets |= budgets
         return bool(budgets)
@@ -151,9 +141,7 @@ def _spilled(lowered: LoweredFunction, crowded: Mapping[Buffer, Sequence[Buffer]
 
 
 def _crowding(layers: Mapping[Operation, LayerPlan], crowded: Mapping[Buffer, Sequence[Buffer]]) -> list[LayerPlan]:
-    """
-    The layers to which buffers without a place, or those they compete with, belong.
-    """
+    """The layers to which buffers without a place, or those they compete with, belong."""
     sources = {buffer.source for buffer in chain(crowded, *crowded.values())}
     return [layer for op, layer in layers.items() if op in sources]
 

@@ -1,6 +1,4 @@
-"""
-When buffers are in use: what planning of memory needs to know of a program, be it IR or not yet.
-"""
+"""When buffers are in use: what planning of memory needs to know of a program, be it IR or not yet."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Resident(Generic[Key]):
-    """
-    A buffer that needs a place: the memory it is in, its bytes, and the first and last point of time of its use.
-    """
+    """A buffer that needs a place: the memory it is in, its bytes, and the first and last point of time of its use."""
 
     key: Key
     space: str
@@ -26,35 +22,23 @@ class Resident(Generic[Key]):
     first: int
     last: int
     label: str
-    """
-    The model's name for what it holds.
-    """
+    """The model's name for what it holds."""
     path: str
-    """
-    Module path of the layer that it was made for.
-    """
+    """Module path of the layer that it was made for."""
 
 
 @dataclass(frozen=True)
 class Timeline(Generic[Key]):
-    """
-    The buffers of a program. Points of time are positions in the function's own block; a loop is one position.
-    """
+    """The buffers of a program. Points of time are positions in the function's own block; a loop is one position."""
 
     fixed: Sequence[tuple[Key, int]]
-    """
-    Constants and then arguments with their bytes: they have a place in DRAM of their own.
-    """
+    """Constants and then arguments with their bytes: they have a place in DRAM of their own."""
     residents: Sequence[Resident[Key]]
     starts: Sequence[int]
-    """
-    Where the lowering of each operation begins: with the buffers that it allocates.
-    """
+    """Where the lowering of each operation begins: with the buffers that it allocates."""
 
     def lifetime(self, resident: Resident[Key], ahead: int) -> Lifetime:
-        """
-        When a buffer has its place; one for weights has it from `ahead` operations earlier on.
-        """
+        """When a buffer has its place; one for weights has it from `ahead` operations earlier on."""
         first = resident.first
         if resident.space == "wbuf" and ahead:
             begun = bisect_right(self.starts, first) - 1

@@ -1,6 +1,4 @@
-"""
-N:M sparsity found in the weights themselves, and the smaller of its encodings.
-"""
+"""N:M sparsity found in the weights themselves, and the smaller of its encodings."""
 
 from __future__ import annotations
 

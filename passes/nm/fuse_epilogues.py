@@ -1,6 +1,4 @@
-"""
-Gathers what follows a product into its drain, and elementwise chains into single passes of the vector unit.
-"""
+"""Gathers what follows a product into its drain, and elementwise chains into single passes of the vector unit."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ from sta.dialect.ir.quantized_value import keep_meaning
 from sta.passes.rewriting.dead_code import erase_dead_code
 
 STORED = (nm.si8, nm.si16)
-"""
-Element types of stored values that the vector unit adds.
-"""
+"""Element types of stored values that the vector unit adds."""
 
 
 @dataclass
@@ -50,9 +46,7 @@ def _is_stored(value: SSAValue) -> bool:
 
 
 def match_chain(value: SSAValue) -> Chain:
-    """
-    The longest chain of the vector unit that ends in `value`, an int32 tensor.
-    """
+    """The longest chain of the vector unit that ends in `value`, an int32 tensor."""
     chain = Chain()
     main = _match_residual(value, chain)
     main = _match_table(main, chain)
@@ -88,9 +82,7 @@ def _match_product(op: nm.MultiplyOp, chain: Chain) -> SSAValue:
 
 
 def _absorbed(value: SSAValue) -> SSAValue:
-    """
-    The value before the clamp that it comes from, if the next stage makes that clamp itself.
-    """
+    """The value before the clamp that it comes from, if the next stage makes that clamp itself."""
     clamp = value.owner
     return clamp.x if isinstance(clamp, nm.ClampOp) and _is_absorbed(clamp) else value
 
@@ -133,9 +125,7 @@ def _match_first_stage(value: SSAValue, chain: Chain) -> None:
 
 
 def build(chain: Chain, zero_point: int, result_type: Attribute) -> nm.LinearOp | nm.MapOp:
-    """
-    The fused operation of a chain.
-    """
+    """The fused operation of a chain."""
     residual_bias, *residual_scale = chain.residual_scale
     scalars = nm.epilogue_properties(
         table_scale=chain.table_scale,

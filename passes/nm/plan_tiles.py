@@ -1,6 +1,4 @@
-"""
-The plan of every layer: how it is cut into tiles, and which values live in DRAM.
-"""
+"""The plan of every layer: how it is cut into tiles, and which values live in DRAM."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ class NmPlanTilesPass(ModulePass):
 
 
 def plan_function(function: func.FuncOp, weights: WeightStore, target: Target, policy: TilingPolicy) -> None:
-    """
-    Plans one function; a plan that it has gives way.
-    """
+    """Plans one function; a plan that it has gives way."""
     placement = place_values(function, weights, target, policy)
     write_plan(function, placement, target)
     record(function, [layer.explain(module_path(op)) for op, layer in placement.layers.items()])

@@ -1,6 +1,4 @@
-"""
-Removing operations nobody uses.
-"""
+"""Removing operations nobody uses."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ from xdsl.traits import is_side_effect_free
 
 
 def erase_dead_code(module: ModuleOp) -> None:
-    """
-    Erases operations without side effects whose results nobody uses, operands after their users.
-    """
+    """Erases operations without side effects whose results nobody uses, operands after their users."""
     for op in reversed(list(module.walk())):
         if op.results and not any(result.uses for result in op.results) and is_side_effect_free(op):
             Rewriter.erase_op(op)

@@ -1,6 +1,4 @@
-"""
-Synchronization of a loop body: the posts and waits of its steady state.
-"""
+"""Synchronization of a loop body: the posts and waits of its steady state."""
 
 from __future__ import annotations
 
@@ -47,9 +45,7 @@ def _equal_needs(block: SynchronizedBlock) -> set[Channel]:
 
 
 def _place(block: SynchronizedBlock, edges: Sequence[Edge], handed_on: set[Channel]) -> None:
-    """
-    Places all posts and waits anew.
-    """
+    """Places all posts and waits anew."""
     block.clear()
     for edge in edges:
         if edge.channel in handed_on:
@@ -69,9 +65,7 @@ def _place(block: SynchronizedBlock, edges: Sequence[Edge], handed_on: set[Chann
 
 
 def _missing(block: SynchronizedBlock, loops: Sequence[Loop]) -> set[Channel]:
-    """
-    The channels on which a wait is missing when the loop runs by itself.
-    """
+    """The channels on which a wait is missing when the loop runs by itself."""
     knowledge = Knowledge()
     for channel, count in block.credits.items():
         for _ in range(count):

@@ -1,6 +1,4 @@
-"""
-Edges of a loop body: which of its nodes waits for which, in the steady state.
-"""
+"""Edges of a loop body: which of its nodes waits for which, in the steady state."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ from sta.passes.scheduling.knowledge import learn
 from sta.passes.scheduling.work import Channel, Loop, Work
 
 COPIES_LIMIT = 8
-"""
-Iterations by which what the units know of each other has long become periodic.
-"""
+"""Iterations by which what the units know of each other has long become periodic."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +28,11 @@ class Edge:
 
 @dataclass
 class NodeSummary:
-    """
-    What a block needs to know of one of its nodes.
-    """
+    """What a block needs to know of one of its nodes."""
 
     works: list[Work]
     channels: set[Channel]
-    """
-    Channels that are used inside a loop.
-    """
+    """Channels that are used inside a loop."""
 
     def conflicting(self, unit: str, later: Work, lag: Lag) -> bool:
         return any(work.unit == unit and conflict(work, later, lag) for work in self.works)
@@ -77,9 +69,7 @@ def _edges_into(
     known: dict[Channel, int],
     knew: list[dict[Channel, int]],
 ) -> list[Edge]:
-    """
-    The edges into one node; `known` and `knew` (the former, after each node) are brought up to date.
-    """
+    """The edges into one node; `known` and `knew` (the former, after each node) are brought up to date."""
     count = len(summaries)
     summary = summaries[position % count]
     edges: list[Edge] = []
@@ -116,9 +106,7 @@ def _latest(
 
 
 def _after_loops(summaries: Sequence[NodeSummary], position: int, channel: Channel, source: int) -> int:
-    """
-    A post must not be outstanding across a loop that uses its channel: it is then made after that loop.
-    """
+    """A post must not be outstanding across a loop that uses its channel: it is then made after that loop."""
     if source < 0:
         return source
     count = len(summaries)

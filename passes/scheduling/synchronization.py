@@ -35,9 +35,7 @@ def synchronize(program: Sequence[Node]) -> list[Node]:
 
 
 def _inner_blocks(nodes: Sequence[Node], loops: tuple[Loop, ...]) -> dict[int, SynchronizedBlock]:
-    """
-    The bodies of the loops among the nodes of a block, synchronized, by the positions of the loops.
-    """
+    """The bodies of the loops among the nodes of a block, synchronized, by the positions of the loops."""
     blocks: dict[int, SynchronizedBlock] = {}
     for index, node in enumerate(nodes):
         if not isinstance(node, Loop):

@@ -17,36 +17,26 @@ from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
 KEYS_LIMIT = definition_of("softmax").field("keys").maximum
-"""
-Keys that one instruction of the softmax unit takes.
-"""
+"""Keys that one instruction of the softmax unit takes."""
 
 
 @dataclass(frozen=True)
 class AttentionShape:
-    """
-    What an attention asks of each head.
-    """
+    """What an attention asks of each head."""
 
     queries: int
     keys: int
     depth: int
     bits: int
-    """
-    Width of the exponentials.
-    """
+    """Width of the exponentials."""
     has_mask: bool = False
     causal: bool = False
     sharing: int = 1
-    """
-    Heads of queries that have the same keys and values, where those have to be loaded.
-    """
+    """Heads of queries that have the same keys and values, where those have to be loaded."""
 
     @property
     def planes(self) -> int:
-        """
-        Bytes of an exponential, and so passes of P.V.
-        """
+        """Bytes of an exponential, and so passes of P.V."""
         return self.bits // 8
 
 
@@ -64,9 +54,7 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Group:
-    """
-    Rows that have the same number of keys.
-    """
+    """Rows that have the same number of keys."""
 
     first: int
     rows: int
@@ -74,9 +62,7 @@ class Group:
 
 
 def row_groups(policy: TilingPolicy, shape: AttentionShape, tile: int) -> list[Group]:
-    """
-    The rows of a head, in groups of whole tiles of `tile` rows with equally many keys.
-    """
+    """The rows of a head, in groups of whole tiles of `tile` rows with equally many keys."""
     if not shape.causal:
         return [Group(0, shape.queries, shape.keys)]
     tiles = -(-shape.queries // tile)
@@ -134,9 +120,7 @@ def filling_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int
 
 
 def tile_parts(target: Target, shape: AttentionShape, tiling: Tiling) -> dict[str, int]:
-    """
-    The cycles of each part of the machine for a tile of rows, of all heads that take turns.
-    """
+    """The cycles of each part of the machine for a tile of rows, of all heads that take turns."""
     rows, chunk, heads = tiling.rows, tiling.chunk, tiling.heads
     span = min(chunk or shape.keys, shape.keys)
     full, rest = divmod(shape.keys, span)
@@ -158,9 +142,7 @@ def tile_parts(target: Target, shape: AttentionShape, tiling: Tiling) -> dict[st
 
 
 def row_tiling(target: Target, policy: TilingPolicy, shape: AttentionShape) -> Tiling | None:
-    """
-    The best tiling for a softmax over whole rows; None if not even a tile of one row fits the chip.
-    """
+    """The best tiling for a softmax over whole rows; None if not even a tile of one row fits the chip."""
     return next(iter(row_tilings(target, policy, shape)), None)
 
 
@@ -177,18 +159,14 @@ def row_tilings(target: Target, policy: TilingPolicy, shape: AttentionShape, bud
 def online_tiling(
     target: Target, policy: TilingPolicy, shape: AttentionShape, chunk: int | None = None
 ) -> Tiling | None:
-    """
-    The best tiling for an online softmax, its chunk given or to be chosen; None if nothing fits the chip.
-    """
+    """The best tiling for an online softmax, its chunk given or to be chosen; None if nothing fits the chip."""
     return next(iter(online_tilings(target, policy, shape, chunk)), None)
 
 
 def online_tilings(
     target: Target, policy: TilingPolicy, shape: AttentionShape, chunk: int | None = None, budget: int | None = None
 ) -> list[Tiling]:
-    """
-    All tilings for an online softmax that may be chosen, the best first; of at most `budget` bytes if given.
-    """
+    """All tilings for an online softmax that may be chosen, the best first; of at most `budget` bytes if given."""
     chunks = list(_chunks(target, shape.keys)) if chunk is None else [chunk]
     most = min(shape.sharing, policy.sharing_heads)
     turns = [heads for heads in range(1, most + 1) if shape.sharing % heads == 0]
@@ -226,16 +204,12 @@ def _ranked(
 
 
 def capacity(target: Target, policy: TilingPolicy) -> int:
-    """
-    Bytes of the chip that attention may take.
-    """
+    """Bytes of the chip that attention may take."""
     return int(target.sram_bytes * (1 - policy.attention_reserve))
 
 
 def too_long(target: Target, policy: TilingPolicy, shape: AttentionShape, chunk: int | None) -> str:
-    """
-    Why no tile of an attention fits the chip, and what to do.
-    """
+    """Why no tile of an attention fits the chip, and what to do."""
     needed = tile_bytes(shape, Tiling(1, chunk))
     room = f"{capacity(target, policy):,} of its {target.sram_bytes:,} are there"
     if chunk is not None:
@@ -251,18 +225,14 @@ def too_long(target: Target, policy: TilingPolicy, shape: AttentionShape, chunk:
 
 
 def _row_counts(target: Target, queries: int) -> Iterator[int]:
-    """
-    Rows of a tile to choose from: whole array rows, and fewer than one of them.
-    """
+    """Rows of a tile to choose from: whole array rows, and fewer than one of them."""
     array = target.array_rows
     yield from range(array, min(queries, target.tile_rows) + 1, array)
     yield from range(min(queries, array, target.tile_rows), 0, -1)
 
 
 def _chunks(target: Target, keys: int) -> Iterator[int]:
-    """
-    Lengths of a chunk to choose from: a tile of columns and its doubles.
-    """
+    """Lengths of a chunk to choose from: a tile of columns and its doubles."""
     chunk = target.tile_columns
     while chunk < min(keys, KEYS_LIMIT):
         yield chunk

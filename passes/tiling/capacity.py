@@ -1,6 +1,4 @@
-"""
-The error of a layer that the target's memory cannot hold.
-"""
+"""The error of a layer that the target's memory cannot hold."""
 
 from __future__ import annotations
 

@@ -30,9 +30,7 @@ from sta.spec.tiling_policy import TilingPolicy
 
 @dataclass(frozen=True)
 class LinearPlan:
-    """
-    The tiling of a linear layer.
-    """
+    """The tiling of a linear layer."""
 
     target: Target
     policy: TilingPolicy
@@ -41,54 +39,38 @@ class LinearPlan:
 
     @property
     def key(self) -> Hashable:
-        """
-        What layers of the same size have in common.
-        """
+        """What layers of the same size have in common."""
         return self.shape
 
     @property
     def tiling(self) -> LinearTiling:
-        """
-        The tiles.
-        """
+        """The tiles."""
         return self.choice.tiling
 
     @property
     def size(self) -> int:
-        """
-        Bytes on the chip that the tiles take.
-        """
+        """Bytes on the chip that the tiles take."""
         return self.choice.estimate.size
 
     @property
     def cycles(self) -> int:
-        """
-        An estimate.
-        """
+        """An estimate."""
         return self.choice.estimate.cycles
 
     def keeps_weights(self) -> bool:
-        """
-        Whether all weights stay on the chip.
-        """
+        """Whether all weights stay on the chip."""
         return self.tiling.order == ROWS
 
     def smaller_budget(self) -> int | None:
-        """
-        A budget under which the tiles take less; None if there is nothing smaller.
-        """
+        """A budget under which the tiles take less; None if there is nothing smaller."""
         return linear_tiling.smaller_budget(self.target, self.policy, self.shape, self.size)
 
     def extra_cycles(self, budget: int) -> int:
-        """
-        The cycles, by the estimate, that the layer takes more if its tiles have that many bytes.
-        """
+        """The cycles, by the estimate, that the layer takes more if its tiles have that many bytes."""
         return choose(self.target, self.policy, self.shape, budget).estimate.cycles - self.cycles
 
     def explain(self, path: str) -> TileChoice:
-        """
-        What was chosen and why.
-        """
+        """What was chosen and why."""
         choice = self.choice
         other = {}
         if choice.other is not None and choice.other_estimate is not None:
@@ -98,55 +80,39 @@ class LinearPlan:
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """
-    The tiling of an attention: `tilings` are the ways to cut it, the best first.
-    """
+    """The tiling of an attention: `tilings` are the ways to cut it, the best first."""
 
     target: Target
     policy: TilingPolicy
     shape: AttentionShape
     chunk: int | None
-    """
-    Keys of a chunk of an online softmax; None for one over whole rows.
-    """
+    """Keys of a chunk of an online softmax; None for one over whole rows."""
     heads: int
-    """
-    Heads in all, those of every batch.
-    """
+    """Heads in all, those of every batch."""
     tilings: tuple[Tiling, ...]
 
     @property
     def key(self) -> Hashable:
-        """
-        What attentions of the same size have in common.
-        """
+        """What attentions of the same size have in common."""
         return self.shape, self.chunk
 
     @property
     def tiling(self) -> Tiling:
-        """
-        The tiles.
-        """
+        """The tiles."""
         return self.tilings[0]
 
     @property
     def size(self) -> int:
-        """
-        Bytes on the chip that the tiles take.
-        """
+        """Bytes on the chip that the tiles take."""
         return tile_bytes(self.shape, self.tiling)
 
     @property
     def cycles(self) -> int:
-        """
-        An estimate.
-        """
+        """An estimate."""
         return self._cycles(self.tiling)
 
     def keeps_weights(self) -> bool:
-        """
-        Whether all weights stay on the chip: an attention has none.
-        """
+        """Whether all weights stay on the chip: an attention has none."""
         return False
 
     def smaller_budget(self) -> int | None:
@@ -158,15 +124,11 @@ class AttentionPlan:
         return self.size - 1 if least < self.size else None
 
     def extra_cycles(self, budget: int) -> int:
-        """
-        The cycles, by the estimate, that the attention takes more if its tiles have that many bytes.
-        """
+        """The cycles, by the estimate, that the attention takes more if its tiles have that many bytes."""
         return self._within(budget).cycles - self.cycles
 
     def explain(self, path: str) -> TileChoice:
-        """
-        What was chosen and why.
-        """
+        """What was chosen and why."""
         first, *others = (self._choice(path, tiling) for tiling in self.tilings[:2])
         runner_up = {**others[0].tile, "cycles": others[0].cycles} if others else {}
         return replace(first, runner_up=runner_up)

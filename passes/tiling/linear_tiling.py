@@ -19,13 +19,9 @@ from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
 DEPTH_LIMIT = definition_of("mm").field("depth").maximum
-"""
-Largest reduction an `mm` instruction's depth field holds.
-"""
+"""Largest reduction an `mm` instruction's depth field holds."""
 SLOTS = 2
-"""
-Buffers of each kind: one is filled while the other is in use.
-"""
+"""Buffers of each kind: one is filled while the other is in use."""
 COLUMNS, ROWS, STREAMED = "columns", "rows", "streamed"
 """
 The orders of the loops. `columns`: groups of columns outermost, so that each weight is loaded once if all rows make one
@@ -36,9 +32,7 @@ are loaded for each tile of rows; for activations that are in DRAM, which are th
 
 @dataclass(frozen=True)
 class LinearShape:
-    """
-    What decides about the tiles of a linear layer.
-    """
+    """What decides about the tiles of a linear layer."""
 
     rows: int
     columns: int
@@ -46,37 +40,25 @@ class LinearShape:
     pattern: Pattern
     encoding: str
     x_bytes: int = 0
-    """
-    Bytes of an element of the activations if they are loaded from DRAM, else 0; for what follows likewise.
-    """
+    """Bytes of an element of the activations if they are loaded from DRAM, else 0; for what follows likewise."""
     residual_bytes: int = 0
     result_bytes: int = 0
     batches: int = 1
-    """
-    How often there are so many rows: tiles do not span what lies apart in memory.
-    """
+    """How often there are so many rows: tiles do not span what lies apart in memory."""
     norm: bool = False
-    """
-    Whether a norm follows that can be made of each tile of rows.
-    """
+    """Whether a norm follows that can be made of each tile of rows."""
     wide: bool = False
-    """
-    Whether the activations have 16 bits: two passes, each with accumulators of its own.
-    """
+    """Whether the activations have 16 bits: two passes, each with accumulators of its own."""
 
     @property
     def passes(self) -> int:
-        """
-        Passes of the array over each tile.
-        """
+        """Passes of the array over each tile."""
         return 2 if self.wide else 1
 
 
 @dataclass(frozen=True)
 class LinearTiling:
-    """
-    Sizes of a tile, and the order of the loops.
-    """
+    """Sizes of a tile, and the order of the loops."""
 
     rows: int
     columns: int
@@ -86,40 +68,26 @@ class LinearTiling:
 
 @dataclass(frozen=True)
 class Estimate:
-    """
-    What a tiling costs: cycles of each unit, and cycles in which the array waits.
-    """
+    """What a tiling costs: cycles of each unit, and cycles in which the array waits."""
 
     products: int
     loads: int
     stores: int
     vector: int
     turnaround: int
-    """
-    Cycles that the buffers in most demand need to be filled and used in turn, latencies included.
-    """
+    """Cycles that the buffers in most demand need to be filled and used in turn, latencies included."""
     issue: int
-    """
-    Cycles of the sequencer.
-    """
+    """Cycles of the sequencer."""
     waiting: int
-    """
-    Cycles in which the products wait for what cannot be done under them: the first load, the last drain, norms.
-    """
+    """Cycles in which the products wait for what cannot be done under them: the first load, the last drain, norms."""
     size: int
-    """
-    Bytes on the chip.
-    """
+    """Bytes on the chip."""
     hidden_divisor: int
-    """
-    One in so many hidden cycles is charged: `TilingPolicy.hidden_divisor`.
-    """
+    """One in so many hidden cycles is charged: `TilingPolicy.hidden_divisor`."""
 
     @property
     def bound(self) -> str:
-        """
-        The part of the machine that has most to do.
-        """
+        """The part of the machine that has most to do."""
         parts = {
             "compute": self.products,
             "DMA": max(self.loads, self.stores),
@@ -131,34 +99,26 @@ class Estimate:
 
     @property
     def cycles(self) -> int:
-        """
-        About how many cycles there are from the first load to the last result.
-        """
+        """About how many cycles there are from the first load to the last result."""
         parts = (self.products, self.loads, self.stores, self.vector, self.turnaround, self.issue)
         return max(parts) + (sum(parts) - max(parts)) // self.hidden_divisor + self.waiting
 
 
 def cuts(size: int, tile: int) -> list[tuple[int, int]]:
-    """
-    How many tiles of which size cover an axis.
-    """
+    """How many tiles of which size cover an axis."""
     full, rest = divmod(size, tile)
     return [(count, part) for count, part in ((full, tile), (1, rest)) if count and part]
 
 
 def is_rolled(policy: TilingPolicy, size: int, tile: int) -> bool:
-    """
-    Whether pairs of tiles of an axis are a loop, rather than unrolled.
-    """
+    """Whether pairs of tiles of an axis are a loop, rather than unrolled."""
     full, rest = divmod(size, tile)
     uneven = full % SLOTS or rest
     return full // SLOTS > 1 and not (uneven and full + (rest > 0) <= policy.unrolled_tiles)
 
 
 def row_cuts(shape: LinearShape, tiling: LinearTiling) -> list[tuple[int, int]]:
-    """
-    How many tiles of how many rows there are.
-    """
+    """How many tiles of how many rows there are."""
     return [(count * shape.batches, part) for count, part in cuts(shape.rows, tiling.rows)]
 
 
@@ -173,9 +133,7 @@ def program_products(shape: LinearShape, tiling: LinearTiling) -> int:
 
 
 def weight_bytes(shape: LinearShape, columns: int, depth: int) -> int:
-    """
-    Bytes of all weights, cut into blocks.
-    """
+    """Bytes of all weights, cut into blocks."""
     return sum(
         count * times * aligned(packed_size(width, length, shape.pattern, shape.encoding))
         for count, width in cuts(shape.columns, columns)
@@ -184,9 +142,7 @@ def weight_bytes(shape: LinearShape, columns: int, depth: int) -> int:
 
 
 def tile_bytes(shape: LinearShape, tiling: LinearTiling) -> int:
-    """
-    Bytes on the chip that the tiles of a layer take.
-    """
+    """Bytes on the chip that the tiles of a layer take."""
     if tiling.order == ROWS:
         weights = weight_bytes(shape, tiling.columns, tiling.depth)
     else:
@@ -197,9 +153,7 @@ def tile_bytes(shape: LinearShape, tiling: LinearTiling) -> int:
 
 
 def estimate(target: Target, policy: TilingPolicy, shape: LinearShape, tiling: LinearTiling) -> Estimate:
-    """
-    The cost of a tiling.
-    """
+    """The cost of a tiling."""
     rows = row_cuts(shape, tiling)
     columns, depths = cuts(shape.columns, tiling.columns), cuts(shape.depth, tiling.depth)
     row_tiles, column_tiles, cut = (sum(count for count, _ in parts) for parts in (rows, columns, depths))
@@ -268,9 +222,7 @@ def _norm_cycles(target: Target, shape: LinearShape, tiling: LinearTiling, produ
 
 
 def candidates(target: Target, shape: LinearShape) -> Iterator[LinearTiling]:
-    """
-    The tilings to choose from.
-    """
+    """The tilings to choose from."""
     for columns in _sizes(shape.columns, target.tile_columns, target.array_columns):
         for rows in _sizes(shape.rows, target.tile_rows, target.array_rows):
             # With all rows in one tile both orders are the same.
@@ -296,9 +248,7 @@ def _sizes(size: int, limit: int, array: int) -> list[int]:
 
 
 def _depths(shape: LinearShape) -> list[int]:
-    """
-    Cuts of the depth in whole groups of the pattern: all of it, halves, quarters.
-    """
+    """Cuts of the depth in whole groups of the pattern: all of it, halves, quarters."""
     group = shape.pattern.m
     depth = min(shape.depth, DEPTH_LIMIT // group * group)
     depths = [depth]
@@ -310,9 +260,7 @@ def _depths(shape: LinearShape) -> list[int]:
 
 @lru_cache(maxsize=1024)
 def ranked(target: Target, policy: TilingPolicy, shape: LinearShape) -> tuple[tuple[LinearTiling, Estimate], ...]:
-    """
-    All tilings, the fastest first; of equally fast ones the smallest first.
-    """
+    """All tilings, the fastest first; of equally fast ones the smallest first."""
     all_of_them = [
         (tiling, estimate(target, policy, shape, tiling)) for tiling in dict.fromkeys(candidates(target, shape))
     ]

@@ -1,6 +1,4 @@
-"""
-Views of a tensor as operators: slices, a view, a permutation and a view at most, in this order.
-"""
+"""Views of a tensor as operators: slices, a view, a permutation and a view at most, in this order."""
 
 from __future__ import annotations
 
@@ -20,41 +18,27 @@ class ViewChain:
     """
 
     slices: tuple[tuple[int, int], ...]
-    """
-    Start and end along each axis of the source.
-    """
+    """Start and end along each axis of the source."""
     split: tuple[int, ...]
-    """
-    The shape of the first view.
-    """
+    """The shape of the first view."""
     order: tuple[int, ...]
-    """
-    The permutation.
-    """
+    """The permutation."""
     sizes: tuple[int, ...]
-    """
-    The shape of the last view, the result.
-    """
+    """The shape of the last view, the result."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """
-    Elements of one axis of the source that a view steps through.
-    """
+    """Elements of one axis of the source that a view steps through."""
 
     axis: int
     size: int
     stride: int
-    """
-    In elements of the axis.
-    """
+    """In elements of the axis."""
 
 
 def view_chain(view: StridedView, shape: Sequence[int]) -> ViewChain | None:
-    """
-    The operators that make `view` of a contiguous tensor of `shape`; None if no such chain makes it.
-    """
+    """The operators that make `view` of a contiguous tensor of `shape`; None if no such chain makes it."""
     parts = _parts([factor for axis in view.axes for factor in axis if factor[0] != 1], shape)
     if parts is None:
         return None
@@ -105,9 +89,7 @@ def _cut(size: int, stride: int, shape: Sequence[int]) -> list[_Part] | None:
 
 
 def _slices(parts: Sequence[_Part], offset: int, shape: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
-    """
-    The range of each axis that the parts cover; None if they leave gaps.
-    """
+    """The range of each axis that the parts cover; None if they leave gaps."""
     slices: list[tuple[int, int]] = []
     for axis, extent in enumerate(shape):
         length = 1
@@ -123,9 +105,7 @@ def _slices(parts: Sequence[_Part], offset: int, shape: Sequence[int]) -> tuple[
 
 
 def _runs(order: list[int]) -> list[list[int]]:
-    """
-    `order` as runs of consecutive numbers: factors that stay beside each other are one axis.
-    """
+    """`order` as runs of consecutive numbers: factors that stay beside each other are one axis."""
     runs: list[list[int]] = []
     for number in order:
         if runs and number == runs[-1][-1] + 1:
@@ -155,9 +135,7 @@ def _with_units(
 
 
 def _keep_units(shape: Sequence[int], order: list[int]) -> list[int]:
-    """
-    The permutation of all axes of `shape` that is `order` for those larger than 1 and leaves the others in place.
-    """
+    """The permutation of all axes of `shape` that is `order` for those larger than 1 and leaves the others in place."""
     places = [axis for axis, size in enumerate(shape) if size != 1]
     complete = list(range(len(shape)))
     for place, axis in zip(places, order, strict=True):
