@@ -122,7 +122,7 @@ class Container:
 
 
 def is_integer(value: object) -> bool:
-    """Whether a value from JSON is an integer (``true`` is none)."""
+    """True if a value from JSON is an integer (``true`` is none)."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

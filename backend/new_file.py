@@ -29,7 +29,7 @@ class _Together:
 
     files: list[_Written] = field(default_factory=list[_Written])
     folders: list[Path] = field(default_factory=list[Path])
-    """Those that were not there before."""
+    """Folders that did not exist before."""
 
 
 _open: ContextVar[_Together | None] = ContextVar("_open", default=None)

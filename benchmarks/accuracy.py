@@ -146,7 +146,7 @@ class Runs:
         return self._known.get(_key(program, sentences))
 
     def put(self, program: Program, sentences: int, measured: dict[str, Any]) -> None:
-        """Keep what was measured."""
+        """Keeps what was measured."""
         self._known[_key(program, sentences)] = measured
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ class Required:
 
     @property
     def holds(self) -> bool:
-        """Whether it is kept."""
+        """True if it is kept."""
         return self.figure <= self.most
 
 

@@ -159,7 +159,7 @@ class TableError:
 
     @property
     def holds(self) -> bool:
-        """Whether the error is within the bound and the rounding of entries."""
+        """True if the error is within the bound and the rounding of entries."""
         return self.largest <= self.bound + 0.5 + 1e-9
 
 

@@ -35,11 +35,11 @@ class Requirement:
     value: float
     bound: float
     at_most: bool = False
-    """Whether the bound is the largest value allowed, and not the smallest."""
+    """True if the bound is the largest value allowed, and not the smallest."""
 
     @property
     def holds(self) -> bool:
-        """Whether the value is inside the bound, without any tolerance."""
+        """True if the value is inside the bound, without any tolerance."""
         return self.value <= self.bound if self.at_most else self.value >= self.bound
 
     def to_json(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Encoder:
 
     @property
     def is_bert(self) -> bool:
-        """Whether there are embeddings and a pooler."""
+        """True if there are embeddings and a pooler."""
         return self.vocabulary > 0
 
     def products(self) -> Iterator[Product]:

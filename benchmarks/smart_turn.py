@@ -111,7 +111,7 @@ def fidelity(value: Array, reference: Array) -> str:
 
 
 def main() -> None:
-    """Compile, compare, print."""
+    """Compiles, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("package", type=Path, help="the directory that the wheel was unpacked to")
     package = parser.parse_args().package
@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def compare(directory: Path, model: onnx.ModelProto, plain: onnx.ModelProto, features: Array) -> None:
-    """Print a line for each layer, and what the model says in the end."""
+    """Prints a line for each layer, and what the model says in the end."""
     stem = run(cut(model, FEATURES, BEFORE, directory / "stem.onnx"), FEATURES, features)
     print("| after layer | program to onnxruntime | onnxruntime to itself | program to float | onnxruntime to float |")
     print("|---|---|---|---|---|")

@@ -46,9 +46,9 @@ SMALLEST_WEIGHT_SCALE = 2.0**-40
 """torchao's default is for activations; the rows of a weight may be smaller."""
 
 VIEWS = (Role.VIEW, Role.DROPOUT)
-"""What only rearranges: dropout is one, too, once training is over."""
+"""Operators that only rearrange; dropout is one once training is over."""
 SCORES = (*VIEWS, Role.ADDITION, Role.MULTIPLICATION, Role.SCALING, Role.SELECTION, Role.CONVERSION, Role.SOFTMAX)
-"""What scores go through between the two products of an attention that is spelled out."""
+"""Operators on scores between the two products of a spelled-out attention."""
 
 
 class LiveRange:
@@ -149,7 +149,7 @@ class STAQuantizer(Quantizer):
         return QuantizationSpec(torch.int8, maker, -127, 127, torch.per_channel_symmetric, 0)
 
     def annotate(self, model: GraphModule) -> GraphModule:
-        """Annotate every node of `model` that the machine computes; see the class."""
+        """Annotates every node of `model` that the machine computes; see the class."""
         norms = _spelled_norms(model)
         inside = {node for norm in norms for node in norm.inside}.union(_attention_insides(model))
         takes = {node: taken for norm in norms for node, taken in norm.takes.items()}
@@ -270,7 +270,7 @@ def _is_view(node: Node) -> bool:
 
 
 def _uses(node: Node) -> list[tuple[Node, Node]]:
-    """What takes `node`, through rearrangements, and what it takes: `node`, or the last rearrangement of it."""
+    """Consumers of `node` seen through rearrangements, each with its operand: `node`, or its last rearrangement."""
     found: list[tuple[Node, Node]] = []
     for user in node.users:
         if _is_view(user):
@@ -281,37 +281,37 @@ def _uses(node: Node) -> list[tuple[Node, Node]]:
 
 
 def _users(node: Node) -> list[Node]:
-    """What takes `node`, through rearrangements."""
+    """Consumers of `node`, seen through rearrangements."""
     return [user for user, _ in _uses(node)]
 
 
 def _form(user: Node, operand: Node) -> Form:
-    """How `operand` is stored where `user` takes it."""
+    """Form in which `user` accepts `operand`."""
     row = _row(user)
     return row.form_of(user.args.index(operand)) if row is not None and operand in user.args else Form.STREAM
 
 
 def _is_taken_in_parts(node: Node) -> bool:
-    """Whether there are rearrangements of `node` that leave a part of it out."""
+    """True if there are rearrangements of `node` that leave a part of it out."""
     views = [user for user in node.users if _is_view(user)]
     return any(_size(view) != _size(node) or _is_taken_in_parts(view) for view in views)
 
 
 def _size(node: Node) -> int | None:
-    """How many elements `node` has; None for a list of tensors."""
+    """Number of elements of `node`; None for a list of tensors."""
     value = node.meta.get("val")
     return value.numel() if isinstance(value, torch.Tensor) else None
 
 
 def _source(node: Node) -> Node:
-    """What `node` is a rearrangement of."""
+    """Node that `node` rearranges."""
     while _is_view(node):
         node = _node(node.args[0])
     return node
 
 
 def _stays_in_accumulators(term: Node, addition: Node) -> bool:
-    """Whether `term` of `addition` is a linear layer that nothing else takes, beside a term that is rounded."""
+    """True if `term` of `addition` is a linear layer that nothing else takes, beside a term that is rounded."""
     if not _has_role(addition, Role.ADDITION) or not _is_only_added(term, addition):
         return False
     terms = _nodes(addition.args[:2])
@@ -341,7 +341,7 @@ def _table_spec(model: GraphModule, node: Node) -> QuantizationSpecBase | None:
 
 
 def _becomes_scores(node: Node) -> bool:
-    """Whether all that happens to the product `node` leads to a softmax."""
+    """True if all that happens to the product `node` leads to a softmax."""
     return any(True for _ in _until_softmax(node))
 
 
@@ -360,7 +360,7 @@ def _until_softmax(node: Node) -> Iterator[Node]:
 
 
 def _attention_insides(model: GraphModule) -> Iterator[Node]:
-    """What lies between the two products of attentions that are spelled out."""
+    """Nodes between the two products of spelled-out attentions."""
     for node in model.graph.nodes:
         if _has_role(node, Role.PRODUCT):
             yield from _until_softmax(node)
@@ -375,7 +375,7 @@ class _SpelledNorm:
     result: Node
     """The product with the weight, or that with the reciprocal root if there is no weight."""
     inside: frozenset[Node]
-    """What lies between, of which the machine rounds nothing."""
+    """Nodes in between, none of which the machine rounds."""
 
 
 def _spelled_norms(model: GraphModule) -> list[_SpelledNorm]:

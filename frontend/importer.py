@@ -39,7 +39,7 @@ ROOT = "forward"
 
 @dataclass(frozen=True)
 class RawImport:
-    """What torch-mlir makes of a program: a verified module, and the arrays that its literals name."""
+    """Import of a program by torch-mlir: a verified module, and the arrays that its literals name."""
 
     module: ModuleOp
     weights: WeightStore
@@ -47,7 +47,7 @@ class RawImport:
 
 def import_program(program: ExportedProgram, input_names: list[str], output_names: list[str]) -> RawImport:
     """
-    Import `program`, which is not changed.
+    Imports `program`, which is not changed.
 
     The function is called `main`; its arguments and results carry their names as `sta.name`. Raises ModelError for
     dynamic shapes, empty inputs, for a model that changes its buffers, and for what torch-mlir cannot import.
@@ -194,7 +194,7 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
 
 def _store_special_numbers(text: str, weights: WeightStore) -> str:
     """
-    Put tensors of a number that is not finite into `weights`, and name them in `text`.
+    Puts tensors of a number that is not finite into `weights`, and names them in `text`.
 
     MLIR writes such a number (the -inf of a mask) as its bits, which xDSL reads as an integer.
     """
@@ -214,7 +214,7 @@ def _store_special_numbers(text: str, weights: WeightStore) -> str:
 
 def _hide_unknown_operators(ir: Any, module: Any) -> None:
     """
-    Replace `torch.operator`, in which torch-mlir wraps what it does not know, and at which its pipeline stops.
+    Replaces `torch.operator`, in which torch-mlir wraps what it does not know, and at which its pipeline stops.
 
     Whether such an operator folds away, or is reported with all others that cannot be compiled, is found out later.
     """
@@ -241,7 +241,7 @@ def _hide_unknown_operators(ir: Any, module: Any) -> None:
 
 
 def _adopt_known_operators(module: ModuleOp) -> None:
-    """Replace the stand-ins of operators that torch-mlir does not know, but a row: those of other packages."""
+    """Replaces the stand-ins of operators that torch-mlir does not know, but a row: those of other packages."""
     for operation in list(module.walk()):
         name = operation_name(operation).removeprefix("torch.")
         if not isinstance(operation, UnregisteredOp) or name not in operators():
@@ -298,7 +298,7 @@ def _parse(text: str) -> ModuleOp:
 
 
 def _name_values(module: ModuleOp, input_names: list[str], output_names: list[str]) -> None:
-    """Set `sta.name` on the arguments and results of `main`, and leave out those that are no tensors."""
+    """Sets `sta.name` on the arguments and results of `main`, and leaves out those that are no tensors."""
     function = main_function(module)
     block = function.body.block
     if len(input_names) != len(block.args):

@@ -58,7 +58,7 @@ def import_model(
     model: Module | ExportedProgram | str | os.PathLike[str], example_inputs: ExampleInputs | None = None
 ) -> ImportedModel:
     """
-    Import a module, an exported program, a `.pt2` file or an `.onnx` file. The caller's object is not changed.
+    Imports a module, an exported program, a `.pt2` file or an `.onnx` file. The caller's object is not changed.
 
     `example_inputs` (by name, or in `forward`'s order) give a module's shapes and dtypes, and are required for one; an
     exported program brings its own, which are used where none are given. Raises ModelError if the model or the example

@@ -29,7 +29,7 @@ ExampleInputs = Mapping[str, Any] | Sequence[Any]
 
 def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
     """
-    Load the `.pt2` file at `path`.
+    Loads the `.pt2` file at `path`.
 
     A program exported from a Hugging Face model loads only where the class of its outputs is known to PyTorch, so the
     module that defines it is imported first. Raises ModelError if the file is missing, is no `.pt2` file, holds what
@@ -49,7 +49,7 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
 
 def export_module(module: Module, example_inputs: ExampleInputs | None) -> ExportedProgram:
     """
-    Export `module` as it is in evaluation mode, for inputs of the shapes and dtypes of `example_inputs`.
+    Exports `module` as it is in evaluation mode, for inputs of the shapes and dtypes of `example_inputs`.
 
     The module is left as it was. Raises ModelError if there are no example inputs, if one has a name that `forward`
     does not take, or if PyTorch cannot export the module.
@@ -83,7 +83,7 @@ def _way_out(error: Exception) -> str:
 
 
 def _register_output_classes(path: Path) -> None:
-    """Import the modules of the Hugging Face classes that the program mentions, which registers them with PyTorch."""
+    """Imports the modules of the Hugging Face classes that the program mentions, which registers them with PyTorch."""
     for module_name in sorted(_mentioned_modules(path)):
         try:
             importlib.import_module(module_name)
@@ -95,7 +95,7 @@ def _register_output_classes(path: Path) -> None:
 
 
 def _register_operators(path: Path) -> None:
-    """Import what defines the operators of quantized programs, if the program has any."""
+    """Imports what defines the operators of quantized programs, if the program has any."""
     if any("quantized_decomposed" in text for text in descriptions(path)):
         importlib.import_module("torch.ao.quantization.fx._decomposed")
 
@@ -163,7 +163,7 @@ def _evaluation(module: Module) -> Generator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Generator[None]:
-    """What PyTorch says about its own internals, on any channel, is of no use to whoever compiles a model."""
+    """Silences, on all channels, PyTorch's messages about its own internals, which users cannot act on."""
     with (
         warnings.catch_warnings(),
         _collected_log("torch"),
@@ -176,7 +176,7 @@ def quiet() -> Generator[None]:
 
 @contextlib.contextmanager
 def _collected_log(*names: str) -> Generator[list[str]]:
-    """Collect what the loggers called `names` say instead of showing it."""
+    """Collects what the loggers called `names` say instead of showing it."""
     messages: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.extend(_record_lines(record))

@@ -42,7 +42,7 @@ def target_of(target: object) -> Target | None:
 
 
 def sparsity_of(sparsity: object) -> Sparsity | None:
-    """What is pruned; None if nothing is. Raises TypeError, ValueError."""
+    """Patterns to prune to; None for no pruning. Raises TypeError, ValueError."""
     if sparsity is None:
         return None
     if isinstance(sparsity, str):

@@ -111,7 +111,7 @@ def _pattern(text: str) -> str:
 
 
 def silent(stage: str, done: float | None) -> None:
-    """Say nothing about progress."""
+    """Says nothing about progress."""
 
 
 _FORMATS = Decision("torch-calibrate", "number formats are asked for, and have been chosen")

@@ -21,7 +21,7 @@ _FOLDERS = {"torch": "torch-", "nm": "nm-", "sta": "sta-", "lowering": ""}
 """The folders with passes, and what a pass of each is called besides the name of its file."""
 
 IMPORT = Step("import", Kind.CLOSE)
-"""What is in front of the pipeline: it makes the first module, and is no pass."""
+"""Step before the pipeline, which produces the first module; it is no pass."""
 SUPPORTED = "torch-check-supported"
 """The step behind which every operation is known: the module can be run."""
 FIRST_INTEGER_STEP = "convert-torch-to-nm"

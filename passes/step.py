@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Kind(StrEnum):
-    """What a step may do to the numbers that a module computes; `--check` holds it to that."""
+    """Permitted effect of a step on the numbers that a module computes; `--check` enforces it."""
 
     EQUAL = "equal"
     """On integers: not a bit changes."""
@@ -28,6 +28,6 @@ class Step:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The fields of the pass."""
     purpose: str = ""
-    """What a lossy step loses accuracy for."""
+    """Purpose for which a lossy step gives up accuracy."""
     enabled: bool = True
-    """Whether the options of the compile ask for it."""
+    """True if the options of the compile ask for it."""

@@ -105,7 +105,7 @@ class Affine(Generic[Key]):
         return low, high
 
     def is_multiple(self, divisor: int, ranges: Lookup[Key, tuple[int, int]]) -> bool:
-        """Whether every value, while the keys take the values of their ranges, is a multiple of `divisor`."""
+        """True if every value, while the keys take the values of their ranges, is a multiple of `divisor`."""
         first = self.base
         for key, coefficient in self.terms:
             least, greatest = ranges[key]

@@ -1,4 +1,4 @@
-"""Where things may start in memories and files."""
+"""Alignment in memories and files."""
 
 ALIGNMENT = 64
 """
@@ -8,5 +8,5 @@ container, the writable part of DRAM, buffers, blocks of weights. It is a beat o
 
 
 def aligned(size: int) -> int:
-    """Return a number of bytes, or an address, rounded up to the alignment."""
+    """Returns a number of bytes, or an address, rounded up to the alignment."""
     return -(-size // ALIGNMENT) * ALIGNMENT

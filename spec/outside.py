@@ -1,5 +1,5 @@
 """
-What other packages add to the toolchain: operators, passes and targets, found by their entry points.
+Operators, passes and targets of other packages, found by their entry points.
 
 An addition that cannot be used is left out with one warning that names its package: its name is taken, it cannot be
 loaded, or it is not what its group holds. Asked for by name, it is an error with the same words.

@@ -44,7 +44,7 @@ class Packing:
         )
 
     def pack(self, weights: Int8Array) -> UInt8Array:
-        """Return int8 weights ``[columns, depth]`` as flat uint8; raises `ValueError` if they break the pattern."""
+        """Returns int8 weights ``[columns, depth]`` as flat uint8; raises `ValueError` if they break the pattern."""
         blocks: list[UInt8Array] = []
         for place in self._blocks():
             block = pack(np.ascontiguousarray(weights[place]), self.pattern, self.encoding)
@@ -52,7 +52,7 @@ class Packing:
         return np.concatenate(blocks)
 
     def unpack(self, data: UInt8Array) -> Int8Array:
-        """Return the int8 weights ``[columns, depth]`` of flat uint8; raises `ValueError` if they are malformed."""
+        """Returns the int8 weights ``[columns, depth]`` of flat uint8; raises `ValueError` if they are malformed."""
         weights = np.zeros((self.columns, sum(self.depths)), np.int8)
         position = 0
         for rows, depth in self._blocks():

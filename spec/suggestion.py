@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 LIKENESS = 0.5
-"""How alike two words are at least, from 0 to 1, for one to be suggested for the other: difflib's ratio."""
+"""Least similarity, from 0 to 1, at which a word is suggested for another: difflib's ratio."""
 
 
 def suggestion(word: str, known: Iterable[str], likeness: float = LIKENESS) -> str:

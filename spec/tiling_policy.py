@@ -61,7 +61,7 @@ class TilingPolicy:
     """Share of the chip's memory that the tiles of a map, norm, look-up or copy whose operands are in DRAM may take."""
     prefetch: int = 3
     """
-    How many operations ahead the buffers for weights are reserved where there is room: weights then load under the
+    Number of operations that buffers for weights are reserved ahead where there is room: weights then load under the
     products of other layers.
     """
     loss_divisor: int = 1000

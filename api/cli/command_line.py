@@ -333,7 +333,7 @@ def _fail(message: str, status: int) -> int:
 
 
 def _describe(error: Exception) -> str:
-    """What the message says about an error."""
+    """Text of the message for an error."""
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("sta"):
         extra = _EXTRAS.get((error.name or "").partition(".")[0], "compile")
         return f"this needs the package {error.name}: install sta-toolchain[{extra}]"

@@ -28,7 +28,7 @@ def _help(option: Option) -> str:
 
 
 def _with_reason(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """What reads a text, so that argparse says why it cannot."""
+    """Parser of an argument's text whose errors argparse shows with their reason."""
 
     def read_or_say(text: str) -> Any:
         try:

@@ -38,7 +38,7 @@ class CheckError(ValueError):
 @dataclass(frozen=True)
 class Fidelity:
     """
-    What one step left of the sample's outputs: SQNR in decibels of the worst of them, infinite where nothing differs.
+    Worst SQNR in decibels of the sample's outputs after one step; infinite if nothing differs.
     """
 
     step: Step

@@ -81,12 +81,12 @@ class Compilation:
 
     @property
     def quantization(self) -> Choice | None:
-        """How number formats were chosen; None if the model, or the dump it was taken up from, came with them."""
+        """Choice of number formats; None if the model, or the resumed dump, came with them."""
         return self.context.notes.get(TorchCalibratePass.name)
 
     @property
     def losses(self) -> tuple[StepLoss, ...]:
-        """What each lossy step costs on the sample of the check; empty without one."""
+        """Cost of each lossy step on the check's sample; empty without a check."""
         if self.check is None:
             return ()
         lossy = [fidelity for fidelity in self.check.fidelity if fidelity.step.kind == Kind.LOSSY]
@@ -116,7 +116,7 @@ class Compilation:
             self.operations_after_tiling = sum(1 for _ in self.module.walk())
 
     def after(self, step: Step, seconds: float) -> None:
-        """What follows every step: dump and check."""
+        """Dumps and checks the module after a step."""
         self.seconds.append((step.name, seconds))
         start = time.perf_counter()
         if self.dump is not None:

@@ -1,4 +1,4 @@
-"""Why the compiler cut a model as it did, and where everything lies: what `sta compile --explain` shows."""
+"""Explanation of tilings and memory maps, as `sta compile --explain` shows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What passes raise for a module that no pass before them would have left, as a message."""
+"""Error messages for exceptions that passes raise on out-of-order or hand-edited IR."""
 
 from __future__ import annotations
 

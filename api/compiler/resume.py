@@ -35,7 +35,7 @@ class Resumed:
     context: CompileContext
     read: IrText
     steps: tuple[Step, ...]
-    """What is left to do."""
+    """Steps left to do."""
 
     @property
     def names(self) -> list[str]:
@@ -136,7 +136,7 @@ def _check_signatures(read: IrText, level: str) -> None:
 
 
 def _problem(entry: DictionaryAttr, value: SSAValue, level: str) -> str | None:
-    """What is wrong with the attributes of an argument or result; None if nothing is."""
+    """Fault in the attributes of an argument or result; None if there is none."""
     try:
         if level == "torch":
             assert isinstance(entry.data["sta.name"], StringAttr)
@@ -153,7 +153,7 @@ def _problem(entry: DictionaryAttr, value: SSAValue, level: str) -> str | None:
 
 
 def _steps_left(file: str, module: ModuleOp, steps: Sequence[Step]) -> tuple[Step, ...]:
-    """What follows the pass that the file is named after; of another file, all that its module may need."""
+    """Steps after the pass that the file is named after; for other names, all steps that the module may need."""
     names = [step.name for step in steps]
 
     def starting_with(name: str) -> tuple[Step, ...]:

@@ -52,7 +52,7 @@ def _matches(operation: Operation, glob: str) -> bool:
 
 
 def _is_nested(value: SSAValue, block: Block) -> bool:
-    """Whether a value is defined in a region inside the block: a loop's counter, or what its body computes."""
+    """True if a value is defined in a region inside the block: a loop's counter, or what its body computes."""
     owner = value.owner
     if isinstance(owner, Block):
         return owner is not block

@@ -28,11 +28,11 @@ class Runs:
     files: list[str]
     """In a folder, the name of each run's file; else empty."""
     stacked: bool = False
-    """Whether the runs are those of one file, along an axis in front."""
+    """True if the runs are those of one file, along an axis in front."""
 
     @property
     def is_single(self) -> bool:
-        """Whether there is one run, in a file of its own."""
+        """True if there is one run, in a file of its own."""
         return not self.files and not self.stacked
 
     def name(self, index: int) -> str:
@@ -112,7 +112,7 @@ def _read_file(program: Program, path: Path) -> Arrays:
 
 
 def _is_batch(program: Program, arrays: Mapping[str, NDArray[Any]]) -> bool:
-    """Whether every array has an axis in front of what the program takes."""
+    """True if every array has an axis in front of what the program takes."""
     shapes = {signature.name: signature.shape for signature in program.inputs}
     return (
         bool(arrays)

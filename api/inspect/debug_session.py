@@ -35,7 +35,7 @@ class AtInstruction:
         return f"break {self.pc}"
 
     def stops(self, session: Session) -> bool:
-        """Whether the run stops where it is."""
+        """True if the run stops where it is."""
         return session.run.step.pc == self.pc
 
 
@@ -50,7 +50,7 @@ class AtModule:
         return f"break {self.pattern}"
 
     def stops(self, session: Session) -> bool:
-        """Whether the run stops where it is."""
+        """True if the run stops where it is."""
         return session.path != session.previous_path and fnmatchcase(session.path, self.pattern)
 
 
@@ -65,7 +65,7 @@ class AtUnit:
         return f"break unit {self.unit}"
 
     def stops(self, session: Session) -> bool:
-        """Whether the run stops where it is."""
+        """True if the run stops where it is."""
         return session.run.step.instruction.definition.unit == self.unit
 
 
@@ -82,7 +82,7 @@ class AtWrite:
         return f"break write {self.space} {self.start:#x} {self.end - self.start}"
 
     def stops(self, session: Session) -> bool:
-        """Whether the run stops where it is."""
+        """True if the run stops where it is."""
         return any(written.overlaps(self.space, self.start, self.end) for written in session.run.written())
 
 

@@ -150,7 +150,7 @@ def model_of(program: Program, model: Path | ExportedProgram, names: tuple[str, 
 
 
 def _fits(model: FloatModel, value: Value) -> bool:
-    """Whether the model has the tensor that a value is, if it is one."""
+    """True if the model has the tensor that a value is, if it is one."""
     if not value.source or value.scale is None:
         return True
     found = _found(model, value)

@@ -80,7 +80,7 @@ def _missing(program: Program, dump: Dump | None) -> list[str]:
 
 
 def _is_of(program: Program, dump: Dump) -> bool:
-    """Whether the last module of a dump is the one that the program was made from."""
+    """True if the last module of a dump is the one that the program was made from."""
     last = next((step for step in reversed(dump.steps) if step.file is not None), None)
     try:
         return last is not None and _without_comments(dump.text(last)) == _without_comments(program.container.ir)
@@ -199,7 +199,7 @@ def _memory(program: Program) -> Json:
 
 
 def _is_buffer(entry: Json, program: ValidProgram) -> bool:
-    """Whether an entry of the debug map, which nobody has checked, has what a picture of it needs."""
+    """True if an entry of the debug map, which nobody has checked, has what a picture of it needs."""
     numbers = [entry.get(key) for key in ("offset", "bytes", "first", "last")]
     texts = (entry.get("name"), entry.get("space"))
     return (

@@ -54,7 +54,7 @@ def load_onnx(path: str | os.PathLike[str]) -> ModelProto:
 
 
 def _check_names(model: ModelProto) -> None:
-    """Raise ValueError for a name that is no text: protocol buffers give the bytes of one that is damaged."""
+    """Raises ValueError for a name that is no text: protocol buffers give the bytes of one that is damaged."""
     for node in model.graph.node:
         for name in (node.name, node.op_type, node.domain, *node.input, *node.output):
             if not isinstance(name, str):
@@ -151,7 +151,7 @@ def _input_type(value: ValueInfoProto, example: Array | None) -> InputType:
 
 
 def label(node: NodeProto) -> str:
-    """How messages name `node`."""
+    """Name of `node` in messages."""
     return f"{node.op_type} node {node.name or node.output[0]!r}"
 
 

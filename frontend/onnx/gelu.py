@@ -78,7 +78,7 @@ class _Search:
         return current, SpelledGelu(x, frozenset(inner[:-1]))
 
     def _divided(self, node: NodeProto) -> str | None:
-        """What `node` divides by the root of two."""
+        """Value that `node` divides by the root of two."""
         if node.op_type == "Div" and self._is(node.input[1], math.sqrt(2)):
             return node.input[0]
         return self._other(node, "Mul", 1 / math.sqrt(2))

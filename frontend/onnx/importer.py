@@ -57,7 +57,7 @@ _NEVER_FOLDED = ("If", "Loop", "Scan", "DequantizeLinear", *_FROM_SHAPES)
 
 def import_graph(model: ModelProto, directory: Path, examples: Mapping[str, Array]) -> RawImport:
     """
-    Import `model`, whose file is in `directory`; sizes that it leaves open are those of `examples`.
+    Imports `model`, whose file is in `directory`; sizes that it leaves open are those of `examples`.
 
     The function is called `main`; its arguments and results carry their names as `sta.name`. Raises ModelError for
     dynamic shapes and for scales that cannot be compiled.
@@ -113,7 +113,7 @@ class Importing(OnnxGraph):
             raise ModelError(f"{label(node)} does not fit its operands: {error}") from error
 
     def _take_constant(self, node: NodeProto) -> bool:
-        """Compute `node` if it depends on no input; returns whether it does not."""
+        """Computes `node` if it depends on no input; returns whether it does not."""
         if node.op_type == "Shape" and node.input[0] in self.values:
             sizes = np.array(sizes_of(self.values[node.input[0]]), np.int64)
             attributes = attributes_of(node)

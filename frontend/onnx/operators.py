@@ -1,5 +1,5 @@
 """
-How each ONNX operator is written in the `torch` dialect.
+Translation of each ONNX operator into the `torch` dialect.
 
 An operator that takes what one of PyTorch takes is named in that one's row (`sta.spec.operators`). Each other has a
 function, called with the import and the node; it raises UnsupportedForm, with the reason, for a form of the operator
@@ -49,7 +49,7 @@ _NOTES = {
 
 
 def translate(graph: OnnxGraph, node: NodeProto) -> None:
-    """Add to `graph` what `node` computes. Raises UnsupportedForm if it has no translation."""
+    """Adds to `graph` what `node` computes. Raises UnsupportedForm if it has no translation."""
     rule = _RULES.get(node.op_type) if node.domain in _DOMAINS else None
     if rule is None:
         raise UnsupportedForm(_NOTES.get(node.op_type, ""))
@@ -57,7 +57,7 @@ def translate(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def is_known(node: NodeProto) -> bool:
-    """Whether there is a translation for nodes of this kind, or for their being a part of something."""
+    """True if there is a translation for nodes of this kind, or for their being a part of something."""
     return (node.op_type in _RULES or node.op_type in ("Shape", "Erf", "Constant")) and node.domain in _DOMAINS
 
 
@@ -428,7 +428,7 @@ _RULES: dict[str, Rule] = {
     "QuantizeLinear": _quantize,
     "DequantizeLinear": _dequantize,
 }
-"""Those of rows by themselves; those that stand for another form of an operator by a function each."""
+"""Rules by ONNX operator: generic ones of plain rows, and a function for each other form."""
 
 
 def onnx_operators() -> list[tuple[str, str]]:

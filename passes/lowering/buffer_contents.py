@@ -1,4 +1,4 @@
-"""Which values of the model a buffer holds, and how: kept with the buffer, `sta.values`, for the debug map."""
+"""Values of the model in a buffer, kept with the buffer as `sta.values` for the debug map."""
 
 from __future__ import annotations
 

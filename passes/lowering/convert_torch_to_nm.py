@@ -68,7 +68,7 @@ class FunctionConversion:
         return function
 
     def _input(self, value: SSAValue, name: str) -> TensorSignature:
-        """Add an argument: activations as int16, indices as int32, masks as bytes."""
+        """Adds an argument: activations as int16, indices as int32, masks as bytes."""
         tensor = torch.tensor_type(value)
         host = torch.numpy_dtype(tensor.element_type).name
         if tensor.is_float:
@@ -156,12 +156,12 @@ def _index_limit(value: SSAValue) -> int:
 
 @dataclass(frozen=True)
 class ConvertTorchToNmPass(ModulePass):
-    """Fold quantize-dequantize pairs and float parameters into integer operations."""
+    """Folds quantize-dequantize pairs and float parameters into integer operations."""
 
     name = "convert-torch-to-nm"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Convert every function of `op` in place. Raises ConversionError."""
+        """Converts every function of `op` in place. Raises ConversionError."""
         weights = weights_of(ctx)
         for function in [f for f in op.ops if isinstance(f, func.FuncOp)]:
             converted = FunctionConversion(function, weights).convert()

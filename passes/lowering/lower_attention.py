@@ -37,7 +37,7 @@ Q, K, V, RESULT, MASK = range(5)
 @dataclass(frozen=True)
 class AttentionOperands:
     """
-    What an attention reads and writes, in layouts whose heads can be walked together. Keys and values have as many
+    Operands of an attention in layouts whose heads can be walked together. Keys and values have as many
     heads as the queries; those that several heads of queries share repeat.
     """
 
@@ -64,7 +64,7 @@ class AttentionOperands:
         return batch * heads
 
     def is_resident(self) -> bool:
-        """Whether keys and values are in the scratchpad already."""
+        """True if keys and values are in the scratchpad already."""
         return self.k.space == self.v.space == "spad"
 
 
@@ -91,7 +91,7 @@ def attention_operands(
 
 
 def attention_shape(op: nm.AttentionOp, operands: AttentionOperands) -> AttentionShape:
-    """What decides about the tiles of an attention."""
+    """Parameters that determine the tiles of an attention."""
     _, _, queries, depth = operands.q.view.shape
     axes = operands.head_axes
     shared = axes and _is_shared(axes[-1]) and not operands.is_resident()
@@ -136,7 +136,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Head:
-    """Where a head starts in each operand; its keys and values if they have been loaded for several tiles."""
+    """Position of a head in each operand; its keys and values if they have been loaded for several tiles."""
 
     positions: Sequence[Position]
     keys: Matrix | None = None
@@ -516,7 +516,7 @@ def _moved(head: Head, axis: Axis, index: Position) -> Head:
 
 
 def _is_shared(axis: Axis) -> bool:
-    """Whether the heads along an axis have the same keys and values."""
+    """True if the heads along an axis have the same keys and values."""
     return axis.strides[K] == axis.strides[V] == 0
 
 

@@ -32,7 +32,7 @@ TRANSFER_ROWS = definition_of("ld").field("rows").largest_power
 @dataclass(frozen=True)
 class Plan:
     """
-    What lowering asks: which values live in DRAM, all others in the scratchpad, and how each layer is tiled. A tiling
+    Decisions for lowering: the values that live in DRAM rather than the scratchpad, and each layer's tiling. A tiling
     is a function of the layer and of its shape, which tells what of its operands has to be loaded.
     """
 
@@ -271,7 +271,7 @@ def _viewed(op: nm.ViewOp | nm.PermuteOp | nm.SliceOp, view: StridedView) -> Str
 
 def _is_one_tile(shape: LinearShape, tiling: LinearTiling) -> bool:
     """
-    Whether one tile holds all rows, so that the unit's row statistics are those of whole rows after the last group.
+    True if one tile holds all rows, so that the unit's row statistics are those of whole rows after the last group.
     """
     return shape.batches == 1 and shape.rows <= tiling.rows
 

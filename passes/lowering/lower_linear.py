@@ -29,7 +29,7 @@ from sta.spec.wide_product import PLANES
 
 @dataclass(frozen=True)
 class LinearOperands:
-    """What a linear layer reads and writes, in layouts whose rows can be walked together."""
+    """Operands of a linear layer in layouts whose rows can be walked together."""
 
     x: Operand
     result: Operand
@@ -37,7 +37,7 @@ class LinearOperands:
 
     @property
     def views(self) -> list[StridedView]:
-        """How the operands lie in memory: the activations, the result, the residual if there is one."""
+        """Views of the operands in memory: the activations, the result, the residual if there is one."""
         return [self.x.view, self.result.view] + ([self.residual.view] if self.residual else [])
 
     @property
@@ -54,7 +54,7 @@ def linear_operands(builder: TileBuilder, x: Operand, result: Operand, residual:
 
 
 def linear_shape(op: nm.LinearOp, operands: LinearOperands, *, norm: bool) -> LinearShape:
-    """What decides about the tiles of a linear layer. `norm`: a norm follows that can be made of each tile of rows."""
+    """Parameters that determine the tiles of a linear layer. `norm`: a norm of each tile of rows can follow."""
     pattern, encoding = nm.pattern_of(op.weight)
     columns, depth = nm.tensor_of(op.weight).get_shape()
     axes = operands.row_axes
@@ -141,7 +141,7 @@ class _Linear:
     table: Tile | None
     accs: Sequence[Buffer]
     gather: bool
-    """Whether the drains gather the statistics of the rows they write."""
+    """True if the drains gather the statistics of the rows they write."""
 
     def blocks(self) -> Sequence[Buffer]:
         """Two buffers for the weights of a tile of columns and a cut of the depth."""

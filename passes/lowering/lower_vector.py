@@ -77,11 +77,11 @@ class NormTiles:
 
     @property
     def views(self) -> list[StridedView]:
-        """How the source and what is written lie in memory."""
+        """Views of the source and of the results in memory."""
         return [self.x.view, *(operand.view for operand in self.written)]
 
     def is_one_tile(self) -> bool:
-        """Whether one tile holds all rows."""
+        """True if one tile holds all rows."""
         axes = row_space(self.views)
         return not axes or (len(axes) == 1 and axes[0].size <= self.limit[0])
 

@@ -60,7 +60,7 @@ class Operand:
         return prod(self.view.shape[:-1])
 
     def has_contiguous_rows(self) -> bool:
-        """Whether the last axis is contiguous: what every instruction asks of its operands."""
+        """True if the last axis is contiguous: what every instruction asks of its operands."""
         factors = merge(self.view.axes[-1])
         return not factors or (len(factors) == 1 and factors[0][1] == 1)
 
@@ -126,7 +126,7 @@ class TileBuilder:
         return "" if self.source is None else module_path(self.source)
 
     def is_top(self) -> bool:
-        """Whether no loop is open."""
+        """True if no loop is open."""
         return not self._open
 
     def begin(self, op: Operation) -> None:
@@ -137,7 +137,7 @@ class TileBuilder:
 
     @contextmanager
     def located(self, op: Operation) -> Generator[None]:
-        """What is emitted inside carries the location of `op`."""
+        """Gives operations emitted inside the location of `op`."""
         outer, self.source = self.source, op
         yield
         self.source = outer

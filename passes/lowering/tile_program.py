@@ -74,7 +74,7 @@ class Constant(Buffer):
     kind: str
     values: Callable[[], NDArray[Any]]
     packing: Packing | None = None
-    """How the data was packed, if it is weights."""
+    """Packing of the data, if it is weights."""
 
 
 @dataclass(eq=False, slots=True)
@@ -94,7 +94,7 @@ class Window:
 
 
 Tile = Buffer | Window
-"""What an instruction works on."""
+"""Operand of an instruction."""
 
 
 @dataclass(eq=False, slots=True)
@@ -137,7 +137,7 @@ class TileProgram:
         return [node for node in self.nodes if not isinstance(node, Allocation) or node in used]
 
     def timeline(self) -> Timeline[Buffer]:
-        """What planning of memory needs to know; a loop is one point of time."""
+        """Lifetimes of buffers for memory planning; a loop is one point of time."""
         nodes = self.used_nodes()
         uses: dict[Buffer, tuple[int, int]] = {}
         for index, node in enumerate(nodes):

@@ -21,7 +21,7 @@ class Lifetime:
     last: int
 
     def overlaps(self, other: Lifetime) -> bool:
-        """Whether the two buffers are ever live at once."""
+        """True if the two buffers are ever live at once."""
         return self.first <= other.last and other.first <= self.last
 
 

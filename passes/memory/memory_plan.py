@@ -1,4 +1,4 @@
-"""Where the buffers of a program go: the partition of the chip's memory, and byte offsets."""
+"""Places of a program's buffers: the partition of the chip's memory, and byte offsets."""
 
 from __future__ import annotations
 

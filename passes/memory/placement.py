@@ -57,7 +57,7 @@ def place_values(function: func.FuncOp, weights: WeightStore, target: Target, po
 
 @dataclass
 class _Room:
-    """What has been found out about the room there is."""
+    """Findings about the available memory."""
 
     target: Target
     policy: TilingPolicy

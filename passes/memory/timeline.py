@@ -1,4 +1,4 @@
-"""When buffers are in use: what planning of memory needs to know of a program, be it IR or not yet."""
+"""Lifetimes of buffers, for memory planning of a program that may not be IR yet."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Timeline(Generic[Key]):
     """Constants and then arguments with their bytes: they have a place in DRAM of their own."""
     residents: Sequence[Resident[Key]]
     starts: Sequence[int]
-    """Where the lowering of each operation begins: with the buffers that it allocates."""
+    """Positions at which the lowering of each operation begins: with its own buffers."""
 
     def lifetime(self, resident: Resident[Key], ahead: int) -> Lifetime:
-        """When a buffer has its place; one for weights has it from `ahead` operations earlier on."""
+        """Lifetime of a buffer; a buffer for weights is reserved `ahead` operations earlier."""
         first = resident.first
         if resident.space == "wbuf" and ahead:
             begun = bisect_right(self.starts, first) - 1
@@ -48,8 +48,8 @@ class Timeline(Generic[Key]):
 
 def starts_of(declares: Iterable[bool]) -> list[int]:
     """
-    Where the lowering of each operation begins in a block: `declares` says of each position whether a buffer is
-    allocated or a constant declared there.
+    Positions at which the lowering of each operation begins in a block. `declares` says of each position whether a
+    buffer is allocated or a constant declared there.
     """
     starts = [0]
     working = False

@@ -105,7 +105,7 @@ def _match_table(value: SSAValue, chain: Chain) -> SSAValue:
 
 def _is_absorbed(clamp: nm.ClampOp) -> bool:
     """
-    Whether a clamp in front of a table or a product is the one that this makes itself. A sum and a product keep theirs:
+    True if a clamp in front of a table or a product is the one that this makes itself. A sum and a product keep theirs:
     they would be written as int32 otherwise.
     """
     saturates = clamp.zero_point.value.data == 0 and nm.element_of(clamp.result) == nm.si16

@@ -15,7 +15,7 @@ from sta.passes.rewriting.dead_code import erase_dead_code
 
 
 def is_copy(op: object, stream: nm.NormOp) -> bool:
-    """Whether `op` rescales the norm's 16-bit result to 8 bits and does nothing else."""
+    """True if `op` rescales the norm's 16-bit result to 8 bits and does nothing else."""
     return (
         isinstance(op, nm.MapOp)
         and op.x is stream.result

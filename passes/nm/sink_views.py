@@ -71,7 +71,7 @@ class SinkBelowAdd(RewritePattern):
 
 
 def _from_accumulators(value: SSAValue) -> bool:
-    """Whether the value is what a product's rescaling or a sum of such leaves, possibly seen through views."""
+    """True if the value is what a product's rescaling or a sum of such leaves, possibly seen through views."""
     view = _reordering(value)
     if view is not None:
         return _from_accumulators(view.x)

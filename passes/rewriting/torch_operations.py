@@ -1,4 +1,4 @@
-"""What the passes over the `torch` dialect share: building operations, replacing them, and removing dead ones."""
+"""Shared helpers of the passes over the `torch` dialect: building, replacing and removing operations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TorchBuilder:
         self._store = store
 
     def insert(self, operation: Operation) -> SSAValue:
-        """Insert `operation` and return its first result."""
+        """Inserts `operation` and returns its first result."""
         operation.location = self._anchor.location
         Rewriter.insert_op(operation, InsertPoint.before(self._anchor))
         return operation.results[0]
@@ -110,7 +110,7 @@ def operations_of(module: ModuleOp) -> list[Operation]:
 
 
 def replace(operation: Operation, values: Sequence[SSAValue]) -> None:
-    """Let `values` take the place of the results of `operation`, and erase it."""
+    """Lets `values` take the place of the results of `operation`, and erases it."""
     for result, value in zip(operation.results, values, strict=True):
         result.replace_all_uses_with(value)
     operation.detach()
@@ -118,7 +118,7 @@ def replace(operation: Operation, values: Sequence[SSAValue]) -> None:
 
 
 def erase_dead(module: ModuleOp) -> None:
-    """Erase every operation of `main` whose results nothing uses: operations of the `torch` dialect do nothing else."""
+    """Erases every operation of `main` without uses: operations of the `torch` dialect have no other effect."""
     for operation in reversed(operations_of(module)):
         if operation.has_trait(IsTerminator, value_if_unregistered=False) or any(
             result.first_use is not None for result in operation.results
@@ -140,12 +140,12 @@ def array_of(value: SSAValue, store: WeightStore) -> Array | None:
 
 
 def single_use(value: SSAValue) -> bool:
-    """Whether `value` is used exactly once."""
+    """True if `value` is used exactly once."""
     return value.has_one_use()
 
 
 def is_aten(operation: object, *overloads: str) -> bool:
-    """Whether `operation` is one of the ATen overloads, spelled as in `add.Tensor`."""
+    """True if `operation` is one of the ATen overloads, spelled as in `add.Tensor`."""
     return isinstance(operation, Operation) and operation_name(operation).removeprefix("torch.aten.") in overloads
 
 
@@ -156,7 +156,7 @@ def identifier(text: str) -> str:
 
 
 def set_argument_attribute(function: FuncOp, index: int, name: str, value: Attribute) -> None:
-    """Set the attribute `name` of argument `index` of `function`, beside those that it has."""
+    """Sets the attribute `name` of argument `index` of `function`, beside those that it has."""
     from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr
 
     count = len(function.body.block.args)

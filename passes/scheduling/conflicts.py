@@ -22,7 +22,7 @@ class Lag:
     least: int = 0
 
     def overlap(self, first: Range, second: Range) -> bool:
-        """Whether the two may share a byte."""
+        """True if the two may share a byte."""
         if first.space != second.space:
             return False
         apart = first.start.base - second.start.base
@@ -41,7 +41,7 @@ class Lag:
         return self._reached(start, stop, lagging)
 
     def _reached(self, start: int, stop: int, step: int) -> bool:
-        """Whether `iterations * step` lies strictly between start and stop for a possible number of iterations."""
+        """True if `iterations * step` lies strictly between start and stop for a possible number of iterations."""
         if step == 0 or self.loop is None:
             return start < 0 < stop
         if step < 0:
@@ -52,8 +52,8 @@ class Lag:
 
 def lag_between(earlier: Iterations, later: Iterations) -> Lag:
     """
-    How the iterations of two executions differ. Inside a loop whose iteration differs all others count as unknown, as a
-    rehearsal does not get to every combination.
+    Difference between the iterations of two executions. Inside a loop whose iteration differs all others count as
+    unknown, as a rehearsal does not reach every combination.
     """
     shared: list[Loop] = []
     for (loop, first), (other, second) in zip(earlier, later, strict=False):
@@ -66,6 +66,6 @@ def lag_between(earlier: Iterations, later: Iterations) -> Lag:
 
 
 def conflict(earlier: Work, later: Work, lag: Lag) -> bool:
-    """Whether the order of two items matters."""
+    """True if the order of two items matters."""
     pairs = ((earlier.writes, later.writes), (earlier.writes, later.reads), (earlier.reads, later.writes))
     return any(lag.overlap(a, b) for first, second in pairs for a in first for b in second)

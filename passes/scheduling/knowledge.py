@@ -10,7 +10,7 @@ from sta.passes.scheduling.work import Channel, Loop, Node, Work
 
 
 def learn(known: dict[Channel, int], knew: dict[Channel, int], posting: str, waiting: str) -> None:
-    """Who waits for an item also knows what that item's unit had waited for."""
+    """Extends `known` by what the posting unit had waited for: whoever waits for one of its items knows that, too."""
     for (other, knower), position in knew.items():
         if knower == posting and other != waiting and known.get((other, waiting), -1) < position:
             known[other, waiting] = position
@@ -18,7 +18,7 @@ def learn(known: dict[Channel, int], knew: dict[Channel, int], posting: str, wai
 
 @dataclass
 class Knowledge:
-    """What has happened, and what units know of it, at one point of a rehearsal of the program."""
+    """Executed items, and each unit's knowledge of them, at one point of a rehearsal of the program."""
 
     count: int = 0
     known: dict[Channel, int] = field(default_factory=dict[Channel, int])

@@ -28,7 +28,7 @@ class Edge:
 
 @dataclass
 class NodeSummary:
-    """What a block needs to know of one of its nodes."""
+    """Summary of a node for the block around it."""
 
     works: list[Work]
     channels: set[Channel]

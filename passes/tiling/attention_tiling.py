@@ -1,5 +1,5 @@
 """
-How attention is cut into tiles: rows of queries, and chunks of keys where the softmax is online. Plain arithmetic.
+Tiling of attention: rows of queries, and chunks of keys for an online softmax. Plain arithmetic.
 
 The product array should never wait: a tile has whole array rows, and is no larger than it takes, because what attention
 occupies, other values of the model cannot. Sizes are compared by an estimate of cycles from `sta.spec.cost`.
@@ -22,7 +22,7 @@ KEYS_LIMIT = definition_of("softmax").field("keys").maximum
 
 @dataclass(frozen=True)
 class AttentionShape:
-    """What an attention asks of each head."""
+    """Sizes of each head of an attention."""
 
     queries: int
     keys: int
@@ -209,7 +209,7 @@ def capacity(target: Target, policy: TilingPolicy) -> int:
 
 
 def too_long(target: Target, policy: TilingPolicy, shape: AttentionShape, chunk: int | None) -> str:
-    """Why no tile of an attention fits the chip, and what to do."""
+    """Message, with remedy, for an attention of which no tile fits the chip."""
     needed = tile_bytes(shape, Tiling(1, chunk))
     room = f"{capacity(target, policy):,} of its {target.sram_bytes:,} are there"
     if chunk is not None:

@@ -39,7 +39,7 @@ class LinearPlan:
 
     @property
     def key(self) -> Hashable:
-        """What layers of the same size have in common."""
+        """Key that layers of the same size share."""
         return self.shape
 
     @property
@@ -58,7 +58,7 @@ class LinearPlan:
         return self.choice.estimate.cycles
 
     def keeps_weights(self) -> bool:
-        """Whether all weights stay on the chip."""
+        """True if all weights stay on the chip."""
         return self.tiling.order == ROWS
 
     def smaller_budget(self) -> int | None:
@@ -70,7 +70,7 @@ class LinearPlan:
         return choose(self.target, self.policy, self.shape, budget).estimate.cycles - self.cycles
 
     def explain(self, path: str) -> TileChoice:
-        """What was chosen and why."""
+        """Explanation of the choice."""
         choice = self.choice
         other = {}
         if choice.other is not None and choice.other_estimate is not None:
@@ -93,7 +93,7 @@ class AttentionPlan:
 
     @property
     def key(self) -> Hashable:
-        """What attentions of the same size have in common."""
+        """Key that attentions of the same size share."""
         return self.shape, self.chunk
 
     @property
@@ -112,7 +112,7 @@ class AttentionPlan:
         return self._cycles(self.tiling)
 
     def keeps_weights(self) -> bool:
-        """Whether all weights stay on the chip: an attention has none."""
+        """True if all weights stay on the chip: an attention has none."""
         return False
 
     def smaller_budget(self) -> int | None:
@@ -128,7 +128,7 @@ class AttentionPlan:
         return self._within(budget).cycles - self.cycles
 
     def explain(self, path: str) -> TileChoice:
-        """What was chosen and why."""
+        """Explanation of the choice."""
         first, *others = (self._choice(path, tiling) for tiling in self.tilings[:2])
         runner_up = {**others[0].tile, "cycles": others[0].cycles} if others else {}
         return replace(first, runner_up=runner_up)

@@ -1,5 +1,5 @@
 """
-How a linear layer is cut into tiles, in which order they are walked, and what stays on the chip. Plain arithmetic.
+Tiling of a linear layer: sizes, loop order, and residency on the chip. Plain arithmetic.
 
 All ways are compared by the cycles that the machine's cost functions (`sta.spec.cost`) give them, and the fastest that
 keeps to its share of the chip is taken.
@@ -32,7 +32,7 @@ are loaded for each tile of rows; for activations that are in DRAM, which are th
 
 @dataclass(frozen=True)
 class LinearShape:
-    """What decides about the tiles of a linear layer."""
+    """Parameters that determine the tiles of a linear layer."""
 
     rows: int
     columns: int
@@ -44,11 +44,11 @@ class LinearShape:
     residual_bytes: int = 0
     result_bytes: int = 0
     batches: int = 1
-    """How often there are so many rows: tiles do not span what lies apart in memory."""
+    """Number of batches of so many rows: tiles do not span separate regions of memory."""
     norm: bool = False
-    """Whether a norm follows that can be made of each tile of rows."""
+    """True if a norm follows that can be made of each tile of rows."""
     wide: bool = False
-    """Whether the activations have 16 bits: two passes, each with accumulators of its own."""
+    """True if the activations have 16 bits: two passes, each with accumulators of its own."""
 
     @property
     def passes(self) -> int:
@@ -68,7 +68,7 @@ class LinearTiling:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a tiling costs: cycles of each unit, and cycles in which the array waits."""
+    """Estimated cost of a tiling: cycles of each unit, and cycles in which the array waits."""
 
     products: int
     loads: int
@@ -105,26 +105,26 @@ class Estimate:
 
 
 def cuts(size: int, tile: int) -> list[tuple[int, int]]:
-    """How many tiles of which size cover an axis."""
+    """Number and size of the tiles that cover an axis."""
     full, rest = divmod(size, tile)
     return [(count, part) for count, part in ((full, tile), (1, rest)) if count and part]
 
 
 def is_rolled(policy: TilingPolicy, size: int, tile: int) -> bool:
-    """Whether pairs of tiles of an axis are a loop, rather than unrolled."""
+    """True if pairs of tiles of an axis are a loop, rather than unrolled."""
     full, rest = divmod(size, tile)
     uneven = full % SLOTS or rest
     return full // SLOTS > 1 and not (uneven and full + (rest > 0) <= policy.unrolled_tiles)
 
 
 def row_cuts(shape: LinearShape, tiling: LinearTiling) -> list[tuple[int, int]]:
-    """How many tiles of how many rows there are."""
+    """Number of tiles for each number of rows."""
     return [(count * shape.batches, part) for count, part in cuts(shape.rows, tiling.rows)]
 
 
 def program_products(shape: LinearShape, tiling: LinearTiling) -> int:
     """
-    How many products of a layer stand in the program, about: loops take two tiles at a time, cuts of the depth are
+    Approximate number of a layer's product instructions: loops take two tiles at a time, cuts of the depth are
     unrolled.
     """
     rows = shape.batches * -(-shape.rows // tiling.rows)

@@ -44,7 +44,7 @@ def write_plan(function: func.FuncOp, placement: Placement, target: Target) -> N
 
 
 def is_planned(function: func.FuncOp, target: Target) -> bool:
-    """Whether a function has a plan for a target."""
+    """True if a function has a plan for a target."""
     return function.attributes.get(TARGET) == StringAttr(target.name)
 
 

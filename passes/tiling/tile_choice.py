@@ -1,4 +1,4 @@
-"""What the compiler chose for a layer and why, kept with the function: `sta.tiling`, one entry a layer."""
+"""Tiling of each layer and the reason for it, kept with the function: `sta.tiling`, one entry a layer."""
 
 from __future__ import annotations
 

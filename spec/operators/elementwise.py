@@ -16,7 +16,7 @@ from sta.spec.tables import Float64Array, RealFunction
 
 def pointwise(function: Callable[[float], float]) -> RealFunction:
     """
-    Apply a function of Python floats to arrays.
+    Applies a function of Python floats to arrays.
 
     Python's `math` gives the same last bit whatever the processor; NumPy's vectorised versions need not.
     """
@@ -53,19 +53,19 @@ def elementwise(
 
 
 def _sigmoid(x: float) -> float:
-    """Return the logistic function, without overflow for large negative x."""
+    """Returns the logistic function, without overflow for large negative x."""
     if x >= 0:
         return 1.0 / (1.0 + math.exp(-x))
     return math.exp(x) / (1.0 + math.exp(x))
 
 
 def _gelu(x: float) -> float:
-    """Return x times the normal distribution function; `erfc` keeps the negative tail's digits."""
+    """Returns x times the normal distribution function; `erfc` keeps the negative tail's digits."""
     return 0.5 * x * math.erfc(-x / math.sqrt(2.0))
 
 
 def _gelu_tanh(x: float) -> float:
-    """Return GELU's tanh approximation (Hendrycks and Gimpel 2016)."""
+    """Returns GELU's tanh approximation (Hendrycks and Gimpel 2016)."""
     return 0.5 * x * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
 
 

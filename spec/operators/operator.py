@@ -41,7 +41,7 @@ class Role(Enum):
 
 
 class Form(Enum):
-    """How a value is stored where an operator takes it: the format policy of both quantizers."""
+    """Form in which an operator accepts a value: the format policy of both quantizers."""
 
     INPUT = "int8 with a zero point"
     """The input of a linear layer."""
@@ -79,7 +79,7 @@ class Onnx:
 
     name: str
     arguments: tuple[Constant, ...] = ()
-    """What the operator takes behind the tensors: an `Attribute` of the node, or always the same value."""
+    """Arguments after the tensors: an `Attribute` of the node, or a fixed value."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,17 @@ class Operator:
     """As torch-mlir spells it: `aten.gelu`, `aten.add.Tensor`."""
     role: Role
     summary: str = ""
-    """What it computes, as a noun phrase; the operator's own name for it in PyTorch says enough where it is empty."""
+    """Result of the operator, as a noun phrase; empty where its name in PyTorch says enough."""
     takes: tuple[Form, ...] = ()
     """The forms of its first operands. What follows is no value: weights, tables and numbers are converted with it."""
     remedy: str = ""
-    """What to do instead of it."""
+    """Remedy for the user."""
     reference: Reference | None = None
     """The float reference: NumPy on float64, called with the operator's arguments. It raises ValueError for those that
     are not supported, whose message users read. Every operator that the machine computes has one."""
     onnx: Onnx | None = None
     kept: bool = True
-    """Whether torch-mlir leaves it whole; else it may take it apart."""
+    """True if torch-mlir leaves it whole; else it may take it apart."""
     examples: tuple[tuple[Constant, ...], ...] = ((),)
     """Of an elementwise function: the arguments behind the tensor that tests and benchmarks try."""
     curvature: float = 0.0
@@ -115,11 +115,11 @@ class Operator:
 
     @property
     def makes_value(self) -> bool:
-        """Whether the machine computes a value that is stored: all but rearrangements, masks and parts of attention."""
+        """True if the machine computes a value that is stored: all but rearrangements, masks and parts of attention."""
         return self.role in _COMPUTED
 
     def form_of(self, operand: int) -> Form:
-        """How the operand of this index is stored where it is taken."""
+        """Form in which the operand of this index is accepted."""
         return self.takes[operand] if operand < len(self.takes) else Form.STREAM
 
     # --- Elementwise functions ---
@@ -148,7 +148,7 @@ class Operator:
         return tuple(None if one.default is one.empty else one.default for one in parameters)
 
     def refusal(self, *arguments: Constant) -> str | None:
-        """What is wrong with the arguments of an elementwise operator; None if it takes them."""
+        """Fault in the arguments of an elementwise operator; None if they are accepted."""
         try:
             self.function(*arguments)(np.zeros(1))
         except ValueError as error:

@@ -67,7 +67,7 @@ def rows_of(*roles: Role) -> list[Operator]:
 
 
 def remedy_of(name: str) -> str:
-    """What to do instead of the operator `name`; empty if nothing is known."""
+    """Remedy for a model with the operator `name`; empty if none is known."""
     return operators()[name].remedy if name in operators() else ""
 
 
@@ -96,7 +96,7 @@ def activations() -> Mapping[str, RealFunction]:
 
 
 def activation(name: str) -> RealFunction:
-    """Return an activation function on float64 arrays; raise `ValueError` with a suggestion for an unknown name."""
+    """Returns an activation function on float64 arrays; raises `ValueError` with a suggestion for an unknown name."""
     found = activations()
     if name in found:
         return found[name]
@@ -105,7 +105,7 @@ def activation(name: str) -> RealFunction:
 
 def interpolation_bound(name: str, input_scale: float) -> float:
     """
-    Return how far (as a real number) straight lines between exact values at the entries of a 16-bit table of the
+    Returns how far (as a real number) straight lines between exact values at the entries of a 16-bit table of the
     activation `name` are from it: ``h^2 / 8 * max |f''| + h / 4 * |jump of f'|`` with ``h = 128 * input_scale``; a bend
     at an entry, like that of ReLU at 0, costs nothing.
 

@@ -77,7 +77,7 @@ def lit_test(dialect: Dialect) -> str:
 
 
 def path_of(dialect: Dialect) -> Path:
-    """Where the lit test of a dialect is kept."""
+    """Path of a dialect's lit test."""
     return FILECHECK / dialect.name / "examples.mlir"
 
 

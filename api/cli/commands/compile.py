@@ -145,7 +145,7 @@ def _sparsity(compilation: Compilation) -> list[dict[str, Any]]:
 
 
 def _quantization(compilation: Compilation) -> dict[str, Any] | None:
-    """What was tried when number formats were chosen, and what was taken; None if the model came with its formats."""
+    """Table of the quantization methods tried, and of those kept; None if the model came with its formats."""
     choice = compilation.quantization
     if choice is None:
         return None

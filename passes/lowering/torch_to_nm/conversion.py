@@ -80,7 +80,7 @@ class Conversion:
         return ConversionError(f"{self.path}: {reason}")
 
     def emit(self, op: Any) -> Any:
-        """Add an operation of the `nm` dialect."""
+        """Adds an operation of the `nm` dialect."""
         assert self.current is not None
         op.location = self.current.location
         self.block.add_op(op)
@@ -164,7 +164,7 @@ class Conversion:
 
 
 def is_parameter(value: SSAValue) -> bool:
-    """Whether `value` is a constant tensor or None."""
+    """True if `value` is a constant tensor or None."""
     return isinstance(value.type, torch.NoneType) or isinstance(value.owner, torch.LiteralOp)
 
 

@@ -24,7 +24,7 @@ def every_form(operation: Operation) -> None:
 
 @dataclass(frozen=True)
 class Lowering:
-    """What becomes of one kind of operation."""
+    """Lowering of one kind of operation."""
 
     operation: type[Operation]
     refusal: Callable[[Any], str | None] = every_form
