@@ -84,7 +84,7 @@ def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
 
 
 def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto) -> None:
-    """The operator of `row`, which takes what the ONNX operator does."""
+    """The operator of `row`, which accepts the same tensors as the ONNX operator."""
     values = [graph.value(name) for name in node.input]
     shapes = [sizes_of(value) for value in values]
     try:
@@ -126,7 +126,7 @@ def _layer_norm(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _matmul(graph: OnnxGraph, node: NodeProto) -> None:
-    """A linear layer where one factor is a constant matrix, else a product inside attention."""
+    """A linear layer if one factor is a constant matrix, else a product inside attention."""
     left, right = node.input
     if (weight := _weight(graph, right, transposed=True)) is not None:
         graph.set(node.output[0], _linear(graph, node, graph.value(left), weight, None))
@@ -207,7 +207,7 @@ def _transpose(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _reshape(graph: OnnxGraph, node: NodeProto) -> None:
-    """Another shape."""
+    """The same elements in another shape."""
     x, shape = graph.value(node.input[0]), _constant(graph, node, 1)
     assert shape is not None
     given, count = sizes_of(x), math.prod(sizes_of(x))
@@ -222,7 +222,7 @@ def _reshape(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _flatten(graph: OnnxGraph, node: NodeProto) -> None:
-    """Two axes."""
+    """The same elements in two axes."""
     x = graph.value(node.input[0])
     sizes = sizes_of(x)
     axis = attributes_of(node).get("axis", 1)
@@ -231,14 +231,14 @@ def _flatten(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _unsqueeze(graph: OnnxGraph, node: NodeProto) -> None:
-    """Axes of size 1 more."""
+    """Additional axes of size 1."""
     x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
     assert axes is not None
     graph.set(node.output[0], graph.view(x, np.expand_dims(np.empty(sizes_of(x), bool), tuple(axes.tolist())).shape))
 
 
 def _squeeze(graph: OnnxGraph, node: NodeProto) -> None:
-    """Axes of size 1 less."""
+    """Removal of axes of size 1."""
     x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
     sizes = sizes_of(x)
     taken = range(len(sizes)) if axes is None else [int(axis) % len(sizes) for axis in axes.reshape(-1)]
@@ -312,7 +312,7 @@ def _same(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _cast(graph: OnnxGraph, node: NodeProto) -> None:
-    """The same value, where it already has the type; constants are converted."""
+    """The same value, if it already has the type; constants are converted."""
     from onnx import helper
 
     x = graph.value(node.input[0])

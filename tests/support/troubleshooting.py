@@ -67,7 +67,7 @@ MISTAKES = (
         "A program without calibration data",
         "sta compile model.pt2 -o model.sta",
         "A warning: the program is compiled, but its activation ranges come from one input. Save some real inputs with "
-"`numpy.savez('samples.npz', ids=...)`, along the first axis, and give `--calibration samples.npz`.",
+        "`numpy.savez('samples.npz', ids=...)`, along the first axis, and give `--calibration samples.npz`.",
     ),
     Mistake(
         "Calibration data with other names than the model's",
@@ -93,8 +93,8 @@ MISTAKES = (
     Mistake(
         "Inputs of another shape",
         "sta run model.sta --inputs longer.npz -o outputs.npz",
-        "The shapes are fixed at export; `sta objdump model.sta` shows them under `.signature`. With one more leading axis "
-"the file holds the inputs of several runs.",
+        "The shapes are fixed at export; `sta objdump model.sta` shows them under `.signature`. With one more leading "
+        "axis the file holds the inputs of several runs.",
     ),
 )
 
