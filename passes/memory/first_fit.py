@@ -1,7 +1,7 @@
 """
 Placing buffers with known lifetimes in one memory: first fit, largest buffer first.
 
-Plain arithmetic, shared by the pass that decides what stays on the chip and the pass that assigns the offsets.
+Plain arithmetic, shared by placement and by the pass that assigns offsets.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Resident(Generic[Key]):
-    """A buffer that needs a place: the memory it is in, its bytes, and the first and last point of time of its use."""
+    """A buffer that needs a place: its memory, its bytes, and the first and last point of time of its use."""
 
     key: Key
     space: str
@@ -22,17 +22,17 @@ class Resident(Generic[Key]):
     first: int
     last: int
     label: str
-    """The model's name for what it holds."""
+    """The model's name for its contents."""
     path: str
-    """Module path of the layer that it was made for."""
+    """Module path of its layer."""
 
 
 @dataclass(frozen=True)
 class Timeline(Generic[Key]):
-    """The buffers of a program. Points of time are positions in the function's own block; a loop is one position."""
+    """Buffers of a program. Points of time are positions in the function's own block; a loop is one position."""
 
     fixed: Sequence[tuple[Key, int]]
-    """Constants and then arguments with their bytes: they have a place in DRAM of their own."""
+    """Constants and then arguments with their bytes: they have their own place in DRAM."""
     residents: Sequence[Resident[Key]]
     starts: Sequence[int]
     """Positions at which the lowering of each operation begins: with its own buffers."""

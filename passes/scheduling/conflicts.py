@@ -1,4 +1,4 @@
-"""Conflicts between work items: which of them may touch the same byte in which iterations."""
+"""Conflicts between work items: pairs that may touch the same byte, and the iterations in which they do."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Iterations = tuple[tuple[Loop, int], ...]
 @dataclass(frozen=True)
 class Lag:
     """
-    In which iterations two items are compared: the loops whose iteration they share, and a loop (inside all of those)
-    in which the second is at least so many iterations behind the first. Nothing is known of any other loop.
+    Compared iterations of two items: loops whose iteration they share, and a loop (inside all of those) in which the
+    second is at least `least` iterations behind the first. Nothing is known of any other loop.
     """
 
     shared: tuple[Loop, ...] = ()

@@ -11,15 +11,15 @@ from sta.passes.scheduling.work import Channel, Loop, Work
 
 class StraightLine:
     """
-    The outermost block: what each item must wait for is read off a run of the program so far, so that nothing is waited
-    for twice, and the posts that one loop leaves over serve the next.
+    The outermost block. A run of the program so far determines each item's waits, so that nothing is waited for twice,
+    and the surplus posts of one loop serve the next.
     """
 
     def __init__(self, block: SynchronizedBlock):
         self.block = block
         self.knowledge = Knowledge()
         self.ends: list[int] = []
-        """For each node the number of items up to its end."""
+        """Number of items up to the end of each node."""
 
     def run(self) -> None:
         """Places the posts and waits of the block."""
@@ -49,7 +49,7 @@ class StraightLine:
             self.knowledge.wait(channel)
 
     def _post_after(self, item: int, channel: Channel) -> None:
-        """Adds a post by an item that has been: itself, or, from inside a loop, an item behind the loop."""
+        """Adds a post by an earlier item: by itself or, inside a loop, by an item behind the loop."""
         source = bisect_right(self.ends, item)
         node = self.block.nodes[source]
         self.block.post(source, channel)
@@ -78,7 +78,7 @@ class StraightLine:
             self._insert(index, Work(channel[0], posts=[channel]))
 
     def _order_all(self, index: int, channel: Channel, needed: int) -> None:
-        """Lets the waiting unit wait for all that the posting one has done, before the loop."""
+        """Lets the waiting unit wait, before the loop, for all work of the posting unit."""
         self._bring_credit(index, channel, 0)
         self._insert(index, Work(channel[0], posts=[channel]))
         self._insert(index, Work(channel[1], waits=[channel]))

@@ -1,4 +1,4 @@
-"""A block with the synchronization that is put into it."""
+"""A block with its synchronization."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class SynchronizedBlock:
         self.clear()
 
     def clear(self) -> None:
-        """Removes what has been put into the block."""
+        """Removes all synchronization from the block."""
         self.before: list[list[Work]] = [[] for _ in self.nodes]
         self.after: list[list[Work]] = [[] for _ in self.nodes]
         self.credits: dict[Channel, int] = {}
-        """Posts that an iteration takes from the one before it."""
+        """Loop-carried posts, which the next iteration consumes."""
         self.ordered: set[Channel] = set()
         """Channels of the edges between nodes of the block."""
         for node in self.nodes:

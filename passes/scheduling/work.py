@@ -13,7 +13,7 @@ Channel = tuple[str, str]
 
 @dataclass(eq=False)
 class Loop:
-    """A body that is repeated, at least once."""
+    """A repeated body, with at least one iteration."""
 
     body: list[Node]
     count: int
@@ -41,7 +41,7 @@ class Work:
 
 
 Node = Work | Loop
-"""A work item without reads and writes is a synchronization item: it only waits and posts."""
+"""A node of a program. A work item without reads and writes is a synchronization item: it only waits and posts."""
 
 
 def works_of(node: Node) -> Iterator[Work]:

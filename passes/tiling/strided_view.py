@@ -1,9 +1,9 @@
 """
-Strided views as plain arithmetic: how the elements of a tensor lie in its buffer.
+Strided views as plain arithmetic: the layout of a tensor's elements in its buffer.
 
-A logical axis is a list of (size, stride) factors, outermost first, so that a reshape which splits or merges axes
-stays a view where a single stride an axis would force a copy (a sequence-first `[S, B*H, D]` view of attention inputs).
-Strides are in elements. No IR here: the passes that lower tensors to buffers call it, and its tests need nothing else.
+A logical axis is a list of (size, stride) factors, outermost first. So a reshape which splits or merges axes stays a
+view where a single stride an axis would force a copy (a sequence-first `[S, B*H, D]` view of attention inputs). Strides
+are in elements. No IR here: the passes that lower tensors to buffers call it, and its tests need nothing else.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ Factor = tuple[int, int]
 
 
 class NotAView(ValueError):
-    """The elements cannot be reached by strides: they have to be copied first."""
+    """The elements cannot be reached by strides and have to be copied first."""
 
 
 def merge(factors: Sequence[Factor]) -> tuple[Factor, ...]:
-    """The same order of elements with the fewest factors; factors of size 1 go, broadcast factors (stride 0) join."""
+    """
+    The same order of elements with the fewest factors; factors of size 1 vanish, broadcast factors (stride 0) join.
+    """
     merged: list[Factor] = []
     for size, stride in factors:
         if size == 1:
@@ -120,7 +122,7 @@ class StridedView:
 
 
 def _run(factors: Sequence[Factor], start: int, stop: int) -> tuple[tuple[Factor, ...], int]:
-    """Factors and position of elements `start:stop`: whole steps of one factor, whatever is outside of it."""
+    """Factors and position of elements `start:stop`: whole steps of one factor, with any factors outside it."""
     if not factors:
         return (), 0
     stride, rest = factors[0][1], tuple(factors[1:])
@@ -170,8 +172,8 @@ def iteration_space(views: Sequence[Sequence[Sequence[Factor]]]) -> tuple[Axis, 
 
 def row_space(views: Sequence[StridedView]) -> tuple[Axis, ...]:
     """
-    The axes along which the rows of several views (all axes but the last) move together, the longest innermost: rows
-    may be taken in any order, and a tile of them lies along one axis.
+    The axes along which the rows of several views (all axes but the last) move together, the longest innermost. Rows
+    may be visited in any order, and a tile of them lies along one axis.
 
     Raises NotAView if the views' rows do not nest.
     """
