@@ -1,4 +1,4 @@
-"""One step of a compile: a pass, its options, and what it may do to a model's numbers."""
+"""One step of a compile: a pass, its options, and its permitted effect on a model's numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Kind(StrEnum):
     CLOSE = "close"
     """On floats: the function stays; sums may be rounded in another order."""
     LOSSY = "lossy"
-    """The function changes on purpose. What that costs is reported, and no error."""
+    """The function changes on purpose. The loss is reported, and no error."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from sta.passes.tiling.strided_view import StridedView
 
 def record_value(value: SSAValue, view: StridedView, buffer: sta.AllocOp) -> None:
     """
-    Keeps with the buffer of an operation's result which value it is: the path of its module, the operation, how its
-    elements lie in the buffer, and what its integers mean.
+    Records on the buffer of an operation's result which value it holds: module path, operation, layout of the elements,
+    and meaning of the integers.
     """
     if not isinstance(value, OpResult) or isinstance(value.op, VIEWS):
         return

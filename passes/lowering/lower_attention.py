@@ -1,10 +1,10 @@
 """
-`nm.attention` as a pipeline on the chip: scores into accumulators, softmax, P.V, normalizing drain.
+`nm.attention` as a software pipeline on the chip: scores into accumulators, softmax, P.V, normalizing drain.
 
-The scores of one tile are made while the softmax unit works on those of the tile before. With a softmax over whole rows
-a tile is some rows with all their keys; with an online softmax it is a chunk of their keys, and what the rows have
-summed up so far is shifted to the new maximum while the scores of the next chunk are made. Heads of queries that share
-keys and values take turns at each chunk.
+The array computes the scores of one tile while the softmax unit works on the tile before. With a softmax over whole
+rows a tile is some rows with all their keys. With an online softmax it is a chunk of their keys, and the rows' sums are
+shifted to the new maximum while the scores of the next chunk are computed. Heads of queries that share keys and values
+alternate on each chunk.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from sta.spec.parameters import SoftmaxParameters
 
 DENSE_OPERAND = nm.PatternAttr(DENSE, "dense")
 HEADS = slice(0, 2)
-"""The axes of `[B, H, S, D]` whose steps are heads."""
+"""The axes of `[B, H, S, D]` that count heads."""
 Q, K, V, RESULT, MASK = range(5)
-"""The operands in the order in which their positions are kept."""
+"""The operands in the order of their positions."""
 
 
 @dataclass(frozen=True)
 class AttentionOperands:
     """
-    Operands of an attention in layouts whose heads can be walked together. Keys and values have as many
-    heads as the queries; those that several heads of queries share repeat.
+    Operands of an attention in layouts whose heads can be walked together. Keys and values have as many heads as the
+    queries; shared ones repeat.
     """
 
     q: Operand
@@ -59,7 +59,7 @@ class AttentionOperands:
 
     @property
     def heads(self) -> int:
-        """Heads in all, those of every batch."""
+        """Number of heads over all batches."""
         batch, heads, _, _ = self.q.view.shape
         return batch * heads
 
@@ -75,7 +75,7 @@ def attention_operands(
     mask: Operand | None,
     result: Operand,
 ) -> AttentionOperands:
-    """The operands of an attention, copied where the rows of a head are no strided matrix or the heads do not nest."""
+    """The operands of an attention, copied if the rows of a head are no strided matrix or the heads do not nest."""
     inverse = [op.axes.index(axis) for axis in range(4)]
     written = Operand(result.buffer, result.view.permuted(inverse), result.element)
     q, k, v = (_matrices(builder, operand) for operand in operands)
@@ -145,7 +145,7 @@ class Head:
 
 @dataclass(frozen=True)
 class RowTile:
-    """A tile of rows of one head; `turn` counts the heads that share a chunk of keys, of which the first loads it."""
+    """A tile of rows of one head; `turn` numbers the heads that share a chunk of keys, of which the first loads it."""
 
     head: Head
     row: Position
@@ -155,7 +155,7 @@ class RowTile:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Keys taken at a time, all of a row or some, and the slot of the buffers that they are loaded to."""
+    """Keys of one step, all of a row or some, and the slot of their buffers."""
 
     first: Position
     count: int
@@ -166,8 +166,8 @@ def _begin(
     builder: TileBuilder, op: nm.AttentionOp, operands: AttentionOperands, shape: AttentionShape, tiling: Tiling
 ) -> _Attention:
     """
-    Loads the parameters, and allocates two buffers of each kind; what rows sum up has them for each head that takes
-    turns.
+    Loads the parameters, and allocates two buffers of each kind; buffers for the rows' sums exist for each alternating
+    head.
     """
     path = builder.path
     softmax = SoftmaxParameters(*op.score_scale.pair)
@@ -177,7 +177,7 @@ def _begin(
     rows, planes = tiling.rows, shape.planes
     chunk = min(tiling.chunk or shape.keys, shape.keys)
     exponential = nm.ui8 if planes == 1 else nm.ui16
-    # Online, the state of a row is its sum, its maximum and its shift.
+    # An online softmax keeps for each row its sum, its maximum and its shift.
     numbers = 1 if tiling.chunk is None else 3
     scores = builder.pair("scores", (rows, chunk), nm.si32, "acc")
     exponentials = builder.pair("exponentials", (rows, chunk), exponential, "spad")
@@ -202,7 +202,7 @@ def _begin(
 
 @dataclass(frozen=True)
 class _Attention:
-    """An attention whose buffers are there: what its loops are made of."""
+    """An attention with its buffers, for its loops."""
 
     builder: TileBuilder
     op: nm.AttentionOp
@@ -210,19 +210,19 @@ class _Attention:
     shape: AttentionShape
     tiling: Tiling
     chunk: int
-    """Keys taken at a time."""
+    """Keys of one step."""
     softmax_parameters: Tile
     drain_parameters: Tile
     scores: Sequence[Buffer]
     exponentials: Sequence[Buffer]
     accs: Sequence[Sequence[Buffer]]
-    """Two for each head that takes turns; likewise `states`."""
+    """Two for each alternating head; likewise `states`."""
     states: Sequence[Sequence[Buffer]]
 
     def walk(self, heads: Sequence[Axis], head: Head, slot: int, body: Callable[[Head, int], None]) -> None:
         """
-        Calls `body` for each head and its slot, inside rolled loops. Keys and values that all its tiles take are loaded
-        outside of the loops over heads that share them, into buffers that take turns if there is room.
+        Calls `body` for each head and its slot, inside rolled loops. Keys and values that all tiles of a head use are
+        loaded outside of the loops over heads that share them, into alternating buffers if there is room.
         """
         if not heads:
             body(head, slot)
@@ -246,7 +246,7 @@ class _Attention:
         return row_groups(self.builder.policy, self.shape, self.tiling.rows)
 
     def all_heads(self, axis: Axis, outer: Head, slot: int) -> None:
-        """Row tiles of all heads in turn, one head after the other."""
+        """Row tiles of all heads, one head after the other."""
         builder, tile, groups = self.builder, self.tiling.rows, self.groups()
         head = self.loaded(outer, slot) if _is_shared(axis) else outer
 
@@ -292,7 +292,7 @@ class _Attention:
         )
 
     def segment(self, size: int, tile: int, row_tile: Callable[[Part], RowTile], keys: int) -> Segment:
-        """Whole rows: the scores of a tile are made while the softmax of the one before it runs."""
+        """Whole rows: the scores of a tile are computed during the softmax of the tile before it."""
 
         def first(part: Part) -> None:
             tile = row_tile(part)
@@ -309,8 +309,8 @@ class _Attention:
 
     def online_heads(self, axis: Axis, outer: Head, slot: int) -> None:
         """
-        The heads along an axis, as many at a time as take turns at a chunk: their row tiles one after the other.
-        Several heads need no second buffers to drain into while the next tile begins: another head's turn is between.
+        The heads along an axis, in groups that alternate on a chunk: their row tiles one after the other. Several heads
+        need no second buffers to drain into while the next tile begins: another head's step is between.
         """
         builder = self.builder
         loop = rotate if self.tiling.heads == 1 else TileBuilder.loop
@@ -331,8 +331,8 @@ class _Attention:
 
     def chunks(self, tiles: Sequence[RowTile], keys: int, slot: int) -> None:
         """
-        Online: row tiles of heads that share their keys take turns at one chunk after the other. The scores of a turn
-        are made while the softmax of the one before it runs, and while what was summed up before is shifted.
+        Online: row tiles of heads that share their keys alternate on one chunk after the other. The scores of a step
+        are computed during the softmax of the step before it, and while the earlier sums are shifted.
         """
         builder, size, turns = self.builder, self.chunk, len(tiles)
         accs, states = ([pair[slot] for pair in pairs[:turns]] for pairs in (self.accs, self.states))
@@ -349,7 +349,7 @@ class _Attention:
             self.weigh(tiles[turn], queries[turn], chunk(index, start), states[turn], mode, own)
 
         def step(index: int, turn: int, start: Position) -> None:
-            """Sums up chunk `index` for one head, after the scores of the next turn."""
+            """Sums up chunk `index` for one head, after the scores of the next step."""
             if index:
                 # Before the next softmax of these rows, which writes other shifts.
                 self.shift(tiles[turn], accs[turn], states[turn])
@@ -369,7 +369,7 @@ class _Attention:
 
         weigh(0, 0, Affine())
         steps([0], Affine())
-        # Steps with a full chunk before and behind them.
+        # Steps with a full chunk before and after them.
         pairs = max(full - 2, 0) // 2
         rolled = 2 * pairs if pairs > 1 else 0
         if rolled:
@@ -386,7 +386,7 @@ class _Attention:
         return self.builder.read(role, self.operands.q, position, (tile.rows, depth), stride, limit, slot)
 
     def matrix(self, role: str, operand: Operand, position: Position, chunk: Chunk, turn: int = 0) -> Matrix:
-        """Rows of keys or values in the scratchpad: where they are, or loaded in the first turn."""
+        """Rows of keys or values in the scratchpad: resident, or loaded in the first step."""
         stride = _row_stride(operand.view)
         start = position + chunk.first * stride
         if operand.space == "spad":
@@ -428,7 +428,7 @@ class _Attention:
         )
 
     def mask(self, mask: Operand, tile: RowTile, chunk: Chunk, slot: int) -> Tile:
-        """The mask of a tile; one row of it where all rows have the same."""
+        """The mask of a tile; one row of it if all rows have the same."""
         builder, stride = self.builder, _row_stride(mask.view)
         start = tile.head.positions[MASK] + tile.row * stride + chunk.first
         shape = (tile.rows, chunk.count)
@@ -439,14 +439,15 @@ class _Attention:
         return builder.view(staged, Affine(), shape, (self.chunk if stride else 0, 1))
 
     def shift(self, tile: RowTile, acc: Buffer, state: Buffer) -> None:
-        """Brings what the rows have summed up to their new maxima."""
+        """Shifts the rows' sums to their new maxima."""
         builder, rows, width = self.builder, tile.rows, self.shape.planes * self.shape.depth
         shifts = builder.view(state, Affine(2 * rows), (rows,), (1,))
         builder.emit(sta.RescaleOp, builder.view(acc, Affine(), (rows, width), (width, 1)), shifts)
 
     def combine(self, tile: RowTile, chunk: Chunk, acc: Buffer, slot: int, *, accumulate: bool) -> None:
         """
-        The product of the exponentials with the values: of 16-bit ones that of their high bytes and that of their low.
+        The product of the exponentials with the values; two products for the high and the low bytes of 16-bit
+        exponentials.
         """
         builder, rows, planes, depth = self.builder, tile.rows, self.shape.planes, self.shape.depth
         values = tile.head.values or self.matrix("values", self.operands.v, tile.head.positions[V], chunk, tile.turn)
@@ -505,7 +506,7 @@ def _matrices(builder: TileBuilder, operand: Operand) -> Operand:
 
 
 def _named(what: str, turn: int) -> str:
-    """The name of a buffer that each of the heads that take turns has for itself."""
+    """Name of a buffer that each alternating head has for itself."""
     return f"turn{turn}.{what}" if turn else what
 
 
@@ -521,7 +522,7 @@ def _is_shared(axis: Axis) -> bool:
 
 
 def _repeated(operand: Operand, heads: int) -> Operand:
-    """Keys or values with as many heads as the queries, each repeated for those that share it."""
+    """Keys or values with as many heads as the queries, each repeated for the heads that share it."""
     batches, own, *matrix = operand.view.axes
     times = heads // operand.view.shape[1]
     shared = (*own, (times, 0)) if times > 1 else own

@@ -47,7 +47,7 @@ class LinearOperands:
 
 
 def linear_operands(builder: TileBuilder, x: Operand, result: Operand, residual: Operand | None) -> LinearOperands:
-    """The operands of a linear layer, copied where their rows are not contiguous or do not nest."""
+    """The operands of a linear layer, copied if their rows are not contiguous or do not nest."""
     added = [] if residual is None else [broadcast_rows(builder, residual, result)]
     x, *added, result = walkable(builder, [with_rows(builder, x), *added, result], ROWS)
     return LinearOperands(x, result, added[0] if added else None)
@@ -84,7 +84,7 @@ def lower_linear(
     gather: bool,
 ) -> None:
     """
-    The loops of a linear layer, in the order that its tiling says.
+    The loops of a linear layer, in the order of its tiling.
 
     Columns outermost: weights are loaded once if the depth is not cut; `gather`: the drains gather the statistics of
     the rows they write. Rows outermost: weights stay on the chip or are streamed, and a tile of rows is normalized
@@ -107,7 +107,7 @@ def _begin(
     *,
     gather: bool,
 ) -> _Linear:
-    """The constants and buffers that all orders of the loops need; parameters and table are loaded at once."""
+    """Constants and buffers that all loop orders need; parameters and table are loaded at once."""
     depths = tuple(depth for count, depth in cuts(shape.depth, tiling.depth) for _ in range(count))
     packed = _pack(builder, op, Packing(shape.columns, depths, tiling.columns, shape.pattern, shape.encoding))
     parameters = _parameters(builder, op, shape.columns, tiling.columns)
@@ -124,7 +124,7 @@ def _begin(
 
 @dataclass(frozen=True)
 class _Linear:
-    """A linear layer whose buffers are there: what its loops are made of."""
+    """A linear layer with its buffers, for its loops."""
 
     builder: TileBuilder
     op: nm.LinearOp
@@ -137,7 +137,7 @@ class _Linear:
     loaded_parameters: Sequence[Buffer]
     """The parameters of all columns, or two buffers for those of a tile of columns."""
     streamed_parameters: Constant | None
-    """The parameters in DRAM, where they are loaded for each tile of columns."""
+    """The parameters in DRAM, if they are loaded for each tile of columns."""
     table: Tile | None
     accs: Sequence[Buffer]
     gather: bool
@@ -167,7 +167,7 @@ class _Linear:
         return column.start.divided(self.tiling.columns) * block
 
     def parameters(self, column: Part) -> Tile:
-        """The parameter block of a tile of columns: a window of the whole layer's, or loaded."""
+        """The parameter block of a tile of columns: a window of the whole layer's block, or loaded."""
         builder = self.builder
         place = self.place(column, aligned(map_parameters_size(self.tiling.columns)))
         size = map_parameters_size(column.size)
@@ -180,14 +180,15 @@ class _Linear:
 
     def acc(self, rows: int, column: Part, slot: int) -> Tile:
         """
-        The accumulators of a tile: with 16-bit activations each row has those of the high bytes, then those of the low.
+        The accumulators of a tile; with 16-bit activations each row has accumulators for the high bytes, then for the
+        low bytes.
         """
         passes = self.shape.passes
         stride = passes * self.tiling.columns
         return self.builder.view(self.accs[slot], Affine(), (rows, passes * column.size), (stride, 1))
 
     def planes(self, acc: Tile, column: Part, slot: int) -> list[tuple[str | None, Tile]]:
-        """The accumulators of each pass, with the byte plane of the activations that it takes; None: they are bytes."""
+        """The accumulators of each pass, with the byte plane of its activations; None for 8-bit activations."""
         if not self.shape.wide:
             return [(None, acc)]
         shape, strides = (acc.shape[0], column.size), (2 * self.tiling.columns, 1)
@@ -207,7 +208,7 @@ class _Linear:
     ) -> None:
         """
         The products of a tile. `window` gives the activations of a cut of the depth, by its start, length and slot.
-        Without `weights` of the whole depth those of each cut are loaded into `blocks`, which take turns.
+        Without `weights` of the whole depth, the weights of each cut are loaded into the alternating `blocks`.
         """
         pattern = nm.PatternAttr(self.shape.pattern, self.shape.encoding)
         starts = range(0, self.shape.depth, self.tiling.depth)
@@ -301,7 +302,7 @@ def _lower_by_rows(layer: _Linear, norm: NormTiles | None) -> None:
         builder.emit(sta.LoadOp, layer.packed, resident)
         walk(builder, axes, starts, tiling.rows, 0, lambda rows: tile(rows, kept, ()), loop)
         return
-    # The first tile of rows loads each block of weights just before it is used.
+    # The first tile of rows loads each block of weights just before its use.
     (axis,) = axes
     first = min(tiling.rows, axis.size)
     tile(Rows(starts, first, axis.strides, 1), partial(_kept_weights, layer, resident, loading=True), ())
@@ -312,7 +313,7 @@ def _lower_by_rows(layer: _Linear, norm: NormTiles | None) -> None:
 
 
 def _kept_weights(layer: _Linear, resident: Buffer, column: Part, *, loading: bool) -> Tile:
-    """The weights of a tile of columns where all of them stay on the chip; `loading` puts them there."""
+    """The weights of a tile of columns if all of them stay on the chip; `loading` loads them."""
     builder = layer.builder
     place = layer.place(column, layer.group_bytes(layer.tiling.columns))
     size = packed_size(column.size, layer.shape.depth, layer.shape.pattern, layer.shape.encoding)
@@ -377,5 +378,5 @@ def _parameter_blocks(builder: TileBuilder, op: nm.LinearOp, columns: int) -> ND
 
 
 def _loaded_bytes(operand: Operand | None) -> int:
-    """Bytes of an element that has to cross between the chip and DRAM."""
+    """Bytes of an element that crosses between the chip and DRAM."""
     return 0 if operand is None or operand.space == "spad" else operand.element.width.data // 8

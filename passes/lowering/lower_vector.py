@@ -59,9 +59,7 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
 
 @dataclass(frozen=True)
 class NormTiles:
-    """
-    A norm and its operands: tiles of whole rows, of which the 16-bit stream and the 8-bit copy are written together.
-    """
+    """A norm and its operands: tiles of whole rows, which write the 16-bit stream and the 8-bit copy together."""
 
     op: nm.NormOp
     x: Operand
@@ -72,7 +70,7 @@ class NormTiles:
 
     @property
     def written(self) -> list[Operand]:
-        """The stream and the copy, as far as they are there."""
+        """The stream and the copy, if present."""
         return [operand for operand in (self.stream, self.copy) if operand is not None]
 
     @property
@@ -89,14 +87,14 @@ class NormTiles:
 def norm_tiles(
     builder: TileBuilder, op: nm.NormOp, x: Operand, stream: Operand | None, copy: Operand | None
 ) -> NormTiles:
-    """The tiles of a norm; its source is copied where its rows are not contiguous."""
+    """The tiles of a norm; its source is copied if its rows are not contiguous."""
     x = with_rows(builder, x)
     staged = [(operand, x.columns) for operand in (x, stream, copy) if operand is not None]
     return NormTiles(op, x, stream, copy, (builder.tile_rows(x.rows, staged), x.columns))
 
 
 def lower_norm(builder: TileBuilder, norm: NormTiles, *, gathered: bool) -> None:
-    """The loop over the tiles of a norm. `gathered`: the drains before it gather the statistics of its rows."""
+    """The loop over the tiles of a norm. `gathered`: the drains before it gather its row statistics."""
     parameters = load_norm(builder, norm.op)
     rotate_rows(
         builder,
@@ -115,7 +113,7 @@ def load_norm(builder: TileBuilder, op: nm.NormOp) -> Tile:
 
 
 def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, rows: Rows, *, gathered: bool) -> None:
-    """Normalizes a tile of rows; positions and strides are those of the source and of what is written."""
+    """Normalizes a tile of rows; positions and strides belong to the source and the results."""
     shape = (rows.count, norm.x.columns)
     limit, slot = norm.limit, rows.slot
     source = builder.read("source", norm.x, rows.positions[0], shape, rows.strides[0], limit, slot)

@@ -1,4 +1,4 @@
-"""Copies of operands: into the order that an instruction asks for, and from one place in DRAM to another."""
+"""Copies of operands: into the order that an instruction requires, and from one place in DRAM to another."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def copied(builder: TileBuilder, operand: Operand) -> Operand:
 
 def copy_in_dram(builder: TileBuilder, source: Operand, destination: Operand) -> None:
     """
-    Copies an operand from one place in DRAM to another, by way of tiles in the scratchpad: two of them take no more
-    than the policy's share of the chip's memory.
+    Copies an operand from one place in DRAM to another, through tiles in the scratchpad: two of them occupy at most the
+    policy's share of the chip's memory.
     """
     rows = builder.target.tile_rows
     share = int(builder.target.sram_bytes * builder.policy.staging_share / 2)
@@ -92,8 +92,8 @@ def with_rows(builder: TileBuilder, operand: Operand) -> Operand:
 
 def walkable(builder: TileBuilder, operands: Sequence[Operand], axes: slice) -> list[Operand]:
     """
-    Operands that share their leading `axes`, each copied in turn until all of them can be walked together; the last,
-    which is written, is never copied.
+    Operands that share their leading `axes`, copied one by one until all of them can be walked together. The last is
+    written and never copied.
     """
     result = list(operands)
     for index in range(len(result) - 1):
@@ -104,7 +104,7 @@ def walkable(builder: TileBuilder, operands: Sequence[Operand], axes: slice) -> 
 
 
 def broadcast_rows(builder: TileBuilder, residual: Operand, result: Operand) -> Operand:
-    """A residual that moves along with the result, repeating where it broadcasts."""
+    """A residual that moves along with the result, and repeats where it broadcasts."""
     rows = with_rows(builder, residual)
     return Operand(rows.buffer, rows.view.broadcast(result.view.shape), rows.element)
 

@@ -1,4 +1,4 @@
-"""Building tile programs: buffers, windows, loops with their remainders, and tiles of operands that live in DRAM."""
+"""Building tile programs: buffers, windows, loops with their remainders, and tiles of operands in DRAM."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from sta.spec.tiling_policy import TilingPolicy
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor in memory: its buffer and how its elements lie in it."""
+    """A tensor in memory: its buffer, and the layout of its elements there."""
 
     buffer: Buffer
     view: StridedView
@@ -46,7 +46,7 @@ class Operand:
 
     @property
     def space(self) -> str:
-        """The memory the buffer is in: spad or dram."""
+        """The memory of the buffer: spad or dram."""
         return self.buffer.space
 
     @property
@@ -56,11 +56,11 @@ class Operand:
 
     @property
     def rows(self) -> int:
-        """Rows in all: the elements of all axes but the last."""
+        """Number of rows: the elements of all axes but the last."""
         return prod(self.view.shape[:-1])
 
     def has_contiguous_rows(self) -> bool:
-        """True if the last axis is contiguous: what every instruction asks of its operands."""
+        """True if the last axis is contiguous, as every instruction requires of its operands."""
         factors = merge(self.view.axes[-1])
         return not factors or (len(factors) == 1 and factors[0][1] == 1)
 
@@ -72,7 +72,7 @@ def contiguous(buffer: Buffer) -> Operand:
 
 @dataclass(frozen=True)
 class Part:
-    """A tile of an axis: its first element, how many there are, and the slot, 0 or 1, whose buffers it uses."""
+    """A tile of an axis: its first element, its size, and the slot, 0 or 1, of its buffers."""
 
     start: Position
     size: int
@@ -83,7 +83,7 @@ class Part:
 class Rows:
     """
     A tile of rows: the position of its first row in each operand, the number of rows, the operands' row strides (in
-    elements), and the slot whose buffers it uses.
+    elements), and the slot of its buffers.
     """
 
     positions: Sequence[Position]
@@ -106,7 +106,7 @@ def map_op(
 
 @dataclass
 class TileBuilder:
-    """Appends nodes to the innermost loop that is open; what it appends comes from the operation being lowered."""
+    """Appends nodes to the innermost open loop, with the location of the operation being lowered."""
 
     target: Target
     policy: TilingPolicy
@@ -130,7 +130,7 @@ class TileBuilder:
         return not self._open
 
     def begin(self, op: Operation) -> None:
-        """Starts the lowering of `op`: what follows carries its location, and tile buffers are its own."""
+        """Starts the lowering of `op`: later nodes carry its location, and tile buffers are its own."""
         self.source = op
         self.staging = {}
         self._windows = {}
@@ -155,7 +155,7 @@ class TileBuilder:
         nodes.insert(len(nodes) - 1 if self._open else len(nodes), node)
 
     def allocate(self, label: str, shape: Sequence[int], element: IntegerType, space: str) -> Allocation:
-        """A buffer of the program; allocations stand outside of loops, whatever loop asks for them."""
+        """A buffer of the program; allocations stand outside of all loops."""
         buffer = Allocation(tuple(shape), element, space, self.source, label=label)
         self._append_outside(buffer)
         return buffer
@@ -169,7 +169,7 @@ class TileBuilder:
         """
         Name in the weight store of an operand that has to be a constant.
 
-        Raises ValueError, naming the layer, if it is none.
+        Raises ValueError, naming the layer, for any other operand.
         """
         if not isinstance(value.owner, nm.WeightOp):
             kind = "" if self.source is None else self.source.name
@@ -201,8 +201,8 @@ class TileBuilder:
 
     def view(self, tile: Tile, position: Position, shape: Sequence[int], strides: Sequence[int]) -> Tile:
         """
-        A strided window of a buffer or of another window, its first element at `position` (in elements): the tile
-        itself if that is all of it; a window that the innermost loop already has is used again.
+        A strided window of a buffer or of another window, with its first element at `position` (in elements); the tile
+        itself if that covers it. A window that the innermost loop already has is reused.
         """
         shape, strides = tuple(shape), tuple(strides)
         if shape == tile.shape and strides == tile.strides and position == Affine():
@@ -217,8 +217,8 @@ class TileBuilder:
 
     def tile_rows(self, rows: int, staged: Sequence[tuple[Operand, int]]) -> int:
         """
-        Rows of a tile, of `rows` in all. `staged` are the operands with the columns of their tiles: of those in DRAM,
-        two tiles each take no more than the policy's share of the chip's memory, or one row each.
+        Rows of a tile, of `rows` rows. `staged` are the operands with the columns of their tiles: two tiles of each
+        operand in DRAM occupy at most the policy's share of the chip's memory, or one row each.
         """
         most = min(rows, self.target.tile_rows)
         row_bytes = sum(columns * o.element.width.data // 8 for o, columns in staged if o.space == "dram")
@@ -257,8 +257,8 @@ class TileBuilder:
         slot: int,
     ) -> Tile:
         """
-        A tile of rows in the scratchpad: a window of the operand, or a copy loaded from DRAM into the buffer of `limit`
-        that `role` has in the operation and the slot.
+        A tile of rows in the scratchpad: a window of the operand, or a copy loaded from DRAM into the operation's
+        buffer of `limit` for `role` and slot.
         """
         tile = self.view(operand.buffer, position, shape, (stride, 1))
         if operand.space == "spad":
@@ -288,8 +288,8 @@ class TileBuilder:
 
     def staged(self, role: str, operand: Operand, limit: tuple[int, int], shape: tuple[int, int], slot: int) -> Tile:
         """
-        A window of `shape` into the tile buffer of an operand that lives in DRAM. Each role has its own: an operation
-        may read one tensor in several roles, at several places.
+        A window of `shape` into the tile buffer of an operand in DRAM. Each role has its own: an operation may read one
+        tensor in several roles, at several places.
         """
         key = (role, limit, slot)
         if key not in self.staging:

@@ -1,9 +1,9 @@
 """
 A lowered function as plain data: loops, windows and instructions, before there is IR.
 
-Lowering writes a tile program, `sta.passes.memory.placement` reads from it which buffers are live at once, and only a
-program whose buffers fit becomes IR (`sta.passes.lowering.program_ir`): an operation of xDSL costs as much to make as a
-hundred of these nodes.
+Lowering writes a tile program, and `sta.passes.memory.placement` reads the lifetimes of buffers from it. Only a program
+whose buffers fit becomes IR (`sta.passes.lowering.program_ir`): an operation of xDSL costs as much time as a hundred of
+these nodes.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Buffer:
     element: IntegerType
     space: str
     source: Operation | None = None
-    """The operation of the model that it was made for."""
+    """The operation of the model for which it exists."""
 
     @property
     def buffer(self) -> Buffer:
-        """The buffer itself, as a window has one."""
+        """The buffer itself, for symmetry with windows."""
         return self
 
     @property
@@ -68,7 +68,7 @@ class Allocation(Buffer):
 
 @dataclass(eq=False, kw_only=True)
 class Constant(Buffer):
-    """Constant data in DRAM, by a name in the weight store. `values` makes the data, once there is IR."""
+    """Constant data in DRAM, by a name in the weight store. `values` produces the data, once there is IR."""
 
     name: str
     kind: str
@@ -89,7 +89,7 @@ class Window:
 
     @property
     def space(self) -> str:
-        """The memory that the buffer is in."""
+        """The memory of the buffer."""
         return self.buffer.space
 
 
@@ -102,8 +102,7 @@ class Instruction:
     """
     One operation of the `sta` dialect: `make` gets the values of the operands, in their order.
 
-    An operand is a tile, None for one that is not there, or a position: its constant and its (counter, coefficient)
-    pairs.
+    An operand is a tile, None if absent, or a position: its constant and its (counter, coefficient) pairs.
     """
 
     make: Callable[..., sta.UnitOp]
@@ -126,13 +125,13 @@ Node = Allocation | Constant | Window | Instruction | Loop
 
 @dataclass(eq=False)
 class TileProgram:
-    """A function: its arguments, and what it does in order. Allocations and constants stand outside of loops."""
+    """A function: its arguments, and its nodes in order. Allocations and constants stand outside of loops."""
 
     arguments: Sequence[Buffer]
     nodes: list[Node] = field(default_factory=list["Node"])
 
     def used_nodes(self) -> list[Node]:
-        """The nodes without allocations that nothing uses: the second buffer of a pair whose loop has one iteration."""
+        """The nodes without unused allocations, such as the second buffer of a pair whose loop has one iteration."""
         used = {buffer for node in self.nodes for buffer in buffers_of(node)}
         return [node for node in self.nodes if not isinstance(node, Allocation) or node in used]
 

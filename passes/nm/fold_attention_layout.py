@@ -1,4 +1,4 @@
-"""Attention writes its output in the layout its consumer reads."""
+"""Attention with its output in the layout of its consumer."""
 
 from __future__ import annotations
 

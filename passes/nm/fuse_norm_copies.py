@@ -1,4 +1,4 @@
-"""A norm and the 8-bit copy of its result are one pass of the vector unit."""
+"""A norm and the 8-bit copy of its result in one pass of the vector unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moves views away from between a product and what follows it, so that the epilogue can be fused."""
+"""Moves views from between a product and its epilogue, so that the epilogue can be fused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def reapplied(view: Reordering, value: SSAValue) -> nm.ViewOp | nm.PermuteOp:
 
 
 def undone(view: Reordering, value: SSAValue) -> nm.ViewOp | nm.PermuteOp:
-    """A value of the view's result shape as the view's operand would lie."""
+    """A value of the view's result shape in the layout of the view's operand."""
     if isinstance(view, nm.ViewOp):
         return nm.ViewOp(value, nm.tensor_of(view.x).get_shape())
     return nm.PermuteOp(value, [view.axes.index(axis) for axis in range(len(view.axes))])
@@ -52,8 +52,8 @@ def _insert(rewriter: PatternRewriter, place: Operation, *new: IRDLOperation) ->
 
 class SinkBelowAdd(RewritePattern):
     """
-    `add(view(a), b)` becomes `view(add(a, inverse view(b)))` where `a` comes from accumulators and `b` does not: a view
-    of one of them has to stay otherwise.
+    `add(view(a), b)` becomes `view(add(a, inverse view(b)))` if `a` comes from accumulators and `b` does not: otherwise
+    a view of one of them has to stay.
     """
 
     @op_type_rewrite_pattern
@@ -71,7 +71,7 @@ class SinkBelowAdd(RewritePattern):
 
 
 def _from_accumulators(value: SSAValue) -> bool:
-    """True if the value is what a product's rescaling or a sum of such leaves, possibly seen through views."""
+    """True if the value is a product's rescaling or a sum of such, possibly seen through views."""
     view = _reordering(value)
     if view is not None:
         return _from_accumulators(view.x)
@@ -111,8 +111,8 @@ PATTERNS: tuple[Callable[[], RewritePattern], ...] = (SinkBelowAdd, SinkBelowCla
 @dataclass(frozen=True)
 class NmSinkViewsPass(ModulePass):
     """
-    Sinks reshapes and permutations of accumulators below additions and clamps, raises those of residuals above their
-    rescaling.
+    Sinks reshapes and permutations of accumulators below additions and clamps, and raises reshapes and permutations of
+    residuals above their rescaling.
     """
 
     name = "nm-sink-views"

@@ -1,10 +1,10 @@
 """
 Analysis of attention masks, independent of the operations that produce them.
 
-A mask is followed back to what it is made from: constants, and at most one integer or bool input. Every element of
-every tensor on the way depends on one element of that input at most, and only on whether it is zero; so a tensor is
-known by three arrays: its elements where the input is zero, its elements where it is not, and the flat index of the
-input's element. Operators are run on the first two by the interpreter, as they are.
+A mask is traced back to its sources: constants, and at most one integer or bool input. Every element of every tensor on
+the way depends on at most one element of that input, and only on whether it is zero. So three arrays describe a tensor:
+its elements where the input is zero, its elements where it is not, and the flat index of the input's element. The
+interpreter runs the operators on the first two.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _ELEMENTWISE = frozenset(
 
 
 class MaskError(ValueError):
-    """A mask cannot be analysed; the message says what stands in the way."""
+    """A mask cannot be analysed; the message names the obstacle."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,18 @@ class Admissible:
 
 @dataclass(frozen=True)
 class _Known:
-    """A tensor of a mask's making, or a Python value (in `zero` and `other` alike)."""
+    """A tensor in the computation of a mask, or a Python value (in `zero` and `other` alike)."""
 
     argument: BlockArgument | None
     zero: Any
     other: Any
     source: Tensor | None
     is_input: bool = False
-    """True if the elements are the input's own numbers still, of which `other` holds 1 for any that is not zero."""
+    """True if the elements are still the input's own numbers, of which `other` holds 1 for any that is not zero."""
 
 
 class MaskAnalysis:
-    """Analyses masks of one module; what several masks share is analysed once."""
+    """Analyses masks of one module; shared parts are analysed once."""
 
     def __init__(self, store: WeightStore) -> None:
         self._store = store
@@ -159,7 +159,7 @@ class MaskAnalysis:
 
 
 def _input(argument: BlockArgument) -> _Known:
-    """An input: its elements are told apart by whether they are zero."""
+    """An input; only whether an element is zero distinguishes it."""
     import torch as pytorch
 
     kind = argument.type

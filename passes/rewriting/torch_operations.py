@@ -81,7 +81,7 @@ class TorchBuilder:
         return self.aten(torch.PermuteOp, [value, self.integers(axes)], result)
 
     def slice(self, value: SSAValue, axis: int, start: int, end: int, step: int = 1) -> SSAValue:
-        """Positions start, start + step, … below end of `axis`; `value` itself if those are all."""
+        """Positions start, start + step, … below end of `axis`; `value` itself if these are all."""
         given = torch.tensor_type(value)
         sizes = list(given.sizes)
         if (start, end, step) == (0, sizes[axis], 1):
@@ -105,7 +105,7 @@ def main_block(module: ModuleOp) -> Block:
 
 
 def operations_of(module: ModuleOp) -> list[Operation]:
-    """The operations of `main`, as they are now: the list stays as it is while operations are replaced."""
+    """The present operations of `main`; the list stays unchanged while operations are replaced."""
     return list(main_block(module).ops)
 
 
@@ -156,7 +156,7 @@ def identifier(text: str) -> str:
 
 
 def set_argument_attribute(function: FuncOp, index: int, name: str, value: Attribute) -> None:
-    """Sets the attribute `name` of argument `index` of `function`, beside those that it has."""
+    """Sets the attribute `name` of argument `index` of `function`, beside its other attributes."""
     from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr
 
     count = len(function.body.block.args)

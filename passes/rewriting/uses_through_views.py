@@ -14,14 +14,14 @@ VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp
 
 @dataclass(frozen=True)
 class Consumer:
-    """A use of a value by something other than a view, and the views on the way there."""
+    """A use of a value by an operation other than a view, and the views on the way."""
 
     use: Use
     path: tuple[Operation, ...]
 
     @property
     def keeps_columns(self) -> bool:
-        """True if the last axis of the value is that of what is taken, too, whole and in its order."""
+        """True if the last axis of the value is that of the operand, too, whole and in order."""
         return all(keeps_columns(view) for view in self.path)
 
 
@@ -51,7 +51,7 @@ def redirect(source: SSAValue, target: SSAValue, consumers: list[Consumer]) -> N
 
 
 def keeps_columns(view: Operation) -> bool:
-    """True if the last axis of what `view` rearranges is that of its result, too, whole and in its order."""
+    """True if the last axis of the operand of `view` is the last axis of its result, too, whole and in order."""
     if isinstance(view, torch.ViewOp):
         return torch.sizes_of(view.input)[-1:] == torch.sizes_of(view.result)[-1:]
     if isinstance(view, torch.PermuteOp):
