@@ -1,9 +1,8 @@
 """
 Affine forms: a constant and a multiple of each of some variables.
 
-Addresses, offsets and strides of a program are affine in the counters of the loops around an instruction. The variables
-are named by keys: the compiler's are values of the IR, those of a program registers, those of the run-time depths of
-loops.
+Addresses, offsets and strides of a program are affine in the counters of the loops around an instruction. Keys name the
+variables: values of the IR in the compiler, registers in a program, depths of loops in the run-time.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ class Affine(Generic[Key]):
     """
     The integer `base + sum of coefficient * key` over `terms`.
 
-    The keys of the terms are distinct and their coefficients are not zero; `affine` makes a form of any others. The
-    terms stay in the order in which the keys came first, which does not matter to equality.
+    The keys of the terms are distinct and their coefficients are not zero; `affine` builds a form of any others. The
+    terms keep the order of their keys' first appearance, which does not matter to equality.
     """
 
     base: int = 0
@@ -76,7 +75,7 @@ class Affine(Generic[Key]):
         return Affine(self.base // divisor, tuple((key, coefficient // divisor) for key, coefficient in self.terms))
 
     def substituted(self, forms: Lookup[Key, Affine[Other]]) -> Affine[Other]:
-        """The form with another form in the place of each key."""
+        """The form with each key replaced by a form."""
         result: Affine[Other] = Affine(self.base)
         for key, coefficient in self.terms:
             result = result + forms[key] * coefficient
@@ -93,7 +92,7 @@ class Affine(Generic[Key]):
         """
         The smallest and the largest value while each key takes every value of its range, independently of the others.
 
-        A range is its least and its greatest value.
+        A range is its smallest and its largest value.
         """
         low = high = self.base
         for key, coefficient in self.terms:
@@ -116,7 +115,7 @@ class Affine(Generic[Key]):
 
 
 def affine(base: int, terms: Iterable[tuple[Key, int]]) -> Affine[Key]:
-    """The form of any terms: those of one key are added up, and those that come to zero are left out."""
+    """The form of any terms: terms of one key are added up, and terms of zero are dropped."""
     coefficients: dict[Key, int] = {}
     for key, coefficient in terms:
         coefficients[key] = coefficients.get(key, 0) + coefficient

@@ -11,8 +11,8 @@ def product_steps(k: int, pattern: Pattern, multipliers: int, window: int) -> in
     """
     Returns the steps of one output element's sum over `k` weights.
 
-    A step takes `multipliers` kept weights; a sparse product is also never faster than `window` activations a step. The
-    selector, and with it the window, is bypassed when the pattern is dense.
+    A step processes `multipliers` kept weights; a sparse product is also never faster than `window` activations a step.
+    A dense pattern bypasses the selector, and with it the window.
     """
     if pattern.is_dense:
         return _ceil_div(k, multipliers)
@@ -46,9 +46,7 @@ def dma_cycles(target: Target, rows: int, row_bytes: int) -> int:
 
 
 def copy_cycles(target: Target, rows: int, row_bytes: int, dram_stride: int) -> int:
-    """
-    Returns the cycles of a copy of `rows` rows; where they lie next to each other in DRAM, they count as one long row.
-    """
+    """Returns the cycles of a copy of `rows` rows; rows that are adjacent in DRAM count as one long row."""
     if dram_stride == row_bytes:
         return dma_cycles(target, 1, rows * row_bytes)
     return dma_cycles(target, rows, row_bytes)

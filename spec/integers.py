@@ -30,13 +30,13 @@ outlier of the residual stream that saturates would spoil all rows that attend t
 
 SMALLEST_RANGE = 2.0**-20
 """
-A value that never got larger than this on a calibration sample is taken to get that large: the ratio of two scales must
-stay within what a multiplier and a shift can express.
+Least assumed range of a value on calibration samples: the ratio of two scales must stay within the range of a
+multiplier and a shift.
 """
 DEAD_RANGE = 1.0
 """
-Assumed range of a value that was zero on every calibration sample: any scale holds zero exactly, and this is one
-at which biases behind it fit, and at which other samples are likely to.
+Assumed range of a value that was zero on every calibration sample: any scale holds zero exactly, and at this one later
+biases fit, and probably other samples.
 """
 
 _INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1
@@ -233,8 +233,7 @@ def matrix_product(a: IntegerArray, b: IntegerArray, check: bool = True) -> Int6
     if chunk < min(depth, _SHORTEST_FLOAT32_CHUNK):
         dtype, chunk = np.dtype(np.float64), _FLOAT64_EXACT // largest_product
     left, right = a.astype(dtype), np.swapaxes(b.astype(dtype), -1, -2)
-    # Kernels of BLAS also compute with what happens to lie beside a matrix: that raises flags now and then, and reaches
-    # no result.
+    # Kernels of BLAS also compute with the data beside a matrix: that raises flags now and then, and reaches no result.
     with np.errstate(all="ignore"):
         result = np.matmul(left[..., :chunk], right[..., :chunk, :]).astype(np.int64)
         for start in range(chunk, depth, chunk):

@@ -217,7 +217,7 @@ def _grouped(weights: Int8Array, m: int) -> Int8Array:
 
 
 def _selected_positions(groups: Int8Array, pattern: Pattern) -> BoolArray:
-    """Returns which N positions of each group are stored: all non-zeros, then the lowest free positions."""
+    """Returns the N stored positions of each group: all non-zeros, then the lowest free positions."""
     selected = groups != 0
     missing = pattern.n - selected.sum(axis=2, dtype=np.int8)
     if missing.size and missing.min() < 0:
@@ -277,7 +277,7 @@ def _place(wrong: BoolArray, rows: int) -> str:
 
 
 def _running_counts(weights: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    """Returns how many of the first i weights of each row are not zero, ``[rows, k + 1]``."""
+    """Returns the number of non-zeros among the first i weights of each row, ``[rows, k + 1]``."""
     if weights.ndim != 2:
         raise ValueError(f"weights must be of shape [rows, k], got {weights.shape}")
     counts = np.zeros((weights.shape[0], weights.shape[1] + 1), dtype=np.int32)

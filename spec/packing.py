@@ -1,4 +1,4 @@
-"""Layout of a layer's weights in memory: cut into blocks, each packed for itself."""
+"""Layout of a layer's weights in memory: blocks, each packed by itself."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from sta.spec.nm_format import Int8Array, Pattern, UInt8Array, pack, packed_size
 @dataclass(frozen=True)
 class Packing:
     """
-    Blocks of weights ``[columns, depth]`` (a layer's outputs by its inputs): groups of columns, and in each the cuts of
-    the depth, one after the other and each padded to a beat with zeros.
+    Blocks of weights ``[columns, depth]`` (a layer's outputs by its inputs): groups of columns, and in each group the
+    cuts of the depth in order, each padded to a beat with zeros.
     """
 
     columns: int

@@ -1,5 +1,5 @@
 """
-The parameter blocks that instructions of the vector and softmax units read from the weight buffer.
+The parameter blocks of the vector and softmax units, read from the weight buffer.
 
 Little endian. A map block is a header of 32 bytes (six int32: table multiplier, table shift, residual bias, residual
 multiplier, residual shift, output zero point; 8 zero bytes), then ``bias`` int32[c], ``multiplier`` int32[c] and
@@ -120,7 +120,7 @@ class MapParameters:
 @dataclass(frozen=True, eq=False)
 class NormParameters:
     """
-    Parameters of `sta.spec.vector.norm_tile`: those of `sta.spec.norm.layer_norm`, and the int8 copy's scale.
+    Parameters of `sta.spec.vector.norm_tile`: parameters of `sta.spec.norm.layer_norm`, and the int8 copy's scale.
 
     Raises `ValueError` for values out of range: epsilon 1..2^61-1, shift 0..63, the copy's multiplier 0..2^31-1 and
     shift 2..62.
@@ -177,7 +177,7 @@ class NormParameters:
 @dataclass(frozen=True)
 class SoftmaxParameters:
     """
-    The scale that takes differences of scores to log2 units with 10 fraction bits.
+    The scale from differences of scores to log2 units with 10 fraction bits.
 
     Raises `ValueError` for a multiplier outside 0..2^31-1 or a shift outside 2..62.
     """

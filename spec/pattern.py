@@ -48,7 +48,7 @@ DENSE = Pattern(1, 1)
 
 
 def kept(k: int, pattern: Pattern) -> int:
-    """Returns how many weights of a row of `k` are stored: ``ceil(k / M) * N``, and `k` itself when dense."""
+    """Returns the number of stored weights of a row of `k`: ``ceil(k / M) * N``, and `k` itself when dense."""
     if k < 0:
         raise ValueError(f"a row cannot hold {k} weights")
     return k if pattern.is_dense else -(-k // pattern.m) * pattern.n

@@ -29,7 +29,7 @@ class TensorSignature:
     """
     One input or output of a program.
 
-    Raises `ValueError` for fields that make no sense.
+    Raises `ValueError` for inconsistent fields.
     """
 
     name: str
@@ -45,7 +45,7 @@ class TensorSignature:
     limit: int = 0
     """Rows of the table that an index points into; unused otherwise."""
     inverted: bool = False
-    """True if a mask is 1 on the host where a position is left out; on the device 1 is always where it counts."""
+    """True if a mask is 1 on the host at excluded positions; on the device 1 always marks admissible ones."""
 
     def __post_init__(self) -> None:
         if self.kind not in TENSOR_KINDS:
@@ -136,15 +136,15 @@ class TensorSignature:
             raise ValueError(f"input {self.name!r}: expected finite values, got {values[position]} at {list(position)}")
 
     def _host_kinds(self) -> str:
-        """Returns the kinds of dtype (NumPy's letters) that may stand for the host dtype."""
+        """Returns the kinds of dtype (NumPy's letters) that are accepted for the host dtype."""
         if np.dtype(self.host_dtype).kind == "f":
             return "f"
         return "biu" if self.kind == "mask" else "iu"
 
     def _check_mask(self, values: npt.NDArray[Any]) -> None:
         """
-        Raises `ValueError` unless all values are 0 or 1: of another value models make different things, `x != 0` one
-        and `(1 - x) * -1e9` another.
+        Raises `ValueError` unless all values are 0 or 1: models interpret other values differently, `x != 0` one and
+        `(1 - x) * -1e9` another.
         """
         wrong = np.argwhere((values != 0) & (values != 1))
         if len(wrong):

@@ -25,11 +25,11 @@ _LARGEST_SHIFT = 62
 _SUM_LIMIT = 1 << 31
 
 NO_MAXIMUM = -(1 << 31)
-"""The maximum of a row of which no admissible key has been seen yet."""
+"""The maximum of a row without an admissible key so far."""
 LARGEST_ROW = 1 << 15
 """Scores in the longest row whose 16-bit exponentials have a sum below 2^31."""
 LARGEST_ROW_SHIFT = 31
-"""The largest shift of what a row has accumulated: beyond it nothing is left of an int32."""
+"""The largest shift of a row's accumulators: beyond it nothing is left of an int32."""
 
 
 def softmax_row(
@@ -71,7 +71,7 @@ class RowState(NamedTuple):
     maxima: Int64Array
     """The largest score so far in log2 units, rounded up to an integer; `NO_MAXIMUM` if there is none."""
     shifts: Int64Array
-    """By how much what was accumulated before the last chunk has to be shifted right, 0..31."""
+    """Right shift of the sums accumulated before the last chunk, 0..31."""
 
     @staticmethod
     def empty(shape: tuple[int, ...]) -> "RowState":

@@ -149,7 +149,7 @@ def load_target(name_or_path: str | Path) -> Target:
 
 
 def _accept(name: str, added: object) -> Target:
-    """Returns a preset of another package; raises `ValueError` for what is none."""
+    """Returns a preset of another package; raises `ValueError` for anything else."""
     if not isinstance(added, Target):
         raise ValueError(f"a Target is expected, not {type(added).__name__}")
     if added.name != name:
@@ -168,7 +168,7 @@ def _read_target(path: Path) -> Target:
         repeated = _repeated_key(yaml.compose(text, yaml.SafeLoader))  # pyright: ignore[reportUnknownMemberType]
     except RecursionError:
         raise ValueError(f"cannot read target file {path}: it is nested too deeply") from None
-    # A number or a date that Python does not take is a ValueError.
+    # A number or a date that Python does not accept is a ValueError.
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read target file {path}: {error}") from error
     if not isinstance(values, dict):

@@ -131,8 +131,8 @@ class RowStatistics:
     """
     The vector unit's registers for the sum and the sum of squares of each row of a tile; zero when a program starts.
 
-    Maps that gather add the rows they write, tile of columns by tile of columns; a norm that uses what was gathered
-    takes it, which leaves zero.
+    Maps that gather add the rows they write, tile of columns by tile of columns; a norm that uses the statistics
+    consumes them, which leaves zero.
     """
 
     def __init__(self, rows: int) -> None:
@@ -168,14 +168,14 @@ class RowStatistics:
         self._squares[: len(tile)] += squares
 
     def replace(self, before: npt.NDArray[np.int16], after: npt.NDArray[np.int16]) -> None:
-        """Holds what would have been gathered of the tile `after` instead of the tile `before`, int16 ``[m, n]``."""
+        """Replaces the statistics of the tile `before` by those of the tile `after`, int16 ``[m, n]``."""
         for registers, old, new in zip(
             (self._sums, self._squares), row_statistics(before), row_statistics(after), strict=True
         ):
             registers[: len(before)] += new - old
 
     def take(self, rows: int) -> tuple[Int64Array, Int64Array]:
-        """Returns the sums and sums of squares of the first `rows` rows, int64 ``[rows]``, and clear them."""
+        """Returns the sums and sums of squares of the first `rows` rows, int64 ``[rows]``, and clears them."""
         taken = self._sums[:rows].copy(), self._squares[:rows].copy()
         self._sums[:rows] = 0
         self._squares[:rows] = 0

@@ -1,9 +1,9 @@
 """
 Products with 16-bit activations on an array that multiplies bytes.
 
-An activation is ``x = 256 * high + low``, high its upper byte with the sign, low its lower byte without. The array
-makes two passes, one a byte plane, each into int32 accumulators of its own; the drain rescales ``256 * high + low`` of
-the two sums once. So the result is that of the 16-bit product, to the bit.
+An activation is ``x = 256 * high + low``, with the signed upper byte high and the unsigned lower byte low. The array
+makes two passes, one a byte plane, each into its own int32 accumulators; the drain rescales ``256 * high + low`` of the
+two sums once. So the result equals the 16-bit product's, to the bit.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """
-Functions of each element, of which the machine looks up a table: a function on float64, and a row.
+Functions of each element, computed by tables: a function on float64, and a row.
 
-A value of 8 bits is looked up exactly; between the entries of a 16-bit table lie straight lines, whose error
+A value of 8 bits is looked up exactly; a 16-bit table is interpolated linearly between its entries, with the error that
 `interpolation_bound` states.
 """
 
@@ -38,7 +38,7 @@ def elementwise(
     onnx: Onnx | None = None,
     examples: tuple[tuple[Constant, ...], ...] = ((),),
 ) -> Operator:
-    """The row of a function of each element, taken from and given to the stream; see `Operator` for the columns."""
+    """The row of a function of each element, from stream to stream; see `Operator` for the columns."""
     return Operator(
         name,
         Role.ELEMENTWISE,
