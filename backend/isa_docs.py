@@ -1,7 +1,7 @@
 """
 Writes ``docs/isa.md`` from the instruction table: ``python -m sta.backend.isa_docs > docs/isa.md``.
 
-A test checks that the file in the repository is what this module writes.
+A test compares the file in the repository with this module's output.
 """
 
 from __future__ import annotations

@@ -48,9 +48,9 @@ def quantize_program(
     """
     `program` with quantize-dequantize pairs in the formats of `STAQuantizer`, and its weights as integers.
 
-    `names` are those of the inputs, in the order of their leaves; each sample has an array for each, of the input's
-    shape and dtype. `progress` is called with the number of samples done. The given program is not changed. Raises
-    QuantizeError if it is quantized already, if it came without example inputs, whose structure samples need, if it
+    `names` are the inputs' names, in the order of their leaves; each sample has an array for each, of the input's shape
+    and dtype. `progress` is called with the number of samples done. The given program is not changed. Raises
+    QuantizeError if the program is quantized already, if it lacks example inputs, whose structure samples need, if it
     does not run on a sample, or if a layer's values are not finite.
     """
     check_is_float(program)
@@ -106,7 +106,7 @@ def _arguments(
 
 
 def _place(module: GraphModule) -> None:
-    """Gives what rounds a value, or gives back a weight, the module path of the layer that it belongs to."""
+    """Gives quantize and dequantize operators the module path of their layer."""
     for node in module.graph.nodes:
         if node.op != "call_function" or "quantize_per" not in str(node.target):
             continue
@@ -141,7 +141,7 @@ def _check_finite(prepared: GraphModule) -> None:
 
 
 def _path(node: Node) -> str:
-    """The module path of what `node` observes: that of what makes it, or else of what takes it."""
+    """The module path of the value that `node` observes: its producer's, or else its consumer's."""
     near = [node, *node.all_input_nodes, *node.users]
     stacks = [one.meta["nn_module_stack"] for one in near if one.meta.get("nn_module_stack")]
     path = str(list(stacks[0].values())[-1][0]) if stacks else ""

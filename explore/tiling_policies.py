@@ -1,4 +1,4 @@
-"""Sweeps of the tiling policy: what a knob does to the plan of a model, without lowering it."""
+"""Sweeps of the tiling policy: the effect of a constant on the plan of a model, without lowering it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PlannedCost:
     cycles: int
     """The sum of the layers' estimates."""
     largest_tiles: int
-    """Bytes on the chip of the layer whose tiles take most."""
+    """Bytes on the chip of the layer with the largest tiles."""
     values_in_dram: int
 
 

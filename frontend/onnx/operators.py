@@ -1,9 +1,9 @@
 """
 Translation of each ONNX operator into the `torch` dialect.
 
-An operator that takes what one of PyTorch takes is named in that one's row (`sta.spec.operators`). Each other has a
-function, called with the import and the node; it raises UnsupportedForm, with the reason, for a form of the operator
-that it has no translation for.
+An operator that accepts the same tensors as one of PyTorch is named in that operator's row (`sta.spec.operators`). Each
+other operator has a function, called with the import and the node; it raises UnsupportedForm, with the reason, for a
+form without translation.
 """
 # pyright: basic
 # Protocol buffers have no types that pyright could check.
@@ -57,7 +57,7 @@ def translate(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def is_known(node: NodeProto) -> bool:
-    """True if there is a translation for nodes of this kind, or for their being a part of something."""
+    """True if there is a translation for nodes of this kind, alone or as a part of another operator."""
     return (node.op_type in _RULES or node.op_type in ("Shape", "Erf", "Constant")) and node.domain in _DOMAINS
 
 
@@ -65,12 +65,12 @@ _DOMAINS = ("", "ai.onnx", "com.microsoft")
 
 
 def _operand(node: NodeProto, index: int) -> str:
-    """The name of an operand; empty if it was left out."""
+    """The name of an operand; empty if it is absent."""
     return node.input[index] if index < len(node.input) else ""
 
 
 def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
-    """The constant operand at `index`; None if it was left out."""
+    """The constant operand at `index`; None if it is absent."""
     name = _operand(node, index)
     if not name:
         return None
@@ -335,7 +335,7 @@ def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 
 def _scales(graph: OnnxGraph, node: NodeProto) -> tuple[Array, Array]:
-    """Scales and zero points of a pair's node. Raises ModelError, naming the node, for scales that are none."""
+    """Scales and zero points of a pair's node. Raises ModelError, naming the node, for invalid scales."""
     scales, zero_points = (graph.constant(name) if name else None for name in (node.input[1], _operand(node, 2)))
     if scales is None or (zero_points is None and _operand(node, 2)):
         raise ModelError(
@@ -432,7 +432,7 @@ _RULES: dict[str, Rule] = {
 
 
 def onnx_operators() -> list[tuple[str, str]]:
-    """The ONNX operators that have a translation, sorted, each with the operator of PyTorch or what its rule says."""
+    """The translatable ONNX operators, sorted, each with the operator of PyTorch or the title of its rule."""
     rows = {row.onnx.name: f"`{row.name}`" for row in operators().values() if row.onnx is not None}
     return [(name, rows.get(name) or (rule.__doc__ or "")) for name, rule in sorted(_RULES.items())]
 
