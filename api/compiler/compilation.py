@@ -1,4 +1,4 @@
-"""The compiler from end to end: a model in, a program out."""
+"""The compiler from end to end: from a model to a program."""
 
 from __future__ import annotations
 
@@ -51,31 +51,29 @@ Array = NDArray[Any]
 @dataclass
 class Compilation:
     """
-    One run of the compiler; `module` is the IR as the last pass left it.
+    One run of the compiler; `module` is the IR after the last pass.
 
     `integer_module` is the last module of the `nm` dialect: its interpreter gives the bits of the program. It is None
-    where the compile was taken up from a later module.
+    if the compile was resumed from a later module.
     """
 
     context: CompileContext
     module: ModuleOp
     dump: IrDump | None = None
     sample: Callable[[], Sample] | None = None
-    """Reads the sample on which bits are compared after every pass; None if they are not."""
+    """Reads the sample whose bits are compared after every pass; None without a check."""
     check: BitCheck | None = None
     """Compares them, from `start_check` on."""
     report: Report = silent
     seconds: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
-    """
-    Every step, in order, with the time that it took; the time for which --dump-ir and --check kept it waiting is last.
-    """
+    """Every step, in order, with its time; the time spent in --dump-ir and --check is last."""
     integer_module: ModuleOp | None = None
     operations_after_tiling: int = 0
     program: Program | None = None
     running: str = ""
-    """The step that is being taken."""
+    """The present step."""
     _kept: list[tuple[Step, ModuleOp]] = field(default_factory=list[tuple[Step, ModuleOp]])
-    """The steps before there was a sample, and their modules."""
+    """Steps and their modules before there was a sample."""
     _dumping: float = 0.0
     _checking: float = 0.0
 
@@ -96,7 +94,7 @@ class Compilation:
         return str(self.context.notes.get(step.name) or step.purpose)
 
     def run(self, steps: Sequence[Step]) -> None:
-        """Takes the steps, and verifies what they made: once, as verifying costs as much time as a pass."""
+        """Runs the steps, and verifies the result: once, as verifying costs as much time as a pass."""
         for step in steps:
             if step.enabled:
                 self.take(step)
@@ -137,7 +135,7 @@ class Compilation:
             self.start_check()
 
     def start_check(self) -> None:
-        """Reads the sample, as far as one is asked for, and compares the steps so far; from here on every step is."""
+        """Reads the sample, if there is a check, and compares the steps so far; from here on every step is compared."""
         if self.sample is None:
             return
         self.check = BitCheck(self.sample())
@@ -146,12 +144,12 @@ class Compilation:
         self._kept.clear()
 
     def emit(self) -> None:
-        """Makes the program of the last module."""
+        """Produces the program of the last module."""
         self.report("emit", None)
         self.running = "emit"
         start = time.perf_counter()
         macs = recorded_macs(self.module)
-        # Every step ends with a dump, so what it printed last is this module.
+        # Every step ends with a dump, so its last text is this module.
         printed = None if self.dump is None else self.dump.printed
         container = emit(self.module, self.context.weights, self.context.target, macs.kept, macs.dense, printed)
         self.program = Program(container)
@@ -194,7 +192,7 @@ def _samples(model: ImportedModel, options: Options) -> Samples:
 
 @contextmanager
 def _collector_paused() -> Generator[None]:
-    """No search for garbage cycles: IR is made of cycles that live, and searching them costs time for nothing."""
+    """Pauses the search for garbage cycles: IR consists of live cycles, and searching them costs time for nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -208,7 +206,7 @@ def _collector_paused() -> Generator[None]:
 def compile_model(
     model: Any, example_inputs: Mapping[str, Any] | Sequence[Any] | None = None, **keywords: Unpack[Keywords]
 ) -> Compilation:
-    """Like `compile`, but returns the whole compilation: the program and the modules it was made from."""
+    """Like `compile`, but returns the whole compilation: the program and its modules."""
     options = Options.of(**keywords)
     steps = pipeline(options)
     dump = None if options.dump_ir is None else IrDump(options.dump_ir, options.only)
@@ -244,7 +242,7 @@ def _compilation(context: CompileContext, module: ModuleOp, options: Options, du
 
 
 def _first(samples: Samples) -> Sample:
-    """The sample that a check runs on."""
+    """The sample of a check."""
     found = samples.calibration or samples.examples
     if not found:
         raise CompileError("the model came without example inputs: give calibration data")
@@ -290,14 +288,14 @@ def _check_sample(samples: Samples) -> Sample:
 
 @contextmanager
 def _placed(resumed: Resumed, compilation: Compilation) -> Generator[None]:
-    """Shows what passes refuse in a dump, which somebody may have edited, at its place in the text."""
+    """Shows passes' refusals of a dump, which may have been edited, at their place in the text."""
     try:
         with _named_target(resumed.context.target), explain_failures(lambda: compilation.running):
             yield
     except IrError:
         raise
     except DiagnosticException as error:
-        # Names the operation, where a single one is wrong.
+        # Names the operation, if a single one is wrong.
         verify(IrText(compilation.module, resumed.read.places))
         raise ValueError(f"{resumed.path}: the module does not verify after {compilation.running}: {error}") from error
     except ValueError as error:
@@ -308,7 +306,7 @@ def _placed(resumed: Resumed, compilation: Compilation) -> Generator[None]:
 
 
 def _refused_operation(compilation: Compilation, error: ValueError) -> Operation | None:
-    """The operation that no program can be made of; None if the error is another one."""
+    """The operation from which no program can be produced; None if the error is another one."""
     if isinstance(error, OperationError):
         return error.operation
     if not isinstance(error, ProgramError | ContainerError):
@@ -335,13 +333,13 @@ def compile(
 
     Args:
         model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` or `.onnx` file, or of an `.mlir` file that
-            `dump_ir` wrote, from which the compile goes on.
+            `dump_ir` wrote, from which the compile resumes.
         example_inputs: arrays or tensors by name or in `forward`'s order; required for an `nn.Module`, and for an ONNX
             model that leaves sizes open.
         **keywords: the options, each a keyword:
 
     Raises:
-        ModelError: the model cannot be imported, or holds operations that are not supported (all are listed).
+        ModelError: the model cannot be imported, or holds unsupported operations (all are listed).
         CompileError: a layer does not fit the target.
         CheckError: a pass that keeps the result changed it.
         ValueError: an unknown target, a malformed pattern, calibration data that does not match the model.

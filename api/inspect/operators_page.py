@@ -1,7 +1,7 @@
 """
 The page of the supported operators, docs/operators.md: `python -m sta.api.inspect.operators_page` prints it.
 
-It is made from the rows of the operators, the rules of their lowerings and the rules for ONNX.
+Its sources are the rows of the operators, the rules of their lowerings and the rules for ONNX.
 """
 
 from __future__ import annotations
