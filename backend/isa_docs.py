@@ -113,7 +113,7 @@ depth itself when M = N. No cycle count depends on data.
 ## Taint
 
 Attention scores stay on the chip. Accumulators written with `scores` and the exponentials of `softmax` are tainted.
-Products, maps, norms and `rescale` pass the taint on to their results, until a `map` with `normalize` clears it or
+Products, maps, norms and `shift` pass the taint on to their results, until a `map` with `normalize` clears it or
 other data overwrites it. `st` and `gather` must not read tainted bytes.
 
 ## Fields of every unit instruction

@@ -35,9 +35,7 @@ class CheckError(ValueError):
 
 @dataclass(frozen=True)
 class Fidelity:
-    """
-    Worst SQNR in decibels of the sample's outputs after one step; infinite if nothing differs.
-    """
+    """Worst SQNR in decibels of the sample's outputs after one step; infinite if nothing differs."""
 
     step: Step
     before: float

@@ -93,15 +93,17 @@ def norm_tiles(
     return NormTiles(op, x, stream, copy, (builder.tile_rows(x.rows, staged), x.columns))
 
 
-def lower_norm(builder: TileBuilder, norm: NormTiles, *, gathered: bool) -> None:
-    """The loop over the tiles of a norm. `gathered`: the drains before it gather its row statistics."""
+def lower_norm(builder: TileBuilder, norm: NormTiles, *, statistics: bool) -> None:
+    """
+    The loop over the tiles of a norm. `statistics`: the drains before it have added its rows to the row statistics.
+    """
     parameters = load_norm(builder, norm.op)
     rotate_rows(
         builder,
         norm.views,
         norm.limit[0],
         0,
-        lambda rows: lower_norm_tile(builder, norm, parameters, rows, gathered=gathered),
+        lambda rows: lower_norm_tile(builder, norm, parameters, rows, statistics=statistics),
     )
 
 
@@ -112,8 +114,8 @@ def load_norm(builder: TileBuilder, op: nm.NormOp) -> Tile:
     return builder.load_parameters(f"{builder.path}@parameters", norm_parameters(op, gamma, beta).to_bytes())
 
 
-def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, rows: Rows, *, gathered: bool) -> None:
-    """Normalizes a tile of rows; positions and strides belong to the source and the results."""
+def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, rows: Rows, *, statistics: bool) -> None:
+    """Normalizes a tile of rows; positions and strides are those of the source and of what is written."""
     shape = (rows.count, norm.x.columns)
     limit, slot = norm.limit, rows.slot
     source = builder.read("source", norm.x, rows.positions[0], shape, rows.strides[0], limit, slot)
@@ -131,7 +133,7 @@ def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, row
         targets = iter(destinations)
         first = next(targets) if norm.stream is not None else None
         second = next(targets) if norm.copy is not None else None
-        builder.emit(partial(sta.NormOp, kind=kind, gathered=gathered), source, parameters, first, second)
+        builder.emit(partial(sta.NormOp, kind=kind, statistics=statistics), source, parameters, first, second)
 
     write([])
 

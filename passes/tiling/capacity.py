@@ -4,6 +4,4 @@ from __future__ import annotations
 
 
 class CapacityError(ValueError):
-    """
-    Live buffers exceed the chip: the message names a layer, the bytes needed and the bytes available.
-    """
+    """Live buffers exceed the chip: the message names a layer, the bytes needed and the bytes available."""
