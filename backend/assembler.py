@@ -1,5 +1,5 @@
 """
-The text form of a whole container, to read and to edit by hand: ``assemble(disassemble(c))`` has the bytes of c.
+The text form of a whole container, for reading and editing: ``assemble(disassemble(c))`` has the bytes of c.
 
 A text is a version line, then sections in any order. Each begins with a line ``.name``:
 
@@ -40,7 +40,7 @@ Line = tuple[int, str]
 
 
 END = ".end"
-"""The last line of the text, by which a text that breaks off is known."""
+"""The last line of the text: its absence shows that a text is truncated."""
 
 
 class AssemblyError(ValueError):

@@ -69,7 +69,7 @@ def measure(path: Path, runs: int) -> dict[str, Any]:
 
 
 def compile_once(path: Path) -> tuple[dict[str, Any], resource.struct_rusage]:
-    """Compiles a file in a process of its own; returns what the command says, and what the process used."""
+    """Compiles a file in a process of its own; returns the command's output, and the process's resources."""
     command = [sys.executable, "-m", "sta", "compile", str(path), "--json"]
     command += ["-o", str(path.with_suffix(".sta"))]
     with subprocess.Popen(
@@ -84,7 +84,7 @@ def compile_once(path: Path) -> tuple[dict[str, Any], resource.struct_rusage]:
 
 
 def machine() -> dict[str, Any]:
-    """The machine it was measured on."""
+    """The measuring machine."""
     return {
         "machine": platform.machine(),
         "cores": os.cpu_count(),

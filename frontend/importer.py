@@ -1,9 +1,9 @@
 """
 From an exported program to a module of the `torch` dialect, through torch-mlir.
 
-torch-mlir lowers the program's graph to its own `torch` dialect, folds shape arithmetic and removes what is no value;
-its generic text is parsed into xDSL. Weights stay out of the text: a hook replaces each by a `dense_resource` of one
-byte that is named after the parameter.
+torch-mlir lowers the program's graph to its own `torch` dialect, folds shape arithmetic and removes non-values; its
+generic text is parsed into xDSL. Weights stay out of the text: a hook replaces each by a `dense_resource` of one byte
+that is named after the parameter.
 """
 # pyright: basic, reportAttributeAccessIssue=false
 # torch-mlir has no type stubs.
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 ROOT = "forward"
-"""The module path of what the model's own `forward` does, outside any of its submodules."""
+"""The module path of operations in the model's own `forward`, outside any of its submodules."""
 
 
 @dataclass(frozen=True)
 class RawImport:
-    """What torch-mlir makes of a program: a verified module, and the arrays that its literals name."""
+    """Import of a program by torch-mlir: a verified module, and the arrays that its literals name."""
 
     module: ModuleOp
     weights: WeightStore
@@ -47,14 +47,14 @@ class RawImport:
 
 def import_program(program: ExportedProgram, input_names: list[str], output_names: list[str]) -> RawImport:
     """
-    Import `program`, which is not changed.
+    Imports `program`, which is not changed.
 
     The function is called `main`; its arguments and results carry their names as `sta.name`. Raises ModelError for
-    dynamic shapes, empty inputs, for a model that changes its buffers, and for what torch-mlir cannot import.
+    dynamic shapes, empty inputs, a model that changes its buffers, and anything that torch-mlir cannot import.
     """
     _check_static(program)
     decomposed = _decomposed(program)
-    # Only a functional program tells what it changes.
+    # Only a functional program shows its changes.
     _check_pure(decomposed)
     names = _literal_names(decomposed)
     weights = WeightStore()
@@ -156,7 +156,7 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
             if not isinstance(literal, torch.Tensor) or literal.numel() <= 1:
                 return None
             name = names.setdefault(id(literal), f"constant_{len(weights)}")
-            # MLIR would give a second resource of the same name another one.
+            # MLIR would rename a second resource of the same name.
             if name not in resources:
                 weights.put(name, _array(name, literal))
                 kind = fx_importer._create_mlir_tensor_type(literal.dtype, literal.size())
@@ -194,7 +194,7 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
 
 def _store_special_numbers(text: str, weights: WeightStore) -> str:
     """
-    Put tensors of a number that is not finite into `weights`, and name them in `text`.
+    Puts tensors of a number that is not finite into `weights`, and names them in `text`.
 
     MLIR writes such a number (the -inf of a mask) as its bits, which xDSL reads as an integer.
     """
@@ -214,9 +214,9 @@ def _store_special_numbers(text: str, weights: WeightStore) -> str:
 
 def _hide_unknown_operators(ir: Any, module: Any) -> None:
     """
-    Replace `torch.operator`, in which torch-mlir wraps what it does not know, and at which its pipeline stops.
+    Replaces `torch.operator`, in which torch-mlir wraps unknown operators, and at which its pipeline stops.
 
-    Whether such an operator folds away, or is reported with all others that cannot be compiled, is found out later.
+    Whether such an operator folds away, or is reported with all other unsupported ones, is decided later.
     """
     found: list[Any] = []
 
@@ -241,7 +241,7 @@ def _hide_unknown_operators(ir: Any, module: Any) -> None:
 
 
 def _adopt_known_operators(module: ModuleOp) -> None:
-    """Replace the stand-ins of operators that torch-mlir does not know, but a row: those of other packages."""
+    """Replaces the stand-ins of operators that torch-mlir does not know but a row does: operators of other packages."""
     for operation in list(module.walk()):
         name = operation_name(operation).removeprefix("torch.")
         if not isinstance(operation, UnregisteredOp) or name not in operators():
@@ -287,7 +287,7 @@ def portable_path(file: str) -> str:
 
 def _parse(text: str) -> ModuleOp:
     context = CompileContext()
-    # What the dialect does not know is reported together with all else that is not supported.
+    # Operators unknown to the dialect are reported together with all other unsupported ones.
     context.allow_unregistered = True
     try:
         module = UnicodeParser(context, text, "<torch-mlir>").parse_module()
@@ -298,7 +298,7 @@ def _parse(text: str) -> ModuleOp:
 
 
 def _name_values(module: ModuleOp, input_names: list[str], output_names: list[str]) -> None:
-    """Set `sta.name` on the arguments and results of `main`, and leave out those that are no tensors."""
+    """Sets `sta.name` on the arguments and results of `main`, and leaves out those that are no tensors."""
     function = main_function(module)
     block = function.body.block
     if len(input_names) != len(block.args):
@@ -307,7 +307,7 @@ def _name_values(module: ModuleOp, input_names: list[str], output_names: list[st
     for name, argument in inputs.items():
         if isinstance(argument.type, VTensorType):
             continue
-        # Exporting made what depends on a Python value constant.
+        # The export has made values that depend on a Python value constant.
         if argument.first_use is not None:
             raise ModelError(f"input {name!r} is no tensor")
         block.erase_arg(argument)

@@ -1,6 +1,4 @@
-"""
-The compiler's pipeline, as one readable list, and the passes it is made of.
-"""
+"""The compiler's pipeline as one readable list, and its passes."""
 
 from __future__ import annotations
 
@@ -20,27 +18,19 @@ from sta.spec.suggestion import suggestion
 PassFactory = Callable[[], type[ModulePass]]
 
 _FOLDERS = {"torch": "torch-", "nm": "nm-", "sta": "sta-", "lowering": ""}
-"""
-The folders with passes, and what a pass of each is called besides the name of its file.
-"""
+"""Folders with passes, and the prefix of each folder's passes."""
 
 IMPORT = Step("import", Kind.CLOSE)
-"""
-What is in front of the pipeline: it makes the first module, and is no pass.
-"""
+"""Step before the pipeline, which produces the first module; it is no pass."""
 SUPPORTED = "torch-check-supported"
-"""
-The step behind which every operation is known: the module can be run.
-"""
+"""The step after which every operation is known: the module can be run."""
 FIRST_INTEGER_STEP = "convert-torch-to-nm"
-"""
-The step that makes integers of a float module.
-"""
+"""The step that converts a float module to integers."""
 
 
 def pipeline(options: Options) -> tuple[Step, ...]:
     """
-    Every step between the imported model and the last module, in order; those that are not asked for are not enabled.
+    Every step between the imported model and the last module, in order; steps that are not requested are not enabled.
 
     Raises:
         ValueError: a pass of another package that is asked for does not exist or cannot be used.
@@ -48,7 +38,7 @@ def pipeline(options: Options) -> tuple[Step, ...]:
     close, lossy, equal = Kind.CLOSE, Kind.LOSSY, Kind.EQUAL
     pattern, patterns = options.sparsity or (None, ())
     steps = (
-        # On the imported module. What it computes stays, up to the rounding of floats.
+        # On the imported module. Its function stays, up to the rounding of floats.
         Step("torch-fold-quantization", close),
         Step("torch-fold-constants", close),
         Step("torch-canonicalize-views", close),
@@ -99,19 +89,13 @@ def _names() -> tuple[str, ...]:
 
 
 FLOAT_PIPELINE = _names()[: _names().index(SUPPORTED)]
-"""
-The names of the steps on the imported module.
-"""
+"""The names of the steps on the imported module."""
 INTEGER_PIPELINE = _names()[_names().index(FIRST_INTEGER_STEP) + 1 :]
-"""
-The names of the steps on integer modules.
-"""
+"""The names of the steps on integer modules."""
 
 
 def pass_of(step: Step) -> ModulePass:
-    """
-    The pass of a step, with its options.
-    """
+    """The pass of a step, with its options."""
     # One of ours is found without a look at what other packages add.
     module = _modules().get(step.name)
     factory = _outside_factory(step.name) if module is None else _factory(step.name, module)
@@ -120,8 +104,8 @@ def pass_of(step: Step) -> ModulePass:
 
 def pass_registry() -> dict[str, PassFactory]:
     """
-    Every pass by its name, ours and those of other packages, imported when it is asked for: pass `foo-bar` of ours is
-    class `FooBarPass`.
+    Every pass by its name, ours and those of other packages, imported on request: pass `foo-bar` of ours is class
+    `FooBarPass`.
     """
     registry = {name: _factory(name, module) for name, module in _modules().items()}
     registry.update((name, _outside_factory(name)) for name in outside.names(outside.PASSES, _taken()))
@@ -129,16 +113,12 @@ def pass_registry() -> dict[str, PassFactory]:
 
 
 def dialect_taken_by(name: str) -> str | None:
-    """
-    The dialect of the modules that a pass of ours works on; None for another pass.
-    """
+    """The dialect of the modules that a pass of ours accepts; None for another pass."""
     return name.removeprefix("convert-").partition("-")[0] if name in _modules() else None
 
 
 def dialect_made_by(name: str) -> str | None:
-    """
-    The dialect of the modules that a pass of ours leaves; None for another pass.
-    """
+    """The dialect of the modules that a pass of ours produces; None for another pass."""
     return name.rpartition("-to-")[2].partition("-")[0] if name in _modules() else None
 
 
@@ -164,9 +144,7 @@ def _factory(name: str, module: str) -> PassFactory:
 
 
 def _taken() -> set[str]:
-    """
-    The names that passes of other packages cannot have.
-    """
+    """The names that passes of other packages cannot have."""
     from xdsl.transforms import get_all_passes
 
     return {*_modules(), *get_all_passes()}
@@ -197,8 +175,8 @@ def _accept(name: str, added: object) -> type[ModulePass]:
 
 def _with_outside_pass(steps: tuple[Step, ...], name: str) -> tuple[Step, ...]:
     """
-    The steps with a pass of another package at its place: behind the last step called as its class attribute `after`
-    says, and behind others that were put there. What it may do to numbers is its class attribute `kind`.
+    The steps with a pass of another package inserted: after the last step named by its class attribute `after`, and
+    after passes that were inserted there before. Its class attribute `kind` gives its permitted effect on numbers.
     """
     added = _outside_pass(name)
     after, kind = getattr(added, "after", None), getattr(added, "kind", None)

@@ -22,7 +22,7 @@ from sta.spec.target import LARGEST_TILE
 ROOT = Path(__file__).parents[1]
 ROOMS = sorted(link.name for link in (ROOT / "src" / "sta").iterdir() if link.is_symlink())
 HOME = ("spec/instructions/", "spec/alignment.py", "spec/target.py", "spec/norm.py")
-"""Where the facts are defined."""
+"""Modules that define the facts."""
 
 NAMES = frozenset(DEFINITIONS)
 UNITS = frozenset(definition.UNITS)
@@ -108,7 +108,7 @@ def lists(tree: ast.AST) -> Iterator[tuple[int, frozenset[str]]]:
 
 
 def second_sources(source: str) -> list[str]:
-    """What in a module's source repeats the table."""
+    """Statements of a module's source that repeat the table."""
     tree, found = ast.parse(source), list[str]()
     for line, name, number in constants(tree):
         limits = {limit for part, known in NAMED_LIMITS.items() if part in name for limit in known}

@@ -1,6 +1,4 @@
-"""
-What `xdsl-opt` and other tools find through the `xdsl.universe` entry point: our dialects and passes.
-"""
+"""Dialects and passes for `xdsl-opt` and other tools, found by the `xdsl.universe` entry point."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """
-How each ONNX operator is written in the `torch` dialect.
+Translation of each ONNX operator into the `torch` dialect.
 
-An operator that takes what one of PyTorch takes is named in that one's row (`sta.spec.operators`). Each other has a
-function, called with the import and the node; it raises UnsupportedForm, with the reason, for a form of the operator
-that it has no translation for.
+An operator that accepts the same tensors as one of PyTorch is named in that operator's row (`sta.spec.operators`). Each
+other operator has a function, called with the import and the node; it raises UnsupportedForm, with the reason, for a
+form without translation.
 """
 # pyright: basic
 # Protocol buffers have no types that pyright could check.
@@ -49,7 +49,7 @@ _NOTES = {
 
 
 def translate(graph: OnnxGraph, node: NodeProto) -> None:
-    """Add to `graph` what `node` computes. Raises UnsupportedForm if it has no translation."""
+    """Adds to `graph` what `node` computes. Raises UnsupportedForm if it has no translation."""
     rule = _RULES.get(node.op_type) if node.domain in _DOMAINS else None
     if rule is None:
         raise UnsupportedForm(_NOTES.get(node.op_type, ""))
@@ -57,7 +57,7 @@ def translate(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def is_known(node: NodeProto) -> bool:
-    """Whether there is a translation for nodes of this kind, or for their being a part of something."""
+    """True if there is a translation for nodes of this kind, alone or as a part of another operator."""
     return (node.op_type in _RULES or node.op_type in ("Shape", "Erf", "Constant")) and node.domain in _DOMAINS
 
 
@@ -65,12 +65,12 @@ _DOMAINS = ("", "ai.onnx", "com.microsoft")
 
 
 def _operand(node: NodeProto, index: int) -> str:
-    """The name of an operand; empty if it was left out."""
+    """The name of an operand; empty if it is absent."""
     return node.input[index] if index < len(node.input) else ""
 
 
 def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
-    """The constant operand at `index`; None if it was left out."""
+    """The constant operand at `index`; None if it is absent."""
     name = _operand(node, index)
     if not name:
         return None
@@ -84,7 +84,7 @@ def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
 
 
 def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto) -> None:
-    """The operator of `row`, which takes what the ONNX operator does."""
+    """The operator of `row`, which accepts the same tensors as the ONNX operator."""
     values = [graph.value(name) for name in node.input]
     shapes = [sizes_of(value) for value in values]
     try:
@@ -126,7 +126,7 @@ def _layer_norm(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _matmul(graph: OnnxGraph, node: NodeProto) -> None:
-    """A linear layer where one factor is a constant matrix, else a product inside attention."""
+    """A linear layer if one factor is a constant matrix, else a product inside attention."""
     left, right = node.input
     if (weight := _weight(graph, right, transposed=True)) is not None:
         graph.set(node.output[0], _linear(graph, node, graph.value(left), weight, None))
@@ -207,7 +207,7 @@ def _transpose(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _reshape(graph: OnnxGraph, node: NodeProto) -> None:
-    """Another shape."""
+    """The same elements in another shape."""
     x, shape = graph.value(node.input[0]), _constant(graph, node, 1)
     assert shape is not None
     given, count = sizes_of(x), math.prod(sizes_of(x))
@@ -222,7 +222,7 @@ def _reshape(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _flatten(graph: OnnxGraph, node: NodeProto) -> None:
-    """Two axes."""
+    """The same elements in two axes."""
     x = graph.value(node.input[0])
     sizes = sizes_of(x)
     axis = attributes_of(node).get("axis", 1)
@@ -231,14 +231,14 @@ def _flatten(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _unsqueeze(graph: OnnxGraph, node: NodeProto) -> None:
-    """Axes of size 1 more."""
+    """Additional axes of size 1."""
     x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
     assert axes is not None
     graph.set(node.output[0], graph.view(x, np.expand_dims(np.empty(sizes_of(x), bool), tuple(axes.tolist())).shape))
 
 
 def _squeeze(graph: OnnxGraph, node: NodeProto) -> None:
-    """Axes of size 1 less."""
+    """Removal of axes of size 1."""
     x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
     sizes = sizes_of(x)
     taken = range(len(sizes)) if axes is None else [int(axis) % len(sizes) for axis in axes.reshape(-1)]
@@ -312,7 +312,7 @@ def _same(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _cast(graph: OnnxGraph, node: NodeProto) -> None:
-    """The same value, where it already has the type; constants are converted."""
+    """The same value, if it already has the type; constants are converted."""
     from onnx import helper
 
     x = graph.value(node.input[0])
@@ -335,7 +335,7 @@ def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 
 def _scales(graph: OnnxGraph, node: NodeProto) -> tuple[Array, Array]:
-    """Scales and zero points of a pair's node. Raises ModelError, naming the node, for scales that are none."""
+    """Scales and zero points of a pair's node. Raises ModelError, naming the node, for invalid scales."""
     scales, zero_points = (graph.constant(name) if name else None for name in (node.input[1], _operand(node, 2)))
     if scales is None or (zero_points is None and _operand(node, 2)):
         raise ModelError(
@@ -428,11 +428,11 @@ _RULES: dict[str, Rule] = {
     "QuantizeLinear": _quantize,
     "DequantizeLinear": _dequantize,
 }
-"""Those of rows by themselves; those that stand for another form of an operator by a function each."""
+"""Rules by ONNX operator: generic ones of plain rows, and a function for each other form."""
 
 
 def onnx_operators() -> list[tuple[str, str]]:
-    """The ONNX operators that have a translation, sorted, each with the operator of PyTorch or what its rule says."""
+    """The translatable ONNX operators, sorted, each with the operator of PyTorch or the title of its rule."""
     rows = {row.onnx.name: f"`{row.name}`" for row in operators().values() if row.onnx is not None}
     return [(name, rows.get(name) or (rule.__doc__ or "")) for name, rule in sorted(_RULES.items())]
 

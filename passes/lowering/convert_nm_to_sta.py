@@ -1,6 +1,4 @@
-"""
-Lowering of the `nm` dialect to the machine: tile loops and DMA, as the plan of each function says.
-"""
+"""Lowering of the `nm` dialect to the machine: tile loops and DMA, by the plan of each function."""
 
 from __future__ import annotations
 
@@ -30,8 +28,8 @@ from sta.spec.tiling_policy import TilingPolicy
 @dataclass(frozen=True)
 class ConvertNmToStaPass(ModulePass):
     """
-    Lowers every operation to loops over tiles, as `nm-plan-tiles` has planned; a function without a plan for the target
-    is planned first. Operations whose values live in DRAM load and store tiles of them.
+    Lowers every operation to loops over tiles, as planned by `nm-plan-tiles`; a function without a plan for the target
+    is planned first. Operations on values in DRAM load and store tiles of them.
     """
 
     name = "convert-nm-to-sta"

@@ -1,6 +1,4 @@
-"""
-N:M sparsity found in the weights themselves, and the smaller of its encodings.
-"""
+"""N:M sparsity in the zeros of weights, and the smaller of its encodings."""
 
 from __future__ import annotations
 
@@ -19,8 +17,8 @@ from sta.spec.nm_format import choose_pattern, smaller_encoding
 @dataclass(frozen=True)
 class NmChooseEncodingPass(ModulePass):
     """
-    Gives the weight of every product the N:M pattern its zeros fit: fewest cycles on the target, then fewest bytes,
-    then the smallest M.
+    Gives the weight of every product an N:M pattern that its zeros satisfy: fewest cycles on the target, then fewest
+    bytes, then the smallest M.
     """
 
     name = "nm-choose-encoding"

@@ -1,6 +1,4 @@
-"""
-Gathers what follows a product into its drain, and elementwise chains into single passes of the vector unit.
-"""
+"""Fusion of epilogues into the drains of products, and of elementwise chains into single passes of the vector unit."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ from sta.dialect.ir.quantized_value import keep_meaning
 from sta.passes.rewriting.dead_code import erase_dead
 
 STORED = (nm.si8, nm.si16)
-"""
-Element types of stored values that the vector unit adds.
-"""
+"""Element types of stored values that the vector unit adds."""
 
 
 @dataclass
@@ -50,9 +46,7 @@ def _is_stored(value: SSAValue) -> bool:
 
 
 def match_chain(value: SSAValue) -> Chain:
-    """
-    The longest chain of the vector unit that ends in `value`, an int32 tensor.
-    """
+    """The longest chain of the vector unit that ends in `value`, an int32 tensor."""
     chain = Chain()
     main = _match_residual(value, chain)
     main = _match_table(main, chain)
@@ -80,7 +74,7 @@ def _match_residual(value: SSAValue, chain: Chain) -> SSAValue:
 def _match_product(op: nm.MultiplyOp, chain: Chain) -> SSAValue:
     main, other = op.a, op.b
     exchangeable = not op.bias.value.data and _is_stored(op.a) and nm.tensor_of(op.a) == nm.tensor_of(op.b)
-    # What an activation gives is multiplied as it leaves the table.
+    # The result of an activation is multiplied as it leaves the table.
     if exchangeable and _absorbed(op.b) is not op.b and not _is_looked_up(op.a):
         main, other = op.b, op.a
     chain.residual, chain.residual_scale, chain.multiply = other, _scale(op), True
@@ -88,9 +82,7 @@ def _match_product(op: nm.MultiplyOp, chain: Chain) -> SSAValue:
 
 
 def _absorbed(value: SSAValue) -> SSAValue:
-    """
-    The value before the clamp that it comes from, if the next stage makes that clamp itself.
-    """
+    """The operand of the clamp that defines `value`, if the next stage clamps anyway."""
     clamp = value.owner
     return clamp.x if isinstance(clamp, nm.ClampOp) and _is_absorbed(clamp) else value
 
@@ -113,8 +105,8 @@ def _match_table(value: SSAValue, chain: Chain) -> SSAValue:
 
 def _is_absorbed(clamp: nm.ClampOp) -> bool:
     """
-    Whether a clamp in front of a table or a product is the one that this makes itself. A sum and a product keep theirs:
-    they would be written as int32 otherwise.
+    True if the next stage clamps anyway, so that a clamp in front of a table or a product is redundant. Sums and
+    products keep their clamps: they would be written as int32 otherwise.
     """
     saturates = clamp.zero_point.value.data == 0 and nm.element_of(clamp.result) == nm.si16
     return saturates and clamp.result.has_one_use() and not isinstance(clamp.x.owner, nm.AddOp | nm.MultiplyOp)
@@ -133,9 +125,7 @@ def _match_first_stage(value: SSAValue, chain: Chain) -> None:
 
 
 def build(chain: Chain, zero_point: int, result_type: Attribute) -> nm.LinearOp | nm.MapOp:
-    """
-    The fused operation of a chain.
-    """
+    """The fused operation of a chain."""
     residual_bias, *residual_scale = chain.residual_scale
     scalars = nm.epilogue_properties(
         table_scale=chain.table_scale,
@@ -163,10 +153,10 @@ def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation) -
 @dataclass(frozen=True)
 class NmFuseEpiloguesPass(ModulePass):
     """
-    Replaces every chain of elementwise operations by `nm.linear` (where it starts at a product) or `nm.map`; bits stay.
+    Replaces every chain of elementwise operations by `nm.linear` (if it starts at a product) or `nm.map`; bits stay.
 
     An int32 value that no chain absorbs is written as it is. Raises ValueError, naming the layer, for a scale per
-    channel of something that is no product.
+    channel of a value other than a product.
     """
 
     name = "nm-fuse-epilogues"

@@ -1,6 +1,4 @@
-"""
-A norm and the 8-bit copy of its result are one pass of the vector unit.
-"""
+"""A norm and the 8-bit copy of its result in one pass of the vector unit."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ from sta.passes.rewriting.dead_code import erase_dead
 
 
 def is_copy(op: object, stream: nm.NormOp) -> bool:
-    """
-    Whether `op` rescales the norm's 16-bit result to 8 bits and does nothing else.
-    """
+    """True if `op` rescales the norm's 16-bit result to 8 bits and does nothing else."""
     return (
         isinstance(op, nm.MapOp)
         and op.x is stream.result
@@ -31,9 +27,7 @@ def is_copy(op: object, stream: nm.NormOp) -> bool:
 
 
 def fuse_copy(norm: nm.NormOp) -> None:
-    """
-    Gives a norm the first 8-bit copy of its result as a second result.
-    """
+    """Gives a norm the first 8-bit copy of its result as a second result."""
     if norm.result is None or norm.copy is not None:
         return
     copy = next((use.operation for use in norm.result.uses if is_copy(use.operation, norm)), None)
@@ -63,9 +57,7 @@ def fuse_copy(norm: nm.NormOp) -> None:
 
 @dataclass(frozen=True)
 class NmFuseNormCopiesPass(ModulePass):
-    """
-    Writes the 16-bit stream and the 8-bit operand of the next product together.
-    """
+    """Writes the 16-bit stream and the 8-bit operand of the next product together."""
 
     name = "nm-fuse-norm-copies"
 

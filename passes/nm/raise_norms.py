@@ -1,6 +1,4 @@
-"""
-Raises norms above views of what they normalize, so that a norm follows the product whose rows it takes.
-"""
+"""Raises norms above views of their operands, so that a norm follows the product whose rows it normalizes."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ from sta.passes.rewriting.dead_code import erase_dead
 
 
 def views_of_rows(value: SSAValue) -> list[Reordering]:
-    """
-    The views through which a value is seen, the last first, as far as each leaves rows (the last axis) whole.
-    """
+    """The views through which a value is seen, the last first, as far as each keeps rows (the last axis) whole."""
     views: list[Reordering] = []
     view = value.owner
     while isinstance(view, nm.ViewOp | nm.PermuteOp) and _keeps_rows(view):
@@ -38,9 +34,7 @@ def _keeps_rows(view: Reordering) -> bool:
 
 
 def raise_norm(norm: nm.NormOp) -> None:
-    """
-    `norm(view(x))` becomes `view(norm(x))` where `x` is the result of a linear layer.
-    """
+    """`norm(view(x))` becomes `view(norm(x))` if `x` is the result of a linear layer."""
     views = views_of_rows(norm.x)
     if not views or not isinstance(views[-1].x.owner, nm.LinearOp):
         return
@@ -73,9 +67,7 @@ def raise_norm(norm: nm.NormOp) -> None:
 
 @dataclass(frozen=True)
 class NmRaiseNormsPass(ModulePass):
-    """
-    Norms take the rows of linear layers as these leave them; their results are viewed instead.
-    """
+    """Lets norms read the rows of linear layers directly, and views their results instead."""
 
     name = "nm-raise-norms"
 

@@ -1,10 +1,10 @@
 """
-What an attention mask is, whatever operations it was made with.
+Analysis of attention masks, independent of the operations that produce them.
 
-A mask is followed back to what it is made from: constants, and at most one integer or bool input. Every element of
-every tensor on the way depends on one element of that input at most, and only on whether it is zero; so a tensor is
-known by three arrays: its elements where the input is zero, its elements where it is not, and the flat index of the
-input's element. Operators are run on the first two by the interpreter, as they are.
+A mask is traced back to its sources: constants, and at most one integer or bool input. Every element of every tensor on
+the way depends on at most one element of that input, and only on whether it is zero. So three arrays describe a tensor:
+its elements where the input is zero, its elements where it is not, and the flat index of the input's element. The
+interpreter runs the operators on the first two.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ _ELEMENTWISE = frozenset(
 
 
 class MaskError(ValueError):
-    """A mask cannot be analysed; the message says what stands in the way."""
+    """A mask cannot be analysed; the message names the obstacle."""
 
 
 @dataclass(frozen=True)
 class Admissible:
     """
-    Which keys a mask admits, [batch or 1, heads or 1, rows, keys].
+    Keys that a mask admits, [batch or 1, heads or 1, rows, keys].
 
     Key j is admissible for row i iff `constant` is true there, and the element of `argument` with flat index `source`
     is not zero (is zero, if `negated`). Where `source` is INDEPENDENT, only `constant` counts.
@@ -71,18 +71,18 @@ class Admissible:
 
 @dataclass(frozen=True)
 class _Known:
-    """A tensor of a mask's making, or a Python value (in `zero` and `other` alike)."""
+    """A tensor in the computation of a mask, or a Python value (in `zero` and `other` alike)."""
 
     argument: BlockArgument | None
     zero: Any
     other: Any
     source: Tensor | None
     is_input: bool = False
-    """Whether the elements are the input's own numbers still, of which `other` holds 1 for any that is not zero."""
+    """True if the elements are still the input's own numbers, of which `other` holds 1 for any that is not zero."""
 
 
 class MaskAnalysis:
-    """Analyses masks of one module; what several masks share is analysed once."""
+    """Analyses masks of one module; shared parts are analysed once."""
 
     def __init__(self, store: WeightStore) -> None:
         self._store = store
@@ -90,7 +90,7 @@ class MaskAnalysis:
 
     def admissible(self, mask: SSAValue) -> Admissible:
         """
-        What the attention mask `mask` admits: true where it is a bool tensor, 0 where it is added to the scores.
+        Keys that the attention mask `mask` admits: true in a bool tensor, 0 in one added to the scores.
 
         Raises MaskError if that is not known before the model runs, or depends on more than whether one element of one
         input is zero.
@@ -159,7 +159,7 @@ class MaskAnalysis:
 
 
 def _input(argument: BlockArgument) -> _Known:
-    """An input: its elements are told apart by whether they are zero."""
+    """An input; only whether an element is zero distinguishes it."""
     import torch as pytorch
 
     kind = argument.type
@@ -181,7 +181,7 @@ def _one_argument(operands: list[_Known]) -> BlockArgument | None:
 
 
 def _feeds_embedding(argument: BlockArgument) -> bool:
-    """Whether the numbers of `argument` name rows of a table anywhere."""
+    """True if the numbers of `argument` name rows of a table anywhere."""
     pending: list[SSAValue] = [argument]
     seen: set[Operation] = set()
     while pending:
@@ -215,7 +215,7 @@ def _combined_source(operands: list[_Known], zero: Tensor, other: Tensor) -> Ten
 
 
 def _truth(tensor: Tensor) -> BoolArray:
-    """Where a mask admits: true, or 0.0 added to the score."""
+    """Elements at which a mask admits: true, or 0.0 added to the score."""
     array = tensor.numpy()
     if array.dtype == np.bool_:
         return array

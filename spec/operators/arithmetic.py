@@ -1,4 +1,4 @@
-"""Operators on two values, element by element, and those that scores go through inside attention."""
+"""Operators on two values, element by element, and operators on scores inside attention."""
 
 import numpy as np
 

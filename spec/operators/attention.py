@@ -1,4 +1,4 @@
-"""Attention, and the softmax that it is spelled out with."""
+"""Attention, and the softmax of spelled-out attention."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ REMEDY = "softmax is supported inside attention: matmul, scale, mask, softmax ov
 
 
 def softmax(x: Float64Array, dim: int, dtype: Any = None) -> Float64Array:
-    """``exp(x) / sum(exp(x))`` over axis `dim`; a row of which everything is masked (-inf) is not a number."""
+    """``exp(x) / sum(exp(x))`` over axis `dim`; a completely masked row (-inf) is not a number."""
     with np.errstate(invalid="ignore"):
         weights = np.exp(x - x.max(axis=dim, keepdims=True))
         return weights / weights.sum(axis=dim, keepdims=True)

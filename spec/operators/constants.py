@@ -1,4 +1,4 @@
-"""Operators that are computed when a model is compiled, where they depend on no input or only make a mask."""
+"""Operators computed at compile time, if they depend on no input or only compute a mask."""
 
 from sta.spec.operators.operator import Operator, Role
 

@@ -1,4 +1,4 @@
-"""Rearrangements of elements without a copy, and what takes and gives the same elements."""
+"""Rearrangements of elements without a copy, and operators that keep the elements."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The row of an operator, and the words that its columns are written in."""
+"""The row of an operator, and the types of its columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from sta.spec.tables import Float64Array, RealFunction
 
 Constant: TypeAlias = Any
-"""A Python value that an operator takes beside tensors: a number, a string, None, or a list of such."""
+"""A Python value that an operator accepts beside tensors: a number, a string, None, or a list of such."""
 
 Reference: TypeAlias = Callable[..., Any]
 """An operator's arguments to its result, in float64."""
@@ -41,14 +41,14 @@ class Role(Enum):
 
 
 class Form(Enum):
-    """How a value is stored where an operator takes it: the format policy of both quantizers."""
+    """Form in which an operator accepts a value: the format policy of both quantizers."""
 
     INPUT = "int8 with a zero point"
     """The input of a linear layer."""
     OPERAND = "int8, symmetric"
     """Query, key and value of attention."""
     STREAM = "int16, symmetric"
-    """Everything between products: the residual stream, and what goes in and out."""
+    """Everything between products: the residual stream, inputs and outputs."""
 
 
 T = TypeVar("T")
@@ -56,10 +56,10 @@ T = TypeVar("T")
 
 def stored(taken: Iterable[T], stream: T, *, always_stream: bool) -> T:
     """
-    The format in which a value is rounded where it is made, when its users take it in the formats `taken`.
+    The format to which a value is rounded where it is produced, for consumers of the formats `taken`.
 
-    That in which everything takes it; else `stream`, of which the others are made where they are taken. Inputs of the
-    model and rows of tables (`always_stream`) are stored as the stream is.
+    The consumers' common format; else `stream`, from which each consumer derives its own. Inputs of the model and rows
+    of tables (`always_stream`) are stored as the stream is.
     """
     first, *others = dict.fromkeys(taken) or [stream]
     return stream if others or always_stream else first
@@ -75,11 +75,11 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Onnx:
-    """The ONNX operator that takes the same tensors."""
+    """The ONNX operator that accepts the same tensors."""
 
     name: str
     arguments: tuple[Constant, ...] = ()
-    """What the operator takes behind the tensors: an `Attribute` of the node, or always the same value."""
+    """Arguments after the tensors: an `Attribute` of the node, or a fixed value."""
 
 
 @dataclass(frozen=True)
@@ -90,19 +90,23 @@ class Operator:
     """As torch-mlir spells it: `aten.gelu`, `aten.add.Tensor`."""
     role: Role
     summary: str = ""
-    """What it computes, as a noun phrase; the operator's own name for it in PyTorch says enough where it is empty."""
+    """Result of the operator, as a noun phrase; empty where its name in PyTorch says enough."""
     takes: tuple[Form, ...] = ()
-    """The forms of its first operands. What follows is no value: weights, tables and numbers are converted with it."""
+    """
+    The forms of its first operands. Later operands are no values: weights, tables and numbers are converted with it.
+    """
     remedy: str = ""
-    """What to do instead of it."""
+    """Remedy for the user."""
     reference: Reference | None = None
-    """The float reference: NumPy on float64, called with the operator's arguments. It raises ValueError for those that
-    are not supported, whose message users read. Every operator that the machine computes has one."""
+    """
+    The float reference: NumPy on float64, called with the operator's arguments. It raises ValueError for unsupported
+    arguments, with a message for users. Every operator that the machine computes has one.
+    """
     onnx: Onnx | None = None
     kept: bool = True
-    """Whether torch-mlir leaves it whole; else it may take it apart."""
+    """True if torch-mlir keeps the operator whole; else it may decompose it."""
     examples: tuple[tuple[Constant, ...], ...] = ((),)
-    """Of an elementwise function: the arguments behind the tensor that tests and benchmarks try."""
+    """Of an elementwise function: arguments after the tensor, for tests and benchmarks."""
     curvature: float = 0.0
     """Of an elementwise function: the largest magnitude of its second derivative."""
     bend: float = 0.0
@@ -115,17 +119,17 @@ class Operator:
 
     @property
     def makes_value(self) -> bool:
-        """Whether the machine computes a value that is stored: all but rearrangements, masks and parts of attention."""
+        """True if the machine computes a value that is stored: all but rearrangements, masks and parts of attention."""
         return self.role in _COMPUTED
 
     def form_of(self, operand: int) -> Form:
-        """How the operand of this index is stored where it is taken."""
+        """Form in which the operand of this index is accepted."""
         return self.takes[operand] if operand < len(self.takes) else Form.STREAM
 
     # --- Elementwise functions ---
 
     def function(self, *arguments: Constant) -> RealFunction:
-        """The function on float64 arrays that an elementwise operator is with `arguments` behind its tensor."""
+        """The function on float64 arrays of an elementwise operator with `arguments` after its tensor."""
         reference = self.reference
         assert reference is not None
 
@@ -142,13 +146,13 @@ class Operator:
 
     @property
     def defaults(self) -> tuple[Constant, ...]:
-        """The defaults of the arguments behind the tensor of an elementwise operator; None where there is none."""
+        """The defaults of an elementwise operator's arguments after the tensor; None where there is none."""
         assert self.reference is not None
         _, *parameters = inspect.signature(self.reference).parameters.values()
         return tuple(None if one.default is one.empty else one.default for one in parameters)
 
     def refusal(self, *arguments: Constant) -> str | None:
-        """What is wrong with the arguments of an elementwise operator; None if it takes them."""
+        """Fault in the arguments of an elementwise operator; None if they are accepted."""
         try:
             self.function(*arguments)(np.zeros(1))
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""All rows together: those of this folder, one module a kind of operator, and those of other packages."""
+"""All rows: one module of this folder for each kind of operator, and rows of other packages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _own() -> list[Operator]:
 
 
 def _accept(name: str, row: object) -> Operator:
-    """The row that another package adds under `name`. Raises ValueError for what is none."""
+    """The row that another package adds under `name`. Raises ValueError for anything else."""
     if not isinstance(row, Operator):
         raise ValueError(f"it is a {type(row).__name__}, not an Operator of sta.spec.operators.operator")
     if len(name.split(".")) not in (2, 3):
@@ -67,7 +67,7 @@ def rows_of(*roles: Role) -> list[Operator]:
 
 
 def remedy_of(name: str) -> str:
-    """What to do instead of the operator `name`; empty if nothing is known."""
+    """Remedy for a model with the operator `name`; empty if none is known."""
     return operators()[name].remedy if name in operators() else ""
 
 
@@ -96,7 +96,7 @@ def activations() -> Mapping[str, RealFunction]:
 
 
 def activation(name: str) -> RealFunction:
-    """Return an activation function on float64 arrays; raise `ValueError` with a suggestion for an unknown name."""
+    """Returns an activation function on float64 arrays; raises `ValueError` with a suggestion for an unknown name."""
     found = activations()
     if name in found:
         return found[name]
@@ -105,11 +105,11 @@ def activation(name: str) -> RealFunction:
 
 def interpolation_bound(name: str, input_scale: float) -> float:
     """
-    Return how far (as a real number) straight lines between exact values at the entries of a 16-bit table of the
-    activation `name` are from it: ``h^2 / 8 * max |f''| + h / 4 * |jump of f'|`` with ``h = 128 * input_scale``; a bend
-    at an entry, like that of ReLU at 0, costs nothing.
+    Returns the bound (as a real number) of the distance between the activation `name` and straight lines between exact
+    values at the entries of its 16-bit table: ``h^2 / 8 * max |f''| + h / 4 * |jump of f'|`` with ``h = 128 *
+    input_scale``; a bend at an entry, like that of ReLU at 0, costs nothing.
 
-    What `table_16` returns is off by at most this and half a unit of the table's output, from rounding the entries,
+    The result of `table_16` is off by at most this and half a unit of the table's output, from rounding the entries,
     wherever no entry saturates. Raises `ValueError` for an unknown activation.
     """
     activation(name)

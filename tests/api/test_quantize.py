@@ -86,7 +86,7 @@ def test_a_run_is_compared_with_either_model(
 
 
 def compared(capsys: pytest.CaptureFixture[str], model: Path, program: Path, inputs: Path) -> list[dict[str, Any]]:
-    """What `sta diff` finds: all is compared, and nothing with another tensor."""
+    """Findings of `sta diff`: all is compared, and nothing with another tensor."""
     found = json.loads(run(capsys, "diff", model, program, "--inputs", inputs, "--json")[0])
     assert found["not_compared"] == []
     decibels = [one["isolated"]["sqnr_db"] for one in found["operations"]]

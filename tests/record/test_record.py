@@ -39,7 +39,7 @@ def record() -> Record:
 
 @cache
 def is_of_this_machine() -> bool:
-    """Whether calibration computes here what it computed for the record."""
+    """True if calibration computes here what it computed for the record."""
     return fingerprint() == record().machine["floats"]
 
 

@@ -25,7 +25,7 @@ SHIFT = st.integers(2, 62)
 
 
 def int32(*values: int) -> npt.NDArray[np.int32]:
-    """Return an int32 row."""
+    """Returns an int32 row."""
     return np.array(values, dtype=np.int32)
 
 

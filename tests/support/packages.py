@@ -6,7 +6,7 @@ from pathlib import Path
 
 def lay_package(folder: Path, name: str, source: str, entry_points: Mapping[str, Mapping[str, str]]) -> None:
     """
-    Put a package of one module into `folder`, which stands for `site-packages`.
+    Puts a package of one module into `folder`, which stands for `site-packages`.
 
     `source` is the text of the module, which is called as the package with underscores for hyphens; `entry_points` are
     groups with, by name, what the entry point is called in the module.

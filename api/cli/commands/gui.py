@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def execute(arguments: Namespace) -> None:
-    """Opens the window; raises what ``window`` raises, and ValueError where there is no terminal."""
+    """Opens the window; raises the errors of ``window``, and ValueError without a terminal."""
     from sta.api.inspect.gui import window
 
     app = window(None if arguments.module is None else Path(arguments.module))

@@ -26,7 +26,7 @@ Save = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did."""
+    """Result of a command."""
 
     status: int
     output: str

@@ -1,6 +1,4 @@
-"""
-Addresses of chains of views, against the sums of their offsets.
-"""
+"""Addresses of chains of views, against the sums of their offsets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where buffers go: nothing that is needed at once overlaps, and what does not fit is named with its sizes."""
+"""Places of buffers: live buffers never overlap, and a buffer that does not fit is named with its sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows of a value count, by the shape of the value."""
+"""Rows of a value that count, by the shape of the value."""
 
 import numpy as np
 import pytest

@@ -15,7 +15,7 @@ from tests.support.torch_modules import FLOAT_PASSES, encoder
 
 
 def problems(model: nn.Module, *inputs: torch.Tensor) -> list[tuple[str, str, str]]:
-    """Name, module path and note of everything that is reported."""
+    """Names, module path and note of everything that is reported."""
     imported = import_model(model.eval(), inputs)
     context = CompileContext(imported.weights)
     for rewrite in FLOAT_PASSES:
