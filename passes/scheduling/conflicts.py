@@ -27,10 +27,8 @@ class Lag:
 
     def overlap(self, first: Range, second: Range) -> bool:
         """
-        Whether the two may share a byte.
+        Whether two ranges of one memory may share a byte.
         """
-        if first.space != second.space:
-            return False
         apart = first.start.base - second.start.base
         start, stop = apart - second.size, apart + first.size
         steps, others = dict(first.start.terms), dict(second.start.terms)
@@ -78,4 +76,4 @@ def conflict(earlier: Work, later: Work, lag: Lag) -> bool:
     Whether the order of two items matters.
     """
     pairs = ((earlier.writes, later.writes), (earlier.writes, later.reads), (earlier.reads, later.writes))
-    return any(lag.overlap(a, b) for first, second in pairs for a in first for b in second)
+    return any(a.space == b.space and lag.overlap(a, b) for first, second in pairs for a in first for b in second)
