@@ -22,9 +22,7 @@ class Lag:
     least: int = 0
 
     def overlap(self, first: Range, second: Range) -> bool:
-        """True if the two may share a byte."""
-        if first.space != second.space:
-            return False
+        """True if two ranges of one memory may share a byte."""
         apart = first.start.base - second.start.base
         start, stop = apart - second.size, apart + first.size
         steps, others = dict(first.start.terms), dict(second.start.terms)
@@ -68,4 +66,4 @@ def lag_between(earlier: Iterations, later: Iterations) -> Lag:
 def conflict(earlier: Work, later: Work, lag: Lag) -> bool:
     """True if the order of two items matters."""
     pairs = ((earlier.writes, later.writes), (earlier.writes, later.reads), (earlier.reads, later.writes))
-    return any(lag.overlap(a, b) for first, second in pairs for a in first for b in second)
+    return any(a.space == b.space and lag.overlap(a, b) for first, second in pairs for a in first for b in second)
