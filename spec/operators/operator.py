@@ -38,6 +38,7 @@ class Role(Enum):
     CONVERSION = "conversion of elements"
     DROPOUT = "dropout"
     CONSTANT = "computed where it depends on no input"
+    COMPOSITION = "made of other operators, taken apart when a model is imported"
 
 
 class Form(Enum):
@@ -98,6 +99,8 @@ class Operator:
     reference: Reference | None = None
     """The float reference: NumPy on float64, called with the operator's arguments. It raises ValueError for those that
     are not supported, whose message users read. Every operator that the machine computes has one."""
+    parts: Callable[..., Any] | None = None
+    """Of a composition: a function of PyTorch tensors that takes the operator's arguments and calls other operators."""
     onnx: Onnx | None = None
     kept: bool = True
     """Whether torch-mlir leaves it whole; else it may take it apart."""
@@ -110,8 +113,8 @@ class Operator:
 
     @property
     def label(self) -> str:
-        """The name without namespace and overload: `gelu`, `add`."""
-        return self.name.split(".")[1]
+        """The name without overload, and without the namespace of PyTorch's own: `gelu`, `add`, `acme.gelu`."""
+        return ".".join(self.name.split(".")[:2]).removeprefix("aten.")
 
     @property
     def makes_value(self) -> bool:
@@ -125,12 +128,19 @@ class Operator:
     # --- Elementwise functions ---
 
     def function(self, *arguments: Constant) -> RealFunction:
-        """The function on float64 arrays that an elementwise operator is with `arguments` behind its tensor."""
+        """
+        The function on float64 arrays that an elementwise operator is with `arguments` behind its tensor.
+
+        It raises ValueError where the reference has no value: outside its domain, or where it overflows.
+        """
         reference = self.reference
         assert reference is not None
 
         def apply(x: Float64Array) -> Float64Array:
-            return reference(x, *arguments)
+            try:
+                return reference(x, *arguments)
+            except ArithmeticError as error:
+                raise ValueError(f"{self.name} has no value there ({type(error).__name__}: {error})") from error
 
         return apply
 
