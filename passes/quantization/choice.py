@@ -24,7 +24,7 @@ from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.option_values import METHODS
-from sta.passes.quantization.calibrate import NARROW_RANGE, ExtremesObserver, Observation, RangeObserver, set_range
+from sta.passes.quantization.calibrate import ExtremesObserver, Observation, RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
 from sta.passes.quantization.gptq import round_weights
 from sta.passes.quantization.integer_weights import row_scales
@@ -34,7 +34,7 @@ from sta.passes.quantization.range_by_error import range_by_error
 from sta.passes.quantization.smoothquant import smooth
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.rewriting.uses_through_views import source_of_rows
-from sta.passes.torch.quantize import INT16_INPUT, narrow_kind, quantize
+from sta.passes.torch.quantize import narrow_kind, quantize
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]
@@ -295,7 +295,7 @@ class QuantizationChoice:
         self._prepared(plan, (self._module, same), self._context.weights, {})
         for operation in operations_of(self._module):
             if isinstance(operation, torch.LinearOp) and matches(module_path(operation), plan.int16_inputs):
-                operation.attributes[INT16_INPUT] = UnitAttr()
+                operation.attributes[torch.INT16_INPUT] = UnitAttr()
 
     def _widen(self, noise: Noise, choice: Choice, least_sqnr: float) -> None:
         """
@@ -390,10 +390,14 @@ def _set_narrow_ranges(module: ModuleOp, observers: Mapping[SSAValue, RangeObser
     for value, observer in observers.items():
         kind = narrow_kind(value)
         if kind is not None and isinstance(observer, RowObserver):
-            set_range(function, value, *range_by_error(observer, kind == "symmetric"), NARROW_RANGE)
+            set_range(function, value, *range_by_error(observer, kind == "symmetric"), torch.NARROW_RANGE)
 
 
 def rounded_weights(weights: Array) -> Array:
     """Weights [n, k] rounded to 8 bits, float32: symmetric, each row with the scale that its largest weight needs."""
     scales = row_scales(weights)[:, np.newaxis]
-    return (np.rint(weights / scales) * scales).astype(np.float32)
+    # In place: a new array costs as much as a step.
+    rounded = weights / scales
+    np.rint(rounded, out=rounded)
+    rounded *= scales
+    return rounded.astype(np.float32, copy=False)

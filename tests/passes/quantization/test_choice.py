@@ -15,14 +15,14 @@ from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.quantization import choice as quantization_choice
-from sta.passes.quantization.calibrate import NARROW_RANGE, RANGE, calibrate, range_of
+from sta.passes.quantization.calibrate import calibrate, range_of
 from sta.passes.quantization.calibration_observer import MOST_ROWS, RowObserver
 from sta.passes.quantization.choice import Plan, QuantizationChoice, rounded_weights
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
 from sta.passes.quantization.range_by_error import range_by_error, rounding_error
 from sta.passes.quantization.smoothquant import smooth, smoothing_scale
 from sta.passes.rewriting.torch_operations import array_of
-from sta.passes.torch.quantize import INT16_INPUT, affine, quantize
+from sta.passes.torch.quantize import affine, quantize
 from tests.support.torch_modules import FLOAT_PASSES, encoder, signal_to_noise
 
 
@@ -162,7 +162,7 @@ def test_inputs_get_16_bits_until_what_is_asked_for_is_reached() -> None:
         chooser = QuantizationChoice(model.module, context, samples(8), ())
         choice = chooser.choose(asked)
         chooser.apply(choice.plan)
-        marked = {module_path(op) for op in model.module.walk() if INT16_INPUT in op.attributes}
+        marked = {module_path(op) for op in model.module.walk() if dialect.INT16_INPUT in op.attributes}
         assert marked == set(choice.plan.int16_inputs)
         reached.append((len(marked), choice.decibels))
         if asked < 90.0:
@@ -266,7 +266,7 @@ def test_ranges_are_those_of_what_was_smoothed() -> None:
     own = [op for op in model.module.walk() if isinstance(op, dialect.LayerNormOp) and _is_smoothed(op)]
     assert len(own) == 3
     for norm in own:
-        narrow, wide = (range_of(function, norm.result, name) for name in (NARROW_RANGE, RANGE))
+        narrow, wide = (range_of(function, norm.result, name) for name in (dialect.NARROW_RANGE, dialect.RANGE))
         assert narrow is not None
         assert wide is not None
         assert wide[0] <= narrow[0] <= 0 <= narrow[1] <= wide[1]
