@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.utils import _pytree  # pyright: ignore[reportPrivateUsage] - no public way to flatten a tree
 
@@ -26,6 +27,8 @@ with warnings.catch_warnings():
         from sta.compress.sta_quantizer import STAQuantizer
     finally:
         logging.disable(_level)
+
+from sta.spec.operators.registry import parts_of
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -59,7 +62,7 @@ def quantize_program(
     if not samples:
         raise QuantizeError("quantization needs at least one sample")
     with _quiet(), torch.no_grad():
-        prepared = prepare_pt2e(program.module(), quantizer or STAQuantizer())
+        prepared = prepare_pt2e(_without_compositions(program).module(), quantizer or STAQuantizer())
         for index, sample in enumerate(samples):
             arguments, keywords = _arguments(program, names, sample)
             try:
@@ -85,6 +88,15 @@ def check_is_float(program: ExportedProgram) -> None:
             f"the program is quantized already, {count:,} of its values and weights: compile it as it is with `sta "
             "compile`, or quantize the float program that it was made from"
         )
+
+
+def _without_compositions(program: ExportedProgram) -> ExportedProgram:
+    """`program` with the parts of the operators that other packages make of others: it is these that are rounded."""
+    whole: Any = program
+    targets: set[Any] = {node.target for module in _graph_modules(program) for node in module.graph.nodes}
+    called: set[Any] = {target for target in targets if isinstance(target, OpOverload)}
+    table: dict[Any, Any] = {one: parts for one in called if (parts := parts_of(one.name())) is not None}
+    return whole.run_decompositions(table) if table else program
 
 
 def _graph_modules(program: ExportedProgram) -> list[GraphModule]:

@@ -38,7 +38,7 @@ from torchao.quantization.pt2e.quantizer import (
 
 from sta.spec.integers import DEAD_RANGE, HEADROOM, SMALLEST_RANGE
 from sta.spec.operators.operator import Form, Operator, Role, stored
-from sta.spec.operators.registry import operators
+from sta.spec.operators.registry import row_of_overload
 
 aten = torch.ops.aten
 
@@ -249,11 +249,7 @@ def _row(node: Node) -> Operator | None:
     target: Any = node.target
     if not isinstance(target, OpOverload):
         return None
-    namespace, _, name = target.name().partition("::")
-    operator_name, dot, overload = name.partition(".")
-    if operator_name.endswith("_") and not operator_name.endswith("__"):
-        operator_name = operator_name[:-1]
-    return operators().get(f"{namespace}.{operator_name}{dot}{overload}")
+    return row_of_overload(target.name())
 
 
 def _has_role(node: Node, *roles: Role) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from math import isfinite, prod
 from typing import Any, ClassVar, cast
 
@@ -1468,24 +1469,29 @@ def _class_of(row: Operator) -> type[AtenOperation]:
     return irdl_op_definition(made)
 
 
+@cache
 def _classes() -> dict[str, type[AtenOperation]]:
     typed = {operation.name.removeprefix("torch."): operation for operation in _TYPED}
     return {name: typed.get(name) or _class_of(row) for name, row in operators().items()}
 
 
-_CLASSES = _classes()
-
-
 def operator_class(name: str) -> type[AtenOperation]:
     """The operation of the operator `name`, spelled as in its row: `aten.relu`."""
-    return _CLASSES[name]
+    return _classes()[name]
 
 
-Torch = Dialect(
-    "torch",
-    [*_OWN, *_CLASSES.values()],
-    [
-        *(IntType, FloatType, BoolType, NoneType, StrType, DeviceType, VTensorType, ListType, OptionalType),
-        *(RangeAttr, DecibelsAttr, SoftmaxAttr),
-    ],
-)
+@cache
+def torch_dialect() -> Dialect:
+    """
+    The dialect, with the operations of all rows.
+
+    Not made when this module is imported: a package that adds rows may itself import this module.
+    """
+    return Dialect(
+        "torch",
+        [*_OWN, *_classes().values()],
+        [
+            *(IntType, FloatType, BoolType, NoneType, StrType, DeviceType, VTensorType, ListType, OptionalType),
+            *(RangeAttr, DecibelsAttr, SoftmaxAttr),
+        ],
+    )

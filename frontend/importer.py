@@ -27,7 +27,8 @@ from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType, operator_class, sizes_of
 from sta.frontend.errors import ModelError
 from sta.frontend.program import quiet
-from sta.spec.operators.registry import operators
+from sta.spec.operators.registry import operators, parts_of
+from sta.spec.outside import OPERATORS, OutsideError, find_addition
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -97,9 +98,16 @@ def _check_pure(program: ExportedProgram) -> None:
 
 def _decomposed(program: ExportedProgram) -> ExportedProgram:
     """A functional copy of `program` that torch-mlir can import: its state holds every tensor the graph refers to."""
+    import torch
+
+    overloads = {node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)}
+    compositions: Any = {one: parts for one in overloads if (parts := parts_of(one.name())) is not None}
     try:
         with quiet():
-            copy = program.run_decompositions({})
+            copy = program.run_decompositions(compositions)
+    except OutsideError as error:
+        # Behind the first line PyTorch adds the node, and a link to a tool of its own.
+        raise ModelError(str(error).partition("\n")[0]) from error
     except Exception as error:
         raise ModelError(f"PyTorch cannot make the exported program functional: {error}") from error
     # torch-mlir looks buffers up in the state only, and buffers that are not persistent are constants.
@@ -244,10 +252,16 @@ def _adopt_known_operators(module: ModuleOp) -> None:
     """Replaces the stand-ins of operators that torch-mlir does not know but a row does: operators of other packages."""
     for operation in list(module.walk()):
         name = operation_name(operation).removeprefix("torch.")
-        if not isinstance(operation, UnregisteredOp) or name not in operators():
+        if not isinstance(operation, UnregisteredOp) or name not in operators() or len(operation.results) != 1:
             continue
         kept = operator_class(name).with_operands(operation.operands, operation.results[0].type)
         kept.location = operation.location
+        try:
+            kept.verify()
+        except VerifyException as error:
+            raise ModelError(
+                str(find_addition(OPERATORS, name).refusal(f"its row does not fit a model: {error}"))
+            ) from error
         Rewriter.replace_op(operation, kept)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sta.frontend.archive import check_archive, descriptions, tensors_only
 from sta.frontend.errors import ModelError
+from sta.spec.operators.registry import operators
 from sta.spec.suggestion import suggestion
 
 if TYPE_CHECKING:
@@ -44,7 +45,15 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
         try:
             return torch.export.load(os.fspath(path))
         except Exception as error:  # whatever a damaged archive makes the loader raise
-            raise ModelError(f"cannot load {path}: {_last_line(log) or _last_line([str(error)])}") from error
+            raise ModelError(f"cannot load {path}: {_reason(_last_line(log) or _last_line([str(error)]))}") from error
+
+
+def _reason(text: str) -> str:
+    """Why a program cannot be loaded: PyTorch's words, or those for an operator that is not registered."""
+    unknown = re.search(r"failed to resolve torch\.ops\.(\S+?)(?:\.default)? to an operator", text)
+    if unknown is None:
+        return text
+    return f"it calls {unknown[1]}, which PyTorch does not have here: install the package that registers this operator"
 
 
 def export_module(module: Module, example_inputs: ExampleInputs | None) -> ExportedProgram:
@@ -95,7 +104,9 @@ def _register_output_classes(path: Path) -> None:
 
 
 def _register_operators(path: Path) -> None:
-    """Imports what defines the operators of quantized programs, if the program has any."""
+    """Imports the modules that define operators of other packages, and of quantized programs."""
+    # A package registers its operators with PyTorch in the module that has their rows.
+    operators()
     if any("quantized_decomposed" in text for text in descriptions(path)):
         importlib.import_module("torch.ao.quantization.fx._decomposed")
 

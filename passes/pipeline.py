@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import MISSING, fields
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import VerifyException
 
 from sta.passes.options import Options
 from sta.passes.step import Kind, Step
 from sta.spec import outside
 from sta.spec.suggestion import suggestion
+
+T = TypeVar("T")
 
 PassFactory = Callable[[], type[ModulePass]]
 
@@ -155,7 +162,14 @@ def _outside_factory(name: str) -> PassFactory:
 
 
 def _outside_pass(name: str) -> type[ModulePass]:
-    found = None if name in _taken() else outside.load_one(outside.PASSES, name, _accept)
+    return _load_outside(name, _accept)
+
+
+def _load_outside(name: str, accept: Callable[[str, object], T]) -> T:
+    """
+    The pass of another package as `accept` returns it. Raises ValueError if there is none, or it cannot be used.
+    """
+    found = None if name in _taken() else outside.load_one(outside.PASSES, name, accept)
     if found is None:
         known = outside.names(outside.PASSES, _taken())
         hint = suggestion(name, known)
@@ -170,7 +184,27 @@ def _accept(name: str, added: object) -> type[ModulePass]:
         raise ValueError(f"a subclass of xdsl.passes.ModulePass is expected, not {added!r}")
     if added.name != name:
         raise ValueError(f"the pass's name is {added.name!r}: it must be that of the entry point")
-    return added
+    return _blamed(added)
+
+
+def _blamed(added: type[ModulePass]) -> type[ModulePass]:
+    """
+    The pass, whose failures name its package: whatever it raises, and a module that does not verify behind it.
+    """
+
+    def apply(self: ModulePass, ctx: Context, op: ModuleOp) -> None:
+        refusal = outside.find_addition(outside.PASSES, added.name).refusal
+        try:
+            added.apply(self, ctx, op)
+        except Exception as error:
+            raise refusal(f"it failed ({type(error).__name__}: {error})") from error
+        try:
+            op.verify()
+        except VerifyException as error:
+            raise refusal(f"it leaves a module that does not verify: {error}") from error
+
+    members = {"apply": apply, "__doc__": added.__doc__, "__module__": added.__module__}
+    return type(added.__name__, (added,), members)
 
 
 def _with_outside_pass(steps: tuple[Step, ...], name: str) -> tuple[Step, ...]:
@@ -178,19 +212,29 @@ def _with_outside_pass(steps: tuple[Step, ...], name: str) -> tuple[Step, ...]:
     The steps with a pass of another package inserted: after the last step named by its class attribute `after`, and
     after passes that were inserted there before. Its class attribute `kind` gives its permitted effect on numbers.
     """
-    added = _outside_pass(name)
+    position, step = _load_outside(name, lambda name, added: _placed(steps, _accept(name, added)))
+    return (*steps[:position], step, *steps[position:])
+
+
+def _placed(steps: tuple[Step, ...], added: type[ModulePass]) -> tuple[int, Step]:
+    """
+    The step that a pass of another package is, and its position among the others. Raises ValueError if it has none.
+    """
     after, kind = getattr(added, "after", None), getattr(added, "kind", None)
     names = [step.name for step in steps]
     if after not in names:
         hint = suggestion(str(after), names)
-        raise ValueError(f"pass {name} says with `after` behind which pass it runs, and {after!r} is none{hint}")
+        raise ValueError(f"its `after` says behind which pass it runs, and {after!r} is none{hint}")
     if kind not in list(Kind):
-        raise ValueError(f"pass {name} says with `kind` what it does: {', '.join(Kind)}, and not {kind!r}")
+        raise ValueError(f"its `kind` says what it does: {', '.join(Kind)}, and not {kind!r}")
     position = len(names) - names[::-1].index(after)
     kept, numbers = (Kind.EQUAL, "integers") if position > names.index(FIRST_INTEGER_STEP) else (Kind.CLOSE, "floats")
     if kind not in (kept, Kind.LOSSY):
-        raise ValueError(f"pass {name} runs on {numbers}, behind {after}: its kind is {kept} or lossy, not {kind}")
+        raise ValueError(f"it runs on {numbers}, behind {after}: its kind is {kept} or lossy, not {kind}")
+    required = [one.name for one in fields(added) if one.default is MISSING and one.default_factory is MISSING]
+    if required:
+        raise ValueError(f"it runs without options here, and {', '.join(required)} must be given")
     while position < len(steps) and names[position] not in _modules():
         position += 1
     purpose = (added.__doc__ or "").strip().partition("\n")[0] if kind == Kind.LOSSY else ""
-    return (*steps[:position], Step(name, Kind(kind), purpose=purpose), *steps[position:])
+    return position, Step(added.name, Kind(kind), purpose=purpose)

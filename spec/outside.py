@@ -79,6 +79,11 @@ def additions(group: Group) -> list[Addition]:
     return sorted(found, key=lambda addition: (addition.name, addition.package, addition.entry.value))
 
 
+def find_addition(group: Group, name: str) -> Addition:
+    """The addition of this name, which is one that is used. Raises KeyError if there is none."""
+    return {addition.name: addition for addition in additions(group)}[name]
+
+
 def load_all(group: Group, ours: Collection[str], accept: Callable[[str, object], T]) -> dict[str, T]:
     """
     The usable additions of a group, by name, as `accept` returns them; a warning for each of the others.

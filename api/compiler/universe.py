@@ -9,9 +9,9 @@ from sta.passes.pipeline import pass_registry
 
 
 def _torch() -> Dialect:
-    from sta.dialect.torch import Torch
+    from sta.dialect.torch import torch_dialect
 
-    return Torch
+    return torch_dialect()
 
 
 def _nm() -> Dialect:

@@ -32,7 +32,7 @@ there, and once more for consumers of 8 bits.
 
 def page() -> str:
     """The page in Markdown."""
-    return "\n".join([HEAD, *_computed(), *_inside_attention(), *_views(), *_refused(), *_onnx()])
+    return "\n".join([HEAD, *_computed(), *_inside_attention(), *_compositions(), *_views(), *_refused(), *_onnx()])
 
 
 def _computed() -> list[str]:
@@ -59,6 +59,12 @@ def _inside_attention() -> list[str]:
         _listed(rows),
         "",
     ]
+
+
+def _compositions() -> list[str]:
+    """The operators that packages make of others; nothing where none is installed."""
+    lines = [[f"`{row.name}`", row.summary] for row in rows_of(Role.COMPOSITION)]
+    return ["## Made of others\n", _table(["operator", "computes"], lines)] if lines else []
 
 
 def _views() -> list[str]:

@@ -25,7 +25,6 @@ from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
 from sta.dialect.ir.weight_store import WeightStore
-from sta.spec.operators.registry import operators
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,6 +89,8 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
     name = operation_name(operation)
     if operation.results and dialect.is_constant(operation.results[0]):
         return (dialect.constant_of(operation.results[0]),)
+    if _overload(name) is None:
+        return (_by_reference(operation, values),)
     return _call(name, values)
 
 
@@ -123,8 +124,6 @@ def _call(name: str, values: PythonValues) -> PythonValues:
     import torch
 
     function = _overload(name)
-    if function is None:
-        return (_by_reference(name, values),)
     arguments = function._schema.arguments
     positional = [value for argument, value in zip(arguments, values, strict=True) if not argument.kwarg_only]
     keywords = {argument.name: value for argument, value in zip(arguments, values, strict=True) if argument.kwarg_only}
@@ -136,15 +135,20 @@ def _call(name: str, values: PythonValues) -> PythonValues:
     return cast(PythonValues, result) if isinstance(result, tuple) else (result,)
 
 
-def _by_reference(name: str, values: PythonValues) -> Tensor:
+def _by_reference(operation: Operation, values: PythonValues) -> Tensor:
     """The result of an operator that PyTorch does not have here, by the float reference of its row."""
-    import torch
-
-    row = operators().get(name.removeprefix("torch."))
+    row = dialect.find_row(operation)
     if row is None or row.reference is None:
         raise AttributeError("this PyTorch has no such operator")
-    x, *arguments = values
-    return torch.tensor(row.reference(x.double().numpy(), *arguments), dtype=x.dtype)
+    dtype = dialect.numpy_dtype(dialect.tensor_type(operation.results[0]).element_type)
+    return tensor_from(np.array(row.reference(*map(_in_float64, values)), dtype, order="C"))
+
+
+def _in_float64(value: Any) -> Any:
+    """An operand as references take it: floats in float64, other tensors as arrays of their kind."""
+    if not hasattr(value, "numpy"):
+        return value
+    return (value.double() if value.is_floating_point() else value).numpy()
 
 
 def _overload(name: str) -> Any:

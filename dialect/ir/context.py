@@ -110,9 +110,9 @@ def dialect_factories(interface: CompileInterface | None = None) -> dict[str, Ca
         return Func
 
     def torch() -> Dialect:
-        from sta.dialect.torch import Torch
+        from sta.dialect.torch import torch_dialect
 
-        return Torch
+        return torch_dialect()
 
     def nm() -> Dialect:
         from sta.dialect.nm import NM

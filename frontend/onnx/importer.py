@@ -38,7 +38,7 @@ from sta.frontend.importer import RawImport
 from sta.frontend.onnx.file import attributes_of, constants_of, input_types, label, real_inputs
 from sta.frontend.onnx.gelu import find_gelu
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
-from sta.frontend.onnx.operators import SUPPORTED_OPERATORS, is_known, translate
+from sta.frontend.onnx.operators import is_known, supported_operators, translate
 from sta.frontend.onnx.paths import node_paths
 from sta.frontend.samples import InputType
 
@@ -165,7 +165,7 @@ class Importing(OnnxGraph):
         if any(kind is None for kind in kinds):
             # Without its shape, later nodes cannot be analysed: the unknown ones are reported right away.
             self._foreign += self._unknown_behind(node)
-            raise UnsupportedOperationsError(self._foreign, SUPPORTED_OPERATORS)
+            raise UnsupportedOperationsError(self._foreign, supported_operators())
         results = [VTensorType(kind[0], element_type_of(kind[1])) for kind in kinds if kind is not None]
         kind = UnregisteredOp.with_name(FOREIGN_OPERATOR)
         attributes = {"name": StringAttr(name), "note": StringAttr(note)}

@@ -11,8 +11,8 @@ form without translation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
 from sta.frontend.onnx.weight import QuantizedConstant
 from sta.spec.operators.operator import Attribute, Onnx, Operator
 from sta.spec.operators.registry import operators
+from sta.spec.outside import OPERATORS, find_addition, warn_once
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -50,7 +51,7 @@ _NOTES = {
 
 def translate(graph: OnnxGraph, node: NodeProto) -> None:
     """Adds to `graph` what `node` computes. Raises UnsupportedForm if it has no translation."""
-    rule = _RULES.get(node.op_type) if node.domain in _DOMAINS else None
+    rule = _rules().get(node.op_type) if node.domain in _DOMAINS else None
     if rule is None:
         raise UnsupportedForm(_NOTES.get(node.op_type, ""))
     rule(graph, node)
@@ -58,7 +59,7 @@ def translate(graph: OnnxGraph, node: NodeProto) -> None:
 
 def is_known(node: NodeProto) -> bool:
     """True if there is a translation for nodes of this kind, alone or as a part of another operator."""
-    return (node.op_type in _RULES or node.op_type in ("Shape", "Erf", "Constant")) and node.domain in _DOMAINS
+    return (node.op_type in _rules() or node.op_type in ("Shape", "Erf", "Constant")) and node.domain in _DOMAINS
 
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
@@ -409,8 +410,7 @@ def _check_axis(integers: Array, scales: Array, axis: int) -> None:
 
 Rule = Callable[["OnnxGraph", "NodeProto"], None]
 
-_RULES: dict[str, Rule] = {
-    **{row.onnx.name: partial(_translate_row, row, row.onnx) for row in operators().values() if row.onnx is not None},
+_STRUCTURED: dict[str, Rule] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
     "LayerNormalization": _layer_norm,
@@ -428,13 +428,29 @@ _RULES: dict[str, Rule] = {
     "QuantizeLinear": _quantize,
     "DequantizeLinear": _dequantize,
 }
-"""Rules by ONNX operator: generic ones of plain rows, and a function for each other form."""
+"""Rules of operators that have a form other than ours, a function each."""
+
+
+@cache
+def _rules() -> Mapping[str, Rule]:
+    """All rules: those of rows by themselves, of other packages as far as there is no rule already."""
+    rows = {row.onnx.name: row for row in operators().values() if row.onnx is not None}
+    for name in rows.keys() & _STRUCTURED.keys():
+        refusal = find_addition(OPERATORS, rows[name].name).refusal(f"ONNX operator {name!r} has another translation")
+        warn_once(f"{refusal}, which is used")
+    found = {name: partial(_translate_row, row, row.onnx) for name, row in rows.items() if row.onnx is not None}
+    return {**found, **_STRUCTURED}
 
 
 def onnx_operators() -> list[tuple[str, str]]:
     """The translatable ONNX operators, sorted, each with the operator of PyTorch or the title of its rule."""
-    rows = {row.onnx.name: f"`{row.name}`" for row in operators().values() if row.onnx is not None}
-    return [(name, rows.get(name) or (rule.__doc__ or "")) for name, rule in sorted(_RULES.items())]
+    rows = {row.onnx.name: row.name for row in operators().values() if row.onnx is not None}
+    return [
+        (name, rule.__doc__ or "" if name in _STRUCTURED else f"`{rows[name]}`")
+        for name, rule in sorted(_rules().items())
+    ]
 
 
-SUPPORTED_OPERATORS = f"{', '.join(sorted(_RULES))}, attention made of them, and whatever depends on no input"
+def supported_operators() -> str:
+    """The ONNX operators that have a translation, as messages list them."""
+    return f"{', '.join(sorted(_rules()))}, attention made of them, and whatever depends on no input"

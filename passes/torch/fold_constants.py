@@ -36,7 +36,7 @@ from sta.passes.rewriting.torch_operations import (
 _UNKNOWN = object()
 
 _COMPUTED = ("torch.aten.", "torch.prim.ListUnpack")
-"""How the names of operations begin that may be folded: the others are constants already."""
+"""How the names of operations begin that may be folded, besides those of other packages: the others are constants."""
 
 _PASS_ON = (
     "alias",
@@ -84,7 +84,8 @@ class _Folder:
 
     def visit(self, operation: Operation) -> None:
         """Remove, reassociate or evaluate `operation`."""
-        if not operation_name(operation).startswith(_COMPUTED) or _waits_for_product(operation):
+        is_computed = operation_name(operation).startswith(_COMPUTED) or torch.find_row(operation) is not None
+        if not is_computed or _waits_for_product(operation):
             return
         if (passed_on := self._passed_on(operation)) is not None:
             replace(operation, [passed_on])

@@ -38,6 +38,7 @@ class Role(Enum):
     CONVERSION = "conversion of elements"
     DROPOUT = "dropout"
     CONSTANT = "computed where it depends on no input"
+    COMPOSITION = "made of other operators, taken apart when a model is imported"
 
 
 class Form(Enum):
@@ -102,6 +103,8 @@ class Operator:
     The float reference: NumPy on float64, called with the operator's arguments. It raises ValueError for unsupported
     arguments, with a message for users. Every operator that the machine computes has one.
     """
+    parts: Callable[..., Any] | None = None
+    """Of a composition: a function of PyTorch tensors that calls other operators with the operator's arguments."""
     onnx: Onnx | None = None
     kept: bool = True
     """True if torch-mlir keeps the operator whole; else it may decompose it."""
@@ -114,8 +117,8 @@ class Operator:
 
     @property
     def label(self) -> str:
-        """The name without namespace and overload: `gelu`, `add`."""
-        return self.name.split(".")[1]
+        """The name without overload, and without the namespace of PyTorch's own: `gelu`, `add`, `acme.gelu`."""
+        return ".".join(self.name.split(".")[:2]).removeprefix("aten.")
 
     @property
     def makes_value(self) -> bool:
@@ -129,12 +132,19 @@ class Operator:
     # --- Elementwise functions ---
 
     def function(self, *arguments: Constant) -> RealFunction:
-        """The function on float64 arrays of an elementwise operator with `arguments` after its tensor."""
+        """
+        The function on float64 arrays of an elementwise operator with `arguments` after its tensor.
+
+        It raises ValueError where the reference has no value: outside its domain, or on overflow.
+        """
         reference = self.reference
         assert reference is not None
 
         def apply(x: Float64Array) -> Float64Array:
-            return reference(x, *arguments)
+            try:
+                return reference(x, *arguments)
+            except ArithmeticError as error:
+                raise ValueError(f"{self.name} has no value there ({type(error).__name__}: {error})") from error
 
         return apply
 
