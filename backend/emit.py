@@ -16,7 +16,6 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     DictionaryAttr,
     ModuleOp,
-    StringAttr,
 )
 from xdsl.ir import Block, Operation, SSAValue
 
@@ -25,8 +24,8 @@ from sta.dialect import nm, sta
 from sta.dialect.instruction_fields import element_name, instruction_of
 from sta.dialect.ir.addresses import address_of, argument_attributes, expect_addresses, offset_of
 from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.port_attribute import port_of
 from sta.dialect.ir.quantized_value import Meaning
-from sta.dialect.ir.signature_attributes import signature_of
 from sta.dialect.ir.text import print_with_locations
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.affine import Affine
@@ -468,12 +467,11 @@ def _using(value: SSAValue, block: Block) -> list[Operation]:
 def _signature(function: func.FuncOp) -> dict[str, Any]:
     ports: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
     for value, entry in zip(function.body.block.args, argument_attributes(function), strict=True):
-        direction = entry.data["sta.direction"]
-        assert isinstance(direction, StringAttr)
-        ports[direction.data].append(
+        port = port_of(entry)
+        ports["input" if port.is_input else "output"].append(
             {
-                **signature_of(entry, tuple(sta.memref_of(value).get_shape())).to_json(),
-                "address": nm.integer_of(entry.data["sta.offset"]),
+                **port.signature(sta.memref_of(value).get_shape()).to_json(),
+                "address": port.address,
                 "bytes": sta.buffer_bytes(value),
             }
         )

@@ -54,6 +54,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from sta.dialect.ir.buffer_types import MEMORIES, AccAttr, DramAttr, MemRef, SpaceAttr, SpadAttr, WbufAttr
 from sta.dialect.ir.format_directives import Affine, Buffer, CountedBody, OptionalTypes, SizesAndStrides, Word
+from sta.dialect.ir.port_attribute import PortAttr
 from sta.dialect.nm import (
     ELEMENT_TYPES,
     INTEGER,
@@ -1073,7 +1074,7 @@ STA = Dialect(
         SyncOp,
         FenceOp,
     ],
-    [DramAttr, SpadAttr, WbufAttr, AccAttr, PackingAttr, HeldAttr, TilingAttr],
+    [DramAttr, SpadAttr, WbufAttr, AccAttr, PortAttr, PackingAttr, HeldAttr, TilingAttr],
 )
 
 

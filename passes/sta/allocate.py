@@ -13,6 +13,7 @@ from xdsl.passes import ModulePass
 
 from sta.dialect import sta
 from sta.dialect.ir.context import policy_of, target_of
+from sta.dialect.ir.port_attribute import PORT, port_of
 from sta.dialect.nm import integer
 from sta.passes.memory.memory_plan import MemoryPlan, plan_memory
 
@@ -45,6 +46,6 @@ def assign_offsets(function: func.FuncOp, plan: MemoryPlan) -> None:
     assert attributes is not None
     entries = zip(attributes, arguments, strict=True)
     function.arg_attrs = type(attributes)(
-        [DictionaryAttr({**entry.data, "sta.offset": integer(plan.offsets[value])}) for entry, value in entries]
+        [DictionaryAttr({**entry.data, PORT: port_of(entry).placed(plan.offsets[value])}) for entry, value in entries]
     )
     function.attributes["sta.memory"] = DictionaryAttr({space: integer(size) for space, size in plan.sizes.items()})
