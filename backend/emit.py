@@ -323,6 +323,18 @@ def emit(
     )
 
 
+def emit_code(module: ModuleOp) -> tuple[list[Instruction], list[list[int | str]]]:
+    """
+    The microcode of an allocated module; and of each instruction that begins something new its number, module path and
+    operation.
+
+    Raises ValueError for operations that are no instructions, and for a module that is not allocated.
+    """
+    emitter = Emitter(next(op for op in module.ops if isinstance(op, func.FuncOp)))
+    code = emitter.run()
+    return code, _run_length(emitter.locations)
+
+
 def operation_of(module: ModuleOp, pc: int) -> Operation | None:
     """The operation of an allocated and synchronized module that an instruction of its program is made from."""
     emitter = Emitter(next(op for op in module.ops if isinstance(op, func.FuncOp)))
