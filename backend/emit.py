@@ -18,10 +18,10 @@ from xdsl.dialects.builtin import (
     ModuleOp,
 )
 from xdsl.ir import Block, Operation, SSAValue
+from xdsl.traits import MemoryEffectKind
 
 from sta.backend.container import Container
 from sta.dialect import nm, sta
-from sta.dialect.instruction_fields import element_name, instruction_of
 from sta.dialect.ir.addresses import address_of, argument_attributes, expect_addresses, offset_of
 from sta.dialect.ir.location import describe, module_path
 from sta.dialect.ir.port_attribute import port_of
@@ -172,10 +172,9 @@ class Emitter:
         return self._register(Affine(sta.strides_of(value)[0] * sta.element_bytes(value)))
 
     def _unit(self, op: sta.UnitOp) -> None:
-        name, fields = instruction_of(op)
         self._append(
             Instruction.make(
-                name, **self._registers(op), **fields, wait=_semaphores(op.wait), post=_semaphores(op.post)
+                op.MNEMONIC, **self._registers(op), **op.fields(), wait=_semaphores(op.wait), post=_semaphores(op.post)
             )
         )
 
@@ -401,7 +400,7 @@ def _buffers(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) 
                 "offset": offset_of(op.result),
                 "bytes": sta.buffer_bytes(op.result),
                 "shape": list(sta.memref_of(op.result).get_shape()),
-                "type": element_name(sta.memref_of(op.result).element_type),
+                "type": sta.element_name(sta.memref_of(op.result).element_type),
                 "first": min((start for start, _ in used), default=0),
                 "last": max((stop - 1 for _, stop in used), default=0),
             }
@@ -435,7 +434,7 @@ def _value(
         "operation": held.operation.data,
         "space": sta.space_of(buffer.result),
         "offset": offset_of(buffer.result) + held.offset.value.data * sta.element_bytes(buffer.result),
-        "type": element_name(sta.memref_of(buffer.result).element_type),
+        "type": sta.element_name(sta.memref_of(buffer.result).element_type),
         "axes": held.factors,
         "first": min((start for start, _ in own), default=0),
         "last": max((stop - 1 for _, stop in own), default=0),
@@ -454,10 +453,13 @@ def _writers(value: SSAValue) -> list[Operation]:
     """
     found: list[Operation] = []
     for use in value.uses:
-        if isinstance(use.operation, sta.ViewOp):
-            found += _writers(use.operation.result)
-        elif isinstance(use.operation, sta.UnitOp) and value in sta.written(use.operation):
-            found.append(use.operation)
+        match use.operation:
+            case sta.ViewOp() as view:
+                found += _writers(view.result)
+            case sta.UnitOp() as op if value in sta.operands_with(op, MemoryEffectKind.WRITE):
+                found.append(op)
+            case _:
+                pass
     return found
 
 

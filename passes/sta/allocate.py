@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects import func
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
+from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
 from sta.dialect import sta
@@ -34,7 +35,7 @@ class StaAllocatePass(ModulePass):
                 assign_offsets(function, plan_memory(function, target, policy))
 
 
-def assign_offsets(function: func.FuncOp, plan: MemoryPlan) -> None:
+def assign_offsets(function: func.FuncOp, plan: MemoryPlan[SSAValue]) -> None:
     """
     Writes a memory plan into the IR.
     """
