@@ -16,17 +16,16 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     DictionaryAttr,
     ModuleOp,
-    StringAttr,
 )
 from xdsl.ir import Block, Operation, SSAValue
+from xdsl.traits import MemoryEffectKind
 
 from sta.backend.container import Container
 from sta.dialect import nm, sta
-from sta.dialect.instruction_fields import element_name, instruction_of
 from sta.dialect.ir.addresses import address_of, argument_attributes, expect_addresses, offset_of
 from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.port_attribute import port_of
 from sta.dialect.ir.quantized_value import Meaning
-from sta.dialect.ir.signature_attributes import signature_of
 from sta.dialect.ir.text import print_with_locations
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.affine import Affine
@@ -155,10 +154,9 @@ class Emitter:
         return self._register(Affine(sta.strides_of(value)[0] * sta.element_bytes(value)))
 
     def _unit(self, op: sta.UnitOp) -> None:
-        name, fields = instruction_of(op)
         self._append(
             Instruction.make(
-                name, **self._registers(op), **fields, wait=_semaphores(op.wait), post=_semaphores(op.post)
+                op.MNEMONIC, **self._registers(op), **op.fields(), wait=_semaphores(op.wait), post=_semaphores(op.post)
             )
         )
 
@@ -302,6 +300,18 @@ def emit(
     )
 
 
+def emit_code(module: ModuleOp) -> tuple[list[Instruction], list[list[int | str]]]:
+    """
+    The microcode of an allocated module; and of each instruction that begins something new its number, module path and
+    operation.
+
+    Raises ValueError for operations that are no instructions, and for a module that is not allocated.
+    """
+    emitter = Emitter(next(op for op in module.ops if isinstance(op, func.FuncOp)))
+    code = emitter.run()
+    return code, _run_length(emitter.locations)
+
+
 def operation_of(module: ModuleOp, pc: int) -> Operation | None:
     """The operation of an allocated and synchronized module from which an instruction of its program is emitted."""
     emitter = Emitter(next(op for op in module.ops if isinstance(op, func.FuncOp)))
@@ -366,7 +376,7 @@ def _buffers(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) 
                 "offset": offset_of(op.result),
                 "bytes": sta.buffer_bytes(op.result),
                 "shape": list(sta.memref_of(op.result).get_shape()),
-                "type": element_name(sta.memref_of(op.result).element_type),
+                "type": sta.element_name(sta.memref_of(op.result).element_type),
                 "first": min((start for start, _ in used), default=0),
                 "last": max((stop - 1 for _, stop in used), default=0),
             }
@@ -400,7 +410,7 @@ def _value(
         "operation": held.operation.data,
         "space": sta.space_of(buffer.result),
         "offset": offset_of(buffer.result) + held.offset.value.data * sta.element_bytes(buffer.result),
-        "type": element_name(sta.memref_of(buffer.result).element_type),
+        "type": sta.element_name(sta.memref_of(buffer.result).element_type),
         "axes": held.factors,
         "first": min((start for start, _ in own), default=0),
         "last": max((stop - 1 for _, stop in own), default=0),
@@ -417,10 +427,13 @@ def _writers(value: SSAValue) -> list[Operation]:
     """The operations that write a buffer, or a view of it."""
     found: list[Operation] = []
     for use in value.uses:
-        if isinstance(use.operation, sta.ViewOp):
-            found += _writers(use.operation.result)
-        elif isinstance(use.operation, sta.UnitOp) and value in sta.written(use.operation):
-            found.append(use.operation)
+        match use.operation:
+            case sta.ViewOp() as view:
+                found += _writers(view.result)
+            case sta.UnitOp() as op if value in sta.operands_with(op, MemoryEffectKind.WRITE):
+                found.append(op)
+            case _:
+                pass
     return found
 
 
@@ -440,12 +453,11 @@ def _using(value: SSAValue, block: Block) -> list[Operation]:
 def _signature(function: func.FuncOp) -> dict[str, Any]:
     ports: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
     for value, entry in zip(function.body.block.args, argument_attributes(function), strict=True):
-        direction = entry.data["sta.direction"]
-        assert isinstance(direction, StringAttr)
-        ports[direction.data].append(
+        port = port_of(entry)
+        ports["input" if port.is_input else "output"].append(
             {
-                **signature_of(entry, tuple(sta.memref_of(value).get_shape())).to_json(),
-                "address": nm.integer_of(entry.data["sta.offset"]),
+                **port.signature(sta.memref_of(value).get_shape()).to_json(),
+                "address": port.address,
                 "bytes": sta.buffer_bytes(value),
             }
         )

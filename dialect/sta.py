@@ -12,7 +12,9 @@ Before `sta-allocate` a buffer is only named; afterwards `sta.alloc` and `sta.co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
@@ -25,13 +27,14 @@ from xdsl.dialects.builtin import (
     IntegerType,
     MemRefType,
     NoneAttr,
+    Signedness,
     StridedLayoutAttr,
     StringAttr,
     SymbolRefAttr,
     UnitAttr,
     i64,
 )
-from xdsl.ir import Attribute, Block, Dialect, ParametrizedAttribute, Region, SSAValue
+from xdsl.ir import Attribute, Block, Dialect, Operation, ParametrizedAttribute, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
     BaseAttr,
@@ -49,11 +52,21 @@ from xdsl.irdl import (
 )
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
-from xdsl.traits import NoTerminator
+from xdsl.traits import (
+    EffectInstance,
+    MemoryEffect,
+    MemoryEffectKind,
+    NoTerminator,
+    Pure,
+    RecursiveMemoryEffect,
+    Resource,
+    get_effects,
+)
 from xdsl.utils.exceptions import VerifyException
 
 from sta.dialect.ir.buffer_types import MEMORIES, AccAttr, DramAttr, MemRef, SpaceAttr, SpadAttr, WbufAttr
 from sta.dialect.ir.format_directives import Affine, Buffer, CountedBody, OptionalTypes, SizesAndStrides, Word
+from sta.dialect.ir.port_attribute import PortAttr
 from sta.dialect.nm import (
     ELEMENT_TYPES,
     INTEGER,
@@ -72,7 +85,9 @@ from sta.dialect.nm import (
     ui16,
 )
 from sta.spec import affine
-from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.access import Access
+from sta.spec.instructions.definition import UNITS, InstructionDefinition
+from sta.spec.instructions.table import definition_of
 from sta.spec.nm_format import DENSE, packed_size
 from sta.spec.packing import Packing
 
@@ -338,6 +353,15 @@ def element_of(value: SSAValue) -> IntegerType:
     return cast(IntegerType, memref_of(value).element_type)
 
 
+def element_name(element: Attribute) -> str:
+    """
+    The instruction set's name of an element type: s8, u8, s16 or s32.
+    """
+    integer_type = cast(IntegerType, element)
+    sign = "u" if integer_type.signedness.data == Signedness.UNSIGNED else "s"
+    return f"{sign}{integer_type.width.data}"
+
+
 def element_bytes(value: SSAValue) -> int:
     """
     Bytes of one element of a memref value.
@@ -371,8 +395,8 @@ def _expect(condition: bool, message: str) -> None:
         raise VerifyException(message)
 
 
-def _expect_offset(offset: Integer | None) -> None:
-    _expect(offset is None or offset.value.data >= 0, "a byte offset is not negative")
+def _expect_offset(offset: Attribute | None) -> None:
+    _expect(offset is None or integer_of(offset) >= 0, "a byte offset is not negative")
 
 
 def _expect_operand(value: SSAValue, what: str, space: str, elements: Sequence[Attribute], rank: int) -> MemRef:
@@ -388,6 +412,68 @@ def _expect_operand(value: SSAValue, what: str, space: str, elements: Sequence[A
 def _expect_shape(value: SSAValue, shape: Sequence[int], what: str) -> None:
     got = memref_of(value).get_shape()
     _expect(tuple(got) == tuple(shape), f"{what} must have shape {tuple(shape)}, got {tuple(got)}")
+
+
+@dataclass(frozen=True)
+class Queues(Resource):
+    """
+    The queues of the units, with semaphores and row statistics: what every operation of a unit changes.
+    """
+
+    def name(self) -> str:
+        """
+        The name in messages.
+        """
+        return "sta.queues"
+
+
+_QUEUED = EffectInstance(MemoryEffectKind.WRITE, resource=Queues())
+
+
+class QueueEffect(MemoryEffect):
+    """
+    An effect on the order of execution alone.
+    """
+
+    @classmethod
+    def get_effects(cls, op: Operation) -> AbstractSet[EffectInstance]:
+        """
+        The queues are written.
+        """
+        return {_QUEUED}
+
+
+class InstructionEffects(MemoryEffect):
+    """
+    Reads and writes of buffers, as the table says of the instruction that the operation stands for.
+    """
+
+    @classmethod
+    def get_effects(cls, op: Operation) -> AbstractSet[EffectInstance]:
+        """
+        The queues are written, and each operand is read or written or both.
+        """
+        assert isinstance(op, UnitOp)
+        effects = {_QUEUED}
+        for access, value in op.accesses():
+            if access.writes:
+                effects.add(EffectInstance(MemoryEffectKind.WRITE, value))
+            if not access.writes or access.updates:
+                effects.add(EffectInstance(MemoryEffectKind.READ, value))
+        return effects
+
+
+class AllocationEffect(MemoryEffect):
+    """
+    Allocation of the operation's result.
+    """
+
+    @classmethod
+    def get_effects(cls, op: Operation) -> AbstractSet[EffectInstance]:
+        """
+        The result is allocated.
+        """
+        return {EffectInstance(MemoryEffectKind.ALLOC, op.results[0])}
 
 
 @irdl_op_definition
@@ -411,6 +497,7 @@ class ConstantOp(IRDLOperation):
     Byte offset in DRAM, once allocated.
     """
     result = result_def(MemRefType)
+    traits = traits_def(Pure())
     custom_directives = (Buffer, Word)
     assembly_format = "$constant custom<Word>($class) (`at` $offset^)? attr-dict `:` custom<Buffer>(type($result))"
 
@@ -454,6 +541,7 @@ class AllocOp(IRDLOperation):
     Byte offset in its memory, once allocated.
     """
     result = result_def(MemRefType)
+    traits = traits_def(AllocationEffect())
     custom_directives = (Buffer,)
     assembly_format = "$label (`at` $offset^)? attr-dict `:` custom<Buffer>(type($result))"
 
@@ -485,6 +573,7 @@ class ViewOp(IRDLOperation):
     offset = prop_def(INTEGER)
     coefficients = prop_def(INTEGERS)
     result = result_def(MemRefType)
+    traits = traits_def(Pure())
     custom_directives = (Affine, SizesAndStrides)
     assembly_format = (
         "$source `[` custom<Affine>($offset, $counters, $coefficients) `]` attr-dict "
@@ -534,7 +623,7 @@ class LoopOp(IRDLOperation):
     name = "sta.loop"
     count = prop_def(INTEGER)
     body = region_def("single_block")
-    traits = traits_def(NoTerminator())
+    traits = traits_def(NoTerminator(), RecursiveMemoryEffect())
     custom_directives = (CountedBody,)
     assembly_format = "custom<CountedBody>($count, $body) attr-dict"
 
@@ -565,9 +654,42 @@ def _types(*operands: str) -> str:
 _SEMAPHORES = "(`wait` $wait^)? (`post` $post^)? attr-dict"
 
 
+Fields = dict[str, int | str]
+"""
+Fields of an instruction by name.
+"""
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """
+    Fields as a definition's functions take them; they need not fit into an instruction.
+    """
+
+    definition: InstructionDefinition
+    fields: Fields
+
+    def __getitem__(self, name: str) -> int:
+        value = self.fields.get(name, self.definition.field(name).default or 0)
+        return self.definition.field(name).choices.index(value) if isinstance(value, str) else value
+
+    def choice(self, name: str) -> str:
+        value = self.fields.get(name)
+        return value if isinstance(value, str) else self.definition.field(name).choices[self[name]]
+
+
 class UnitOp(IRDLOperation):
     """
     An operation that runs on a unit of the machine: it may wait for semaphores and post to them.
+    """
+
+    MNEMONIC: ClassVar[str]
+    """
+    The instruction that it stands for.
+    """
+    ADDRESSES: ClassVar[Mapping[str, str]] = {}
+    """
+    Operands by the register field of their address, where that has another name.
     """
 
     wait = opt_prop_def(INTEGERS)
@@ -578,6 +700,27 @@ class UnitOp(IRDLOperation):
     """
     Semaphores incremented when its result is complete.
     """
+    traits = traits_def(InstructionEffects())
+
+    @property
+    def definition(self) -> InstructionDefinition:
+        """
+        The instruction that it stands for.
+        """
+        return definition_of(self.MNEMONIC)
+
+    def fields(self) -> Fields:
+        """
+        The fields of its instruction that do not depend on where things lie: sizes, types and flags.
+        """
+        raise NotImplementedError
+
+    def accesses(self) -> Iterator[tuple[Access, SSAValue]]:
+        """
+        Reads and writes of its instruction, each with the operand.
+        """
+        for access in self.definition.accesses(_Settings(self.definition, self.fields())):
+            yield access, getattr(self, self.ADDRESSES.get(access.address, access.address))
 
 
 @irdl_op_definition
@@ -591,6 +734,8 @@ class LoadOp(UnitOp):
     """
 
     name = "sta.load"
+    MNEMONIC: ClassVar[str] = "ld"
+    ADDRESSES: ClassVar[Mapping[str, str]] = {"dram": "source", "sram": "destination"}
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
     custom_directives = (Buffer,)
@@ -599,10 +744,26 @@ class LoadOp(UnitOp):
     def __init__(self, source: SSAValue, destination: SSAValue):
         super().__init__(operands=[source, destination])
 
+    def fields(self) -> Fields:
+        return {**_copied(self.source), "space": space_of(self.destination)}
+
     def verify_(self) -> None:
         _expect(space_of(self.source) == "dram", "a load reads dram")
         _expect(space_of(self.destination) in ("spad", "wbuf"), "a load writes spad or wbuf")
         _verify_transfer(self.source, self.destination)
+
+
+def _sizes(value: SSAValue, second: str = "columns") -> Fields:
+    rows, columns = memref_of(value).get_shape()
+    return {"rows": rows, second: columns}
+
+
+def _copied(value: SSAValue) -> Fields:
+    """
+    The sizes of what DMA moves; one axis is one row.
+    """
+    shape = memref_of(value).get_shape()
+    return {"rows": shape[0] if len(shape) == 2 else 1, "row_bytes": shape[-1] * element_bytes(value)}
 
 
 def _verify_transfer(source: SSAValue, destination: SSAValue) -> None:
@@ -624,6 +785,8 @@ class StoreOp(UnitOp):
     """
 
     name = "sta.store"
+    MNEMONIC: ClassVar[str] = "st"
+    ADDRESSES: ClassVar[Mapping[str, str]] = {"dram": "destination", "sram": "source"}
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
     custom_directives = (Buffer,)
@@ -631,6 +794,9 @@ class StoreOp(UnitOp):
 
     def __init__(self, source: SSAValue, destination: SSAValue):
         super().__init__(operands=[source, destination])
+
+    def fields(self) -> Fields:
+        return _copied(self.destination)
 
     def verify_(self) -> None:
         _expect(space_of(self.source) == "spad", "a store reads spad")
@@ -649,6 +815,7 @@ class GatherOp(UnitOp):
     """
 
     name = "sta.gather"
+    MNEMONIC: ClassVar[str] = "gather"
     table = operand_def(MemRefType)
     indices = operand_def(MemRefType)
     destination = operand_def(MemRefType)
@@ -659,6 +826,9 @@ class GatherOp(UnitOp):
 
     def __init__(self, table: SSAValue, indices: SSAValue, destination: SSAValue):
         super().__init__(operands=[table, indices, destination])
+
+    def fields(self) -> Fields:
+        return _copied(self.destination)
 
     def verify_(self) -> None:
         table = memref_of(self.table)
@@ -684,6 +854,7 @@ class ProductOp(UnitOp):
     """
 
     name = "sta.mm"
+    MNEMONIC: ClassVar[str] = "mm"
     acc = operand_def(MemRefType)
     a = operand_def(MemRefType)
     b = operand_def(MemRefType)
@@ -726,6 +897,23 @@ class ProductOp(UnitOp):
             },
         )
 
+    def fields(self) -> Fields:
+        pattern, plane = self.pattern.pattern, None if self.plane is None else self.plane.data
+        # Of 16-bit data the high bytes carry the sign.
+        a_type = "u8" if plane == "low" else f"{element_name(element_of(self.a))[0]}8"
+        return _sizes(self.a, "depth") | {
+            "columns": memref_of(self.acc).get_shape()[1],
+            "n": pattern.n,
+            "m": pattern.m,
+            "encoding": self.pattern.encoding.data,
+            "b_space": space_of(self.b),
+            "b_transposed": int(self.transposed is not None),
+            "accumulate": int(self.accumulate is not None),
+            "a_type": a_type,
+            "a_wide": int(plane is not None),
+            "scores": int(self.scores is not None),
+        }
+
     def verify_(self) -> None:
         acc = _expect_operand(self.acc, "acc", "acc", (si32,), 2)
         a = _expect_operand(self.a, "a", "spad", (si8, ui8) if self.plane is None else (si16, ui16), 2)
@@ -759,6 +947,7 @@ class SoftmaxOp(UnitOp):
     """  # noqa: E501
 
     name = "sta.softmax"
+    MNEMONIC: ClassVar[str] = "softmax"
     MODES: ClassVar[tuple[str, ...]] = ("row", "online", "online_first")
     scores = operand_def(MemRefType)
     destination = operand_def(MemRefType)
@@ -826,6 +1015,14 @@ class SoftmaxOp(UnitOp):
         terms = zip(self.key_offset, integers_of(self.key_coefficients), strict=True)
         return affine.affine(self.key_base.value.data, terms)
 
+    def fields(self) -> Fields:
+        return _sizes(self.scores, "keys") | {
+            "has_mask": int(self.mask is not None),
+            "causal": int(self.causal is not None),
+            "p_bits": str(8 * element_bytes(self.destination)),
+            "mode": self.mode.data,
+        }
+
     def verify_(self) -> None:
         shape = _expect_operand(self.scores, "the scores", "acc", (si32,), 2).get_shape()
         _expect(self.mode.data in self.MODES, f"mode '{self.mode.data}' is none of {', '.join(self.MODES)}")
@@ -859,6 +1056,7 @@ class MapOp(UnitOp):
     """  # noqa: E501
 
     name = "sta.map"
+    MNEMONIC: ClassVar[str] = "map"
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
     parameters = operand_def(MemRefType)
@@ -906,6 +1104,22 @@ class MapOp(UnitOp):
             properties={key: UnitAttr() for key, value in flags.items() if value},
         )
 
+    def fields(self) -> Fields:
+        source = element_name(element_of(self.source))
+        if space_of(self.source) == "acc":
+            source = "acc" if self.wide is None else "acc_wide"
+        residual = None if self.residual is None or self.normalize is not None else element_of(self.residual)
+        return _sizes(self.destination) | {
+            "source_type": source,
+            "destination_type": element_name(element_of(self.destination)),
+            "residual_type": "none" if residual is None else element_name(residual),
+            "has_table": int(self.table is not None),
+            "per_channel": int(self.per_channel is not None),
+            "normalize": int(self.normalize is not None),
+            "statistics": int(self.statistics is not None),
+            "multiply": int(self.multiply is not None),
+        }
+
     def verify_(self) -> None:
         source = memref_of(self.source)
         _expect(space_of(self.source) in ("acc", "spad"), "a map reads acc or spad")
@@ -946,6 +1160,7 @@ class NormOp(UnitOp):
     """
 
     name = "sta.norm"
+    MNEMONIC: ClassVar[str] = "norm"
     source = operand_def(MemRefType)
     parameters = operand_def(MemRefType)
     destination = opt_operand_def(MemRefType)
@@ -979,6 +1194,11 @@ class NormOp(UnitOp):
             properties={"kind": StringAttr(kind), **({"statistics": UnitAttr()} if statistics else {})},
         )
 
+    def fields(self) -> Fields:
+        outputs = (self.destination is not None) + 2 * (self.copy is not None)
+        flags = {"kind": self.kind.data, "outputs": outputs, "statistics": int(self.statistics is not None)}
+        return _sizes(self.source) | flags
+
     def verify_(self) -> None:
         shape = _expect_operand(self.source, "the source", "spad", (si16,), 2).get_shape()
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
@@ -1002,6 +1222,7 @@ class ShiftOp(UnitOp):
     """
 
     name = "sta.shift"
+    MNEMONIC: ClassVar[str] = "shift"
     acc = operand_def(MemRefType)
     shifts = operand_def(MemRefType)
     custom_directives = (Buffer,)
@@ -1009,6 +1230,9 @@ class ShiftOp(UnitOp):
 
     def __init__(self, acc: SSAValue, shifts: SSAValue):
         super().__init__(operands=[acc, shifts])
+
+    def fields(self) -> Fields:
+        return _sizes(self.acc)
 
     def verify_(self) -> None:
         shape = _expect_operand(self.acc, "acc", "acc", (si32,), 2).get_shape()
@@ -1027,12 +1251,16 @@ class SyncOp(UnitOp):
     """
 
     name = "sta.sync"
+    MNEMONIC: ClassVar[str] = "sync"
     unit = prop_def(StringAttr)
     custom_directives = (Word,)
     assembly_format = f"custom<Word>($unit) {_SEMAPHORES}"
 
     def __init__(self, unit: str):
         super().__init__(properties={"unit": StringAttr(unit)})
+
+    def fields(self) -> Fields:
+        return {"unit": self.unit.data}
 
     def verify_(self) -> None:
         _expect(self.unit.data in UNITS, f"unit '{self.unit.data}' is not one of {', '.join(UNITS)}")
@@ -1049,6 +1277,7 @@ class FenceOp(IRDLOperation):
     """
 
     name = "sta.fence"
+    traits = traits_def(QueueEffect())
     assembly_format = "attr-dict"
 
     def __init__(self):
@@ -1073,28 +1302,17 @@ STA = Dialect(
         SyncOp,
         FenceOp,
     ],
-    [DramAttr, SpadAttr, WbufAttr, AccAttr, PackingAttr, HeldAttr, TilingAttr],
+    [DramAttr, SpadAttr, WbufAttr, AccAttr, PortAttr, PackingAttr, HeldAttr, TilingAttr],
 )
 
 
-_WRITTEN: dict[type[UnitOp], tuple[str, ...]] = {
-    LoadOp: ("destination",),
-    GatherOp: ("destination",),
-    StoreOp: ("destination",),
-    ProductOp: ("acc",),
-    SoftmaxOp: ("destination", "sums"),
-    MapOp: ("destination",),
-    NormOp: ("destination", "copy"),
-    ShiftOp: ("acc",),
-    SyncOp: (),
-}
-
-
-def written(op: UnitOp) -> list[SSAValue]:
+def operands_with(op: UnitOp, kind: MemoryEffectKind) -> list[SSAValue]:
     """
-    The operands that an operation writes; it reads all others, an accumulating product and a shift also these.
+    The operands that an operation reads, or those that it writes, in their order.
     """
-    return [value for name in _WRITTEN[type(op)] if (value := getattr(op, name)) is not None]
+    effects = get_effects(op) or frozenset[EffectInstance]()
+    affected = {effect.value for effect in effects if effect.kind == kind}
+    return [operand for operand in op.operands if operand in affected]
 
 
 def held_values(buffer: AllocOp) -> tuple[HeldAttr, ...]:

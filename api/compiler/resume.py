@@ -15,8 +15,8 @@ from sta.api.dump.ir_dump import Dump
 from sta.dialect import nm, sta
 from sta.dialect.interpreters.any_level import level_of, main_function
 from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.port_attribute import PORT, port_of
 from sta.dialect.ir.reader import IrText, read_ir
-from sta.dialect.ir.signature_attributes import signature_of
 from sta.frontend.samples import InputType
 from sta.passes.options import Options
 from sta.passes.options import options as all_options
@@ -142,9 +142,10 @@ def _problem(entry: DictionaryAttr, value: SSAValue, level: str) -> str | None:
             assert isinstance(entry.data["sta.name"], StringAttr)
             return None
         shape = sta.memref_of(value).get_shape() if level == "sta" else nm.tensor_of(value).get_shape()
-        signature_of(entry, tuple(shape)).to_json()
-        if level == "sta" and entry.data["sta.direction"] not in (StringAttr("input"), StringAttr("output")):
-            return 'sta.direction is expected to be "input" or "output"'
+        port = port_of(entry)
+        port.signature(shape)
+        if level == "sta" and not isinstance(port.direction, StringAttr):
+            return f"its {PORT} is expected to begin with input or output"
     except KeyError as error:
         return f"the attribute {error.args[0]} is expected"
     except (AssertionError, AttributeError, TypeError, ValueError) as error:
@@ -188,8 +189,8 @@ def input_types(module: ModuleOp) -> dict[str, InputType]:
     types: dict[str, InputType] = {}
     for entry, value in zip(function.arg_attrs or (), function.body.block.args, strict=True):
         shape = sta.memref_of(value).get_shape() if level_of(module) == "sta" else nm.tensor_of(value).get_shape()
-        direction = entry.data.get("sta.direction")
-        if direction in (None, StringAttr("input")):
-            signature = signature_of(entry, tuple(shape))
+        port = port_of(entry)
+        if port.is_input or level_of(module) == "nm":
+            signature = port.signature(shape)
             types[signature.name] = InputType(signature.shape, np.dtype(signature.host_dtype))
     return types

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects import func
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp
 from xdsl.interpreter import Interpreter
 from xdsl.ir import SSAValue
 
@@ -18,7 +18,7 @@ from sta.dialect import nm, sta
 from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.interpreters.nm import NmFunctions
 from sta.dialect.interpreters.sta import StaFunctions, argument_window
-from sta.dialect.ir.signature_attributes import signature_of
+from sta.dialect.ir.port_attribute import port_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType
 from sta.spec.signature import TensorSignature
@@ -54,7 +54,7 @@ def _entries(attributes: ArrayAttr[DictionaryAttr] | None) -> list[DictionaryAtt
 def _signature(entry: DictionaryAttr, value: SSAValue) -> TensorSignature:
     type_ = value.type
     shape = sta.memref_of(value).get_shape() if isinstance(type_, sta.MemRefType) else nm.tensor_of(value).get_shape()
-    return signature_of(entry, tuple(shape))
+    return port_of(entry).signature(shape)
 
 
 def run_integers(
@@ -105,7 +105,7 @@ def _run_sta(
     outputs: dict[str, tuple[Any, TensorSignature]] = {}
     for entry, value in zip(_entries(function.arg_attrs), function.body.block.args, strict=True):
         signature = _signature(entry, value)
-        if entry.data["sta.direction"] == StringAttr("input"):
+        if port_of(entry).is_input:
             windows.append(argument_window(value, signature.encode(inputs[signature.name]), poison))
         else:
             windows.append(argument_window(value, None, poison))

@@ -16,7 +16,6 @@ from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, im
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import sta
-from sta.dialect.instruction_fields import instruction_of
 from sta.dialect.interpreters.nm import element_dtype
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.instructions.definition import Execute, Operands, Scalars
@@ -179,11 +178,10 @@ class StaFunctions(InterpreterFunctions):
         Executes the operation's instruction on arrays.
         """
         if op not in self._semantics:
-            name, fields = instruction_of(op)
-            definition = definition_of(name)
+            definition = op.definition
             # Where operands lie is no matter here.
             registers = {field.name: 0 for field in definition.fields if field.kind == "register"}
-            instruction = Instruction.make(name, **registers, **fields)
+            instruction = Instruction.make(definition.name, **registers, **op.fields())
             self._semantics[op] = definition.semantics(instruction)
         self._semantics[op](operands, scalars or {}, self.statistics)
         return ()

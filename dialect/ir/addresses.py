@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from xdsl.dialects import func
 from xdsl.dialects.builtin import DictionaryAttr
-from xdsl.ir import Attribute, BlockArgument, SSAValue
+from xdsl.ir import BlockArgument, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
 from sta.dialect import sta
+from sta.dialect.ir.port_attribute import PORT, port_of
 from sta.dialect.nm import integer_of
 from sta.spec.affine import Affine, affine
 
@@ -57,19 +58,23 @@ def offset_of(buffer: SSAValue) -> int:
 
     Raises VerifyException before allocation.
     """
-    offset = _offset_attribute(buffer)
+    offset = _known_offset(buffer)
     if offset is None:
         raise VerifyException("the buffer has no offset yet: run sta-allocate first")
-    return integer_of(offset)
+    return offset
 
 
-def _offset_attribute(buffer: SSAValue) -> Attribute | None:
+def _known_offset(buffer: SSAValue) -> int | None:
     if isinstance(buffer, BlockArgument):
         function = buffer.block.parent_op()
         assert isinstance(function, func.FuncOp)
-        return argument_attributes(function)[buffer.index].data.get("sta.offset")
+        return _port_offset(argument_attributes(function)[buffer.index])
     assert isinstance(buffer.owner, sta.AllocOp | sta.ConstantOp)
-    return buffer.owner.offset
+    return None if buffer.owner.offset is None else integer_of(buffer.owner.offset)
+
+
+def _port_offset(entry: DictionaryAttr) -> int | None:
+    return port_of(entry).address if PORT in entry.data else None
 
 
 def argument_attributes(function: func.FuncOp) -> Sequence[DictionaryAttr]:
@@ -84,5 +89,5 @@ def expect_addresses(function: func.FuncOp) -> None:
     Raises ValueError unless the function's memories are allocated.
     """
     entries = argument_attributes(function)
-    if "sta.memory" not in function.attributes or any("sta.offset" not in entry.data for entry in entries):
+    if "sta.memory" not in function.attributes or any(_port_offset(entry) is None for entry in entries):
         raise ValueError("the function has no addresses yet: run sta-allocate first")

@@ -19,8 +19,8 @@ from xdsl.passes import ModulePass
 from sta.dialect import nm, torch
 from sta.dialect.interpreters.nm import tensor_dtype
 from sta.dialect.ir.context import weights_of
+from sta.dialect.ir.port_attribute import port_entry
 from sta.dialect.ir.quantized_value import set_meaning
-from sta.dialect.ir.signature_attributes import signature_attribute
 from sta.dialect.ir.tensor_names import float_names
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.torch_to_nm.conversion import Conversion, ConversionError, Quantized, Storage, storage_of
@@ -61,8 +61,8 @@ class FunctionConversion:
             self._source.sym_name.data,
             types,
             Region(conversion.block),
-            arg_attrs=ArrayAttr([signature_attribute(signature) for signature in inputs]),
-            res_attrs=ArrayAttr([signature_attribute(signature) for signature in outputs]),
+            arg_attrs=ArrayAttr([port_entry(signature) for signature in inputs]),
+            res_attrs=ArrayAttr([port_entry(signature) for signature in outputs]),
         )
         function.location = self._source.location
         return function

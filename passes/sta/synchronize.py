@@ -11,15 +11,14 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.traits import MemoryEffectKind
 
 from sta.dialect import nm, sta
-from sta.dialect.instruction_fields import instruction_of
 from sta.dialect.ir.addresses import address_of, expect_addresses
 from sta.passes.scheduling.synchronization import synchronize
 from sta.passes.scheduling.work import Channel, Loop, Node, Range, Work
 from sta.spec.affine import Affine
 from sta.spec.instructions.definition import SEMAPHORE_COUNT
-from sta.spec.instructions.table import definition_of
 
 
 @dataclass(eq=False)
@@ -80,13 +79,11 @@ class _Synchronizer:
         return loop
 
     def _item(self, op: sta.UnitOp) -> Item:
-        written = set(sta.written(op))
-        memory = [operand for operand in op.operands if isinstance(operand.type, sta.MemRefType)]
-        writes = tuple(self._range(operand) for operand in memory if operand in written)
-        reads = tuple(self._range(operand) for operand in memory if operand not in written)
-        if isinstance(op, sta.ProductOp) and op.accumulate is not None:
-            reads += (self._range(op.acc),)
-        return Item(definition_of(instruction_of(op)[0]).unit, reads, writes, op=op)
+        reads, writes = (
+            tuple(self._range(value) for value in sta.operands_with(op, kind))
+            for kind in (MemoryEffectKind.READ, MemoryEffectKind.WRITE)
+        )
+        return Item(op.definition.unit, reads, writes, op=op)
 
     def _range(self, value: SSAValue) -> Range:
         """

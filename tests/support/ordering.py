@@ -125,16 +125,9 @@ def _share(first: list[tuple[str, Addresses]], second: list[tuple[str, Addresses
 
 def base_addresses(function: func.FuncOp) -> dict[SSAValue, int]:
     """Returns the byte offset of every buffer, constant and argument of an allocated function."""
-    attributes = function.arg_attrs
-    assert attributes is not None
     block = function.body.block
-    bases: dict[SSAValue, int] = {}
-    for value, entry in zip(block.args, attributes, strict=True):
-        bases[value] = nm.integer_of(entry.data["sta.offset"])
-    for op in block.ops:
-        if isinstance(op, sta.AllocOp | sta.ConstantOp):
-            bases[op.result] = offset_of(op.result)
-    return bases
+    buffers = [op.result for op in block.ops if isinstance(op, sta.AllocOp | sta.ConstantOp)]
+    return {value: offset_of(value) for value in (*block.args, *buffers)}
 
 
 @dataclass

@@ -104,7 +104,9 @@ class OptimizerDriver(xDSLOptMain):
         self._context, self._dump = _context(arguments)
         self._named: set[str] = set()
         super().__init__(
-            "Run passes on a module of the torch, nm or sta dialect, or of any dialect of xDSL.", arguments
+            "Run passes on a module of the torch, nm or sta dialect, or of any dialect of xDSL, and print it; "
+            "-t sta-asm prints the instructions of a module that sta-allocate and sta-synchronize have been run on.",
+            arguments,
         )
         self._debuginfo: bool | None = self.args.print_debuginfo
 
