@@ -27,22 +27,7 @@ from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.torch_operations import TorchBuilder, is_aten, literal_of, operations_of, replace, single_use
 from sta.passes.tiling.strided_view import NotAView, StridedView
 from sta.passes.tiling.view_chains import view_chain
-
-_RESHAPES = (
-    "_unsafe_view",
-    "flatten.using_ints",
-    "reshape",
-    "squeeze",
-    "squeeze.dim",
-    "squeeze.dims",
-    "unflatten.int",
-    "unsqueeze",
-    "view",
-)
-"""Operators that keep the elements in their order: all that matters is the shape of the result."""
-
-_EXCHANGES = ("swapaxes", "swapdims", "transpose.int")
-_SPLITS = ("chunk", "split.Tensor", "split_with_sizes", "unbind.int")
+from sta.spec.operators.operator import Elements
 
 
 @dataclass(frozen=True)
@@ -107,7 +92,7 @@ class _Rewriting:
     def _visit_split(self, operation: torch.ListUnpackOp) -> None:
         """Parts of a tensor along an axis as slices of it."""
         split = operation.list.owner
-        if not isinstance(split, Operation) or not is_aten(split, *_SPLITS):
+        if not isinstance(split, Operation) or _elements(split) is not Elements.PARTED:
             return
         source = split.operands[0]
         axis = torch.integer_of(split.operands[-1]) % torch.tensor_type(source).rank
@@ -235,17 +220,18 @@ def _steps(operation: Operation) -> Sequence[_Step] | None:
     result = operation.results[0].type if operation.results else None
     if not isinstance(result, torch.VTensorType):
         return None
-    if is_aten(operation, *_RESHAPES):
+    elements = _elements(operation)
+    if elements is Elements.RESHAPED:
         return [_View(result.sizes)]
-    if is_aten(operation, "expand", "broadcast_to"):
+    if elements is Elements.EXPANDED:
         return [_View(result.sizes)] if result.element_count == source.element_count else None
-    if isinstance(operation, torch.PermuteOp):
-        return [_Permute(operation.axes)]
-    if is_aten(operation, "t"):
-        return [_Permute(tuple(reversed(range(source.rank))))]
-    if is_aten(operation, *_EXCHANGES):
+    if elements is Elements.EXCHANGED:
         first, second = (torch.integer_of(operand) % source.rank for operand in operation.operands[1:])
         return [_Permute(_exchanged(source.rank, first, second))]
+    if isinstance(operation, torch.PermuteOp):
+        return [_Permute(operation.axes)]
+    if isinstance(operation, torch.TOp):
+        return [_Permute(tuple(reversed(range(source.rank))))]
     if isinstance(operation, torch.SelectIntOp):
         axis = torch.integer_of(operation.dim) % source.rank
         index = torch.integer_of(operation.index) % source.sizes[axis]
@@ -254,6 +240,11 @@ def _steps(operation: Operation) -> Sequence[_Step] | None:
         axis, start, end, step = operation.bounds
         return [_Slice(axis, start, end)] if step == 1 else None
     return None
+
+
+def _elements(operation: Operation) -> Elements | None:
+    row = torch.find_row(operation)
+    return None if row is None else row.elements
 
 
 def _exchanged(rank: int, first: int, second: int) -> tuple[int, ...]:

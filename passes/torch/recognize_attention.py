@@ -22,11 +22,9 @@ from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.mask_analysis import EXCLUDED_BELOW
 from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, is_aten, operations_of, replace, single_use
 from sta.passes.rewriting.uses_through_views import VIEWS
-
-_EXCLUDED_BELOW = -1e4
-"""A score to which this or less is added has weight 0: exp underflows in float32."""
 
 
 def recognize_attention(module: ModuleOp, store: WeightStore) -> None:
@@ -119,8 +117,8 @@ def _excludes(value: SSAValue, store: WeightStore) -> bool:
     """Whether `value` is a constant so low that a score of that value has weight 0."""
     array = array_of(value, store)
     if array is not None:
-        return bool(np.all(array <= _EXCLUDED_BELOW))
-    return torch.is_constant(value) and torch.number_of(value) <= _EXCLUDED_BELOW
+        return bool(np.all(array <= EXCLUDED_BELOW))
+    return torch.is_constant(value) and torch.number_of(value) <= EXCLUDED_BELOW
 
 
 def _negated(builder: TorchBuilder, mask: SSAValue) -> SSAValue:
