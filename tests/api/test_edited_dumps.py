@@ -28,7 +28,7 @@ EDITS = [
     ("nm-fuse-norm-copies", r"2:4, bitmap", "1:4, bitmap", "has groups with more than 1 non-zeros, expected 1:4"),
     ("nm-fuse-norm-copies", r'conftest\.py":', "conftest.py:", "a string begins here and does not end on this line"),
     ("sta-synchronize", r"wait \[\d+", "wait [77", f"names semaphore 77, outside 0..{SEMAPHORE_COUNT - 1}"),
-    ("sta-synchronize", r"#sta\.acc", "#sta.spad", "memref<10x16xsi32, #sta.spad>"),
+    ("sta-synchronize", r" acc<", " spad<", "defined with type memref<10x16xsi32, #sta.spad>"),
     ("sta-synchronize", r'sta\.direction = "input"', 'sta.direction = "in"', 'to be "input" or "output"'),
     ("sta-synchronize", r'(sta\.alloc "[^"]*:parameters" at )\d+', r"\g<1>8388608", "outside 0.."),
     ("sta-allocate", r"sta\.offset = \d+", "sta.offset = 9999999", "is not a multiple of"),
