@@ -114,6 +114,15 @@ def element_type_of(dtype: np.dtype[Any]) -> Attribute:
     raise ValueError(f"the torch dialect has no elements of dtype {dtype}")
 
 
+_DTYPE_NUMBERS = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "", "", "", "bool")
+"""PyTorch's numbering of dtypes; complex ones are left out."""
+
+
+def dtype_number(dtype: np.dtype[Any]) -> int:
+    """The number that stands for a NumPy dtype where an operator takes one. Raises ValueError for other dtypes."""
+    return _DTYPE_NUMBERS.index(dtype.name)
+
+
 # --- Types ---
 
 
@@ -1269,7 +1278,7 @@ class ExpandOp(AtenOperation):
 
 @irdl_op_definition
 class ToDtypeOp(AtenOperation):
-    """The elements converted to another type, given by PyTorch's number for it (11 is bool, 6 is float32)."""
+    """The elements converted to another type, given by PyTorch's number for it (`dtype_number`)."""
 
     name = "torch.aten.to.dtype"
 

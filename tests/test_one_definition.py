@@ -1,8 +1,9 @@
 """
-No fact of the instruction table is written down a second time, as far as that can be told from syntax.
+No fact of the instruction table, and no list of operators, is written down a second time, as far as that can be told
+from syntax.
 
-The facts are derived from the table; the modules of all rooms are read as syntax trees. A number is a second source
-where a module names a constant for it, a tuple or mapping of names where it lists units or instructions.
+The facts are derived from the tables; the modules of all rooms are read as syntax trees. A number is a second source
+where a module names a constant for it, a tuple or mapping of names where it lists units, instructions or operators.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sta.spec.alignment import ALIGNMENT
 from sta.spec.instructions import definition
 from sta.spec.instructions.table import DEFINITIONS, INSTRUCTIONS
 from sta.spec.norm import LARGEST_WIDTH
+from sta.spec.operators.registry import operators
 from sta.spec.target import LARGEST_TILE
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +28,7 @@ HOME = ("spec/instructions/", "spec/alignment.py", "spec/target.py", "spec/norm.
 
 NAMES = frozenset(DEFINITIONS)
 UNITS = frozenset(definition.UNITS)
+OPERATORS = frozenset(name.removeprefix("aten.") for name in operators())
 
 NAMED_LIMITS = {
     "ALIGN": {ALIGNMENT},
@@ -123,9 +126,48 @@ def second_sources(source: str) -> list[str]:
     return found
 
 
+def all_modules() -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+
+
 def modules() -> list[str]:
-    paths = [path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py")]
-    return [path for path in paths if not path.startswith(HOME)]
+    return [path for path in all_modules() if not path.startswith(HOME)]
+
+
+def operator_lists(source: str) -> list[str]:
+    """Which operators a module lists by name, in displays, mappings, matches and strings of words."""
+    tree, found = ast.parse(source), list[str]()
+    words = [(line, frozenset(text.split())) for line, text in texts(tree)]
+    for line, names in (*lists(tree), *words):
+        plain = {name.removeprefix("torch.").removeprefix("aten.") for name in names}
+        if len(plain) > 2 and plain <= OPERATORS:
+            found.append(f"{line}: lists the operators {', '.join(sorted(plain))}")
+    return found
+
+
+def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and text of each string."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+def test_no_module_lists_operators_that_rows_can_tell() -> None:
+    paths = [path for path in all_modules() if not path.startswith("spec/operators/")]
+    found = {path: operator_lists((ROOT / path).read_text(encoding="utf-8")) for path in paths}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "_VIEWS = ('view', 'reshape', 'squeeze.dim')",
+        "_SIGNS = {'torch.aten.add.Scalar': 1, 'torch.aten.sub.Scalar': -1, 'torch.aten.rsub.Scalar': -1}",
+        "_ELEMENTWISE = frozenset('eq.Scalar ne.Scalar logical_and'.split())",
+    ],
+)
+def test_a_list_of_operators_is_found(source: str) -> None:
+    assert len(operator_lists(source)) == 1
 
 
 def test_no_module_repeats_the_instruction_table() -> None:

@@ -100,9 +100,11 @@ class OnnxGraph:
         """A constant string."""
         return self.insert(torch.ConstantStrOp(text))
 
-    def python(self, constant: bool | int | float | str) -> SSAValue:
-        """A constant bool, int, float or string."""
+    def python(self, constant: bool | int | float | str | None) -> SSAValue:
+        """A constant bool, int, float or string, or None."""
         match constant:
+            case None:
+                return self.none()
             case bool():
                 return self.boolean(constant)
             case int():

@@ -102,13 +102,6 @@ def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto)
     graph.set(node.output[0], graph.aten(kind, [*values, *arguments], sizes, tensor_type(values[0]).element_type))
 
 
-def _softmax(graph: OnnxGraph, node: NodeProto) -> None:
-    """A softmax over an axis."""
-    x = graph.value(node.input[0])
-    operands = [x, graph.integer(attributes_of(node).get("axis", -1)), graph.none()]
-    graph.set(node.output[0], graph.aten(torch.SoftmaxIntOp, operands, sizes_of(x)))
-
-
 def _layer_norm(graph: OnnxGraph, node: NodeProto) -> None:
     """A layer normalization over the last axis."""
     x = graph.value(node.input[0])
@@ -190,7 +183,7 @@ def _weight(graph: OnnxGraph, name: str, *, transposed: bool) -> SSAValue | None
     operands = [integers, graph.literal(scales, f"{quantized.name}.scale")]
     operands.append(graph.literal(zero_points, f"{quantized.name}.zero_point"))
     operands += [graph.integer(number) for number in (0, *_range(array.dtype))]
-    operands += [graph.integer(_TORCH_DTYPES[array.dtype.name]), graph.none()]
+    operands += [graph.integer(torch.dtype_number(array.dtype)), graph.none()]
     return graph.pairs("dequantize_per_channel", operands, sizes_of(integers), f32)
 
 
@@ -326,8 +319,8 @@ def _cast(graph: OnnxGraph, node: NodeProto) -> None:
 # --- Quantization ---
 
 
-_TORCH_DTYPES = {"uint8": 0, "int8": 1, "int16": 2}
-"""The integers of values and weights, and PyTorch's numbers for them."""
+_QUANTIZED_DTYPES = ("uint8", "int8", "int16")
+"""The integers of values and weights."""
 
 
 def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
@@ -354,9 +347,9 @@ def _scales(graph: OnnxGraph, node: NodeProto) -> tuple[Array, Array]:
     integers = graph.constants.get(node.input[0])
     dtype = zero_points.dtype if integers is None else integers.dtype
     # Biases have 32 bits.
-    if dtype.name not in (*_TORCH_DTYPES, "int32") or (dtype.name == "int32" and integers is None):
+    if dtype.name not in (*_QUANTIZED_DTYPES, "int32") or (dtype.name == "int32" and integers is None):
         raise ModelError(
-            f"{label(node)}: values of {dtype} are not supported, only those of {', '.join(_TORCH_DTYPES)}"
+            f"{label(node)}: values of {dtype} are not supported, only those of {', '.join(_QUANTIZED_DTYPES)}"
         )
     return numbers, np.broadcast_to(zero_points, scales.shape)
 
@@ -364,7 +357,7 @@ def _scales(graph: OnnxGraph, node: NodeProto) -> tuple[Array, Array]:
 def _pair_operands(graph: OnnxGraph, node: NodeProto, scales: Array, zero_points: Array) -> list[SSAValue]:
     operands = [graph.number(float(scales.reshape(-1)[0])), graph.integer(int(zero_points.reshape(-1)[0]))]
     limits = (graph.integer(number) for number in _range(zero_points.dtype))
-    return [*operands, *limits, graph.integer(_TORCH_DTYPES[zero_points.dtype.name])]
+    return [*operands, *limits, graph.integer(torch.dtype_number(zero_points.dtype))]
 
 
 def _quantize(graph: OnnxGraph, node: NodeProto) -> None:
@@ -414,7 +407,6 @@ _STRUCTURED: dict[str, Rule] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
     "LayerNormalization": _layer_norm,
-    "Softmax": _softmax,
     "Transpose": _transpose,
     "Reshape": _reshape,
     "Flatten": _flatten,

@@ -8,12 +8,13 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.passes import ModulePass
-from xdsl.rewriter import InsertPoint, Rewriter
+from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
 from sta.dialect import nm
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.quantized_value import keep_meaning
 from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.sweep import sweep
 
 STORED = (nm.si8, nm.si16)
 """Element types of stored values that the vector unit adds."""
@@ -143,11 +144,39 @@ def build(chain: Chain, zero_point: int, result_type: Attribute) -> nm.LinearOp 
     return nm.LinearOp((product.x, product.weight), scales, chain.table, chain.residual, scalars, result_type)
 
 
-def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation) -> None:
+def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation, rewriter: PatternRewriter) -> None:
     fused.location = located.location
     keep_meaning(op.results[0], fused.result)
-    Rewriter.insert_op(fused, InsertPoint.before(op))
-    op.results[0].replace_all_uses_with(fused.result)
+    rewriter.replace(op, fused)
+
+
+class FuseIntoClamp(RewritePattern):
+    """
+    A clamp and the chain that ends in it are one operation.
+    """
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: nm.ClampOp, rewriter: PatternRewriter) -> None:
+        if not op.result.uses:
+            return
+        chain = match_chain(op.x)
+        located = op if chain.channels is None else chain.channels
+        _replace(op, build(chain, op.zero_point.value.data, op.result.type), located, rewriter)
+
+
+class FuseUnclamped(RewritePattern):
+    """
+    A chain that ends in an int32 value which no other chain absorbs is one operation, too.
+    """
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(
+        self,
+        op: nm.AddOp | nm.MultiplyOp | nm.RescaleOp | nm.RescaleChannelsOp | nm.TableOp,
+        rewriter: PatternRewriter,
+    ) -> None:
+        if op.result.uses:
+            _replace(op, build(match_chain(op.result), 0, op.result.type), op, rewriter)
 
 
 @dataclass(frozen=True)
@@ -162,18 +191,8 @@ class NmFuseEpiloguesPass(ModulePass):
     name = "nm-fuse-epilogues"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        operations = [inner for inner in op.walk() if isinstance(inner, nm.ClampOp)]
         # Consumers first: a clamp before a table belongs to the chain of the clamp after it.
-        for clamp in reversed(operations):
-            if clamp.result.uses:
-                chain = match_chain(clamp.x)
-                located = clamp if chain.channels is None else chain.channels
-                _replace(clamp, build(chain, clamp.zero_point.value.data, clamp.result.type), located)
+        sweep(op, FuseIntoClamp(), reverse=True)
         erase_dead(op)
-        for leftover in reversed(list(op.walk())):
-            if (
-                isinstance(leftover, nm.AddOp | nm.MultiplyOp | nm.RescaleOp | nm.RescaleChannelsOp | nm.TableOp)
-                and leftover.results[0].uses
-            ):
-                _replace(leftover, build(match_chain(leftover.results[0]), 0, leftover.results[0].type), leftover)
+        sweep(op, FuseUnclamped(), reverse=True)
         erase_dead(op)

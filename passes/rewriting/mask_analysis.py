@@ -20,6 +20,7 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, operation_name
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.operators.operator import Operator, Role
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,22 +33,6 @@ INDEPENDENT = -1
 
 EXCLUDED_BELOW = -1e4
 """A score to which this or less is added has weight 0: exp underflows in float32."""
-
-_STRUCTURAL = frozenset(
-    "alias broadcast_to clone contiguous detach expand expand_as flatten.using_ints gather index.Tensor "
-    "index.Tensor_hacked_twin movedim.int permute repeat reshape select.int slice.Tensor squeeze squeeze.dim "
-    "swapaxes swapdims t transpose.int unflatten.int unsqueeze view _unsafe_view".split()
-)
-"""Operators that move elements of their first operand, by constants."""
-
-_ELEMENTWISE = frozenset(
-    "__and__.Tensor __or__.Tensor __not__ add.Scalar add.Tensor bitwise_and.Tensor bitwise_not bitwise_or.Tensor "
-    "eq.Scalar eq.Tensor ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor logical_and logical_not "
-    "logical_or lt.Scalar lt.Tensor masked_fill.Scalar masked_fill.Tensor mul.Scalar mul.Tensor ne.Scalar ne.Tensor "
-    "rsub.Scalar sub.Scalar sub.Tensor to.dtype type_as where.ScalarOther where.ScalarSelf where.Scalar where.self "
-    "_to_copy neg".split()
-)
-"""Operators that combine elements at the same position."""
 
 
 class MaskError(ValueError):
@@ -127,20 +112,20 @@ class MaskAnalysis:
             literal = evaluate(operation, (), self._store)[0]
             return _Known(None, literal, literal, None)
         operands = [self._know(operand) for operand in operation.operands]
-        overload = operation_name(operation).removeprefix("torch.aten.")
+        row = torch.find_row(operation)
         argument = _one_argument(operands)
         if isinstance(operation, torch.ListConstructOp):
             if argument is not None:
                 raise MaskError("a list is made from an input")
-        elif argument is not None and overload not in _STRUCTURAL | _ELEMENTWISE:
+        elif argument is not None and not _is_followed(row, value):
             raise MaskError(f"it is made with {operation_name(operation).removeprefix('torch.')}")
         zero = self._run(operation, [operand.zero for operand in operands])
-        if argument is None:
+        if argument is None or row is None:
             return _Known(None, zero, zero, None)
         other = self._run(operation, [operand.other for operand in operands])
-        if overload in _STRUCTURAL:
+        if row.moves:
             return self._move(operation, operands, zero, other)
-        is_input = overload in ("to.dtype", "_to_copy", "type_as") and operands[0].is_input
+        is_input = row.role is Role.CONVERSION and operands[0].is_input
         is_input = is_input and torch.tensor_type(value).element_type != i1
         return _Known(argument, zero, other, _combined_source(operands, zero, other), is_input)
 
@@ -156,6 +141,11 @@ class MaskAnalysis:
             return evaluate(operation, tuple(values), self._store)[0]
         except TorchInterpretationError as error:
             raise MaskError(str(error)) from error
+
+
+def _is_followed(row: Operator | None, value: SSAValue) -> bool:
+    """Whether each element of `value`, a tensor that the operator of `row` gives, depends on one of each operand."""
+    return isinstance(value.type, torch.VTensorType) and row is not None and (row.moves or row.combines)
 
 
 def _input(argument: BlockArgument) -> _Known:

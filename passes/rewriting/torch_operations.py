@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from xdsl.builder import Builder
 from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, ModuleOp, TensorType
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
-from xdsl.rewriter import InsertPoint, Rewriter
+from xdsl.pattern_rewriter import PatternRewriter
+from xdsl.rewriter import InsertPoint
 
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import main_function, operation_name
@@ -20,16 +22,21 @@ Array = NDArray[Any]
 
 
 class TorchBuilder:
-    """Builds operations of the `torch` dialect in front of `anchor`, with `anchor`'s location."""
+    """
+    Builds operations of the `torch` dialect in front of `anchor`, with `anchor`'s location.
 
-    def __init__(self, anchor: Operation, store: WeightStore) -> None:
+    Inside a pattern, `rewriter` is the pattern's.
+    """
+
+    def __init__(self, anchor: Operation, store: WeightStore, rewriter: PatternRewriter | None = None) -> None:
         self._anchor = anchor
         self._store = store
+        self._inserter = Builder(InsertPoint.before(anchor)) if rewriter is None else rewriter
 
     def insert(self, operation: Operation) -> SSAValue:
         """Inserts `operation` and returns its first result."""
         operation.location = self._anchor.location
-        Rewriter.insert_op(operation, InsertPoint.before(self._anchor))
+        self._inserter.insert(operation, InsertPoint.before(self._anchor))
         return operation.results[0]
 
     def integer(self, value: int) -> SSAValue:

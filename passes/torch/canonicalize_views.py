@@ -18,31 +18,18 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 from xdsl.transforms.common_subexpression_elimination import cse
 
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.sweep import sweep
 from sta.passes.rewriting.torch_operations import TorchBuilder, is_aten, literal_of, operations_of, replace, single_use
 from sta.passes.tiling.strided_view import NotAView, StridedView
 from sta.passes.tiling.view_chains import view_chain
-
-_RESHAPES = (
-    "_unsafe_view",
-    "flatten.using_ints",
-    "reshape",
-    "squeeze",
-    "squeeze.dim",
-    "squeeze.dims",
-    "unflatten.int",
-    "unsqueeze",
-    "view",
-)
-"""Operators that keep the elements in their order: all that matters is the shape of the result."""
-
-_EXCHANGES = ("swapaxes", "swapdims", "transpose.int")
-_SPLITS = ("chunk", "split.Tensor", "split_with_sizes", "unbind.int")
+from sta.spec.operators.operator import Elements
 
 
 @dataclass(frozen=True)
@@ -71,26 +58,27 @@ def canonicalize_views(module: ModuleOp, store: WeightStore, split_linears: bool
 
     With `split_linears` unset a linear layer whose result is taken in parts stays whole.
     """
-    rewriting = _Rewriting(store)
+    rearrangements = _Rearrangements(store)
     for operation in operations_of(module):
-        rewriting.visit_view(operation)
+        rearrangements.visit(operation)
     erase_dead(module)
-    for operation in operations_of(module):
-        rewriting.visit_product(operation)
+    sweep(module, MatmulToLinear(store), AddmmToLinear(store), TakeInBias(store))
     erase_dead(module)
-    for operation in operations_of(module) if split_linears else ():
-        rewriting.visit_linear(operation)
-    erase_dead(module)
+    if split_linears:
+        sweep(module, SplitLinear(store))
+        erase_dead(module)
     cse(module)
 
 
-class _Rewriting:
+class _Rearrangements:
+    """Rewrites chains of rearrangements: what each makes depends on where its chain begins, however far that is."""
+
     def __init__(self, store: WeightStore) -> None:
         self._store = store
         self._views: dict[SSAValue, tuple[SSAValue, StridedView]] = {}
         """Values that are views, each with what it is a view of."""
 
-    def visit_view(self, operation: Operation) -> None:
+    def visit(self, operation: Operation) -> None:
         """Replace `operation` if it only rearranges its operand."""
         if isinstance(operation, torch.ListUnpackOp):
             self._visit_split(operation)
@@ -107,7 +95,7 @@ class _Rewriting:
     def _visit_split(self, operation: torch.ListUnpackOp) -> None:
         """Parts of a tensor along an axis as slices of it."""
         split = operation.list.owner
-        if not isinstance(split, Operation) or not is_aten(split, *_SPLITS):
+        if not isinstance(split, Operation) or _elements(split) is not Elements.PARTED:
             return
         source = split.operands[0]
         axis = torch.integer_of(split.operands[-1]) % torch.tensor_type(source).rank
@@ -139,72 +127,94 @@ class _Rewriting:
         self._views[result] = (root, after) if result is not root else (root, _whole(root))
         return result
 
-    def visit_product(self, operation: Operation) -> None:
-        """Replace a product with a constant weight by a linear layer, and move a constant added to one into it."""
-        if isinstance(operation, torch.MmOp | torch.MatmulOp):
-            self._visit_matmul(operation)
-        elif isinstance(operation, torch.AddmmOp):
-            self._visit_addmm(operation)
-        elif isinstance(operation, torch.AddTensorOp):
-            self._visit_bias(operation)
 
-    def _visit_matmul(self, operation: torch.MmOp | torch.MatmulOp) -> None:
-        builder = TorchBuilder(operation, self._store)
-        weight = self._transposed(builder, operation.other)
-        if weight is None or torch.tensor_type(operation.input).rank < 2:
+@dataclass(frozen=True)
+class MatmulToLinear(RewritePattern):
+    """A product with a constant matrix is a linear layer."""
+
+    store: WeightStore
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: torch.MmOp | torch.MatmulOp, rewriter: PatternRewriter) -> None:
+        builder = TorchBuilder(op, self.store, rewriter)
+        weight = _transposed(builder, op.other, self.store)
+        if weight is None or torch.tensor_type(op.input).rank < 2:
             return
-        operands = [operation.input, weight, builder.none()]
-        replace(operation, [builder.aten(torch.LinearOp, operands, operation.result.type)])
+        operands = [op.input, weight, builder.none()]
+        rewriter.replace(op, (), [builder.aten(torch.LinearOp, operands, op.result.type)])
 
-    def _visit_addmm(self, operation: torch.AddmmOp) -> None:
-        builder = TorchBuilder(operation, self._store)
-        weight = self._transposed(builder, operation.mat2)
-        scaled = torch.number_of(operation.alpha) != 1 or torch.number_of(operation.beta) != 1
-        bias = literal_of(operation.input)
+
+@dataclass(frozen=True)
+class AddmmToLinear(RewritePattern):
+    """A product with a constant matrix and a constant added to it is a linear layer."""
+
+    store: WeightStore
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: torch.AddmmOp, rewriter: PatternRewriter) -> None:
+        builder = TorchBuilder(op, self.store, rewriter)
+        weight = _transposed(builder, op.mat2, self.store)
+        scaled = torch.number_of(op.alpha) != 1 or torch.number_of(op.beta) != 1
+        bias = literal_of(op.input)
         if weight is None or scaled or bias is None or bias.result.type.sizes != torch.sizes_of(weight)[:1]:
             return
-        operands = [operation.mat1, weight, operation.input]
-        replace(operation, [builder.aten(torch.LinearOp, operands, operation.result.type)])
+        rewriter.replace(op, (), [builder.aten(torch.LinearOp, [op.mat1, weight, op.input], op.result.type)])
 
-    def _visit_bias(self, operation: torch.AddTensorOp) -> None:
-        linear, bias = operation.input.owner, literal_of(operation.other)
+
+@dataclass(frozen=True)
+class TakeInBias(RewritePattern):
+    """A constant that is added to a linear layer without bias is its bias."""
+
+    store: WeightStore
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: torch.AddTensorOp, rewriter: PatternRewriter) -> None:
+        linear, bias = op.input.owner, literal_of(op.other)
         if not isinstance(linear, torch.LinearOp) or not isinstance(linear.bias.type, torch.NoneType) or bias is None:
             return
-        if not single_use(linear.result) or torch.constant_of(operation.alpha) != 1:
+        if not single_use(linear.result) or torch.constant_of(op.alpha) != 1:
             return
         if bias.result.type.sizes != torch.sizes_of(linear.weight)[:1]:
             return
-        builder = TorchBuilder(operation, self._store)
-        operands = [linear.input, linear.weight, operation.other]
-        replace(operation, [builder.aten(torch.LinearOp, operands, operation.result.type)])
+        builder = TorchBuilder(op, self.store, rewriter)
+        operands = [linear.input, linear.weight, op.other]
+        rewriter.replace(op, (), [builder.aten(torch.LinearOp, operands, op.result.type)])
 
-    def _transposed(self, builder: TorchBuilder, value: SSAValue) -> SSAValue | None:
-        """The weight [n, k] of a product with the constant matrix `value` [k, n]; None if that is none."""
-        if isinstance(value.owner, torch.PermuteOp) and value.owner.axes == (1, 0):
-            return value.owner.input if literal_of(value.owner.input) is not None else None
-        literal = literal_of(value)
-        if literal is None or literal.result.type.rank != 2:
-            return None
-        name = f"{literal.resource or 'constant'}.transposed"
-        return builder.literal(np.array(literal.array(self._store).T, order="C"), name)
 
-    def visit_linear(self, operation: Operation) -> None:
-        """Split a linear layer of which every use is a slice of its features."""
-        if not isinstance(operation, torch.LinearOp) or any(literal_of(one) is None for one in _of_weight(operation)):
+def _transposed(builder: TorchBuilder, value: SSAValue, store: WeightStore) -> SSAValue | None:
+    """The weight [n, k] of a product with the constant matrix `value` [k, n]; None if that is none."""
+    if isinstance(value.owner, torch.PermuteOp) and value.owner.axes == (1, 0):
+        return value.owner.input if literal_of(value.owner.input) is not None else None
+    literal = literal_of(value)
+    if literal is None or literal.result.type.rank != 2:
+        return None
+    name = f"{literal.resource or 'constant'}.transposed"
+    return builder.literal(np.array(literal.array(store).T, order="C"), name)
+
+
+@dataclass(frozen=True)
+class SplitLinear(RewritePattern):
+    """A linear layer of which every use is a slice of its features becomes one for each."""
+
+    store: WeightStore
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: torch.LinearOp, rewriter: PatternRewriter) -> None:
+        if any(literal_of(one) is None for one in _of_weight(op)):
             return
-        if isinstance(operation.bias.type, torch.VTensorType) and literal_of(operation.bias) is None:
+        if isinstance(op.bias.type, torch.VTensorType) and literal_of(op.bias) is None:
             return
-        slices = [use.operation for use in operation.result.uses]
+        slices = [use.operation for use in op.result.uses]
         for part in slices:
-            if not isinstance(part, torch.SliceTensorOp) or part.bounds[0] != operation.result.type.rank - 1:
+            if not isinstance(part, torch.SliceTensorOp) or part.bounds[0] != op.result.type.rank - 1:
                 return
         for part in slices:
             assert isinstance(part, torch.SliceTensorOp)
-            self._split_off(operation, part)
+            self._split_off(op, part, rewriter)
 
-    def _split_off(self, linear: torch.LinearOp, part: torch.SliceTensorOp) -> None:
+    def _split_off(self, linear: torch.LinearOp, part: torch.SliceTensorOp, rewriter: PatternRewriter) -> None:
         _, start, end, step = part.bounds
-        builder = TorchBuilder(linear, self._store)
+        builder = TorchBuilder(linear, self.store, rewriter)
         rows = slice(start, end, step)
         suffix = f"rows_{start}_{end}" + (f"_{step}" if step != 1 else "")
         constants: list[SSAValue] = []
@@ -213,12 +223,12 @@ class _Rewriting:
             if literal is None:
                 constants.append(value)
                 continue
-            array = np.array(literal.array(self._store)[rows], order="C")
+            array = np.array(literal.array(self.store)[rows], order="C")
             constants.append(builder.literal(array, f"{literal.resource or 'constant'}.{suffix}"))
         bias, weight, *scales = constants
         if scales:
             weight = builder.insert(torch.FakeQuantizeChannelsOp(weight, scales[0]))
-        replace(part, [builder.aten(torch.LinearOp, [linear.input, weight, bias], part.result.type)])
+        rewriter.replace(part, (), [builder.aten(torch.LinearOp, [linear.input, weight, bias], part.result.type)])
 
 
 def _of_weight(linear: torch.LinearOp) -> list[SSAValue]:
@@ -235,17 +245,18 @@ def _steps(operation: Operation) -> Sequence[_Step] | None:
     result = operation.results[0].type if operation.results else None
     if not isinstance(result, torch.VTensorType):
         return None
-    if is_aten(operation, *_RESHAPES):
+    elements = _elements(operation)
+    if elements is Elements.RESHAPED:
         return [_View(result.sizes)]
-    if is_aten(operation, "expand", "broadcast_to"):
+    if elements is Elements.EXPANDED:
         return [_View(result.sizes)] if result.element_count == source.element_count else None
-    if isinstance(operation, torch.PermuteOp):
-        return [_Permute(operation.axes)]
-    if is_aten(operation, "t"):
-        return [_Permute(tuple(reversed(range(source.rank))))]
-    if is_aten(operation, *_EXCHANGES):
+    if elements is Elements.EXCHANGED:
         first, second = (torch.integer_of(operand) % source.rank for operand in operation.operands[1:])
         return [_Permute(_exchanged(source.rank, first, second))]
+    if isinstance(operation, torch.PermuteOp):
+        return [_Permute(operation.axes)]
+    if isinstance(operation, torch.TOp):
+        return [_Permute(tuple(reversed(range(source.rank))))]
     if isinstance(operation, torch.SelectIntOp):
         axis = torch.integer_of(operation.dim) % source.rank
         index = torch.integer_of(operation.index) % source.sizes[axis]
@@ -254,6 +265,11 @@ def _steps(operation: Operation) -> Sequence[_Step] | None:
         axis, start, end, step = operation.bounds
         return [_Slice(axis, start, end)] if step == 1 else None
     return None
+
+
+def _elements(operation: Operation) -> Elements | None:
+    row = torch.find_row(operation)
+    return None if row is None else row.elements
 
 
 def _exchanged(rank: int, first: int, second: int) -> tuple[int, ...]:

@@ -38,29 +38,6 @@ _UNKNOWN = object()
 _COMPUTED = ("torch.aten.", "torch.prim.ListUnpack")
 """How the names of operations begin that may be folded, besides those of other packages: the others are constants."""
 
-_PASS_ON = (
-    "alias",
-    "broadcast_to",
-    "clone",
-    "contiguous",
-    "detach",
-    "dropout",
-    "expand",
-    "expand_as",
-    "lift_fresh_copy",
-    "reshape",
-    "to.device",
-    "to.dtype",
-    "to.dtype_layout",
-    "_to_copy",
-    "type_as",
-    "view",
-)
-"""Operators whose result is their first operand where both have the same type."""
-
-_NEUTRAL = {"add.Scalar": 0, "sub.Scalar": 0, "mul.Scalar": 1, "div.Scalar": 1}
-"""Operators with a number, and the number for which they do nothing."""
-
 
 def fold_constants(module: ModuleOp, store: WeightStore) -> None:
     """Fold the function `main` of `module`; results that are still needed go into `store`."""
@@ -199,12 +176,12 @@ class _Folder:
         if is_aten(operation, "dropout"):
             probability, training = (torch.constant_of(operand) for operand in operation.operands[1:])
             return first if not training or probability == 0 else None
-        if is_aten(operation, *_PASS_ON):
-            return first
-        if is_aten(operation, *_NEUTRAL) and torch.is_constant(operation.operands[1]):
-            neutral = _NEUTRAL[operation_name(operation).removeprefix("torch.aten.")]
-            return first if torch.constant_of(operation.operands[1]) == neutral else None
-        return None
+        row = torch.find_row(operation)
+        if row is None:
+            return None
+        has_neutral = row.neutral is not None and torch.is_constant(operation.operands[1])
+        is_neutral = has_neutral and torch.constant_of(operation.operands[1]) == row.neutral
+        return first if row.may_do_nothing or is_neutral else None
 
     def _plus_zero(self, operation: torch.AddTensorOp) -> SSAValue | None:
         for value, zero in ((operation.input, operation.other), (operation.other, operation.input)):

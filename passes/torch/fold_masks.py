@@ -24,9 +24,6 @@ from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.mask_analysis import INDEPENDENT, Admissible, IndexArray, MaskAnalysis, MaskError
 from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace
 
-TORCH_BOOL = 11
-"""PyTorch's number for torch.bool."""
-
 BoolArray = NDArray[np.bool_]
 
 
@@ -137,7 +134,7 @@ def _as_bool(builder: TorchBuilder, argument: BlockArgument, negated: bool) -> S
     if torch.tensor_type(argument).element_type == i1:
         return argument
     false = builder.boolean(False)
-    operands = [argument, builder.integer(TORCH_BOOL), false, false, builder.none()]
+    operands = [argument, builder.integer(torch.dtype_number(np.dtype(np.bool_))), false, false, builder.none()]
     return builder.aten(torch.ToDtypeOp, operands, torch.VTensorType(torch.sizes_of(argument), i1))
 
 

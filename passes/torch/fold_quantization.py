@@ -18,6 +18,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import IntegerType, ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.pattern_rewriter import PatternRewriter, RewritePattern
 
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import operation_name
@@ -26,6 +27,7 @@ from sta.dialect.ir.location import describe, module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import si8, si16
 from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.sweep import sweep
 from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, operations_of, replace
 
 Array = NDArray[Any]
@@ -129,52 +131,79 @@ def fold_quantization(module: ModuleOp, store: WeightStore) -> None:
     Fold the pairs in the function `main` of `module`. Raises QuantizationError, naming the layer, for those that are
     none, or that the machine does not have.
     """
-    for operation in operations_of(module):
-        name = operation_name(operation).removeprefix(PREFIX)
-        if name.startswith("dequantize_per_tensor"):
-            _fold_per_tensor(operation, store)
-        elif name.startswith("dequantize_per_channel"):
-            _fold_per_channel(operation, store)
+    sweep(module, FoldTensor(store), FoldChannels(store))
     erase_dead(module)
     _merge_equal(module)
 
 
-def _fold_per_tensor(operation: Operation, store: WeightStore) -> None:
-    where = _where(operation)
-    grid = _grid(operation, store)
-    builder = TorchBuilder(operation, store)
-    source = operation.operands[0]
-    integers = array_of(source, store)
-    if integers is not None and integers.ndim == 2 and _is_weight(operation.results[0]):
-        scales = np.full(integers.shape[0], grid.scale, np.float32)
-        zero_points = np.full(integers.shape[0], grid.zero_point)
-        replace(operation, [fold_weight(builder, integers, scales, zero_points, 0, _name(source), where)])
-        return
-    if integers is not None:
-        numbers = ((integers.astype(np.int64) - grid.zero_point) * grid.scale).astype(np.float32)
-        replace(operation, [builder.literal(numbers, f"{_name(source)}.dequantized")])
-        return
-    quantize = source.owner
-    if not isinstance(quantize, Operation) or not operation_name(quantize).startswith(f"{PREFIX}quantize_per_tensor"):
-        raise QuantizationError(f"{where}: a value is dequantized that was not quantized, but computed as integers")
-    if (given := _grid(quantize, store)) != grid:
-        raise QuantizationError(
-            f"{where}: a value is quantized as {_text(given)} and dequantized as {_text(grid)}: both must be the same"
-        )
-    replace(operation, [fold_value(builder, quantize.operands[0], grid, where)])
+def _is_pair_half(operation: Operation, name: str) -> bool:
+    return operation_name(operation).startswith(f"{PREFIX}{name}")
 
 
-def _fold_per_channel(operation: Operation, store: WeightStore) -> None:
-    where = _where(operation)
-    source, scales, zero_points = operation.operands[:3]
-    integers, steps = (array_of(value, store) for value in (source, scales))
-    if integers is None or steps is None:
-        raise QuantizationError(f"{where}: only constants have a scale for each channel: fold weights when converting")
-    offsets = array_of(zero_points, store) if isinstance(zero_points.type, torch.VTensorType) else np.zeros(len(steps))
-    assert offsets is not None
-    axis = int(torch.number_of(operation.operands[3]))
-    builder = TorchBuilder(operation, store)
-    replace(operation, [fold_weight(builder, integers, steps, offsets, axis, _name(source), where)])
+@dataclass(frozen=True)
+class FoldTensor(RewritePattern):
+    """What is dequantized with one scale: a rounded value, a weight, or a constant."""
+
+    store: WeightStore
+
+    def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
+        """Rewrite the second half of a pair."""
+        if not _is_pair_half(op, "dequantize_per_tensor"):
+            return
+        where = _where(op)
+        grid = _grid(op, self.store)
+        builder = TorchBuilder(op, self.store, rewriter)
+        source = op.operands[0]
+        integers = array_of(source, self.store)
+        if integers is not None and integers.ndim == 2 and _is_weight(op.results[0]):
+            scales = np.full(integers.shape[0], grid.scale, np.float32)
+            zero_points = np.full(integers.shape[0], grid.zero_point)
+            value = fold_weight(builder, integers, scales, zero_points, 0, _name(source), where)
+        elif integers is not None:
+            numbers = ((integers.astype(np.int64) - grid.zero_point) * grid.scale).astype(np.float32)
+            value = builder.literal(numbers, f"{_name(source)}.dequantized")
+        else:
+            value = fold_value(builder, self._rounded(source, grid, where), grid, where)
+        rewriter.replace(op, (), [value])
+
+    def _rounded(self, integers: SSAValue, grid: Grid, where: str) -> SSAValue:
+        """What the first half of the pair takes. Raises QuantizationError if it is another grid's, or none."""
+        quantize = integers.owner
+        if not isinstance(quantize, Operation) or not _is_pair_half(quantize, "quantize_per_tensor"):
+            raise QuantizationError(f"{where}: a value is dequantized that was not quantized, but computed as integers")
+        if (given := _grid(quantize, self.store)) != grid:
+            raise QuantizationError(
+                f"{where}: a value is quantized as {_text(given)} and dequantized as {_text(grid)}: both must be the "
+                "same"
+            )
+        return quantize.operands[0]
+
+
+@dataclass(frozen=True)
+class FoldChannels(RewritePattern):
+    """What is dequantized with a scale for each channel: a weight."""
+
+    store: WeightStore
+
+    def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
+        """Rewrite the second half of a pair."""
+        if not _is_pair_half(op, "dequantize_per_channel"):
+            return
+        where = _where(op)
+        source, scales, zero_points = op.operands[:3]
+        integers, steps = (array_of(value, self.store) for value in (source, scales))
+        if integers is None or steps is None:
+            raise QuantizationError(
+                f"{where}: only constants have a scale for each channel: fold weights when converting"
+            )
+        offsets = np.zeros(len(steps))
+        if isinstance(zero_points.type, torch.VTensorType):
+            given = array_of(zero_points, self.store)
+            assert given is not None
+            offsets = given
+        axis = int(torch.number_of(op.operands[3]))
+        builder = TorchBuilder(op, self.store, rewriter)
+        rewriter.replace(op, (), [fold_weight(builder, integers, steps, offsets, axis, _name(source), where)])
 
 
 def _is_weight(value: SSAValue) -> bool:

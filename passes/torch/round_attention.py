@@ -15,13 +15,14 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
-from xdsl.rewriter import InsertPoint, Rewriter
+from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
-from sta.passes.rewriting.torch_operations import array_of, operations_of, replace, single_use
+from sta.passes.rewriting.sweep import sweep
+from sta.passes.rewriting.torch_operations import array_of, single_use
 from sta.passes.rewriting.uses_through_views import VIEWS
 
 _PRODUCTS = torch.MatmulOp | torch.BmmOp
@@ -29,12 +30,22 @@ _SCALINGS = torch.MulScalarOp | torch.DivScalarOp | torch.MulTensorOp | torch.Di
 
 
 def round_attention(module: ModuleOp, store: WeightStore) -> None:
-    """Rewrite the function `main` of `module`."""
-    for operation in operations_of(module):
-        if isinstance(operation, torch.SoftmaxIntOp | torch.SoftmaxOp) and _weighs_values(operation.result):
-            _leave_out_after(operation.result)
-            _follow_scores(operation.input, store)
+    """Rewrite the functions of `module`."""
+    sweep(module, RoundAttention(store))
     erase_dead(module)
+
+
+@dataclass(frozen=True)
+class RoundAttention(RewritePattern):
+    """Around a softmax that weighs values, nothing is rounded but query, key and value."""
+
+    store: WeightStore
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: torch.SoftmaxIntOp | torch.SoftmaxOp, rewriter: PatternRewriter) -> None:
+        if _weighs_values(op.result):
+            _leave_out_after(op.result, rewriter)
+            _follow_scores(op.input, self.store, rewriter)
 
 
 def _weighs_values(weights: SSAValue) -> bool:
@@ -45,13 +56,13 @@ def _weighs_values(weights: SSAValue) -> bool:
     return len(users) == 1 and isinstance(users[0], _PRODUCTS)
 
 
-def _leave_out_after(value: SSAValue) -> None:
+def _leave_out_after(value: SSAValue, rewriter: PatternRewriter) -> None:
     user = next(iter(value.uses)).operation
     if isinstance(user, torch.FakeQuantizeOp):
-        replace(user, [value])
+        rewriter.replace(user, (), [value])
 
 
-def _follow_scores(value: SSAValue, store: WeightStore) -> None:
+def _follow_scores(value: SSAValue, store: WeightStore, rewriter: PatternRewriter) -> None:
     """From the softmax back to the product of query and key, through scaling and mask."""
     operation = value.owner
     if not single_use(value) or not isinstance(operation, Operation):
@@ -59,19 +70,19 @@ def _follow_scores(value: SSAValue, store: WeightStore) -> None:
     if isinstance(operation, torch.FakeQuantizeOp):
         source = operation.input
         if single_use(source):
-            replace(operation, [source])
-            _follow_scores(source, store)
+            rewriter.replace(operation, (), [source])
+            _follow_scores(source, store, rewriter)
     elif isinstance(operation, _SCALINGS):
-        _follow_scores(operation.input, store)
+        _follow_scores(operation.input, store, rewriter)
     elif isinstance(operation, torch.AddTensorOp):
-        _follow_scores(operation.input, store)
-        _follow_scores(operation.other, store)
+        _follow_scores(operation.input, store, rewriter)
+        _follow_scores(operation.other, store, rewriter)
     elif isinstance(operation, _PRODUCTS):
         for factor in (operation.input, operation.other):
-            _round_before_scaling(factor, store)
+            _round_before_scaling(factor, store, rewriter)
 
 
-def _round_before_scaling(factor: SSAValue, store: WeightStore) -> None:
+def _round_before_scaling(factor: SSAValue, store: WeightStore, rewriter: PatternRewriter) -> None:
     """(x * c) rounded in steps of s is (x rounded in steps of s / c) * c."""
     rounding = _below_views(factor).owner
     if not isinstance(rounding, torch.FakeQuantizeOp) or not single_use(rounding.result):
@@ -82,15 +93,14 @@ def _round_before_scaling(factor: SSAValue, store: WeightStore) -> None:
     number = _factor(scaling, store)
     if number is None or scaling.input.type != scaling.result.type:
         return
-    replace(scaling, [scaling.input])
+    rewriter.replace(scaling, (), [scaling.input])
     scale = rounding.scale.value.data / number
     finer = torch.FakeQuantizeOp(rounding.input, scale, rounding.zero_point.value.data, rounding.storage)
     constant = torch.ConstantFloatOp(number)
     product = torch.MulScalarOp.with_operands([finer.result, constant.result], rounding.result.type)
     for operation in (finer, constant, product):
         operation.location = rounding.location
-    Rewriter.insert_op([finer, constant, product], InsertPoint.before(rounding))
-    replace(rounding, [product.results[0]])
+    rewriter.replace(rounding, [finer, constant, product])
 
 
 def _below_views(value: SSAValue) -> SSAValue:

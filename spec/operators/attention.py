@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sta.spec.operators.operator import Form, Operator, Role
+from sta.spec.operators.operator import Attribute, Form, Onnx, Operator, Role
 from sta.spec.tables import Float64Array
 
 REMEDY = "softmax is supported inside attention: matmul, scale, mask, softmax over the keys, matmul"
@@ -54,7 +54,14 @@ OPERATORS = (
         takes=(Form.OPERAND, Form.OPERAND, Form.OPERAND),
         reference=scaled_dot_product_attention,
     ),
-    Operator("aten.softmax.int", Role.SOFTMAX, "the softmax over an axis", remedy=REMEDY, reference=softmax),
+    Operator(
+        "aten.softmax.int",
+        Role.SOFTMAX,
+        "the softmax over an axis",
+        remedy=REMEDY,
+        reference=softmax,
+        onnx=Onnx("Softmax", (Attribute("axis", -1), None)),
+    ),
     Operator(
         "aten._softmax",
         Role.SOFTMAX,

@@ -52,6 +52,18 @@ class Form(Enum):
     """Everything between products: the residual stream, inputs and outputs."""
 
 
+class Elements(Enum):
+    """What an operator does with the elements of the tensors that it takes, where it does the same with all of them."""
+
+    SAME = "leaves them as they are"
+    RESHAPED = "keeps their order, under another shape"
+    EXCHANGED = "exchanges two axes of the first operand"
+    PARTED = "gives the parts of an axis of the first operand, as a list"
+    EXPANDED = "repeats axes of size 1 of the first operand"
+    MOVED = "takes those of the first operand from elsewhere, or several times"
+    COMBINED = "makes one of those at the same position"
+
+
 T = TypeVar("T")
 
 
@@ -106,6 +118,10 @@ class Operator:
     parts: Callable[..., Any] | None = None
     """Of a composition: a function of PyTorch tensors that calls other operators with the operator's arguments."""
     onnx: Onnx | None = None
+    elements: Elements | None = None
+    """What becomes of elements, of a view and of a constant; None where one of the result depends on many, or none."""
+    neutral: float | None = None
+    """The number which, as its second operand, leaves the first as it is."""
     kept: bool = True
     """True if torch-mlir keeps the operator whole; else it may decompose it."""
     examples: tuple[tuple[Constant, ...], ...] = ((),)
@@ -124,6 +140,21 @@ class Operator:
     def makes_value(self) -> bool:
         """True if the machine computes a value that is stored: all but rearrangements, masks and parts of attention."""
         return self.role in _COMPUTED
+
+    @property
+    def moves(self) -> bool:
+        """Whether each element of the result is one of the first operand, and further operands say which."""
+        return self.elements is not None and self.elements is not Elements.COMBINED
+
+    @property
+    def combines(self) -> bool:
+        """Whether each element of the result depends on those at its position, broadcast, and on no others."""
+        return self.elements is Elements.COMBINED or self.role in _COMBINING
+
+    @property
+    def may_do_nothing(self) -> bool:
+        """Whether the result is the first operand where both have one type."""
+        return self.elements in (Elements.SAME, Elements.RESHAPED, Elements.EXPANDED) or self.role is Role.CONVERSION
 
     def form_of(self, operand: int) -> Form:
         """Form in which the operand of this index is accepted."""
@@ -179,5 +210,17 @@ _COMPUTED = frozenset(
         Role.ELEMENTWISE,
         Role.ADDITION,
         Role.MULTIPLICATION,
+    }
+)
+
+_COMBINING = frozenset(
+    {
+        Role.ELEMENTWISE,
+        Role.ADDITION,
+        Role.MULTIPLICATION,
+        Role.MASK,
+        Role.SCALING,
+        Role.SELECTION,
+        Role.CONVERSION,
     }
 )
