@@ -6,12 +6,14 @@ The emitter adds registers and semaphores to it, the interpreter executes it on 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import cast
 
 from xdsl.dialects.builtin import IntegerType, Signedness
 from xdsl.ir import Attribute, SSAValue
 
 from sta.dialect import sta
+from sta.spec.instructions.table import definition_of
 
 Fields = dict[str, int | str]
 
@@ -29,8 +31,20 @@ def instruction_of(op: sta.UnitOp) -> tuple[str, Fields]:
     """
     The mnemonic of the instruction that an operation stands for, and the fields that are no registers or semaphores.
 
+    A flag is set where the operation has an attribute of its name, unless it follows from something else.
+
     Raises ValueError for an operation that stands for none.
     """
+    name, fields = _described(op)
+    return name, {flag: int(flag in op.properties) for flag in _flags(name)} | fields
+
+
+@cache
+def _flags(name: str) -> tuple[str, ...]:
+    return tuple(field.name for field in definition_of(name).fields if field.kind == "flag")
+
+
+def _described(op: sta.UnitOp) -> tuple[str, Fields]:
     match op:
         case sta.SyncOp():
             return "sync", {"unit": op.unit.data}
@@ -48,8 +62,7 @@ def instruction_of(op: sta.UnitOp) -> tuple[str, Fields]:
             return "map", _map(op)
         case sta.NormOp():
             outputs = (op.destination is not None) + 2 * (op.copy is not None)
-            flags = {"kind": op.kind.data, "outputs": outputs, "statistics": int(op.statistics is not None)}
-            return "norm", _sizes(op.source) | flags
+            return "norm", _sizes(op.source) | {"kind": op.kind.data, "outputs": outputs}
         case sta.ShiftOp():
             return "shift", _sizes(op.acc)
         case _:
@@ -84,17 +97,14 @@ def _product(op: sta.ProductOp) -> Fields:
         "encoding": op.pattern.encoding.data,
         "b_space": sta.space_of(op.b),
         "b_transposed": int(op.transposed is not None),
-        "accumulate": int(op.accumulate is not None),
         "a_type": a_type,
         "a_wide": int(plane is not None),
-        "scores": int(op.scores is not None),
     }
 
 
 def _softmax(op: sta.SoftmaxOp) -> Fields:
     return _sizes(op.scores, "keys") | {
         "has_mask": int(op.mask is not None),
-        "causal": int(op.causal is not None),
         "p_bits": str(8 * sta.element_bytes(op.destination)),
         "mode": op.mode.data,
     }
@@ -110,8 +120,4 @@ def _map(op: sta.MapOp) -> Fields:
         "destination_type": _element(op.destination),
         "residual_type": _element(op.residual) if op.residual is not None and has_residual else "none",
         "has_table": int(op.table is not None),
-        "per_channel": int(op.per_channel is not None),
-        "normalize": int(op.normalize is not None),
-        "statistics": int(op.statistics is not None),
-        "multiply": int(op.multiply is not None),
     }
