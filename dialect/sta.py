@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
@@ -678,6 +679,11 @@ class _Settings:
         return value if isinstance(value, str) else self.definition.field(name).choices[self[name]]
 
 
+@cache
+def _flags(mnemonic: str) -> tuple[str, ...]:
+    return tuple(field.name for field in definition_of(mnemonic).fields if field.kind == "flag")
+
+
 class UnitOp(IRDLOperation):
     """
     An operation that runs on a unit of the machine: it may wait for semaphores and post to them.
@@ -709,11 +715,17 @@ class UnitOp(IRDLOperation):
         """
         return definition_of(self.MNEMONIC)
 
+    def own_fields(self) -> Fields:
+        """Fields of its instruction that follow from its operands and choices: sizes, types, and flags among these."""
+        raise NotImplementedError
+
     def fields(self) -> Fields:
         """
-        The fields of its instruction that do not depend on where things lie: sizes, types and flags.
+        Fields of its instruction that are no registers and no semaphores.
+
+        A flag is set by a unit attribute of its name, unless it follows from something else.
         """
-        raise NotImplementedError
+        return {flag: int(flag in self.properties) for flag in _flags(self.MNEMONIC)} | self.own_fields()
 
     def accesses(self) -> Iterator[tuple[Access, SSAValue]]:
         """
@@ -744,7 +756,7 @@ class LoadOp(UnitOp):
     def __init__(self, source: SSAValue, destination: SSAValue):
         super().__init__(operands=[source, destination])
 
-    def fields(self) -> Fields:
+    def own_fields(self) -> Fields:
         return {**_copied(self.source), "space": space_of(self.destination)}
 
     def verify_(self) -> None:
@@ -795,7 +807,7 @@ class StoreOp(UnitOp):
     def __init__(self, source: SSAValue, destination: SSAValue):
         super().__init__(operands=[source, destination])
 
-    def fields(self) -> Fields:
+    def own_fields(self) -> Fields:
         return _copied(self.destination)
 
     def verify_(self) -> None:
@@ -827,7 +839,7 @@ class GatherOp(UnitOp):
     def __init__(self, table: SSAValue, indices: SSAValue, destination: SSAValue):
         super().__init__(operands=[table, indices, destination])
 
-    def fields(self) -> Fields:
+    def own_fields(self) -> Fields:
         return _copied(self.destination)
 
     def verify_(self) -> None:
@@ -897,7 +909,7 @@ class ProductOp(UnitOp):
             },
         )
 
-    def fields(self) -> Fields:
+    def own_fields(self) -> Fields:
         pattern, plane = self.pattern.pattern, None if self.plane is None else self.plane.data
         # Of 16-bit data the high bytes carry the sign.
         a_type = "u8" if plane == "low" else f"{element_name(element_of(self.a))[0]}8"
@@ -908,10 +920,8 @@ class ProductOp(UnitOp):
             "encoding": self.pattern.encoding.data,
             "b_space": space_of(self.b),
             "b_transposed": int(self.transposed is not None),
-            "accumulate": int(self.accumulate is not None),
             "a_type": a_type,
             "a_wide": int(plane is not None),
-            "scores": int(self.scores is not None),
         }
 
     def verify_(self) -> None:
@@ -1015,10 +1025,9 @@ class SoftmaxOp(UnitOp):
         terms = zip(self.key_offset, integers_of(self.key_coefficients), strict=True)
         return affine.affine(self.key_base.value.data, terms)
 
-    def fields(self) -> Fields:
+    def own_fields(self) -> Fields:
         return _sizes(self.scores, "keys") | {
             "has_mask": int(self.mask is not None),
-            "causal": int(self.causal is not None),
             "p_bits": str(8 * element_bytes(self.destination)),
             "mode": self.mode.data,
         }
@@ -1104,7 +1113,7 @@ class MapOp(UnitOp):
             properties={key: UnitAttr() for key, value in flags.items() if value},
         )
 
-    def fields(self) -> Fields:
+    def own_fields(self) -> Fields:
         source = element_name(element_of(self.source))
         if space_of(self.source) == "acc":
             source = "acc" if self.wide is None else "acc_wide"
@@ -1114,10 +1123,6 @@ class MapOp(UnitOp):
             "destination_type": element_name(element_of(self.destination)),
             "residual_type": "none" if residual is None else element_name(residual),
             "has_table": int(self.table is not None),
-            "per_channel": int(self.per_channel is not None),
-            "normalize": int(self.normalize is not None),
-            "statistics": int(self.statistics is not None),
-            "multiply": int(self.multiply is not None),
         }
 
     def verify_(self) -> None:
@@ -1194,10 +1199,9 @@ class NormOp(UnitOp):
             properties={"kind": StringAttr(kind), **({"statistics": UnitAttr()} if statistics else {})},
         )
 
-    def fields(self) -> Fields:
+    def own_fields(self) -> Fields:
         outputs = (self.destination is not None) + 2 * (self.copy is not None)
-        flags = {"kind": self.kind.data, "outputs": outputs, "statistics": int(self.statistics is not None)}
-        return _sizes(self.source) | flags
+        return _sizes(self.source) | {"kind": self.kind.data, "outputs": outputs}
 
     def verify_(self) -> None:
         shape = _expect_operand(self.source, "the source", "spad", (si16,), 2).get_shape()
@@ -1231,7 +1235,7 @@ class ShiftOp(UnitOp):
     def __init__(self, acc: SSAValue, shifts: SSAValue):
         super().__init__(operands=[acc, shifts])
 
-    def fields(self) -> Fields:
+    def own_fields(self) -> Fields:
         return _sizes(self.acc)
 
     def verify_(self) -> None:
@@ -1259,7 +1263,7 @@ class SyncOp(UnitOp):
     def __init__(self, unit: str):
         super().__init__(properties={"unit": StringAttr(unit)})
 
-    def fields(self) -> Fields:
+    def own_fields(self) -> Fields:
         return {"unit": self.unit.data}
 
     def verify_(self) -> None:

@@ -5,8 +5,9 @@ import importlib
 import re
 from pathlib import Path
 
+from sta.dialect.ir.port_attribute import PORT
 from sta.dialect.nm import NM
-from sta.dialect.sta import PORT, STA
+from sta.dialect.sta import STA
 from sta.dialect.torch import ANNOTATIONS
 from sta.passes.pipeline import FLOAT_PIPELINE, INTEGER_PIPELINE, pass_registry
 from sta.spec.target import Target

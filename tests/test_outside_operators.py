@@ -246,13 +246,12 @@ STEEP = elementwise("acme.steep", pointwise(lambda x: 0.0 if x < 2 else 1 / (x -
 """
 
 COMPOSES = """
-import warnings
 import numpy as np
 import sta
 import torch
 from torch import nn
 from sta.api.compiler.compilation import compile_model
-from sta.frontend.model import import_model
+from sta.api.inspect.operators_page import page
 
 def register(name, schema, function):
     torch.library.define(name, schema)
@@ -289,6 +288,7 @@ for model in (Model(lambda x: nn.functional.glu(x, -1)), Attention()):
     assert np.abs(compiled.program.run({"x": x}).outputs["output"] - expected).max() < 0.05
     paths = {row.module_path for row in compiled.program.profile().rows}
     print(sorted(paths))
+assert "| `acme.attend` | causal attention |" in page()
 for name in ("fails", "two", "steep"):
     operator = getattr(torch.ops.acme, name)
     call = (lambda x: operator(x, 2.0)[..., :8]) if name == "two" else (lambda x: operator(x)[..., :8])

@@ -113,11 +113,25 @@ def test_targets_and_the_list_of_operators(installed: Path) -> None:
     assert " acme.swiglu" in listed.stdout
 
 
-def test_opt_runs_the_pass(installed: Path, tmp_path: Path) -> None:
-    (tmp_path / "m.mlir").write_text("func.func @main() {\n  func.return\n}\n")
-    done = sta_with(installed, "opt", tmp_path / "m.mlir", "-p", "acme-drop-doubled-negation")
+MODULE = """
+func.func @main(%x: !torch.vtensor<[3],f32> {sta.name = "x"}) -> (!torch.vtensor<[3],f32> {sta.name = "y"}) {
+  %y = torch.aten.atan %x : !torch.vtensor<[3],f32> -> !torch.vtensor<[3],f32>
+  func.return %y : !torch.vtensor<[3],f32>
+}
+"""
+
+
+def test_opt_knows_the_operator_and_runs_the_pass(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.mlir").write_text(MODULE)
+    arguments = ("opt", tmp_path / "m.mlir", "-p", "torch-check-supported,acme-drop-doubled-negation")
+    done = sta_with(installed, *arguments)
     assert done.returncode == 0, done.stderr
-    assert "func.func @main" in done.stdout
+    assert "torch.aten.atan %x" in done.stdout
+    listed = sta_with(installed, "opt", "--help").stdout
+    assert ",acme-drop-doubled-negation," in "".join(listed.split())
+    done = sta_with(tmp_path / "none", *arguments)
+    assert done.returncode == 2
+    assert "unknown pass 'acme-drop-doubled-negation'" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import sys
 import pytest
 
 from sta.spec.outside import TARGETS, OutsideError, load_all, load_one, names
-from sta.spec.target import load_target, target_names
+from sta.spec.target import load_target, preset_names, target_names
 from tests.support.packages import Lay, warned
 
-OURS = ["sta-base", "sta-large", "sta-small"]
+OURS = preset_names()
 
 FASTER = """
 import dataclasses
