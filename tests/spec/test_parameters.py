@@ -57,10 +57,8 @@ def test_a_softmax_block() -> None:
 @settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 10), st.data())
 def test_map_parameters_are_cut_into_blocks(columns: int, each: int, data: st.DataObject) -> None:
-    bias, multiplier, shift = (
-        np.array(data.draw(st.lists(values, min_size=columns, max_size=columns)), dtype)
-        for values, dtype in ((INT32, np.int32), (MULTIPLIER, np.int32), (SHIFT, np.int8))
-    )
+    bias, multiplier = (data.draw(hnp.arrays(np.int32, columns, elements=of)) for of in (INT32, MULTIPLIER))
+    shift = data.draw(hnp.arrays(np.int8, columns, elements=SHIFT))
     parts = [slice(start, start + each) for start in range(0, columns, each)]
     assert MapParameters(bias, multiplier, shift, 10, 11, -12, 13, 14, -15).blocks(each) == [
         MapParameters(bias[part], multiplier[part], shift[part], 10, 11, -12, 13, 14, -15).to_bytes() for part in parts
