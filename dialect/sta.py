@@ -939,7 +939,7 @@ class SoftmaxOp(UnitOp):
     Exponentials and their row sums from int32 scores in the accumulators (unit `sm`).
 
     Mode `row` takes all keys of a row. The online modes take the next chunk of keys, `online_first` the first: `sums`
-    is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.rescale`.
+    is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.shift`.
 
     ```mlir
     sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<16xui8>
@@ -1064,7 +1064,7 @@ class MapOp(UnitOp):
     residual = opt_operand_def(MemRefType)
     per_channel = opt_prop_def(UnitAttr)
     normalize = opt_prop_def(UnitAttr)
-    gather = opt_prop_def(UnitAttr)
+    statistics = opt_prop_def(UnitAttr)
     """
     Adds the rows it writes to the unit's row statistics.
     """
@@ -1074,7 +1074,7 @@ class MapOp(UnitOp):
     custom_directives = (Buffer, OptionalTypes)
     assembly_format = (
         "$source `to` $destination `parameters` $parameters (`table` $table^)? (`residual` $residual^)? "
-        "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`gather` $gather^)? (`wide` $wide^)? "
+        "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`statistics` $statistics^)? (`wide` $wide^)? "
         f"(`multiply` $multiply^)? {_SEMAPHORES} "
         f"{_types('source', 'destination', 'parameters')} "
         "custom<OptionalTypes>(ref($table), type($table), ref($residual), type($residual))"
@@ -1088,14 +1088,14 @@ class MapOp(UnitOp):
         *,
         per_channel: bool = False,
         normalize: bool = False,
-        gather: bool = False,
+        statistics: bool = False,
         wide: bool = False,
         multiply: bool = False,
     ):
         flags = {
             "per_channel": per_channel,
             "normalize": normalize,
-            "gather": gather,
+            "statistics": statistics,
             "wide": wide,
             "multiply": multiply,
         }
@@ -1116,7 +1116,7 @@ class MapOp(UnitOp):
             "has_table": int(self.table is not None),
             "per_channel": int(self.per_channel is not None),
             "normalize": int(self.normalize is not None),
-            "gather": int(self.gather is not None),
+            "statistics": int(self.statistics is not None),
             "multiply": int(self.multiply is not None),
         }
 
@@ -1133,7 +1133,7 @@ class MapOp(UnitOp):
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
         if self.table is not None:
             _expect_operand(self.table, "the table", "wbuf", (si16,), 1)
-        if self.gather is not None:
+        if self.statistics is not None:
             _expect(memref_of(self.destination).element_type == si16, "only rows of si16 have statistics")
         if self.normalize is not None:
             _expect(self.residual is not None and self.per_channel is None, "normalize needs sums and scalar scales")
@@ -1166,7 +1166,7 @@ class NormOp(UnitOp):
     destination = opt_operand_def(MemRefType)
     copy = opt_operand_def(MemRefType)
     kind = prop_def(StringAttr)
-    gathered = opt_prop_def(UnitAttr)
+    statistics = opt_prop_def(UnitAttr)
     """
     Takes the rows' sums from the unit's row statistics.
     """
@@ -1174,7 +1174,7 @@ class NormOp(UnitOp):
     custom_directives = (Buffer, OptionalTypes, Word)
     assembly_format = (
         "custom<Word>($kind) $source `parameters` $parameters (`to` $destination^)? (`copy` $copy^)? "
-        f"(`gathered` $gathered^)? {_SEMAPHORES} "
+        f"(`statistics` $statistics^)? {_SEMAPHORES} "
         f"{_types('source', 'parameters')} "
         "custom<OptionalTypes>(ref($destination), type($destination), ref($copy), type($copy))"
     )
@@ -1187,16 +1187,16 @@ class NormOp(UnitOp):
         copy: SSAValue | None,
         kind: str,
         *,
-        gathered: bool = False,
+        statistics: bool = False,
     ):
         super().__init__(
             operands=[source, parameters, destination, copy],
-            properties={"kind": StringAttr(kind), **({"gathered": UnitAttr()} if gathered else {})},
+            properties={"kind": StringAttr(kind), **({"statistics": UnitAttr()} if statistics else {})},
         )
 
     def fields(self) -> Fields:
         outputs = (self.destination is not None) + 2 * (self.copy is not None)
-        flags = {"kind": self.kind.data, "outputs": outputs, "gathered": int(self.gathered is not None)}
+        flags = {"kind": self.kind.data, "outputs": outputs, "statistics": int(self.statistics is not None)}
         return _sizes(self.source) | flags
 
     def verify_(self) -> None:
@@ -1211,18 +1211,18 @@ class NormOp(UnitOp):
 
 
 @irdl_op_definition
-class RescaleOp(UnitOp):
+class ShiftOp(UnitOp):
     """
     Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): what a row has accumulated is
     brought to the maximum of the chunk of keys that follows.
 
     ```mlir
-    sta.rescale %acc by %shifts : acc<6x4xsi32>, spad<6xsi32>
+    sta.shift %acc by %shifts : acc<6x4xsi32>, spad<6xsi32>
     ```
     """
 
-    name = "sta.rescale"
-    MNEMONIC: ClassVar[str] = "rescale"
+    name = "sta.shift"
+    MNEMONIC: ClassVar[str] = "shift"
     acc = operand_def(MemRefType)
     shifts = operand_def(MemRefType)
     custom_directives = (Buffer,)
@@ -1298,7 +1298,7 @@ STA = Dialect(
         SoftmaxOp,
         MapOp,
         NormOp,
-        RescaleOp,
+        ShiftOp,
         SyncOp,
         FenceOp,
     ],

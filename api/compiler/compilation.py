@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, cast
 
@@ -32,6 +33,7 @@ from sta.dialect.interpreters.torch import output_names as result_names
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.reader import IrError, IrText, verify
 from sta.dialect.ir.samples import Sample, Samples
+from sta.frontend.errors import ModelError
 from sta.frontend.model import ImportedModel, import_model
 from sta.frontend.samples import InputType, check_finite, split_samples
 from sta.passes.errors import CompileError
@@ -196,26 +198,33 @@ class Compilation:
             self.seconds.append(("--check", self._checking))
 
 
-def _read(data: Data, types: Mapping[str, InputType]) -> list[Sample]:
+def _read(option: str, data: Data, types: Mapping[str, InputType]) -> list[Sample]:
     assert data is not None
-    return split_samples(read_arrays(data) if isinstance(data, Path) else data, types)
+    try:
+        return split_samples(read_arrays(data) if isinstance(data, Path) else data, types)
+    except ModelError as error:
+        raise ModelError(f"{option}: {error}") from error
+
+
+def _readers(options: Options, types: Mapping[str, InputType]) -> dict[str, Callable[[], list[Sample]]]:
+    """
+    What reads the samples of each option that gives some.
+    """
+    return {option: partial(_read, option, data, types) for option, data in options.samples.items()}
 
 
 def _samples(model: ImportedModel, options: Options) -> Samples:
     """
-    The samples of a float module: calibration data, or else the example inputs.
+    The samples of a float module: those of the options, and the example inputs.
     """
-    calibration, examples, types = options.calibration, model.example_inputs, model.input_types
+    examples = model.example_inputs
 
     def example() -> Sample:
         for name, array in examples.items():
             check_finite(f"example inputs {name!r}, which stand in for calibration data,", array)
         return examples
 
-    return Samples(
-        None if calibration is None else lambda: _read(calibration, types),
-        example if examples else None,
-    )
+    return Samples(_readers(options, model.input_types), example if examples else None)
 
 
 @contextmanager
@@ -277,7 +286,7 @@ def _first(samples: Samples) -> Sample:
     """
     The sample that a check runs on.
     """
-    found = samples.calibration or samples.examples
+    found = samples.of("calibration") or samples.examples
     if not found:
         raise CompileError("the model came without example inputs: give calibration data")
     return found[0]
@@ -290,11 +299,8 @@ def _compile_dump(path: Path, options: Options, steps: Sequence[Step], dump: IrD
     start = time.perf_counter()
     resumed = read_dump_file(path, options.target, steps)
     check_options(resumed, options)
-    types = _types_of(resumed)
     compilation = _compilation(resumed.context, resumed.module, options, dump)
-    calibration = options.calibration
-    if calibration is not None:
-        resumed.context.samples = Samples(lambda: _read(calibration, types))
+    resumed.context.samples = Samples(_readers(options, _types_of(resumed)))
     if options.check:
         compilation.sample = lambda: _check_sample(resumed.context.samples)
     compilation.after(IMPORT, time.perf_counter() - start)
@@ -315,9 +321,9 @@ def _types_of(resumed: Resumed) -> dict[str, InputType]:
 
 
 def _check_sample(samples: Samples) -> Sample:
-    if not samples.given:
+    if not samples.given("calibration"):
         raise CompileError("a dump comes without example inputs: give calibration data, which the check runs on")
-    return samples.calibration[0]
+    return samples.of("calibration")[0]
 
 
 @contextmanager

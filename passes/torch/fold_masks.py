@@ -20,15 +20,14 @@ from xdsl.passes import ModulePass
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.mask_analysis import INDEPENDENT, Admissible, IndexArray, MaskAnalysis, MaskError
-from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, operations_of, replace
+from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace
 
 TORCH_BOOL = 11
 """PyTorch's number for torch.bool."""
 
 BoolArray = NDArray[np.bool_]
-REASON = "sta.mask_error"
-"""The attribute of an attention that keeps its mask: why it could not be brought into a supported form."""
 
 
 def fold_masks(module: ModuleOp, store: WeightStore) -> None:
@@ -56,7 +55,7 @@ def _fold_mask(
         mask, is_causal = _simplest(builder, attention, admissible)
         _check_one_sense(admissible, negated)
     except MaskError as error:
-        attention.attributes[REASON] = StringAttr(str(error))
+        attention.attributes[torch.MASK_ERROR] = StringAttr(str(error))
         return
     operands = list(attention.operands)
     operands[3], operands[5] = mask, builder.boolean(is_causal)

@@ -21,15 +21,8 @@ from sta.dialect import torch
 from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.rewriting.torch_operations import (
-    TorchBuilder,
-    array_of,
-    erase_dead,
-    is_aten,
-    operations_of,
-    replace,
-    single_use,
-)
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, is_aten, operations_of, replace, single_use
 from sta.passes.rewriting.uses_through_views import VIEWS
 
 _EXCLUDED_BELOW = -1e4

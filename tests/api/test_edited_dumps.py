@@ -44,6 +44,9 @@ EDITS = [
     ("sta-synchronize", r"by \d+, depths", "by 1.0, depths", "Expected integer literal"),
     ("nm-sink-views", r"nm\.clamp %18", "nm.clamp %14", "nm.product stands alone: nm-fuse-epilogues makes one opera"),
     ("torch-calibrate", r"1\.000000e-05", "-1.000000e-05", "its eps must be a number that is not negative, not -1e-05"),
+    ("torch-calibrate", r"(sta\.range = #torch\.range<)[^>]*", r"\g<1>2.0, 1.0", "the lowest number comes first"),
+    ("torch-calibrate", r"sta\.range = #torch\.range<[^>]*>", "sta.range = 5", "sta.range is a #torch.range, not 5"),
+    ("torch-choose-softmax", r"#torch\.softmax<8", "#torch.softmax<9", "exponentials have 8 or 16 bits, not 9"),
     ("torch-quantize", r"torch\.aten\.linear", "torch.aten.liner", "did you mean 'torch.aten.linear'?"),
 ]
 

@@ -29,7 +29,7 @@ EFFECTS = [
     (example_of(sta.MapOp), {"source", "parameters", "residual"}, {"destination"}),
     (DIVIDING, {"source", "parameters", "residual"}, {"destination"}),
     (example_of(sta.NormOp), {"source", "parameters"}, {"copy"}),
-    (example_of(sta.RescaleOp), {"acc", "shifts"}, {"acc"}),
+    (example_of(sta.ShiftOp), {"acc", "shifts"}, {"acc"}),
     (example_of(sta.SyncOp), set[str](), set[str]()),
 ]
 

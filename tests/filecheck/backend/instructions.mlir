@@ -18,7 +18,7 @@ func.func @main(%x: memref<6x8xsi8, #sta.dram> {sta.port = #sta.port<input "x", 
   sta.loop %i = 0 to 3 {
     sta.softmax row %acc to %p sums %sums parameters %values causal rows %i * 6 keys 2 : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<44xui8>
   }
-  sta.rescale %acc by %sums : acc<6x4xsi32>, spad<6xsi32>
+  sta.shift %acc by %sums : acc<6x4xsi32>, spad<6xsi32>
   sta.map %acc to %z parameters %values residual %sums normalize : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<44xui8>, spad<6xsi32>
   sta.norm layer %rows parameters %values to %rows copy %a : spad<6x8xsi16>, wbuf<44xui8>, spad<6x8xsi16>, spad<6x8xsi8>
   sta.sync st wait [1, 2] post [3]
@@ -50,10 +50,10 @@ func.func @main(%x: memref<6x8xsi8, #sta.dram> {sta.port = #sta.port<input "x", 
 // CHECK-NEXT:   lea rd=r6, imm=2{{ +}}# 15
 // CHECK-NEXT:   softmax scores=r0, destination=r1, sums=r2, parameters=r0, scores_stride=r3, destination_stride=r4, row_offset=r5, key_offset=r6, rows=6, keys=4, causal{{ +}}# 16
 // CHECK-NEXT: end{{ +}}# 17
-// CHECK-NEXT: .location "" "sta.rescale"
+// CHECK-NEXT: .location "" "sta.shift"
 // CHECK-NEXT: lea rd=r1, imm=320{{ +}}# 18
 // CHECK-NEXT: lea rd=r2, imm=16{{ +}}# 19
-// CHECK-NEXT: rescale acc=r0, shifts=r1, acc_stride=r2, rows=6, columns=4{{ +}}# 20
+// CHECK-NEXT: shift acc=r0, shifts=r1, acc_stride=r2, rows=6, columns=4{{ +}}# 20
 // CHECK-NEXT: .location "" "sta.map"
 // CHECK-NEXT: lea rd=r3, imm=384{{ +}}# 21
 // CHECK-NEXT: lea rd=r4, imm=4{{ +}}# 22

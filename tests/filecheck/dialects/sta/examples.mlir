@@ -96,10 +96,10 @@ builtin.module {
     // CHECK-NEXT: func.return
   }
   // CHECK-NEXT: }
-  func.func @sta.rescale(%acc: memref<6x4xsi32, #sta.acc>, %shifts: memref<6xsi32, #sta.spad>) {
-  // CHECK-NEXT: func.func @sta.rescale(%acc: memref<6x4xsi32, #sta.acc>, %shifts: memref<6xsi32, #sta.spad>) {
-    sta.rescale %acc by %shifts : acc<6x4xsi32>, spad<6xsi32>
-    // CHECK-NEXT: sta.rescale %acc by %shifts : acc<6x4xsi32>, spad<6xsi32>
+  func.func @sta.shift(%acc: memref<6x4xsi32, #sta.acc>, %shifts: memref<6xsi32, #sta.spad>) {
+  // CHECK-NEXT: func.func @sta.shift(%acc: memref<6x4xsi32, #sta.acc>, %shifts: memref<6xsi32, #sta.spad>) {
+    sta.shift %acc by %shifts : acc<6x4xsi32>, spad<6xsi32>
+    // CHECK-NEXT: sta.shift %acc by %shifts : acc<6x4xsi32>, spad<6xsi32>
     func.return
     // CHECK-NEXT: func.return
   }

@@ -43,10 +43,10 @@ builtin.module {
     // CHECK-NEXT: sta.map %acc to %y parameters %parameters residual %sums normalize : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<64xui8>, spad<6xsi32>
     sta.norm layer %rows parameters %parameters to %norm copy %copy : spad<6x8xsi16>, wbuf<64xui8>, spad<6x8xsi16>, spad<6x8xsi8>
     // CHECK-NEXT: sta.norm layer %rows parameters %parameters to %norm copy %copy : spad<6x8xsi16>, wbuf<64xui8>, spad<6x8xsi16>, spad<6x8xsi8>
-    sta.map %acc to %stream parameters %parameters per_channel gather : acc<6x4xsi32>, spad<6x4xsi16>, wbuf<64xui8>
-    // CHECK-NEXT: sta.map %acc to %stream parameters %parameters per_channel gather : acc<6x4xsi32>, spad<6x4xsi16>, wbuf<64xui8>
-    sta.norm layer %rows parameters %parameters to %norm gathered : spad<6x8xsi16>, wbuf<64xui8>, spad<6x8xsi16>
-    // CHECK-NEXT: sta.norm layer %rows parameters %parameters to %norm gathered : spad<6x8xsi16>, wbuf<64xui8>, spad<6x8xsi16>
+    sta.map %acc to %stream parameters %parameters per_channel statistics : acc<6x4xsi32>, spad<6x4xsi16>, wbuf<64xui8>
+    // CHECK-NEXT: sta.map %acc to %stream parameters %parameters per_channel statistics : acc<6x4xsi32>, spad<6x4xsi16>, wbuf<64xui8>
+    sta.norm layer %rows parameters %parameters to %norm statistics : spad<6x8xsi16>, wbuf<64xui8>, spad<6x8xsi16>
+    // CHECK-NEXT: sta.norm layer %rows parameters %parameters to %norm statistics : spad<6x8xsi16>, wbuf<64xui8>, spad<6x8xsi16>
     sta.store %copy to %out : spad<6x8xsi8>, dram<6x8xsi8>
     // CHECK-NEXT: sta.store %copy to %out : spad<6x8xsi8>, dram<6x8xsi8>
     func.return
@@ -59,8 +59,8 @@ builtin.module {
     // CHECK-NEXT: sta.mm %a, %b to %acc plane high transposed : spad<6x8xui16>, spad<8x4xsi8>, acc<6x4xsi32>
     sta.softmax online_first %acc to %p sums %state parameters %parameters keys 8 : acc<6x4xsi32>, spad<6x4xui16>, spad<18xsi32>, wbuf<64xui8>
     // CHECK-NEXT: sta.softmax online_first %acc to %p sums %state parameters %parameters keys 8 : acc<6x4xsi32>, spad<6x4xui16>, spad<18xsi32>, wbuf<64xui8>
-    sta.rescale %wide by %shifts wait [2] : acc<6x8xsi32>, spad<6xsi32>
-    // CHECK-NEXT: sta.rescale %wide by %shifts wait [2] : acc<6x8xsi32>, spad<6xsi32>
+    sta.shift %wide by %shifts wait [2] : acc<6x8xsi32>, spad<6xsi32>
+    // CHECK-NEXT: sta.shift %wide by %shifts wait [2] : acc<6x8xsi32>, spad<6xsi32>
     sta.map %wide to %y parameters %parameters wide : acc<6x8xsi32>, spad<6x4xsi8>, wbuf<64xui8>
     // CHECK-NEXT: sta.map %wide to %y parameters %parameters wide : acc<6x8xsi32>, spad<6x4xsi8>, wbuf<64xui8>
     func.return

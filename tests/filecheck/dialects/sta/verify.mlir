@@ -160,7 +160,7 @@ sta.norm layer %x parameters %parameters : spad<6x8xsi16>, wbuf<96xui8>
 
 // CHECK: only rows of si16 have statistics
 %acc, %y, %parameters = "test.op"() : () -> (memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<64xui8, #sta.wbuf>)
-sta.map %acc to %y parameters %parameters gather : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<64xui8>
+sta.map %acc to %y parameters %parameters statistics : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<64xui8>
 
 // -----
 
