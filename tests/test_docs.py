@@ -36,7 +36,7 @@ def test_every_operation_of_ours_is_explained() -> None:
     assert {name for name in operations if f"`{name}`" not in text} == set()
 
 
-def test_the_documented_operations_exist() -> None:
+def test_the_documented_operations_and_annotations_exist() -> None:
     operations = {operation.name for dialect in (NM, STA) for operation in dialect.operations}
     # A word with a dot after the dialect's name is an operation, an annotation, or a module of the package `sta`.
     named = set(re.findall(r"`((?:nm|sta)\.\w+)`", text_of("dialects.md"))) - {"sta.spec"}
