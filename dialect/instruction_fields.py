@@ -17,9 +17,7 @@ Fields = dict[str, int | str]
 
 
 def element_name(element: Attribute) -> str:
-    """
-    The instruction set's name of an element type: s8, u8, s16 or s32.
-    """
+    """The instruction set's name of an element type: s8, u8, s16 or s32."""
     integer = cast(IntegerType, element)
     sign = "u" if integer.signedness.data == Signedness.UNSIGNED else "s"
     return f"{sign}{integer.width.data}"
@@ -66,9 +64,7 @@ def _sizes(value: SSAValue, second: str = "columns") -> Fields:
 
 
 def _copied(value: SSAValue) -> Fields:
-    """
-    The sizes of what DMA moves; one axis is one row.
-    """
+    """The sizes of what DMA moves; one axis is one row."""
     shape = sta.memref_of(value).get_shape()
     return {"rows": shape[0] if len(shape) == 2 else 1, "row_bytes": shape[-1] * sta.element_bytes(value)}
 

@@ -96,9 +96,7 @@ class PatternAttr(ParametrizedAttribute):
 
     @property
     def pattern(self) -> Pattern:
-        """
-        The pattern as the specification's type.
-        """
+        """The pattern as the specification's type."""
         return Pattern(self.n.value.data, self.m.value.data)
 
     @classmethod
@@ -108,9 +106,7 @@ class PatternAttr(ParametrizedAttribute):
 
     @classmethod
     def parse_inner(cls, parser: AttrParser) -> PatternAttr:
-        """
-        The pattern, where no angle brackets stand around it.
-        """
+        """The pattern, where no angle brackets stand around it."""
         n = parser.parse_integer(allow_boolean=False, allow_negative=False)
         parser.parse_punctuation(":")
         m = parser.parse_integer(allow_boolean=False, allow_negative=False)
@@ -123,9 +119,7 @@ class PatternAttr(ParametrizedAttribute):
             self.print_inner(printer)
 
     def print_inner(self, printer: Printer) -> None:
-        """
-        Writes the pattern without angle brackets around it.
-        """
+        """Writes the pattern without angle brackets around it."""
         printer.print_string(f"{self.n.value.data}:{self.m.value.data}, {self.encoding.data}")
 
     def verify(self) -> None:
@@ -140,9 +134,7 @@ class PatternAttr(ParametrizedAttribute):
 
 @irdl_attr_definition
 class ScaleAttr(ParametrizedAttribute):
-    """
-    A scale as `apply_scale_32` takes it, `multiplier / 2^shift`: `#nm.scale<1073741824, 30>` is 1.
-    """
+    """A scale as `apply_scale_32` takes it, `multiplier / 2^shift`: `#nm.scale<1073741824, 30>` is 1."""
 
     name = "nm.scale"
 
@@ -154,9 +146,7 @@ class ScaleAttr(ParametrizedAttribute):
 
     @property
     def pair(self) -> tuple[int, int]:
-        """
-        Multiplier and shift.
-        """
+        """Multiplier and shift."""
         return self.multiplier.value.data, self.shift.value.data
 
     @classmethod
@@ -218,16 +208,14 @@ class MeaningAttr(ParametrizedAttribute):
 
 
 IDENTITY = ScaleAttr(*IDENTITY_SCALE)
-"""
-The scale of an unused stage.
-"""
+"""The scale of an unused stage."""
 
 
 @irdl_attr_definition
 class LinearTilingAttr(ParametrizedAttribute):
     """
-    How `nm-plan-tiles` cuts a linear layer: rows, columns and depth of a tile, and the order of the loops, `columns`,
-    `rows` or `streamed` (docs/scheduling.md).
+    Tiling of a linear layer by `nm-plan-tiles`: rows, columns and depth of a tile, and the order of the loops,
+    `columns`, `rows` or `streamed` (docs/scheduling.md).
 
     ```mlir
     #nm.linear_tiling<128 x 64 x 768, columns>
@@ -273,8 +261,8 @@ class LinearTilingAttr(ParametrizedAttribute):
 @irdl_attr_definition
 class AttentionTilingAttr(ParametrizedAttribute):
     """
-    How `nm-plan-tiles` cuts an attention: rows of queries of a tile, and how many heads take turns at a chunk of the
-    keys that they share.
+    Tiling of an attention by `nm-plan-tiles`: rows of queries of a tile, and the number of heads that alternate on a
+    chunk of their shared keys.
 
     ```mlir
     #nm.attention_tiling<64 rows, 1 heads>
@@ -310,9 +298,7 @@ class AttentionTilingAttr(ParametrizedAttribute):
 
 
 def pattern_of(weight: SSAValue) -> tuple[Pattern, str]:
-    """
-    Pattern and encoding of a weight value; a type without encoding is dense.
-    """
+    """Pattern and encoding of a weight value; a type without encoding is dense."""
     encoding = tensor_of(weight).encoding
     if isinstance(encoding, PatternAttr):
         return encoding.pattern, encoding.encoding.data
@@ -340,37 +326,27 @@ def tensor_of(value: SSAValue) -> Tensor:
 
 
 def element_of(value: SSAValue) -> IntegerType:
-    """
-    The element type of a tensor value.
-    """
+    """The element type of a tensor value."""
     return cast(IntegerType, tensor_of(value).element_type)
 
 
 def integer(value: int) -> Integer:
-    """
-    A 64-bit integer attribute.
-    """
+    """A 64-bit integer attribute."""
     return IntegerAttr(value, i64)
 
 
 def integer_of(attribute: Attribute) -> int:
-    """
-    The value of an integer attribute.
-    """
+    """The value of an integer attribute."""
     return cast(Integer, attribute).value.data
 
 
 def integers(values: Sequence[int]) -> DenseArrayBase[I64]:
-    """
-    An array of 64-bit integers.
-    """
+    """An array of 64-bit integers."""
     return DenseArrayBase.from_list(i64, list(values))
 
 
 def integers_of(array: DenseArrayBase) -> tuple[int, ...]:
-    """
-    The values of an array of integers.
-    """
+    """The values of an array of integers."""
     return tuple(int(value) for value in cast("DenseArrayBase[IntegerType]", array).get_values())
 
 
@@ -402,9 +378,7 @@ class WeightOp(IRDLOperation):
 
     name = "nm.weight"
     weight = prop_def(SymbolRefAttr)
-    """
-    Name in the weight store.
-    """
+    """Name in the weight store."""
     result = result_def(TensorType)
     traits = traits_def(Pure())
     assembly_format = "$weight attr-dict `:` type($result)"
@@ -414,9 +388,7 @@ class WeightOp(IRDLOperation):
 
     @property
     def store_name(self) -> str:
-        """
-        Name in the weight store.
-        """
+        """Name in the weight store."""
         return self.weight.root_reference.data
 
     def verify_(self) -> None:
@@ -457,9 +429,7 @@ class ProductOp(IRDLOperation):
 
 
 def is_wide(x: SSAValue) -> bool:
-    """
-    Whether a product with these activations takes two passes: whether they have 16 bits.
-    """
+    """True if a product with these activations takes two passes: whether they have 16 bits."""
     return element_of(x) == si16
 
 
@@ -676,22 +646,14 @@ class ClampOp(IRDLOperation):
 
 
 class EpilogueOp(IRDLOperation):
-    """
-    What `nm.linear` and `nm.map` share: the vector unit's pipeline `sta.spec.vector.map_tile`.
-    """
+    """Common base of `nm.linear` and `nm.map`: the vector unit's pipeline `sta.spec.vector.map_tile`."""
 
     table = opt_operand_def(TensorType)
-    """
-    513 entries, read by the value saturated to 16 bits.
-    """
+    """513 entries, read by the value saturated to 16 bits."""
     residual = opt_operand_def(TensorType)
-    """
-    Added after its own rescaling; broadcasts to the result's shape.
-    """
+    """Added after its own rescaling; broadcasts to the result's shape."""
     multiply = opt_prop_def(UnitAttr)
-    """
-    The residual is multiplied with instead, as `nm.multiply` does.
-    """
+    """The residual is multiplied with instead, as `nm.multiply` does."""
     table_scale = prop_def(ScaleAttr, default_value=IDENTITY)
     residual_bias = prop_def(INTEGER, default_value=ZERO)
     residual_scale = prop_def(ScaleAttr, default_value=IDENTITY)
@@ -699,9 +661,7 @@ class EpilogueOp(IRDLOperation):
     result = result_def(TensorType)
 
     def verify_epilogue(self) -> None:
-        """
-        Raises VerifyException when the table, the residual or a scale is not what the vector unit takes.
-        """
+        """Raises VerifyException when the table, the residual or a scale is not what the vector unit takes."""
         _expect_int32(self.residual_bias.value.data, "the residual bias")
         _expect_int32(self.zero_point.value.data, "the zero point")
         result = _expect_element(self.result, ELEMENT_TYPES, "the result")
@@ -728,9 +688,7 @@ def epilogue_properties(
     zero_point: int = 0,
     multiply: bool = False,
 ) -> dict[str, Attribute]:
-    """
-    The properties of an epilogue, unused stages being the identity.
-    """
+    """The properties of an epilogue, unused stages being the identity."""
     flags: dict[str, Attribute] = {"multiply": UnitAttr()} if multiply else {}
     return {
         "table_scale": ScaleAttr(*table_scale),
@@ -960,24 +918,16 @@ class AttentionOp(IRDLOperation):
     k = operand_def(TensorType)
     v = operand_def(TensorType)
     mask = opt_operand_def(TensorType)
-    """
-    `ui8`, broadcastable to `[B, H, Sq, Sk]`; a key is admissible where it is not 0.
-    """
+    """`ui8`, broadcastable to `[B, H, Sq, Sk]`; a key is admissible where it is not 0."""
     score_scale = prop_def(ScaleAttr)
-    """
-    Scale of a score to log2 units with 10 fraction bits.
-    """
+    """Scale of a score to log2 units with 10 fraction bits."""
     output_scale = prop_def(ScaleAttr)
     zero_point = prop_def(INTEGER, default_value=ZERO)
     causal = opt_prop_def(UnitAttr)
     probability_bits = opt_prop_def(INTEGER)
-    """
-    Width of the exponentials, 8 or 16; 8 where it is not given.
-    """
+    """Width of the exponentials, 8 or 16; 8 where it is not given."""
     chunk = opt_prop_def(INTEGER)
-    """
-    Keys that an `online` softmax takes at a time.
-    """
+    """Keys that an `online` softmax takes at a time."""
     permutation = prop_def(INTEGERS, default_value=DenseArrayBase.from_list(i64, (0, 1, 2, 3)))
     result = result_def(TensorType)
     traits = traits_def(Pure())
@@ -1022,23 +972,17 @@ class AttentionOp(IRDLOperation):
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """
-        The permutation as integers.
-        """
+        """The permutation as integers."""
         return integers_of(self.permutation)
 
     @property
     def bits(self) -> int:
-        """
-        Width of the exponentials.
-        """
+        """Width of the exponentials."""
         return 8 if self.probability_bits is None else self.probability_bits.value.data
 
     @property
     def chunk_keys(self) -> int | None:
-        """
-        Keys that an online softmax takes at a time; None: the softmax is over whole rows.
-        """
+        """Keys that an online softmax takes at a time; None: the softmax is over whole rows."""
         return None if self.chunk is None else self.chunk.value.data
 
     def verify_(self) -> None:
@@ -1060,9 +1004,7 @@ class AttentionOp(IRDLOperation):
             _expect(fits and mask[3] == full[3], f"a mask of shape {mask} does not broadcast to {full}")
 
     def _verify_softmax(self, keys: int) -> None:
-        """
-        The softmax is one that exists, and neither its sums nor those of P.V can leave int32.
-        """
+        """The softmax is one that exists, and neither its sums nor those of P.V can leave int32."""
         _expect(self.bits in (8, 16), f"exponentials have 8 or 16 bits, not {self.bits}")
         _expect(self.chunk_keys is None or self.chunk_keys >= 1, f"a chunk of {self.chunk_keys} keys")
         most = (2**31 - 1) // ((1 << self.bits) - 1 if self.bits == 16 else 255 * 128)
@@ -1122,9 +1064,7 @@ class PermuteOp(IRDLOperation):
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """
-        The permutation as integers.
-        """
+        """The permutation as integers."""
         return integers_of(self.permutation)
 
     def verify_(self) -> None:
@@ -1176,9 +1116,7 @@ class SliceOp(IRDLOperation):
 
 
 VIEW_OPERATIONS: tuple[type[Operation], ...] = (ViewOp, PermuteOp, SliceOp)
-"""
-Operations that only rename elements.
-"""
+"""Operations that only rename elements."""
 
 NM = Dialect(
     "nm",

@@ -77,24 +77,18 @@ from sta.spec.nm_format import DENSE, packed_size
 from sta.spec.packing import Packing
 
 STORED_TYPES: tuple[IntegerType, ...] = (*ELEMENT_TYPES, ui16)
-"""
-Element types of a memref: those of tensors, and 16-bit exponentials.
-"""
+"""Element types of a memref: those of tensors, and 16-bit exponentials."""
 VALUES = "sta.values"
-"""
-The attribute of a buffer that says which values of the model it holds.
-"""
+"""The attribute of a buffer that says which values of the model it holds."""
 PACKING = "sta.packing"
-"""
-The attribute of packed weights that says how they were cut and packed.
-"""
+"""The attribute of packed weights that says how they were cut and packed."""
 CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")
 
 
 @irdl_attr_definition
 class PackingAttr(ParametrizedAttribute):
     """
-    How packed weights were cut and packed: `#sta.packing<768 by 16, depths [768], 2:4, bitmap>`, tiles of 16 of 768
+    Tiles and encoding of packed weights: `#sta.packing<768 by 16, depths [768], 2:4, bitmap>`, tiles of 16 of 768
     columns.
     """
 
@@ -115,9 +109,7 @@ class PackingAttr(ParametrizedAttribute):
 
     @property
     def packing(self) -> Packing:
-        """
-        The packing as the specification's type.
-        """
+        """The packing as the specification's type."""
         return Packing(
             self.columns.value.data,
             self.depths.get_values(),
@@ -186,9 +178,7 @@ class HeldAttr(ParametrizedAttribute):
 
     @property
     def factors(self) -> list[list[tuple[int, int]]]:
-        """
-        Sizes and strides of the parts of each axis.
-        """
+        """Sizes and strides of the parts of each axis."""
         flat = [axis.get_values() for axis in self.axes]
         return [list(zip(axis[::2], axis[1::2], strict=True)) for axis in flat]
 
@@ -295,9 +285,7 @@ def _dictionary_text(attribute: DictionaryAttr) -> str:
 
 
 def memref(shape: Sequence[int], element: Attribute, space: str, strides: Sequence[int] | None = None) -> MemRef:
-    """
-    A memref type in a memory; with `strides` (in elements) a view at an offset that is not part of the type.
-    """
+    """A memref type in a memory; with `strides` (in elements) a view at an offset that is not part of the type."""
     if strides is None:
         return MemRefType(element, shape, memory_space=MEMORIES[space])
     return MemRefType(element, shape, StridedLayoutAttr(list(strides), None), MEMORIES[space])
@@ -323,32 +311,24 @@ def memref_of(value: SSAValue) -> MemRef:
 
 
 def space_of(value: SSAValue) -> str:
-    """
-    The memory a memref value lives in.
-    """
+    """The memory a memref value lives in."""
     space = memref_of(value).memory_space
     assert isinstance(space, SpaceAttr)
     return space.space
 
 
 def element_of(value: SSAValue) -> IntegerType:
-    """
-    The element type of a memref value.
-    """
+    """The element type of a memref value."""
     return cast(IntegerType, memref_of(value).element_type)
 
 
 def element_bytes(value: SSAValue) -> int:
-    """
-    Bytes of one element of a memref value.
-    """
+    """Bytes of one element of a memref value."""
     return element_of(value).width.data // 8
 
 
 def strides_of(value: SSAValue) -> tuple[int, ...]:
-    """
-    Strides of a memref value in elements.
-    """
+    """Strides of a memref value in elements."""
     strides = memref_of(value).get_strides()
     assert strides is not None
     result: list[int] = []
@@ -360,9 +340,7 @@ def strides_of(value: SSAValue) -> tuple[int, ...]:
 
 
 def buffer_bytes(value: SSAValue) -> int:
-    """
-    Bytes a contiguous memref takes.
-    """
+    """Bytes a contiguous memref takes."""
     return memref_of(value).element_count() * element_bytes(value)
 
 
@@ -403,13 +381,9 @@ class ConstantOp(IRDLOperation):
     name = "sta.constant"
     constant = prop_def(SymbolRefAttr)
     kind = prop_def(StringAttr, prop_name="class")
-    """
-    What DRAM traffic to it counts as: weights, parameters, tables, embedding or other.
-    """
+    """Class of its DRAM traffic: weights, parameters, tables, embedding or other."""
     offset = opt_prop_def(INTEGER)
-    """
-    Byte offset in DRAM, once allocated.
-    """
+    """Byte offset in DRAM, once allocated."""
     result = result_def(MemRefType)
     custom_directives = (Buffer, Word)
     assembly_format = "$constant custom<Word>($class) (`at` $offset^)? attr-dict `:` custom<Buffer>(type($result))"
@@ -421,9 +395,7 @@ class ConstantOp(IRDLOperation):
 
     @property
     def store_name(self) -> str:
-        """
-        Name in the weight store.
-        """
+        """Name in the weight store."""
         return self.constant.root_reference.data
 
     def verify_(self) -> None:
@@ -446,13 +418,9 @@ class AllocOp(IRDLOperation):
 
     name = "sta.alloc"
     label = prop_def(StringAttr)
-    """
-    The model's name for what the buffer holds.
-    """
+    """The model's name for what the buffer holds."""
     offset = opt_prop_def(INTEGER)
-    """
-    Byte offset in its memory, once allocated.
-    """
+    """Byte offset in its memory, once allocated."""
     result = result_def(MemRefType)
     custom_directives = (Buffer,)
     assembly_format = "$label (`at` $offset^)? attr-dict `:` custom<Buffer>(type($result))"
@@ -503,9 +471,7 @@ class ViewOp(IRDLOperation):
 
     @property
     def terms(self) -> tuple[tuple[SSAValue, int], ...]:
-        """
-        The loop counters and their coefficients, in elements.
-        """
+        """The loop counters and their coefficients, in elements."""
         return tuple(zip(self.counters, integers_of(self.coefficients), strict=True))
 
     def verify_(self) -> None:
@@ -544,9 +510,7 @@ class LoopOp(IRDLOperation):
 
     @property
     def counter(self) -> SSAValue:
-        """
-        The loop counter.
-        """
+        """The loop counter."""
         return self.body.block.args[0]
 
     def verify_(self) -> None:
@@ -556,9 +520,7 @@ class LoopOp(IRDLOperation):
 
 
 def _types(*operands: str) -> str:
-    """
-    The part of an assembly format that holds the types of buffers.
-    """
+    """The part of an assembly format that holds the types of buffers."""
     return "`:` " + " `,` ".join(f"custom<Buffer>(type(${operand}))" for operand in operands)
 
 
@@ -566,18 +528,12 @@ _SEMAPHORES = "(`wait` $wait^)? (`post` $post^)? attr-dict"
 
 
 class UnitOp(IRDLOperation):
-    """
-    An operation that runs on a unit of the machine: it may wait for semaphores and post to them.
-    """
+    """An operation that runs on a unit of the machine: it may wait for semaphores and post to them."""
 
     wait = opt_prop_def(INTEGERS)
-    """
-    Semaphores that must be at least 1 before it starts; each is decremented.
-    """
+    """Semaphores that must be at least 1 before it starts; each is decremented."""
     post = opt_prop_def(INTEGERS)
-    """
-    Semaphores incremented when its result is complete.
-    """
+    """Semaphores incremented when its result is complete."""
 
 
 @irdl_op_definition
@@ -691,13 +647,9 @@ class ProductOp(UnitOp):
     transposed = opt_prop_def(UnitAttr)
     accumulate = opt_prop_def(UnitAttr)
     scores = opt_prop_def(UnitAttr)
-    """
-    The product makes attention scores: what it writes must not leave the chip.
-    """
+    """The product makes attention scores: what it writes must not leave the chip."""
     plane = opt_prop_def(StringAttr)
-    """
-    The byte of each element of 16-bit activations.
-    """
+    """The byte of each element of 16-bit activations."""
     custom_directives = (Buffer, Word)
     assembly_format = (
         "$a `,` $b `to` $acc (`pattern` $pattern^)? (`plane` custom<Word>($plane)^)? (`transposed` $transposed^)? "
@@ -766,13 +718,9 @@ class SoftmaxOp(UnitOp):
     parameters = operand_def(MemRefType)
     mask = opt_operand_def(MemRefType)
     row_offset = var_operand_def(IndexType)
-    """
-    Loop counters of the first row's index, for a causal softmax.
-    """
+    """Loop counters of the first row's index, for a causal softmax."""
     key_offset = var_operand_def(IndexType)
-    """
-    Loop counters of the first key's index.
-    """
+    """Loop counters of the first key's index."""
     mode = prop_def(StringAttr)
     causal = opt_prop_def(UnitAttr)
     row_base = prop_def(INTEGER)
@@ -812,17 +760,13 @@ class SoftmaxOp(UnitOp):
 
     @property
     def first_row(self) -> affine.Affine[SSAValue]:
-        """
-        Index of the first row, in loop counters.
-        """
+        """Index of the first row, in loop counters."""
         terms = zip(self.row_offset, integers_of(self.row_coefficients), strict=True)
         return affine.affine(self.row_base.value.data, terms)
 
     @property
     def first_key(self) -> affine.Affine[SSAValue]:
-        """
-        Index of the first key, in loop counters.
-        """
+        """Index of the first key, in loop counters."""
         terms = zip(self.key_offset, integers_of(self.key_coefficients), strict=True)
         return affine.affine(self.key_base.value.data, terms)
 
@@ -867,9 +811,7 @@ class MapOp(UnitOp):
     per_channel = opt_prop_def(UnitAttr)
     normalize = opt_prop_def(UnitAttr)
     statistics = opt_prop_def(UnitAttr)
-    """
-    Adds the rows it writes to the unit's row statistics.
-    """
+    """Adds the rows it writes to the unit's row statistics."""
     wide = opt_prop_def(UnitAttr)
     multiply = opt_prop_def(UnitAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
@@ -952,9 +894,7 @@ class NormOp(UnitOp):
     copy = opt_operand_def(MemRefType)
     kind = prop_def(StringAttr)
     statistics = opt_prop_def(UnitAttr)
-    """
-    Takes the rows' sums from the unit's row statistics.
-    """
+    """Takes the rows' sums from the unit's row statistics."""
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
     custom_directives = (Buffer, OptionalTypes, Word)
     assembly_format = (
@@ -1091,32 +1031,24 @@ _WRITTEN: dict[type[UnitOp], tuple[str, ...]] = {
 
 
 def written(op: UnitOp) -> list[SSAValue]:
-    """
-    The operands that an operation writes; it reads all others, an accumulating product and a shift also these.
-    """
+    """The operands that an operation writes; it reads all others, an accumulating product and a shift also these."""
     return [value for name in _WRITTEN[type(op)] if (value := getattr(op, name)) is not None]
 
 
 def held_values(buffer: AllocOp) -> tuple[HeldAttr, ...]:
-    """
-    What a buffer says of the model's values that it holds, an entry each.
-    """
+    """Descriptions of the model's values in a buffer, one entry each."""
     known = buffer.attributes.get(VALUES)
     entries = cast("ArrayAttr[Attribute]", known) if isinstance(known, ArrayAttr) else ()
     return tuple(entry for entry in entries if isinstance(entry, HeldAttr))
 
 
 def record_packing(packed: SSAValue, packing: Packing) -> None:
-    """
-    Keeps with a constant how its weights were cut and packed.
-    """
+    """Keeps with a constant how its weights were cut and packed."""
     assert isinstance(packed.owner, ConstantOp)
     packed.owner.attributes[PACKING] = PackingAttr(packing)
 
 
 def packing_of(op: ConstantOp) -> Packing | None:
-    """
-    How a constant's weights were cut and packed; None for other constants.
-    """
+    """Packing of a constant's weights; None for other constants."""
     known = op.attributes.get(PACKING)
     return known.packing if isinstance(known, PackingAttr) else None

@@ -194,7 +194,7 @@ class VTensorType(ParametrizedAttribute, TypeAttribute):
 
     @property
     def is_float(self) -> bool:
-        """Whether the elements are floating-point numbers."""
+        """True if the elements are floating-point numbers."""
         return isinstance(self.element_type, AnyFloat)
 
     @classmethod
@@ -284,7 +284,7 @@ class OptionalType(ParametrizedAttribute, TypeAttribute):
 
 
 def _parse_nested(parser: AttrParser) -> Attribute:
-    """Parse a type of the dialect that stands inside another one, where `!torch.` is left out."""
+    """Parses a type of the dialect that stands inside another one, where `!torch.` is left out."""
     keyword = parser.parse_optional_keyword_in((*_SCALAR_TYPES, "vtensor", "list", "optional"))
     if keyword is None:
         return parser.parse_type()
@@ -448,7 +448,7 @@ ANNOTATIONS: Mapping[str, type[Attribute]] = {
 
 
 def expect_annotations(attributes: Mapping[str, Attribute]) -> None:
-    """Raise ValueError for an annotation among `attributes` that is not of its kind."""
+    """Raises ValueError for an annotation among `attributes` that is not of its kind."""
     for name, kind in ANNOTATIONS.items():
         given = attributes.get(name)
         if given is not None and not isinstance(given, kind):
@@ -471,14 +471,14 @@ class ExactFloat(CustomDirective):
     value: AttributeVariable
 
     def parse(self, parser: Parser, state: ParsingState) -> None:
-        """Read the number, or its bits."""
+        """Reads the number, or its bits."""
         number = parser.parse_number(context_msg=" for a float64")
         if isinstance(number, int):
             number = float(np.uint64(number).view(np.float64))
         self.value.set(state, FloatAttr(number, f64))
 
     def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
-        """Write the number, or its bits."""
+        """Writes the number, or its bits."""
         state.print_whitespace(printer)
         attribute = self.value.get(op)
         assert isinstance(attribute, FloatAttr)
@@ -712,7 +712,7 @@ ScalarConstantOp = ConstantIntOp | ConstantFloatOp | ConstantBoolOp | ConstantSt
 
 
 def is_constant(value: SSAValue) -> bool:
-    """Whether `value` is a Python constant: a scalar, a string, None, or a list of those. Tensors never are."""
+    """True if `value` is a Python constant: a scalar, a string, None, or a list of those. Tensors never are."""
     operation = value.owner
     if isinstance(operation, ListConstructOp):
         return all(is_constant(element) for element in operation.elements)
@@ -841,7 +841,7 @@ class ElementwiseOperation(AtenOperation):
 
     @property
     def refusal(self) -> str | None:
-        """What is wrong with the arguments; None if they are supported."""
+        """Fault in the arguments; None if they are supported."""
         if not all(is_constant(argument) for argument in self.arguments):
             return "its arguments must be constants"
         return row_of(self).refusal(*self._constants)
@@ -1286,7 +1286,7 @@ class ToDtypeOp(AtenOperation):
 
 @irdl_op_definition
 class LogicalNotOp(AtenOperation):
-    """Whether each element is zero, or false."""
+    """True if each element is zero, or false."""
 
     name = "torch.aten.logical_not"
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a program."""
+"""Errors of a program."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Program:
         self._valid = validate(container, instruction_limit=instruction_limit, memory_limit=memory_limit)
         self._scores_stay_on_chip = False
         self.losses: tuple[StepLoss, ...] = ()
-        """What lossy steps cost, of a program just compiled that was checked; a file does not keep it."""
+        """Cost of lossy steps, for a program just compiled with a check; files do not keep it."""
 
     @staticmethod
     def load(

@@ -38,11 +38,11 @@ class Step:
     partner: int
     """The pc of the ``end`` of a ``loop``, and of the ``loop`` of an ``end``; -1 for others."""
     accesses: tuple[Access, ...] = ()
-    """What it reads and writes; known once the instruction has been checked."""
+    """Operands read and written; known once the instruction has been checked."""
 
     @property
     def is_executed(self) -> bool:
-        """Whether ``execution`` yields it: it is for a unit, a fence or the halt."""
+        """True if ``execution`` yields it: it is for a unit, a fence or the halt."""
         definition = self.instruction.definition
         return not definition.is_sequencer or definition.control in ("fence", "halt")
 
@@ -58,7 +58,7 @@ class Step:
 
     @property
     def executions(self) -> int:
-        """How often the instruction is executed in a run."""
+        """Number of executions of the instruction in a run."""
         product = 1
         for count in self.counts:
             product *= count

@@ -33,7 +33,7 @@ _NEVER = 1 << 200
 
 @dataclass(frozen=True)
 class Timing:
-    """What a run of a program costs."""
+    """Cost of a run of a program."""
 
     cycles: int
     """From the start to the completion of the last result."""
@@ -61,7 +61,7 @@ class Timing:
 
 
 class Job(NamedTuple):
-    """What the timing of one static unit instruction needs."""
+    """Timing data of one static unit instruction."""
 
     pc: int
     unit: int
@@ -70,7 +70,7 @@ class Job(NamedTuple):
     waits: tuple[int, ...]
     posts: tuple[int, ...]
     timed: Affine[int] | None
-    """What the instruction's timed register holds where that depends on loop counters, so that the cycles do."""
+    """Value of the instruction's timed register if it, and so the cycles, depends on loop counters."""
 
 
 def simulate(program: ValidProgram) -> Timing:
@@ -152,7 +152,7 @@ class Queues:
         self.free = [0] * units
         self.complete = [0] * units
         self.ready = [_NEVER] * units
-        """When the head of each queue may start; never if there is none, or if it waits for a semaphore."""
+        """Earliest start of each queue's head; never if the queue is empty or the head waits for a semaphore."""
         self.blocked: dict[int, tuple[int, int]] = {}
         """The units whose head waits for a semaphore: when it could have started otherwise, and the semaphore."""
         self.semaphores = [0] * SEMAPHORE_COUNT

@@ -18,9 +18,7 @@ from sta.spec.wide_product import wide_accumulators, wide_product
 Array = NDArray[Any]
 
 SCORES_LIMIT = 1 << 21
-"""
-Scores that are held at a time.
-"""
+"""Scores that are held at a time."""
 
 
 def attend(op: nm.AttentionOp, q: Array, k: Array, v: Array, mask: Array | None) -> NDArray[np.int64]:
@@ -47,9 +45,7 @@ def attend(op: nm.AttentionOp, q: Array, k: Array, v: Array, mask: Array | None)
 def _attend_rows(
     op: nm.AttentionOp, scores: NDArray[np.int64], admissible: NDArray[np.bool_], v: Array
 ) -> NDArray[np.int64]:
-    """
-    Rows of one head: scores `[m, n]`, values `[n, d]`.
-    """
+    """Rows of one head: scores `[m, n]`, values `[n, d]`."""
     multiplier, shift = op.score_scale.pair
     chunk = op.chunk_keys
     if chunk is None:

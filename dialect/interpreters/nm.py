@@ -33,18 +33,14 @@ Array = NDArray[Any]
 
 
 def element_dtype(element: Attribute) -> np.dtype[Any]:
-    """
-    The NumPy dtype of an element type of the dialect (si8, ui8, si16, si32).
-    """
+    """The NumPy dtype of an element type of the dialect (si8, ui8, si16, si32)."""
     integer = cast(IntegerType, element)
     kind = "uint" if integer.signedness.data == Signedness.UNSIGNED else "int"
     return np.dtype(f"{kind}{integer.width.data}")
 
 
 def tensor_dtype(value: SSAValue) -> np.dtype[Any]:
-    """
-    The NumPy dtype of a tensor value.
-    """
+    """The NumPy dtype of a tensor value."""
     return element_dtype(nm.tensor_of(value).element_type)
 
 
@@ -60,9 +56,7 @@ def _int32(values: NDArray[np.int64], what: str) -> Array:
 
 @register_impls
 class NmFunctions(InterpreterFunctions):
-    """
-    Implementations of the `nm` operations; weights come from a `WeightStore`.
-    """
+    """Implementations of the `nm` operations; weights come from a `WeightStore`."""
 
     def __init__(self, weights: WeightStore):
         self.weights = weights

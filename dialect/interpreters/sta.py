@@ -31,9 +31,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class MemoryWindow:
-    """
-    A memref at run time: bytes of a memory, the window's first byte, and its shape, strides (bytes) and dtype.
-    """
+    """A memref at run time: bytes of a memory, the window's first byte, and its shape, strides (bytes) and dtype."""
 
     memory: Bytes
     offset: int
@@ -62,9 +60,7 @@ def _window(value: SSAValue, memory: Bytes, offset: int) -> MemoryWindow:
 
 
 def argument_window(value: SSAValue, array: Array | None, poison: int) -> MemoryWindow:
-    """
-    The memory of an input (its array) or of an output (poisoned).
-    """
+    """The memory of an input (its array) or of an output (poisoned)."""
     window = _window(value, np.full(sta.buffer_bytes(value), poison, np.uint8), 0)
     if array is not None:
         window.array()[...] = array
@@ -73,9 +69,7 @@ def argument_window(value: SSAValue, array: Array | None, poison: int) -> Memory
 
 @register_impls
 class StaFunctions(InterpreterFunctions):
-    """
-    Implementations of the `sta` operations; `sizes` are the memories' bytes, once the program is allocated.
-    """
+    """Implementations of the `sta` operations; `sizes` are the memories' bytes, once the program is allocated."""
 
     def __init__(self, weights: WeightStore, sizes: dict[str, int] | None = None, poison: int = 0xA5):
         self.weights = weights
@@ -175,9 +169,7 @@ class StaFunctions(InterpreterFunctions):
         return self._execute(op, operands)
 
     def _execute(self, op: sta.UnitOp, operands: Operands, scalars: Scalars | None = None) -> PythonValues:
-        """
-        Executes the operation's instruction on arrays.
-        """
+        """Executes the operation's instruction on arrays."""
         if op not in self._semantics:
             name, fields = instruction_of(op)
             definition = definition_of(name)

@@ -101,7 +101,7 @@ def _check_indices(table: Tensor, indices: Tensor) -> None:
 
 
 def is_random(operation: Operation) -> bool:
-    """Whether `operation` draws random numbers, so that its result is no constant even if its operands are."""
+    """True if `operation` draws random numbers, so that its result is no constant even if its operands are."""
     import torch
 
     function = _overload(operation_name(operation))
@@ -119,7 +119,7 @@ def tensor_from(array: Array) -> Tensor:
 
 
 def _call(name: str, values: PythonValues) -> PythonValues:
-    """Call the overload named as torch-mlir does, `torch.aten.add.Tensor` or `torch.aten.gelu`."""
+    """Calls the overload named as torch-mlir does, `torch.aten.add.Tensor` or `torch.aten.gelu`."""
     import torch
 
     function = _overload(name)
@@ -252,7 +252,7 @@ def run_torch(
     module: ModuleOp, context: CompileContext, inputs: Mapping[str, Array], observe: Observe | None = None
 ) -> dict[str, Array]:
     """
-    Run the function `main` of a module of the `torch` dialect in float.
+    Runs the function `main` of a module of the `torch` dialect in float.
 
     `inputs` has one array for each of its inputs, by name, of the input's shape and dtype. `observe` is called for
     every tensor that an operation computes, literals excepted. Returns the outputs by name.

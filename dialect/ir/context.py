@@ -36,7 +36,7 @@ class NamedResources(OpAsmDialectInterface):
 
 class CompileInterface(DialectInterface):
     """
-    What passes need besides the IR, for contexts that others make and that are no `CompileContext`: the dialect
+    Passes' data besides the IR, for contexts made elsewhere that are no `CompileContext`: the dialect
     `builtin` brings it along.
     """
 
@@ -88,7 +88,7 @@ class CompileContext(Context):
 
 
 def register_dialects(context: Context) -> None:
-    """Register the dialects a compile uses, to be imported when they are first needed."""
+    """Registers the dialects a compile uses, to be imported when they are first needed."""
     for name, factory in dialect_factories().items():
         context.register_dialect(name, factory)
 
@@ -156,17 +156,13 @@ def target_of(context: Context) -> Target:
 
 
 def policy_of(context: Context) -> TilingPolicy:
-    """
-    The tiling policy of the compile that `context` belongs to, and the default one in a plain xDSL context.
-    """
+    """The tiling policy of the compile that `context` belongs to, and the default one in a plain xDSL context."""
     found = _compile_of(context)
     return TilingPolicy() if found is None else found.policy
 
 
 def compile_context(context: Context) -> CompileContext:
-    """
-    `context` as that of a compile, with samples. Raises ValueError for one that others made.
-    """
+    """`context` as that of a compile, with samples. Raises ValueError for one that others made."""
     if isinstance(context, CompileContext):
         return context
     raise ValueError(

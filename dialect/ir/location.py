@@ -45,7 +45,7 @@ def describe(operation: Operation) -> str:
 
 
 def has_locations(module: ModuleOp) -> bool:
-    """Whether any operation of a module has a location."""
+    """True if any operation of a module has a location."""
     return any(not isinstance(operation.location, UnknownLoc) for operation in module.walk())
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a model: errors that name the model's layer, the cause and the way out."""
+"""Errors of a model, each with its layer, cause and remedy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class UnsupportedOperation:
     """The module of the model that uses it, with its source line where known."""
 
     note: str
-    """What is supported instead, or why this form is not; may be empty."""
+    """Supported alternative, or reason for the refusal; may be empty."""
 
     def __str__(self) -> str:
         return f"{self.name} in {self.module_path}" + (f": {self.note}" if self.note else "")

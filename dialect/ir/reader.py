@@ -1,6 +1,4 @@
-"""
-Modules from text that somebody may have edited: what is wrong with it is shown at its place.
-"""
+"""Modules from text that somebody may have edited: what is wrong with it is shown at its place."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ LONGEST_LINE = 100
 
 
 _REFUSALS = (ValueError, AssertionError, LookupError, TypeError, AttributeError, NotImplementedError)
-"""What xDSL raises, besides its own errors, for attributes and operations that it does not accept."""
+"""Exceptions of xDSL, besides its own errors, for attributes and operations that it refuses."""
 
 
 _STRING = re.compile(r'//[^\n]*|"(?:[^"\\\n\v\f]|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*"|"')
@@ -37,7 +35,7 @@ _STRING = re.compile(r'//[^\n]*|"(?:[^"\\\n\v\f]|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*"
 
 
 _MODULE = re.compile(r"(?:target \S+: )?([^\s:]+)(?:: | \()")
-"""How a message begins that names a module of the model."""
+"""Beginning of a message that names a module of the model."""
 
 
 class IrError(ValueError):

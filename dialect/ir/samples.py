@@ -29,7 +29,7 @@ class Samples:
         self._read: dict[str, list[Sample]] = {}
 
     def given(self, option: str) -> bool:
-        """Whether an option of the compile gives samples."""
+        """True if an option of the compile gives samples."""
         return option in self._readers
 
     def of(self, option: str) -> list[Sample]:

@@ -1,6 +1,4 @@
-"""
-Signatures of inputs and outputs as attributes of a function's arguments and results.
-"""
+"""Signatures of inputs and outputs as attributes of a function's arguments and results."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ from sta.spec.signature import TensorSignature
 
 
 def signature_attribute(signature: TensorSignature) -> DictionaryAttr:
-    """
-    The signature as a dictionary of `sta.` attributes; the shape is the value's own.
-    """
+    """The signature as a dictionary of `sta.` attributes; the shape is the value's own."""
     attributes: dict[str, Attribute] = {
         "sta.name": StringAttr(signature.name),
         "sta.host_dtype": StringAttr(signature.host_dtype),
@@ -31,9 +27,7 @@ def signature_attribute(signature: TensorSignature) -> DictionaryAttr:
 
 
 def signature_of(entry: DictionaryAttr, shape: tuple[int, ...]) -> TensorSignature:
-    """
-    The signature of an argument or result of `shape`. Raises KeyError if the attributes hold none.
-    """
+    """The signature of an argument or result of `shape`. Raises KeyError if the attributes hold none."""
     return TensorSignature(
         name=_text(entry.data["sta.name"]),
         shape=shape,

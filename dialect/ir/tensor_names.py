@@ -14,7 +14,7 @@ from sta.dialect.interpreters.torch import input_names, operation_name
 from sta.dialect.ir.location import module_path
 
 REARRANGEMENTS = (torch.ViewOp, torch.PermuteOp, torch.FakeQuantizeOp)
-"""What leaves a tensor's elements as they are, but for their order and the rounding of a quantized model."""
+"""Operations that change only the order of a tensor's elements, or round as a quantized model does."""
 
 
 def origin(value: SSAValue) -> SSAValue:

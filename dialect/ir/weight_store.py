@@ -60,7 +60,7 @@ class WeightStore:
 
     def put(self, name: str, array: Array) -> None:
         """
-        Keep `array` under `name`, without copying it.
+        Keeps `array` under `name`, without copying it.
 
         Putting the same dtype, shape and bytes again changes nothing. Raises ValueError if the name already stands for
         something else.
@@ -73,7 +73,7 @@ class WeightStore:
 
     def put_unique(self, name: str, array: Array) -> str:
         """
-        Keep `array` under `name`, or under `name` with the lowest free number behind it.
+        Keeps `array` under `name`, or under `name` with the lowest free number behind it.
 
         A name that already stands for the same bytes is used again. Returns the name used.
         """
@@ -103,7 +103,7 @@ class WeightStore:
 
     def save(self, path: str | os.PathLike[str], names: Iterable[str] | None = None) -> None:
         """
-        Write the arrays called `names` (all when None) to the safetensors file `path`.
+        Writes the arrays called `names` (all when None) to the safetensors file `path`.
 
         The file is written beside its place and then moved there, so that no half-written file is ever seen.
 
@@ -130,7 +130,7 @@ def _read_only(array: Array) -> Array:
 
 
 def _identical(left: Array, right: Array) -> bool:
-    """Whether both hold the same bytes: NaN equals NaN, and 0.0 differs from -0.0."""
+    """True if both hold the same bytes: NaN equals NaN, and 0.0 differs from -0.0."""
     if left.dtype != right.dtype or left.shape != right.shape:
         return False
     same_memory = left.__array_interface__["data"] == right.__array_interface__["data"]

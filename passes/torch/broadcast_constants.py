@@ -1,5 +1,5 @@
 """
-Constants that are added or multiplied get the last axis of the result, which is what the vector unit reads.
+Extension of added and multiplied constants to the last axis of the result, as the vector unit reads them.
 
 A number (`x + 1`, `x / 8`) becomes a row of it, and a tensor with one element along the last axis a row of each.
 """
@@ -23,11 +23,11 @@ from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.torch_operations import TorchBuilder, identifier, literal_of, operations_of, replace
 
 _SIGNS = {"torch.aten.add.Scalar": 1.0, "torch.aten.sub.Scalar": -1.0}
-"""Operators that add a number, and what it is multiplied by."""
+"""Operators that add a number, and the number's factor."""
 
 
 def broadcast_constants(module: ModuleOp, store: WeightStore) -> None:
-    """Rewrite the function `main` of `module`; the rows go into `store`."""
+    """Rewrites the function `main` of `module`; the rows go into `store`."""
     for operation in operations_of(module):
         if isinstance(operation, torch.AddTensorOp | torch.MulTensorOp):
             _widen(operation, store)
@@ -41,7 +41,7 @@ def _takes_rows(value: SSAValue) -> bool:
 
 
 def _widen(operation: torch.AddTensorOp | torch.MulTensorOp, store: WeightStore) -> None:
-    """Give constant operands the last axis of the result."""
+    """Gives constant operands the last axis of the result."""
     if not _takes_rows(operation.result):
         return
     width = torch.sizes_of(operation.result)[-1]
@@ -56,7 +56,7 @@ def _widen(operation: torch.AddTensorOp | torch.MulTensorOp, store: WeightStore)
 
 
 def _spread_number(operation: Operation, store: WeightStore) -> None:
-    """Make an operation with a number one with a row of that number."""
+    """Makes an operation with a number one with a row of that number."""
     number = _number(operation)
     value = operation.operands[0] if operation.operands else None
     if number is None or value is None or value.type != operation.results[0].type:
@@ -71,7 +71,7 @@ def _spread_number(operation: Operation, store: WeightStore) -> None:
 
 
 def _number(operation: Operation) -> np.float32 | None:
-    """What is added to the first operand, or multiplies it; None if nothing is, or float32 does not hold the number."""
+    """Number that is added to or multiplies the first operand; None if there is none, or float32 does not hold it."""
     name = operation_name(operation)
     number = None
     if isinstance(operation, torch.MulScalarOp):
@@ -92,10 +92,10 @@ def _name(operation: Operation) -> str:
 
 @dataclass(frozen=True)
 class TorchBroadcastConstantsPass(ModulePass):
-    """Write constants that are added or multiplied as rows of the result's width."""
+    """Writes added and multiplied constants as rows of the result's width."""
 
     name = "torch-broadcast-constants"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Rewrite `op`; the arrays it comes to name go into the context's weight store."""
+        """Rewrites `op`; its new arrays go into the context's weight store."""
         broadcast_constants(op, weights_of(ctx))

@@ -1,9 +1,9 @@
 """
-Attention that a model spells out becomes one operation.
+Recognition of spelled-out attention as one operation.
 
 matmul(q, k^T), scaled before or after, masked by an addition, a masked_fill or a where, softmax over the keys, matmul
-with v: all of it is `aten.scaled_dot_product_attention`. Every attention, also one that came as such, gets its scale as
-a constant and four axes [batch, heads, rows, features].
+with v: all of it is `aten.scaled_dot_product_attention`. Every attention, even one imported whole, gets its scale as a
+constant and four axes [batch, heads, rows, features].
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EXCLUDED_BELOW = -1e4
 
 
 def recognize_attention(module: ModuleOp, store: WeightStore) -> None:
-    """Rewrite the function `main` of `module`."""
+    """Rewrites the function `main` of `module`."""
     for operation in operations_of(module):
         if isinstance(operation, torch.SoftmaxIntOp | torch.SoftmaxOp):
             _recognize(operation, store)
@@ -43,7 +43,7 @@ def recognize_attention(module: ModuleOp, store: WeightStore) -> None:
 
 @dataclass
 class _Scores:
-    """What is found on the way from a softmax back to the product of query and key."""
+    """Findings on the way from a softmax back to the product of query and key."""
 
     query: SSAValue
     key_transposed: SSAValue
@@ -82,7 +82,7 @@ def _only_user(value: SSAValue) -> Operation | None:
 
 
 def _scores(builder: TorchBuilder, value: SSAValue, store: WeightStore) -> _Scores | None:
-    """The product of query and key that `value`, masked and scaled, was made from; None if it was not."""
+    """The product of query and key behind `value`, which is masked and scaled; None if there is none."""
     mask = None
     operation = value.owner
     if isinstance(operation, torch.AddTensorOp) and torch.constant_of(operation.alpha) == 1:
@@ -116,7 +116,7 @@ def _is_scaled_product(value: SSAValue, store: WeightStore) -> bool:
 
 
 def _excludes(value: SSAValue, store: WeightStore) -> bool:
-    """Whether `value` is a constant so low that a score of that value has weight 0."""
+    """True if `value` is a constant so low that a score of that value has weight 0."""
     array = array_of(value, store)
     if array is not None:
         return bool(np.all(array <= _EXCLUDED_BELOW))
@@ -128,7 +128,7 @@ def _negated(builder: TorchBuilder, mask: SSAValue) -> SSAValue:
 
 
 def _unscaled(value: SSAValue, store: WeightStore) -> tuple[SSAValue, float]:
-    """What `value` is a constant multiple of, and that constant; `value` and 1.0 if it is no multiple."""
+    """Value and factor of which `value` is the product; `value` and 1.0 if it is no constant multiple."""
     operation = value.owner
     if isinstance(operation, torch.MulScalarOp | torch.DivScalarOp | torch.MulTensorOp | torch.DivTensorOp):
         factor = _number(operation.other, store)
@@ -138,7 +138,7 @@ def _unscaled(value: SSAValue, store: WeightStore) -> tuple[SSAValue, float]:
 
 
 def _number(value: SSAValue, store: WeightStore) -> float | None:
-    """The one number that the constant `value` is; None if it is none, or 0."""
+    """The number of the constant `value`; None if it is no single number, or 0."""
     if torch.is_constant(value):
         return torch.number_of(value) or None
     array = array_of(value, store)
@@ -149,7 +149,7 @@ def _unscaled_below_views(value: SSAValue, store: WeightStore) -> tuple[SSAValue
     """
     `value` without a constant factor that is applied before its chain of views, and that factor.
 
-    The factor is taken out of the chain, so nothing else may use what is between.
+    The factor is removed from the chain, so nothing else may use the values in between.
     """
     current = value
     while isinstance(current.owner, VIEWS) and single_use(current):
@@ -164,7 +164,7 @@ def _unscaled_below_views(value: SSAValue, store: WeightStore) -> tuple[SSAValue
 
 
 def _normalize(operation: torch.ScaledDotProductAttentionOp, store: WeightStore) -> None:
-    """Give `operation` a constant scale and four axes."""
+    """Gives `operation` a constant scale and four axes."""
     builder = TorchBuilder(operation, store)
     if isinstance(operation.scale.type, torch.NoneType):
         scale = builder.number(1 / math.sqrt(torch.sizes_of(operation.query)[-1]))
@@ -183,7 +183,7 @@ def _normalize(operation: torch.ScaledDotProductAttentionOp, store: WeightStore)
 
 
 def _share_heads(builder: TorchBuilder, attention: torch.ScaledDotProductAttentionOp) -> None:
-    """Take keys and values from where a model repeats them, head by head, for the heads of the queries."""
+    """Reads keys and values before a model repeats them, head by head, for the heads of the queries."""
     key, value = _unrepeated(attention.key), _unrepeated(attention.value)
     if key is None or value is None or torch.sizes_of(key[0]) != torch.sizes_of(value[0]):
         return
@@ -193,8 +193,8 @@ def _share_heads(builder: TorchBuilder, attention: torch.ScaledDotProductAttenti
 
 def _unrepeated(value: SSAValue) -> tuple[SSAValue, tuple[int, ...]] | None:
     """
-    What `value` [batch, heads, rows, width] repeats for several heads that follow each other, and its four axes; None
-    if it does not: a view of an expansion of [batch, shared heads, 1, rows, width].
+    Value that `value` [batch, heads, rows, width] repeats for several successive heads, and its four axes; None if it
+    is no view of an expansion of [batch, shared heads, 1, rows, width].
     """
     sizes = torch.sizes_of(value)
     current: SSAValue = value
@@ -217,10 +217,10 @@ def _four_axes(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class TorchRecognizeAttentionPass(ModulePass):
-    """Replace attention that is spelled out by aten.scaled_dot_product_attention, with a constant scale."""
+    """Replaces spelled-out attention by aten.scaled_dot_product_attention, with a constant scale."""
 
     name = "torch-recognize-attention"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Rewrite `op` in place."""
+        """Rewrites `op` in place."""
         recognize_attention(op, weights_of(ctx))

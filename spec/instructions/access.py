@@ -1,5 +1,5 @@
 """
-What an instruction reads and writes: rectangles of memory.
+Operands that an instruction reads and writes: rectangles of memory.
 
 An instruction reads all of its sources before it writes. Where it has two results, they are written in the order in
 which its file names them.
@@ -51,11 +51,11 @@ class Access:
     rows_register: str | None = None
     """The register field that holds the number of rows where it is not fixed (the table of a gather)."""
     rows_taken: int = 0
-    """How many of these rows are read; which ones, data decide."""
+    """Number of these rows that are read; data decides which."""
     updates: bool = False
-    """Whether what is written is made of what was there before."""
+    """True if what is written is made of what was there before."""
     may_leave: bool = False
-    """Whether the result may leave the chip, whatever it is made of."""
+    """True if the result may leave the chip, whatever it is made of."""
 
     @property
     def row_bytes(self) -> int:
@@ -70,15 +70,15 @@ class Access:
 
 
 def read(name: str, space: str, dtype: np.dtype[Any], rows: int, columns: int, stride: str | None = None) -> Access:
-    """Return a source whose address is in the register field of the same name."""
+    """Returns a source whose address is in the register field of the same name."""
     return Access(name, space, False, name, dtype, rows, columns, stride)
 
 
 def write(name: str, space: str, dtype: np.dtype[Any], rows: int, columns: int, stride: str | None = None) -> Access:
-    """Return a result whose address is in the register field of the same name."""
+    """Returns a result whose address is in the register field of the same name."""
     return Access(name, space, True, name, dtype, rows, columns, stride)
 
 
 def parameter_block(size: int) -> Access:
-    """Return the access to a parameter block of `size` bytes, which holds int32 words."""
+    """Returns the access to a parameter block of `size` bytes, which holds int32 words."""
     return Access("parameters", "wbuf", False, "parameters", BYTE, 1, size, alignment=4)

@@ -69,7 +69,7 @@ def _semantics(settings: Settings) -> Execute:
 
 
 def _admissible(settings: Settings) -> Callable[[Operands, Scalars], npt.NDArray[np.bool_]]:
-    """Return the function that gives the admissible keys, broadcastable to ``[rows, keys]``."""
+    """Returns the function that gives the admissible keys, broadcastable to ``[rows, keys]``."""
     queries, keys = np.arange(settings["rows"])[:, np.newaxis], np.arange(settings["keys"])
     masked, causal = bool(settings["has_mask"]), bool(settings["causal"])
 

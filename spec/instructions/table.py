@@ -28,7 +28,7 @@ DEFINITIONS: Mapping[str, InstructionDefinition] = {definition.name: definition 
 
 
 def definition_of(name: str) -> InstructionDefinition:
-    """Return the definition of a mnemonic; raise EncodingError with a suggestion if there is none."""
+    """Returns the definition of a mnemonic; raises EncodingError with a suggestion if there is none."""
     if name not in DEFINITIONS:
         raise EncodingError(f"unknown instruction '{name}'{suggestion(name, DEFINITIONS)}")
     return DEFINITIONS[name]
