@@ -1,5 +1,5 @@
 """
-The part of an operation's instruction that does not depend on where things lie: sizes, types and flags.
+The part of an operation's instruction that does not depend on places: sizes, types and flags.
 
 The emitter adds registers and semaphores to it, the interpreter executes it on arrays.
 """
@@ -25,9 +25,9 @@ def element_name(element: Attribute) -> str:
 
 def instruction_of(op: sta.UnitOp) -> tuple[str, Fields]:
     """
-    The mnemonic of the instruction that an operation stands for, and the fields that are no registers or semaphores.
+    The mnemonic of an operation's instruction, and its fields other than registers and semaphores.
 
-    Raises ValueError for an operation that stands for none.
+    Raises ValueError for an operation without instruction.
     """
     match op:
         case sta.SyncOp():
@@ -64,7 +64,7 @@ def _sizes(value: SSAValue, second: str = "columns") -> Fields:
 
 
 def _copied(value: SSAValue) -> Fields:
-    """The sizes of what DMA moves; one axis is one row."""
+    """The sizes of a DMA transfer; one axis is one row."""
     shape = sta.memref_of(value).get_shape()
     return {"rows": shape[0] if len(shape) == 2 else 1, "row_bytes": shape[-1] * sta.element_bytes(value)}
 

@@ -2,12 +2,13 @@
 The `sta` dialect: the STA machine, one operation an instruction.
 
 Memory is explicit: `dram`, and on the chip `spad` (activations, exponentials, masks), `wbuf` (packed weights, parameter
-blocks and tables) and `acc` (int32 accumulators). A memref's memory space says where it lives; only `sta.load`,
-`sta.store` and `sta.gather` see `dram`. Loops over tiles stay loops (`sta.loop` is the machine's hardware loop), and a
-tile is a `sta.view` whose offset is affine in the loop counters, which is what the address registers can hold.
+blocks and tables) and `acc` (int32 accumulators). A memref's memory space is its memory; only `sta.load`, `sta.store`
+and `sta.gather` see `dram`. Loops over tiles stay loops (`sta.loop` is the machine's hardware loop), and a tile is a
+`sta.view` whose offset is affine in the loop counters, as address registers require.
 
 Before `sta-allocate` a buffer is only named; afterwards `sta.alloc` and `sta.constant` carry their byte offset. Before
-`sta-synchronize` the operations mean program order; afterwards semaphores and fences say so to the machine's queues.
+`sta-synchronize` the operations mean program order; afterwards semaphores and fences enforce it in the machine's
+queues.
 """
 
 from __future__ import annotations
@@ -79,9 +80,9 @@ from sta.spec.packing import Packing
 STORED_TYPES: tuple[IntegerType, ...] = (*ELEMENT_TYPES, ui16)
 """Element types of a memref: those of tensors, and 16-bit exponentials."""
 VALUES = "sta.values"
-"""The attribute of a buffer that says which values of the model it holds."""
+"""Attribute of a buffer: the model's values in it."""
 PACKING = "sta.packing"
-"""The attribute of packed weights that says how they were cut and packed."""
+"""Attribute of packed weights: their tiles and encoding."""
 CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")
 
 
@@ -145,8 +146,8 @@ class PackingAttr(ParametrizedAttribute):
 @irdl_attr_definition
 class HeldAttr(ParametrizedAttribute):
     """
-    A value of the model that a buffer holds: the path of its module, its operation, how its elements lie in the buffer,
-    and what they mean, if that is known.
+    A value of the model in a buffer: the path of its module, its operation, the layout of its elements in the buffer,
+    and their meaning, if known.
 
     Each axis is the sizes and strides of its parts, outermost first; strides and offset are in elements.
 
@@ -223,8 +224,8 @@ class HeldAttr(ParametrizedAttribute):
 @irdl_attr_definition
 class TilingAttr(ParametrizedAttribute):
     """
-    The tiling chosen for a layer, and the next best one: sizes of a tile and the order of loops by name, the part of
-    the machine that has most to do, estimated cycles, and bytes on the chip.
+    The tiling chosen for a layer, and the next best one: sizes of a tile and the order of loops by name, the
+    bottleneck, estimated cycles, and bytes on the chip.
 
     ```mlir
     #sta.tiling<"dense", linear, {rows = 128, order = "columns"}, compute, 7652, 4096, {rows = 64, cycles = 7638}>
@@ -311,7 +312,7 @@ def memref_of(value: SSAValue) -> MemRef:
 
 
 def space_of(value: SSAValue) -> str:
-    """The memory a memref value lives in."""
+    """The memory of a memref value."""
     space = memref_of(value).memory_space
     assert isinstance(space, SpaceAttr)
     return space.space
@@ -340,7 +341,7 @@ def strides_of(value: SSAValue) -> tuple[int, ...]:
 
 
 def buffer_bytes(value: SSAValue) -> int:
-    """Bytes a contiguous memref takes."""
+    """Bytes of a contiguous memref."""
     return memref_of(value).element_count() * element_bytes(value)
 
 
@@ -418,7 +419,7 @@ class AllocOp(IRDLOperation):
 
     name = "sta.alloc"
     label = prop_def(StringAttr)
-    """The model's name for what the buffer holds."""
+    """The model's name for the buffer's contents."""
     offset = opt_prop_def(INTEGER)
     """Byte offset in its memory, once allocated."""
     result = result_def(MemRefType)
@@ -488,7 +489,7 @@ class ViewOp(IRDLOperation):
 @irdl_op_definition
 class LoopOp(IRDLOperation):
     """
-    A hardware loop: the body runs `count` times, its counter going 0, 1, ..., count - 1.
+    A hardware loop: the body runs `count` times, with its counter at 0, 1, ..., count - 1.
 
     ```mlir
     sta.loop %i = 0 to 12 {
@@ -647,7 +648,7 @@ class ProductOp(UnitOp):
     transposed = opt_prop_def(UnitAttr)
     accumulate = opt_prop_def(UnitAttr)
     scores = opt_prop_def(UnitAttr)
-    """The product makes attention scores: what it writes must not leave the chip."""
+    """The product makes attention scores: its result must not leave the chip."""
     plane = opt_prop_def(StringAttr)
     """The byte of each element of 16-bit activations."""
     custom_directives = (Buffer, Word)
@@ -702,8 +703,8 @@ class SoftmaxOp(UnitOp):
     """
     Exponentials and their row sums from int32 scores in the accumulators (unit `sm`).
 
-    Mode `row` takes all keys of a row. The online modes take the next chunk of keys, `online_first` the first: `sums`
-    is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.shift`.
+    Mode `row` processes all keys of a row. The online modes process the next chunk of keys, `online_first` the first:
+    `sums` is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.shift`.
 
     ```mlir
     sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<16xui8>
@@ -795,7 +796,7 @@ class MapOp(UnitOp):
 
     With `normalize` the residual operand is the row sums of a softmax, and the drain divides by them. With `wide` a row
     of the source holds the sums over the high bytes of 16-bit activations and then those over the low bytes. With
-    `multiply` the residual is multiplied with, instead of added.
+    `multiply` the residual is a factor instead of an addend.
 
     ```mlir
     sta.map %acc to %y parameters %p residual %r per_channel : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<68xui8>, spad<6x4xsi16>
@@ -894,7 +895,7 @@ class NormOp(UnitOp):
     copy = opt_operand_def(MemRefType)
     kind = prop_def(StringAttr)
     statistics = opt_prop_def(UnitAttr)
-    """Takes the rows' sums from the unit's row statistics."""
+    """Reads the rows' sums from the unit's row statistics."""
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
     custom_directives = (Buffer, OptionalTypes, Word)
     assembly_format = (
@@ -933,8 +934,8 @@ class NormOp(UnitOp):
 @irdl_op_definition
 class ShiftOp(UnitOp):
     """
-    Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): what a row has accumulated is
-    brought to the maximum of the chunk of keys that follows.
+    Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): a row's accumulators are
+    brought to the maximum of the next chunk of keys.
 
     ```mlir
     sta.shift %acc by %shifts : acc<6x4xsi32>, spad<6xsi32>
@@ -1031,7 +1032,10 @@ _WRITTEN: dict[type[UnitOp], tuple[str, ...]] = {
 
 
 def written(op: UnitOp) -> list[SSAValue]:
-    """The operands that an operation writes; it reads all others, an accumulating product and a shift also these."""
+    """
+    The operands that an operation writes. It reads all others; an accumulating product and a shift also read what they
+    write.
+    """
     return [value for name in _WRITTEN[type(op)] if (value := getattr(op, name)) is not None]
 
 
@@ -1043,7 +1047,7 @@ def held_values(buffer: AllocOp) -> tuple[HeldAttr, ...]:
 
 
 def record_packing(packed: SSAValue, packing: Packing) -> None:
-    """Keeps with a constant how its weights were cut and packed."""
+    """Records the packing of a constant's weights."""
     assert isinstance(packed.owner, ConstantOp)
     packed.owner.attributes[PACKING] = PackingAttr(packing)
 

@@ -1,7 +1,7 @@
 """
 Interpreter of the `nm` dialect on xDSL's framework: NumPy arrays for tensors, `sta.spec` for every operation.
 
-Its bits are the emulator's bits; that they agree is a property test.
+Its bits are the emulator's; a property test checks this.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ class NmFunctions(InterpreterFunctions):
 
 def _accumulators(x: Array, weight: Array) -> NDArray[np.int64]:
     """
-    The sums of a product as they are in the accumulators: those over the high bytes of 16-bit activations, then those
-    over the low ones.
+    The sums of a product in the form of the accumulators: sums over the high bytes of 16-bit activations, then over the
+    low bytes.
     """
     return (matrix_product if x.dtype.itemsize == 1 else wide_product)(x, weight)
 

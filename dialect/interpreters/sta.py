@@ -2,7 +2,8 @@
 Interpreter of the `sta` dialect on xDSL's framework, before and after allocation.
 
 Before allocation every buffer is a memory of its own; afterwards buffers are windows of the machine's memories, as on
-the machine. Either way memory starts poisoned. Semaphores and fences do nothing: the meaning is that of program order.
+the machine. Either way memory starts poisoned. Semaphores and fences have no effect: the meaning is that of program
+order.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class StaFunctions(InterpreterFunctions):
     def run_softmax(self, interpreter: Interpreter, op: sta.SoftmaxOp, args: PythonValues) -> PythonValues:
         values = dict(zip(op.operands, args, strict=True))
         scores, destination, sums, parameters = (window.array() for window in args[:4])
-        # One array behind the other: sums, and in the online modes the rest of the rows' state.
+        # One array after the other: sums, and in the online modes the rest of the rows' state.
         states = sums.reshape(-1, len(scores))
         operands = {"scores": scores, "destination": destination, "sums": states, "parameters": parameters}
         if op.mode.data == "online":
@@ -173,7 +174,7 @@ class StaFunctions(InterpreterFunctions):
         if op not in self._semantics:
             name, fields = instruction_of(op)
             definition = definition_of(name)
-            # Where operands lie is no matter here.
+            # Places of operands do not matter here.
             registers = {field.name: 0 for field in definition.fields if field.kind == "register"}
             instruction = Instruction.make(name, **registers, **fields)
             self._semantics[op] = definition.semantics(instruction)

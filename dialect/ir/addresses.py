@@ -1,4 +1,4 @@
-"""Addresses: where in a memory a view begins, as an affine form in the loop counters around it."""
+"""Addresses: the byte at which a view begins, as an affine form in the loop counters around it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Element:
 
 
 def first_element_of(value: SSAValue) -> Element:
-    """The buffer behind a chain of views, and the element of it that the view begins with."""
+    """The buffer behind a chain of views, and its element at which the view begins."""
     offset = 0
     terms: list[tuple[SSAValue, int]] = []
     while isinstance(value.owner, sta.ViewOp):

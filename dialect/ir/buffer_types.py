@@ -56,7 +56,7 @@ _SIGNS = {Signedness.SIGNLESS: "i", Signedness.SIGNED: "si", Signedness.UNSIGNED
 
 
 def parse_buffer_type(parser: Parser) -> Attribute:
-    """Reads the type of a buffer, in short or as the memref that it is; any other type as it is."""
+    """Reads the type of a buffer, in short or as a memref; any other type unchanged."""
     name = parser.parse_optional_keyword_in(MEMORIES)
     if name is None:
         return parser.parse_type()
@@ -71,7 +71,7 @@ def print_buffer_type(printer: Printer, type_: Attribute) -> None:
     """
     Writes the type of a buffer in short: memory, shape, element type and, of a view, strides in elements.
 
-    A type that is more than that, or no buffer, is written as it is.
+    A type with more than that, or of another kind, is written unchanged.
     """
     text = _short_text(type_)
     if text is None:

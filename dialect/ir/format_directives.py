@@ -1,4 +1,4 @@
-"""Pieces of assembly formats that xDSL's declarative formats have no directive for."""
+"""Parts of assembly formats for which xDSL's declarative formats have no directive."""
 
 from __future__ import annotations
 
@@ -55,14 +55,12 @@ class Word(CustomDirective):
         return self.text.is_present(op)
 
     def is_anchorable(self) -> bool:
-        """An optional string can be what an optional group hangs on."""
+        """Lets an optional group depend on an optional string."""
         return self.text.is_anchorable()
 
 
 class _Affine(CustomDirective, ABC):
-    """
-    An index that is affine in loop counters: `%i * 128 + %j * 8 + 3`, terms first; `0` where there is nothing to add.
-    """
+    """An index that is affine in loop counters: `%i * 128 + %j * 8 + 3`, terms first; `0` for none."""
 
     @abstractmethod
     def _set(self, state: ParsingState, base: int, terms: Sequence[tuple[UnresolvedOperand, int]]) -> None: ...
@@ -86,7 +84,7 @@ class _Affine(CustomDirective, ABC):
         self._set(state, base, terms)
 
     def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
-        """Writes the terms, and the constant where it is not 0 or stands alone."""
+        """Writes the terms, and the constant if it is not 0 or stands alone."""
         base, terms = self._get(op)
         state.print_whitespace(printer)
         for position, (counter, coefficient) in enumerate(terms):
@@ -102,17 +100,17 @@ class _Affine(CustomDirective, ABC):
         return bool(base or terms)
 
     def is_anchorable(self) -> bool:
-        """An index of 0 can be left out."""
+        """Lets an optional group omit an index of 0."""
         return True
 
     def set_empty(self, state: ParsingState) -> None:
-        """Makes the index 0."""
+        """Sets the index to 0."""
         self._set(state, 0, ())
 
 
 @irdl_custom_directive
 class Affine(_Affine):
-    """An affine index that is spread over a constant, counters and their coefficients."""
+    """An affine index stored as a constant, counters and their coefficients."""
 
     base: AttributeVariable
     counters: VariadicOperandVariable
@@ -126,7 +124,7 @@ class Affine(_Affine):
     def _get(self, op: IRDLOperation) -> tuple[int, tuple[tuple[SSAValue, int], ...]]:
         base = cast("IntegerAttr[IntegerType]", self.base.get(op)).value.data
         coefficients = cast("DenseArrayBase[IntegerType]", self.coefficients.get(op)).get_values()
-        # One that does not verify is printed too, with what is wrong.
+        # An operation that does not verify is printed too, with its faults.
         return base, tuple(zip(self.counters.get(op), coefficients, strict=False))
 
 
@@ -151,18 +149,18 @@ class Buffer(CustomDirective):
         return self.type.is_present(op)
 
     def is_anchorable(self) -> bool:
-        """The type of an optional operand can be what an optional group hangs on."""
+        """Lets an optional group depend on the type of an optional operand."""
         return self.type.is_anchorable()
 
     def set_empty(self, state: ParsingState) -> None:
-        """Leaves out the type of an operand that is not given."""
+        """Omits the type of an absent operand."""
         self.type.set_empty(state)
 
 
 @irdl_custom_directive
 class SizesAndStrides(CustomDirective):
     """
-    Shape and strides of a strided memref that shares memory and element type with another, and the type of that:
+    Shape and strides of a strided memref that shares memory and element type with another memref, and the other's type:
     `sizes [32, 64] strides [768, 1] : spad<1x128x768xsi8>`.
     """
 
@@ -197,7 +195,7 @@ class SizesAndStrides(CustomDirective):
 
 @irdl_custom_directive
 class OptionalTypes(CustomDirective):
-    """The types of the last two operands, each after a comma, of those that are given."""
+    """The types of the last two operands, each after a comma, if present."""
 
     first: OptionalOperandVariable
     first_type: TypeDirective
@@ -205,7 +203,7 @@ class OptionalTypes(CustomDirective):
     second_type: TypeDirective
 
     def parse(self, parser: Parser, state: ParsingState) -> None:
-        """Reads a type for each operand that has been read."""
+        """Reads a type for each parsed operand."""
         for operand, type_ in ((self.first, self.first_type), (self.second, self.second_type)):
             if state.operands[operand.index]:
                 parser.parse_punctuation(",")
@@ -221,7 +219,7 @@ class OptionalTypes(CustomDirective):
 
 
 def float_text(value: float) -> str:
-    """The shortest text that a finite number of 64 bits is read from again."""
+    """The shortest text that reads back as the same finite number of 64 bits."""
     text = repr(value)
     mantissa, exponent, rest = text.partition("e")
     return text if "." in mantissa else f"{mantissa}.0{exponent}{rest}"
@@ -229,7 +227,7 @@ def float_text(value: float) -> str:
 
 @irdl_custom_directive
 class CountedBody(CustomDirective):
-    """A body that runs a number of times, with its counter: `%i = 0 to 12 { ... }`."""
+    """A repeated body with its counter: `%i = 0 to 12 { ... }`."""
 
     count: AttributeVariable
     body: RegionVariable

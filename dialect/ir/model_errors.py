@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class ModelError(ValueError):
-    """A model or its sample inputs cannot be compiled. The message says why, and what to do about it."""
+    """A model or its sample inputs cannot be compiled. The message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class UnsupportedOperation:
     """The operator, as PyTorch spells it: `aten.conv2d`."""
 
     module_path: str
-    """The module of the model that uses it, with its source line where known."""
+    """The model's module that uses it, with its source line if known."""
 
     note: str
     """Supported alternative, or reason for the refusal; may be empty."""
@@ -31,7 +31,7 @@ class UnsupportedOperationsError(ModelError):
     """
     The model uses operations that cannot be compiled.
 
-    `operations` lists all of them, in the model's order; `supported` tells what can be.
+    `operations` lists all of them, in the model's order; `supported` names the supported ones.
     """
 
     def __init__(self, operations: Iterable[UnsupportedOperation], supported: str) -> None:

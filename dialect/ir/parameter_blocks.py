@@ -1,4 +1,4 @@
-"""Parameters of `nm` operations as the vector unit reads them: for the interpreters and for the lowering alike."""
+"""Parameters of `nm` operations in the form of the vector unit, for the interpreters and for the lowering alike."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scalar_map_parameters(
 def channel_map_parameters(
     bias: Array, multiplier: Array, shift: Array, epilogue: Mapping[str, int] | None = None
 ) -> MapParameters:
-    """Parameters of the vector unit with a bias and a scale a column; `epilogue` is what `epilogue_scalars` gives."""
+    """Parameters of the vector unit with a bias and a scale a column; `epilogue` comes from `epilogue_scalars`."""
     scalars = epilogue or {}
     identity_multiplier, identity_shift = nm.IDENTITY_SCALE
     return MapParameters(

@@ -1,8 +1,7 @@
 """
 Operands that an instruction reads and writes: rectangles of memory.
 
-An instruction reads all of its sources before it writes. Where it has two results, they are written in the order in
-which its file names them.
+An instruction reads all of its sources before it writes. Two results are written in the order of its file.
 """
 
 from __future__ import annotations
@@ -43,23 +42,23 @@ class Access:
     columns: int
     """Elements in a row."""
     stride: str | None = None
-    """The register field with the bytes from row to row; None: the rows lie next to each other."""
+    """The register field with the bytes from row to row; None: the rows are adjacent."""
     alignment: int = 0
-    """Bytes that address and stride must be multiples of; 0: the size of an element."""
+    """Divisor of address and stride in bytes; 0: the size of an element."""
     pitch: int = 0
-    """Bytes from one element of a row to the next; 0: they lie next to each other."""
+    """Bytes from one element of a row to the next; 0: they are adjacent."""
     rows_register: str | None = None
-    """The register field that holds the number of rows where it is not fixed (the table of a gather)."""
+    """The register field with the number of rows if it is not fixed (the table of a gather)."""
     rows_taken: int = 0
     """Number of these rows that are read; data decides which."""
     updates: bool = False
-    """True if what is written is made of what was there before."""
+    """True if the result depends on its former contents."""
     may_leave: bool = False
-    """True if the result may leave the chip, whatever it is made of."""
+    """True if the result may leave the chip, whatever its sources."""
 
     @property
     def row_bytes(self) -> int:
-        """Bytes from the first of a row to its last; with a pitch also those between its elements."""
+        """Bytes from the first of a row to its last; with a pitch including those between its elements."""
         pitch = self.pitch or self.dtype.itemsize
         return (self.columns - 1) * pitch + self.dtype.itemsize
 

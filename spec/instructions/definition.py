@@ -31,7 +31,7 @@ REGISTER_BITS = 48
 SEMAPHORE_COUNT = 32
 MAXIMUM_LOOP_DEPTH = 8
 UNITS: tuple[str, ...] = ("ld", "st", "mm", "sm", "vp")
-"""The execution units, in the order in which they are served where they compete in one cycle."""
+"""The execution units, in the order of service if they compete in one cycle."""
 
 FieldKind = Literal["unsigned", "signed", "register", "choice", "flag", "mask"]
 FieldValue = SupportsIndex | str | Iterable[int]
@@ -59,9 +59,9 @@ class Field:
     bias: int = 0
     """Subtracted from the value before it is stored, so that 1..32 fits five bits."""
     lowest: int | None = None
-    """The smallest value where it is not the smallest that the bits can hold."""
+    """The smallest value, if it is not the smallest that the bits can hold."""
     default: int | None = None
-    """The value when the field is left out; None: the field must be given."""
+    """The value of an omitted field; None: the field is required."""
     supported: int | None = None
     """Values above this one are reserved for later versions: they encode, but no program may use them yet."""
 
@@ -87,7 +87,7 @@ class Field:
         return 1 << (self.maximum.bit_length() - 1)
 
     def check(self, value: int) -> None:
-        """Raises EncodingError unless ``value`` is one the field may take."""
+        """Raises EncodingError unless the field accepts ``value``."""
         if self.minimum <= value <= self.maximum:
             return
         if self.kind == "choice":
@@ -204,7 +204,7 @@ class Rule(Protocol):
 Operands: TypeAlias = Mapping[str, Array]
 """The accesses of one execution by name, as arrays ``[rows, columns]`` that share the machine's memory."""
 Scalars: TypeAlias = Mapping[str, int]
-"""The numbers in those registers that hold no address, by field name."""
+"""The numbers in registers that hold no address, by field name."""
 Execute: TypeAlias = Callable[[Operands, Scalars, RowStatistics], None]
 """One execution of an instruction: writes its results, and changes the row statistics of the vector unit."""
 
@@ -224,7 +224,7 @@ class Products(NamedTuple):
     dense: int
     """Multiply-accumulates of the dense product of the same sizes."""
     pattern: Pattern
-    """Of a group of M weights only N are multiplied."""
+    """N:M of the weights: only N of each group of M are multiplied."""
 
 
 def _no_accesses(_settings: Settings) -> Iterable[Access]:
@@ -256,7 +256,7 @@ def _passes_taint(_settings: Settings) -> Taint:
 
 @dataclass(frozen=True)
 class InstructionDefinition:
-    """One instruction, all that there is to know of it."""
+    """The complete definition of an instruction."""
 
     name: str
     opcode: int
@@ -275,20 +275,20 @@ class InstructionDefinition:
     accesses: Callable[[Settings], Iterable[Access]] = _no_accesses
     """Operands read and written; raises ValueError if the fields contradict each other."""
     rules: tuple[Rule, ...] = ()
-    """Demands of the validator on the fields."""
+    """Rules of the validator for the fields."""
     semantics: Callable[[Settings], Execute] = _do_nothing
-    """Execution for given fields, as a function that may be called any number of times."""
+    """Returns, for given fields, the function that executes the instruction any number of times."""
     cycles: Callable[[Settings, Target, int], int] = _no_cycles
-    """Cycles for which it keeps its unit busy; the last argument is what ``timed_register`` holds."""
+    """Cycles for which it keeps its unit busy; the last argument is the value of ``timed_register``."""
     timed_register: str = ""
     """The register field on whose value the cycles depend."""
     latency: Callable[[Target], int] = _no_latency
     """Cycles from the end of the work to the completion of the result."""
     taint: Callable[[Settings], Taint] = _passes_taint
     products: Callable[[Settings], Products] | None = None
-    """The multiplications it does, where it is a matrix product."""
+    """Its multiplications, if it is a matrix product."""
     adds_statistics: Callable[[Settings], bool] = _adds_no_statistics
-    """True if it adds what it writes to the row statistics."""
+    """True if it adds its result to the row statistics."""
 
     @property
     def is_sequencer(self) -> bool:
@@ -307,7 +307,7 @@ class InstructionDefinition:
 
     @cached_property
     def used_bits(self) -> int:
-        """Bits taken by the opcode and the fields; the rest of the word is reserved and zero."""
+        """Bits of the opcode and the fields; the rest of the word is reserved and zero."""
         return OPCODE_BITS + sum(field.bits for field in self.fields)
 
     def field(self, name: str) -> Field:

@@ -30,7 +30,7 @@ class Instruction:
     @staticmethod
     def make(name: str, /, **fields: FieldValue) -> Instruction:
         """
-        Returns the instruction ``name`` with the given fields; fields left out take their default.
+        Returns the instruction ``name`` with the given fields; omitted fields get their default.
 
         A register is given as number or ``"r5"``, a choice as index or name, wait and post as bit mask or as the
         semaphores' numbers.
@@ -76,7 +76,7 @@ class Instruction:
 
     def accesses(self) -> tuple[Access, ...]:
         """
-        Returns what the instruction reads and writes.
+        Returns the operands that the instruction reads and writes.
 
         Raises:
             ValueError: the fields contradict each other: the pattern of a product is none, or does not go with its

@@ -84,7 +84,7 @@ def _semantics(settings: Settings) -> Execute:
 
 
 def _weights(settings: Settings) -> Callable[[Array], Array]:
-    """Returns the function that makes of the second operand an int8 array ``[columns, depth]``."""
+    """Returns the function that converts the second operand to an int8 array ``[columns, depth]``."""
     if settings.choice("b_space") == "spad":
         return np.transpose if settings["b_transposed"] else np.asarray
     rows, depth = settings["columns"], settings["depth"]

@@ -11,7 +11,7 @@ from sta.spec.instructions.definition import EncodingError, InstructionDefinitio
 from sta.spec.suggestion import suggestion
 
 _ABOUT_ALL = ("access", "definition", "instruction", "row_statistics", "table")
-"""The files that are not about one instruction."""
+"""Files that define no instruction."""
 
 
 def _definitions() -> Iterator[InstructionDefinition]:
