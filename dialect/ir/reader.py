@@ -58,9 +58,7 @@ def show(span: Span, message: str) -> str:
 
 
 class PlacedParser(UnicodeParser):
-    """
-    A parser that knows the place of every operation, and of the first use of every value used before its definition.
-    """
+    """A parser that knows the place of every operation, and of the first use of every value used before definition."""
 
     def __init__(self, context: Context, text: str, name: str) -> None:
         super().__init__(context, text, name)

@@ -94,9 +94,7 @@ def norm_tiles(
 
 
 def lower_norm(builder: TileBuilder, norm: NormTiles, *, statistics: bool) -> None:
-    """
-    The loop over the tiles of a norm. `statistics`: the drains before it have added its rows to the row statistics.
-    """
+    """The loop over the tiles of a norm. `statistics`: earlier drains have added its rows to the row statistics."""
     parameters = load_norm(builder, norm.op)
     rotate_rows(
         builder,

@@ -103,9 +103,7 @@ class Observation:
         self._attentions: dict[torch.ScaledDotProductAttentionOp, NarrowFidelity] = {}
 
     def update(self, sample: Mapping[str, Array]) -> dict[str, Array]:
-        """
-        Runs one sample and observes its values; returns the outputs by name. Raises ValueError if it cannot be run.
-        """
+        """Runs one sample and observes its values; returns the outputs by name. Raises ValueError if it fails."""
         names = input_names(self._function)
         known = self._mask is not None and self._mask.name in sample
         counted = self._mask.counted(sample) if self._mask is not None and known else None

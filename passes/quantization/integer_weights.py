@@ -135,9 +135,7 @@ def _prove_no_overflow(weights: NDArray[np.int8], bias: NDArray[np.int64], wide:
 
 
 def _blame_bias(units: NDArray[np.int64], bias: NDArray[np.float64], input_scale: float, weight_scales: Array) -> str:
-    """
-    Message, with remedy, for a bias [N] of `units` [N] that does not fit its layer's accumulators; empty if it does.
-    """
+    """Message, with remedy, for a bias [N] of `units` [N] that does not fit its layer's accumulators; else empty."""
     worst = int(np.abs(units).argmax())
     if abs(units[worst]) <= BIAS_LIMIT:
         return ""

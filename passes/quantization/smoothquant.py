@@ -112,9 +112,7 @@ def _divided_parameters(norm: torch.LayerNormOp, store: WeightStore, scale: Arra
 
 
 def smoothing_scale(inputs: Array, weights: Array, strength: float) -> Array:
-    """
-    Divisor of each column, float64 [width], from the largest magnitudes of its inputs and weights, [width] each.
-    """
+    """Divisor of each column, float64 [width], from the largest magnitudes of inputs and weights, [width] each."""
     inputs = np.maximum(np.asarray(inputs, np.float64), SMALLEST_MAGNITUDE)
     weights = np.maximum(np.asarray(weights, np.float64), SMALLEST_MAGNITUDE)
     logarithm = strength * np.log(inputs) - (1 - strength) * np.log(weights)

@@ -98,9 +98,7 @@ def _values_to_see(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
 
 
 def _bound(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
-    """
-    Gives values of a quantized model without format the ranges that follow from values with one; returns the others.
-    """
+    """Gives values of a quantized model without format the ranges that follow from others; returns the rest."""
     return bound_ranges(module, context.weights, values_without_format(module, context.weights))
 
 

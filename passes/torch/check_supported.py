@@ -26,9 +26,7 @@ from sta.spec.operators.registry import remedy_of, supported_operators
 
 
 def check_supported(module: ModuleOp) -> None:
-    """
-    Raises UnsupportedOperationsError with every operation in the function `main` of `module` that cannot be compiled.
-    """
+    """Raises UnsupportedOperationsError with every operation in `main` of `module` that cannot be compiled."""
     operations = operations_of(module)
     of_masks = _of_masks(operations)
     counted = [operation for operation in operations if operation not in of_masks]

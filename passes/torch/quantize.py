@@ -248,9 +248,7 @@ class _Quantizer:
         return found
 
     def _stays_in_accumulators(self, value: SSAValue) -> bool:
-        """
-        True if `value` is the result of a linear layer whose only consumer is an addition, beside a rounded addend.
-        """
+        """True if `value` is the result of a linear layer used by one addition only, beside a rounded addend."""
         addition = _only_addition(value)
         if addition is None:
             return False
