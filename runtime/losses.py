@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 EXACT = float("inf")
-"""Decibels where nothing differs."""
+"""Decibels if nothing differs."""
 
 
 @dataclass(frozen=True)
 class StepLoss:
-    """The loss of one lossy step: SQNR in decibels of the worst output, infinite where nothing differs."""
+    """The loss of one lossy step: SQNR in decibels of the worst output, infinite if nothing differs."""
 
     step: str
     kept_for: str
@@ -19,10 +19,10 @@ class StepLoss:
     decibels: float
     """Against the step before."""
     model_decibels: float
-    """Against the model that was given."""
+    """Against the original model."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as a dictionary that JSON can hold: None stands for exact."""
+        """Returns it as a dictionary for JSON: None stands for exact."""
         return {
             "step": self.step,
             "kept_for": self.kept_for,
