@@ -168,7 +168,7 @@ def _describe(builder: Builder, program: ValidProgram, step: Step) -> None:
 
 
 def _describe_job(builder: Builder, program: ValidProgram, step: Step) -> int:
-    """Adds timing data of a unit instruction to a description; returns an upper bound of its cycles, at least 1."""
+    """Adds timing data of a unit instruction to a description; returns an upper bound of its cycles, plus 1."""
     instruction, target = step.instruction, program.target
     job = job_of(step, target)
     waits, posts = instruction["wait"], instruction["post"]

@@ -108,9 +108,7 @@ class ReferenceEngine:
             self._memories.port(port)[...] = inputs[port.signature.name]
 
     def execute(self, step: Step, counters: Counters) -> None:
-        """
-        Executes an instruction; an instruction of the sequencer changes nothing. Raises ProgramError as ``run`` does.
-        """
+        """Executes an instruction; those of the sequencer change nothing. Raises ProgramError as ``run`` does."""
         operation = self._operations.get(step.pc)
         if operation is None:
             return

@@ -1,4 +1,4 @@
-"""A package of somebody else, installed: its operator, its passes and its target are known to every command."""
+"""An installed outside package: every command knows its operator, its passes and its target."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Steps that change the function on purpose: `--check` reports what they cost, and refuses what else changes."""
+"""Steps that change the function on purpose: `--check` reports their cost, and refuses other changes."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A package of somebody else that adds an operator, two passes and a target to the toolchain."""
+"""An outside package that adds an operator, two passes and a target to the toolchain."""
