@@ -1004,7 +1004,7 @@ class AttentionOp(IRDLOperation):
             _expect(fits and mask[3] == full[3], f"a mask of shape {mask} does not broadcast to {full}")
 
     def _verify_softmax(self, keys: int) -> None:
-        """Verifies that the softmax exists, and that neither its sums nor those of P.V can leave int32."""
+        """Verifies that the softmax exists, and that neither its sums nor P.V's can leave int32."""
         _expect(self.bits in (8, 16), f"exponentials have 8 or 16 bits, not {self.bits}")
         _expect(self.chunk_keys is None or self.chunk_keys >= 1, f"a chunk of {self.chunk_keys} keys")
         most = (2**31 - 1) // ((1 << self.bits) - 1 if self.bits == 16 else 255 * 128)

@@ -78,7 +78,7 @@ from sta.spec.nm_format import DENSE, packed_size
 from sta.spec.packing import Packing
 
 STORED_TYPES: tuple[IntegerType, ...] = (*ELEMENT_TYPES, ui16)
-"""Element types of a memref: those of tensors, and 16-bit exponentials."""
+"""Element types of a memref: the types of tensors, and 16-bit exponentials."""
 VALUES = "sta.values"
 """Attribute of a buffer: the model's values in it."""
 PACKING = "sta.packing"

@@ -84,7 +84,7 @@ class NativeEngine:
         return self._machine.statistics()
 
     def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
-        """Runs the program; parameters, result and errors are those of ``ReferenceEngine.run``."""
+        """Runs the program, with the parameters, results and errors of ``ReferenceEngine.run``."""
         halted = self._execute(inputs, poison, report, goes_ahead=True)
         if self._machine.has_gone_wrong:
             # Threads were ahead of the failed instruction: once more, to stop there.

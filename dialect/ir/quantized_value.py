@@ -52,7 +52,7 @@ def _made(value: SSAValue) -> OpResult | None:
 
 
 def set_meaning(value: SSAValue, meaning: Meaning) -> None:
-    """Says what the integers of a value mean, or those of the value that it is a view of."""
+    """Sets the meaning of a value's integers, or of those behind its views."""
     result = _made(value)
     if result is None:
         return

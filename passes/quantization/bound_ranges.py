@@ -111,7 +111,7 @@ class _Bounds:
 
 
 def _sources(value: SSAValue) -> list[SSAValue]:
-    """The values whose intervals determine that of `value`."""
+    """The values whose intervals determine the interval of `value`."""
     operation = value.owner
     if isinstance(operation, torch.AddTensorOp | torch.MulTensorOp):
         return [operation.input, operation.other]

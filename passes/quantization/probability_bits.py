@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LEAST_FIDELITY = 30.0
-"""Decibels below which 8 bits are too few: less noise than this disappears in that of 8-bit queries, keys, values."""
+"""Decibels below which 8 bits are too few: less noise disappears in the noise of 8-bit queries, keys and values."""
 BEST_FIDELITY = 200.0
 """Decibels that stand for no noise at all."""
 

@@ -68,7 +68,7 @@ def smooth(
 
 
 def _is_input(consumer: Consumer) -> bool:
-    """True if `consumer` is a linear layer whose columns are those of the value."""
+    """True if `consumer` is a linear layer whose columns are the columns of the value."""
     layer = consumer.use.operation
     return isinstance(layer, torch.LinearOp) and consumer.use.index == 0 and consumer.keeps_columns
 

@@ -65,7 +65,7 @@ def run_values(
 
 @contextmanager
 def _row_statistics(engine: ReferenceEngine, step: Step, counters: Sequence[int]) -> Generator[None]:
-    """Keeps the row statistics those of what an instruction has written while that is replaced."""
+    """Keeps the row statistics of an instruction's own result while that is replaced."""
     if not step.instruction.definition.adds_statistics(step.instruction):
         yield
         return
