@@ -47,7 +47,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Results beside those of an oracle, in units of the output."""
+    """Results beside an oracle's, in units of the output."""
 
     operator: str
     elements: int

@@ -25,9 +25,7 @@ MASK_BYTES = 1
 
 @dataclass(frozen=True)
 class Product:
-    """
-    `count` products of ``[m, k]`` by ``[k, n]`` of one kind; `weights`: the second operand is a weight of the model.
-    """
+    """`count` products of ``[m, k]`` by ``[k, n]`` of one kind; `weights`: the second operand is a model's weight."""
 
     kind: str
     m: int

@@ -1,6 +1,4 @@
-"""
-Quantization of an exported program after training, with samples: `prepare_pt2e`, a run of every sample, `convert_pt2e`.
-"""
+"""Quantization of an exported program after training, with samples: `prepare_pt2e`, runs of samples, `convert_pt2e`."""
 
 from __future__ import annotations
 

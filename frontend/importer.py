@@ -312,7 +312,7 @@ def _parse(text: str) -> ModuleOp:
 
 
 def _name_values(module: ModuleOp, input_names: list[str], output_names: list[str]) -> None:
-    """Sets `sta.name` on the arguments and results of `main`, and leaves out those that are no tensors."""
+    """Sets `sta.name` on the arguments and results of `main`, except for those that are no tensors."""
     function = main_function(module)
     block = function.body.block
     if len(input_names) != len(block.args):

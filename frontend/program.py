@@ -49,7 +49,7 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
 
 
 def _reason(text: str) -> str:
-    """Why a program cannot be loaded: PyTorch's words, or those for an operator that is not registered."""
+    """Reason for which a program cannot be loaded: PyTorch's words, or ours for an unregistered operator."""
     unknown = re.search(r"failed to resolve torch\.ops\.(\S+?)(?:\.default)? to an operator", text)
     if unknown is None:
         return text

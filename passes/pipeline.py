@@ -166,9 +166,7 @@ def _outside_pass(name: str) -> type[ModulePass]:
 
 
 def _load_outside(name: str, accept: Callable[[str, object], T]) -> T:
-    """
-    The pass of another package as `accept` returns it. Raises ValueError if there is none, or it cannot be used.
-    """
+    """The pass of another package as `accept` returns it. Raises ValueError if there is none, or it cannot be used."""
     found = None if name in _taken() else outside.load_one(outside.PASSES, name, accept)
     if found is None:
         known = outside.names(outside.PASSES, _taken())
@@ -188,9 +186,7 @@ def _accept(name: str, added: object) -> type[ModulePass]:
 
 
 def _blamed(added: type[ModulePass]) -> type[ModulePass]:
-    """
-    The pass, whose failures name its package: whatever it raises, and a module that does not verify behind it.
-    """
+    """The pass, whose failures name its package: whatever it raises, and a module that does not verify behind it."""
 
     def apply(self: ModulePass, ctx: Context, op: ModuleOp) -> None:
         refusal = outside.find_addition(outside.PASSES, added.name).refusal
@@ -217,9 +213,7 @@ def _with_outside_pass(steps: tuple[Step, ...], name: str) -> tuple[Step, ...]:
 
 
 def _placed(steps: tuple[Step, ...], added: type[ModulePass]) -> tuple[int, Step]:
-    """
-    The step that a pass of another package is, and its position among the others. Raises ValueError if it has none.
-    """
+    """The step of another package's pass, and its position among the others. Raises ValueError if it has none."""
     after, kind = getattr(added, "after", None), getattr(added, "kind", None)
     names = [step.name for step in steps]
     if after not in names:

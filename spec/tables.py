@@ -1,5 +1,5 @@
 """
-Looks-up tables: TOSA TABLE for 8-bit and 16-bit values, and the powers of two of the softmax.
+Look-up tables: TOSA TABLE for 8-bit and 16-bit values, and the powers of two of the softmax.
 
 Elementwise functions (`sta.spec.operators.elementwise`) are tables. A value of 8 bits is looked up exactly; between the
 entries of a 16-bit table lie straight lines, whose error `sta.spec.operators.registry.interpolation_bound` states.

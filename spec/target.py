@@ -120,7 +120,7 @@ def preset_names() -> list[str]:
 
 
 def target_names() -> list[str]:
-    """Returns the names of all presets, sorted: those of the toolchain and those that other packages add."""
+    """Returns the names of all presets, sorted: the toolchain's own and those of other packages."""
     ours = preset_names()
     return sorted([*ours, *outside.load_all(outside.TARGETS, ours, _accept)])
 

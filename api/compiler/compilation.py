@@ -186,7 +186,7 @@ def _readers(options: Options, types: Mapping[str, InputType]) -> dict[str, Call
 
 
 def _samples(model: ImportedModel, options: Options) -> Samples:
-    """The samples of a float module: those of the options, and the example inputs."""
+    """The samples of a float module: samples of the options, and the example inputs."""
     examples = model.example_inputs
 
     def example() -> Sample:

@@ -1,5 +1,5 @@
 """
-Looks-up from a place in a program, a dump of its IR, or the model's source to the module of the model, and on to
+Look-up from a place in a program, a dump of its IR, or the model's source to the module of the model, and on to
 instructions and cycles.
 """
 

@@ -1,6 +1,4 @@
-"""
-Running a module of any level on the model's inputs: what `--check` compares after every pass.
-"""
+"""Execution of a module of any level on the model's inputs, as `--check` does after every pass."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ Array = NDArray[Any]
 
 
 def main_function(module: ModuleOp) -> func.FuncOp:
-    """
-    The function of a module that is the model. Raises ValueError if there is none.
-    """
+    """The function of a module that represents the model. Raises ValueError if there is none."""
     for op in module.ops:
         if isinstance(op, func.FuncOp):
             return op
@@ -37,9 +33,7 @@ def main_function(module: ModuleOp) -> func.FuncOp:
 
 
 def level_of(module: ModuleOp) -> str:
-    """
-    The dialect a module is in: `torch`, `nm` or `sta`.
-    """
+    """The dialect of a module: `torch`, `nm` or `sta`."""
     function = main_function(module)
     types = [*function.function_type.inputs, *function.function_type.outputs]
     if any(isinstance(type_, VTensorType) for type_ in types):

@@ -2,7 +2,8 @@
 Interpreter of the `sta` dialect on xDSL's framework, before and after allocation.
 
 Before allocation every buffer is a memory of its own; afterwards buffers are windows of the machine's memories, as on
-the machine. Either way memory starts poisoned. Semaphores and fences do nothing: the meaning is that of program order.
+the machine. Either way memory starts poisoned. Semaphores and fences have no effect: the meaning is that of program
+order.
 """
 
 from __future__ import annotations
@@ -30,9 +31,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class MemoryWindow:
-    """
-    A memref at run time: bytes of a memory, the window's first byte, and its shape, strides (bytes) and dtype.
-    """
+    """A memref at run time: bytes of a memory, the window's first byte, and its shape, strides (bytes) and dtype."""
 
     memory: Bytes
     offset: int
@@ -61,9 +60,7 @@ def _window(value: SSAValue, memory: Bytes, offset: int) -> MemoryWindow:
 
 
 def argument_window(value: SSAValue, array: Array | None, poison: int) -> MemoryWindow:
-    """
-    The memory of an input (its array) or of an output (poisoned).
-    """
+    """The memory of an input (its array) or of an output (poisoned)."""
     window = _window(value, np.full(sta.buffer_bytes(value), poison, np.uint8), 0)
     if array is not None:
         window.array()[...] = array
@@ -72,9 +69,7 @@ def argument_window(value: SSAValue, array: Array | None, poison: int) -> Memory
 
 @register_impls
 class StaFunctions(InterpreterFunctions):
-    """
-    Implementations of the `sta` operations; `sizes` are the memories' bytes, once the program is allocated.
-    """
+    """Implementations of the `sta` operations; `sizes` are the memories' bytes, once the program is allocated."""
 
     def __init__(self, weights: WeightStore, sizes: dict[str, int] | None = None, poison: int = 0xA5):
         self.weights = weights
@@ -139,7 +134,7 @@ class StaFunctions(InterpreterFunctions):
     def run_softmax(self, interpreter: Interpreter, op: sta.SoftmaxOp, args: PythonValues) -> PythonValues:
         values = dict(zip(op.operands, args, strict=True))
         scores, destination, sums, parameters = (window.array() for window in args[:4])
-        # One array behind the other: sums, and in the online modes the rest of the rows' state.
+        # One array after the other: sums, and in the online modes the rest of the rows' state.
         states = sums.reshape(-1, len(scores))
         operands = {"scores": scores, "destination": destination, "sums": states, "parameters": parameters}
         if op.mode.data == "online":
@@ -174,9 +169,7 @@ class StaFunctions(InterpreterFunctions):
         return self._execute(op, operands)
 
     def _execute(self, op: sta.UnitOp, operands: Operands, scalars: Scalars | None = None) -> PythonValues:
-        """
-        Executes the operation's instruction on arrays.
-        """
+        """Executes the operation's instruction on arrays."""
         if op not in self._semantics:
             definition = op.definition
             # Where operands lie is no matter here.

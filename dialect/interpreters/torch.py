@@ -1,9 +1,9 @@
 """
-An interpreter of the `torch` dialect that calls PyTorch: what a float module computes, operation by operation.
+An interpreter of the `torch` dialect that calls PyTorch, operation by operation.
 
-An operation `torch.aten.add.Tensor` is run by `torch.ops.aten.add.Tensor`; there is no table of operators, so whatever
-torch-mlir imports runs. An operator of another package that is not loaded is run by its float reference. PyTorch itself
-is imported when something is first run.
+An operation `torch.aten.add.Tensor` is run by `torch.ops.aten.add.Tensor`; there is no table of operators, so any
+import of torch-mlir runs. An operator of another package that is not loaded is run by its float reference. PyTorch
+itself is imported on the first run.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Observe = Callable[[SSAValue, "Tensor", PythonValues], None]
-"""Called with a value, the tensor that it is, and the values of the operands that it was computed from."""
+"""Callback with a value, its tensor, and the values of the operands that it was computed from."""
 
 ATEN = "torch.aten."
 
 FOREIGN_OPERATOR = "foreign.operator"
-"""An operation that stands for an operator which torch-mlir does not know; its attribute `name` says which."""
+"""A stand-in for an operator that torch-mlir does not know; its attribute `name` names it."""
 
 
 class TorchInterpretationError(ValueError):
@@ -45,7 +45,7 @@ class TorchInterpretationError(ValueError):
 
 def operation_name(operation: Operation) -> str:
     """
-    The name of `operation`, also where its dialect does not define it.
+    The name of `operation`, even if its dialect does not define it.
 
     For FOREIGN_OPERATOR, the operator that it stands for.
     """
@@ -95,14 +95,14 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
 
 
 def _check_indices(table: Tensor, indices: Tensor) -> None:
-    """Raises IndexError for an index that is no row of the table; PyTorch's says neither."""
+    """Raises IndexError, naming both, for an index that is no row of the table; PyTorch names neither."""
     outside = indices[(indices < 0) | (indices >= len(table))]
     if outside.numel():
         raise IndexError(f"its table has rows 0..{len(table) - 1}, and there is an index {int(outside[0])}")
 
 
 def is_random(operation: Operation) -> bool:
-    """Whether `operation` draws random numbers, so that its result is no constant even if its operands are."""
+    """True if `operation` draws random numbers, so that its result is no constant even if its operands are."""
     import torch
 
     function = _overload(operation_name(operation))
@@ -120,7 +120,7 @@ def tensor_from(array: Array) -> Tensor:
 
 
 def _call(name: str, values: PythonValues) -> PythonValues:
-    """Call the overload named as torch-mlir does, `torch.aten.add.Tensor` or `torch.aten.gelu`."""
+    """Calls the overload with torch-mlir's name, `torch.aten.add.Tensor` or `torch.aten.gelu`."""
     import torch
 
     function = _overload(name)
@@ -130,7 +130,7 @@ def _call(name: str, values: PythonValues) -> PythonValues:
     with torch.no_grad():
         result: Any = function(*positional, **keywords)
     if name.startswith((f"{ATEN}empty", f"{ATEN}new_empty")):
-        # What is in the memory of a new tensor must not depend on chance.
+        # The memory of a new tensor must not depend on chance.
         result.zero_()
     return cast(PythonValues, result) if isinstance(result, tuple) else (result,)
 
@@ -157,10 +157,10 @@ def _overload(name: str) -> Any:
 
     namespace, _, overload = name.removeprefix("torch.").partition(".")
     if namespace == "quantized_decomposed":
-        # Its operators are there once what defines them is imported.
+        # Its operators exist once their module is imported.
         importlib.import_module("torch.ao.quantization.fx._decomposed")
     operator, _, variant = overload.partition(".")
-    # Values have no strides: a view that PyTorch refuses for those of its own tensors is a reshape.
+    # Values have no strides: a view that PyTorch refuses because of its own tensors' strides is a reshape.
     operator = "reshape" if operator in ("view", "_unsafe_view") else operator
     # torch-mlir drops the optional entries of an index list and marks the result as a twin.
     variant = variant.removesuffix("_hacked_twin") or "default"
@@ -184,7 +184,7 @@ def _fake_quantize_channels(value: Tensor, scales: Tensor) -> Tensor:
 
 
 def _attention(values: PythonValues) -> Tensor:
-    """PyTorch's attention, and a mask together with is_causal, which it refuses."""
+    """PyTorch's attention, extended by masks together with is_causal, which PyTorch refuses."""
     import torch
 
     query, key, value, mask, dropout, is_causal, scale, enable_gqa = values
@@ -256,7 +256,7 @@ def run_torch(
     module: ModuleOp, context: CompileContext, inputs: Mapping[str, Array], observe: Observe | None = None
 ) -> dict[str, Array]:
     """
-    Run the function `main` of a module of the `torch` dialect in float.
+    Runs the function `main` of a module of the `torch` dialect in float.
 
     `inputs` has one array for each of its inputs, by name, of the input's shape and dtype. `observe` is called for
     every tensor that an operation computes, literals excepted. Returns the outputs by name.

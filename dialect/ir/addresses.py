@@ -1,6 +1,4 @@
-"""
-Addresses: where in a memory a view begins, as an affine form in the loop counters around it.
-"""
+"""Addresses: the byte at which a view begins, as an affine form in the loop counters around it."""
 
 from __future__ import annotations
 
@@ -20,18 +18,14 @@ from sta.spec.affine import Affine, affine
 
 @dataclass(frozen=True)
 class Element:
-    """
-    An element of a buffer, by its position.
-    """
+    """An element of a buffer, by its position."""
 
     buffer: SSAValue
     position: Affine[SSAValue]
 
 
 def first_element_of(value: SSAValue) -> Element:
-    """
-    The buffer behind a chain of views, and the element of it that the view begins with.
-    """
+    """The buffer behind a chain of views, and its element at which the view begins."""
     offset = 0
     terms: list[tuple[SSAValue, int]] = []
     while isinstance(value.owner, sta.ViewOp):
@@ -78,16 +72,12 @@ def _port_offset(entry: DictionaryAttr) -> int | None:
 
 
 def argument_attributes(function: func.FuncOp) -> Sequence[DictionaryAttr]:
-    """
-    The attributes of a function's arguments, one dictionary each.
-    """
+    """The attributes of a function's arguments, one dictionary each."""
     return () if function.arg_attrs is None else tuple(function.arg_attrs)
 
 
 def expect_addresses(function: func.FuncOp) -> None:
-    """
-    Raises ValueError unless the function's memories are allocated.
-    """
+    """Raises ValueError unless the function's memories are allocated."""
     entries = argument_attributes(function)
     if "sta.memory" not in function.attributes or any(_port_offset(entry) is None for entry in entries):
         raise ValueError("the function has no addresses yet: run sta-allocate first")

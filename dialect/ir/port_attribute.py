@@ -1,6 +1,4 @@
-"""
-Inputs and outputs of the model, as an attribute of a function's arguments and results.
-"""
+"""Inputs and outputs of the model, as an attribute of a function's arguments and results."""
 
 from __future__ import annotations
 
@@ -83,28 +81,20 @@ class PortAttr(ParametrizedAttribute):
 
     @property
     def is_input(self) -> bool:
-        """
-        Whether it is an input that is an argument among outputs.
-        """
+        """True if it is an input that is an argument among outputs."""
         return self.direction == StringAttr("input")
 
     @property
     def address(self) -> int | None:
-        """
-        Byte offset in DRAM; None before allocation.
-        """
+        """Byte offset in DRAM; None before allocation."""
         return None if isinstance(self.offset, NoneAttr) else self.offset.value.data
 
     def directed(self, direction: str) -> PortAttr:
-        """
-        The port as an argument among inputs and outputs.
-        """
+        """The port as an argument among inputs and outputs."""
         return PortAttr(self.signature(()), direction, self.address)
 
     def placed(self, offset: int) -> PortAttr:
-        """
-        The port at a byte offset in DRAM.
-        """
+        """The port at a byte offset in DRAM."""
         direction = None if isinstance(self.direction, NoneAttr) else self.direction.data
         return PortAttr(self.signature(()), direction, offset)
 
@@ -173,7 +163,5 @@ def port_of(entry: DictionaryAttr) -> PortAttr:
 
 
 def port_entry(signature: TensorSignature) -> DictionaryAttr:
-    """
-    The attributes of an argument or result that is an input or output of the model.
-    """
+    """The attributes of an argument or result that is an input or output of the model."""
     return DictionaryAttr({PORT: PortAttr(signature)})

@@ -1,6 +1,4 @@
-"""
-GELU as exporters write it for ONNX before version 20: x * 0.5 * (1 + erf(x / sqrt(2))), in any order of the factors.
-"""
+"""GELU as exporters write it for ONNX before version 20: x * 0.5 * (1 + erf(x / sqrt(2))), its factors in any order."""
 # pyright: basic
 # Protocol buffers have no types that pyright could check.
 

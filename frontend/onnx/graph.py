@@ -1,6 +1,4 @@
-"""
-A function of the `torch` dialect under construction from an ONNX graph: its values so far, and builders of new ones.
-"""
+"""A function of the `torch` dialect under construction from an ONNX graph: its values, and builders of new ones."""
 
 from __future__ import annotations
 

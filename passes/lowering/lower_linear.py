@@ -135,7 +135,7 @@ class _Linear:
     """The cuts of the depth."""
     packed: Constant
     loaded_parameters: Sequence[Buffer]
-    """The parameters of all columns, or two buffers for those of a tile of columns."""
+    """The parameters of all columns, or two buffers for the parameters of a tile of columns."""
     streamed_parameters: Constant | None
     """The parameters in DRAM, if they are loaded for each tile of columns."""
     table: Tile | None

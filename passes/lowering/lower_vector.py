@@ -94,9 +94,7 @@ def norm_tiles(
 
 
 def lower_norm(builder: TileBuilder, norm: NormTiles, *, statistics: bool) -> None:
-    """
-    The loop over the tiles of a norm. `statistics`: the drains before it have added its rows to the row statistics.
-    """
+    """The loop over the tiles of a norm. `statistics`: earlier drains have added its rows to the row statistics."""
     parameters = load_norm(builder, norm.op)
     rotate_rows(
         builder,
@@ -115,7 +113,7 @@ def load_norm(builder: TileBuilder, op: nm.NormOp) -> Tile:
 
 
 def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, rows: Rows, *, statistics: bool) -> None:
-    """Normalizes a tile of rows; positions and strides are those of the source and of what is written."""
+    """Normalizes a tile of rows; positions and strides belong to the source and the results."""
     shape = (rows.count, norm.x.columns)
     limit, slot = norm.limit, rows.slot
     source = builder.read("source", norm.x, rows.positions[0], shape, rows.strides[0], limit, slot)

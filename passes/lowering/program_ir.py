@@ -34,7 +34,7 @@ class ProgramIr:
 
 
 def to_ir(program: TileProgram, weights: WeightStore) -> ProgramIr:
-    """The block of a program, whose arguments are those of the program; the data of its constants goes to `weights`."""
+    """The block of a program, with the program's arguments; the data of its constants goes to `weights`."""
     types = [sta.memref(argument.shape, argument.element, argument.space) for argument in program.arguments]
     block = Block(arg_types=types)
     made = ProgramIr(block, dict(zip(program.arguments, block.args, strict=True)))

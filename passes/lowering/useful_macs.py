@@ -1,6 +1,4 @@
-"""
-Multiply-accumulates the model needs, from its own shapes: the numerator of MAC efficiency (docs/numerics.md, Cycles).
-"""
+"""Multiply-accumulates of the model, from its shapes: the numerator of MAC efficiency (docs/numerics.md, Cycles)."""
 
 from __future__ import annotations
 

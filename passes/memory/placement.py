@@ -65,7 +65,7 @@ class _Room:
     """Budgets of bytes for the tiles of layers of some sizes, below the usual share of the chip."""
 
     def plan(self, layers: dict[Operation, LayerPlan]) -> Plan:
-        """Plans under the present findings; `layers` receives newly planned layers."""
+        """Plan under the present findings; `layers` receives newly planned layers."""
         target, policy, budgets = self.target, self.policy, self.budgets
 
         def linear(op: nm.LinearOp, shape: LinearShape) -> LinearTiling:

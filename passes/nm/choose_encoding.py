@@ -20,9 +20,7 @@ from sta.spec.target import Target
 
 @dataclass(frozen=True)
 class EncodeWeight(RewritePattern):
-    """
-    The weight of a product gets the pattern that its zeros fit, and the smaller encoding.
-    """
+    """The weight of a product gets the pattern that its zeros fit, and the smaller encoding."""
 
     weights: WeightStore
     target: Target

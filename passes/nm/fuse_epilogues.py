@@ -151,9 +151,7 @@ def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation, r
 
 
 class FuseIntoClamp(RewritePattern):
-    """
-    A clamp and the chain that ends in it are one operation.
-    """
+    """A clamp and the chain that ends in it are one operation."""
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: nm.ClampOp, rewriter: PatternRewriter) -> None:
@@ -165,9 +163,7 @@ class FuseIntoClamp(RewritePattern):
 
 
 class FuseUnclamped(RewritePattern):
-    """
-    A chain that ends in an int32 value which no other chain absorbs is one operation, too.
-    """
+    """A chain that ends in an int32 value which no other chain absorbs is one operation, too."""
 
     @op_type_rewrite_pattern
     def match_and_rewrite(

@@ -144,7 +144,7 @@ class MaskAnalysis:
 
 
 def _is_followed(row: Operator | None, value: SSAValue) -> bool:
-    """Whether each element of `value`, a tensor that the operator of `row` gives, depends on one of each operand."""
+    """True if each element of `value`, a tensor that the operator of `row` gives, depends on one of each operand."""
     return isinstance(value.type, torch.VTensorType) and row is not None and (row.moves or row.combines)
 
 

@@ -1,6 +1,4 @@
-"""
-Patterns applied once to each operation.
-"""
+"""Patterns applied once to each operation."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Consumer:
 
     @property
     def keeps_columns(self) -> bool:
-        """True if the last axis of the value is that of the operand, too, whole and in order."""
+        """True if the operand has the value's last axis, whole and in order."""
         return all(keeps_columns(view) for view in self.path)
 
 

@@ -1,6 +1,4 @@
-"""
-Byte offsets for every buffer, constant and argument.
-"""
+"""Byte offsets for every buffer, constant and argument."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ class StaAllocatePass(ModulePass):
 
 
 def assign_offsets(function: func.FuncOp, plan: MemoryPlan[SSAValue]) -> None:
-    """
-    Writes a memory plan into the IR.
-    """
+    """Writes a memory plan into the IR."""
     for op in function.body.block.ops:
         if isinstance(op, sta.AllocOp | sta.ConstantOp):
             op.offset = integer(plan.offsets[op.result])

@@ -87,9 +87,7 @@ def tile_bytes(shape: AttentionShape, tiling: Tiling, ahead: bool = False) -> in
 
 
 def head_cycles(target: Target, policy: TilingPolicy, shape: AttentionShape, tiling: Tiling) -> int:
-    """
-    Estimated cycles of one head: the bottleneck unit's, and the latencies at which the array may wait, once a row tile.
-    """
+    """Estimated cycles of one head: the bottleneck's, and latencies at which the array may wait, once a row tile."""
     return sum(
         _group_cycles(target, replace(shape, queries=group.rows, keys=group.keys), tiling)
         for group in row_groups(policy, shape, tiling.rows)
@@ -181,9 +179,7 @@ def _ranked(
     share: float,
     budget: int | None,
 ) -> list[Tiling]:
-    """
-    The fastest tilings of whole array rows within a share of the chip first; if there are none, the fastest that fit.
-    """
+    """The fastest tilings of whole array rows within a share of the chip first; without any, the fastest that fit."""
 
     def rank(tiling: Tiling) -> tuple[int, int, int, int]:
         # Among equally fast ones the longest chunk: every shift between chunks rounds, and costs an instruction. Then

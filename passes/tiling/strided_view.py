@@ -22,9 +22,7 @@ class NotAView(ValueError):
 
 
 def merge(factors: Sequence[Factor]) -> tuple[Factor, ...]:
-    """
-    The same order of elements with the fewest factors; factors of size 1 vanish, broadcast factors (stride 0) join.
-    """
+    """The same order of elements with the fewest factors; factors of size 1 vanish, broadcast ones (stride 0) join."""
     merged: list[Factor] = []
     for size, stride in factors:
         if size == 1:

@@ -1,5 +1,5 @@
 """
-Constants that are added or multiplied get the last axis of the result, which is what the vector unit reads.
+Extension of added and multiplied constants to the last axis of the result, as the vector unit reads them.
 
 A number (`x + 1`, `x / 8`) becomes a row of it, and a tensor with one element along the last axis a row of each.
 """
@@ -25,11 +25,11 @@ from sta.passes.rewriting.sweep import sweep
 from sta.passes.rewriting.torch_operations import TorchBuilder, identifier, literal_of
 
 _SIGNS = {"torch.aten.add.Scalar": 1.0, "torch.aten.sub.Scalar": -1.0}
-"""Operators that add a number, and what it is multiplied by."""
+"""Operators that add a number, and the number's factor."""
 
 
 def broadcast_constants(module: ModuleOp, store: WeightStore) -> None:
-    """Rewrite the functions of `module`; the rows go into `store`."""
+    """Rewrites the functions of `module`; the rows go into `store`."""
     sweep(module, WidenConstants(store), SpreadNumber(store))
     erase_dead(module)
 
@@ -67,7 +67,7 @@ class SpreadNumber(RewritePattern):
     store: WeightStore
 
     def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
-        """Rewrite the operators of which `_number` knows the number."""
+        """Rewrites the operators of which `_number` knows the number."""
         if not op.results or not _takes_rows(op.results[0]):
             return
         number = _number(op)
@@ -84,7 +84,7 @@ class SpreadNumber(RewritePattern):
 
 
 def _number(operation: Operation) -> np.float32 | None:
-    """What is added to the first operand, or multiplies it; None if nothing is, or float32 does not hold the number."""
+    """Number that is added to or multiplies the first operand; None if there is none, or float32 does not hold it."""
     name = operation_name(operation)
     number = None
     if isinstance(operation, torch.MulScalarOp):
@@ -105,10 +105,10 @@ def _name(operation: Operation) -> str:
 
 @dataclass(frozen=True)
 class TorchBroadcastConstantsPass(ModulePass):
-    """Write constants that are added or multiplied as rows of the result's width."""
+    """Writes added and multiplied constants as rows of the result's width."""
 
     name = "torch-broadcast-constants"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Rewrite `op`; the arrays it comes to name go into the context's weight store."""
+        """Rewrites `op`; its new arrays go into the context's weight store."""
         broadcast_constants(op, weights_of(ctx))

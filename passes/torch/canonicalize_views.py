@@ -2,10 +2,9 @@
 One spelling for every rearrangement, and one for every product with a weight.
 
 unsqueeze, squeeze, flatten, unflatten, reshape, t, transpose, select, chunk and split become `aten.view`,
-`aten.permute` and `aten.slice.Tensor`. A chain of those becomes slices, a view, a permutation and a view at most, in
-this order, and nothing where it does nothing. mm, addmm and matmul with a constant weight become `aten.linear`; a
-linear layer whose result is only ever taken in parts (a packed projection of query, key and value) becomes one for
-each part.
+`aten.permute` and `aten.slice.Tensor`. A chain of them becomes slices, at most a view, a permutation and a view, in
+this order, or nothing if it has no effect. mm, addmm and matmul with a constant weight become `aten.linear`. A linear
+layer whose result is used in parts only (a packed projection of query, key and value) becomes one layer for each part.
 """
 
 from __future__ import annotations
@@ -54,9 +53,9 @@ _Step = _View | _Permute | _Slice
 
 def canonicalize_views(module: ModuleOp, store: WeightStore, split_linears: bool = True) -> None:
     """
-    Rewrite the function `main` of `module`; new layouts of weights go into `store`.
+    Rewrites the function `main` of `module`; new layouts of weights go into `store`.
 
-    With `split_linears` unset a linear layer whose result is taken in parts stays whole.
+    With `split_linears` unset a linear layer whose result is used in parts stays whole.
     """
     rearrangements = _Rearrangements(store)
     for operation in operations_of(module):
@@ -76,10 +75,10 @@ class _Rearrangements:
     def __init__(self, store: WeightStore) -> None:
         self._store = store
         self._views: dict[SSAValue, tuple[SSAValue, StridedView]] = {}
-        """Values that are views, each with what it is a view of."""
+        """Values that are views, each with its root and its view."""
 
     def visit(self, operation: Operation) -> None:
-        """Replace `operation` if it only rearranges its operand."""
+        """Replaces `operation` if it only rearranges its operand."""
         if isinstance(operation, torch.ListUnpackOp):
             self._visit_split(operation)
             return
@@ -111,14 +110,14 @@ class _Rearrangements:
         replace(operation, parts)
 
     def _apply(self, builder: TorchBuilder, value: SSAValue, step: _Step) -> SSAValue:
-        """`value` after `step`, as one canonical chain from where its own chain begins."""
+        """`value` after `step`, as one canonical chain from the root of its own chain."""
         if 0 in torch.sizes_of(value):
             return _emit_plain(builder, value, step)
         root, view = self._views.get(value, (value, _whole(value)))
         after = _after(view, step)
         result = None if after is None else _emit(builder, root, after)
         if result is None:
-            # The chain ends where the axes cannot be told apart any more.
+            # The chain ends where the axes cannot be distinguished any more.
             root, after = value, _after(_whole(value), step)
             result = None if after is None else _emit(builder, root, after)
         if result is None or after is None:
@@ -232,13 +231,13 @@ class SplitLinear(RewritePattern):
 
 
 def _of_weight(linear: torch.LinearOp) -> list[SSAValue]:
-    """The weight of a linear layer, and the scales of its rows if it came with some."""
+    """The weight of a linear layer, and the scales of its rows if it has some."""
     rounded = linear.weight.owner
     return list(rounded.operands) if isinstance(rounded, torch.FakeQuantizeChannelsOp) else [linear.weight]
 
 
 def _steps(operation: Operation) -> Sequence[_Step] | None:
-    """The steps that `operation` consists of; None if it does more than rearranging, or keeps its form."""
+    """The steps of `operation`; None if it does more than rearranging, or keeps its form."""
     if not operation.operands or not isinstance(operation.operands[0].type, torch.VTensorType):
         return None
     source = operation.operands[0].type
@@ -297,7 +296,7 @@ def _after(view: StridedView, step: _Step) -> StridedView | None:
 
 
 def _emit(builder: TorchBuilder, root: SSAValue, view: StridedView) -> SSAValue | None:
-    """The operations that make `view` of `root`; None if no chain does."""
+    """The operations that express `view` of `root`; None if no chain does."""
     chain = view_chain(view, torch.sizes_of(root))
     if chain is None:
         return None
@@ -321,10 +320,10 @@ def _emit_plain(builder: TorchBuilder, value: SSAValue, step: _Step) -> SSAValue
 
 @dataclass(frozen=True)
 class TorchCanonicalizeViewsPass(ModulePass):
-    """Spell rearrangements as view, permute and slice only, and products with a weight as linear."""
+    """Spells rearrangements as view, permute and slice only, and products with a weight as linear."""
 
     name = "torch-canonicalize-views"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Rewrite `op` in place; new layouts of weights go into the context's weight store."""
+        """Rewrites `op` in place; new layouts of weights go into the context's weight store."""
         canonicalize_views(op, weights_of(ctx))

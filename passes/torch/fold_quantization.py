@@ -1,10 +1,10 @@
 """
-Quantize-dequantize pairs of quantized models become `torch.fake_quantize`, with the scales that they carry.
+Conversion of quantize-dequantize pairs of quantized models to `torch.fake_quantize`, with their scales.
 
 Pairs are those of PyTorch's export quantization, `quantized_decomposed`. A pair on a value becomes one operation; the
-integers of a weight become its numbers and a `torch.fake_quantize_channels` that gives them back. Unsigned values are
-taken as signed ones, both the integers and the zero point less 128, which changes no number. `fold_value` and
-`fold_weight` are what other forms of quantized models are folded with.
+integers of a weight become its numbers and a `torch.fake_quantize_channels` that restores them. Unsigned values become
+signed, with 128 subtracted from integers and zero point, which changes no number. `fold_value` and `fold_weight` fold
+other forms of quantized models.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PREFIX = "torch.quantized_decomposed."
 UNSIGNED_OFFSET = 128
 _PRODUCTS = torch.LinearOp | torch.MatmulOp | torch.MmOp | torch.AddmmOp
 ROOT = "forward"
-"""The module path of what is in no module of the model."""
+"""The module path of operations in no module of the model."""
 
 _RANGES: dict[tuple[int, int], tuple[IntegerType, int]] = {
     (-128, 127): (si8, 0),
@@ -45,7 +45,7 @@ _RANGES: dict[tuple[int, int], tuple[IntegerType, int]] = {
     (-32768, 32767): (si16, 0),
     (-32767, 32767): (si16, 0),
 }
-"""How integers of a range are stored, and what is taken off them for that."""
+"""Storage of integers of a range, and the offset subtracted for it."""
 
 
 class QuantizationError(ValueError):
@@ -54,7 +54,7 @@ class QuantizationError(ValueError):
 
 @dataclass(frozen=True)
 class Grid:
-    """The numbers that a quantize-dequantize pair leaves: (integer - zero_point) * scale, low <= integer <= high."""
+    """The numbers of a quantize-dequantize pair: (integer - zero_point) * scale, low <= integer <= high."""
 
     scale: float
     zero_point: int
@@ -118,7 +118,7 @@ def _storage(low: int, high: int, where: str) -> tuple[IntegerType, int]:
 
 
 def _check_scales(scales: Array, where: str) -> None:
-    # Computed in float32: what is too small or too large there is no scale.
+    # Computed in float32: numbers too small or too large there are no scales.
     with np.errstate(over="ignore", under="ignore"):
         single = np.asarray(scales, np.float32)
     wrong = ~(np.isfinite(single) & (single >= np.finfo(np.float32).tiny))
@@ -128,8 +128,8 @@ def _check_scales(scales: Array, where: str) -> None:
 
 def fold_quantization(module: ModuleOp, store: WeightStore) -> None:
     """
-    Fold the pairs in the function `main` of `module`. Raises QuantizationError, naming the layer, for those that are
-    none, or that the machine does not have.
+    Folds the pairs in the function `main` of `module`. Raises QuantizationError, naming the layer, for malformed pairs
+    and pairs that the machine does not support.
     """
     sweep(module, FoldTensor(store), FoldChannels(store))
     erase_dead(module)
@@ -142,12 +142,12 @@ def _is_pair_half(operation: Operation, name: str) -> bool:
 
 @dataclass(frozen=True)
 class FoldTensor(RewritePattern):
-    """What is dequantized with one scale: a rounded value, a weight, or a constant."""
+    """A dequantized tensor with one scale: a rounded value, a weight, or a constant."""
 
     store: WeightStore
 
     def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
-        """Rewrite the second half of a pair."""
+        """Rewrites the second half of a pair."""
         if not _is_pair_half(op, "dequantize_per_tensor"):
             return
         where = _where(op)
@@ -186,7 +186,7 @@ class FoldChannels(RewritePattern):
     store: WeightStore
 
     def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
-        """Rewrite the second half of a pair."""
+        """Rewrites the second half of a pair."""
         if not _is_pair_half(op, "dequantize_per_channel"):
             return
         where = _where(op)
@@ -207,7 +207,7 @@ class FoldChannels(RewritePattern):
 
 
 def _is_weight(value: SSAValue) -> bool:
-    """Whether the constant `value` is what a linear layer multiplies with, and not one that is added or looked up."""
+    """True if the constant `value` is the weight of a linear layer, rather than added or looked up."""
     for use in value.uses:
         if isinstance(use.operation, torch.TOp | torch.TransposeIntOp):
             if _is_weight(use.operation.results[0]):
@@ -218,16 +218,14 @@ def _is_weight(value: SSAValue) -> bool:
 
 
 def _where(operation: Operation) -> str:
-    """
-    The layer that a pair belongs to: what it rounds or is taken by, since converters leave their own operators nowhere.
-    """
+    """The layer of a pair: its producer's or consumer's, since converters give their own operators no module."""
     near = [operation, *_makers(operation, 2), *(use.operation for use in operation.results[0].uses)]
     named = [one for one in near if module_path(one) not in ("", ROOT)]
     return describe((named or [operation])[0])
 
 
 def _makers(operation: Operation, steps: int) -> list[Operation]:
-    """What makes the first operand, what makes the first operand of that, and so on."""
+    """Chain of defining operations along first operands."""
     found: list[Operation] = []
     while len(found) < steps and operation.operands and isinstance(owner := operation.operands[0].owner, Operation):
         found.append(owner)
@@ -260,7 +258,7 @@ def _text(grid: Grid) -> str:
 
 
 def _merge_equal(module: ModuleOp) -> None:
-    """A value that is rounded twice to the same numbers is rounded once."""
+    """Merges two roundings of a value to the same numbers."""
     seen: dict[tuple[SSAValue, float, int, IntegerType], SSAValue] = {}
     for operation in operations_of(module):
         if not isinstance(operation, torch.FakeQuantizeOp):
@@ -281,16 +279,16 @@ def _merge_equal(module: ModuleOp) -> None:
 
 
 def is_quantized(module: ModuleOp) -> bool:
-    """Whether `module` came with number formats of its own."""
+    """True if `module` has number formats of its own."""
     return any(isinstance(operation, torch.FakeQuantizeOp) for operation in operations_of(module))
 
 
 @dataclass(frozen=True)
 class TorchFoldQuantizationPass(ModulePass):
-    """Fold the quantize-dequantize pairs of quantized models, with the scales that they carry."""
+    """Folds the quantize-dequantize pairs of quantized models, and keeps their scales."""
 
     name = "torch-fold-quantization"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Fold the pairs of `op`. Raises QuantizationError for those that the machine does not have."""
+        """Folds the pairs of `op`. Raises QuantizationError for pairs that the machine does not support."""
         fold_quantization(op, weights_of(ctx))

@@ -1,9 +1,9 @@
 """
-Attention that a model spells out becomes one operation.
+Recognition of spelled-out attention as one operation.
 
 matmul(q, k^T), scaled before or after, masked by an addition, a masked_fill or a where, softmax over the keys, matmul
-with v: all of it is `aten.scaled_dot_product_attention`. Every attention, also one that came as such, gets its scale as
-a constant and four axes [batch, heads, rows, features].
+with v: all of it is `aten.scaled_dot_product_attention`. Every attention, even one imported whole, gets its scale as a
+constant and four axes [batch, heads, rows, features].
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sta.passes.rewriting.uses_through_views import VIEWS
 
 
 def recognize_attention(module: ModuleOp, store: WeightStore) -> None:
-    """Rewrite the functions of `module`."""
+    """Rewrites the functions of `module`."""
     sweep(module, RecognizeAttention(store))
     erase_dead(module)
     sweep(module, NormalizeAttention(store))
@@ -39,7 +39,7 @@ def recognize_attention(module: ModuleOp, store: WeightStore) -> None:
 
 @dataclass
 class _Scores:
-    """What is found on the way from a softmax back to the product of query and key."""
+    """Findings on the way from a softmax back to the product of query and key."""
 
     query: SSAValue
     key_transposed: SSAValue
@@ -120,7 +120,7 @@ def _is_scaled_product(value: SSAValue, store: WeightStore) -> bool:
 
 
 def _excludes(value: SSAValue, store: WeightStore) -> bool:
-    """Whether `value` is a constant so low that a score of that value has weight 0."""
+    """True if `value` is a constant so low that a score of that value has weight 0."""
     array = array_of(value, store)
     if array is not None:
         return bool(np.all(array <= EXCLUDED_BELOW))
@@ -132,7 +132,7 @@ def _negated(builder: TorchBuilder, mask: SSAValue) -> SSAValue:
 
 
 def _unscaled(value: SSAValue, store: WeightStore) -> tuple[SSAValue, float]:
-    """What `value` is a constant multiple of, and that constant; `value` and 1.0 if it is no multiple."""
+    """Value and factor of which `value` is the product; `value` and 1.0 if it is no constant multiple."""
     operation = value.owner
     if isinstance(operation, torch.MulScalarOp | torch.DivScalarOp | torch.MulTensorOp | torch.DivTensorOp):
         factor = _number(operation.other, store)
@@ -142,7 +142,7 @@ def _unscaled(value: SSAValue, store: WeightStore) -> tuple[SSAValue, float]:
 
 
 def _number(value: SSAValue, store: WeightStore) -> float | None:
-    """The one number that the constant `value` is; None if it is none, or 0."""
+    """The number of the constant `value`; None if it is no single number, or 0."""
     if torch.is_constant(value):
         return torch.number_of(value) or None
     array = array_of(value, store)
@@ -153,7 +153,7 @@ def _unscaled_below_views(value: SSAValue, store: WeightStore, rewriter: Pattern
     """
     `value` without a constant factor that is applied before its chain of views, and that factor.
 
-    The factor is taken out of the chain, so nothing else may use what is between.
+    The factor is removed from the chain, so nothing else may use the values in between.
     """
     current = value
     while isinstance(current.owner, VIEWS) and single_use(current):
@@ -193,7 +193,7 @@ class NormalizeAttention(RewritePattern):
 def _share_heads(
     builder: TorchBuilder, attention: torch.ScaledDotProductAttentionOp, rewriter: PatternRewriter
 ) -> None:
-    """Take keys and values from where a model repeats them, head by head, for the heads of the queries."""
+    """Takes keys and values from where a model repeats them, head by head, for the heads of the queries."""
     key, value = _unrepeated(attention.key), _unrepeated(attention.value)
     if key is None or value is None or torch.sizes_of(key[0]) != torch.sizes_of(value[0]):
         return
@@ -204,8 +204,8 @@ def _share_heads(
 
 def _unrepeated(value: SSAValue) -> tuple[SSAValue, tuple[int, ...]] | None:
     """
-    What `value` [batch, heads, rows, width] repeats for several heads that follow each other, and its four axes; None
-    if it does not: a view of an expansion of [batch, shared heads, 1, rows, width].
+    Value that `value` [batch, heads, rows, width] repeats for several successive heads, and its four axes; None if it
+    is no view of an expansion of [batch, shared heads, 1, rows, width].
     """
     sizes = torch.sizes_of(value)
     current: SSAValue = value
@@ -228,10 +228,10 @@ def _four_axes(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class TorchRecognizeAttentionPass(ModulePass):
-    """Replace attention that is spelled out by aten.scaled_dot_product_attention, with a constant scale."""
+    """Replaces spelled-out attention by aten.scaled_dot_product_attention, with a constant scale."""
 
     name = "torch-recognize-attention"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Rewrite `op` in place."""
+        """Rewrites `op` in place."""
         recognize_attention(op, weights_of(ctx))

@@ -1,5 +1,5 @@
 """
-RMSNorm that a model spells out becomes one operation.
+Recognition of spelled-out RMSNorm as one operation.
 
 `x * rsqrt(mean(x ** 2, last axis) + eps)`, and `weight *` that, is `aten.rms_norm`: LLaMA and its relatives spell it
 out.
@@ -24,7 +24,7 @@ from sta.passes.rewriting.torch_operations import TorchBuilder, is_aten, literal
 
 
 def recognize_norms(module: ModuleOp, store: WeightStore) -> None:
-    """Rewrite the functions of `module`."""
+    """Rewrites the functions of `module`."""
     sweep(module, RecognizeNorm(store), TakeInWeight(store))
     erase_dead(module)
 
@@ -69,7 +69,7 @@ class TakeInWeight(RewritePattern):
 
 
 def _epsilon(value: SSAValue, root: SSAValue) -> float | None:
-    """What is added to the mean square of `value` before `root` is its reciprocal root; None if it is no such thing."""
+    """Epsilon added to the mean square of `value` before its reciprocal root `root`; None for any other pattern."""
     reciprocal = _made_by(root, "rsqrt")
     total = None if reciprocal is None else _made_by(reciprocal.operands[0], "add.Scalar")
     mean = None if total is None else _made_by(total.operands[0], "mean.dim")
@@ -83,7 +83,7 @@ def _epsilon(value: SSAValue, root: SSAValue) -> float | None:
 
 
 def _made_by(value: SSAValue, overload: str) -> Operation | None:
-    """The operation that `value` comes from, if it is the one named."""
+    """The defining operation of `value`, if it has the given name."""
     return value.owner if isinstance(value.owner, Operation) and is_aten(value.owner, overload) else None
 
 
@@ -96,10 +96,10 @@ def _is_square_of(square: SSAValue, value: SSAValue) -> bool:
 
 @dataclass(frozen=True)
 class TorchRecognizeNormsPass(ModulePass):
-    """Replace spelled out RMSNorm by `torch.aten.rms_norm`."""
+    """Replaces spelled-out RMSNorm by `torch.aten.rms_norm`."""
 
     name = "torch-recognize-norms"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Rewrite `op`."""
+        """Rewrites `op`."""
         recognize_norms(op, weights_of(ctx))

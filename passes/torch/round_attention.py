@@ -1,10 +1,10 @@
 """
-Attention of quantized models is rounded at its query, key and value, and nowhere inside.
+Attention of quantized models with roundings at query, key and value, and none inside.
 
 Quantizers that see single operators round scores and weights of attention to 8 bits as well. The machine reads scores
-from the accumulators and normalizes weights after the product with the values, both at a higher resolution, so that
-those roundings are left out. A rounding of a scaled query or key is put in front of the scaling, with its step divided
-by the factor, which changes no number: the factor can then be taken into that of the scores.
+from the accumulators and normalizes weights after the product with the values, both at a higher resolution, so those
+roundings are removed. A rounding of a scaled query or key moves in front of the scaling, with its step divided by the
+factor, which changes no number: the factor can then join that of the scores.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SCALINGS = torch.MulScalarOp | torch.DivScalarOp | torch.MulTensorOp | torch.Di
 
 
 def round_attention(module: ModuleOp, store: WeightStore) -> None:
-    """Rewrite the functions of `module`."""
+    """Rewrites the functions of `module`."""
     sweep(module, RoundAttention(store))
     erase_dead(module)
 
@@ -49,7 +49,7 @@ class RoundAttention(RewritePattern):
 
 
 def _weighs_values(weights: SSAValue) -> bool:
-    """Whether `weights`, rounded or not, are multiplied with values."""
+    """True if `weights`, rounded or not, are multiplied with values."""
     users = [use.operation for use in weights.uses]
     if len(users) == 1 and isinstance(users[0], torch.FakeQuantizeOp):
         users = [use.operation for use in users[0].result.uses]
@@ -104,14 +104,14 @@ def _round_before_scaling(factor: SSAValue, store: WeightStore, rewriter: Patter
 
 
 def _below_views(value: SSAValue) -> SSAValue:
-    """What `value` is a rearrangement of, which nothing else takes."""
+    """Value that `value` rearranges and that nothing else uses."""
     while isinstance(value.owner, VIEWS) and single_use(value):
         value = value.owner.operands[0]
     return value
 
 
 def _factor(scaling: Operation, store: WeightStore) -> float | None:
-    """The positive constant that `scaling` multiplies with; None if it is no such thing."""
+    """The positive factor of `scaling`; None if it has none."""
     other = scaling.operands[1]
     if torch.is_constant(other):
         number = torch.number_of(other)
@@ -127,10 +127,10 @@ def _factor(scaling: Operation, store: WeightStore) -> float | None:
 
 @dataclass(frozen=True)
 class TorchRoundAttentionPass(ModulePass):
-    """Leave out the roundings inside attention of quantized models."""
+    """Removes the roundings inside attention of quantized models."""
 
     name = "torch-round-attention"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Rewrite `op` in place."""
+        """Rewrites `op` in place."""
         round_attention(op, weights_of(ctx))

@@ -31,7 +31,7 @@ _WRITERS = {
     "nm.gather": ("gather", "ld", "st"),
     OUTPUT: ("map", "norm", "gather", "ld", "st"),
 }
-"""The instructions that write the result of an operation; of those that are not listed _OTHERS."""
+"""The instructions that write the result of an operation; _OTHERS for unlisted ones."""
 _OTHERS = ("map", "st")
 
 
@@ -131,7 +131,7 @@ def _addresses(value: Value, writable_base: int) -> Indices:
 
 
 class _Place:
-    """Places of a value's elements, to find those that an instruction writes."""
+    """Places of a value's elements, for finding the ones that an instruction writes."""
 
     def __init__(self, value: Value, addresses: Indices) -> None:
         self._space = value.space
@@ -183,7 +183,7 @@ def _writers(value: Value) -> tuple[str, ...]:
 
 
 def _turns(values: Sequence[Value]) -> list[tuple[int, int]]:
-    """Returns for each value its turn among those that one module makes in the same place, and how many these are."""
+    """Returns for each value its number among values of one module in the same place, and how many these are."""
     groups: defaultdict[object, list[int]] = defaultdict(list)
     keys = [(value.name, _writers(value), value.space, value.offset, value.first, value.last) for value in values]
     for index, key in enumerate(keys):

@@ -53,7 +53,7 @@ class Form(Enum):
 
 
 class Elements(Enum):
-    """What an operator does with the elements of the tensors that it takes, where it does the same with all of them."""
+    """Effect of an operator on the elements of its tensors, if it is the same for all of them."""
 
     SAME = "leaves them as they are"
     RESHAPED = "keeps their order, under another shape"
@@ -119,7 +119,7 @@ class Operator:
     """Of a composition: a function of PyTorch tensors that calls other operators with the operator's arguments."""
     onnx: Onnx | None = None
     elements: Elements | None = None
-    """What becomes of elements, of a view and of a constant; None where one of the result depends on many, or none."""
+    """Effect on elements, of a view and of a constant; None if one of the result depends on many, or on none."""
     neutral: float | None = None
     """The number which, as its second operand, leaves the first as it is."""
     kept: bool = True
@@ -143,17 +143,17 @@ class Operator:
 
     @property
     def moves(self) -> bool:
-        """Whether each element of the result is one of the first operand, and further operands say which."""
+        """True if each element of the result is one of the first operand, and further operands say which."""
         return self.elements is not None and self.elements is not Elements.COMBINED
 
     @property
     def combines(self) -> bool:
-        """Whether each element of the result depends on those at its position, broadcast, and on no others."""
+        """True if each element of the result depends on those at its position, broadcast, and on no others."""
         return self.elements is Elements.COMBINED or self.role in _COMBINING
 
     @property
     def may_do_nothing(self) -> bool:
-        """Whether the result is the first operand where both have one type."""
+        """True if the result is the first operand where both have one type."""
         return self.elements in (Elements.SAME, Elements.RESHAPED, Elements.EXPANDED) or self.role is Role.CONVERSION
 
     def form_of(self, operand: int) -> Form:

@@ -1,4 +1,4 @@
-"""Dumps that somebody has edited: a mistake is shown at its place, and nothing ends in a traceback."""
+"""Edited dumps: a mistake is shown at its place, and nothing ends in a traceback."""
 
 from __future__ import annotations
 

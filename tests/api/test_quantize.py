@@ -1,4 +1,4 @@
-"""`sta quantize`: a model file to a quantized model file, and what is made of that."""
+"""`sta quantize`: from a model file to a quantized model file, and its compile."""
 
 import json
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Microcode from the `sta` dialect: registers, loops and addresses that the validator takes, and the same bits."""
+"""Microcode from the `sta` dialect: valid registers, loops and addresses, and the same bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""STAQuantizer: what it annotates, and that what comes out compiles with exactly the scales that it carries."""
+"""STAQuantizer: its annotations, and compiled models with exactly its scales."""
 
 import warnings
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The programs of the record are made and run as they were, and a difference is noticed."""
+"""The programs of the record compile and run as recorded, and a difference is noticed."""
 
 from __future__ import annotations
 

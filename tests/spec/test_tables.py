@@ -1,4 +1,4 @@
-"""Looks-up tables, against TOSA's definition, big integers and float64."""
+"""Look-up tables, against TOSA's definition, big integers and float64."""
 
 import math
 

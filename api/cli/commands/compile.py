@@ -146,7 +146,7 @@ def _sparsity(compilation: Compilation) -> list[dict[str, Any]]:
 
 
 def _quantization(compilation: Compilation) -> dict[str, Any] | None:
-    """Table of the quantization methods tried, and of those kept; None if the model came with its formats."""
+    """Table of the quantization methods tried and kept; None if the model came with its formats."""
     choice = compilation.quantization
     if choice is None:
         return None

@@ -1,4 +1,4 @@
-"""The `sta` command: what it prints, what it writes, and what it says about bad input."""
+"""The `sta` command: output, files, and messages for bad input."""
 
 import io
 import json

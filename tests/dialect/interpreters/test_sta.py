@@ -1,6 +1,4 @@
-"""
-Every `sta` operation on the interpreter and on the emulator, against plain NumPy; what memory held before is no matter.
-"""
+"""Every `sta` operation on the interpreter and on the emulator, against plain NumPy, whatever memory held before."""
 
 from __future__ import annotations
 

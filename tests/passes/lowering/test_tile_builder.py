@@ -1,4 +1,4 @@
-"""Tile programs: windows, buffers outside of loops, and what planning of memory reads from them."""
+"""Tile programs: windows, buffers outside of loops, and lifetimes for memory planning."""
 
 from __future__ import annotations
 

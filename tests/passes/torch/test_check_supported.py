@@ -1,4 +1,4 @@
-"""The report of what cannot be compiled: all of it, with places, and nothing else."""
+"""The report of unsupported operations: all of them, with places, and nothing else."""
 
 from typing import Any
 

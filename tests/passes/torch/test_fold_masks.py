@@ -1,4 +1,4 @@
-"""Attention masks: whatever they are made with, what comes out is one of a few forms, or an error that says why."""
+"""Attention masks: one of a few forms, whatever produced them, or an error with the reason."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""The compiled reports on a run against the Python that defines them."""
+"""The compiled reports on a run against their definitions in Python."""
 
 import itertools
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Every value of a run is seen as it was written, and what replaces it is what later operations read."""
+"""Every value of a run is observed as written, and later operations read its replacement."""
 
 import dataclasses
 import warnings
