@@ -135,7 +135,7 @@ def modules() -> list[str]:
 
 
 def operator_lists(source: str) -> list[str]:
-    """Which operators a module lists by name, in displays, mappings, matches and strings of words."""
+    """Operators that a module lists by name, in displays, mappings, matches and strings of words."""
     tree, found = ast.parse(source), list[str]()
     words = [(line, frozenset(text.split())) for line, text in texts(tree)]
     for line, names in (*lists(tree), *words):

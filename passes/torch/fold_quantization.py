@@ -167,7 +167,7 @@ class FoldTensor(RewritePattern):
         rewriter.replace(op, (), [value])
 
     def _rounded(self, integers: SSAValue, grid: Grid, where: str) -> SSAValue:
-        """What the first half of the pair takes. Raises QuantizationError if it is another grid's, or none."""
+        """Operand of the first half of the pair. Raises QuantizationError if it is another grid's, or none."""
         quantize = integers.owner
         if not isinstance(quantize, Operation) or not _is_pair_half(quantize, "quantize_per_tensor"):
             raise QuantizationError(f"{where}: a value is dequantized that was not quantized, but computed as integers")
@@ -181,7 +181,7 @@ class FoldTensor(RewritePattern):
 
 @dataclass(frozen=True)
 class FoldChannels(RewritePattern):
-    """What is dequantized with a scale for each channel: a weight."""
+    """A tensor dequantized with a scale for each channel: a weight."""
 
     store: WeightStore
 
