@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sta.spec.operators.elementwise import elementwise, pointwise
 from sta.spec.operators.operator import Operator, Role
@@ -21,7 +22,7 @@ def swiglu(gate: torch.Tensor, x: torch.Tensor, slope: float) -> torch.Tensor:
     return _swiglu(gate, x, slope)
 
 
-@swiglu.register_fake
+@swiglu.register_fake  # pyright: ignore[reportUnknownMemberType] - PyTorch leaves it untyped
 def _swiglu_shape(gate: torch.Tensor, x: torch.Tensor, slope: float) -> torch.Tensor:
     return torch.empty_like(x)
 
@@ -35,9 +36,13 @@ def slopes(count: int) -> torch.Tensor:
     return torch.tensor([2.0**-i for i in range(count)])
 
 
-@slopes.register_fake
+@slopes.register_fake  # pyright: ignore[reportUnknownMemberType] - PyTorch leaves it untyped
 def _slopes_shape(count: int) -> torch.Tensor:
     return torch.empty(count)
 
 
-SLOPES = Operator("acme.slopes", Role.CONSTANT, "falling slopes", reference=lambda count: 0.5 ** np.arange(count))
+def _slopes_reference(count: int) -> NDArray[np.float64]:
+    return 0.5 ** np.arange(count)
+
+
+SLOPES = Operator("acme.slopes", Role.CONSTANT, "falling slopes", reference=_slopes_reference)
