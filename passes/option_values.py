@@ -1,4 +1,4 @@
-"""The values of compile options: what is accepted, in the form in which the compiler uses it."""
+"""Values of compile options: accepted forms, and the compiler's form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sta.spec.tables import EXPONENTIAL_BITS
 from sta.spec.target import Target, load_target
 
 METHODS = ("smoothing", "ranges", "weights")
-"""Calibration methods beyond the extremes of each value, in the order in which they are tried."""
+"""Calibration methods beyond the extremes of each value, in the order of their trial."""
 SOFTMAX_MODES = ("auto", "row", "online")
 """Softmax over whole rows, or chunk by chunk."""
 PROBABILITY_BITS = ("auto", *map(str, EXPONENTIAL_BITS))
@@ -34,7 +34,7 @@ class Sparsity(NamedTuple):
 
 
 def as_target(target: object) -> Target | None:
-    """The target that a name, the path of a YAML file or a `Target` stands for. Raises TypeError, ValueError."""
+    """The target for a name, the path of a YAML file or a `Target`. Raises TypeError, ValueError."""
     if target is None or isinstance(target, Target):
         return target
     if not isinstance(target, str | os.PathLike):
@@ -43,7 +43,7 @@ def as_target(target: object) -> Target | None:
 
 
 def as_sparsity(sparsity: object) -> Sparsity | None:
-    """What is pruned; None if nothing is. Raises TypeError, ValueError."""
+    """Patterns to prune to; None for no pruning. Raises TypeError, ValueError."""
     if sparsity is None:
         return None
     if isinstance(sparsity, str):
@@ -68,7 +68,7 @@ def _assignment(glob: object, pattern: object) -> str:
 
 
 def as_globs(int16_inputs: object) -> tuple[str, ...]:
-    """The module-path globs that `int16_inputs` holds. Raises TypeError."""
+    """The module-path globs in `int16_inputs`. Raises TypeError."""
     if isinstance(int16_inputs, str) or not isinstance(int16_inputs, Sequence):
         raise TypeError(f"int16_inputs is a list of module-path globs, not {_kind(int16_inputs)}")
     globs = cast("Sequence[object]", int16_inputs)
@@ -90,7 +90,7 @@ def as_decibels(min_sqnr: object) -> float | None:
 
 
 def as_methods(methods: object) -> tuple[str, ...]:
-    """The calibration methods that `methods` holds. Raises TypeError, ValueError."""
+    """The calibration methods in `methods`. Raises TypeError, ValueError."""
     if isinstance(methods, str) or not isinstance(methods, Sequence):
         raise TypeError(f"methods is a list of names, not {_kind(methods)}")
     return tuple(one_of("calibration method", METHODS, method) for method in cast("Sequence[object]", methods))
@@ -139,7 +139,7 @@ def as_samples(option: str, data: object) -> Data:
             f".npz file, not {_kind(data)}"
         )
     path = Path(cast("os.PathLike[str]", data))
-    # For its error: what is in the file is read when the model is known to be supported.
+    # For its error: the file is read when the model is known to be supported.
     with open(path, "rb"):
         return path
 

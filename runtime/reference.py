@@ -1,5 +1,5 @@
 """
-The reference engine: executes a program as ``sta.spec.instructions`` defines it.
+The reference engine: executes a program by the definitions in ``sta.spec.instructions``.
 
 It executes in program order, one instruction after the other. Each static instruction is turned once into a function of
 the loop counters; a run calls these functions.
@@ -21,14 +21,14 @@ from sta.spec.vector import RowStatistics
 _INSTRUCTIONS_BETWEEN_REPORTS = 64
 
 RunProgress = Callable[[float | None], None]
-"""Takes the fraction 0..1 of a run that is done, or None where that is not known."""
+"""Progress callback: the completed fraction 0..1 of a run, or None if unknown."""
 Counters = Sequence[int]
 StepFunction = Callable[[Counters], None]
 
 
 @dataclass(frozen=True)
 class State:
-    """All that the instructions of a program can change."""
+    """All state that the instructions of a program can change."""
 
     spad: Array
     wbuf: Array
@@ -58,7 +58,7 @@ class ReferenceEngine:
 
     @property
     def program(self) -> ValidProgram:
-        """The program that it runs."""
+        """The program of the engine."""
         return self._program
 
     @property
@@ -101,14 +101,14 @@ class ReferenceEngine:
         return {port.signature.name: self._memories.port(port).copy() for port in self._program.outputs}
 
     def begin(self, inputs: Mapping[str, Array], poison: int) -> None:
-        """Brings the machine into the state in which ``run``, which takes the same, starts."""
+        """Brings the machine into the initial state of ``run``, which has the same parameters."""
         self._memories.poison(poison)
         self._statistics.clear()
         for port in self._program.inputs:
             self._memories.port(port)[...] = inputs[port.signature.name]
 
     def execute(self, step: Step, counters: Counters) -> None:
-        """Executes an instruction; one of the sequencer changes nothing. Raises ProgramError as ``run`` does."""
+        """Executes an instruction; those of the sequencer change nothing. Raises ProgramError as ``run`` does."""
         function = self._functions.get(step.pc)
         if function is None:
             return
@@ -129,14 +129,14 @@ class ReferenceEngine:
         )
 
     def restore(self, state: State) -> None:
-        """Brings back the state that ``save`` returned."""
+        """Restores the state that ``save`` returned."""
         for name in ("spad", "wbuf", "acc", "writable"):
             getattr(self._memories, name)[:] = getattr(state, name)
         self._statistics.restore(*state.statistics)
 
 
 def step_function(step: Step, memories: Memories, statistics: RowStatistics) -> StepFunction:
-    """Returns what a unit instruction does to memories and row statistics, as a function of the loop counters."""
+    """Returns the effect of a unit instruction on memories and row statistics, as a function of the loop counters."""
     definition = step.instruction.definition
     execute = definition.semantics(step.instruction)
     tiles = [(access.name, memories.tile(step, access)) for access in step.accesses]

@@ -1,8 +1,8 @@
 """
-What other packages add to the toolchain: operators, passes and targets, found by their entry points.
+Operators, passes and targets of other packages, found by their entry points.
 
-An addition that cannot be used is left out with one warning that names its package: its name is taken, it cannot be
-loaded, or it is not what its group holds. Asked for by name, it is an error with the same words.
+An unusable addition is skipped with one warning that names its package: its name is taken, it cannot be loaded, or it
+has the wrong type for its group. Requested by name, it is an error with the same words.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Addition:
         """
         try:
             loaded: object = self.entry.load()
-        # SystemExit: a script that was meant to be run would end the compiler without a word.
+        # SystemExit: a script would end the compiler without a word.
         except (Exception, SystemExit) as error:
             lines = str(error).strip().splitlines()
             detail = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
@@ -79,11 +79,16 @@ def additions(group: EntryPointGroup) -> list[Addition]:
     return sorted(found, key=lambda addition: (addition.name, addition.package, addition.entry.value))
 
 
+def find_addition(group: EntryPointGroup, name: str) -> Addition:
+    """The addition of this name, which is one that is used. Raises KeyError if there is none."""
+    return {addition.name: addition for addition in additions(group)}[name]
+
+
 def load_all(group: EntryPointGroup, ours: Collection[str], accept: Callable[[str, object], T]) -> dict[str, T]:
     """
-    The additions of a group that can be used, by name, as `accept` returns them; a warning for each of the others.
+    The usable additions of a group, by name, as `accept` returns them; a warning for each of the others.
 
-    `ours` are the toolchain's own names. Two packages that add one name are both left out: neither may win by chance.
+    `ours` are the toolchain's own names. If two packages add one name, both are skipped: neither may win by chance.
     """
     loaded: dict[str, T] = {}
     for addition in _without_clashes(group, ours):
@@ -96,7 +101,7 @@ def load_all(group: EntryPointGroup, ours: Collection[str], accept: Callable[[st
 
 def load_one(group: EntryPointGroup, name: str, accept: Callable[[str, object], T]) -> T | None:
     """
-    The addition of this name, which is none of the toolchain's own, as `accept` returns it; None if there is none.
+    The addition of this name, which is not one of the toolchain's own, as `accept` returns it; None if there is none.
 
     Raises:
         OutsideError: several packages add it, or it cannot be used.
@@ -136,5 +141,5 @@ def _clash(other: Addition) -> str:
 
 @cache
 def warn_once(message: str) -> None:
-    """Gives a warning, in a process once."""
+    """Gives a warning, once in a process."""
     warnings.warn(message, stacklevel=2)

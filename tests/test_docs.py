@@ -5,8 +5,10 @@ import importlib
 import re
 from pathlib import Path
 
+from sta.dialect.ir.port_attribute import PORT
 from sta.dialect.nm import NM
 from sta.dialect.sta import STA
+from sta.dialect.torch import ANNOTATIONS
 from sta.passes.pipeline import FLOAT_PIPELINE, INTEGER_PIPELINE, pass_registry
 from sta.spec.target import Target
 
@@ -54,11 +56,11 @@ def test_every_operation_of_ours_is_explained() -> None:
     assert {name for name in operations if f"`{name}`" not in text} == set()
 
 
-def test_the_documented_operations_exist() -> None:
+def test_the_documented_operations_and_annotations_exist() -> None:
     operations = {operation.name for dialect in (NM, STA) for operation in dialect.operations}
-    # A word with a dot after the dialect's name is an operation, or a module of the package `sta`.
+    # A word with a dot after the dialect's name is an operation, an annotation, or a module of the package `sta`.
     named = set(re.findall(r"`((?:nm|sta)\.\w+)`", text_of("dialects.md"))) - {"sta.spec"}
-    assert named <= operations
+    assert named <= operations | set(ANNOTATIONS) | {PORT}
 
 
 def test_the_passes_are_listed_in_their_order() -> None:

@@ -1,10 +1,11 @@
 """
-No fact of the instruction table is written down a second time, as far as that can be told from syntax.
+No fact of the instruction table, and no list of operators, is written down a second time, as far as that can be told
+from syntax.
 
-The facts are derived from the table; the modules of all rooms and of the fuzzers are read as syntax trees. A number is
-a second source where a module names a constant for it, a tuple or mapping of names where it lists units or
-instructions, nested ones included. So are a mapping from instructions to their own fields, a tuple with the choices of
-a field, and a unit that is looked up in the list of units.
+The facts are derived from the tables; the modules of all rooms and of the fuzzers are read as syntax trees. A number
+is a second source where a module names a constant for it, a tuple or mapping of names where it lists units,
+instructions or operators, nested ones included. So are a mapping from instructions to their own fields, a tuple with
+the choices of a field, and a unit that is looked up in the list of units.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from sta.spec.alignment import ALIGNMENT
 from sta.spec.instructions import definition
 from sta.spec.instructions.table import DEFINITIONS, INSTRUCTIONS
 from sta.spec.norm import LARGEST_WIDTH
+from sta.spec.operators.registry import operators
 from sta.spec.target import LARGEST_TILE
 
 ROOT = Path(__file__).parents[1]
 ROOMS = sorted(link.name for link in (ROOT / "src" / "sta").iterdir() if link.is_symlink())
 HOME = ("spec/instructions/", "spec/alignment.py", "spec/target.py", "spec/norm.py", "spec/tables.py")
-"""Where the facts are defined."""
+"""Modules that define the facts."""
 
 NAMES = frozenset(DEFINITIONS)
 UNITS = frozenset(definition.UNITS)
@@ -36,6 +38,7 @@ NUMBERS = [
     if field.choices and all(map(str.isdecimal, field.choices))
 ]
 """Choices of fields that are numbers."""
+OPERATORS = frozenset(name.removeprefix("aten.") for name in operators())
 
 NAMED_LIMITS = {
     "ALIGN": {ALIGNMENT},
@@ -156,7 +159,7 @@ def number_lists(tree: ast.AST) -> Iterator[tuple[int, frozenset[int]]]:
 
 
 def second_sources(source: str) -> list[str]:
-    """What in a module's source repeats the table."""
+    """Statements of a module's source that repeat the table."""
     tree, found = ast.parse(source), list[str]()
     found += [f"{line}: lists fields of '{name}'" for line, name in fields_by_instruction(tree)]
     found += [f"{line}: looks up the unit '{unit}'" for line, unit in looked_up_units(tree)]
@@ -174,10 +177,49 @@ def second_sources(source: str) -> list[str]:
     return found
 
 
+def all_modules() -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+
+
 def modules() -> list[str]:
-    folders = [*ROOMS, "tests/fuzz"]
-    paths = [path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    return [path for path in paths if not path.startswith(HOME)]
+    fuzzers = [path.relative_to(ROOT).as_posix() for path in (ROOT / "tests/fuzz").rglob("*.py")]
+    return [path for path in (*all_modules(), *fuzzers) if not path.startswith(HOME)]
+
+
+def operator_lists(source: str) -> list[str]:
+    """Operators that a module lists by name, in displays, mappings, matches and strings of words."""
+    tree, found = ast.parse(source), list[str]()
+    words = [(line, frozenset(text.split())) for line, text in texts(tree)]
+    for line, names in (*lists(tree), *words):
+        plain = {name.removeprefix("torch.").removeprefix("aten.") for name in names}
+        if len(plain) > 2 and plain <= OPERATORS:
+            found.append(f"{line}: lists the operators {', '.join(sorted(plain))}")
+    return found
+
+
+def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and text of each string."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+def test_no_module_lists_operators_that_rows_can_tell() -> None:
+    paths = [path for path in all_modules() if not path.startswith("spec/operators/")]
+    found = {path: operator_lists((ROOT / path).read_text(encoding="utf-8")) for path in paths}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "_VIEWS = ('view', 'reshape', 'squeeze.dim')",
+        "_SIGNS = {'torch.aten.add.Scalar': 1, 'torch.aten.sub.Scalar': -1, 'torch.aten.rsub.Scalar': -1}",
+        "_ELEMENTWISE = frozenset('eq.Scalar ne.Scalar logical_and'.split())",
+    ],
+)
+def test_a_list_of_operators_is_found(source: str) -> None:
+    assert len(operator_lists(source)) == 1
 
 
 def test_no_module_repeats_the_instruction_table() -> None:

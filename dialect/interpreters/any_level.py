@@ -1,6 +1,4 @@
-"""
-Running a module of any level on the model's inputs: what `--check` compares after every pass.
-"""
+"""Execution of a module of any level on the model's inputs, as `--check` does after every pass."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects import func
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp
 from xdsl.interpreter import Interpreter
 from xdsl.ir import SSAValue
 
@@ -19,7 +17,7 @@ from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.interpreters.nm import NmFunctions
 from sta.dialect.interpreters.sta import StaFunctions, argument_view
 from sta.dialect.ir.main_function import main_function
-from sta.dialect.ir.signature_attributes import signature_of
+from sta.dialect.ir.port_attribute import port_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType
 from sta.spec.signature import TensorSignature
@@ -28,9 +26,7 @@ Array = NDArray[Any]
 
 
 def level_of(module: ModuleOp) -> str:
-    """
-    The dialect a module is in: `torch`, `nm` or `sta`.
-    """
+    """The dialect of a module: `torch`, `nm` or `sta`."""
     function = main_function(module)
     types = [*function.function_type.inputs, *function.function_type.outputs]
     if any(isinstance(type_, VTensorType) for type_ in types):
@@ -45,7 +41,7 @@ def _entries(attributes: ArrayAttr[DictionaryAttr] | None) -> list[DictionaryAtt
 def _signature(entry: DictionaryAttr, value: SSAValue) -> TensorSignature:
     type_ = value.type
     shape = sta.memref_of(value).get_shape() if isinstance(type_, sta.MemRefType) else nm.tensor_of(value).get_shape()
-    return signature_of(entry, tuple(shape))
+    return port_of(entry).signature(shape)
 
 
 def run_integers(
@@ -96,7 +92,7 @@ def _run_sta(
     outputs: dict[str, tuple[Any, TensorSignature]] = {}
     for entry, value in zip(_entries(function.arg_attrs), function.body.block.args, strict=True):
         signature = _signature(entry, value)
-        if entry.data["sta.direction"] == StringAttr("input"):
+        if port_of(entry).is_input:
             views.append(argument_view(value, signature.encode(inputs[signature.name]), poison))
         else:
             views.append(argument_view(value, None, poison))

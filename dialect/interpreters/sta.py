@@ -2,7 +2,8 @@
 Interpreter of the `sta` dialect on xDSL's framework, before and after allocation.
 
 Before allocation every buffer is a memory of its own; afterwards buffers are views of the machine's memories, as on
-the machine. Either way memory starts poisoned. Semaphores and fences do nothing: the meaning is that of program order.
+the machine. Either way memory starts poisoned. Semaphores and fences have no effect: the meaning is that of program
+order.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, im
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import sta
-from sta.dialect.instruction_fields import instruction_of
 from sta.dialect.interpreters.nm import element_dtype
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.instructions.definition import Execute, Operands, Scalars
@@ -31,9 +31,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class BufferView:
-    """
-    A memref at run time: bytes of a memory, the view's first byte, and its shape, strides (bytes) and dtype.
-    """
+    """A memref at run time: bytes of a memory, the view's first byte, and its shape, strides (bytes) and dtype."""
 
     memory: Bytes
     offset: int
@@ -62,9 +60,7 @@ def _view(value: SSAValue, memory: Bytes, offset: int) -> BufferView:
 
 
 def argument_view(value: SSAValue, array: Array | None, poison: int) -> BufferView:
-    """
-    The memory of an input (its array) or of an output (poisoned).
-    """
+    """The memory of an input (its array) or of an output (poisoned)."""
     view = _view(value, np.full(sta.buffer_bytes(value), poison, np.uint8), 0)
     if array is not None:
         view.array()[...] = array
@@ -73,9 +69,7 @@ def argument_view(value: SSAValue, array: Array | None, poison: int) -> BufferVi
 
 @register_impls
 class StaFunctions(InterpreterFunctions):
-    """
-    Implementations of the `sta` operations; `sizes` are the memories' bytes, once the program is allocated.
-    """
+    """Implementations of the `sta` operations; `sizes` are the memories' bytes, once the program is allocated."""
 
     def __init__(self, weights: WeightStore, sizes: dict[str, int] | None = None, poison: int = 0xA5):
         self.weights = weights
@@ -140,7 +134,7 @@ class StaFunctions(InterpreterFunctions):
     def run_softmax(self, interpreter: Interpreter, op: sta.SoftmaxOp, args: PythonValues) -> PythonValues:
         values = dict(zip(op.operands, args, strict=True))
         scores, destination, sums, parameters = (view.array() for view in args[:4])
-        # One array behind the other: sums, and in the online modes the rest of the rows' state.
+        # One array after the other: sums, and in the online modes the rest of the rows' state.
         states = sums.reshape(-1, len(scores))
         operands = {"scores": scores, "destination": destination, "sums": states, "parameters": parameters}
         if op.mode.data == "online":
@@ -175,15 +169,12 @@ class StaFunctions(InterpreterFunctions):
         return self._execute(op, operands)
 
     def _execute(self, op: sta.UnitOp, operands: Operands, scalars: Scalars | None = None) -> PythonValues:
-        """
-        Executes the operation's instruction on arrays.
-        """
+        """Executes the operation's instruction on arrays."""
         if op not in self._semantics:
-            name, fields = instruction_of(op)
-            definition = definition_of(name)
+            definition = op.definition
             # Where operands lie is no matter here.
             registers = {field.name: 0 for field in definition.fields if field.kind == "register"}
-            instruction = Instruction.make(name, **registers, **fields)
+            instruction = Instruction.make(definition.name, **registers, **op.fields())
             self._semantics[op] = definition.semantics(instruction)
         self._semantics[op](operands, scalars or {}, self.statistics)
         return ()

@@ -1,6 +1,4 @@
-"""
-A tile program as IR: each of its nodes is one operation of the `sta` dialect.
-"""
+"""A tile program as IR: each of its nodes is one operation of the `sta` dialect."""
 
 from __future__ import annotations
 
@@ -29,18 +27,14 @@ from sta.spec.affine import Affine
 
 @dataclass
 class ProgramIr:
-    """
-    The IR of a tile program, and which value each buffer, view and counter has become.
-    """
+    """The IR of a tile program, and which value each buffer, view and counter has become."""
 
     block: Block
     values: dict[Tile | Counter, SSAValue] = field(default_factory=dict["Tile | Counter", SSAValue])
 
 
 def to_ir(program: TileProgram, weights: WeightStore) -> ProgramIr:
-    """
-    The block of a program, whose arguments are those of the program; the data of its constants goes to `weights`.
-    """
+    """The block of a program, with the program's arguments; the data of its constants goes to `weights`."""
     types = [sta.memref(argument.shape, argument.element, argument.space) for argument in program.arguments]
     block = Block(arg_types=types)
     made = ProgramIr(block, dict(zip(program.arguments, block.args, strict=True)))

@@ -1,6 +1,4 @@
-"""
-Gathers what follows a product into its drain, and elementwise chains into single passes of the vector unit.
-"""
+"""Fusion of epilogues into the drains of products, and of elementwise chains into single passes of the vector unit."""
 
 from __future__ import annotations
 
@@ -10,17 +8,16 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.passes import ModulePass
-from xdsl.rewriter import InsertPoint, Rewriter
+from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
 from sta.dialect import nm
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.quantized_value import keep_meaning
 from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.sweep import sweep
 
 STORED = (nm.si8, nm.si16)
-"""
-Element types of stored values that the vector unit adds.
-"""
+"""Element types of stored values that the vector unit adds."""
 
 
 @dataclass
@@ -50,9 +47,7 @@ def _is_stored(value: SSAValue) -> bool:
 
 
 def match_epilogue(value: SSAValue) -> Epilogue:
-    """
-    The longest epilogue on the vector unit that ends in `value`, an int32 tensor.
-    """
+    """The longest epilogue on the vector unit that ends in `value`, an int32 tensor."""
     epilogue = Epilogue()
     main = _match_residual(value, epilogue)
     main = _match_table(main, epilogue)
@@ -80,7 +75,7 @@ def _match_residual(value: SSAValue, epilogue: Epilogue) -> SSAValue:
 def _match_product(op: nm.MultiplyOp, epilogue: Epilogue) -> SSAValue:
     main, other = op.a, op.b
     exchangeable = not op.bias.value.data and _is_stored(op.a) and nm.tensor_of(op.a) == nm.tensor_of(op.b)
-    # What an activation gives is multiplied as it leaves the table.
+    # The result of an activation is multiplied as it leaves the table.
     if exchangeable and _absorbed(op.b) is not op.b and not _is_looked_up(op.a):
         main, other = op.b, op.a
     epilogue.residual, epilogue.residual_scale, epilogue.multiply = other, _scale(op), True
@@ -88,9 +83,7 @@ def _match_product(op: nm.MultiplyOp, epilogue: Epilogue) -> SSAValue:
 
 
 def _absorbed(value: SSAValue) -> SSAValue:
-    """
-    The value before the clamp that it comes from, if the next stage makes that clamp itself.
-    """
+    """The operand of the clamp that defines `value`, if the next stage clamps anyway."""
     clamp = value.owner
     return clamp.x if isinstance(clamp, nm.ClampOp) and _is_absorbed(clamp) else value
 
@@ -113,8 +106,8 @@ def _match_table(value: SSAValue, epilogue: Epilogue) -> SSAValue:
 
 def _is_absorbed(clamp: nm.ClampOp) -> bool:
     """
-    Whether a clamp in front of a table or a product is the one that this makes itself. A sum and a product keep theirs:
-    they would be written as int32 otherwise.
+    True if the next stage clamps anyway, so that a clamp in front of a table or a product is redundant. Sums and
+    products keep their clamps: they would be written as int32 otherwise.
     """
     saturates = clamp.zero_point.value.data == 0 and nm.element_of(clamp.result) == nm.si16
     return saturates and clamp.result.has_one_use() and not isinstance(clamp.x.owner, nm.AddOp | nm.MultiplyOp)
@@ -133,9 +126,7 @@ def _match_first_stage(value: SSAValue, epilogue: Epilogue) -> None:
 
 
 def build(epilogue: Epilogue, zero_point: int, result_type: Attribute) -> nm.LinearOp | nm.MapOp:
-    """
-    The fused operation of an epilogue.
-    """
+    """The fused operation of an epilogue."""
     residual_bias, *residual_scale = epilogue.residual_scale
     scalars = nm.epilogue_properties(
         table_scale=epilogue.table_scale,
@@ -153,37 +144,51 @@ def build(epilogue: Epilogue, zero_point: int, result_type: Attribute) -> nm.Lin
     return nm.LinearOp((product.x, product.weight), scales, epilogue.table, epilogue.residual, scalars, result_type)
 
 
-def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation) -> None:
+def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation, rewriter: PatternRewriter) -> None:
     fused.location = located.location
     keep_meaning(op.results[0], fused.result)
-    Rewriter.insert_op(fused, InsertPoint.before(op))
-    op.results[0].replace_all_uses_with(fused.result)
+    rewriter.replace(op, fused)
+
+
+class FuseIntoClamp(RewritePattern):
+    """A clamp and the epilogue that ends in it are one operation."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: nm.ClampOp, rewriter: PatternRewriter) -> None:
+        if not op.result.uses:
+            return
+        epilogue = match_epilogue(op.x)
+        located = op if epilogue.channels is None else epilogue.channels
+        _replace(op, build(epilogue, op.zero_point.value.data, op.result.type), located, rewriter)
+
+
+class FuseUnclamped(RewritePattern):
+    """An epilogue that ends in an int32 value which no other one absorbs is one operation, too."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(
+        self,
+        op: nm.AddOp | nm.MultiplyOp | nm.RescaleOp | nm.RescaleChannelsOp | nm.TableOp,
+        rewriter: PatternRewriter,
+    ) -> None:
+        if op.result.uses:
+            _replace(op, build(match_epilogue(op.result), 0, op.result.type), op, rewriter)
 
 
 @dataclass(frozen=True)
 class NmFuseEpiloguesPass(ModulePass):
     """
-    Replaces every epilogue by `nm.linear` (where it starts at a product) or `nm.map`; bits stay.
+    Replaces every epilogue by `nm.linear` (if it starts at a product) or `nm.map`; bits stay.
 
     An int32 value that no epilogue absorbs is written as it is. Raises ValueError, naming the layer, for a scale per
-    channel of something that is no product.
+    channel of a value other than a product.
     """
 
     name = "nm-fuse-epilogues"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        operations = [inner for inner in op.walk() if isinstance(inner, nm.ClampOp)]
         # Consumers first: a clamp before a table belongs to the epilogue of the clamp after it.
-        for clamp in reversed(operations):
-            if clamp.result.uses:
-                epilogue = match_epilogue(clamp.x)
-                located = clamp if epilogue.channels is None else epilogue.channels
-                _replace(clamp, build(epilogue, clamp.zero_point.value.data, clamp.result.type), located)
+        sweep(op, FuseIntoClamp(), reverse=True)
         erase_dead(op)
-        for leftover in reversed(list(op.walk())):
-            if (
-                isinstance(leftover, nm.AddOp | nm.MultiplyOp | nm.RescaleOp | nm.RescaleChannelsOp | nm.TableOp)
-                and leftover.results[0].uses
-            ):
-                _replace(leftover, build(match_epilogue(leftover.results[0]), 0, leftover.results[0].type), leftover)
+        sweep(op, FuseUnclamped(), reverse=True)
         erase_dead(op)

@@ -35,7 +35,7 @@ class Charges:
     end: Integers
     row: Integers
     issued: NDArray[np.bool_]
-    """Whether the row is charged because the sequencer issues it (or the ``lea`` and loop instructions before it)."""
+    """True if the row is charged because the sequencer issues it (or the ``lea`` and loop instructions before it)."""
 
 
 def attribute(program: ValidProgram, schedule: Schedule) -> Charges:

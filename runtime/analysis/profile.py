@@ -280,7 +280,7 @@ class _Sums:
         return sums
 
     def _cycles(self, module: Integers) -> tuple[Integers, Integers]:
-        """Returns for each module the cycles in which its products work, and by cause those that it makes them wait."""
+        """Returns for each module the cycles in which its products work, and by cause the cycles in which they wait."""
         charges, rows = self.charges, self.charges.row
         lengths = charges.end - charges.start
         products = (self.schedule.unit[rows] == UNITS.index(PRODUCT_UNIT)) & ~charges.issued

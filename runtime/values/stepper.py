@@ -32,7 +32,7 @@ class Written:
     """Bytes from row to row."""
 
     def overlaps(self, space: str, start: int, end: int) -> bool:
-        """Whether some row of it touches bytes start..end-1 of a memory."""
+        """True if some row of it touches bytes start..end-1 of a memory."""
         if self.access.space != space:
             return False
         if not self.stride:
@@ -84,7 +84,7 @@ class Stepper:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether everything has been executed."""
+        """True if everything has been executed."""
         return self.step.instruction.definition.control == "halt"
 
     @property

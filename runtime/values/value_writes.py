@@ -128,7 +128,7 @@ def _addresses(value: Value, writable_base: int) -> Indices:
 
 
 class _Place:
-    """Places of a value's elements, to find those that an instruction writes."""
+    """Places of a value's elements, for finding the ones that an instruction writes."""
 
     def __init__(self, value: Value, addresses: Indices) -> None:
         self._space = value.space
@@ -181,7 +181,7 @@ def _writer(value: Value) -> InstructionDefinition:
 
 
 def _may_write(instruction: InstructionDefinition, value: Value) -> bool:
-    """Returns whether an instruction may write a value: what makes it, and what moves it where DMA makes it."""
+    """True if an instruction may write a value: it makes the value, or it is of DMA, as is the one that makes it."""
     if value.space == "dram":
         return True
     writer = _writer(value)
@@ -189,7 +189,7 @@ def _may_write(instruction: InstructionDefinition, value: Value) -> bool:
 
 
 def _turns(values: Sequence[Value]) -> list[tuple[int, int]]:
-    """Returns for each value its turn among those that one module makes in the same place, and how many these are."""
+    """Returns for each value its number among values of one module in the same place, and how many these are."""
     groups: defaultdict[object, list[int]] = defaultdict(list)
     keys = [(value.name, _writer(value).name, value.space, value.offset, value.first, value.last) for value in values]
     for index, key in enumerate(keys):

@@ -26,7 +26,7 @@ from sta.spec.target import Target
 from sta.spec.vector import RowStatistics
 
 _STATE_ROWS = len(RowState._fields)
-"""Arrays that say of each row how far it has come; the last are the shifts, which nobody reads again."""
+"""Arrays of the rows' state between chunks; the last, the shifts, is not read again."""
 
 
 def _accesses(settings: Settings) -> Iterable[Access]:
@@ -72,7 +72,7 @@ def _semantics(settings: Settings) -> Execute:
 
 
 def _admissible(settings: Settings) -> Callable[[Operands, Scalars], npt.NDArray[np.bool_]]:
-    """Return the function that gives the admissible keys, broadcastable to ``[rows, keys]``."""
+    """Returns the function that gives the admissible keys, broadcastable to ``[rows, keys]``."""
     queries, keys = np.arange(settings["rows"])[:, np.newaxis], np.arange(settings["keys"])
     masked, causal = bool(settings["has_mask"]), bool(settings["causal"])
 
@@ -138,7 +138,7 @@ DEFINITION = InstructionDefinition(
         "sum 0. Parameter block: `sta.spec.parameters.SoftmaxParameters`. Cycles: 2 * ceil(rows * keys / "
         "`softmax_lanes`)."
     ),
-    # Where rows and keys lie may be said even if no causal test asks for it.
+    # Places of rows and keys are permitted even without a causal test.
     scalars=("row_offset", "key_offset"),
     accesses=_accesses,
     semantics=_semantics,

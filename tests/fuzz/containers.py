@@ -1,5 +1,5 @@
 """
-What a container with any bytes may come to: the rule that the fuzzer, the kept corpus and the tests of damage check.
+Permitted endings of a container with arbitrary bytes, as fuzzer, kept corpus and tests of damage check them.
 
 A container is refused by the loader or by the validator with an error that names a section or an instruction, or it is
 run on both engines, which end in the same bits or in the same error. Anything else is a bug.
@@ -39,7 +39,7 @@ NAMES_A_PLACE = re.compile(r"section '\w+'|section 'signature, |instruction \d+ 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a container ended."""
+    """Ending of a container."""
 
     stage: str
     """``loader``, ``validator``, ``too long``, ``idle`` (no unit has anything to do), ``failed`` (on both engines) or

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def execute(arguments: Namespace) -> None:
-    """Opens the window; raises what ``application`` raises, and ValueError where there is no terminal."""
+    """Opens the window; raises the errors of ``application``, and ValueError without a terminal."""
     from sta.api.inspect.gui import application
 
     app = application(None if arguments.module is None else Path(arguments.module))

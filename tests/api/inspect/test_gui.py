@@ -1,4 +1,4 @@
-"""`sta gui`: xDSL's window as a user has it, in Textual's own driver."""
+"""`sta gui`: xDSL's window, in Textual's own driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tile programs: views, buffers outside of loops, and what planning of memory reads from them."""
+"""Tile programs: views, buffers outside of loops, and lifetimes for memory planning."""
 
 from __future__ import annotations
 

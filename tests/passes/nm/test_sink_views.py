@@ -1,4 +1,4 @@
-"""Sinking views: what moves where, what stays, and that the pass ends."""
+"""Sinking of views: views that move, views that stay, and termination."""
 
 from __future__ import annotations
 

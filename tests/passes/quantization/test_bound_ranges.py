@@ -1,4 +1,4 @@
-"""Ranges that follow from roundings: no value ever leaves them, and where none follows, none is set."""
+"""Ranges that follow from roundings: no value ever leaves them, and none is set without grounds."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Calibration: the ranges that values were seen to have."""
+"""Calibration: the observed ranges of values."""
 
 from typing import Any
 

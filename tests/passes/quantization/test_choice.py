@@ -282,7 +282,7 @@ def test_weights_are_rounded_by_calibration_where_the_output_gets_better() -> No
     chooser = QuantizationChoice(model.module, context, samples(32), ["weights"])
     # With 16 bits for inputs, weights are what most of the noise comes from.
     choice = chooser.choose(None, ["layers.*"])
-    assert [trial.method for trial in choice.trials] == ["extremes", "weights rounded by calibration"]
+    assert [trial.method for trial in choice.trials] == ["extremes", "GPTQ"]
     assert choice.plan.weights_by_calibration
     assert choice.decibels > choice.trials[0].decibels + 0.5
     chooser.apply(choice.plan)

@@ -48,7 +48,7 @@ def check(case: Case) -> None:
 
 @dataclass
 class Parts:
-    """What most programs below are made of."""
+    """Common parts of the programs below."""
 
     builder: StaBuilder
     identity: SSAValue
@@ -79,7 +79,7 @@ def parts(builder: StaBuilder, buffers: int = 2) -> Parts:
 
 
 def copies(builder: StaBuilder) -> None:
-    """Load, map, store: each needs the one before."""
+    """Loads, map, store: each needs the one before."""
     p = parts(builder)
     p.load(p.buffers[0])
     p.map(*p.buffers)

@@ -1,4 +1,4 @@
-"""How linear layers are cut: the arithmetic by hand, and choices that hold for any shape."""
+"""Tiling of linear layers: the arithmetic by hand, and choices that hold for any shape."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def quantized(model: nn.Module, *inputs: Any, int16_inputs: tuple[str, ...] = ()
 
 
 def source(value: SSAValue) -> SSAValue:
-    """What `value` is a rearrangement of."""
+    """Value that `value` rearranges."""
     while isinstance(value.owner, VIEWS):
         value = value.owner.operands[0]
     return value
@@ -66,7 +66,7 @@ def rounding(value: SSAValue) -> dialect.FakeQuantizeOp:
 
 
 def check_contract(imported: ImportedModel) -> None:
-    """What the conversion to integers relies on."""
+    """Checks the assumptions of the conversion to integers."""
     function = main_function(imported.module)
     for argument in function.body.block.args:
         if dialect.tensor_type(argument).is_float and argument.first_use is not None:

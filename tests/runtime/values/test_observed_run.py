@@ -1,4 +1,4 @@
-"""Every value of a run is seen as it was written, and what replaces it is what later operations read."""
+"""Every value of a run is observed as written, and later operations read its replacement."""
 
 import dataclasses
 import warnings
@@ -79,7 +79,7 @@ def interpreted(
     compilation: Compilation, inputs: dict[str, Array], replacements: dict[tuple[Any, ...], Array]
 ) -> dict[tuple[Any, ...], Array]:
     """
-    What operations of the last `nm` module return, flat, by what the debug map says of a value; replacements take
+    Results of operations of the last `nm` module, flat, by the debug map's description of a value; replacements take
     the place of results.
     """
     module, program = compilation.integer_module, compilation.program

@@ -71,7 +71,7 @@ def interpreted(compilation: Compilation, inputs: dict[str, Array]) -> list[tupl
 
 
 def is_undisturbed(value: Value, values: list[Value]) -> bool:
-    """Whether nothing else is written to a value's buffer while it is."""
+    """True if nothing else is written to a value's buffer while it is."""
     others = [other for other in values if other is not value and other.offset == value.offset]
     return not any(other.first <= value.last and value.first <= other.last for other in others)
 
