@@ -1,6 +1,7 @@
 """Rows of operators: a function of each element, one that is made of others, and one that depends on no input."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def _slopes_shape(count: int) -> torch.Tensor:
     return torch.empty(count)
 
 
-def _slopes_reference(count: int) -> NDArray[np.float64]:
+def _slopes_reference(count: int) -> NDArray[np.floating[Any]]:
     return 0.5 ** np.arange(count)
 
 
