@@ -1,5 +1,5 @@
 """
-Tiling of a linear layer: sizes, loop order, and residency on the chip. Plain arithmetic.
+Tiling of a linear layer: sizes, loop order, and placement on the chip. Plain arithmetic.
 
 Candidates are compared by the cycles of the machine's cost functions (`sta.spec.cost`). The fastest within its share of
 the chip is chosen.
