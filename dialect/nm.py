@@ -33,7 +33,7 @@ from xdsl.dialects.builtin import (
     f64,
     i64,
 )
-from xdsl.ir import Attribute, Dialect, Operation, ParametrizedAttribute, SSAValue
+from xdsl.ir import Attribute, Dialect, ParametrizedAttribute, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
     AttrSizedResultSegments,
@@ -1119,9 +1119,6 @@ class SliceOp(IRDLOperation):
         _expect(list(result.get_shape()) == expected, f"the result must have shape {expected}")
         _expect(x.element_type == result.element_type, "a slice keeps the element type")
 
-
-VIEW_OPERATIONS: tuple[type[Operation], ...] = (ViewOp, PermuteOp, SliceOp)
-"""Operations that only rename elements."""
 
 NM = Dialect(
     "nm",
