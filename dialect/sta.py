@@ -601,9 +601,7 @@ _SEMAPHORES = "(`wait` $wait^)? (`post` $post^)? attr-dict"
 
 
 Fields = dict[str, int | str]
-"""
-Fields of an instruction by name.
-"""
+"""Fields of an instruction by name."""
 
 
 @dataclass(frozen=True)
@@ -631,20 +629,14 @@ class UnitOp(IRDLOperation):
     """An operation that runs on a unit of the machine: it may wait for semaphores and post to them."""
 
     MNEMONIC: ClassVar[str]
-    """
-    The instruction that it stands for.
-    """
+    """The instruction that it stands for."""
     ADDRESSES: ClassVar[Mapping[str, str]] = {}
-    """
-    Operands by the register field of their address, where that has another name.
-    """
+    """Operands by the register field of their address, where that has another name."""
 
     wait = opt_prop_def(INTEGERS)
     """Semaphores that must be at least 1 before it starts; each is decremented."""
     post = opt_prop_def(INTEGERS)
-    """
-    Semaphores incremented when its result is complete.
-    """
+    """Semaphores incremented when its result is complete."""
     traits = traits_def(InstructionEffects())
 
     @property
@@ -696,7 +688,8 @@ class LoadOp(UnitOp):
 
     def verify_(self) -> None:
         _expect(space_of(self.source) == "dram", "a load reads dram")
-        _expect(space_of(self.destination) in ("spad", "wbuf"), "a load writes spad or wbuf")
+        spaces = self.definition.field("space").choices
+        _expect(space_of(self.destination) in spaces, f"a load writes {' or '.join(spaces)}")
         _verify_transfer(self.source, self.destination)
 
 
@@ -887,7 +880,6 @@ class SoftmaxOp(UnitOp):
 
     name = "sta.softmax"
     MNEMONIC: ClassVar[str] = "softmax"
-    MODES: ClassVar[tuple[str, ...]] = ("row", "online", "online_first")
     scores = operand_def(MemRefType)
     destination = operand_def(MemRefType)
     sums = operand_def(MemRefType)
@@ -955,7 +947,8 @@ class SoftmaxOp(UnitOp):
 
     def verify_(self) -> None:
         shape = _expect_operand(self.scores, "the scores", "acc", (si32,), 2).get_shape()
-        _expect(self.mode.data in self.MODES, f"mode '{self.mode.data}' is none of {', '.join(self.MODES)}")
+        modes = self.definition.field("mode").choices
+        _expect(self.mode.data in modes, f"mode '{self.mode.data}' is none of {', '.join(modes)}")
         _expect_operand(self.destination, "the exponentials", "spad", (ui8, ui16), 2)
         _expect_shape(self.destination, shape, "the exponentials")
         _expect_operand(self.sums, "the sums", "spad", (si32,), 1)
@@ -1123,7 +1116,8 @@ class NormOp(UnitOp):
     def verify_(self) -> None:
         shape = _expect_operand(self.source, "the source", "spad", (si16,), 2).get_shape()
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
-        _expect(self.kind.data in ("layer", "rms"), f"kind '{self.kind.data}' is neither layer nor rms")
+        kinds = self.definition.field("kind").choices
+        _expect(self.kind.data in kinds, f"kind '{self.kind.data}' is neither {' nor '.join(kinds)}")
         _expect(self.destination is not None or self.copy is not None, "a norm that writes nothing")
         for value, element in ((self.destination, si16), (self.copy, si8)):
             if value is not None:

@@ -314,7 +314,6 @@ def _print_nested(printer: Printer, element_type: Attribute) -> None:
     element_type.print_parameters(printer)
 
 
-any_tensor = VTensorType(None, None)
 TENSOR = BaseAttr(VTensorType)
 OPTIONAL_TENSOR = BaseAttr(VTensorType) | BaseAttr(NoneType)
 INTEGER_LIST = BaseAttr(ListType)

@@ -192,7 +192,7 @@ def _blamed(added: type[ModulePass]) -> type[ModulePass]:
         refusal = outside.find_addition(outside.PASSES, added.name).refusal
         try:
             added.apply(self, ctx, op)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise refusal(f"it failed ({type(error).__name__}: {error})") from error
         try:
             op.verify()
