@@ -441,6 +441,10 @@ SOFTMAX = "sta.softmax"
 """Of an attention: its softmax."""
 INT16_INPUT = "sta.int16_input"
 """Of a linear layer: its input has 16 bits, by sensitivity."""
+SMOOTHED = "sta.smoothed"
+"""
+Of a normalization with columns that SmoothQuant has divided: "beside" the one of the float model, or "instead" of it.
+"""
 MASK_ERROR = "sta.mask_error"
 """Of an attention that keeps its mask: the reason why the mask has no supported form."""
 
@@ -451,6 +455,7 @@ ANNOTATIONS: Mapping[str, type[Attribute]] = {
     NARROW_FIDELITY: DecibelsAttr,
     SOFTMAX: SoftmaxAttr,
     INT16_INPUT: UnitAttr,
+    SMOOTHED: StringAttr,
     MASK_ERROR: StringAttr,
 }
 """An annotation of one pass for another, and the kind of its attribute."""
