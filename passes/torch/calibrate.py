@@ -15,9 +15,9 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
-from sta.dialect.interpreters.torch import main_function
 from sta.dialect.ir.accuracy import set_fidelity
 from sta.dialect.ir.context import CompileContext, compile_context
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.samples import Sample
 from sta.passes.errors import CompileError
 from sta.passes.option_values import METHODS

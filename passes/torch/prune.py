@@ -17,10 +17,10 @@ from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.passes import ModulePass
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function
 from sta.dialect.ir.accuracy import set_pruned_layers
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.errors import CompileError
 from sta.passes.quantization.layer_selection import check_globs
