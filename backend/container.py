@@ -12,6 +12,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import json
+import math
 import mmap
 import os
 import struct
@@ -29,6 +30,7 @@ from sta.backend.new_file import new_file
 from sta.spec.alignment import aligned
 from sta.spec.instructions.definition import EncodingError
 from sta.spec.instructions.instruction import Instruction
+from sta.spec.pattern import Pattern
 
 MAGIC = b"STA\x00"
 VERSION = (2, 0)
@@ -71,7 +73,10 @@ class Container:
     constants: NDArray[np.uint8]
     """One-dimensional; read-only and backed by the file where it was read from one."""
     program: Json
-    """The integers of ``PROGRAM_KEYS``."""
+    """
+    The integers of ``PROGRAM_KEYS``. If the compile measured it, ``fidelity``: decibels for ``given`` and ``pruned``,
+    as in ``sta.spec.accuracy.Fidelity``. If it pruned layers, ``pruned``: module paths with their patterns.
+    """
     signature: Json
     """``inputs`` and ``outputs``: lists of TensorSignature as JSON, with ``address`` and ``bytes`` in DRAM."""
     debug: Json = field(default_factory=lambda: {"instructions": [], "buffers": [], "constants": []})
@@ -139,6 +144,25 @@ def _check_program(program: object) -> None:
     for key in PROGRAM_KEYS:
         if not is_integer(entries.get(key)) or not 0 <= entries[key] <= LARGEST_INTEGER:
             raise ContainerError(f"section 'program': '{key}' is missing or not an integer from 0 to 2^63-1")
+    _check_fidelity(entries.get("fidelity", {"given": 0.0, "pruned": 0.0}))
+    _check_pruned(entries.get("pruned", {}))
+
+
+def _check_fidelity(fidelity: object) -> None:
+    entries = cast(Json, fidelity) if isinstance(fidelity, dict) else {}
+    figures = [entries.get("given"), entries.get("pruned")]
+    if len(entries) != 2 or not all(isinstance(figure, float) and math.isfinite(figure) for figure in figures):
+        raise ContainerError("section 'program': 'fidelity' is not decibels for 'given' and 'pruned'")
+
+
+def _check_pruned(pruned: object) -> None:
+    if not isinstance(pruned, dict):
+        raise ContainerError("section 'program': 'pruned' is not module paths with patterns")
+    for path, pattern in cast(Json, pruned).items():
+        try:
+            Pattern.parse(pattern)
+        except (TypeError, ValueError) as error:
+            raise ContainerError(f"section 'program': the pruned layer {path!r}: {error}") from None
 
 
 def _check_signature(signature: object) -> None:

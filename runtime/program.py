@@ -22,9 +22,12 @@ from sta.runtime.engines import Engines, check_same, chosen
 from sta.runtime.errors import ProgramError
 from sta.runtime.html import table
 from sta.runtime.losses import StepLoss
+from sta.runtime.quantization import Quantization
 from sta.runtime.reference import RunProgress
 from sta.runtime.timing import Timing
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
+from sta.spec.accuracy import Fidelity
+from sta.spec.pattern import Pattern
 from sta.spec.signature import TensorSignature
 from sta.spec.suggestion import suggestion
 from sta.spec.target import Target
@@ -116,6 +119,11 @@ class Program:
         self._scores_stay_on_chip = False
         self.losses: tuple[StepLoss, ...] = ()
         """Cost of lossy steps, for a program just compiled with a check; files do not keep it."""
+        self.quantization: Quantization | None = None
+        """
+        Methods of quantization tried and kept, for a program just compiled; files do not keep it. None for a model that
+        came with its formats.
+        """
 
     @staticmethod
     def load(
@@ -144,6 +152,10 @@ class Program:
             ("MAC efficiency", f"{self.mac_efficiency:.1%}"),
             ("DRAM bytes", f"{self.dram_bytes:,}"),
         ]
+        if self.fidelity is not None:
+            costs.append(("SQNR against the model given", f"{self.fidelity.given:.1f} dB"))
+        if self.fidelity is not None and self.pruned:
+            costs.append(("SQNR against the pruned model", f"{self.fidelity.pruned:.1f} dB"))
         title = f"Program for {self.target.name}"
         return table(ports, ("", "name", "shape", "host", "machine", "kind"), title) + table(costs)
 
@@ -215,6 +227,22 @@ class Program:
     def mac_efficiency(self) -> float:
         """Useful MACs divided by the array's capacity in all cycles, 0..1."""
         return self.macs / (self.cycles * self.target.macs_per_cycle)
+
+    @property
+    def fidelity(self) -> Fidelity | None:
+        """
+        SQNR of the output against the model given and against the pruned one, as the compile measured it on samples.
+
+        None for a model that came quantized, and for a program without a compile. It says what the file says.
+        """
+        found = self.container.program.get("fidelity")
+        return None if found is None else Fidelity(**found)
+
+    @property
+    def pruned(self) -> dict[str, Pattern]:
+        """The layers whose weights the compile pruned, by module path, with their patterns."""
+        found: dict[str, str] = self.container.program.get("pruned", {})
+        return {path: Pattern.parse(pattern) for path, pattern in found.items()}
 
     def check(self) -> None:
         """

@@ -45,6 +45,7 @@ from sta.passes.tiling.capacity import CapacityError
 from sta.passes.torch.calibrate import TorchCalibratePass
 from sta.runtime import Program, ProgramError
 from sta.runtime.losses import StepLoss
+from sta.runtime.quantization import Quantization
 from sta.spec.target import Target
 
 Array = NDArray[Any]
@@ -83,6 +84,13 @@ class Compilation:
     def quantization(self) -> Choice | None:
         """Choice of number formats; None if the model, or the resumed dump, came with them."""
         return self.context.notes.get(TorchCalibratePass.name)
+
+    @property
+    def _quantization(self) -> Quantization | None:
+        choice = self.quantization
+        if choice is None:
+            return None
+        return Quantization(choice.decibels, choice.held_out, tuple(choice.trials), choice.plan.int16_inputs)
 
     @property
     def losses(self) -> tuple[StepLoss, ...]:
@@ -156,6 +164,7 @@ class Compilation:
         container = emit(self.module, self.context.weights, self.context.target, macs.kept, macs.dense, printed)
         self.program = Program(container)
         self.program.losses = self.losses
+        self.program.quantization = self._quantization
         # Reports a deadlock.
         _ = self.program.timing
         self.seconds.append(("emit", time.perf_counter() - start))

@@ -37,6 +37,7 @@ from sta.passes.quantization.smoothquant import smooth
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.rewriting.uses_through_views import source_of_rows
 from sta.passes.torch.quantize import narrow_kind, quantize
+from sta.spec.accuracy import Fidelity, Trial
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]
@@ -71,16 +72,6 @@ class Plan:
     """Module paths of linear layers whose input has 16 bits."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A tried plan, and its result."""
-
-    method: str
-    decibels: float
-    """SQNR of the output on the held-out samples."""
-    kept: bool
-
-
 @dataclass
 class Choice:
     """Chosen methods, and the candidates."""
@@ -88,8 +79,16 @@ class Choice:
     plan: Plan = field(default_factory=Plan)
     trials: list[Trial] = field(default_factory=list[Trial])
     decibels: float = EXACT
+    """SQNR of the output against the pruned model."""
+    given: float = EXACT
+    """The same against the model as it was given."""
     held_out: int = 0
     """Samples that judged the choice and that the judged ranges had not observed."""
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """Both figures, rounded to hundredths: sums of floats differ in their last digits between processors."""
+        return Fidelity(*(round(figure, 2) for figure in (self.given, self.decibels)))
 
     def __str__(self) -> str:
         """The kept trials, and the output's SQNR with each."""
@@ -127,7 +126,7 @@ class Noise:
 def _decibels(signal: float, noise: float) -> float:
     if noise == 0.0 or signal == 0.0:
         return EXACT
-    return min(10 * math.log10(signal / noise), EXACT)
+    return max(min(10 * math.log10(signal / noise), EXACT), -EXACT)
 
 
 class QuantizationChoice:
@@ -141,10 +140,12 @@ class QuantizationChoice:
         methods: Sequence[str] = METHODS,
         report: StageProgress = silent,
         evaluation: Sequence[Sample] = (),
+        given: ModuleOp | None = None,
     ) -> None:
         """
         Splits samples into those of the ranges and those that judge the output. Without `evaluation` a part of
-        `samples` is held out until the choice is made.
+        `samples` is held out until the choice is made. `given` is the module before weights were pruned, if some were:
+        the choice is measured against it, too.
         """
         count = len(samples)
         held_out = 0 if evaluation else min(count // HELD_OUT_PART or count // 2, MOST_HELD_OUT)
@@ -154,6 +155,7 @@ class QuantizationChoice:
         self._seen = count - held_out
         """Number of samples of the judged ranges."""
         self._evaluation = evaluation
+        self._given = given
         self._methods = methods
         self._report = report
         self._observation = Observation(module, context, _observer)
@@ -183,8 +185,17 @@ class QuantizationChoice:
                 self._try(noise, choice, method, plans)
         if choice.decibels < least_sqnr:
             self._widen(noise, choice, least_sqnr)
+        choice.given = self._against_given(noise, choice)
         self._observe_rest()
         return choice
+
+    def _against_given(self, noise: Noise, choice: Choice) -> float:
+        """The SQNR of the choice against the model as it was given, on the samples that judge."""
+        if self._given is None:
+            return choice.decibels
+        self._report("compare with the model given", None)
+        references = [run_torch(self._given, self._context, sample) for sample in noise.samples]
+        return self._judge(replace(noise, references=references), choice.plan)
 
     def _observe(self) -> tuple[Noise, int]:
         """Observes the samples of the judged ranges; the others judge."""

@@ -15,7 +15,9 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
+from sta.dialect.ir.accuracy import set_fidelity
 from sta.dialect.ir.context import CompileContext, compile_context
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.samples import Sample
 from sta.passes.errors import CompileError
 from sta.passes.option_values import METHODS
@@ -23,6 +25,7 @@ from sta.passes.quantization.bound_ranges import bound_ranges, place_of
 from sta.passes.quantization.calibrate import calibrate
 from sta.passes.quantization.choice import Choice, QuantizationChoice
 from sta.passes.torch.fold_quantization import is_quantized
+from sta.passes.torch.prune import forget_dense_weights, unpruned
 from sta.passes.torch.quantize import check_int16_inputs, values_without_format
 
 
@@ -32,7 +35,8 @@ class TorchCalibratePass(ModulePass):
     Chooses how a float module is quantized, and sets the ranges of its values (`sta.range`), from sample inputs.
 
     `methods` are tried in their order (`sta.passes.quantization.choice`). `min_sqnr` is the required SQNR of the
-    output, in decibels. Linear layers that match a glob of `int16_inputs` have 16-bit inputs in any case.
+    output in decibels, against the module as this pass finds it: with pruned weights. Linear layers that match a glob
+    of `int16_inputs` have 16-bit inputs in any case.
     """
 
     name = "torch-calibrate"
@@ -55,16 +59,20 @@ class TorchCalibratePass(ModulePass):
             return
         samples = _samples(context, needed=True)
         evaluation = context.samples.of("evaluation")
-        chooser = QuantizationChoice(op, context, samples, self.methods, context.report, evaluation)
+        given = unpruned(op, context.weights)
+        forget_dense_weights(op)
+        chooser = QuantizationChoice(op, context, samples, self.methods, context.report, evaluation, given)
         choice = chooser.choose(self.min_sqnr, self.int16_inputs)
-        self._check_reached(choice, "evaluation" if evaluation else "calibration")
+        self._check_reached(choice, "evaluation" if evaluation else "calibration", given is not None)
         chooser.apply(choice.plan)
+        set_fidelity(main_function(op), choice.fidelity)
         context.notes[self.name] = choice
 
-    def _check_reached(self, choice: Choice, judges: str) -> None:
+    def _check_reached(self, choice: Choice, judges: str, pruned: bool) -> None:
         if self.min_sqnr is not None and choice.decibels < self.min_sqnr:
+            model = "the pruned model" if pruned else "the model"
             raise CompileError(
-                f"the output reaches {choice.decibels:.1f} dB against the model on {judges} samples, with 16 bits "
+                f"the output reaches {choice.decibels:.1f} dB against {model} on {judges} samples, with 16 bits "
                 f"for the input of every linear layer, and not the {self.min_sqnr:g} dB that were asked for: ask "
                 "for less"
             )
