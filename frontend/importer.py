@@ -20,9 +20,10 @@ from xdsl.dialects.func import ReturnOp
 from xdsl.rewriter import Rewriter
 from xdsl.utils.exceptions import ParseError, VerifyException
 
-from sta.dialect.interpreters.torch import FOREIGN_OPERATOR, main_function, operation_name
+from sta.dialect.interpreters.torch import FOREIGN_OPERATOR, operation_name
 from sta.dialect.ir.context import CompileContext
-from sta.dialect.ir.location import describe
+from sta.dialect.ir.location import ROOT, describe
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.unicode_strings import UnicodeParser
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType, operator_class, sizes_of
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
 _PLACE = ("nn_module_stack", "stack_trace")
 """Entries about a node's place in the model."""
-
-ROOT = "forward"
-"""The module path of operations in the model's own `forward`, outside any of its submodules."""
 
 
 @dataclass(frozen=True)
