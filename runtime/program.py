@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.backend.container import Container, read_container, write_container
+from sta.backend.container import Container, Source, read_container, write_container
 from sta.runtime.analysis.profile import Profile
 from sta.runtime.analysis.races import RaceCheck
 from sta.runtime.analysis.schedule import Schedule
@@ -119,17 +119,23 @@ class Program:
 
     @staticmethod
     def load(
-        path: str | os.PathLike[str], *, instruction_limit: int = INSTRUCTION_LIMIT, memory_limit: int = MEMORY_LIMIT
+        source: Source, *, instruction_limit: int = INSTRUCTION_LIMIT, memory_limit: int = MEMORY_LIMIT
     ) -> Program:
         """
-        Reads a program from a ``.sta`` file and checks it; the limits are those of ``Program``.
+        Reads a program and checks it.
+
+        Args:
+            source: the path of a ``.sta`` file, its bytes, or a file object opened with mode ``rb``.
+            instruction_limit: as for ``Program``.
+            memory_limit: as for ``Program``.
 
         Raises:
             OSError: the file cannot be opened.
+            ValueError: the file object gives text.
             ContainerError: the file is not a container, or is corrupt, truncated or of another version.
             ProgramError: the program breaks a rule of the machine or exceeds a limit.
         """
-        return Program(read_container(path), instruction_limit=instruction_limit, memory_limit=memory_limit)
+        return Program(read_container(source), instruction_limit=instruction_limit, memory_limit=memory_limit)
 
     def _repr_html_(self) -> str:
         """HTML for a notebook: inputs, outputs, and the cost of a run."""

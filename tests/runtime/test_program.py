@@ -1,5 +1,6 @@
 """Program and Result: loading, running, inputs and their errors, and what importing the room needs."""
 
+import io
 import json
 import subprocess
 import sys
@@ -78,6 +79,34 @@ def test_saving_and_loading(copier: Any, tmp_path: Path) -> None:
         Program.load(tmp_path / "a.sta", instruction_limit=3)
     with pytest.raises(ProgramError, match="the limit is 100"):
         Program.load(tmp_path / "a.sta", memory_limit=100)
+
+
+def test_loading_what_a_file_holds(copier: Any, tmp_path: Path) -> None:
+    program = copier.program()
+    program.save(tmp_path / "a.sta")
+    content = (tmp_path / "a.sta").read_bytes()
+    changed = bytearray(content)
+    loaded = [Program.load(content), Program.load(memoryview(content)), Program.load(changed)]
+    with open(tmp_path / "a.sta", "rb") as file:
+        loaded.append(sta.runtime.load(file))
+    loaded.append(sta.runtime.load(io.BytesIO(content)))
+    # What has been checked is no longer the caller's to change.
+    changed[:] = bytes(len(changed))
+    for one in loaded:
+        assert container_bytes(one.container) == content
+        assert one.run({"values": VALUES, "identifiers": IDENTIFIERS}).raw["y"].tolist() == [[4, 1, 127], [-128, 3, 5]]
+
+
+def test_what_is_no_program_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "a.sta").write_bytes(b"")
+    for nothing in (b"", bytearray(), io.BytesIO(), tmp_path / "a.sta"):
+        with pytest.raises(ContainerError, match="the file is empty"):
+            Program.load(nothing)
+    with pytest.raises(ContainerError, match="not an STA container"):
+        Program.load(b"something else")
+    text: Any = io.StringIO("text")
+    with pytest.raises(ValueError, match="gives str, not bytes: open the file with mode 'rb'"):
+        Program.load(text)
 
 
 def test_runs_do_not_influence_each_other(copier: Any) -> None:
