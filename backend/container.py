@@ -86,6 +86,10 @@ class Container:
     target: Json = field(default_factory=dict[str, Any])
     """The target the program was compiled for, as JSON."""
 
+    def __repr__(self) -> str:
+        """``<Container: 1,234 instructions, 25,000,000 bytes of constants>``."""
+        return f"<Container: {len(self.code):,} instructions, {len(self.constants):,} bytes of constants>"
+
     @property
     def writable_base(self) -> int:
         """The first writable DRAM address: the size of the constants, rounded up to the alignment."""
