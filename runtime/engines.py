@@ -102,7 +102,7 @@ class Engines:
         self._lock = threading.RLock()
 
     def __reduce__(self) -> tuple[type[Engines], tuple[ValidProgram]]:
-        """What pickle and copy take along: the program, no engine."""
+        """Parts for pickle and copy: the program, without engines."""
         return Engines, (self._program,)
 
     def timing(self) -> Timing:
