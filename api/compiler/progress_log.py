@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from sta.passes.options import Report
+from sta.passes.options import StageProgress
 
 LOG = logging.getLogger("sta.compile")
 """Info: each stage when it begins, and the program at the end. Debug: how much of a stage is done."""
 
 
-def logged(report: Report) -> Report:
+def logged(report: StageProgress) -> StageProgress:
     """Returns a callback that writes progress into the log, and passes it on."""
     last = ""
 
@@ -26,7 +26,7 @@ def logged(report: Report) -> Report:
     return report_and_log
 
 
-def both(first: Report, second: Report) -> Report:
+def both(first: StageProgress, second: StageProgress) -> StageProgress:
     """Returns a callback that calls two others."""
 
     def report(stage: str, done: float | None) -> None:
