@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,8 @@ _HEADER = struct.Struct("<4sHHIIQ8s")
 _ENTRY = struct.Struct("<16sQQI4s")
 
 Json = dict[str, Any]
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+"""A container's origin: a path, the bytes of the file, or a file object that gives them."""
 
 
 class ContainerError(ValueError):
@@ -88,6 +90,10 @@ class Container:
     """The final IR, as text."""
     target: Json = field(default_factory=dict[str, Any])
     """The target the program was compiled for, as JSON."""
+
+    def __repr__(self) -> str:
+        """``<Container: 1,234 instructions, 25,000,000 bytes of constants>``."""
+        return f"<Container: {len(self.code):,} instructions, {len(self.constants):,} bytes of constants>"
 
     @property
     def writable_base(self) -> int:
@@ -290,19 +296,34 @@ def write_container(container: Container, path: str | os.PathLike[str]) -> None:
         file.writelines(pieces)
 
 
-def read_container(path: str | os.PathLike[str]) -> Container:
+def read_container(source: Source) -> Container:
     """
-    Reads a container; its constants are mapped from the file, which must not be changed in place while in use.
+    Reads a container. Given a path, its constants are mapped from the file, which must not be changed in place while in
+    use; of a file object everything from its position on is read.
 
     Raises:
-        ContainerError: the file is not a container, or is corrupt, truncated or of another version.
-        OSError: the file cannot be opened.
+        ContainerError: the bytes are no container, or are corrupt, truncated or of another version.
+        ValueError: the file object gives text.
+        OSError: the file cannot be opened or read.
     """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return parse_container(np.frombuffer(bytes(source), np.uint8))
+    read = getattr(source, "read", None)
+    return _read_path(cast("str | os.PathLike[str]", source)) if read is None else read_container(_bytes_of(read()))
+
+
+def _bytes_of(read: object) -> bytes:
+    if not isinstance(read, bytes):
+        raise ValueError(f"the file object gives {type(read).__name__}, not bytes: open the file with mode 'rb'")
+    return read
+
+
+def _read_path(path: str | os.PathLike[str]) -> Container:
     path = Path(path)
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            raise ContainerError("section 'header': the file is empty")
+        # Nothing cannot be mapped.
+        if os.fstat(file.fileno()).st_size == 0:
+            return parse_container(np.zeros(0, np.uint8))
         mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     return parse_container(mapped)
 
@@ -336,6 +357,8 @@ def parse_container(data: NDArray[np.uint8]) -> Container:
 
 def _read_table(data: NDArray[np.uint8]) -> Mapping[str, tuple[int, int, int]]:
     """Returns offset, size and checksum of every section, after checking header and table."""
+    if not len(data):
+        raise ContainerError("section 'header': the file is empty")
     if data[: len(MAGIC)].tobytes() != MAGIC:
         raise ContainerError("section 'header': not an STA container, which `sta compile` makes")
     if len(data) < _HEADER.size:

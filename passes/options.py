@@ -61,6 +61,7 @@ class Keywords(TypedDict, total=False):
     check: bool
     dump_ir: str | os.PathLike[str] | None
     only: str | None
+    progress: bool
     report: StageProgress
 
 
@@ -226,6 +227,7 @@ class Options:
         "limit the dump to module paths: 'encoder.layer.0.*'",
         command_line={"metavar": "GLOB"},
     )
+    progress: bool = _option(bool, False, "show the present step on standard error, as the command does")
     report: StageProgress = _option(
         as_given, silent, "progress callback, called with the stage and its completed share"
     )

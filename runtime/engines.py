@@ -87,7 +87,10 @@ def chosen(name: str) -> str:
 
 
 class Engines:
-    """The engines of one program: created on first use, and kept for the next run."""
+    """
+    The engines of one program: created on first use, and kept for the next run. Several threads may use them at once;
+    copies of a program, pickled ones too, have their own.
+    """
 
     def __init__(self, program: ValidProgram) -> None:
         """Accepts a checked program."""
@@ -95,7 +98,12 @@ class Engines:
         self._native: NativeProgram | None = None
         self._idle: dict[tuple[str, int, int], list[Engine]] = {}
         """By name, threads and process: a forked process has no threads of its parent's engines."""
-        self._lock = threading.Lock()
+        # A thread that takes an engine decodes the program while it holds the lock.
+        self._lock = threading.RLock()
+
+    def __reduce__(self) -> tuple[type[Engines], tuple[ValidProgram]]:
+        """Parts for pickle and copy: the program, without engines."""
+        return Engines, (self._program,)
 
     def timing(self) -> Timing:
         """Returns the cost of a run; ProgramError if it ends in a deadlock."""
@@ -130,9 +138,10 @@ class Engines:
         # Not needed, and perhaps not there, where programs run on the reference engine.
         from sta.runtime.native_engine import NativeProgram
 
-        if self._native is None:
-            self._native = NativeProgram(self._program)
-        return self._native
+        with self._lock:
+            if self._native is None:
+                self._native = NativeProgram(self._program)
+            return self._native
 
     def _reports(self) -> NativeReports:
         from sta.runtime.analysis.native_reports import NativeReports

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.backend.container import Container, read_container, write_container
+from sta.backend.container import Container, Source, read_container, write_container
 from sta.runtime.analysis.profile import Profile
 from sta.runtime.analysis.races import RaceCheck
 from sta.runtime.analysis.schedule import Schedule
@@ -64,6 +64,11 @@ class Result:
         """Bytes read from and written to DRAM."""
         return self.timing.dram_bytes
 
+    def __repr__(self) -> str:
+        """``<Result: output (1, 24, 64) float32; 12,345 cycles, 61.7 µs>``."""
+        outputs = ", ".join(f"{name} {values.shape} {values.dtype}" for name, values in self.outputs.items())
+        return f"<Result: {outputs or 'no outputs'}; {self.cycles:,} cycles, {self.seconds * 1e6:,.1f} µs>"
+
     def _repr_html_(self) -> str:
         """HTML for a notebook."""
         outputs = [
@@ -93,10 +98,11 @@ class Result:
 
 class Program:
     """
-    A compiled model, ready to run. Not for use by several threads at once.
+    A compiled model, ready to run. Several threads may use one at once: each run has an engine to itself.
 
     Creating one validates the container; everything that does not depend on data (timing, the check that attention
-    scores stay on the chip) is computed once, on first use.
+    scores stay on the chip) is computed once, on first use. Programs can be pickled and copied; what engines keep from
+    run to run stays behind.
     """
 
     def __init__(
@@ -116,6 +122,7 @@ class Program:
         """
         container.check()
         self._valid = validate(container, instruction_limit=instruction_limit, memory_limit=memory_limit)
+        self._engines = Engines(self._valid)
         self._scores_stay_on_chip = False
         self.losses: tuple[StepLoss, ...] = ()
         """Cost of lossy steps, for a program just compiled with a check; files do not keep it."""
@@ -127,17 +134,32 @@ class Program:
 
     @staticmethod
     def load(
-        path: str | os.PathLike[str], *, instruction_limit: int = INSTRUCTION_LIMIT, memory_limit: int = MEMORY_LIMIT
+        source: Source, *, instruction_limit: int = INSTRUCTION_LIMIT, memory_limit: int = MEMORY_LIMIT
     ) -> Program:
         """
-        Reads a program from a ``.sta`` file and checks it; the limits are those of ``Program``.
+        Reads a program and checks it.
+
+        Args:
+            source: the path of a ``.sta`` file, its bytes, or a file object opened with mode ``rb``.
+            instruction_limit: as for ``Program``.
+            memory_limit: as for ``Program``.
 
         Raises:
             OSError: the file cannot be opened.
+            ValueError: the file object gives text.
             ContainerError: the file is not a container, or is corrupt, truncated or of another version.
             ProgramError: the program breaks a rule of the machine or exceeds a limit.
         """
-        return Program(read_container(path), instruction_limit=instruction_limit, memory_limit=memory_limit)
+        return Program(read_container(source), instruction_limit=instruction_limit, memory_limit=memory_limit)
+
+    def __repr__(self) -> str:
+        """``<Program for sta-base: src (1, 24, 64) -> output (1, 24, 64); 1,234 instructions>``."""
+        inputs, outputs = (
+            ", ".join(f"{port.name} {port.shape}" for port in ports) or "nothing"
+            for ports in (self.inputs, self.outputs)
+        )
+        code = f"{len(self.container.code):,} instructions"
+        return f"<Program for {self.target.name}: {inputs} -> {outputs}; {code}>"
 
     def _repr_html_(self) -> str:
         """HTML for a notebook: inputs, outputs, and the cost of a run."""
@@ -295,10 +317,6 @@ class Program:
             ValueError: the limit is negative.
         """
         return self._engines.write_trace(self.schedule, path, limit)
-
-    @cached_property
-    def _engines(self) -> Engines:
-        return Engines(self._valid)
 
     def encode_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """
