@@ -12,8 +12,7 @@ has ONNX's own default.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +24,15 @@ from xdsl.ir import SSAValue
 from sta.dialect import torch
 from sta.dialect.torch import element_type_of, sizes_of, tensor_type
 from sta.frontend.errors import ModelError
+from sta.frontend.onnx import elementwise, norms, products
 from sta.frontend.onnx.file import attributes_of, default_attributes, label
+from sta.frontend.onnx.folding import FROM_SHAPE
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
-from sta.frontend.onnx.weight import QuantizedConstant
-from sta.spec.operators.operator import Attribute, Constant, Onnx, Operator
+from sta.frontend.onnx.notes import ONNXRUNTIME, note_of
+from sta.frontend.onnx.operands import broadcast_sizes, constant_operand, operand
+from sta.frontend.onnx.rule import Attributes, Rule
+from sta.frontend.onnx.weight import QuantizedConstant, integer_range
+from sta.spec.operators.operator import Attribute, Constant, Onnx, Operator, Role
 from sta.spec.operators.registry import operators
 from sta.spec.outside import OPERATORS, find_addition, warn_once
 
@@ -37,65 +41,45 @@ if TYPE_CHECKING:
 
 
 Array = NDArray[Any]
-Attributes = Mapping[str, Any]
-"""Attributes of a node by name."""
-
-
-_NOTES = {
-    "Conv": "convolutions cannot be compiled: let the host compute them, and cut the model behind them with "
-    "onnx.utils.extract_model",
-    "ReduceSum": "leave pooling to the host, and cut the model before it with onnx.utils.extract_model",
-    "ReduceMean": "leave pooling to the host, and cut the model before it with onnx.utils.extract_model",
-    "QLinearMatMul": "quantize with quantize-dequantize pairs: quant_format=QuantFormat.QDQ",
-    "MatMulInteger": "quantize statically: onnxruntime.quantization.quantize_static with QuantFormat.QDQ",
-    "DynamicQuantizeLinear": "quantize statically: onnxruntime.quantization.quantize_static with QuantFormat.QDQ",
-    "Erf": "error functions are supported inside GELU: x * 0.5 * (1 + erf(x / sqrt(2)))",
-}
 
 
 def translate(graph: OnnxGraph, node: NodeProto) -> None:
     """Adds to `graph` what `node` computes. Raises UnsupportedForm if it has no translation."""
-    rule = _rules().get(node.op_type) if node.domain in _DOMAINS else None
+    rule = _rule(node)
     if rule is None:
-        raise UnsupportedForm(_NOTES.get(node.op_type, ""))
-    rule.function(graph, node, _attributes(graph, node, rule.reads))
+        raise UnsupportedForm(note_of(node))
+    rule.function(graph, node, _attributes(graph, node, rule))
 
 
-def _attributes(graph: OnnxGraph, node: NodeProto, reads: tuple[str, ...]) -> Attributes:
+def _rule(node: NodeProto) -> Rule | None:
+    """The rule of the operator of `node`; None if it has none."""
+    if node.domain == ONNXRUNTIME and node.op_type in _ONNXRUNTIME:
+        return _ONNXRUNTIME[node.op_type]
+    shared = not node.domain or (node.domain == ONNXRUNTIME and node.op_type in _IN_BOTH)
+    return _rules().get(node.op_type) if shared else None
+
+
+def _attributes(graph: OnnxGraph, node: NodeProto, rule: Rule) -> Attributes:
     """
-    The attributes `reads` of `node`, by default as ONNX has it, None where it has none.
+    The attributes that `rule` reads, absent ones as they are by default, or None.
 
     Raises UnsupportedForm for others that are not what they are by default.
     """
-    given, defaults = attributes_of(node), default_attributes(node, graph.opset)
+    given = attributes_of(node)
+    defaults = rule.defaults or default_attributes(node, graph.opset)
     for name, value in given.items():
-        if name not in reads and value != defaults.get(name):
+        if name not in rule.reads and value != defaults.get(name):
             raise UnsupportedForm(f"its attribute {name} = {value!r} is not supported")
-    return {name: given.get(name, defaults.get(name)) for name in reads}
+    return {name: given.get(name, defaults.get(name)) for name in rule.reads}
 
 
 def is_known(node: NodeProto) -> bool:
     """True if there is a translation for nodes of this kind, alone or as a part of another operator."""
-    return (node.op_type in _rules() or node.op_type in ("Shape", "Erf", "Constant")) and node.domain in _DOMAINS
+    return _rule(node) is not None or (not node.domain and node.op_type in ("Erf", *FROM_SHAPE))
 
 
-_DOMAINS = ("", "ai.onnx", "com.microsoft")
-
-
-def _operand(node: NodeProto, index: int) -> str:
-    """The name of an operand; empty if it is absent."""
-    return node.input[index] if index < len(node.input) else ""
-
-
-def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
-    """The constant operand at `index`; None if it is absent."""
-    name = _operand(node, index)
-    if not name:
-        return None
-    array = graph.constant(name)
-    if array is None:
-        raise UnsupportedForm(f"its operand {name!r} must be a constant")
-    return array
+_IN_BOTH = ("Gelu", "QuantizeLinear", "DequantizeLinear")
+"""ONNX's operators that onnxruntime has, too."""
 
 
 # --- Arithmetic ---
@@ -104,16 +88,9 @@ def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
 def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """The operator of `row`, which accepts the same tensors as the ONNX operator."""
     values = [graph.value(name) for name in node.input]
-    if not all(tensor_type(value).is_float for value in values):
-        # Of integers a quotient is another one than PyTorch's, for one.
-        raise UnsupportedForm("only float values are supported")
-    shapes = [sizes_of(value) for value in values]
-    try:
-        sizes = np.broadcast_shapes(*shapes)
-    except ValueError:
-        raise ModelError(
-            f"{label(node)}: {' and '.join(str(list(shape)) for shape in shapes)} do not broadcast"
-        ) from None
+    if row.role is Role.SCALING and not all(tensor_type(value).is_float for value in values):
+        raise UnsupportedForm("only floats are supported: of integers PyTorch's quotient is another one")
+    sizes = broadcast_sizes(node, [sizes_of(value) for value in values])
     arguments = [graph.python(_argument(one, attributes)) for one in form.arguments]
     kind = torch.operator_class(row.name)
     graph.set(node.output[0], graph.aten(kind, [*values, *arguments], sizes, tensor_type(values[0]).element_type))
@@ -126,152 +103,19 @@ def _argument(one: Attribute | Constant, attributes: Attributes) -> Constant:
     return one.default if attributes[one.name] is None else attributes[one.name]
 
 
-def _layer_norm(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
-    """A layer normalization over the last axis."""
-    x = graph.value(node.input[0])
-    rank, width = tensor_type(x).rank, sizes_of(x)[-1]
-    if attributes["axis"] % rank != rank - 1:
-        raise UnsupportedForm("only the last axis can be normalized over")
-    if len([name for name in node.output if name]) > 1:
-        raise UnsupportedForm("only the normalized value is computed, not its mean and deviation")
-    scale, offset = (_broadcast_operand(graph, node, index, sizes_of(x)) for index in (1, 2))
-    rows = [_row(graph, operand, width) for operand in (scale, offset)]
-    if rows[0] is None:
-        # What is added comes behind what is multiplied.
-        rows[1] = None
-    epsilon = graph.number(float(np.float32(attributes["epsilon"])))
-    parameters = [graph.none() if row is None else row for row in rows]
-    operands = [x, graph.integers([width]), *parameters, epsilon, graph.boolean(False)]
-    result = graph.aten(torch.LayerNormOp, operands, sizes_of(x))
-    if scale is not None and rows[0] is None:
-        result = graph.aten(torch.MulTensorOp, [result, scale.literal(graph)], sizes_of(x))
-    if offset is not None and rows[1] is None:
-        result = graph.aten(torch.AddTensorOp, [result, offset.literal(graph), graph.integer(1)], sizes_of(x))
-    graph.set(node.output[0], result)
-
-
-@dataclass(frozen=True)
-class _Operand:
-    """A constant that is broadcast to a value."""
-
-    name: str
-    array: Array
-
-    def literal(self, graph: OnnxGraph) -> SSAValue:
-        """Itself, as it is."""
-        return graph.literal(self.array, self.name)
-
-
-def _broadcast_operand(graph: OnnxGraph, node: NodeProto, index: int, sizes: tuple[int, ...]) -> _Operand | None:
-    """
-    The constant operand at `index`, None if it was left out.
-
-    Raises ModelError for one that does not broadcast to `sizes`, as ONNX asks for ("unidirectional broadcasting").
-    """
-    array = _constant(graph, node, index)
-    if array is None:
-        return None
-    axes = array.shape[::-1]
-    if len(axes) > len(sizes) or any(size not in (1, given) for size, given in zip(axes, sizes[::-1], strict=False)):
-        raise ModelError(f"{label(node)}: {list(array.shape)} does not broadcast to {list(sizes)}")
-    return _Operand(node.input[index], array)
-
-
-def _row(graph: OnnxGraph, operand: _Operand | None, width: int) -> SSAValue | None:
-    """A constant that is the same for all rows, as one of `width` numbers; None if it is another one."""
-    if operand is None or any(size != 1 for size in operand.array.shape[:-1]):
-        return None
-    if operand.array.shape == (width,):
-        return graph.value(operand.name)
-    row = operand.array.reshape(operand.array.shape[-1:])
-    return graph.literal(np.broadcast_to(row, (width,)), operand.name)
-
-
-# --- Products ---
-
-
-def _matmul(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
-    """A linear layer if one factor is a constant matrix, else a product inside attention."""
-    left, right = node.input
-    if (weight := _weight(graph, right, transposed=True)) is not None:
-        graph.set(node.output[0], _linear(graph, node, graph.value(left), weight, None))
-        return
-    a, b = graph.value(left), graph.value(right)
-    first, second = sizes_of(a), sizes_of(b)
-    if min(len(first), len(second)) < 2:
-        raise UnsupportedForm("products with a vector are not supported")
-    if first[-1] != second[-2]:
-        raise ModelError(f"{label(node)}: {list(first)} cannot be multiplied with {list(second)}")
-    sizes = (*np.broadcast_shapes(first[:-2], second[:-2]), first[-2], second[-1])
-    graph.set(node.output[0], graph.aten(torch.MatmulOp, [a, b], sizes))
-
-
-def _gemm(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
-    """A linear layer with a constant weight."""
-    x = graph.value(node.input[0])
-    if tensor_type(x).rank != 2:
-        raise ModelError(f"{label(node)}: its operands are matrices, and not of shape {list(sizes_of(x))}")
-    weight = _weight(graph, node.input[1], transposed=not attributes["transB"])
-    if weight is None:
-        raise UnsupportedForm("its weight must be a constant")
-    sizes = (sizes_of(x)[0], sizes_of(weight)[0])
-    bias = _broadcast_operand(graph, node, 2, sizes)
-    row = _row(graph, bias, sizes[1])
-    result = _linear(graph, node, x, weight, row)
-    if bias is not None and row is None:
-        result = graph.aten(torch.AddTensorOp, [result, bias.literal(graph), graph.integer(1)], sizes)
-    graph.set(node.output[0], result)
-
-
-def _linear(graph: OnnxGraph, node: NodeProto, x: SSAValue, weight: SSAValue, bias: SSAValue | None) -> SSAValue:
-    rows, width = sizes_of(weight)
-    if sizes_of(x)[-1] != width:
-        raise ModelError(f"{label(node)}: {list(sizes_of(x))} cannot be multiplied with a weight of {width} rows")
-    operands = [x, weight, graph.none() if bias is None else bias]
-    return graph.aten(torch.LinearOp, operands, (*sizes_of(x)[:-1], rows))
-
-
-def _weight(graph: OnnxGraph, name: str, *, transposed: bool) -> SSAValue | None:
-    """The constant matrix `name` as [outputs, inputs], dequantized if it comes as integers; None if it is no matrix."""
-    quantized = graph.quantized.get(name)
-    array = graph.constants.get(name) if quantized is None else quantized.integers
-    if array is None or array.ndim != 2:
-        return None
-    if quantized is None:
-        return graph.literal(array.T if transposed else array, name)
-    rows = 1 if transposed else 0
-    many = quantized.scales.size > 1
-    if many and quantized.axis % 2 != rows:
-        raise UnsupportedForm(
-            f"its weight {quantized.name!r} has a scale for each input channel: give it one for each output channel"
-        )
-    count = array.shape[rows]
-    scales = np.broadcast_to(quantized.scales.reshape(-1), count).astype(np.float32)
-    zero_points = np.broadcast_to(quantized.zero_points.reshape(-1), count).astype(np.int64)
-    integers = graph.literal(array.T if transposed else array, quantized.name)
-    operands = [integers, graph.literal(scales, f"{quantized.name}.scale")]
-    operands.append(graph.literal(zero_points, f"{quantized.name}.zero_point"))
-    operands += [graph.integer(number) for number in (0, *_range(array.dtype))]
-    operands += [graph.integer(torch.dtype_number(array.dtype)), graph.none()]
-    return graph.pairs("dequantize_per_channel", operands, sizes_of(integers), f32)
-
-
 # --- Rearrangements ---
 
 
 def _transpose(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """The axes in another order."""
     x = graph.value(node.input[0])
-    sizes = sizes_of(x)
-    order = attributes["perm"] or list(reversed(range(len(sizes))))
-    operands = [x, graph.integers(order)]
-    result = graph.aten(torch.PermuteOp, operands, [sizes[axis] for axis in order], tensor_type(x).element_type)
-    graph.set(node.output[0], result)
+    order = attributes["perm"] or list(reversed(range(tensor_type(x).rank)))
+    graph.set(node.output[0], graph.permuted(x, order))
 
 
 def _reshape(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """The same elements in another shape."""
-    x, shape = graph.value(node.input[0]), _constant(graph, node, 1)
+    x, shape = graph.value(node.input[0]), constant_operand(graph, node, 1)
     assert shape is not None
     given, count = sizes_of(x), math.prod(sizes_of(x))
     sizes = [int(size) for size in shape.reshape(-1)]
@@ -295,14 +139,14 @@ def _flatten(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
 
 def _unsqueeze(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
     """Additional axes of size 1."""
-    x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
+    x, axes = graph.value(node.input[0]), constant_operand(graph, node, 1)
     assert axes is not None
     graph.set(node.output[0], graph.view(x, np.expand_dims(np.empty(sizes_of(x), bool), tuple(axes.tolist())).shape))
 
 
 def _squeeze(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
     """Removal of axes of size 1."""
-    x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
+    x, axes = graph.value(node.input[0]), constant_operand(graph, node, 1)
     sizes = sizes_of(x)
     ones = [axis for axis, size in enumerate(sizes) if size == 1]
     taken = ones if axes is None else [int(axis) % len(sizes) for axis in axes.reshape(-1)]
@@ -314,7 +158,7 @@ def _squeeze(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None
 def _slice(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
     """Positions of axes, forwards."""
     x = graph.value(node.input[0])
-    starts, ends, axes, steps = (_constant(graph, node, index) for index in range(1, 5))
+    starts, ends, axes, steps = (constant_operand(graph, node, index) for index in range(1, 5))
     assert starts is not None
     assert ends is not None
     axes = np.arange(starts.size) if axes is None else axes
@@ -325,13 +169,13 @@ def _slice(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
         low, high, _ = slice(start, end, step).indices(sizes_of(x)[axis])
         if low >= high:
             raise UnsupportedForm(f"it takes nothing of axis {axis}, from {start} to {end} of {sizes_of(x)[axis]}")
-        x = _part(graph, x, axis, low, high, step)
+        x = graph.part(x, axis, low, high, step)
     graph.set(node.output[0], x)
 
 
 def _split(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """Parts of an axis."""
-    x, lengths = graph.value(node.input[0]), _constant(graph, node, 1)
+    x, lengths = graph.value(node.input[0]), constant_operand(graph, node, 1)
     axis = attributes["axis"] % tensor_type(x).rank
     size, count = sizes_of(x)[axis], len(node.output)
     if attributes["num_outputs"] not in (None, count):
@@ -345,16 +189,8 @@ def _split(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
         raise UnsupportedForm(f"one of its parts is empty: {lengths.tolist()}")
     start = 0
     for name, length in zip(node.output, lengths.tolist(), strict=True):
-        graph.set(name, _part(graph, x, axis, start, start + length, 1))
+        graph.set(name, graph.part(x, axis, start, start + length, 1))
         start += length
-
-
-def _part(graph: OnnxGraph, x: SSAValue, axis: int, start: int, end: int, step: int) -> SSAValue:
-    sizes = list(sizes_of(x))
-    axis %= len(sizes)
-    sizes[axis] = len(range(start, end, step))
-    operands = [x, *(graph.integer(number) for number in (axis, start, end, step))]
-    return graph.aten(torch.SliceTensorOp, operands, sizes, tensor_type(x).element_type)
 
 
 def _gather(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
@@ -376,24 +212,13 @@ def _gather(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     if not -sizes[axis] <= index < sizes[axis]:
         raise ModelError(f"{label(node)}: there is no position {index} in an axis of {sizes[axis]}")
     index %= sizes[axis]
-    part = _part(graph, x, axis, index, index + 1, 1)
+    part = graph.part(x, axis, index, index + 1, 1)
     graph.set(node.output[0], graph.view(part, (*sizes[:axis], *indices.shape, *sizes[axis + 1 :])))
 
 
 def _same(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
     """The same value."""
     graph.set(node.output[0], graph.value(node.input[0]))
-
-
-def _cast(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
-    """The same value, if it already has the type; constants are converted."""
-    from onnx import helper
-
-    x = graph.value(node.input[0])
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(attributes["to"]))
-    if torch.numpy_dtype(tensor_type(x).element_type) != dtype:
-        raise UnsupportedForm(f"a value that depends on an input cannot be converted to {dtype}")
-    graph.set(node.output[0], x)
 
 
 # --- Quantization ---
@@ -403,15 +228,10 @@ _QUANTIZED_DTYPES = ("uint8", "int8", "int16")
 """The integers of values and weights."""
 
 
-def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
-    limits = np.iinfo(dtype)
-    return int(limits.min), int(limits.max)
-
-
 def _scales(graph: OnnxGraph, node: NodeProto, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Scales and zero points of a pair's node. Raises ModelError, naming the node, for invalid scales."""
-    scales, zero_points = (graph.constant(name) if name else None for name in (node.input[1], _operand(node, 2)))
-    if scales is None or (zero_points is None and _operand(node, 2)):
+    scales, zero_points = (graph.constant(name) if name else None for name in (node.input[1], operand(node, 2)))
+    if scales is None or (zero_points is None and operand(node, 2)):
         raise ModelError(
             f"{label(node)}: its scale or zero point is computed when the model runs, and only constants can be "
             "compiled: quantize the model statically"
@@ -438,7 +258,7 @@ def _scales(graph: OnnxGraph, node: NodeProto, dtype: np.dtype[Any]) -> tuple[Ar
 
 def _pair_operands(graph: OnnxGraph, node: NodeProto, scales: Array, zero_points: Array) -> list[SSAValue]:
     operands = [graph.number(float(scales.reshape(-1)[0])), graph.integer(int(zero_points.reshape(-1)[0]))]
-    limits = (graph.integer(number) for number in _range(zero_points.dtype))
+    limits = (graph.integer(number) for number in integer_range(zero_points.dtype))
     return [*operands, *limits, graph.integer(torch.dtype_number(zero_points.dtype))]
 
 
@@ -462,7 +282,7 @@ def _quantized_dtype(graph: OnnxGraph, node: NodeProto, attributes: Attributes) 
     named = attributes["output_dtype"]
     if named:
         return np.dtype(helper.tensor_dtype_to_np_dtype(named))
-    zero_points = graph.constant(_operand(node, 2))
+    zero_points = graph.constant(operand(node, 2))
     return np.dtype(np.uint8) if zero_points is None else zero_points.dtype
 
 
@@ -494,24 +314,15 @@ def _check_axis(integers: Array, scales: Array, axis: int) -> None:
         raise UnsupportedForm(f"{list(scales.shape)} scales do not fit a constant of shape {list(integers.shape)}")
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Translation of the nodes of one operator."""
-
-    function: Callable[[OnnxGraph, NodeProto, Attributes], None]
-    reads: tuple[str, ...] = ()
-    """The attributes that `function` is given."""
-
-
 def _rule_of_row(row: Operator, form: Onnx) -> Rule:
     reads = tuple(one.name for one in form.arguments if isinstance(one, Attribute))
     return Rule(partial(_translate_row, row, form), reads)
 
 
 _STRUCTURED: dict[str, Rule] = {
-    "MatMul": Rule(_matmul),
-    "Gemm": Rule(_gemm, ("transB",)),
-    "LayerNormalization": Rule(_layer_norm, ("axis", "epsilon")),
+    **elementwise.RULES,
+    **norms.RULES,
+    **products.RULES,
     "Transpose": Rule(_transpose, ("perm",)),
     "Reshape": Rule(_reshape, ("allowzero",)),
     "Flatten": Rule(_flatten, ("axis",)),
@@ -521,12 +332,18 @@ _STRUCTURED: dict[str, Rule] = {
     "Split": Rule(_split, ("axis", "num_outputs")),
     "Gather": Rule(_gather, ("axis",)),
     "Identity": Rule(_same),
-    "Cast": Rule(_cast, ("to",)),
     # The axis of scales matters where there are several, which only constants have.
     "QuantizeLinear": Rule(_quantize, ("axis", "output_dtype")),
     "DequantizeLinear": Rule(_dequantize, ("axis", "output_dtype")),
 }
 """Rules of operators that have a form other than ours, a function each."""
+
+_ONNXRUNTIME: dict[str, Rule] = {
+    **elementwise.ONNXRUNTIME_RULES,
+    **norms.ONNXRUNTIME_RULES,
+    **products.ONNXRUNTIME_RULES,
+}
+"""Rules of operators of onnxruntime's, which ONNX does not have, or with another meaning."""
 
 
 @cache
@@ -541,14 +358,20 @@ def _rules() -> Mapping[str, Rule]:
 
 
 def onnx_operators() -> list[tuple[str, str]]:
-    """The translatable ONNX operators, sorted, each with the operator of PyTorch or the title of its rule."""
-    rows = {row.onnx.name: row.name for row in operators().values() if row.onnx is not None}
-    return [
-        (name, rule.function.__doc__ or "" if name in _STRUCTURED else f"`{rows[name]}`")
-        for name, rule in sorted(_rules().items())
-    ]
+    """The translatable operators, sorted, each with the operator of PyTorch or the title of its rule."""
+    same = {row.onnx.name: row.name for row in operators().values() if row.onnx is not None and row.onnx.name}
+    same = {name: one for name, one in same.items() if name not in _STRUCTURED} | elementwise.SAME_AS
+    own = [(name, f"`{same[name]}`" if name in same else _title(rule)) for name, rule in sorted(_rules().items())]
+    return [*own, *((f"{ONNXRUNTIME}.{name}", _title(rule)) for name, rule in sorted(_ONNXRUNTIME.items()))]
+
+
+def _title(rule: Rule) -> str:
+    function: Any = rule.function
+    documented = function.func if isinstance(function, partial) else function
+    return (documented.__doc__ or "").strip()
 
 
 def supported_operators() -> str:
     """The ONNX operators that have a translation, as messages list them."""
-    return f"{', '.join(sorted(_rules()))}, attention made of them, and whatever depends on no input"
+    own, others = ", ".join(sorted(_rules())), ", ".join(sorted(_ONNXRUNTIME))
+    return f"{own}, {others} of {ONNXRUNTIME}, attention made of them, and whatever depends on no input"
