@@ -260,7 +260,7 @@ def _pieces(counter: int, step: int) -> list[tuple[int, int]]:
 
 
 def _semaphores(attribute: DenseArrayBase | None) -> tuple[int, ...]:
-    return () if attribute is None else nm.integers_of(attribute)
+    return () if attribute is None else nm.integer_values(attribute)
 
 
 def emit(
@@ -284,7 +284,7 @@ def emit(
         code=code,
         constants=constants,
         program={
-            **{space: nm.integer_of(size) for space, size in memory.data.items()},
+            **{space: nm.integer_value(size) for space, size in memory.data.items()},
             "macs": macs,
             "dense_macs": dense_macs,
         },

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 Array = np.ndarray[Any, Any]
-Progress = Callable[[int], None]
 
 
 class QuantizeError(ValueError):
@@ -44,7 +43,7 @@ def quantize_program(
     names: Sequence[str],
     samples: Sequence[Mapping[str, Array]],
     quantizer: STAQuantizer | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> ExportedProgram:
     """
     `program` with quantize-dequantize pairs in the formats of `STAQuantizer`, and its weights as integers.

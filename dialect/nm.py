@@ -58,6 +58,8 @@ from sta.dialect.ir.format_directives import OptionalTypes, Word, float_text
 from sta.spec.integers import IDENTITY_SCALE
 from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
 from sta.spec.norm import EPSILON_LIMIT, LARGEST_WIDTH
+from sta.spec.tables import EXPONENTIAL_BITS
+from sta.spec.tiling_policy import LOOP_ORDERS
 
 si8 = IntegerType(8, Signedness.SIGNED)
 ui8 = IntegerType(8, Signedness.UNSIGNED)
@@ -215,7 +217,7 @@ IDENTITY = ScaleAttr(*IDENTITY_SCALE)
 class LinearTilingAttr(ParametrizedAttribute):
     """
     Tiling of a linear layer by `nm-plan-tiles`: rows, columns and depth of a tile, and the order of the loops,
-    `columns`, `rows` or `streamed` (docs/scheduling.md).
+    `columns`, `rows` or `reloaded` (docs/scheduling.md).
 
     ```mlir
     #nm.linear_tiling<128 x 64 x 768, columns>
@@ -223,7 +225,7 @@ class LinearTilingAttr(ParametrizedAttribute):
     """
 
     name = "nm.linear_tiling"
-    ORDERS: ClassVar[tuple[str, ...]] = ("columns", "rows", "streamed")
+    ORDERS: ClassVar[tuple[str, ...]] = LOOP_ORDERS
 
     rows: Integer
     columns: Integer
@@ -335,7 +337,7 @@ def integer(value: int) -> Integer:
     return IntegerAttr(value, i64)
 
 
-def integer_of(attribute: Attribute) -> int:
+def integer_value(attribute: Attribute) -> int:
     """The value of an integer attribute."""
     return cast(Integer, attribute).value.data
 
@@ -345,7 +347,7 @@ def integers(values: Sequence[int]) -> DenseArrayBase[I64]:
     return DenseArrayBase.from_list(i64, list(values))
 
 
-def integers_of(array: DenseArrayBase) -> tuple[int, ...]:
+def integer_values(array: DenseArrayBase) -> tuple[int, ...]:
     """The values of an array of integers."""
     return tuple(int(value) for value in cast("DenseArrayBase[IntegerType]", array).get_values())
 
@@ -973,7 +975,7 @@ class AttentionOp(IRDLOperation):
     @property
     def axes(self) -> tuple[int, ...]:
         """The permutation as integers."""
-        return integers_of(self.permutation)
+        return integer_values(self.permutation)
 
     @property
     def bits(self) -> int:
@@ -1005,7 +1007,10 @@ class AttentionOp(IRDLOperation):
 
     def _verify_softmax(self, keys: int) -> None:
         """Verifies that the softmax exists, and that neither its sums nor P.V's can leave int32."""
-        _expect(self.bits in (8, 16), f"exponentials have 8 or 16 bits, not {self.bits}")
+        _expect(
+            self.bits in EXPONENTIAL_BITS,
+            f"exponentials have {' or '.join(map(str, EXPONENTIAL_BITS))} bits, not {self.bits}",
+        )
         _expect(self.chunk_keys is None or self.chunk_keys >= 1, f"a chunk of {self.chunk_keys} keys")
         most = (2**31 - 1) // ((1 << self.bits) - 1 if self.bits == 16 else 255 * 128)
         _expect(keys <= most, f"{keys} keys; with exponentials of {self.bits} bits at most {most} have sums in int32")
@@ -1065,7 +1070,7 @@ class PermuteOp(IRDLOperation):
     @property
     def axes(self) -> tuple[int, ...]:
         """The permutation as integers."""
-        return integers_of(self.permutation)
+        return integer_values(self.permutation)
 
     def verify_(self) -> None:
         x, result = tensor_of(self.x), tensor_of(self.result)

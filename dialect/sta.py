@@ -77,9 +77,9 @@ from sta.dialect.nm import (
     MeaningAttr,
     PatternAttr,
     integer,
-    integer_of,
+    integer_value,
+    integer_values,
     integers,
-    integers_of,
     si8,
     si16,
     si32,
@@ -295,7 +295,7 @@ def _is_integer(value: Attribute) -> bool:
 
 def _dictionary_text(attribute: DictionaryAttr) -> str:
     values = (
-        f'{name} = "{value.data}"' if isinstance(value, StringAttr) else f"{name} = {integer_of(value)}"
+        f'{name} = "{value.data}"' if isinstance(value, StringAttr) else f"{name} = {integer_value(value)}"
         for name, value in attribute.data.items()
     )
     return "{" + ", ".join(values) + "}"
@@ -374,7 +374,7 @@ def _expect(condition: bool, message: str) -> None:
 
 
 def _expect_offset(offset: Attribute | None) -> None:
-    _expect(offset is None or integer_of(offset) >= 0, "a byte offset is not negative")
+    _expect(offset is None or integer_value(offset) >= 0, "a byte offset is not negative")
 
 
 def _expect_operand(value: SSAValue, what: str, space: str, elements: Sequence[Attribute], rank: int) -> MemRef:
@@ -511,7 +511,7 @@ class AllocOp(IRDLOperation):
 @irdl_op_definition
 class ViewOp(IRDLOperation):
     """
-    A strided window into a buffer: its first element is element
+    A strided part of a buffer: its first element is element
     `offset + coefficients[0] * counters[0] + ...` of the source.
 
     ```mlir
@@ -545,7 +545,7 @@ class ViewOp(IRDLOperation):
     @property
     def terms(self) -> tuple[tuple[SSAValue, int], ...]:
         """The loop counters and their coefficients, in elements."""
-        return tuple(zip(self.counters, integers_of(self.coefficients), strict=True))
+        return tuple(zip(self.counters, integer_values(self.coefficients), strict=True))
 
     def verify_(self) -> None:
         source, result = memref_of(self.source), memref_of(self.result)
@@ -937,19 +937,19 @@ class SoftmaxOp(UnitOp):
     @property
     def first_row(self) -> affine.Affine[SSAValue]:
         """Index of the first row, in loop counters."""
-        terms = zip(self.row_offset, integers_of(self.row_coefficients), strict=True)
+        terms = zip(self.row_offset, integer_values(self.row_coefficients), strict=True)
         return affine.affine(self.row_base.value.data, terms)
 
     @property
     def first_key(self) -> affine.Affine[SSAValue]:
         """Index of the first key, in loop counters."""
-        terms = zip(self.key_offset, integers_of(self.key_coefficients), strict=True)
+        terms = zip(self.key_offset, integer_values(self.key_coefficients), strict=True)
         return affine.affine(self.key_base.value.data, terms)
 
     def own_fields(self) -> Fields:
         return _sizes(self.scores, "keys") | {
             "has_mask": int(self.mask is not None),
-            "p_bits": str(8 * element_bytes(self.destination)),
+            "probability_bits": str(8 * element_bytes(self.destination)),
             "mode": self.mode.data,
         }
 

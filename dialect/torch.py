@@ -73,7 +73,7 @@ from sta.dialect.ir.format_directives import float_text
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.operators.operator import Operator, Role
 from sta.spec.operators.registry import operators
-from sta.spec.tables import RealFunction
+from sta.spec.tables import EXPONENTIAL_BITS, RealFunction
 
 Array = NDArray[Any]
 Constant = int | float | bool | str | None | list["Constant"]
@@ -394,7 +394,7 @@ class SoftmaxAttr(ParametrizedAttribute):
     """
 
     name = "torch.softmax"
-    WIDTHS: ClassVar[tuple[int, ...]] = (8, 16)
+    WIDTHS: ClassVar[tuple[int, ...]] = EXPONENTIAL_BITS
 
     bits: IntAttr
     keys: IntAttr | NoneAttr

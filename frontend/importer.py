@@ -20,8 +20,10 @@ from xdsl.dialects.func import ReturnOp
 from xdsl.rewriter import Rewriter
 from xdsl.utils.exceptions import ParseError, VerifyException
 
-from sta.dialect.interpreters.torch import FOREIGN_OPERATOR, main_function, operation_name
+from sta.dialect.interpreters.torch import FOREIGN_OPERATOR, operation_name
 from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.location import ROOT
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.unicode_strings import UnicodeParser
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType, operator_class, sizes_of
@@ -33,9 +35,6 @@ from sta.spec.outside import OPERATORS, OutsideError, find_addition
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
-
-ROOT = "forward"
-"""The module path of operations in the model's own `forward`, outside any of its submodules."""
 
 
 @dataclass(frozen=True)

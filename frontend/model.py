@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
 from sta.dialect.interpreters.torch import input_names as argument_names
-from sta.dialect.interpreters.torch import main_function
 from sta.dialect.interpreters.torch import output_names as result_names
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import numpy_dtype, tensor_type
 from sta.frontend.errors import ModelError

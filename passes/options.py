@@ -23,17 +23,17 @@ from sta.passes.option_values import (
     SOFTMAX_MODES,
     Data,
     Sparsity,
+    as_decibels,
     as_given,
-    decibels_of,
-    globs_of,
-    methods_of,
-    names_of,
-    path_of,
-    probability_bits_of,
-    samples_of,
-    softmax_of,
-    sparsity_of,
-    target_of,
+    as_globs,
+    as_methods,
+    as_names,
+    as_path,
+    as_probability_bits,
+    as_samples,
+    as_softmax,
+    as_sparsity,
+    as_target,
 )
 from sta.spec.pattern import Pattern
 from sta.spec.suggestion import suggestion
@@ -41,7 +41,7 @@ from sta.spec.target import Target
 
 T = TypeVar("T")
 
-Report = Callable[[str, float | None], None]
+StageProgress = Callable[[str, float | None], None]
 """Progress callback: the stage, and its completed share (None if unknown)."""
 
 
@@ -61,7 +61,7 @@ class Keywords(TypedDict, total=False):
     check: bool
     dump_ir: str | os.PathLike[str] | None
     only: str | None
-    report: Report
+    report: StageProgress
 
 
 class Decision(NamedTuple):
@@ -111,7 +111,7 @@ def _option(
 
 def _samples(name: str, help: str, decided: Decision) -> Data:
     """Sample inputs, which the step of `decided` finds in its context under the option's name."""
-    accept = partial(samples_of, name)
+    accept = partial(as_samples, name)
     return _field(accept, (None, accept, help, {"metavar": "FILE.npz"}, {}, decided, True))
 
 
@@ -136,13 +136,13 @@ class Options:
     """The options of a compile, in the form in which the compiler uses them."""
 
     target: Target | None = _option(
-        target_of,
+        as_target,
         None,
         "the machine: a preset's name, a YAML file or, in Python, a Target (default: sta-base, or that of the dump)",
         command_line={"metavar": "NAME|FILE.yaml"},
     )
     sparsity: Sparsity | None = _option(
-        sparsity_of,
+        as_sparsity,
         None,
         "keep the N largest of every M weights of each linear layer; in Python also a mapping from module-path glob to "
         "pattern, of which the first match counts. Existing N:M zeros are found without it",
@@ -162,28 +162,28 @@ class Options:
         Decision("torch-calibrate", "evaluation data are given, and number formats have been chosen"),
     )
     softmax: str = _option(
-        softmax_of,
+        as_softmax,
         "auto",
         "softmax over whole rows (row) or chunk by chunk (online); auto (default): rows where they fit the target",
         command_line={"metavar": "MODE", "choices": SOFTMAX_MODES},
         decided=_SOFTMAX,
     )
     probability_bits: str = _option(
-        probability_bits_of,
+        as_probability_bits,
         "auto",
         "width of the exponentials, 8 or 16; auto (default): 16 where calibration shows that attention needs them",
         command_line={"metavar": "BITS", "choices": PROBABILITY_BITS},
         decided=_SOFTMAX,
     )
     int16_inputs: tuple[str, ...] = _option(
-        globs_of,
+        as_globs,
         (),
         "globs of module paths: 16 instead of 8 bits for the input of these linear layers, in twice the cycles",
         command_line={"metavar": "GLOB", "action": "append"},
         decided=Decision("torch-quantize", "16-bit inputs are asked for, and chosen"),
     )
     min_sqnr: float | None = _option(
-        decibels_of,
+        as_decibels,
         None,
         "decibels that the output must reach on held-out samples; inputs of linear layers get 16 bits "
         "where necessary (default: 20 are aimed at; 0: 8 bits for all)",
@@ -191,7 +191,7 @@ class Options:
         decided=_FORMATS,
     )
     methods: tuple[str, ...] = _option(
-        methods_of,
+        as_methods,
         METHODS,
         "calibration methods beyond the extremes of each value, each kept if it improves the output on samples "
         "held out: smoothing (SmoothQuant: outliers go into weights), ranges (by rounding error), weights (GPTQ)",
@@ -203,7 +203,7 @@ class Options:
         decided=_FORMATS,
     )
     passes: tuple[str, ...] = _option(
-        names_of,
+        as_names,
         (),
         "passes of other packages to run as well, each after the pass that it names",
         command_line={"metavar": "NAME", "action": "append"},
@@ -215,7 +215,7 @@ class Options:
         command_line={"action": "store_true"},
     )
     dump_ir: Path | None = _option(
-        path_of,
+        as_path,
         None,
         "directory for the IR after every pass that changed it, and the diffs; an earlier dump in it is replaced",
         command_line={"metavar": "DIR"},
@@ -226,7 +226,9 @@ class Options:
         "limit the dump to module paths: 'encoder.layer.0.*'",
         command_line={"metavar": "GLOB"},
     )
-    report: Report = _option(as_given, silent, "progress callback, called with the stage and its completed share")
+    report: StageProgress = _option(
+        as_given, silent, "progress callback, called with the stage and its completed share"
+    )
 
     @property
     def samples(self) -> dict[str, Data]:

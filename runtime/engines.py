@@ -18,7 +18,7 @@ from sta.runtime.analysis.schedule import Schedule, record
 from sta.runtime.analysis.taint import check_taint
 from sta.runtime.analysis.trace import write_trace
 from sta.runtime.memory import Array, Memories
-from sta.runtime.reference import ReferenceEngine, Report
+from sta.runtime.reference import ReferenceEngine, RunProgress
 from sta.runtime.timing import Timing, simulate
 from sta.runtime.validate import ValidProgram
 from sta.spec.integers import Int64Array
@@ -49,7 +49,7 @@ class Engine(Protocol):
         """The vector unit's row statistics as they are now."""
         ...
 
-    def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None = None) -> dict[str, Array]:
         """Runs the program; see ``ReferenceEngine.run``."""
         ...
 

@@ -16,19 +16,18 @@ from sta.runtime._native import families as families
 from sta.runtime.analysis.taint import check_taint, taint_rule
 from sta.runtime.errors import ProgramError, error_at
 from sta.runtime.memory import Array, Memories, place, port_view
-from sta.runtime.reference import Report, operation
+from sta.runtime.reference import RunProgress, step_function
 from sta.runtime.steps import Step
 from sta.runtime.timing import job_of
 from sta.runtime.validate import ValidProgram
 from sta.spec.affine import Affine
 from sta.spec.instructions.definition import UNITS
 from sta.spec.integers import Int64Array
-from sta.spec.tables import exp2_results
+from sta.spec.tables import EXPONENTIAL_BITS, exp2_results
 from sta.spec.vector import RowStatistics
 
 _SLICE = 0.1
 """Seconds between two checks for an interrupt."""
-_EXPONENTIAL_BITS = (8, 16)
 LARGEST_TIME = 1 << 62
 """Cycles that are counted natively; longer runs are timed in Python's integers."""
 
@@ -83,7 +82,7 @@ class NativeEngine:
         """The vector unit's row statistics as they are now: sums and sums of squares."""
         return self._machine.statistics()
 
-    def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None = None) -> dict[str, Array]:
         """Runs the program, with the parameters, results and errors of ``ReferenceEngine.run``."""
         halted = self._execute(inputs, poison, report, goes_ahead=True)
         if self._machine.has_gone_wrong:
@@ -94,7 +93,7 @@ class NativeEngine:
         program, writable = self._program, self._machine.memory("writable")
         return {port.signature.name: port_view(program, writable, port).copy() for port in program.outputs}
 
-    def _execute(self, inputs: Mapping[str, Array], poison: int, report: Report | None, goes_ahead: bool) -> bool:
+    def _execute(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None, goes_ahead: bool) -> bool:
         """Runs the program; returns whether it has come to its end."""
         self._machine.reset(poison, goes_ahead)
         for port in self._program.inputs:
@@ -110,7 +109,7 @@ class NativeEngine:
     def _failure(self) -> ProgramError:
         """Returns the error of the instruction at which the machine stopped, in the words of the reference engine."""
         step = self._program.steps[self._machine.pc]
-        execute = operation(step, self.memories, RowStatistics.of(*self.statistics))
+        execute = step_function(step, self.memories, RowStatistics.of(*self.statistics))
         try:
             execute(self._machine.counters)
         except (ValueError, OverflowError) as error:
@@ -128,7 +127,7 @@ def _builder(program: ValidProgram, family: str) -> tuple[Builder, int]:
     target = program.target
     depth = min(target.queue_depth, program.instructions)
     builder = Builder(spaces, program.container.constants, target.tile_rows, len(UNITS), depth, family)
-    for bits in _EXPONENTIAL_BITS:
+    for bits in EXPONENTIAL_BITS:
         builder.exponentials(bits, exp2_results(bits).astype(f"<u{bits // 8}").tobytes())
     longest_job = 1
     kept = [step for step in program.steps if step.instruction.definition.control != "address"]

@@ -22,7 +22,7 @@ from sta.runtime.engines import Engines, check_same, chosen
 from sta.runtime.errors import ProgramError
 from sta.runtime.html import table
 from sta.runtime.losses import StepLoss
-from sta.runtime.reference import Report
+from sta.runtime.reference import RunProgress
 from sta.runtime.timing import Timing
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
 from sta.spec.signature import TensorSignature
@@ -292,7 +292,7 @@ class Program:
         engine: str = "auto",
         poison: int = POISON,
         threads: int = 1,
-        report: Report | None = None,
+        report: RunProgress | None = None,
     ) -> Result:
         """
         Runs the program.
@@ -363,7 +363,7 @@ class Program:
         inputs: Mapping[str, NDArray[Any]],
         poison: int = POISON,
         threads: int = 1,
-        report: Report | None = None,
+        report: RunProgress | None = None,
     ) -> Result:
         """
         Runs the program on the native and on the reference engine, and compares their whole state.
@@ -389,7 +389,7 @@ class Program:
         inputs: Mapping[str, NDArray[Any]],
         poison: int,
         threads: int,
-        report: Report | None = None,
+        report: RunProgress | None = None,
     ) -> dict[str, Any]:
         """Returns the device's integers of the outputs."""
         machine = self._engines.take(engine, threads)

@@ -20,10 +20,10 @@ from sta.spec.vector import RowStatistics
 
 _INSTRUCTIONS_BETWEEN_REPORTS = 64
 
-Report = Callable[[float | None], None]
+RunProgress = Callable[[float | None], None]
 """Progress callback: the completed fraction 0..1 of a run, or None if unknown."""
 Counters = Sequence[int]
-Operation = Callable[[Counters], None]
+StepFunction = Callable[[Counters], None]
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class ReferenceEngine:
         self._program = program
         self._memories = Memories.allocate(program)
         self._statistics = RowStatistics(program.target.tile_rows)
-        self._operations = {
-            step.pc: operation(step, self._memories, self._statistics)
+        self._functions = {
+            step.pc: step_function(step, self._memories, self._statistics)
             for step in program.steps
             if not step.instruction.definition.is_sequencer
         }
@@ -75,7 +75,7 @@ class ReferenceEngine:
         """Corrects the row statistics after a tile that was added to them, ``before``, has been replaced by another."""
         self._statistics.replace(before, after)
 
-    def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None = None) -> dict[str, Array]:
         """
         Runs the program.
 
@@ -109,11 +109,11 @@ class ReferenceEngine:
 
     def execute(self, step: Step, counters: Counters) -> None:
         """Executes an instruction; those of the sequencer change nothing. Raises ProgramError as ``run`` does."""
-        operation = self._operations.get(step.pc)
-        if operation is None:
+        function = self._functions.get(step.pc)
+        if function is None:
             return
         try:
-            operation(counters)
+            function(counters)
         except (ValueError, OverflowError) as error:
             raise error_at(self._program.container, step.pc, str(error)) from None
 
@@ -135,7 +135,7 @@ class ReferenceEngine:
         self._statistics.restore(*state.statistics)
 
 
-def operation(step: Step, memories: Memories, statistics: RowStatistics) -> Operation:
+def step_function(step: Step, memories: Memories, statistics: RowStatistics) -> StepFunction:
     """Returns the effect of a unit instruction on memories and row statistics, as a function of the loop counters."""
     definition = step.instruction.definition
     execute = definition.semantics(step.instruction)

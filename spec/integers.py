@@ -22,6 +22,8 @@ SHIFT_RANGE = (2, 62)
 """The smallest and the largest shift of a rescaling, both allowed (TOSA RESCALE)."""
 IDENTITY_SCALE = (1 << 30, 30)
 """Multiplier and shift of a rescaling that returns every value in [-2^29, 2^29) unchanged."""
+STREAM_LIMIT = 32767
+"""The largest integer of a symmetric 16-bit value."""
 HEADROOM = 2.0
 """
 Headroom of a 16-bit value over any calibration sample: one bit. The other bits suffice, and an

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Group:
+class EntryPointGroup:
     """A group of entry points."""
 
     name: str
@@ -27,9 +27,9 @@ class Group:
     """The word for one addition."""
 
 
-OPERATORS = Group("sta.operators", "operator")
-PASSES = Group("sta.passes", "pass")
-TARGETS = Group("sta.targets", "target")
+OPERATORS = EntryPointGroup("sta.operators", "operator")
+PASSES = EntryPointGroup("sta.passes", "pass")
+TARGETS = EntryPointGroup("sta.targets", "target")
 
 
 class OutsideError(ValueError):
@@ -40,7 +40,7 @@ class OutsideError(ValueError):
 class Addition:
     """One entry point of another package."""
 
-    group: Group
+    group: EntryPointGroup
     name: str
     entry: EntryPoint
 
@@ -73,18 +73,18 @@ class Addition:
         return OutsideError(f"{self.group.kind} {self.name!r} of package {self.package}: {reason}")
 
 
-def additions(group: Group) -> list[Addition]:
+def additions(group: EntryPointGroup) -> list[Addition]:
     """All entry points of a group, sorted by name and package."""
     found = [Addition(group, entry.name, entry) for entry in entry_points(group=group.name)]
     return sorted(found, key=lambda addition: (addition.name, addition.package, addition.entry.value))
 
 
-def find_addition(group: Group, name: str) -> Addition:
+def find_addition(group: EntryPointGroup, name: str) -> Addition:
     """The addition of this name, which is one that is used. Raises KeyError if there is none."""
     return {addition.name: addition for addition in additions(group)}[name]
 
 
-def load_all(group: Group, ours: Collection[str], accept: Callable[[str, object], T]) -> dict[str, T]:
+def load_all(group: EntryPointGroup, ours: Collection[str], accept: Callable[[str, object], T]) -> dict[str, T]:
     """
     The usable additions of a group, by name, as `accept` returns them; a warning for each of the others.
 
@@ -99,7 +99,7 @@ def load_all(group: Group, ours: Collection[str], accept: Callable[[str, object]
     return loaded
 
 
-def load_one(group: Group, name: str, accept: Callable[[str, object], T]) -> T | None:
+def load_one(group: EntryPointGroup, name: str, accept: Callable[[str, object], T]) -> T | None:
     """
     The addition of this name, which is not one of the toolchain's own, as `accept` returns it; None if there is none.
 
@@ -114,12 +114,12 @@ def load_one(group: Group, name: str, accept: Callable[[str, object], T]) -> T |
     return named[0].load(accept)
 
 
-def names(group: Group, ours: Collection[str]) -> list[str]:
+def names(group: EntryPointGroup, ours: Collection[str]) -> list[str]:
     """The names that a group adds, sorted; nothing is loaded. A warning for each clash."""
     return [addition.name for addition in _without_clashes(group, ours)]
 
 
-def _without_clashes(group: Group, ours: Collection[str]) -> list[Addition]:
+def _without_clashes(group: EntryPointGroup, ours: Collection[str]) -> list[Addition]:
     by_name: dict[str, list[Addition]] = {}
     for addition in additions(group):
         by_name.setdefault(addition.name, []).append(addition)

@@ -27,6 +27,8 @@ TABLE_FRACTION_BITS = 7
 """Fraction bits of a 16-bit table's result."""
 NARROW_TABLE_ENTRIES = 256
 """Entries of an 8-bit table: one for every value."""
+EXPONENTIAL_BITS = (8, 16)
+"""The widths that exponentials of a softmax may have."""
 EXPONENT_FRACTION_BITS = 10
 """Fraction bits of the logarithms (base two) that `exp2` takes."""
 
@@ -143,8 +145,8 @@ def exp2_table(bits: int) -> Int64Array:
     `bits` is 8 or 16. Computed with 60 decimal digits, each entry from the one before: the products lose four of them.
     The powers are irrational, so that no tie can occur.
     """
-    if bits not in (8, 16):
-        raise ValueError(f"exponentials have 8 or 16 bits, not {bits}")
+    if bits not in EXPONENTIAL_BITS:
+        raise ValueError(f"exponentials have {' or '.join(map(str, EXPONENTIAL_BITS))} bits, not {bits}")
     count = 1 << EXPONENT_FRACTION_BITS
     with localcontext() as context:
         context.prec = 60

@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields
 _LEAST = {"issue_cycles": 0, "unrolled_tiles": 0, "unrolled_row_tiles": 0, "prefetch": 0}
 """Least values of counts that may be zero."""
 
+LOOP_ORDERS = ("columns", "rows", "reloaded")
+"""The orders of a linear layer's loops, in the order in which equal ones are preferred."""
+
 
 @dataclass(frozen=True)
 class TilingPolicy:

@@ -30,6 +30,26 @@ def text_of(page: str) -> str:
     return (DOCS / page).read_text(encoding="utf-8")
 
 
+def sources() -> str:
+    """The code of the rooms, in one text of small letters."""
+    rooms = [link for link in (ROOT / "src" / "sta").iterdir() if link.is_symlink()]
+    paths = [path for room in rooms for ending in ("py", "cpp", "h") for path in room.resolve().rglob(f"*.{ending}")]
+    return re.sub(r"\s+", " ", " ".join(path.read_text(encoding="utf-8") for path in paths)).lower()
+
+
+def test_the_words_of_the_glossary_are_in_use() -> None:
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", text_of("glossary.md"), re.MULTILINE)[1:]
+    named = re.findall(r"`([\w-]+)`", " ".join(text for row in rows for text in row))
+    terms = [term.strip() for words, _ in rows for term in re.sub(r"\(.*?\)", "", words).split(",")]
+    code = sources()
+    assert len(rows) > 50
+    assert [word for word in named if word not in code] == []
+    missing = {term for term in terms if not re.search(re.sub(r"[ -]", "[ _-]?", term.lower()), code)}
+    # Planned words stand in the page about what is planned.
+    assert {term for term in missing if term not in text_of("dynamic-control.md").lower()} == set()
+    assert [words for words, _ in rows] == sorted((words for words, _ in rows), key=str.lower)
+
+
 def test_every_operation_of_ours_is_explained() -> None:
     text = text_of("dialects.md")
     operations = {operation.name for dialect in (NM, STA) for operation in dialect.operations}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from sta.api.cli.tables import count, percent, print_table, size
 from sta.runtime.analysis.profile import Profile, ProfileRow
 from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.table import PRODUCT_UNIT
 
-_UNITS = ("mm", *(unit for unit in UNITS if unit != "mm"))
+_UNITS = (PRODUCT_UNIT, *(unit for unit in UNITS if unit != PRODUCT_UNIT))
 """Units, the array first."""
 _TITLE = (
     "profile (units: per cent of the module's cycles in which they work; dense: GMAC/s as if no weight were pruned)"

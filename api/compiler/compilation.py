@@ -25,10 +25,10 @@ from sta.api.dump.dump_writer import IrDump
 from sta.api.files.npz import read_arrays
 from sta.backend.container import ContainerError
 from sta.backend.emit import OperationError, emit, operation_of
-from sta.dialect.interpreters.any_level import main_function
 from sta.dialect.interpreters.torch import input_names as argument_names
 from sta.dialect.interpreters.torch import output_names as result_names
 from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.reader import IrError, IrText, verify
 from sta.dialect.ir.samples import Sample, Samples
 from sta.frontend.errors import ModelError
@@ -37,7 +37,7 @@ from sta.frontend.samples import InputType, check_finite, split_samples
 from sta.passes.errors import CompileError
 from sta.passes.lowering.useful_macs import recorded_macs
 from sta.passes.option_values import Data
-from sta.passes.options import Keywords, Options, Report, silent
+from sta.passes.options import Keywords, Options, StageProgress, silent
 from sta.passes.pipeline import IMPORT, SUPPORTED, dialect_made_by, dialect_taken_by, pass_of, pipeline
 from sta.passes.quantization.choice import Choice
 from sta.passes.step import Kind, Step
@@ -66,7 +66,7 @@ class Compilation:
     """Reads the sample whose bits are compared after every pass; None without a check."""
     check: BitCheck | None = None
     """Compares them, from `start_check` on."""
-    report: Report = silent
+    report: StageProgress = silent
     seconds: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
     """Every step, in order, with its time; the time spent in --dump-ir and --check is last."""
     integer_module: ModuleOp | None = None

@@ -13,8 +13,9 @@ from xdsl.ir import SSAValue
 
 from sta.api.dump.ir_dump import Dump
 from sta.dialect import nm, sta
-from sta.dialect.interpreters.any_level import level_of, main_function
+from sta.dialect.interpreters.any_level import level_of
 from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.port_attribute import PORT, port_of
 from sta.dialect.ir.reader import IrText, read_ir
 from sta.frontend.samples import InputType

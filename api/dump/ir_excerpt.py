@@ -8,8 +8,8 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, Operation, Region, SSAValue
 
-from sta.dialect.interpreters.any_level import main_function
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 
 
 def module_paths(module: ModuleOp) -> list[str]:

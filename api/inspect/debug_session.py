@@ -17,8 +17,6 @@ from sta.runtime.values.model_values import Value, buffers_of, values_of
 from sta.runtime.values.stepper import Stepper, total_positions
 
 Array = NDArray[Any]
-Report = Callable[[int], None]
-"""Receives the position, now and then."""
 
 REPORT_INTERVAL = 64
 """Instructions between two reports."""
@@ -115,9 +113,9 @@ Breakpoint = AtInstruction | AtModule | AtUnit | AtWrite
 class Session:
     """One program, its inputs, and the present state of its run."""
 
-    def __init__(self, program: Program, inputs: dict[str, Array], poison: int, report: Report) -> None:
+    def __init__(self, program: Program, inputs: dict[str, Array], poison: int, report: Callable[[int], None]) -> None:
         """
-        Starts a run.
+        Starts a run; `report` is called with its position, now and then.
 
         Raises:
             ContainerError: the debug map is damaged.

@@ -8,7 +8,7 @@ next reader gets the float model's value. Rows of padding are skipped, since the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sta.api.inspect.float_model import FloatModel, FloatTensor, Order
 from sta.api.inspect.signal_to_noise import Agreement
+from sta.passes.options import StageProgress
 from sta.runtime import Program
 from sta.runtime.program import POISON
 from sta.runtime.reference import ReferenceEngine
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Sample = tuple[Mapping[str, Array], Mapping[str, Array]]
 """The inputs of a run by name, for the host and as the device's integers."""
-Report = Callable[[str, float | None], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Comparison:
 
 
 def compare(
-    program: Program, model: FloatModel, samples: Sequence[Sample], names: tuple[str, str], report: Report
+    program: Program, model: FloatModel, samples: Sequence[Sample], names: tuple[str, str], report: StageProgress
 ) -> Comparison:
     """
     Compares a program with the model that it was compiled from.
@@ -123,7 +123,9 @@ def compare(
     return run.result(len(samples))
 
 
-def model_of(program: Program, model: Path | ExportedProgram, names: tuple[str, str], report: Report) -> FloatModel:
+def model_of(
+    program: Program, model: Path | ExportedProgram, names: tuple[str, str], report: StageProgress
+) -> FloatModel:
     """
     The float model in the program's form: packed projections split, or whole as in a program of a quantized model.
 
@@ -207,7 +209,7 @@ class _Comparer:
         model: FloatModel,
         writes: ValueWrites,
         tensors: Sequence[FloatTensor | None],
-        report: Report,
+        report: StageProgress,
     ) -> None:
         self._model, self._writes, self._report = model, writes, report
         self._engine = ReferenceEngine(program.valid)

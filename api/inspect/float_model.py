@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,14 @@ from xdsl.dialects import func
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function, output_names, run_torch
+from sta.dialect.interpreters.torch import output_names, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.tensor_names import REARRANGEMENTS, float_names, origin, short_name
 from sta.frontend.model import import_model
 from sta.frontend.samples import split_samples
+from sta.passes.options import StageProgress
 from sta.passes.pipeline import FLOAT_PIPELINE, pass_registry
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
 from sta.passes.torch.canonicalize_views import TorchCanonicalizeViewsPass, canonicalize_views
@@ -30,15 +32,13 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Order = NDArray[np.int64]
-Report = Callable[[str, float | None], None]
-"""Progress callback: the activity, and its completed share, None if unknown."""
 
 
 class FloatModel:
     """A model, run in float by PyTorch, whose tensors have the names that a program's debug map uses."""
 
     def __init__(
-        self, model: Path | ExportedProgram, target: Target, report: Report, split_linears: bool = True
+        self, model: Path | ExportedProgram, target: Target, report: StageProgress, split_linears: bool = True
     ) -> None:
         """
         Imports a model, or the file of one, and runs the steps of ``FLOAT_PIPELINE``.

@@ -16,9 +16,9 @@ from sta.spec.outside import OutsideError, warn_once
 from sta.spec.target import Target, load_target
 
 
-def window(file: Path | None) -> InputApp:
+def application(file: Path | None) -> InputApp:
     """
-    The window, with a module if a file is given; weights and target come from the file's dump.
+    The application, with a module if a file is given; weights and target come from the file's dump.
 
     `xdsl-gui` itself lists xDSL's own passes only: it ignores the `xdsl.universe` of others.
 

@@ -15,21 +15,14 @@ from xdsl.ir import SSAValue
 from sta.dialect import nm, sta
 from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.interpreters.nm import NmFunctions
-from sta.dialect.interpreters.sta import StaFunctions, argument_window
+from sta.dialect.interpreters.sta import StaFunctions, argument_view
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.port_attribute import port_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType
 from sta.spec.signature import TensorSignature
 
 Array = NDArray[Any]
-
-
-def main_function(module: ModuleOp) -> func.FuncOp:
-    """The function of a module that represents the model. Raises ValueError if there is none."""
-    for op in module.ops:
-        if isinstance(op, func.FuncOp):
-            return op
-    raise ValueError("the module holds no function")
 
 
 def level_of(module: ModuleOp) -> str:
@@ -91,19 +84,19 @@ def _run_sta(
     sizes = function.attributes.get("sta.memory")
     memories = None
     if isinstance(sizes, DictionaryAttr):
-        memories = {space: nm.integer_of(size) for space, size in sizes.data.items()}
+        memories = {space: nm.integer_value(size) for space, size in sizes.data.items()}
     interpreter = Interpreter(module)
     interpreter.register_implementations(FuncFunctions())
     interpreter.register_implementations(StaFunctions(weights, memories, poison))
-    windows: list[Any] = []
+    views: list[Any] = []
     outputs: dict[str, tuple[Any, TensorSignature]] = {}
     for entry, value in zip(_entries(function.arg_attrs), function.body.block.args, strict=True):
         signature = _signature(entry, value)
         if port_of(entry).is_input:
-            windows.append(argument_window(value, signature.encode(inputs[signature.name]), poison))
+            views.append(argument_view(value, signature.encode(inputs[signature.name]), poison))
         else:
-            windows.append(argument_window(value, None, poison))
-            outputs[signature.name] = (windows[-1], signature)
-    interpreter.call_op(function, tuple(windows))
-    raw = {name: window.array().copy() for name, (window, _) in outputs.items()}
+            views.append(argument_view(value, None, poison))
+            outputs[signature.name] = (views[-1], signature)
+    interpreter.call_op(function, tuple(views))
+    raw = {name: view.array().copy() for name, (view, _) in outputs.items()}
     return raw, {name: signature for name, (_, signature) in outputs.items()}

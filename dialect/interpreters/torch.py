@@ -24,6 +24,7 @@ from sta.dialect import torch as dialect
 from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 
 if TYPE_CHECKING:
@@ -224,14 +225,6 @@ class TorchFunctions(InterpreterFunctions):
         for value, result in zip(operation.results, results, strict=True):
             if isinstance(value.type, dialect.VTensorType) and not isinstance(operation, dialect.LiteralOp):
                 self._observe(value, result, operands)
-
-
-def main_function(module: ModuleOp) -> FuncOp:
-    """The function `main` of `module`. Raises ValueError if there is none."""
-    for operation in module.ops:
-        if isinstance(operation, FuncOp) and operation.sym_name.data == "main":
-            return operation
-    raise ValueError("the module has no function called main")
 
 
 def input_names(function: FuncOp) -> list[str]:

@@ -12,7 +12,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from sta.dialect import sta
 from sta.dialect.ir.port_attribute import PORT, port_of
-from sta.dialect.nm import integer_of
+from sta.dialect.nm import integer_value
 from sta.spec.affine import Affine, affine
 
 
@@ -64,7 +64,7 @@ def _known_offset(buffer: SSAValue) -> int | None:
         assert isinstance(function, func.FuncOp)
         return _port_offset(argument_attributes(function)[buffer.index])
     assert isinstance(buffer.owner, sta.AllocOp | sta.ConstantOp)
-    return None if buffer.owner.offset is None else integer_of(buffer.owner.offset)
+    return None if buffer.owner.offset is None else integer_value(buffer.owner.offset)
 
 
 def _port_offset(entry: DictionaryAttr) -> int | None:

@@ -17,6 +17,9 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Operation
 
+ROOT = "forward"
+"""The module path of what the model's own `forward` does, outside any of its submodules."""
+
 
 def module_path(operation: Operation) -> str:
     """The module path of `operation` in the model; "" if unknown."""

@@ -21,7 +21,7 @@ from sta.passes.lowering.double_buffering import Segment, pipeline, rotate
 from sta.passes.lowering.operand_copies import copied, walkable, with_rows
 from sta.passes.lowering.tile_builder import Operand, Part, TileBuilder, map_op
 from sta.passes.lowering.tile_program import Buffer, Counter, Position, Tile
-from sta.passes.tiling.attention_tiling import AttentionShape, Group, Tiling, capacity, row_groups, tile_bytes
+from sta.passes.tiling.attention_tiling import AttentionShape, RowGroup, Tiling, capacity, row_groups, tile_bytes
 from sta.passes.tiling.strided_view import Axis, StridedView, iteration_space, merge
 from sta.spec.affine import Affine
 from sta.spec.nm_format import DENSE
@@ -241,7 +241,7 @@ class _Attention:
         else:
             rotate(builder, axis.size, 1, slot, step)
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[RowGroup]:
         """The rows, in groups of whole tiles with equally many keys."""
         return row_groups(self.builder.policy, self.shape, self.tiling.rows)
 
@@ -274,7 +274,7 @@ class _Attention:
         segments: list[Segment] = []
         for group in self.groups():
 
-            def row_tile(part: Part, group: Group = group) -> RowTile:
+            def row_tile(part: Part, group: RowGroup = group) -> RowTile:
                 return RowTile(loaded, part.start + group.first, part.size)
 
             segments.append(self.segment(group.rows, self.tiling.rows, row_tile, group.keys))
@@ -319,7 +319,7 @@ class _Attention:
             together = [_moved(outer, axis, part.start + turn) for turn in range(part.size)]
             for group in self.groups():
 
-                def row_tile(rows: Part, group: Group = group) -> None:
+                def row_tile(rows: Part, group: RowGroup = group) -> None:
                     tiles = [
                         RowTile(head, rows.start + group.first, rows.size, turn) for turn, head in enumerate(together)
                     ]

@@ -1,4 +1,4 @@
-"""A function of the `nm` dialect as a tile program, from a plan: residency of values, and the tiles of each layer."""
+"""A function of the `nm` dialect as a tile program, from a plan: placement of values, and the tiles of each layer."""
 
 from __future__ import annotations
 

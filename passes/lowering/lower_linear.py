@@ -17,7 +17,7 @@ from sta.passes.lowering.lower_vector import NormTiles, load_norm, lower_norm_ti
 from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, walkable, with_rows
 from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, map_op
 from sta.passes.lowering.tile_program import Buffer, Constant, Position, Tile
-from sta.passes.tiling.linear_tiling import COLUMNS, SLOTS, STREAMED, LinearShape, LinearTiling, cuts
+from sta.passes.tiling.linear_tiling import COLUMNS, RELOADED, SLOTS, LinearShape, LinearTiling, cuts
 from sta.passes.tiling.strided_view import Axis, StridedView, row_space
 from sta.spec.affine import Affine
 from sta.spec.alignment import aligned
@@ -87,7 +87,7 @@ def lower_linear(
     The loops of a linear layer, in the order of its tiling.
 
     Columns outermost: weights are loaded once if the depth is not cut; `statistics`: the drains add the rows they write
-    to the row statistics. Rows outermost: weights stay on the chip or are streamed, and a tile of rows is normalized
+    to the row statistics. Rows outermost: weights stay on the chip or are reloaded, and a tile of rows is normalized
     while the products of the next one run, if a `norm` follows.
     """
     layer = _begin(builder, op, operands, shape, tiling, statistics=statistics or norm is not None)
@@ -111,15 +111,15 @@ def _begin(
     depths = tuple(depth for count, depth in cuts(shape.depth, tiling.depth) for _ in range(count))
     packed = _pack(builder, op, Packing(shape.columns, depths, tiling.columns, shape.pattern, shape.encoding))
     parameters = _parameters(builder, op, shape.columns, tiling.columns)
-    streamed = None
+    in_dram = None
     if parameters.size <= builder.target.sram_bytes * builder.policy.parameters_share:
         loaded = (builder.load(parameters, "parameters"),)
     else:
-        streamed = parameters
+        in_dram = parameters
         loaded = builder.pair("parameters", (aligned(map_parameters_size(tiling.columns)),), nm.ui8, "wbuf")
     table = builder.load_table(op.table)
     accs = builder.pair("acc", (tiling.rows, shape.passes * tiling.columns), nm.si32, "acc")
-    return _Linear(builder, op, operands, shape, tiling, depths, packed, loaded, streamed, table, accs, statistics)
+    return _Linear(builder, op, operands, shape, tiling, depths, packed, loaded, in_dram, table, accs, statistics)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class _Linear:
     packed: Constant
     loaded_parameters: Sequence[Buffer]
     """The parameters of all columns, or two buffers for the parameters of a tile of columns."""
-    streamed_parameters: Constant | None
+    parameters_in_dram: Constant | None
     """The parameters in DRAM, if they are loaded for each tile of columns."""
     table: Tile | None
     accs: Sequence[Buffer]
@@ -167,13 +167,13 @@ class _Linear:
         return column.start.divided(self.tiling.columns) * block
 
     def parameters(self, column: Part) -> Tile:
-        """The parameter block of a tile of columns: a window of the whole layer's block, or loaded."""
+        """The parameter block of a tile of columns: a view of the whole layer's block, or loaded."""
         builder = self.builder
         place = self.place(column, aligned(map_parameters_size(self.tiling.columns)))
         size = map_parameters_size(column.size)
-        if self.streamed_parameters is None:
+        if self.parameters_in_dram is None:
             return builder.view(self.loaded_parameters[0], place, (size,), (1,))
-        source = builder.view(self.streamed_parameters, place, (size,), (1,))
+        source = builder.view(self.parameters_in_dram, place, (size,), (1,))
         destination = builder.view(self.loaded_parameters[column.slot], Affine(), (size,), (1,))
         builder.emit(sta.LoadOp, source, destination)
         return destination
@@ -200,25 +200,25 @@ class _Linear:
     def products(
         self,
         acc: Tile,
-        window: Callable[[int, int, int], Tile],
+        activations_of: Callable[[int, int, int], Tile],
         column: Part,
         slot: int,
         weights: Tile | None,
         blocks: Sequence[Buffer],
     ) -> None:
         """
-        The products of a tile. `window` gives the activations of a cut of the depth, by its start, length and slot.
-        Without `weights` of the whole depth, the weights of each cut are loaded into the alternating `blocks`.
+        The products of a tile. `activations_of` gives the activations of a cut of the depth, by its start, length and
+        slot. Without `weights` of the whole depth, the weights of each cut are loaded into the alternating `blocks`.
         """
         pattern = nm.PatternAttr(self.shape.pattern, self.shape.encoding)
         starts = range(0, self.shape.depth, self.tiling.depth)
         for index, (start, depth) in enumerate(zip(starts, self.depths, strict=True)):
             if weights is not None:
-                packed, activations = weights, window(start, depth, slot)
+                packed, activations = weights, activations_of(start, depth, slot)
             else:
                 own = (slot * len(self.depths) + index) % SLOTS
                 packed = self.load(column, index, blocks[own])
-                activations = window(start, depth, own)
+                activations = activations_of(start, depth, own)
             for plane, target in self.planes(acc, column, slot):
                 make = partial(sta.ProductOp, pattern=pattern, accumulate=index > 0, plane=plane)
                 self.builder.emit(make, target, activations, packed)
@@ -251,13 +251,13 @@ def _column_tile(layer: _Linear, blocks: Sequence[Buffer], column: Part) -> None
     limit = (layer.tiling.rows, layer.depths[0])
 
     def tile(rows: Rows) -> None:
-        def window(start: int, depth: int, slot: int) -> Tile:
+        def activations_of(start: int, depth: int, slot: int) -> Tile:
             position, stride = rows.positions[0] + start, rows.strides[0]
             shape = (rows.count, depth)
             return layer.builder.read("activations", layer.operands.x, position, shape, stride, limit, slot)
 
         acc = layer.acc(rows.count, column, rows.slot)
-        layer.products(acc, window, column, rows.slot, weights, blocks)
+        layer.products(acc, activations_of, column, rows.slot, weights, blocks)
         layer.drain(acc, rows, column, parameters)
 
     rotate_rows(layer.builder, layer.operands.views, layer.tiling.rows, column.slot, tile)
@@ -288,13 +288,13 @@ def _lower_by_rows(layer: _Linear, norm: NormTiles | None) -> None:
             with builder.located(norm.op):
                 lower_norm_tile(builder, norm, norm_parameters, normalized, statistics=True)
 
-    if tiling.order == STREAMED:
+    if tiling.order == RELOADED:
         blocks = layer.blocks()
 
-        def streamed(column: Part) -> Tile | None:
+        def reloaded(column: Part) -> Tile | None:
             return layer.load(column, 0, blocks[column.slot]) if len(layer.depths) == 1 else None
 
-        walk(builder, axes, starts, tiling.rows, 0, lambda rows: tile(rows, streamed, blocks))
+        walk(builder, axes, starts, tiling.rows, 0, lambda rows: tile(rows, reloaded, blocks))
         return
     resident = builder.allocate(f"{builder.path}:weights", (layer.packed.size,), nm.ui8, "wbuf")
     kept = partial(_kept_weights, layer, resident, loading=False)
@@ -332,14 +332,14 @@ def _row_tile(layer: _Linear, rows: Rows, weights: Callable[[Part], Tile | None]
         "activations", operands.x, position, (rows.count, depth), stride, limit, rows.slot
     )
 
-    def window(start: int, depth: int, _: int) -> Tile:
+    def activations_of(start: int, depth: int, _: int) -> Tile:
         return builder.view(buffer, first + start, (rows.count, depth), (row_stride, 1))
 
     def column_tile(column: Part) -> None:
         own = weights(column)
         parameters = layer.parameters(column)
         acc = layer.acc(rows.count, column, column.slot)
-        layer.products(acc, window, column, column.slot, own, blocks)
+        layer.products(acc, activations_of, column, column.slot, own, blocks)
         layer.drain(acc, Rows(rows.positions, rows.count, rows.strides, column.slot), column, parameters)
 
     rotate(builder, layer.shape.columns, layer.tiling.columns, rows.slot, column_tile)

@@ -145,7 +145,7 @@ def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result
     limit = (builder.tile_rows(result.rows, [(result, width)]), width)
 
     def tile(rows: Rows) -> None:
-        window = builder.view(indices.buffer, rows.positions[0], (rows.count,), (1,))
+        listed = builder.view(indices.buffer, rows.positions[0], (rows.count,), (1,))
         builder.write(
             "result",
             result,
@@ -154,7 +154,7 @@ def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result
             rows.strides[1],
             limit,
             rows.slot,
-            lambda destination: builder.emit(sta.GatherOp, table, window, destination),
+            lambda destination: builder.emit(sta.GatherOp, table, listed, destination),
         )
 
     one_a_row = StridedView((*indices.view.axes, ()))

@@ -1,4 +1,4 @@
-"""Building tile programs: buffers, windows, loops with their remainders, and tiles of operands in DRAM."""
+"""Building tile programs: buffers, views, loops with their remainders, and tiles of operands in DRAM."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sta.passes.lowering.tile_program import (
     Position,
     Tile,
     TileProgram,
-    Window,
+    View,
 )
 from sta.passes.tiling.strided_view import StridedView, merge
 from sta.spec.affine import Affine
@@ -118,7 +118,7 @@ class TileBuilder:
 
     def __post_init__(self) -> None:
         self._open: list[Loop] = []
-        self._windows: dict[Hashable, Window] = {}
+        self._views: dict[Hashable, View] = {}
 
     @property
     def path(self) -> str:
@@ -133,7 +133,7 @@ class TileBuilder:
         """Starts the lowering of `op`: later nodes carry its location, and tile buffers are its own."""
         self.source = op
         self.staging = {}
-        self._windows = {}
+        self._views = {}
 
     @contextmanager
     def located(self, op: Operation) -> Generator[None]:
@@ -201,19 +201,19 @@ class TileBuilder:
 
     def view(self, tile: Tile, position: Position, shape: Sequence[int], strides: Sequence[int]) -> Tile:
         """
-        A strided window of a buffer or of another window, with its first element at `position` (in elements); the tile
-        itself if that covers it. A window that the innermost loop already has is reused.
+        A strided view of a buffer or of another view, with its first element at `position` (in elements); the tile
+        itself if that covers it. A view that the innermost loop already has is reused.
         """
         shape, strides = tuple(shape), tuple(strides)
         if shape == tile.shape and strides == tile.strides and position == Affine():
             return tile
         buffer = tile.buffer
-        position = tile.position + position if isinstance(tile, Window) else position
+        position = tile.position + position if isinstance(tile, View) else position
         key = (self._open[-1] if self._open else None, buffer, position, shape, strides)
-        if key not in self._windows:
-            self._windows[key] = Window(buffer, position, shape, strides, self.source)
-            self._append(self._windows[key])
-        return self._windows[key]
+        if key not in self._views:
+            self._views[key] = View(buffer, position, shape, strides, self.source)
+            self._append(self._views[key])
+        return self._views[key]
 
     def tile_rows(self, rows: int, staged: Sequence[tuple[Operand, int]]) -> int:
         """
@@ -257,7 +257,7 @@ class TileBuilder:
         slot: int,
     ) -> Tile:
         """
-        A tile of rows in the scratchpad: a window of the operand, or a copy loaded from DRAM into the operation's
+        A tile of rows in the scratchpad: a view of the operand, or a copy loaded from DRAM into the operation's
         buffer of `limit` for `role` and slot.
         """
         tile = self.view(operand.buffer, position, shape, (stride, 1))
@@ -288,7 +288,7 @@ class TileBuilder:
 
     def staged(self, role: str, operand: Operand, limit: tuple[int, int], shape: tuple[int, int], slot: int) -> Tile:
         """
-        A window of `shape` into the tile buffer of an operand in DRAM. Each role has its own: an operation may read one
+        A view of `shape` into the tile buffer of an operand in DRAM. Each role has its own: an operation may read one
         tensor in several roles, at several places.
         """
         key = (role, limit, slot)

@@ -1,5 +1,5 @@
 """
-A lowered function as plain data: loops, windows and instructions, before there is IR.
+A lowered function as plain data: loops, views and instructions, before there is IR.
 
 Lowering writes a tile program, and `sta.passes.memory.placement` reads the lifetimes of buffers from it. Only a program
 whose buffers fit becomes IR (`sta.passes.lowering.program_ir`): an operation of xDSL costs as much time as a hundred of
@@ -45,7 +45,7 @@ class Buffer:
 
     @property
     def buffer(self) -> Buffer:
-        """The buffer itself, for symmetry with windows."""
+        """The buffer itself, for symmetry with views."""
         return self
 
     @property
@@ -78,7 +78,7 @@ class Constant(Buffer):
 
 
 @dataclass(eq=False, slots=True)
-class Window:
+class View:
     """A strided part of a buffer: its first element is at `position`, in elements."""
 
     buffer: Buffer
@@ -93,7 +93,7 @@ class Window:
         return self.buffer.space
 
 
-Tile = Buffer | Window
+Tile = Buffer | View
 """Operand of an instruction."""
 
 
@@ -120,7 +120,7 @@ class Loop:
     source: Operation | None = None
 
 
-Node = Allocation | Constant | Window | Instruction | Loop
+Node = Allocation | Constant | View | Instruction | Loop
 
 
 @dataclass(eq=False)
@@ -158,10 +158,10 @@ def _path(allocation: Allocation) -> str:
 def buffers_of(node: Node) -> Iterator[Buffer]:
     """The buffers that a node uses, those in the body of a loop included."""
     match node:
-        case Window():
+        case View():
             yield node.buffer
         case Instruction():
-            yield from (operand.buffer for operand in node.operands if isinstance(operand, Buffer | Window))
+            yield from (operand.buffer for operand in node.operands if isinstance(operand, Buffer | View))
         case Loop():
             for inner in node.body:
                 yield from buffers_of(inner)

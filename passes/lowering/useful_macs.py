@@ -62,7 +62,7 @@ def recorded_macs(module: ModuleOp) -> UsefulMacs:
     for op in module.ops:
         counts = op.attributes.get(ATTRIBUTE)
         if isinstance(counts, DictionaryAttr) and {"kept", "dense"} <= counts.data.keys():
-            return UsefulMacs(nm.integer_of(counts.data["kept"]), nm.integer_of(counts.data["dense"]))
+            return UsefulMacs(nm.integer_value(counts.data["kept"]), nm.integer_value(counts.data["dense"]))
     raise ValueError(
         f"the function has no {ATTRIBUTE} with the model's multiply-accumulates: lower it with convert-nm-to-sta"
     )

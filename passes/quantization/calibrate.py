@@ -18,9 +18,10 @@ from xdsl.interpreter import PythonValues
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import TorchInterpretationError, input_names, main_function, run_torch
+from sta.dialect.interpreters.torch import TorchInterpretationError, input_names, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
+from sta.dialect.ir.main_function import main_function
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
 from sta.passes.quantization.probability_bits import NarrowFidelity
 from sta.passes.rewriting.torch_operations import set_argument_attribute
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = NDArray[Any]
-Progress = Callable[[int], None]
 
 
 class RangeObserver(Protocol):
@@ -67,7 +67,7 @@ def calibrate(
     module: ModuleOp,
     context: CompileContext,
     samples: Iterable[Mapping[str, Array]],
-    progress: Progress | None = None,
+    progress: Callable[[int], None] | None = None,
     observer: Callable[[SSAValue], RangeObserver] = lambda value: ExtremesObserver(),
 ) -> dict[SSAValue, RangeObserver]:
     """

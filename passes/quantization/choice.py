@@ -19,11 +19,13 @@ from xdsl.dialects.builtin import ModuleOp, UnitAttr
 from xdsl.ir import SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import TorchInterpretationError, main_function, run_torch
+from sta.dialect.interpreters.torch import TorchInterpretationError, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.option_values import METHODS
+from sta.passes.options import StageProgress, silent
 from sta.passes.quantization.calibrate import ExtremesObserver, Observation, RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
 from sta.passes.quantization.gptq import round_weights
@@ -38,7 +40,6 @@ from sta.passes.torch.quantize import narrow_kind, quantize
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]
-Progress = Callable[[str, float | None], None]
 
 _NAMES = {
     "smoothing": "SmoothQuant, strength {0.smoothing}",
@@ -142,7 +143,7 @@ class QuantizationChoice:
         context: CompileContext,
         samples: Sequence[Sample],
         methods: Sequence[str] = METHODS,
-        report: Progress = lambda stage, done: None,
+        report: StageProgress = silent,
         evaluation: Sequence[Sample] = (),
     ) -> None:
         """

@@ -18,7 +18,8 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import BlockArgument, SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import input_names, main_function
+from sta.dialect.interpreters.torch import input_names
+from sta.dialect.ir.main_function import main_function
 from sta.passes.rewriting.torch_operations import operations_of
 
 Array = NDArray[Any]

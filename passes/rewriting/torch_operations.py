@@ -15,7 +15,8 @@ from xdsl.pattern_rewriter import PatternRewriter
 from xdsl.rewriter import InsertPoint
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function, operation_name
+from sta.dialect.interpreters.torch import operation_name
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 
 Array = NDArray[Any]

@@ -53,7 +53,7 @@ class Tiling:
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """Rows with the same number of keys."""
 
     first: int
@@ -61,15 +61,15 @@ class Group:
     keys: int
 
 
-def row_groups(policy: TilingPolicy, shape: AttentionShape, tile: int) -> list[Group]:
+def row_groups(policy: TilingPolicy, shape: AttentionShape, tile: int) -> list[RowGroup]:
     """The rows of a head, in groups of whole tiles of `tile` rows with equally many keys."""
     if not shape.causal:
-        return [Group(0, shape.queries, shape.keys)]
+        return [RowGroup(0, shape.queries, shape.keys)]
     tiles = -(-shape.queries // tile)
     count = min(tiles, policy.causal_groups)
     ends = [min(tiles * (index + 1) // count * tile, shape.queries) for index in range(count)]
     starts = [0, *ends[:-1]]
-    return [Group(start, end - start, min(end, shape.keys)) for start, end in zip(starts, ends, strict=True)]
+    return [RowGroup(start, end - start, min(end, shape.keys)) for start, end in zip(starts, ends, strict=True)]
 
 
 def tile_bytes(shape: AttentionShape, tiling: Tiling, ahead: bool = False) -> int:

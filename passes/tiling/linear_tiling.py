@@ -1,5 +1,5 @@
 """
-Tiling of a linear layer: sizes, loop order, and residency on the chip. Plain arithmetic.
+Tiling of a linear layer: sizes, loop order, and placement on the chip. Plain arithmetic.
 
 Candidates are compared by the cycles of the machine's cost functions (`sta.spec.cost`). The fastest within its share of
 the chip is chosen.
@@ -16,16 +16,16 @@ from sta.spec.cost import dma_cycles, product_cycles, vector_cycles
 from sta.spec.instructions.table import definition_of
 from sta.spec.nm_format import Pattern, packed_size
 from sta.spec.target import Target
-from sta.spec.tiling_policy import TilingPolicy
+from sta.spec.tiling_policy import LOOP_ORDERS, TilingPolicy
 
 DEPTH_LIMIT = definition_of("mm").field("depth").maximum
 """Largest reduction that the depth field of an `mm` instruction holds."""
 SLOTS = 2
 """Buffers of each kind: one is filled while the other is in use."""
-COLUMNS, ROWS, STREAMED = "columns", "rows", "streamed"
+COLUMNS, ROWS, RELOADED = LOOP_ORDERS
 """
 Loop orders. `columns`: groups of columns outermost, so that each weight is loaded once if all rows make one tile or the
-depth is not cut. `rows`: rows outermost, all weights stay on the chip. `streamed`: rows outermost, weights are loaded
+depth is not cut. `rows`: rows outermost, all weights stay on the chip. `reloaded`: rows outermost, weights are loaded
 for each tile of rows; for activations in DRAM, which are then loaded once.
 """
 
@@ -234,7 +234,7 @@ def candidates(target: Target, shape: LinearShape) -> Iterator[LinearTiling]:
             for depth in _depths(shape):
                 yield LinearTiling(rows, columns, depth, COLUMNS)
                 if shape.x_bytes:
-                    yield LinearTiling(rows, columns, depth, STREAMED)
+                    yield LinearTiling(rows, columns, depth, RELOADED)
 
 
 def _sizes(size: int, limit: int, array: int) -> list[int]:
@@ -267,8 +267,7 @@ def ranked(target: Target, policy: TilingPolicy, shape: LinearShape) -> tuple[tu
     all_of_them = [
         (tiling, estimate(target, policy, shape, tiling)) for tiling in dict.fromkeys(candidates(target, shape))
     ]
-    order = (COLUMNS, ROWS, STREAMED)
-    return tuple(sorted(all_of_them, key=lambda one: (one[1].cycles, one[1].size, order.index(one[0].order))))
+    return tuple(sorted(all_of_them, key=lambda one: (one[1].cycles, one[1].size, LOOP_ORDERS.index(one[0].order))))
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def _numbered(op: Operation, values: list[SSAValue]) -> list[SSAValue]:
     numbers = op.attributes.get(IN_DRAM)
     if numbers is None:
         return []
-    given = nm.integers_of(cast(DenseArrayBase, numbers)) if isinstance(numbers, DenseArrayBase) else (-1,)
+    given = nm.integer_values(cast(DenseArrayBase, numbers)) if isinstance(numbers, DenseArrayBase) else (-1,)
     if not all(0 <= number < len(values) for number in given):
         raise ValueError(f"{describe(op)}: {IN_DRAM} = {numbers} does not name values of {op.name}: run nm-plan-tiles")
     return [values[number] for number in given]

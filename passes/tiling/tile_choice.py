@@ -10,7 +10,7 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
 from xdsl.ir import Attribute
 
-from sta.dialect.nm import integer, integer_of
+from sta.dialect.nm import integer, integer_value
 from sta.dialect.sta import TilingAttr
 
 ATTRIBUTE = "sta.tiling"
@@ -79,6 +79,6 @@ def _plain(tiling: TilingAttr) -> dict[str, Any]:
 
 def _values(attribute: DictionaryAttr) -> dict[str, int | str]:
     return {
-        name: value.data if isinstance(value, StringAttr) else integer_of(value)
+        name: value.data if isinstance(value, StringAttr) else integer_value(value)
         for name, value in attribute.data.items()
     }

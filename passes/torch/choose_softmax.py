@@ -17,7 +17,7 @@ from xdsl.passes import ModulePass
 from sta.dialect import torch
 from sta.dialect.ir.context import policy_of, target_of
 from sta.dialect.ir.location import describe
-from sta.passes.option_values import probability_bits_of, softmax_of
+from sta.passes.option_values import as_probability_bits, as_softmax
 from sta.passes.quantization.probability_bits import LEAST_FIDELITY
 from sta.passes.rewriting.torch_operations import operations_of
 from sta.passes.tiling.attention_tiling import (
@@ -99,8 +99,8 @@ class TorchChooseSoftmaxPass(ModulePass):
     bits: str = "auto"
 
     def __post_init__(self) -> None:
-        softmax_of(self.mode)
-        probability_bits_of(self.bits)
+        as_softmax(self.mode)
+        as_probability_bits(self.bits)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Sets attributes on every attention of `op`; see `choose_softmax`."""

@@ -23,7 +23,7 @@ from xdsl.pattern_rewriter import PatternRewriter, RewritePattern
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.context import weights_of
-from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.location import ROOT, describe, module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import si8, si16
 from sta.passes.rewriting.dead_code import erase_dead
@@ -35,8 +35,6 @@ Array = NDArray[Any]
 PREFIX = "torch.quantized_decomposed."
 UNSIGNED_OFFSET = 128
 _PRODUCTS = torch.LinearOp | torch.MatmulOp | torch.MmOp | torch.AddmmOp
-ROOT = "forward"
-"""The module path of operations in no module of the model."""
 
 _RANGES: dict[tuple[int, int], tuple[IntegerType, int]] = {
     (-128, 127): (si8, 0),

@@ -29,9 +29,9 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import si8, si16
 from sta.passes.quantization.calibrate import range_of
@@ -39,12 +39,9 @@ from sta.passes.quantization.layer_selection import check_globs, matches
 from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.torch_operations import array_of, operations_of, replace, single_use
 from sta.passes.rewriting.uses_through_views import VIEWS, Consumer, consumers_of, redirect
-from sta.spec.integers import HEADROOM, SMALLEST_RANGE
+from sta.spec.integers import HEADROOM, SMALLEST_RANGE, STREAM_LIMIT
 from sta.spec.norm import EPSILON_LIMIT
 from sta.spec.operators.operator import Form, stored
-
-STREAM_LIMIT = 32767
-"""The largest integer of a symmetric 16-bit value."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,9 @@ REGISTER_COUNT = 1 << REGISTER_FIELD_BITS
 REGISTER_BITS = 48
 SEMAPHORE_COUNT = 32
 MAXIMUM_LOOP_DEPTH = 8
-UNITS: tuple[str, ...] = ("ld", "st", "mm", "sm", "vp")
+RESOURCES: Mapping[str, str] = {"ld": "dma", "st": "dma", "mm": "compute", "sm": "softmax", "vp": "vector"}
+"""The part of the machine that each execution unit works with."""
+UNITS: tuple[str, ...] = tuple(RESOURCES)
 """The execution units, in the order of service if they compete in one cycle."""
 
 FieldKind = Literal["unsigned", "signed", "register", "choice", "flag", "mask"]

@@ -26,6 +26,9 @@ INSTRUCTIONS = tuple(sorted(_definitions(), key=lambda definition: definition.op
 DEFINITIONS: Mapping[str, InstructionDefinition] = {definition.name: definition for definition in INSTRUCTIONS}
 """The instruction table by mnemonic."""
 
+(PRODUCT_UNIT,) = {definition.unit for definition in INSTRUCTIONS if definition.products is not None}
+"""The unit that multiplies matrices: the array."""
+
 
 def definition_of(name: str) -> InstructionDefinition:
     """Returns the definition of a mnemonic; raises EncodingError with a suggestion if there is none."""

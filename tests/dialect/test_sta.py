@@ -1,4 +1,4 @@
-"""The `sta` dialect: refusals of its verifier, windows behind chains of views, and round trips of its text."""
+"""The `sta` dialect: refusals of its verifier, views behind chains of views, and round trips of its text."""
 
 from __future__ import annotations
 

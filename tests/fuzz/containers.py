@@ -29,7 +29,7 @@ from sta.runtime.validate import ValidProgram, validate
 SECTION_COUNT = 7
 HEADER_BYTES, ENTRY_BYTES = 32, 40
 INSTRUCTION_LIMIT = 400
-MEMORY_LIMIT = 1 << 20
+MOST_MEMORY = 1 << 20
 SIZES = ("rows", "columns", "depth", "keys", "row_bytes")
 LARGEST_WORK = 1 << 18
 """Bytes accessed and products formed in a run: longer ones take the fuzzer's time."""
@@ -99,7 +99,7 @@ def attempt(data: bytes) -> Ending:
         return _refused("loader", error)
     assert container_bytes(container) == data, "a container that is read is written with other bytes"
     try:
-        program = validate(container, instruction_limit=INSTRUCTION_LIMIT, memory_limit=MEMORY_LIMIT)
+        program = validate(container, instruction_limit=INSTRUCTION_LIMIT, memory_limit=MOST_MEMORY)
     except ProgramError as error:
         return _refused("validator", error)
     work = _work(program)

@@ -111,7 +111,7 @@ class Attention:
             destination_stride=at(self.stride),
             rows=self.rows,
             keys=keys,
-            p_bits=str(self.bits),
+            probability_bits=str(self.bits),
             mode="online_first" if first else "online",
             **fields,
         )

@@ -90,7 +90,7 @@ class Event:
     def semaphores(self, name: str) -> tuple[int, ...]:
         """The semaphores of `wait` or `post`."""
         attribute = getattr(self.op, name)
-        return () if attribute is None else nm.integers_of(attribute)
+        return () if attribute is None else nm.integer_values(attribute)
 
     @cached_property
     def writes(self) -> list[tuple[str, Addresses]]:

@@ -471,7 +471,7 @@ class RandomProgram:
             "rows": rows,
             "keys": keys,
             "causal": self.chance(0.4),
-            "p_bits": bits,
+            "probability_bits": bits,
         }
         size = (rows, bytes_each * keys, self.memories["spad"], bytes_each)
         if mode == "online":

@@ -106,7 +106,7 @@ class StaBuilder:
         terms: Sequence[tuple[SSAValue, int]] = (),
         strides: Sequence[int] | None = None,
     ) -> SSAValue:
-        """A window of a buffer; rows keep the distance they have in the buffer unless `strides` says otherwise."""
+        """A view of a buffer; rows keep the distance they have in the buffer unless `strides` says otherwise."""
         reference = sta.memref_of(source)
         steps = sta.strides_of(source)[-len(shape) :] if strides is None else strides
         type_ = sta.memref(shape, reference.element_type, sta.space_of(source), steps)

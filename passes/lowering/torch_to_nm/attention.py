@@ -8,10 +8,11 @@ from xdsl.dialects.builtin import StringAttr, i1
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from sta.dialect import nm, torch
-from sta.passes.lowering.torch_to_nm.conversion import STREAM_LIMIT, Conversion, Quantized, Storage, scale_pair
+from sta.passes.lowering.torch_to_nm.conversion import Conversion, Quantized, Storage, scale_pair
 from sta.passes.lowering.torch_to_nm.lowering import Lowering
 from sta.passes.lowering.torch_to_nm.norm import LARGEST_FLOAT32
 from sta.passes.rewriting.torch_operations import literal_of
+from sta.spec.integers import STREAM_LIMIT
 from sta.spec.operators.registry import remedy_of
 
 LOG2_UNITS = 1024 / math.log(2)

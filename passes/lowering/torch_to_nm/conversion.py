@@ -17,9 +17,6 @@ from sta.dialect.ir.tensor_names import origin
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.integers import encode_scale
 
-STREAM_LIMIT = 32767
-"""The largest integer of a symmetric 16-bit value."""
-
 Array = NDArray[Any]
 
 UNQUANTIZED = "a value is used without being quantized: run torch-quantize first"

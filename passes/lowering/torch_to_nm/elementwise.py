@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from sta.dialect import nm, torch
-from sta.passes.lowering.torch_to_nm.conversion import STREAM_LIMIT, Conversion, Quantized, Storage, scale_pair
+from sta.passes.lowering.torch_to_nm.conversion import Conversion, Quantized, Storage, scale_pair
 from sta.passes.lowering.torch_to_nm.lowering import Lowering
+from sta.spec.integers import STREAM_LIMIT
 from sta.spec.tables import TABLE_FRACTION_BITS, build_table_8, build_table_16, widened_table
 
 TABLE_UNITS = 1 << TABLE_FRACTION_BITS

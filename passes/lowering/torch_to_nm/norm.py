@@ -7,7 +7,6 @@ import numpy as np
 from sta.dialect import nm, torch
 from sta.dialect.ir.quantized_value import Meaning, set_meaning
 from sta.passes.lowering.torch_to_nm.conversion import (
-    STREAM_LIMIT,
     Conversion,
     Quantized,
     Storage,
@@ -15,6 +14,7 @@ from sta.passes.lowering.torch_to_nm.conversion import (
     is_parameter,
 )
 from sta.passes.lowering.torch_to_nm.lowering import Lowering
+from sta.spec.integers import STREAM_LIMIT
 from sta.spec.norm import LARGEST_WIDTH, quantize_norm_parameters
 
 LARGEST_FLOAT32 = 3.4e38

@@ -50,7 +50,7 @@ def test_what_is_live_at_once_does_not_overlap(model: Transformer) -> None:
     bases, live = base_addresses(function), uses(case)
     sizes = function.attributes["sta.memory"]
     assert isinstance(sizes, DictionaryAttr)
-    memory = {space: nm.integer_of(size) for space, size in sizes.data.items()}
+    memory = {space: nm.integer_value(size) for space, size in sizes.data.items()}
     assert memory["spad"] + memory["wbuf"] + memory["acc"] == model.target.sram_bytes
     placed = [
         (sta.space_of(buffer), bases[buffer], bases[buffer] + sta.buffer_bytes(buffer), live[buffer]) for buffer in live

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sta.dialect import torch as dialect
-from sta.dialect.interpreters.torch import main_function, run_torch
+from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.quantization import choice as quantization_choice
 from sta.passes.quantization.calibrate import calibrate, range_of

@@ -11,9 +11,10 @@ from torch import nn
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from sta.dialect import torch as dialect
-from sta.dialect.interpreters.torch import main_function, run_torch
+from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.torch import si8, si16
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.quantization.calibrate import calibrate

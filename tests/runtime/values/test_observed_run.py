@@ -16,9 +16,9 @@ from xdsl.ir import Operation, SSAValue
 
 from sta.api.compiler.compilation import Compilation, compile_model
 from sta.dialect import nm
-from sta.dialect.interpreters.any_level import main_function
 from sta.dialect.interpreters.nm import NmFunctions
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.quantized_value import meaning_of
 from sta.runtime.reference import ReferenceEngine
 from sta.runtime.values.model_values import Value, values_of
