@@ -115,7 +115,7 @@ def _check_operators(model: ModelProto, path: str | os.PathLike[str]) -> None:
         if node.op_type in _MISPLACED:
             node.domain = ONNXRUNTIME
         elif (note := _missing(node, version)) is not None:
-            unknown.append(UnsupportedOperation(operator_name(node), node.name or node.output[0], note))
+            unknown.append(UnsupportedOperation(operator_name(node), node.name or "".join(node.output[:1]), note))
     if any(node.domain == ONNXRUNTIME for node in model.graph.node):
         _import_domain(model, ONNXRUNTIME)
     if unknown:
