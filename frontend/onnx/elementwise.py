@@ -1,4 +1,4 @@
-"""Operators on elements: those of masks, sums and activations that onnxruntime fuses, and conversions."""
+"""Operators on elements: conversions, powers, means, and activations that onnxruntime fuses sums into."""
 # pyright: basic
 # Protocol buffers have no types that pyright could check.
 
@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from xdsl.dialects.builtin import i1
 
 from sta.dialect import torch
 from sta.dialect.torch import sizes_of, tensor_type
@@ -18,40 +17,6 @@ from sta.frontend.onnx.rule import Attributes, Rule
 
 if TYPE_CHECKING:
     from onnx import NodeProto
-
-
-def _pointwise(graph: OnnxGraph, node: NodeProto, _attributes: Attributes, *, name: str) -> None:
-    values = [graph.value(one) for one in node.input]
-    # PyTorch's difference takes a factor of what it takes off.
-    arguments = [graph.integer(1)] if name == "aten.sub.Tensor" else []
-    sizes = broadcast_sizes(node, [sizes_of(value) for value in values])
-    element = i1 if node.op_type in _OF_TRUTH else tensor_type(values[-1]).element_type
-    graph.set(node.output[0], graph.aten(torch.operator_class(name), [*values, *arguments], sizes, element))
-
-
-_OF_TRUTH = {
-    "And": "aten.logical_and",
-    "Equal": "aten.eq.Tensor",
-    "Greater": "aten.gt.Tensor",
-    "GreaterOrEqual": "aten.ge.Tensor",
-    "Less": "aten.lt.Tensor",
-    "LessOrEqual": "aten.le.Tensor",
-    "Not": "aten.logical_not",
-    "Or": "aten.logical_or",
-}
-"""Operators with bool results, and those of PyTorch."""
-
-_OF_NUMBERS = {
-    "Exp": "aten.exp",
-    "Neg": "aten.neg",
-    "Sqrt": "aten.sqrt",
-    "Sub": "aten.sub.Tensor",
-    "Where": "aten.where.self",
-}
-"""Operators whose results are like their last operand, and those of PyTorch."""
-
-SAME_AS = {**_OF_TRUTH, **_OF_NUMBERS}
-"""Operators that PyTorch has with the same operands."""
 
 
 def _power(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
@@ -144,7 +109,6 @@ def _quick_gelu(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> No
 
 
 RULES = {
-    **{onnx: Rule(partial(_pointwise, name=name)) for onnx, name in SAME_AS.items()},
     "Cast": Rule(_cast, ("to", "saturate", "round_mode")),
     "CastLike": Rule(_cast_like, ("saturate", "round_mode")),
     "Dropout": Rule(_dropout, ("seed",)),

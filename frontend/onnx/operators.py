@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import f32
+from xdsl.dialects.builtin import f32, i1
 from xdsl.ir import SSAValue
 
 from sta.dialect import torch
@@ -93,7 +93,8 @@ def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto,
     sizes = broadcast_sizes(node, [sizes_of(value) for value in values])
     arguments = [graph.python(_argument(one, attributes)) for one in form.arguments]
     kind = torch.operator_class(row.name)
-    graph.set(node.output[0], graph.aten(kind, [*values, *arguments], sizes, tensor_type(values[0]).element_type))
+    element = i1 if form.truth else tensor_type(values[-1]).element_type
+    graph.set(node.output[0], graph.aten(kind, [*values, *arguments], sizes, element))
 
 
 def _argument(one: Attribute | Constant, attributes: Attributes) -> Constant:
@@ -359,8 +360,8 @@ def _rules() -> Mapping[str, Rule]:
 
 def onnx_operators() -> list[tuple[str, str]]:
     """The translatable operators, sorted, each with the operator of PyTorch or the title of its rule."""
-    same = {row.onnx.name: row.name for row in operators().values() if row.onnx is not None and row.onnx.name}
-    same = {name: one for name, one in same.items() if name not in _STRUCTURED} | elementwise.SAME_AS
+    rows = {row.onnx.name: row.name for row in operators().values() if row.onnx is not None}
+    same = {name: row for name, row in rows.items() if name not in _STRUCTURED}
     own = [(name, f"`{same[name]}`" if name in same else _title(rule)) for name, rule in sorted(_rules().items())]
     return [*own, *((f"{ONNXRUNTIME}.{name}", _title(rule)) for name, rule in sorted(_ONNXRUNTIME.items()))]
 
