@@ -86,6 +86,10 @@ def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
 
 def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto) -> None:
     """The operator of `row`, which accepts the same tensors as the ONNX operator."""
+    given = attributes_of(node)
+    unnamed = given.keys() - {one.name for one in form.arguments if isinstance(one, Attribute)}
+    if unnamed:
+        raise UnsupportedForm(f"its attribute {min(unnamed)!r} has no translation")
     values = [graph.value(name) for name in node.input]
     shapes = [sizes_of(value) for value in values]
     try:
@@ -94,7 +98,6 @@ def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto)
         raise ModelError(
             f"{label(node)}: {' and '.join(str(list(shape)) for shape in shapes)} do not broadcast"
         ) from None
-    given = attributes_of(node)
     arguments = [
         graph.python(given.get(one.name, one.default) if isinstance(one, Attribute) else one) for one in form.arguments
     ]

@@ -92,7 +92,7 @@ class Onnx:
 
     name: str
     arguments: tuple[Constant, ...] = ()
-    """Arguments after the tensors: an `Attribute` of the node, or a fixed value."""
+    """Arguments after the tensors: an `Attribute` of the node, or a fixed value. Nodes with others are refused."""
 
 
 @dataclass(frozen=True)
