@@ -92,6 +92,7 @@ from sta.spec.instructions.definition import UNITS, InstructionDefinition
 from sta.spec.instructions.table import definition_of
 from sta.spec.nm_format import DENSE, packed_size
 from sta.spec.packing import Packing
+from sta.spec.softmax import STATE_ARRAYS
 
 STORED_TYPES: tuple[IntegerType, ...] = (*ELEMENT_TYPES, ui16)
 """Element types of a memref: the types of tensors, and 16-bit exponentials."""
@@ -952,7 +953,7 @@ class SoftmaxOp(UnitOp):
         _expect_operand(self.destination, "the exponentials", "spad", (ui8, ui16), 2)
         _expect_shape(self.destination, shape, "the exponentials")
         _expect_operand(self.sums, "the sums", "spad", (si32,), 1)
-        _expect_shape(self.sums, (shape[0] * (1 if self.mode.data == "row" else 3),), "the sums")
+        _expect_shape(self.sums, (shape[0] * (1 if self.mode.data == "row" else STATE_ARRAYS),), "the sums")
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
         for counters, coefficients in (
             (self.row_offset, self.row_coefficients),

@@ -317,3 +317,40 @@ def test_an_operator_that_is_made_of_others_is_compiled_as_they_are(tmp_path: Pa
     assert fails.startswith(f"operator 'acme.fails' {package}its parts fail (AttributeError: ")
     assert two.startswith(f"operator 'acme.two' {package}its row does not fit a model: takes 0 arguments beside its")
     assert steep.startswith("forward: acme.steep has no value there (ZeroDivisionError: ")
+
+
+HARD = """
+from sta.spec.operators.elementwise import elementwise, pointwise
+from sta.spec.operators.operator import Onnx
+
+HARD = elementwise(
+    "aten.hardsigmoid",
+    pointwise(lambda x: min(max(x + 3.0, 0.0), 6.0) / 6.0),
+    "min(max(x + 3.0, 0.0), 6.0) / 6.0",
+    onnx=Onnx("HardSigmoid"),
+    curvature=0.0,
+)
+"""
+
+
+def test_a_node_with_an_attribute_that_its_row_does_not_name_is_refused(tmp_path: Path) -> None:
+    lay_package(tmp_path, "hard-operators", HARD, {"sta.operators": {"aten.hardsigmoid": "HARD"}})
+    code = """
+import sta
+from onnx import TensorProto, helper, save
+
+def compiled(**attributes):
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [5, 8]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("HardSigmoid", ["x"], ["y"], "hard", **attributes)], "main", [x], [y])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), PATH)
+    return sta.compile(PATH, calibration={"x": [[[1.0] * 8] * 5]})
+
+assert compiled().cycles > 0
+try:
+    compiled(alpha=0.3)
+except ValueError as error:
+    print(error)
+"""
+    result = run(tmp_path, f"PATH = {str(tmp_path / 'model.onnx')!r}\n{code}")
+    assert result.returncode == 0, result.stderr
+    assert "onnx.HardSigmoid in hard: its attribute alpha = 0.3" in result.stdout

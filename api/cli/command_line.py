@@ -205,7 +205,7 @@ COMMANDS = {
     "diff": _Command("compare a run with the float model, operation by operation", _add_diff_arguments),
     "where": _Command("show source, instructions and cycles of a module or a line", _add_where_arguments),
     "report": _Command("write a page about a program, for a browser", _add_report_arguments),
-    "targets": _Command("list the machines that come with the toolchain", _add_json),
+    "targets": _Command("list the machines to compile for", _add_json),
 }
 """All commands by name."""
 
