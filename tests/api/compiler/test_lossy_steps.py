@@ -54,6 +54,27 @@ def biogpt() -> Any:
     )
 
 
+class SameText(nn.Module):
+    """An encoder-decoder whose decoder is given the encoder's text."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor) -> Any:
+        return self.model(input_ids=input_ids, decoder_input_ids=input_ids)
+
+
+def blenderbot() -> Any:
+    from transformers import BlenderbotConfig, BlenderbotModel
+
+    layers: dict[str, Any] = {"encoder_layers": 2, "decoder_layers": 2}
+    heads: dict[str, Any] = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    widths: dict[str, Any] = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    config = BlenderbotConfig(**layers, **heads, **widths, vocab_size=99, max_position_embeddings=32, use_cache=False)
+    return SameText(BlenderbotModel(config))
+
+
 def samples(count: int) -> Ids:
     return np.random.default_rng(0).integers(2, 97, (count, 1, 8))
 
@@ -65,7 +86,7 @@ def checked(model: Any) -> tuple[sta.Program, nn.Module, Ids]:
     return program, module, ids
 
 
-@pytest.mark.parametrize("model", [clip_text, ctrl, biogpt])
+@pytest.mark.parametrize("model", [clip_text, ctrl, biogpt, blenderbot])
 def test_a_check_reports_what_calibration_costs(model: Any) -> None:
     program, module, ids = checked(model)
     losses = {loss.step: loss for loss in program.losses}
