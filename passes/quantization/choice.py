@@ -31,6 +31,7 @@ from sta.passes.quantization.calibration_observer import RowObserver
 from sta.passes.quantization.gptq import round_weights
 from sta.passes.quantization.integer_weights import row_scales
 from sta.passes.quantization.layer_selection import matches
+from sta.passes.quantization.loudest_rounding import loudest_rounding
 from sta.passes.quantization.padding_rows import PaddingMask, counted_rows, padding_mask
 from sta.passes.quantization.range_by_error import range_by_error
 from sta.passes.quantization.smoothquant import smooth
@@ -56,6 +57,11 @@ EXACT = 200.0
 """Decibels that stand for no noise at all."""
 DEFAULT_LEAST_SQNR = 20.0
 """Decibels at the output below which inputs get 16 bits: noise of a hundredth of the signal's power."""
+USEFUL_PART, USEFUL_DECIBELS = 0.01, 0.1
+"""
+Least part of the noise that 16 bits for an input remove if the required SQNR is out of reach, and most decibels that
+the output may lose by leaving out those that remove less.
+"""
 SENSITIVITY_SAMPLES = 4
 """Samples on which single inputs are tried with 16 bits."""
 
@@ -82,6 +88,10 @@ class Choice:
     """SQNR of the output against the pruned model."""
     given: float = EXACT
     """The same against the model as it was given."""
+    missed: float | None = None
+    """The SQNR that is aimed at if none is asked for, if the output does not reach it."""
+    loudest: str | None = None
+    """Rounding that costs most of a missed SQNR; None if it is not one place alone."""
     held_out: int = 0
     """Samples that judged the choice and that the judged ranges had not observed."""
 
@@ -175,6 +185,7 @@ class QuantizationChoice:
         that are not finite.
         """
         noise, held_out = self._observe()
+        asked = least_sqnr
         if least_sqnr is None:
             least_sqnr = DEFAULT_LEAST_SQNR if held_out else 0.0
         choice = Choice(Plan(int16_inputs=tuple(int16_inputs)), held_out=held_out)
@@ -185,9 +196,16 @@ class QuantizationChoice:
                 self._try(noise, choice, method, plans)
         if choice.decibels < least_sqnr:
             self._widen(noise, choice, least_sqnr)
+        if asked is None and choice.decibels < least_sqnr:
+            choice.missed = least_sqnr
+            choice.loudest = self._loudest(noise, choice.plan)
         choice.given = self._against_given(noise, choice)
         self._observe_rest()
         return choice
+
+    def _loudest(self, noise: Noise, plan: Plan) -> str | None:
+        self._report("find what costs most", None)
+        return loudest_rounding(self._quantized(plan), noise.on_first(SENSITIVITY_SAMPLES).decibels)
 
     def _against_given(self, noise: Noise, choice: Choice) -> float:
         """The SQNR of the choice against the model as it was given, on the samples that judge."""
@@ -248,11 +266,15 @@ class QuantizationChoice:
                 choice.plan, choice.decibels = plan, decibels
 
     def _judge(self, noise: Noise, plan: Plan) -> float:
+        return noise.decibels(self._quantized(plan))
+
+    def _quantized(self, plan: Plan) -> ModuleOp:
+        """A copy of the module with values and weights that are rounded by a plan."""
         store = self._scratch.weights
         module = self._prepared(plan, self._module_copy(), store, self._calibrated)
         quantize(module, store, plan.int16_inputs)
         self._round_weights(module)
-        return noise.decibels(module)
+        return module
 
     def _module_copy(self) -> tuple[ModuleOp, dict[SSAValue, SSAValue]]:
         """A copy of the module, and the positions of its values in it."""
@@ -340,6 +362,14 @@ class QuantizationChoice:
             expected = max(expected, _power(decibels))
         if choice.decibels >= least_sqnr:
             self._leave_out(noise, choice, narrow, taken, least_sqnr)
+            return
+        # Out of reach: 16 bits only where they remove a part of the noise worth speaking of.
+        useful = [site for gain, site in gains if gain > USEFUL_PART * before]
+        plan = _wider(narrow, useful)
+        decibels = self._judge(noise, plan)
+        if len(useful) < len(gains) and decibels > choice.decibels - USEFUL_DECIBELS:
+            choice.plan, choice.decibels = plan, decibels
+            choice.trials.append(Trial(f"16 bits for {len(useful) or 'no'} inputs", decibels, True))
 
     def _leave_out(self, noise: Noise, choice: Choice, narrow: Plan, taken: list[_Site], least_sqnr: float) -> None:
         """Takes 16 bits away again, first where they cost most, as long as the required SQNR is reached."""

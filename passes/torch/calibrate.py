@@ -24,6 +24,8 @@ from sta.passes.option_values import METHODS
 from sta.passes.quantization.bound_ranges import bound_ranges, place_of
 from sta.passes.quantization.calibrate import calibrate
 from sta.passes.quantization.choice import Choice, QuantizationChoice
+from sta.passes.quantization.padding_rows import padding_mask
+from sta.passes.quantization.poor_samples import faults_of
 from sta.passes.torch.fold_quantization import is_quantized
 from sta.passes.torch.prune import forget_dense_weights, unpruned
 from sta.passes.torch.quantize import check_int16_inputs, values_without_format
@@ -57,7 +59,7 @@ class TorchCalibratePass(ModulePass):
         if is_quantized(op):
             self._complete(op, context)
             return
-        samples = _samples(context, needed=True)
+        samples = _samples(op, context, needed=True)
         evaluation = context.samples.of("evaluation")
         given = unpruned(op, context.weights)
         forget_dense_weights(op)
@@ -69,12 +71,19 @@ class TorchCalibratePass(ModulePass):
         context.notes[self.name] = choice
 
     def _check_reached(self, choice: Choice, judges: str, pruned: bool) -> None:
+        model = "the pruned model" if pruned else "the model"
         if self.min_sqnr is not None and choice.decibels < self.min_sqnr:
-            model = "the pruned model" if pruned else "the model"
             raise CompileError(
                 f"the output reaches {choice.decibels:.1f} dB against {model} on {judges} samples, with 16 bits "
                 f"for the input of every linear layer, and not the {self.min_sqnr:g} dB that were asked for: ask "
                 "for less"
+            )
+        if choice.missed is not None:
+            lost = f"; most is lost by rounding {choice.loudest}" if choice.loudest else ""
+            warnings.warn(
+                f"the output reaches {choice.decibels:.1f} dB against {model} on {judges} samples, and not the "
+                f"{choice.missed:g} dB that are aimed at{lost}",
+                stacklevel=9,
             )
 
     def _complete(self, op: ModuleOp, context: CompileContext) -> None:
@@ -85,7 +94,7 @@ class TorchCalibratePass(ModulePass):
                 "evaluation"
             )
         values = _values_to_see(op, context)
-        samples = _samples(context, needed=bool(values))
+        samples = _samples(op, context, needed=bool(values))
         if samples:
             count = len(samples)
             calibrate(op, context, samples, lambda done: context.report("calibrate", done / count))
@@ -110,10 +119,14 @@ def _bound(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
     return bound_ranges(module, context.weights, values_without_format(module, context.weights))
 
 
-def _samples(context: CompileContext, needed: bool) -> list[Sample]:
+def _samples(module: ModuleOp, context: CompileContext, needed: bool) -> list[Sample]:
     """Calibration data, or else the example inputs; there may be none if they are not `needed` for ranges."""
     if context.samples.given("calibration"):
-        return context.samples.of("calibration")
+        samples = context.samples.of("calibration")
+        mask = padding_mask(module)
+        for fault in faults_of(samples, None if mask is None else mask.name):
+            warnings.warn(fault, stacklevel=9)
+        return samples
     examples = context.samples.examples
     if needed and not examples:
         raise CompileError("the model came without example inputs: give calibration data")
