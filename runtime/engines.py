@@ -21,6 +21,7 @@ from sta.runtime.memory import Array, Memories
 from sta.runtime.reference import ReferenceEngine, RunProgress
 from sta.runtime.timing import Timing, simulate
 from sta.runtime.validate import ValidProgram
+from sta.runtime.values.stepper import ReferenceStepper, Stepper
 from sta.spec.integers import Int64Array
 from sta.spec.suggestion import suggestion
 
@@ -159,6 +160,14 @@ class Engines:
             from sta.runtime.native_engine import NativeEngine
 
             return NativeEngine(self._decoded(), threads)
+
+    def stepper(self, name: str, inputs: Mapping[str, Array], poison: int) -> Stepper:
+        """Returns a run that stops between instructions, on the engine ``native`` or ``reference``."""
+        if name == "reference":
+            return ReferenceStepper(self._program, inputs, poison)
+        from sta.runtime.values.native_stepper import NativeStepper
+
+        return NativeStepper(self._decoded(), inputs, poison)
 
     def give_back(self, name: str, threads: int, engine: Engine) -> None:
         """Returns an engine to the pool."""

@@ -26,6 +26,7 @@ from sta.runtime.quantization import Quantization
 from sta.runtime.reference import RunProgress
 from sta.runtime.timing import Timing
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
+from sta.runtime.values.stepper import Stepper
 from sta.spec.accuracy import Fidelity
 from sta.spec.pattern import Pattern
 from sta.spec.signature import TensorSignature
@@ -359,6 +360,15 @@ class Program:
         encoded = self.encode_inputs(inputs)
         self.check()
         return self._result(self._raw(name, encoded, poison, threads, report))
+
+    def stepper(self, inputs: Mapping[str, NDArray[Any]], engine: str = "auto", poison: int = POISON) -> Stepper:
+        """
+        Starts a run that stops between any two instructions, and goes back; the parameters are those of ``run``.
+
+        Raises:
+            TypeError, ValueError: as ``run``.
+        """
+        return self._engines.stepper(_checked(engine, poison, 1), self.encode_inputs(inputs), poison)
 
     def run_batch(
         self,
