@@ -86,7 +86,7 @@ class Importing(OnnxGraph):
         skipped = {output for gelu in gelus.values() for output in gelu.inner}
         self._paths = node_paths(self._model.graph, self.constants)
         for node in self._nodes:
-            self.location = named(self._paths[node.output[0]], UnknownLoc())
+            self.location = named(self._paths[node.output[0]], named(operator_name(node), UnknownLoc()))
             if node.output[0] in gelus:
                 self._set_gelu(node.output[0], gelus[node.output[0]])
             elif node.output[0] not in skipped:
