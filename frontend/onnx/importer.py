@@ -57,10 +57,28 @@ def import_graph(model: ModelProto, directory: Path, examples: Mapping[str, Arra
     The function is called `main`; its arguments and results carry their names as `sta.name`. Raises ModelError for
     dynamic shapes and for scales that cannot be compiled.
     """
+    _refuse_dynamic_quantization(model)
     inputs = input_types(model.graph, examples)
     importing = Importing(model, constants_of(model.graph, directory), inputs)
     module = importing.module()
     return RawImport(module, importing.weights)
+
+
+_DYNAMIC = ("DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
+
+
+def _refuse_dynamic_quantization(model: ModelProto) -> None:
+    """Raises UnsupportedOperationsError, once for the whole model, if it computes scales when it runs."""
+    nodes = [node for node in model.graph.node if node.op_type in _DYNAMIC]
+    if not nodes:
+        return
+    first, names = nodes[0], " and ".join(sorted({operator_name(node) for node in nodes}))
+    note = (
+        f"the model is quantized dynamically, with {len(nodes)} nodes {names}, and scales must be "
+        "constants: compile the float model with calibration data, or use onnxruntime.quantization.quantize_static"
+    )
+    found = UnsupportedOperation(operator_name(first), first.name or first.output[0], note)
+    raise UnsupportedOperationsError([found], supported_operators())
 
 
 class Importing(OnnxGraph):
