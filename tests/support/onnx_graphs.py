@@ -61,7 +61,7 @@ def checked(path: Path, inputs: dict[str, Array] | None = None) -> Array | None:
 
 
 def decibels(path: Path, inputs: dict[str, Array]) -> float:
-    """How close the import is to onnxruntime without rewriting of the graph."""
+    """Decibels of the import against onnxruntime without rewriting of the graph."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
