@@ -39,6 +39,7 @@ from sta.frontend.onnx.file import constants_of, input_types, label, names_taken
 from sta.frontend.onnx.folding import FROM_SHAPE, fold, is_foldable
 from sta.frontend.onnx.gelu import SpelledGelu, find_gelu
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
+from sta.frontend.onnx.guards import find_guards
 from sta.frontend.onnx.notes import note_of, operator_name
 from sta.frontend.onnx.operators import is_known, supported_operators, translate
 from sta.frontend.onnx.paths import node_paths
@@ -57,10 +58,28 @@ def import_graph(model: ModelProto, directory: Path, examples: Mapping[str, Arra
     The function is called `main`; its arguments and results carry their names as `sta.name`. Raises ModelError for
     dynamic shapes and for scales that cannot be compiled.
     """
+    _refuse_dynamic_quantization(model)
     inputs = input_types(model.graph, examples)
     importing = Importing(model, constants_of(model.graph, directory), inputs)
     module = importing.module()
     return RawImport(module, importing.weights)
+
+
+_DYNAMIC = ("DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
+
+
+def _refuse_dynamic_quantization(model: ModelProto) -> None:
+    """Raises UnsupportedOperationsError, once for the whole model, if it computes scales when it runs."""
+    nodes = [node for node in model.graph.node if node.op_type in _DYNAMIC]
+    if not nodes:
+        return
+    first, names = nodes[0], " and ".join(sorted({operator_name(node) for node in nodes}))
+    note = (
+        f"the model is quantized dynamically, with {len(nodes)} nodes {names}, and scales must be "
+        "constants: compile the float model with calibration data, or use onnxruntime.quantization.quantize_static"
+    )
+    found = UnsupportedOperation(operator_name(first), first.name or first.output[0], note)
+    raise UnsupportedOperationsError([found], supported_operators())
 
 
 class Importing(OnnxGraph):
@@ -83,12 +102,16 @@ class Importing(OnnxGraph):
             with suppress(UnsupportedForm):
                 self._take_constant(node)
         gelus = find_gelu(self._model.graph, self.constants)
+        guards = find_guards(self._model.graph, self.constants)
         skipped = {output for gelu in gelus.values() for output in gelu.inner}
+        skipped |= {test for _, test in guards.values()}
         self._paths = node_paths(self._model.graph, self.constants)
         for node in self._nodes:
-            self.location = named(self._paths[node.output[0]], UnknownLoc())
+            self.location = named(self._paths[node.output[0]], named(operator_name(node), UnknownLoc()))
             if node.output[0] in gelus:
                 self._set_gelu(node.output[0], gelus[node.output[0]])
+            elif node.output[0] in guards:
+                self.set(node.output[0], self.value(guards[node.output[0]][0]))
             elif node.output[0] not in skipped:
                 self._visit(node)
         return self._finish()

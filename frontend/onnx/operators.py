@@ -24,7 +24,7 @@ from xdsl.ir import SSAValue
 from sta.dialect import torch
 from sta.dialect.torch import element_type_of, sizes_of, tensor_type
 from sta.frontend.errors import ModelError
-from sta.frontend.onnx import elementwise, norms, products
+from sta.frontend.onnx import attention, elementwise, norms, products
 from sta.frontend.onnx.file import attributes_of, default_attributes, label
 from sta.frontend.onnx.folding import FROM_SHAPE
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
@@ -321,6 +321,7 @@ def _rule_of_row(row: Operator, form: Onnx) -> Rule:
 
 
 _STRUCTURED: dict[str, Rule] = {
+    **attention.RULES,
     **elementwise.RULES,
     **norms.RULES,
     **products.RULES,
@@ -340,6 +341,7 @@ _STRUCTURED: dict[str, Rule] = {
 """Rules of operators that have a form other than ours, a function each."""
 
 _ONNXRUNTIME: dict[str, Rule] = {
+    **attention.ONNXRUNTIME_RULES,
     **elementwise.ONNXRUNTIME_RULES,
     **norms.ONNXRUNTIME_RULES,
     **products.ONNXRUNTIME_RULES,

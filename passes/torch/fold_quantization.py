@@ -98,7 +98,7 @@ def fold_weight(
     _check_scales(scales, where)
     if (zero_points != offset).any():
         channel = int((zero_points != offset).argmax())
-        given = f"and not {zero_points[channel]}, as output channel {channel} has: quantize weights symmetrically"
+        given = f"and not {zero_points[channel]} as output channel {channel} has: quantize them symmetrically"
         if offset:
             reason = f"unsigned weights need the zero point {offset} on this machine, {given}, or as signed integers"
         else:
@@ -170,7 +170,7 @@ class FoldTensor(RewritePattern):
 
     def _quantization(self, integers: SSAValue, where: str) -> tuple[Operation, list[tuple[Operation, int]]]:
         """
-        The first half of the pair, and the operations between the halves, each with the result that is taken, last first.
+        The first half of the pair, and the operations between the halves, last first, each with the result taken.
 
         Raises QuantizationError if these do more than move integers.
         """
@@ -185,8 +185,8 @@ class FoldTensor(RewritePattern):
             integers = operation.operands[0]
         made = operation_name(operation).removeprefix("torch.") if isinstance(operation, Operation) else "an input"
         raise QuantizationError(
-            f"{where}: a value is dequantized that is no quantized one, but computed as integers ({made}): only views may "
-            "stand between the halves of a pair"
+            f"{where}: a value is dequantized that is no quantized one, but computed as integers ({made}): only views "
+            "may stand between the halves of a pair"
         )
 
     def _moved(self, builder: TorchBuilder, value: SSAValue, moves: list[tuple[Operation, int]]) -> SSAValue:
