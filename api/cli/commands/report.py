@@ -18,7 +18,7 @@ from sta.api.report.report_data import Sources
 from sta.runtime import load
 
 _SHOWN = ("module", "operation", "float_operation", "isolated", "accumulated")
-"""What a report has of each operation of ``sta diff``."""
+"""Keys of an operation of ``sta diff`` that a report shows."""
 
 
 def execute(arguments: Namespace) -> None:

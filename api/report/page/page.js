@@ -283,7 +283,7 @@
       }
       const complete = data.events.pc.length === data.events.total ? "" : ` The report has the first ${count(data.events.pc.length)} of ${count(data.events.total)} executions.`;
       caption.textContent = `${count(values.length)} executions${values.length ? ` from cycle ${count(values[0].start)} on` : ""}.${complete}`;
-      chart(detail, {
+      return chart(detail, {
         data: { values }, height: { step: 26 }, params: [{ name: "zoom", select: { type: "interval", encodings: ["x"] }, bind: "scales" }],
         mark: { type: "bar", stroke: "#fff", strokeWidth: 0.3, cursor: "pointer" },
         encoding: {
@@ -295,7 +295,7 @@
       }, (event) => goTo(event.pc));
     }
     whenSelected(() => show(0));
-    return (pc) => { const first = data.events.pc.indexOf(pc); if (first < 0) return; show(first); detail.scrollIntoView({ block: "center" }); };
+    return (pc) => { const first = data.events.pc.indexOf(pc); if (first >= 0) show(first).then(() => detail.scrollIntoView({ block: "center" })); };
   }
 
   /* ---- roofline ---- */

@@ -386,8 +386,10 @@ def test_the_keyboard_and_links(browser: Browser, files: Files, tmp_path: Path) 
     assert page.evaluate(
         "(r => r.top > 0 && r.bottom < innerHeight)(document.querySelector('tr.chosen').getBoundingClientRect())"
     )
-    page.locator("#code .code div[id]:has-text(' mm ')").first.click()
-    assert page.evaluate(
+    container = sta.load(files.program).container
+    path = container.module_path
+    page.click(f"#pc{next(pc for pc, one in enumerate(container.code) if one.name == 'mm' and path(pc) == 'linear1')}")
+    page.wait_for_function(
         "(r => r.bottom > 0 && r.top < innerHeight)(document.querySelector('#timeline').getBoundingClientRect())"
     )
     assert page.inner_text("#comparison tbody tr:first-child td:last-child") == "+0.0 %"
