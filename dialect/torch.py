@@ -442,6 +442,8 @@ INT16_INPUT = "sta.int16_input"
 """Of a linear layer: its input has 16 bits, by sensitivity."""
 DENSE_WEIGHT = "sta.dense_weight"
 """Of a linear layer with a pruned weight: the name of the weight before."""
+ROUNDED_WEIGHT = "sta.rounded_weight"
+"""Of a linear layer: the name of its weight as calibration has rounded it, which is to take the place of its own."""
 SMOOTHED = "sta.smoothed"
 """
 Of a normalization with columns that SmoothQuant has divided: "beside" the one of the float model, or "instead" of it.
@@ -457,6 +459,7 @@ ANNOTATIONS: Mapping[str, type[Attribute]] = {
     SOFTMAX: SoftmaxAttr,
     INT16_INPUT: UnitAttr,
     DENSE_WEIGHT: StringAttr,
+    ROUNDED_WEIGHT: StringAttr,
     SMOOTHED: StringAttr,
     MASK_ERROR: StringAttr,
 }

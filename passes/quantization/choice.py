@@ -38,6 +38,7 @@ from sta.passes.quantization.smoothquant import smooth
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.rewriting.uses_through_views import source_of_rows
 from sta.passes.torch.quantize import narrow_kind, quantize
+from sta.passes.torch.round_weights import name_rounded_weights
 from sta.spec.accuracy import Fidelity, Trial
 
 Array = NDArray[Any]
@@ -295,10 +296,7 @@ class QuantizationChoice:
     ) -> ModuleOp:
         module, places = copy
         observers = {places[value]: observer for value, observer in self._observation.observers.items()}
-        if plan.smoothing is not None:
-            smooth(module, store, observers, plan.smoothing)
-        if plan.ranges_by_error:
-            _set_narrow_ranges(module, observers)
+        _smooth_and_narrow(plan, module, store, observers)
         if plan.weights_by_calibration:
             round_weights(module, store, observers, calibrated)
         return module
@@ -319,10 +317,12 @@ class QuantizationChoice:
             operation.operands = [operation.input, weight, operation.bias]
 
     def apply(self, plan: Plan) -> None:
-        """Prepares the module itself, for `torch-quantize`."""
-        same = {value: value for value in self._observation.observers}
-        # Not the rounded weights of trials: by now there are more rows.
-        self._prepared(plan, (self._module, same), self._context.weights, {})
+        """Prepares the module itself, for `torch-round-weights` and `torch-quantize`."""
+        store, observers = self._context.weights, dict(self._observation.observers)
+        _smooth_and_narrow(plan, self._module, store, observers)
+        if plan.weights_by_calibration:
+            # Not the rounded weights of trials: by now there are more rows.
+            name_rounded_weights(self._module, lambda: round_weights(self._module, store, observers))
         for operation in operations_of(self._module):
             if isinstance(operation, torch.LinearOp) and matches(module_path(operation), plan.int16_inputs):
                 operation.attributes[torch.INT16_INPUT] = UnitAttr()
@@ -421,6 +421,16 @@ def _observer(value: SSAValue) -> RangeObserver:
     """Records rows of values that are rounded to 8 bits."""
     keep = narrow_kind(value) is not None and source_of_rows(value) is value
     return RowObserver() if keep else ExtremesObserver()
+
+
+def _smooth_and_narrow(
+    plan: Plan, module: ModuleOp, store: WeightStore, observers: MutableMapping[SSAValue, RangeObserver]
+) -> None:
+    """Does what a plan does to the module before weights are rounded, which keeps its function."""
+    if plan.smoothing is not None:
+        smooth(module, store, observers, plan.smoothing)
+    if plan.ranges_by_error:
+        _set_narrow_ranges(module, observers)
 
 
 def _set_narrow_ranges(module: ModuleOp, observers: Mapping[SSAValue, RangeObserver]) -> None:

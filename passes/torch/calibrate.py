@@ -29,6 +29,7 @@ from sta.passes.quantization.poor_samples import faults_of
 from sta.passes.torch.fold_quantization import is_quantized
 from sta.passes.torch.prune import forget_dense_weights, unpruned
 from sta.passes.torch.quantize import check_int16_inputs, values_without_format
+from sta.passes.torch.round_weights import TorchRoundWeightsPass
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class TorchCalibratePass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """
-        Sets ranges on `op`, which smoothing and rounding may change. The context notes the `Choice` under the pass's
-        name.
+        Sets ranges on `op`, which smoothing may change, and names the weights that `torch-round-weights` is to put. The
+        context notes the `Choice` under the pass's name.
 
         Raises CompileError if the model cannot be quantized as asked, ValueError for samples that cannot be run.
         """
@@ -69,6 +70,8 @@ class TorchCalibratePass(ModulePass):
         chooser.apply(choice.plan)
         set_fidelity(main_function(op), choice.fidelity)
         context.notes[self.name] = choice
+        if choice.plan.weights_by_calibration:
+            context.notes[TorchRoundWeightsPass.name] = choice
 
     def _check_reached(self, choice: Choice, judges: str, pruned: bool) -> None:
         model = "the pruned model" if pruned else "the model"

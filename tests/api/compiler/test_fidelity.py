@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from torch import nn
 import sta
 from sta.api.cli.command_line import main
 from sta.api.compiler.compilation import compile_model
+from sta.api.dump.ir_dump import Dump
 from sta.passes.errors import CompileError
+from sta.passes.options import Options, options
+from sta.passes.pipeline import pipeline
 from sta.spec.accuracy import Fidelity
 from sta.spec.nm_format import Pattern, prune_by_magnitude
 from tests.api.conftest import Files, files_of
@@ -157,8 +161,6 @@ def test_tables_and_json_name_both(files: Files, tmp_path: Path, capsys: pytest.
 
 
 def test_the_help_says_against_which_model() -> None:
-    from sta.passes.options import options
-
     assert "against the model after pruning" in options()["min_sqnr"].help
 
 
@@ -168,20 +170,21 @@ def test_every_dump_keeps_the_figures(files: Files, tmp_path: Path) -> None:
     assert first.program is not None
     fidelity = first.program.fidelity
     assert isinstance(fidelity, Fidelity)
-    from sta.api.dump.ir_dump import Dump
-
+    names = [step.name for step in pipeline(Options())]
     for path in files_of(Dump.read(tmp_path / "ir")):
-        floats = "torch-" in path.name and "convert" not in path.name
-        late = floats and ("quantize" in path.name or "calibrate" in path.name or "softmax" in path.name)
-        options: dict[str, Any] = {"calibration": samples} if floats and not late else {}
-        if floats and not late and "prune" not in path.name:
-            options["sparsity"] = "2:4"
-        if "import" in path.name:
-            options = {"calibration": samples, "sparsity": "2:4"}
-        program = compile_model(str(path), **options).program
+        step = re.sub(r"^\d+-|\.mlir$", "", path.name)
+        position = names.index(step) if step in names else -1
+        given: dict[str, Any] = {}
+        if position < names.index("torch-calibrate"):
+            given["calibration"] = samples
+        if position < names.index("torch-prune"):
+            given["sparsity"] = "2:4"
+        program = compile_model(str(path), **given).program
         assert program is not None
         assert program.fidelity == fidelity, path.name
         assert program.pruned == first.program.pruned, path.name
+        assert program.container.code == first.program.container.code, path.name
+        assert np.array_equal(program.container.constants, first.program.container.constants), path.name
 
 
 @pytest.mark.parametrize(
