@@ -1,5 +1,6 @@
 """Settings of all tests."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Before `sta`: what other packages of this environment add is none of the tests', here and in every process they start.
+from tests.support.ours_alone import sitecustomize  # isort: skip
 from sta.runtime.engines import native_is_built
 from sta.spec.outside import warn_once
 from tests.support.packages import Lay, lay_package
@@ -16,6 +19,10 @@ settings.register_profile(
     "toolchain", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 settings.load_profile("toolchain")
+
+OURS_ALONE = str(Path(sitecustomize.__file__).parent)
+if OURS_ALONE not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (OURS_ALONE, os.environ.get("PYTHONPATH"))))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

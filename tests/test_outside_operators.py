@@ -113,6 +113,9 @@ PARTLESS = Operator("bolt.partless", Role.COMPOSITION, "without parts", referenc
 TANH = elementwise("bolt.tanh", lambda x: np.tanh(x), "tanh", onnx=Onnx("Tanh"), curvature=0.0)
 CELU = elementwise("bolt.celu", lambda x: x, "celu", onnx=Onnx("Celu"), curvature=0.0)
 SELU = elementwise("bolt.selu", lambda x: x, "celu, too", onnx=Onnx("Celu"), curvature=0.0)
+LEAKY = elementwise(
+    "bolt.leaky", lambda x, slope=0.01: np.where(x < 0, slope * x, x), "leaky", onnx=Onnx("LeakyRelu"), curvature=0.0
+)
 GEMM = elementwise("bolt.gemm", lambda x: x, "a product", onnx=Onnx("Gemm"), curvature=0.0)
 TWICE = elementwise("both.twice", lambda x: 2 * x, "twice", curvature=0.0)
 """
@@ -147,7 +150,7 @@ def test_what_cannot_be_used_is_left_out_with_one_warning_that_names_its_package
     entries = {"aten.relu": "RELU", "bolt.bare": "BARE", "bolt.another": "OTHER", "plain": "OTHER", "bolt.none": "NONE"}
     entries |= {
         f"bolt.{name.lower()}": name
-        for name in "UFUNC NUMBER SCALAR PLAIN ASKS NORM PARTLESS TANH CELU SELU GEMM".split()
+        for name in "UFUNC NUMBER SCALAR PLAIN ASKS NORM PARTLESS TANH CELU SELU LEAKY GEMM".split()
     }
     entries["both.twice"] = "TWICE"
     lay_package(tmp_path, "nut-operators", BAD, {"sta.operators": {"both.twice": "TWICE"}})
@@ -187,6 +190,11 @@ WARNINGS = [
     ("bolt.bare", "bolt", ":BARE: it has no reference: give it the function on float64 arrays; it is left out"),
     ("bolt.celu", "bolt", "its ONNX operator 'Celu' is that of 'bolt.selu' too; both are left out"),
     ("bolt.gemm", "bolt", "ONNX operator 'Gemm' has another translation, which is used"),
+    (
+        "bolt.leaky",
+        "bolt",
+        ":LEAKY: its ONNX operator 'LeakyRelu' gives 0 arguments after the tensor, and its reference takes 1: give",
+    ),
     (
         "bolt.none",
         "bolt",

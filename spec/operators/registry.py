@@ -102,6 +102,11 @@ def _check_elementwise(row: Operator) -> None:
             f"its reference takes {', '.join(by_keyword)} by keyword: give it a function of the array and the "
             "operator's arguments"
         )
+    if row.onnx is not None and len(row.onnx.arguments) != len(row.defaults):
+        raise ValueError(
+            f"its ONNX operator {row.onnx.name!r} gives {len(row.onnx.arguments)} arguments after the tensor, and its "
+            f"reference takes {len(row.defaults)}: give `Onnx` an `Attribute` or a value for each"
+        )
     tried = np.array([-1.0, 0.0, 1.0])
     for example in row.examples:
         try:
