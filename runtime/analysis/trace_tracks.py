@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from sta.runtime.analysis.schedule import Integers, Schedule
 from sta.runtime.validate import ValidProgram
-from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.definition import RESOURCES, UNITS
 
 BINS = 2000
 """Most intervals of equal length, over each of which a rate is the mean; of a short run one for four instructions."""
-_COMPUTING = tuple(UNITS.index(unit) for unit in ("mm", "sm", "vp"))
+_COMPUTING = tuple(UNITS.index(unit) for unit, resource in RESOURCES.items() if resource != "dma")
 
 Numbers = NDArray[np.float64]
 

@@ -1,11 +1,10 @@
 """
-Idioms of PyTorch models, each in a small model: the program computes what PyTorch does, or a refusal names the idiom, its
-place and a way out.
+Idioms of PyTorch models, each in a small model: the program computes what PyTorch does, or a refusal names the idiom,
+its place and a remedy.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -13,7 +12,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sta.api.compiler.bit_check import signal_to_noise
@@ -176,7 +174,7 @@ PRODUCTS = (
 )
 
 
-@pytest.mark.parametrize("case", (*IMPORTED, *PRODUCTS), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*IMPORTED, *PRODUCTS], ids=lambda case: case.name)
 def test_idioms(case: Case) -> None:
     if not case.refused:
         for expected, given in zip(*compiled(case), strict=True):
