@@ -608,7 +608,7 @@ def test_what_is_no_text_is_no_ir(shell: Shell, files: Files) -> None:
     assert shell.written() == []
 
 
-@pytest.mark.parametrize("name", ["convert-nm-to-sta", "sta-allocate", "torch-quantize", "convert-torch-to-nm"])
+@pytest.mark.parametrize("name", ["convert-nm-to-sta", "sta-allocate", "convert-torch-to-nm"])
 def test_a_pass_on_a_module_it_does_not_take(shell: Shell, name: str) -> None:
     Path("m.mlir").write_text("func.func @f(%x: tensor<4xsi8>) -> tensor<4xsi8> { func.return %x : tensor<4xsi8> }")
     done = shell("opt", "m.mlir", "-p", f"canonicalize,{name}", "-o", "n.mlir")
