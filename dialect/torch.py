@@ -95,6 +95,8 @@ _DTYPES: dict[Attribute, np.dtype[Any]] = {
     Float16Type(): np.dtype(np.float16),
     f32: np.dtype(np.float32),
     f64: np.dtype(np.float64),
+    ComplexType(f32): np.dtype(np.complex64),
+    ComplexType(f64): np.dtype(np.complex128),
 }
 
 

@@ -36,6 +36,15 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
+_OTHER_NAMES = {
+    "aten::divide": "div",
+    "aten::multiply": "mul",
+    "aten::negative": "neg",
+    "aten::subtract": "sub",
+    "aten::true_divide": "div",
+}
+"""Operators that PyTorch defines as others, with the same overloads."""
+
 _PLACE = ("nn_module_stack", "stack_trace")
 """Entries about a node's place in the model."""
 
@@ -124,6 +133,9 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
 
     overloads = {node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)}
     compositions: Any = {one: parts for one in overloads if (parts := parts_of(one.name())) is not None}
+    for one in overloads:
+        if (name := _OTHER_NAMES.get(one._schema.name)) is not None:
+            compositions[one] = getattr(getattr(torch.ops.aten, name), one._overloadname)
     try:
         with quiet():
             copy = program.run_decompositions(compositions)
@@ -131,7 +143,8 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
         # Behind the first line PyTorch adds the node, and a link to a tool of its own.
         raise ModelError(str(error).partition("\n")[0]) from error
     except Exception as error:
-        raise ModelError(f"PyTorch cannot make the exported program functional: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"PyTorch cannot make the exported program functional: {reason}") from error
     # torch-mlir looks buffers up in the state only, and buffers that are not persistent are constants.
     constants = {name: value for name, value in copy.constants.items() if hasattr(value, "numel")}
     copy._state_dict = {**constants, **copy.state_dict}

@@ -38,5 +38,17 @@ class UnsupportedOperationsError(ModelError):
         self.operations = tuple(operations)
         count = len(self.operations)
         head = f"the model uses {count} operation{'s' if count > 1 else ''} that cannot be compiled:"
-        lines = [f"  {operation}" for operation in self.operations]
+        lines = [f"  {line}" for line in _lines(self.operations)]
         super().__init__("\n".join([head, *lines, f"Supported are {supported}."]))
+
+
+def _lines(operations: Iterable[UnsupportedOperation]) -> list[str]:
+    """One line for each operator and note: its first place, and the number of others."""
+    places: dict[tuple[str, str], list[UnsupportedOperation]] = {}
+    for operation in operations:
+        places.setdefault((operation.name, operation.note), []).append(operation)
+    lines: list[str] = []
+    for (name, note), same in places.items():
+        others = "" if len(same) == 1 else f" and {len(same) - 1} more place{'s' if len(same) > 2 else ''}"
+        lines.append(str(UnsupportedOperation(name, same[0].module_path + others, note)))
+    return lines

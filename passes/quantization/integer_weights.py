@@ -152,8 +152,9 @@ def requantization(scales: NDArray[np.float64], output_scale: float) -> tuple[ND
     return multiplier.astype(np.int32), shift.astype(np.int8)
 
 
-def quantize_symmetric(values: Array, scale: float) -> NDArray[np.int16]:
-    """`round(values / scale)`, ties to even, saturated to int16."""
+def quantize_symmetric(values: Array, scale: float, bits: int = 16) -> NDArray[np.int16 | np.int8]:
+    """`round(values / scale)`, ties to even, saturated to int16, or int8."""
     rounded = np.rint(np.asarray(values, np.float64) / scale)
+    half = 1 << (bits - 1)
     # NumPy makes a scalar of an array without axes.
-    return np.asarray(np.clip(rounded, -32768, 32767), np.int16)
+    return np.asarray(np.clip(rounded, -half, half - 1), np.int8 if bits == 8 else np.int16)

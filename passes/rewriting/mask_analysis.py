@@ -211,7 +211,10 @@ def _truth(tensor: Tensor) -> BoolArray:
         return array
     admitted, excluded = array == 0, array <= EXCLUDED_BELOW
     if not np.all(admitted | excluded):
-        raise MaskError("it adds numbers to the scores (a bias), and only masks are supported")
+        raise MaskError(
+            "it adds numbers to the scores (a bias), and only masks are supported: take a model whose positions are "
+            "embedded, or leave this attention to the host"
+        )
     return admitted
 
 

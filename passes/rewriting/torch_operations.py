@@ -52,6 +52,10 @@ class TorchBuilder:
         """A constant bool."""
         return self.insert(torch.ConstantBoolOp(value))
 
+    def string(self, text: str) -> SSAValue:
+        """A constant string."""
+        return self.insert(torch.ConstantStrOp(text))
+
     def none(self) -> SSAValue:
         """None."""
         return self.insert(torch.ConstantNoneOp())

@@ -8,6 +8,7 @@ row (`sta.spec.operators`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xdsl.context import Context
@@ -21,31 +22,67 @@ from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.location import describe, source_operator
 from sta.dialect.ir.model_errors import UnsupportedOperation, UnsupportedOperationsError
 from sta.passes.lowering.torch_to_nm.lowering import lowering_of
+from sta.passes.rewriting.causes import Cause, find_causes, serving
 from sta.passes.rewriting.torch_operations import operations_of
+from sta.spec.operators.operator import Role
 from sta.spec.operators.registry import remedy_of, supported_operators
 
 
 def check_supported(module: ModuleOp) -> None:
     """Raises UnsupportedOperationsError with every operation in `main` of `module` that cannot be compiled."""
     operations = operations_of(module)
-    of_masks = _of_masks(operations)
-    counted = [operation for operation in operations if operation not in of_masks]
-    found = [problem for operation in counted if (problem := _problem(operation)) is not None]
+    # Instead of operations that only masks or indices use, the attention or the embedding is reported.
+    unseen = serving(operations, _is_mask_or_index)
+    causes = {cause.operation: cause for cause in find_causes(one for one in operations if one not in unseen)}
+    for cause in causes.values():
+        unseen |= cause.parts
+    found: list[UnsupportedOperation] = []
+    refused = set(unseen)
+    explained = set(unseen)
+    for operation in operations:
+        if _follows(operation, refused, explained):
+            refused.add(operation)
+        elif (problem := _problem_or_cause(operation, causes, unseen)) is not None:
+            refused.add(operation)
+            found.append(problem)
+            if problem.note:
+                explained.add(operation)
     if found:
         raise UnsupportedOperationsError(found, supported_operators())
 
 
-def _of_masks(operations: list[Operation]) -> set[Operation]:
-    """Operations that only masks use: instead of them, the attention with the unsupported mask is reported."""
-    found: set[Operation] = set()
-    for operation in reversed(operations):
-        uses = [use for result in operation.results for use in result.uses]
-        if uses and all(use.operation in found or _is_mask_use(use) for use in uses):
-            found.add(operation)
-    return found
+def _problem_or_cause(
+    operation: Operation, causes: Mapping[Operation, Cause], unseen: set[Operation]
+) -> UnsupportedOperation | None:
+    if operation in causes:
+        name = operation_name(operation).removeprefix("torch.")
+        return UnsupportedOperation(name, describe(operation), causes[operation].note)
+    return None if operation in unseen else _problem(operation)
 
 
-def _is_mask_use(use: Use) -> bool:
+def _follows(operation: Operation, refused: set[Operation], explained: set[Operation]) -> bool:
+    """
+    True if `operation` is refused for numbers that another refused one gives: integers, or those it converts.
+
+    An output of integers is, if the reason of the other is known.
+    """
+    made = [operand for operand in operation.operands if operand.owner in refused]
+    row = torch.find_row(operation)
+    converts = row is not None and row.role is Role.CONVERSION
+    if isinstance(operation, ReturnOp):
+        integers = [value for value in operation.arguments if not torch.tensor_type(value).is_float]
+        return bool(integers) and all(value.owner in explained for value in integers)
+    return bool(made) and (converts or _gives_integers(operation))
+
+
+def _gives_integers(operation: Operation) -> bool:
+    kinds = [result.type for result in operation.results]
+    return any(isinstance(kind, torch.VTensorType) and not kind.is_float for kind in kinds)
+
+
+def _is_mask_or_index(use: Use) -> bool:
+    if isinstance(use.operation, torch.EmbeddingOp):
+        return use.index == 1
     return isinstance(use.operation, torch.ScaledDotProductAttentionOp) and use.index == 3
 
 

@@ -170,6 +170,8 @@ class _Folder:
         first, result = operation.operands[0], operation.results[0]
         if isinstance(operation, torch.AddTensorOp):
             return self._plus_zero(operation)
+        if is_aten(operation, "roll"):
+            return first if _rolls_nothing(operation) else None
         if first.type != result.type:
             return None
         if is_aten(operation, "dropout"):
@@ -193,6 +195,16 @@ class _Folder:
 def _sum_type(left: SSAValue, right: SSAValue) -> torch.VTensorType:
     sizes = np.broadcast_shapes(torch.sizes_of(left), torch.sizes_of(right))
     return torch.VTensorType(sizes, torch.tensor_type(left).element_type)
+
+
+def _rolls_nothing(roll: Operation) -> bool:
+    """True if `roll` moves each axis by a multiple of its size."""
+    sizes = torch.sizes_of(roll.operands[0])
+    if not torch.is_constant(roll.operands[1]) or not torch.is_constant(roll.operands[2]):
+        return False
+    shifts, axes = (torch.integers_of(operand) for operand in roll.operands[1:])
+    moduli = [sizes[axis] for axis in axes] or [torch.tensor_type(roll.operands[0]).element_count]
+    return all(shift % size == 0 for shift, size in zip(shifts, moduli, strict=True))
 
 
 def _is_needed(value: SSAValue, folded: set[Operation]) -> bool:

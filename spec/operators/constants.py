@@ -9,8 +9,8 @@ _NAMES = (
 
 _COMBINING = (
     "__and__.Tensor __or__.Tensor bitwise_and.Tensor bitwise_not bitwise_or.Tensor div.Tensor_mode eq.Scalar "
-    "eq.Tensor exp ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor logical_and logical_or lt.Scalar "
-    "lt.Tensor ne.Scalar ne.Tensor neg pow.Tensor_Scalar rsqrt sqrt"
+    "eq.Tensor erf exp ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor logical_and logical_or lt.Scalar "
+    "lt.Tensor ne.Scalar ne.Tensor neg pow.Tensor_Scalar reciprocal rsqrt sqrt"
 ).split()
 """Functions of the elements at one position."""
 
@@ -29,7 +29,13 @@ _ONNX = {
 }
 """ONNX operators that accept the same tensors."""
 
-_LOOK_UP = "tables are read with embedding"
+_LOOK_UP = (
+    "constant tables are read with embedding; positions of a value are chosen by the host: return the hidden states"
+)
+_CHOICE = "leave the choice to the host: return the logits"
+_STATISTICS = "norms over channels or groups are not supported, only layer_norm and rms_norm over the last axis"
+_RANDOM = "random numbers cannot be drawn: leave it out (a dropout with training=True ignores the mode of the model)"
+_PAIRS = "complex numbers have no integer form: write a rotation with cosine and sine"
 
 
 def _constant(
@@ -60,7 +66,19 @@ OPERATORS = (
     _constant("lift_fresh_copy", elements=Elements.SAME),
     _constant("to.device", elements=Elements.SAME),
     _constant("repeat", elements=Elements.MOVED),
-    _constant("cat", "values cannot be concatenated"),
+    _constant(
+        "cat",
+        "values cannot be concatenated: let the host put a token before the others and pass all as one input, compile "
+        "decoders without cache (use_cache=False), and embed positions by adding instead of rotating halves",
+    ),
+    _constant("roll", "values cannot be rolled: let the host roll the input, and unroll the output", kept=True),
+    _constant("flip", "values cannot be reversed: leave it to the host"),
+    *(_constant(name, _CHOICE, kept=True) for name in ("argmax", "argmin", "max.dim", "min.dim", "amax", "amin")),
+    *(_constant(name, _CHOICE, kept=True) for name in ("max", "min", "topk", "sort")),
+    *(_constant(name, _STATISTICS, kept=True) for name in ("group_norm", "batch_norm", "instance_norm")),
+    *(_constant(name, _STATISTICS) for name in ("native_group_norm", "_native_batch_norm_legit_no_training")),
+    *(_constant(name, _RANDOM) for name in ("bernoulli", "uniform", "rand", "rand_like", "randn", "randn_like")),
+    *(_constant(name, _PAIRS) for name in ("view_as_complex", "view_as_real")),
     _constant("convolution", "patches that do not overlap can be cut by the host, and projected with linear"),
     _constant("gather", _LOOK_UP, elements=Elements.MOVED),
     _constant("index.Tensor", _LOOK_UP, elements=Elements.MOVED),
@@ -68,5 +86,7 @@ OPERATORS = (
     _constant("index_select", _LOOK_UP, elements=Elements.MOVED),
     _constant("mean.dim", "leave pooling to the host: return the last hidden state", kept=True),
     _constant("native_layer_norm", "layer_norm is supported", kept=True),
+    _constant("var.correction", kept=True),
+    _constant("var.dim", kept=True),
     _constant("sub.Tensor", "only additions are supported", elements=Elements.COMBINED),
 )

@@ -108,7 +108,6 @@ OPERATORS = (
         "each position of an axis repeated",
         _repeat_interleave,
         Elements.MOVED,
-        kept=False,
     ),
     _view("alias", "the same", _same, Elements.SAME, kept=False),
     _view("clone", "the same", _same, Elements.SAME, kept=False),

@@ -13,7 +13,6 @@ from sta.passes.lowering.torch_to_nm.lowering import Lowering
 from sta.passes.lowering.torch_to_nm.norm import LARGEST_FLOAT32
 from sta.passes.rewriting.torch_operations import literal_of
 from sta.spec.integers import STREAM_LIMIT
-from sta.spec.operators.registry import remedy_of
 
 LOG2_UNITS = 1024 / math.log(2)
 """Units of a score in the softmax: log2 with 10 fraction bits."""
@@ -28,7 +27,11 @@ def refusal(operation: torch.ScaledDotProductAttentionOp) -> str | None:
         return f"its scale must be a positive number, not {torch.number_of(scale):g}"
     query, key, value = (torch.sizes_of(part) for part in (operation.query, operation.key, operation.value))
     if torch.number_of(operation.dropout_p) != 0.0:
-        return remedy_of("aten.dropout")
+        probability = torch.number_of(operation.dropout_p)
+        return (
+            f"its dropout_p is {probability:g} whatever the mode of the model: pass 0.0 outside of training "
+            f"(dropout_p={probability:g} if self.training else 0.0)"
+        )
     if key != value or len(query) != 4 or len(key) != 4:
         return "query, key and value must have four axes, and keys and values the same shape"
     shares = bool(torch.constant_of(operation.enable_gqa)) and query[1] % key[1] == 0

@@ -29,7 +29,11 @@ def _refused_shapes(operation: torch.AddTensorOp | torch.MulTensorOp) -> str | N
     shapes, whole = (torch.sizes_of(operation.input), torch.sizes_of(operation.other)), operation.result.type.sizes
     if whole not in shapes:
         return "one of its operands must have the shape of the result"
-    return None if all(sizes[-1:] == whole[-1:] for sizes in shapes) else "its operands must have the same last axis"
+    return (
+        None
+        if all(sizes[-1:] == whole[-1:] for sizes in shapes)
+        else "its operands must have the same last axis: expand the shorter on the host, or in a constant"
+    )
 
 
 def _add(conversion: Conversion, op: torch.AddTensorOp, storage: Storage) -> Quantized:

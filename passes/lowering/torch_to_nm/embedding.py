@@ -19,7 +19,11 @@ def refusal(operation: torch.EmbeddingOp) -> str | None:
     value = operation.indices
     while isinstance(value.owner, VIEWS | torch.ToDtypeOp):
         value = value.owner.operands[0]
-    return None if isinstance(value, BlockArgument) else "its indices must be an input of the model"
+    return (
+        None
+        if isinstance(value, BlockArgument)
+        else "its indices must be an input of the model, and not computed (position_ids, for those of positions)"
+    )
 
 
 def gather(conversion: Conversion, op: torch.EmbeddingOp, storage: Storage) -> Quantized:

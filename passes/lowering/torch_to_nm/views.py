@@ -31,8 +31,13 @@ def _refused_slice(operation: torch.SliceTensorOp) -> str | None:
 
 def _refused_conversion(operation: torch.ToDtypeOp) -> str | None:
     """A conversion makes a mask of an input, or other integers of its integers."""
-    from_input = _is_integer_input(operation.input)
-    return None if from_input and not operation.result.type.is_float else "only integer inputs can be converted"
+    if not torch.tensor_type(operation.input).is_float:
+        if operation.result.type.is_float:
+            return "integers of an input cannot become numbers to compute with: make it a float32 input"
+        return None if _is_integer_input(operation.input) else "only integers of an input can be converted"
+    if operation.result.type.is_float:
+        return f"works on {operation.result.type.element_type}, and only f32 is supported: leave the conversion out"
+    return "numbers that the model computes cannot become integers: leave this to the host"
 
 
 def _refused_negation(operation: torch.LogicalNotOp) -> str | None:
@@ -66,9 +71,9 @@ def _pass_mask(conversion: Conversion, op: torch.ToDtypeOp | torch.LogicalNotOp)
 
 def _constant_stream(conversion: Conversion, op: torch.LiteralOp, storage: Storage) -> Quantized:
     """A constant that is stored like a value."""
-    values = quantize_symmetric(op.array(conversion.weights), storage.scale)
-    name = f"{op.resource or conversion.path}@int16"
-    return Quantized(conversion.constant(name, values, nm.si16), storage.scale)
+    values = quantize_symmetric(op.array(conversion.weights), storage.scale, bits=storage.element.width.data)
+    name = f"{op.resource or conversion.path}@int{storage.element.width.data}"
+    return Quantized(conversion.constant(name, values, storage.element), storage.scale)
 
 
 def _mask_constant(conversion: Conversion, op: torch.LiteralOp) -> None:

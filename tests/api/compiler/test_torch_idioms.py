@@ -1,10 +1,13 @@
 """
 Idioms of PyTorch models, each in a small model: the program computes what PyTorch does, or a refusal names the idiom,
-its place and a remedy.
+its place and a way out.
 """
+# pyright: basic
+# The parts of a model made of a function have no types.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -12,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sta.api.compiler.bit_check import signal_to_noise
@@ -55,6 +59,8 @@ class Case:
     inputs: tuple[Any, ...] = (X,)
     refused: tuple[str, ...] = ()
     """Parts of the message that refuses it; empty if it compiles."""
+    wide: bool = False
+    """True if 8 bits cost more than the bound: the inputs of linear layers and the exponentials get 16."""
     entries: int = 1
     """The operations that the refusal lists."""
 
@@ -91,7 +97,8 @@ def compiled(case: Case) -> tuple[list[np.ndarray], list[np.ndarray]]:
     calibration = {
         name: torch.stack([sample[index] for sample in samples[:8]]).numpy() for index, name in enumerate(names)
     }
-    program = compile_model(model, samples[-1], calibration=calibration).program
+    wide: dict[str, Any] = {"int16_inputs": ["*"], "probability_bits": 16} if case.wide else {}
+    program = compile_model(model, samples[-1], calibration=calibration, **wide).program
     assert program is not None
     with torch.no_grad():
         expected = model(*samples[-1])
@@ -174,7 +181,328 @@ PRODUCTS = (
 )
 
 
-@pytest.mark.parametrize("case", [*IMPORTED, *PRODUCTS], ids=lambda case: case.name)
+CAUSAL = torch.full((ROWS, ROWS), -INF).triu(1)
+PADDED = torch.zeros(ROWS).index_fill(0, torch.tensor([13, 14, 15]), -INF)
+
+
+def attention(
+    m: Any,
+    x: Tensor,
+    scores: Callable[[Tensor], Tensor] = lambda s: s / 4,
+    repeat: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Spelled-out attention, with another way from products to scores, or keys of two heads that are repeated."""
+    q, k, v = (heads(layer(x)) for layer in (m.q, m.k, m.v))
+    if repeat is not None:
+        k, v = repeat(k[:, :2]), repeat(v[:, :2])
+    return m.o(joined(scores(q @ k.transpose(-1, -2)).softmax(-1) @ v))
+
+
+def padding(flags: Tensor) -> Tensor:
+    return (1 - flags[:, None, None, :].float()) * -1e9
+
+
+def bloom(m: Any, x: Tensor) -> Tensor:
+    """Products on [batch * heads, rows, width], with views around mask and softmax."""
+    q, k, v = (heads(layer(x)).reshape(-1, ROWS, HEAD) for layer in (m.q, m.k, m.v))
+    scores = torch.bmm(q, k.transpose(1, 2)).view(-1, HEADS, ROWS, ROWS) / 4 + m.mask
+    weights = scores.softmax(-1).view(-1, ROWS, ROWS)
+    return m.o(joined(torch.bmm(weights, v).view(-1, HEADS, ROWS, HEAD)))
+
+
+def einsum(m: Any, x: Tensor) -> Tensor:
+    q, k, v = (layer(x).unflatten(-1, (HEADS, HEAD)) for layer in (m.q, m.k, m.v))
+    weights = (torch.einsum("bqhd,bkhd->bhqk", q, k) / 4).softmax(-1)
+    return m.o(torch.einsum("bhqk,bkhd->bqhd", weights, v).flatten(2))
+
+
+def learned(m: Any, x: Tensor) -> Tensor:
+    return m.o(joined(F.scaled_dot_product_attention(heads(m.p), heads(m.k(x)), heads(m.v(x)))))
+
+
+def learned_keys(m: Any, x: Tensor) -> Tensor:
+    return m.o(joined(F.scaled_dot_product_attention(heads(m.q(x)), heads(m.p), heads(m.p))))
+
+
+ATTENTIONS = (
+    Case("a mask with one axis", lambda m, x: attention(m, x, lambda s: s / 4 + m.mask), {**linears(), "mask": PADDED}),
+    Case("learned queries", learned, {**linears(), "p": nn.Parameter(torch.randn(1, 8, WIDTH))}),
+    Case("learned keys", learned_keys, {**linears(), "p": nn.Parameter(torch.randn(1, 8, WIDTH))}),
+    Case(
+        "a mask before the scale",
+        lambda m, x: attention(m, x, lambda s: (s + m.mask) / 4),
+        {**linears(), "mask": CAUSAL},
+    ),
+    Case(
+        "a fill before the scale",
+        lambda m, x: attention(m, x, lambda s: s.masked_fill(m.mask < 0, -1e9) / 4),
+        {**linears(), "mask": CAUSAL},
+    ),
+    Case(
+        "a mask that is subtracted",
+        lambda m, x: attention(m, x, lambda s: s / 4 - m.mask),
+        {**linears(), "mask": -CAUSAL},
+    ),
+    Case(
+        "two masks",
+        lambda m, x, f: attention(m, x, lambda s: s / 4 + m.mask + padding(f)),
+        {**linears(), "mask": CAUSAL},
+        (X, (FLAGS, 2)),
+    ),
+    Case(
+        "two fills",
+        lambda m, x, f: attention(
+            m, x, lambda s: (s / 4).masked_fill(m.mask < 0, -INF).masked_fill(f[:, None, None, :] == 0, -INF)
+        ),
+        {**linears(), "mask": CAUSAL},
+        (X, (FLAGS, 2)),
+    ),
+    Case(
+        "a fill and a sum",
+        lambda m, x, f: attention(m, x, lambda s: (s / 4).masked_fill(m.mask < 0, -INF) + padding(f)),
+        {**linears(), "mask": CAUSAL},
+        (X, (FLAGS, 2)),
+    ),
+    Case(
+        "keys by repeat_interleave", lambda m, x: attention(m, x, repeat=lambda k: k.repeat_interleave(2, 1)), linears()
+    ),
+    Case("keys repeated in turn", lambda m, x: attention(m, x, repeat=lambda k: k.repeat(1, 2, 1, 1)), linears()),
+    Case(
+        "keys of one head", lambda m, x: attention(m, x, repeat=lambda k: k[:, :1].expand(-1, HEADS, -1, -1)), linears()
+    ),
+    Case("keys of one head, broadcast", lambda m, x: attention(m, x, repeat=lambda k: k[:, :1]), linears()),
+    Case("views around the mask", bloom, {**linears(), "mask": CAUSAL}, ((2, ROWS, WIDTH),), wide=True),
+    Case("einsum on heads", einsum, linears()),
+)
+
+
+def standardized(x: Tensor) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / torch.sqrt(centred.pow(2).mean(-1, keepdim=True) + 1e-5)
+
+
+NORMS = (
+    Case("a norm by division", lambda m, x: m.o(x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-6)), linears()),
+    Case(
+        "a norm by a power",
+        lambda m, x: m.o(m.w * (x * (x.square().mean(-1, keepdim=True) + 1e-6) ** -0.5)),
+        {**linears(), "w": ROW},
+    ),
+    Case("a layer norm", lambda m, x: m.o(m.w * standardized(x) + m.b), {**linears(), "w": ROW, "b": -ROW}),
+    Case(
+        "a layer norm by variance",
+        lambda m, x: m.o((x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, keepdim=True, unbiased=False) + 1e-5)),
+        linears(),
+    ),
+)
+
+ARITHMETIC = tuple(
+    Case(f"arithmetic {name}", function, {**linears(), "c": ROW})
+    for name, function in {
+        "y - c": lambda m, x: m.o(x) - m.c,
+        "c - y": lambda m, x: m.c - m.o(x),
+        "2 - y": lambda m, x: 2 - m.o(x),
+        "-y": lambda m, x: -m.o(x),
+        "y / c": lambda m, x: m.o(x) / (m.c.abs() + 0.5),
+        "y / [1, 2, …]": lambda m, x: m.o(x) / torch.arange(1, WIDTH + 1),
+        "y + 2 * c": lambda m, x: torch.add(m.o(x), m.c, alpha=2),
+        "x - y": lambda m, x: m.o(x) - m.q(x),
+        "x - 2 * y": lambda m, x: torch.sub(m.o(x), m.q(x), alpha=2),
+        "by other names": lambda m, x: torch.true_divide(torch.subtract(torch.negative(m.o(x)), m.c), 3),
+    }.items()
+)
+
+GELUS = tuple(
+    Case(f"GELU {name}", function, linears())
+    for name, function in {
+        "with a cube": lambda m, x: m.q(tanh_gelu(m.o(x), lambda y: y**3)),
+        "with products": lambda m, x: m.q(tanh_gelu(m.o(x), lambda y: y * y * y)),
+        "with erf": lambda m, x: m.q(erf_gelu(m.o(x))),
+        "with the half inside": lambda m, x: m.q(half_gelu(m.o(x))),
+    }.items()
+)
+
+
+def erf_gelu(y: Tensor) -> Tensor:
+    return 0.5 * y * (1 + torch.erf(y / math.sqrt(2)))
+
+
+def half_gelu(y: Tensor) -> Tensor:
+    return y * (0.5 + 0.5 * torch.erf(y * 0.70710678))
+
+
+def tanh_gelu(y: Tensor, cube: Callable[[Tensor], Tensor]) -> Tensor:
+    return 0.5 * y * (1 + torch.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * cube(y))))
+
+
+SLOPES = (
+    -(torch.arange(ROWS)[None] - torch.arange(ROWS)[:, None]).abs()
+    * torch.tensor([0.5, 0.25, 0.125, 0.0625])[:, None, None]
+)
+ANGLES = torch.outer(torch.arange(ROWS).float(), 1 / 100 ** torch.linspace(0, 1, HEAD // 2))
+IMAGE = (1, 8, 8, WIDTH)
+
+
+def both_results(m: Any, x: Tensor) -> Any:
+    return m.a(x, x, x)
+
+
+def spelled_weights(m: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    weights = (heads(m.q(x)) @ heads(m.k(x)).transpose(-1, -2) / 4).softmax(-1)
+    return m.o(joined(weights @ heads(m.v(x)))), weights
+
+
+def complex_rotation(m: Any, x: Tensor) -> Tensor:
+    q, k = (
+        torch.view_as_real(torch.view_as_complex(heads(layer(x)).unflatten(-1, (-1, 2))) * m.turns).flatten(3)
+        for layer in (m.q, m.k)
+    )
+    return m.o(joined(F.scaled_dot_product_attention(q, k, heads(m.v(x)))))
+
+
+def halves_rotation(m: Any, x: Tensor) -> Tensor:
+    def rotated(y: Tensor) -> Tensor:
+        first, second = y.chunk(2, -1)
+        return y * m.angles.cos() + torch.cat((-second, first), -1) * m.angles.sin()
+
+    q, k = rotated(heads(m.q(x))), rotated(heads(m.k(x)))
+    return m.o(joined(F.scaled_dot_product_attention(q, k, heads(m.v(x)))))
+
+
+def pairs_rotation(m: Any, x: Tensor) -> Tensor:
+    def rotated(y: Tensor) -> Tensor:
+        turned = torch.stack((-y[..., 1::2], y[..., ::2]), -1).flatten(-2)
+        return y * m.angles.cos() + turned * m.angles.sin()
+
+    q, k = rotated(heads(m.q(x))), rotated(heads(m.k(x)))
+    return m.o(joined(F.scaled_dot_product_attention(q, k, heads(m.v(x)))))
+
+
+def roberta_positions(m: Any, ids: Tensor) -> Tensor:
+    counted = (ids != 1).int()
+    return m.o(m.e(ids) + m.p((torch.cumsum(counted, 1) * counted).long() + 1))
+
+
+def dropping(m: Any, x: Tensor) -> Tensor:
+    q, k, v = (heads(layer(x)) for layer in (m.q, m.k, m.v))
+    return m.o(joined(F.scaled_dot_product_attention(q, k, v, dropout_p=0.1)))
+
+
+EMBEDDINGS = {**linears(), "e": nn.Embedding(50, WIDTH), "p": nn.Embedding(60, WIDTH)}
+TURNS = {**linears(), "angles": torch.cat((ANGLES, ANGLES), -1), "turns": torch.polar(torch.ones_like(ANGLES), ANGLES)}
+
+REFUSED = (
+    Case(
+        "complex rotation",
+        complex_rotation,
+        TURNS,
+        refused=("view_as_complex in forward", "cosine and sine"),
+        entries=2,
+    ),
+    Case(
+        "rotation of halves", halves_rotation, TURNS, refused=("aten.cat in forward", "1 more place", "host"), entries=2
+    ),
+    Case(
+        "rotation of pairs", pairs_rotation, TURNS, refused=("aten.cat in forward", "1 more place", "host"), entries=2
+    ),
+    Case(
+        "a roll over two axes",
+        lambda m, x: torch.roll(m.o(x), (-2, -2), (1, 2)),
+        linears(),
+        (IMAGE,),
+        ("aten.roll in forward", "host"),
+    ),
+    Case("a roll by nothing", lambda m, x: m.q(torch.roll(m.o(x), (0, 8), (1, 2))), linears(), (IMAGE,)),
+    Case(
+        "a weight of one axis",
+        lambda m, x: F.linear(m.o(x), m.w),
+        {**linears(), "w": ROW},
+        refused=("aten.linear in forward", "2 axes"),
+    ),
+    Case(
+        "a group norm",
+        lambda m, x: m.g(m.o(x)),
+        {**linears(), "g": nn.GroupNorm(4, ROWS)},
+        refused=("aten.group_norm in g", "layer_norm"),
+    ),
+    Case(
+        "both results of attention",
+        both_results,
+        {"a": nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)},
+        refused=("in a", "need_weights=False"),
+    ),
+    Case(
+        "weights of attention",
+        spelled_weights,
+        linears(),
+        refused=("in forward", "weights of attention cannot be an output"),
+    ),
+    Case(
+        "an integer input made float",
+        lambda m, x, f: m.o(x * f.unsqueeze(-1).float().expand(-1, -1, 1)),
+        linears(),
+        (X, (FLAGS, 2)),
+        ("aten.to.dtype", "float32 input"),
+        entries=2,
+    ),
+    Case(
+        "a cap on scores",
+        lambda m, x: attention(m, x, lambda s: 30 * torch.tanh(s / 120)),
+        linears(),
+        refused=("aten.tanh in forward", "between the product"),
+    ),
+    Case(
+        "a factor on weights",
+        lambda m, x: m.o(joined((heads(m.q(x)) @ heads(m.k(x)).transpose(-1, -2)).softmax(-1) * m.f @ heads(m.v(x)))),
+        {**linears(), "f": torch.rand(HEADS, 1, 1)},
+        refused=("aten.mul.Tensor in forward", "between the softmax"),
+    ),
+    Case(
+        "a constant of heads",
+        lambda m, x: heads(m.o(x)) @ m.w,
+        {**linears(), "w": BATCH},
+        refused=("aten.matmul in forward", "[4, 16, 16]"),
+    ),
+    Case(
+        "chosen positions",
+        lambda m, x: m.o(x)[:, [1, 3]],
+        linears(),
+        refused=("aten.index.Tensor", "return the hidden states"),
+    ),
+    Case("the largest logit", lambda m, x: m.o(x).argmax(-1), linears(), refused=("aten.argmax", "return the logits")),
+    Case("dropout of a call", dropping, linears(), refused=("scaled_dot_product_attention", "dropout_p is 0.1")),
+    Case(
+        "dropout in training",
+        lambda m, x: m.o(F.dropout(m.q(x), 0.1, training=True)),
+        linears(),
+        refused=("training=True",),
+    ),
+    Case("positions of RoBERTa", roberta_positions, EMBEDDINGS, ((IDS, 50),), ("aten.embedding in p", "position_ids")),
+    Case(
+        "positions behind an offset",
+        lambda m, i: m.o(m.e(i) + m.p(i + 2)),
+        EMBEDDINGS,
+        ((IDS, 50),),
+        ("aten.embedding in p", "position_ids"),
+    ),
+    Case(
+        "a bias on scores",
+        lambda m, x: attention(m, x, lambda s: s / 4 + m.slopes),
+        {**linears(), "slopes": SLOPES},
+        refused=("scaled_dot_product_attention", "bias", "host"),
+    ),
+    Case(
+        "a norm by another root",
+        lambda m, x: m.o(x / x.norm(dim=-1, keepdim=True)),
+        linears(),
+        refused=("linalg_vector_norm", "nn.RMSNorm"),
+    ),
+)
+
+CASES = [*IMPORTED, *PRODUCTS, *ATTENTIONS, *NORMS, *ARITHMETIC, *GELUS, *REFUSED]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_idioms(case: Case) -> None:
     if not case.refused:
         for expected, given in zip(*compiled(case), strict=True):
