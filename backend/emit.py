@@ -147,13 +147,6 @@ class Emitter:
         """A register with a value that is affine in loop counters."""
         return self._register(value.substituted(self.counters))
 
-    def _address(self, value: SSAValue, byte: int = 0) -> int:
-        """A register with the address of a byte of the first element."""
-        return self._affine(address_of(value) + byte)
-
-    def _stride(self, value: SSAValue) -> int:
-        return self._register(Affine(sta.strides_of(value)[0] * sta.element_bytes(value)))
-
     def _unit(self, op: sta.UnitOp) -> None:
         self._append(
             Instruction.make(
@@ -163,95 +156,21 @@ class Emitter:
 
     def _registers(self, op: sta.UnitOp) -> dict[str, int]:
         """Registers of the operation's instruction by field, loaded unless one already holds the value."""
-        match op:
-            case sta.LoadOp():
-                return self._transfer(op.source, op.destination)
-            case sta.StoreOp():
-                return self._transfer(op.destination, op.source)
-            case sta.GatherOp():
-                limit = sta.memref_of(op.table).get_shape()[0]
-                return {
-                    "table": self._address(op.table),
-                    "indices": self._address(op.indices),
-                    "destination": self._address(op.destination),
-                    "destination_stride": self._stride(op.destination),
-                    "limit": self._register(Affine(limit)),
-                }
-            case sta.ProductOp():
-                return self._product(op)
-            case sta.SoftmaxOp():
-                return self._softmax(op)
-            case sta.MapOp():
-                return self._map(op)
-            case sta.NormOp():
-                return self._norm(op)
-            case sta.ShiftOp():
-                return {
-                    "acc": self._address(op.acc),
-                    "shifts": self._address(op.shifts),
-                    "acc_stride": self._stride(op.acc),
-                }
-            case _:
-                return {}
+        values = _register_values(op)
+        order = (*op.LOADED_FIRST, *op.definition.index)
+        return {name: self._affine(values[name]) for name in dict.fromkeys(order) if name in values}
 
-    def _transfer(self, dram: SSAValue, sram: SSAValue) -> dict[str, int]:
-        strides: dict[str, int] = {}
-        if sta.memref_of(dram).get_num_dims() == 2 and sta.memref_of(dram).get_shape()[0] > 1:
-            strides = {"dram_stride": self._stride(dram), "sram_stride": self._stride(sram)}
-        return {"dram": self._address(dram), "sram": self._address(sram)} | strides
 
-    def _product(self, op: sta.ProductOp) -> dict[str, int]:
-        high = op.plane is not None and op.plane.data == "high"
-        return {
-            "acc": self._address(op.acc),
-            "a": self._address(op.a, int(high)),
-            "b": self._address(op.b),
-            "acc_stride": self._stride(op.acc),
-            "a_stride": self._stride(op.a),
-            "b_stride": self._stride(op.b) if sta.space_of(op.b) == "spad" else 0,
-        }
-
-    def _softmax(self, op: sta.SoftmaxOp) -> dict[str, int]:
-        mask: dict[str, int] = {}
-        if op.mask is not None:
-            mask = {"mask": self._address(op.mask), "mask_stride": self._stride(op.mask)}
-        return mask | {
-            "scores": self._address(op.scores),
-            "destination": self._address(op.destination),
-            "sums": self._address(op.sums),
-            "parameters": self._address(op.parameters),
-            "scores_stride": self._stride(op.scores),
-            "destination_stride": self._stride(op.destination),
-            "row_offset": self._affine(op.first_row),
-            "key_offset": self._affine(op.first_key),
-        }
-
-    def _map(self, op: sta.MapOp) -> dict[str, int]:
-        optional: dict[str, int] = {}
-        if op.residual is not None:
-            optional["residual"] = self._address(op.residual)
-        if op.residual is not None and op.normalize is None:
-            optional["residual_stride"] = self._stride(op.residual)
-        if op.table is not None:
-            optional["table"] = self._address(op.table)
-        return optional | {
-            "source": self._address(op.source),
-            "destination": self._address(op.destination),
-            "parameters": self._address(op.parameters),
-            "source_stride": self._stride(op.source),
-            "destination_stride": self._stride(op.destination),
-        }
-
-    def _norm(self, op: sta.NormOp) -> dict[str, int]:
-        optional: dict[str, int] = {}
-        for name, value in (("destination", op.destination), ("copy", op.copy)):
-            if value is not None:
-                optional |= {name: self._address(value), f"{name}_stride": self._stride(value)}
-        return optional | {
-            "source": self._address(op.source),
-            "parameters": self._address(op.parameters),
-            "source_stride": self._stride(op.source),
-        }
+def _register_values(op: sta.UnitOp) -> dict[str, Affine[SSAValue]]:
+    """Values of the register fields of the operation's instruction."""
+    values = op.scalars()
+    for access, operand in op.accesses():
+        values[access.address] = address_of(operand) + op.first_byte(access)
+        if access.stride is not None:
+            values[access.stride] = Affine(op.row_stride(access, operand))
+        if access.rows_register is not None:
+            values[access.rows_register] = Affine(op.rows(access, operand))
+    return values
 
 
 def _pieces(counter: int, step: int) -> list[tuple[int, int]]:

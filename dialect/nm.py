@@ -58,6 +58,7 @@ from sta.dialect.ir.format_directives import OptionalTypes, Word, float_text
 from sta.spec.integers import IDENTITY_SCALE
 from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
 from sta.spec.norm import EPSILON_LIMIT, KINDS, LARGEST_WIDTH
+from sta.spec.softmax import most_keys
 from sta.spec.tables import EXPONENTIAL_BITS, TABLE_ENTRIES
 from sta.spec.tiling_policy import LOOP_ORDERS
 
@@ -1012,7 +1013,7 @@ class AttentionOp(IRDLOperation):
             f"exponentials have {' or '.join(map(str, EXPONENTIAL_BITS))} bits, not {self.bits}",
         )
         _expect(self.chunk_keys is None or self.chunk_keys >= 1, f"a chunk of {self.chunk_keys} keys")
-        most = (2**31 - 1) // ((1 << self.bits) - 1 if self.bits == 16 else 255 * 128)
+        most = most_keys(self.bits)
         _expect(keys <= most, f"{keys} keys; with exponentials of {self.bits} bits at most {most} have sums in int32")
 
 

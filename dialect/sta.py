@@ -633,6 +633,8 @@ class UnitOp(IRDLOperation):
     """The instruction that it stands for."""
     ADDRESSES: ClassVar[Mapping[str, str]] = {}
     """Operands by the register field of their address, where that has another name."""
+    LOADED_FIRST: ClassVar[tuple[str, ...]] = ()
+    """Register fields that are loaded before the others, which follow in the order of the instruction's fields."""
 
     wait = opt_prop_def(INTEGERS)
     """Semaphores that must be at least 1 before it starts; each is decremented."""
@@ -662,9 +664,35 @@ class UnitOp(IRDLOperation):
         for access in self.definition.accesses(_Settings(self.definition, self.fields())):
             yield access, getattr(self, self.ADDRESSES.get(access.address, access.address))
 
+    def scalars(self) -> dict[str, affine.Affine[SSAValue]]:
+        """Numbers in registers that are no addresses, by field name, in loop counters."""
+        return {}
+
+    def first_byte(self, access: Access) -> int:
+        """Byte of the operand's first element at which an access begins."""
+        return 0
+
+    def row_stride(self, access: Access, operand: SSAValue) -> int:
+        """Bytes from row to row of an access that has a register for them, as the register holds them."""
+        return strides_of(operand)[0] * element_bytes(operand)
+
+    def rows(self, access: Access, operand: SSAValue) -> int:
+        """Rows of an access."""
+        return access.rows if access.rows_register is None else memref_of(operand).get_shape()[0]
+
+
+class TransferOp(UnitOp):
+    """An operation that moves rows of bytes between DRAM and the chip."""
+
+    LOADED_FIRST: ClassVar[tuple[str, ...]] = ("dram_stride", "sram_stride")
+
+    def row_stride(self, access: Access, operand: SSAValue) -> int:
+        """A single row has no next one."""
+        return super().row_stride(access, operand) if access.rows > 1 else 0
+
 
 @irdl_op_definition
-class LoadOp(UnitOp):
+class LoadOp(TransferOp):
     """
     Rows of bytes from DRAM to the scratchpad or the weight buffer (unit `ld`).
 
@@ -714,7 +742,7 @@ def _verify_transfer(source: SSAValue, destination: SSAValue) -> None:
 
 
 @irdl_op_definition
-class StoreOp(UnitOp):
+class StoreOp(TransferOp):
     """
     Rows of bytes from the scratchpad to DRAM (unit `st`).
 
@@ -847,6 +875,10 @@ class ProductOp(UnitOp):
             "a_wide": int(plane is not None),
         }
 
+    def first_byte(self, access: Access) -> int:
+        """A high plane begins one byte later."""
+        return int(access.name == "a" and self.plane is not None and self.plane.data == "high")
+
     def verify_(self) -> None:
         acc = _expect_operand(self.acc, "acc", "acc", (si32,), 2)
         a = _expect_operand(self.a, "a", "spad", (si8, ui8) if self.plane is None else (si16, ui16), 2)
@@ -881,6 +913,7 @@ class SoftmaxOp(UnitOp):
 
     name = "sta.softmax"
     MNEMONIC: ClassVar[str] = "softmax"
+    LOADED_FIRST: ClassVar[tuple[str, ...]] = ("mask", "mask_stride")
     scores = operand_def(MemRefType)
     destination = operand_def(MemRefType)
     sums = operand_def(MemRefType)
@@ -939,6 +972,10 @@ class SoftmaxOp(UnitOp):
         terms = zip(self.key_offset, integer_values(self.key_coefficients), strict=True)
         return affine.affine(self.key_base.value.data, terms)
 
+    def scalars(self) -> dict[str, affine.Affine[SSAValue]]:
+        """Places of the first row and of the first key."""
+        return {"row_offset": self.first_row, "key_offset": self.first_key}
+
     def own_fields(self) -> Fields:
         return _sizes(self.scores, "keys") | {
             "has_mask": int(self.mask is not None),
@@ -981,6 +1018,7 @@ class MapOp(UnitOp):
 
     name = "sta.map"
     MNEMONIC: ClassVar[str] = "map"
+    LOADED_FIRST: ClassVar[tuple[str, ...]] = ("residual", "residual_stride", "table")
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
     parameters = operand_def(MemRefType)
@@ -1079,6 +1117,7 @@ class NormOp(UnitOp):
 
     name = "sta.norm"
     MNEMONIC: ClassVar[str] = "norm"
+    LOADED_FIRST: ClassVar[tuple[str, ...]] = ("destination", "destination_stride", "copy", "copy_stride")
     source = operand_def(MemRefType)
     parameters = operand_def(MemRefType)
     destination = opt_operand_def(MemRefType)
@@ -1200,24 +1239,22 @@ class FenceOp(IRDLOperation):
         super().__init__()
 
 
+UNIT_OPERATIONS: tuple[type[UnitOp], ...] = (
+    LoadOp,
+    StoreOp,
+    GatherOp,
+    ProductOp,
+    SoftmaxOp,
+    MapOp,
+    NormOp,
+    ShiftOp,
+    SyncOp,
+)
+"""The operations that run on units."""
+
 STA = Dialect(
     "sta",
-    [
-        ConstantOp,
-        AllocOp,
-        ViewOp,
-        LoopOp,
-        LoadOp,
-        StoreOp,
-        GatherOp,
-        ProductOp,
-        SoftmaxOp,
-        MapOp,
-        NormOp,
-        ShiftOp,
-        SyncOp,
-        FenceOp,
-    ],
+    [ConstantOp, AllocOp, ViewOp, LoopOp, *UNIT_OPERATIONS, FenceOp],
     [DramAttr, SpadAttr, WbufAttr, AccAttr, PortAttr, PackingAttr, HeldAttr, TilingAttr],
 )
 

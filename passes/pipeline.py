@@ -171,8 +171,7 @@ def _load_outside(name: str, accept: Callable[[str, object], T]) -> T:
     """The pass of another package as `accept` returns it. Raises ValueError if there is none, or it cannot be used."""
     found = None if name in _taken() else outside.load_one(outside.PASSES, name, accept)
     if found is None:
-        known = outside.names(outside.PASSES, _taken())
-        hint = suggestion(name, known)
+        hint = outside.similar_name(outside.PASSES, _taken(), name)
         raise ValueError(f"no package adds a pass {name!r} (entry points of the group {outside.PASSES.name}){hint}")
     return found
 
@@ -218,6 +217,8 @@ def _placed(steps: tuple[Step, ...], added: type[ModulePass]) -> tuple[int, Step
     """The step of another package's pass, and its position among the others. Raises ValueError if it has none."""
     after, kind = getattr(added, "after", None), getattr(added, "kind", None)
     names = [step.name for step in steps]
+    if after is None:
+        raise ValueError("it has no `after`, which says behind which pass it runs")
     if after not in names:
         hint = suggestion(str(after), names)
         raise ValueError(f"its `after` says behind which pass it runs, and {after!r} is none{hint}")

@@ -24,6 +24,8 @@ IDENTITY_SCALE = (1 << 30, 30)
 """Multiplier and shift of a rescaling that returns every value in [-2^29, 2^29) unchanged."""
 STREAM_LIMIT = 32767
 """The largest integer of a symmetric 16-bit value."""
+NARROW_STEPS = 255
+"""Steps from the smallest to the largest integer of 8 bits, and the largest without sign."""
 HEADROOM = 2.0
 """
 Headroom of a 16-bit value over any calibration sample: one bit. The other bits suffice, and an

@@ -14,6 +14,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
+from sta.spec.suggestion import suggestion
+
 T = TypeVar("T")
 
 
@@ -119,20 +121,35 @@ def names(group: EntryPointGroup, ours: Collection[str]) -> list[str]:
     return [addition.name for addition in _without_clashes(group, ours)]
 
 
+def similar_name(group: EntryPointGroup, ours: Collection[str], name: str) -> str:
+    """The hint at a name that the group adds and that is similar; nothing is said of clashes of others."""
+    kept, _ = _clashes(group, ours)
+    return suggestion(name, [addition.name for addition in kept])
+
+
 def _without_clashes(group: EntryPointGroup, ours: Collection[str]) -> list[Addition]:
+    kept, clashes = _clashes(group, ours)
+    for clash in clashes:
+        warn_once(clash)
+    return kept
+
+
+def _clashes(group: EntryPointGroup, ours: Collection[str]) -> tuple[list[Addition], list[str]]:
+    """The additions whose names are free, and a sentence about each of the others."""
     by_name: dict[str, list[Addition]] = {}
     for addition in additions(group):
         by_name.setdefault(addition.name, []).append(addition)
     kept: list[Addition] = []
+    clashes: list[str] = []
     for name, (first, *others) in by_name.items():
         if name in ours:
-            for addition in (first, *others):
-                warn_once(f"{addition.refusal('the toolchain has one of this name')}; it is left out")
+            taken = "the toolchain has one of this name"
+            clashes += [f"{addition.refusal(taken)}; it is left out" for addition in (first, *others)]
         elif others:
-            warn_once(f"{first.refusal(_clash(others[0]))}; both are left out")
+            clashes.append(f"{first.refusal(_clash(others[0]))}; both are left out")
         else:
             kept.append(first)
-    return kept
+    return kept, clashes
 
 
 def _clash(other: Addition) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sta.spec.integers import (
+    NARROW_STEPS,
     Int64Array,
     IntegerArray,
     apply_scale_32,
@@ -26,10 +27,16 @@ _SUM_LIMIT = 1 << 31
 
 NO_MAXIMUM = -(1 << 31)
 """The maximum of a row without an admissible key so far."""
-LARGEST_ROW = 1 << 15
-"""Scores in the longest row whose 16-bit exponentials have a sum below 2^31."""
 LARGEST_ROW_SHIFT = 31
 """The largest shift of a row's accumulators: beyond it nothing is left of an int32."""
+
+
+def most_keys(bits: int) -> int:
+    """
+    Returns the length of the longest row whose sums stay in int32: the sum of its exponentials, of 8 or 16 `bits`, and
+    those of its products of a byte, of an exponential, and a value of 8 bits.
+    """
+    return (_SUM_LIMIT - 1) // max((1 << bits) - 1, NARROW_STEPS * 128)
 
 
 def softmax_row(
@@ -176,7 +183,7 @@ def normalize(values: IntegerArray, sums: IntegerArray, multiplier: int, shift: 
 
 
 def probabilities(
-    scores: IntegerArray, multiplier: int, shift: int, output_scale: float = 1 / 255, zero_point: int = 0
+    scores: IntegerArray, multiplier: int, shift: int, output_scale: float = 1 / NARROW_STEPS, zero_point: int = 0
 ) -> npt.NDArray[np.uint8]:
     """
     Returns the softmax of rows of `scores`, int ``[..., m, n]``, as uint8 of the same shape.
@@ -190,8 +197,8 @@ def probabilities(
 
     Raises `ValueError` for a bad multiplier, shift or scale, and for rows of more than 32768 scores.
     """
-    if scores.shape[-1] > LARGEST_ROW:
-        raise ValueError(f"a softmax takes rows of up to {LARGEST_ROW} scores, got {scores.shape[-1]}")
+    if scores.shape[-1] > most_keys(16):
+        raise ValueError(f"a softmax takes rows of up to {most_keys(16)} scores, got {scores.shape[-1]}")
     exponentials, sums = softmax_row(scores, np.array(True), multiplier, shift, bits=16)
     scale = (int(part) for part in encode_scale(1 / output_scale))
     return saturate(normalize(exponentials, sums, *scale) + zero_point, np.uint8)

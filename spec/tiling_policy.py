@@ -49,6 +49,11 @@ class TilingPolicy:
     """Share of the chip's memory for the tiles of an attention over whole rows, if a tile fits that share."""
     online_share: float = 1 / 2
     """The same for an online softmax: sequences of that length live in DRAM, and larger tiles load less."""
+    row_preference: float = 1 / 16
+    """
+    Share of an online softmax's cycles by which one over whole rows may be slower and is still chosen: it keeps up to a
+    bit more of each exponential.
+    """
     attention_reserve: float = 1 / 16
     """Share of the chip's memory kept from every attention: for parameters, and the layers around."""
     sharing_heads: int = 8

@@ -102,6 +102,7 @@ from sta.spec.operators.operator import Onnx, Operator, Role
 
 RELU = elementwise("aten.relu", np.abs, "another relu", curvature=0.0)
 BARE = Operator("bolt.bare", Role.ELEMENTWISE)
+FLAT = Operator("bolt.flat", Role.ELEMENTWISE, reference=np.abs)
 UFUNC = elementwise("bolt.ufunc", np.arctan, "arctan", curvature=0.0)
 OTHER = elementwise("bolt.other", np.abs, "abs", curvature=0.0)
 NUMBER = elementwise("bolt.number", 3, "a number", curvature=0.0)
@@ -150,7 +151,7 @@ def test_what_cannot_be_used_is_left_out_with_one_warning_that_names_its_package
     entries = {"aten.relu": "RELU", "bolt.bare": "BARE", "bolt.another": "OTHER", "plain": "OTHER", "bolt.none": "NONE"}
     entries |= {
         f"bolt.{name.lower()}": name
-        for name in "UFUNC NUMBER SCALAR PLAIN ASKS NORM PARTLESS TANH CELU SELU LEAKY GEMM".split()
+        for name in "FLAT UFUNC NUMBER SCALAR PLAIN ASKS NORM PARTLESS TANH CELU SELU LEAKY GEMM".split()
     }
     entries["both.twice"] = "TWICE"
     lay_package(tmp_path, "nut-operators", BAD, {"sta.operators": {"both.twice": "TWICE"}})
@@ -189,6 +190,7 @@ WARNINGS = [
     ("bolt.asks", "bolt", ":ASKS: its reference fails on the array [-1.0, 0.0, 1.0] (TypeError: "),
     ("bolt.bare", "bolt", ":BARE: it has no reference: give it the function on float64 arrays; it is left out"),
     ("bolt.celu", "bolt", "its ONNX operator 'Celu' is that of 'bolt.selu' too; both are left out"),
+    ("bolt.flat", "bolt", ":FLAT: its curvature is inf: give it the largest magnitude of its second derivative, which"),
     ("bolt.gemm", "bolt", "ONNX operator 'Gemm' has another translation, which is used"),
     (
         "bolt.leaky",

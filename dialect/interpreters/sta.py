@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import SSAValue
 
 from sta.dialect import sta
 from sta.dialect.interpreters.nm import element_dtype
 from sta.dialect.ir.weight_store import WeightStore
-from sta.spec.instructions.definition import Execute, Operands, Scalars
+from sta.spec.instructions.access import Access
+from sta.spec.instructions.definition import Execute
 from sta.spec.instructions.instruction import Instruction
 from sta.spec.instructions.table import definition_of
 from sta.spec.vector import RowStatistics
-from sta.spec.wide_product import byte_plane
 
 Bytes = NDArray[np.uint8]
 Array = NDArray[Any]
@@ -67,7 +67,15 @@ def argument_view(value: SSAValue, array: Array | None, poison: int) -> BufferVi
     return view
 
 
+def _with_units(functions: type[StaFunctions]) -> type[StaFunctions]:
+    """The class, with `run_unit` for every operation that runs on a unit."""
+    for kind in sta.UNIT_OPERATIONS:
+        setattr(functions, f"run_{kind.MNEMONIC}", impl(kind)(functions.run_unit))
+    return functions
+
+
 @register_impls
+@_with_units
 class StaFunctions(InterpreterFunctions):
     """Implementations of the `sta` operations; `sizes` are the memories' bytes, once the program is allocated."""
 
@@ -75,7 +83,7 @@ class StaFunctions(InterpreterFunctions):
         self.weights = weights
         self.poison = poison
         self.statistics = RowStatistics(definition_of("norm").field("rows").maximum)
-        self._semantics: dict[Operation, Execute] = {}
+        self._executions: dict[sta.UnitOp, tuple[Execute, tuple[tuple[Access, SSAValue], ...]]] = {}
         self.memories = {space: np.full(size, poison, np.uint8) for space, size in (sizes or {}).items()}
 
     @impl(sta.ConstantOp)
@@ -107,74 +115,29 @@ class StaFunctions(InterpreterFunctions):
     def run_fence(self, interpreter: Interpreter, op: sta.FenceOp, args: PythonValues) -> PythonValues:
         return ()
 
-    @impl(sta.SyncOp)
-    def run_sync(self, interpreter: Interpreter, op: sta.SyncOp, args: PythonValues) -> PythonValues:
-        return ()
-
-    @impl(sta.LoadOp)
-    def run_load(self, interpreter: Interpreter, op: sta.LoadOp, args: PythonValues) -> PythonValues:
-        return self._execute(op, {"dram": args[0].array(), "sram": args[1].array()})
-
-    @impl(sta.StoreOp)
-    def run_store(self, interpreter: Interpreter, op: sta.StoreOp, args: PythonValues) -> PythonValues:
-        return self._execute(op, {"sram": args[0].array(), "dram": args[1].array()})
-
-    @impl(sta.GatherOp)
-    def run_gather(self, interpreter: Interpreter, op: sta.GatherOp, args: PythonValues) -> PythonValues:
-        table, indices, destination = (view.array() for view in args)
-        return self._execute(op, {"table": table, "indices": indices, "destination": destination})
-
-    @impl(sta.ProductOp)
-    def run_product(self, interpreter: Interpreter, op: sta.ProductOp, args: PythonValues) -> PythonValues:
-        acc, a, b = (view.array() for view in args)
-        activations = a if op.plane is None else byte_plane(a, op.plane.data)
-        return self._execute(op, {"acc": acc, "a": activations, "b": b})
-
-    @impl(sta.SoftmaxOp)
-    def run_softmax(self, interpreter: Interpreter, op: sta.SoftmaxOp, args: PythonValues) -> PythonValues:
-        values = dict(zip(op.operands, args, strict=True))
-        scores, destination, sums, parameters = (view.array() for view in args[:4])
-        # One array after the other: sums, and in the online modes the rest of the rows' state.
-        states = sums.reshape(-1, len(scores))
-        operands = {"scores": scores, "destination": destination, "sums": states, "parameters": parameters}
-        if op.mode.data == "online":
-            operands["state"] = states[:2]
-        if op.mask is not None:
-            operands["mask"] = values[op.mask].array()
-        scalars = {"row_offset": op.first_row.at(values), "key_offset": op.first_key.at(values)}
-        return self._execute(op, operands, scalars)
-
-    @impl(sta.ShiftOp)
-    def run_shift(self, interpreter: Interpreter, op: sta.ShiftOp, args: PythonValues) -> PythonValues:
-        return self._execute(op, {"acc": args[0].array(), "shifts": args[1].array()})
-
-    @impl(sta.MapOp)
-    def run_map(self, interpreter: Interpreter, op: sta.MapOp, args: PythonValues) -> PythonValues:
-        values = dict(zip(op.operands, args, strict=True))
-        source, destination, parameters = (view.array() for view in args[:3])
-        operands = {"source": source, "destination": destination, "parameters": parameters}
-        if op.residual is not None:
-            operands["residual" if op.normalize is None else "sums"] = values[op.residual].array()
-        if op.table is not None:
-            operands["table"] = values[op.table].array()
-        return self._execute(op, operands)
-
-    @impl(sta.NormOp)
-    def run_norm(self, interpreter: Interpreter, op: sta.NormOp, args: PythonValues) -> PythonValues:
-        values = dict(zip(op.operands, args, strict=True))
-        operands = {"source": args[0].array(), "parameters": args[1].array()}
-        for name, value in (("destination", op.destination), ("copy", op.copy)):
-            if value is not None:
-                operands[name] = values[value].array()
-        return self._execute(op, operands)
-
-    def _execute(self, op: sta.UnitOp, operands: Operands, scalars: Scalars | None = None) -> PythonValues:
+    def run_unit(self, interpreter: Interpreter, op: sta.UnitOp, args: PythonValues) -> PythonValues:
         """Executes the operation's instruction on arrays."""
-        if op not in self._semantics:
-            definition = op.definition
-            # Where operands lie is no matter here.
-            registers = {field.name: 0 for field in definition.fields if field.kind == "register"}
-            instruction = Instruction.make(definition.name, **registers, **op.fields())
-            self._semantics[op] = definition.semantics(instruction)
-        self._semantics[op](operands, scalars or {}, self.statistics)
+        if op not in self._executions:
+            self._executions[op] = _execution(op)
+        execute, accesses = self._executions[op]
+        values = dict(zip(op.operands, args, strict=True))
+        operands = {access.name: _operand(op, access, operand, values[operand]) for access, operand in accesses}
+        scalars = {name: form.at(values) for name, form in op.scalars().items()}
+        execute(operands, scalars, self.statistics)
         return ()
+
+
+def _execution(op: sta.UnitOp) -> tuple[Execute, tuple[tuple[Access, SSAValue], ...]]:
+    """The semantics of the operation's instruction, and its accesses."""
+    # Where operands lie is no matter here.
+    registers = {field.name: 0 for field in op.definition.fields if field.kind == "register"}
+    instruction = Instruction.make(op.MNEMONIC, **registers, **op.fields())
+    return op.definition.semantics(instruction), tuple(op.accesses())
+
+
+def _operand(op: sta.UnitOp, access: Access, operand: SSAValue, view: BufferView) -> Array:
+    """The rectangle of an access, as an array `[rows, columns]` that shares the memory."""
+    row_stride = access.row_bytes if access.stride is None else op.row_stride(access, operand)
+    shape = (op.rows(access, operand), access.columns)
+    strides = (row_stride, access.pitch or access.dtype.itemsize)
+    return BufferView(view.memory, view.offset + op.first_byte(access), shape, strides, access.dtype).array()

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sta.spec.integers import NARROW_STEPS
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,7 +23,6 @@ LEAST_FIDELITY = 30.0
 BEST_FIDELITY = 200.0
 """Decibels that stand for no noise at all."""
 
-_STEPS = 255
 _ROWS = 64
 
 
@@ -52,7 +53,7 @@ class NarrowFidelity:
         largest = scores.amax(-1, keepdim=True)
         # Rows without any admissible key give zero either way.
         exact = torch.exp(scores - largest.masked_fill(largest == -torch.inf, 0.0))
-        narrow = torch.round(exact * _STEPS)
+        narrow = torch.round(exact * NARROW_STEPS)
         wanted, found = (part @ value / part.sum(-1, keepdim=True).clamp(min=1e-30) for part in (exact, narrow))
         self.signal += float(wanted.double().square().sum())
         self.noise += float((wanted - found).double().square().sum())

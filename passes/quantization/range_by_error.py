@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sta.passes.quantization.calibration_observer import RowObserver
+from sta.spec.integers import NARROW_STEPS
 
 Array = NDArray[Any]
 
@@ -46,7 +47,7 @@ def _spread(rows: Array) -> Array:
 
 
 def rounding_error(values: Array, low: float, high: float) -> float:
-    """The mean squared error of `values` rounded to 255 steps from `low` to `high`, and saturated."""
-    step = (high - low) / 255 or 1.0
+    """The mean squared error of `values` rounded to the steps of 8 bits from `low` to `high`, and saturated."""
+    step = (high - low) / NARROW_STEPS or 1.0
     rounded = np.clip(np.rint(values / step), np.rint(low / step), np.rint(high / step)) * step
     return float(np.square(values - rounded).mean())

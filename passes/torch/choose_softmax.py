@@ -33,12 +33,6 @@ from sta.passes.tiling.capacity import CapacityError
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
-ROW_PREFERENCE = 1 / 16
-"""
-Share of its cycles by which a softmax over whole rows may be slower and is still chosen: it keeps up to a bit more of
-each exponential.
-"""
-
 
 def choose_softmax(
     module: ModuleOp, target: Target, policy: TilingPolicy, mode: str = "auto", bits: str = "auto"
@@ -75,7 +69,7 @@ def _is_online(target: Target, policy: TilingPolicy, shape: AttentionShape, row:
         return True
     whole = online.chunk is not None and online.chunk >= shape.keys
     cycles = head_cycles(target, policy, shape, online) + filling_cycles(target, shape, online)
-    return head_cycles(target, policy, shape, row) > cycles * (1 + ROW_PREFERENCE) and not whole
+    return head_cycles(target, policy, shape, row) > cycles * (1 + policy.row_preference) and not whole
 
 
 def _narrowest(fidelity: Attribute | None) -> int:

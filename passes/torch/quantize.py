@@ -39,7 +39,7 @@ from sta.passes.quantization.layer_selection import check_globs, matches
 from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.torch_operations import array_of, operations_of, replace, single_use
 from sta.passes.rewriting.uses_through_views import VIEWS, Consumer, consumers_of, redirect
-from sta.spec.integers import HEADROOM, SMALLEST_RANGE, STREAM_LIMIT
+from sta.spec.integers import HEADROOM, NARROW_STEPS, SMALLEST_RANGE, STREAM_LIMIT
 from sta.spec.norm import EPSILON_LIMIT
 from sta.spec.operators.operator import Form, stored
 
@@ -62,7 +62,7 @@ def symmetric(storage: IntegerType, low: float, high: float) -> Format:
 def affine(low: float, high: float) -> Format:
     """The 8-bit format with a zero point and the smallest range around `low`, `high` and 0."""
     low, high = min(low, 0.0), max(high, 0.0, min(low, 0.0) + SMALLEST_RANGE)
-    scale = _float32((high - low) / 255)
+    scale = _float32((high - low) / NARROW_STEPS)
     return Format(si8, scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -128,8 +129,8 @@ class Operator:
     """True if torch-mlir keeps the operator whole; else it may decompose it."""
     examples: tuple[tuple[Constant, ...], ...] = ((),)
     """Of an elementwise function: arguments after the tensor, for tests and benchmarks."""
-    curvature: float = 0.0
-    """Of an elementwise function: the largest magnitude of its second derivative."""
+    curvature: float = math.inf
+    """Of an elementwise function: the largest magnitude of its second derivative, which every such row gives."""
     bend: float = 0.0
     """Of an elementwise function: the largest jump of its slope, away from 0."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
@@ -96,6 +97,11 @@ def _check_elementwise(row: Operator) -> None:
     """Raises ValueError for a reference that is no function of each element."""
     _check_reference(row)
     assert row.reference is not None
+    if not 0 <= row.curvature < math.inf:
+        raise ValueError(
+            f"its curvature is {row.curvature}: give it the largest magnitude of its second derivative, which bounds "
+            "the error of its table"
+        )
     by_keyword = [one.name for one in signature(row.reference).parameters.values() if one.kind not in _BY_POSITION]
     if by_keyword:
         raise ValueError(

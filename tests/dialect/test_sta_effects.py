@@ -53,3 +53,14 @@ def test_the_queues_are_written_whatever_else_is(text: str) -> None:
     effects = get_effects(operation(text))
     assert effects is not None
     assert any(isinstance(effect.resource, sta.Queues) for effect in effects)
+
+
+@pytest.mark.parametrize("text", [text for text, _, _ in EFFECTS])
+def test_every_register_that_an_instruction_requires_has_a_value(text: str) -> None:
+    op = operation(text)
+    fields = {field.name: field for field in op.definition.fields if field.kind == "register"}
+    accesses = [access for access, _ in op.accesses()]
+    given = {name for access in accesses for name in (access.address, access.stride, access.rows_register) if name}
+    assert set(op.scalars()) == set(op.definition.scalars)
+    assert {name for name, field in fields.items() if field.default is None} <= given | set(op.scalars()) <= set(fields)
+    assert set(op.LOADED_FIRST) <= set(fields)

@@ -11,7 +11,7 @@ import sta
 from sta.api.compiler.bit_check import CheckError
 from sta.passes.options import Options
 from sta.passes.pipeline import pass_registry, pipeline
-from sta.spec.outside import OutsideError
+from sta.spec.outside import OutsideError, warn_once
 from tests.support.packages import Lay, warned
 
 PASSES = """
@@ -117,7 +117,7 @@ def compiled(name: str, **keywords: Any) -> sta.Program:
 
 BAD = {
     "lost": ("Lost", "its `after` says behind which pass it runs, and 'torch-chek-supported' is none; did you mean"),
-    "placeless": ("Placeless", "its `after` says behind which pass it runs, and None is none"),
+    "placeless": ("Placeless", "it has no `after`, which says behind which pass it runs"),
     "late": ("Late", "it runs on integers, behind nm-sink-views: its kind is equal or lossy, not close"),
     "kindless": ("Kindless", "its `kind` says what it does: equal, close, lossy, and not 'exact'"),
     "asks": ("Asks", "it runs without options here, and least must be given"),
@@ -172,5 +172,8 @@ def test_names_that_are_taken(lay: Lay) -> None:
     assert "nut-good" in pass_registry()
     with pytest.raises(OutsideError, match=f"^{clash}$"):
         pipeline(Options.of(passes=["bolt-good"]))
+    warn_once.cache_clear()
+    with pytest.raises(ValueError, match=r"no package adds a pass 'nut-god' .*; did you mean 'nut-good'"):
+        pipeline(Options.of(passes=["nut-god"]))
     with pytest.raises(ValueError, match="no package adds a pass 'nm-sink-views'"):
         pipeline(Options.of(passes=["nm-sink-views"]))

@@ -14,6 +14,7 @@ from sta.spec.integers import encode_scale
 from sta.spec.softmax import (
     NO_MAXIMUM,
     RowState,
+    most_keys,
     normalize,
     probabilities,
     shift_rows,
@@ -331,3 +332,8 @@ def test_probabilities_of_long_and_of_constant_rows() -> None:
     assert not probabilities(np.zeros((1, 32768), np.int16), 1 << 30, 30).any()
     with pytest.raises(ValueError, match="rows of up to 32768"):
         probabilities(np.zeros((1, 32769), np.int16), 1 << 30, 30)
+
+
+@pytest.mark.parametrize(("bits", "largest"), [(8, 255 * 128), (16, 65535)])
+def test_sums_over_the_longest_row_stay_in_int32(bits: int, largest: int) -> None:
+    assert most_keys(bits) * largest < 1 << 31 <= (most_keys(bits) + 1) * largest

@@ -8,7 +8,8 @@
 namespace sta {
 namespace {
 
-constexpr std::int32_t largest_shift = 31;
+// Beyond it nothing is left of an accumulator.
+constexpr std::int32_t largest_shift = 8 * word - 1;
 
 std::vector<Extent> extents(const InstructionDescription& instruction) {
     const int rows = size_field(instruction, "rows"), columns = size_field(instruction, "columns");

@@ -9,6 +9,8 @@ namespace sta {
 namespace {
 
 constexpr std::int64_t parameter_bytes = 16;
+// The state of rows between chunks: sums and maxima, which are read again, and shifts.
+constexpr int known_arrays = 2, state_arrays = 3;
 
 enum class Mode { row, online, online_first };
 
@@ -48,7 +50,7 @@ std::vector<Extent> extents(const InstructionDescription& instruction) {
     if (fields.has_state()) {
         all.push_back({.name = "state",
                        .spaces = {Space::spad},
-                       .rows = 2,
+                       .rows = known_arrays,
                        .row_bytes = vector_bytes,
                        .lie = Rows::adjacent});
     }
@@ -60,7 +62,7 @@ std::vector<Extent> extents(const InstructionDescription& instruction) {
                    .writes = true});
     all.push_back({.name = "sums",
                    .spaces = {Space::spad},
-                   .rows = fields.is_online() ? 3 : 1,
+                   .rows = fields.is_online() ? state_arrays : 1,
                    .row_bytes = vector_bytes,
                    .lie = Rows::adjacent,
                    .writes = true});
@@ -95,10 +97,9 @@ public:
         if (!machine.settle()) return false;
         const Tile destination = machine.tile(destination_), sums = machine.tile(sums_);
         const auto count = static_cast<std::size_t>(fields_.rows);
-        // Sums, maxima and shifts, and what is known of the first two.
-        auto* states = reinterpret_cast<std::int32_t*>(machine.rows.take(5 * 4 * count));
-        std::int32_t* known = states + 3 * count;
-        if (fields_.has_state()) std::memcpy(known, sums.bytes, 2 * 4 * count);
+        auto* states = reinterpret_cast<std::int32_t*>(machine.rows.take((state_arrays + known_arrays) * word * count));
+        std::int32_t* known = states + state_arrays * count;
+        if (fields_.has_state()) std::memcpy(known, sums.bytes, known_arrays * word * count);
         const RowStates row_states{fields_.has_state() ? known : nullptr, known + count, states + count, states + 2 * count};
         Softmax softmax = described(machine, destination, scale);
         softmax.sums = states;
@@ -113,7 +114,7 @@ public:
         }
         if (!run(machine, softmax)) return false;
         if (!direct) aside.copy_to(destination);
-        std::memcpy(sums.bytes, states, (fields_.is_online() ? 3 : 1) * 4 * count);
+        std::memcpy(sums.bytes, states, (fields_.is_online() ? state_arrays : 1) * word * count);
         return true;
     }
 
