@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sta.runtime.analysis.profile import BOUNDS
 from sta.runtime.analysis.schedule import Integers, Schedule
 from sta.runtime.validate import ValidProgram
 from sta.spec.instructions.definition import UNITS
 
 BINS = 2000
 """Most intervals of equal length, over each of which a rate is the mean; of a short run one for four instructions."""
-_COMPUTING = tuple(UNITS.index(unit) for unit in ("mm", "sm", "vp"))
+_COMPUTING = tuple(number for number, unit in enumerate(UNITS) if unit not in BOUNDS["dma"])
 
 Numbers = NDArray[np.float64]
 
