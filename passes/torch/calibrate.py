@@ -22,6 +22,7 @@ from sta.passes.option_values import METHODS
 from sta.passes.quantization.bound_ranges import bound_ranges, place_of
 from sta.passes.quantization.calibrate import calibrate
 from sta.passes.quantization.choice import Choice, QuantizationChoice
+from sta.passes.quantization.mask_depth import check_by_formats
 from sta.passes.torch.fold_quantization import is_quantized
 from sta.passes.torch.quantize import check_int16_inputs, values_without_format
 
@@ -46,7 +47,8 @@ class TorchCalibratePass(ModulePass):
         Set ranges on `op`, which smoothing and rounding may change. The context notes the `Choice` under the pass's
         name.
 
-        Raises CompileError if the model cannot be quantized as asked, ValueError for samples that cannot be run.
+        Raises CompileError if the model cannot be quantized as asked, ValueError for samples that cannot be run,
+        UnsupportedOperationsError for masks whose numbers do not leave keys out.
         """
         context = compile_context(ctx)
         check_int16_inputs(op, self.int16_inputs)
@@ -79,6 +81,8 @@ class TorchCalibratePass(ModulePass):
         if samples:
             count = len(samples)
             calibrate(op, context, samples, lambda done: context.report("calibrate", done / count))
+        else:
+            check_by_formats(op)
         if not context.samples.given:
             # Safer than what a single example shows.
             _bound(op, context)

@@ -3,30 +3,41 @@ Attention masks in the few forms that the machine has.
 
 Whatever a model computes its masks with, what comes out is no mask at all, a padding mask over the keys that is an
 input, a causal mask, both, or a constant. An attention whose mask is none of those keeps it, and is reported as
-unsupported.
+unsupported. So is one with rows that have no key, where PyTorch does not give zero as the machine does. A finite number
+that leaves keys out is kept as an attribute: whether it is low enough depends on the scores.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 
 import numpy as np
-from numpy.typing import NDArray
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, StringAttr, i1
-from xdsl.ir import BlockArgument, SSAValue
+from xdsl.dialects.builtin import FloatAttr, ModuleOp, StringAttr, f64, i1
+from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.rewriting.mask_analysis import INDEPENDENT, Admissible, IndexArray, MaskAnalysis, MaskError
+from sta.passes.rewriting.mask_analysis import (
+    INDEPENDENT,
+    MASK_DEPTH,
+    MASK_FILL,
+    SPELLED,
+    Admissible,
+    BoolArray,
+    FloatArray,
+    IndexArray,
+    MaskAnalysis,
+    MaskError,
+)
 from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, operations_of, replace
 
 TORCH_BOOL = 11
 """PyTorch's number for torch.bool."""
 
-BoolArray = NDArray[np.bool_]
 REASON = "sta.mask_error"
 """The attribute of an attention that keeps its mask: why it could not be brought into a supported form."""
 
@@ -53,6 +64,7 @@ def _fold_mask(
     builder = TorchBuilder(attention, store)
     try:
         admissible = _on_four_axes(analysis.admissible(attention.attn_mask))
+        _check_rows(attention, admissible)
         mask, is_causal = _simplest(builder, attention, admissible)
         _check_one_sense(admissible, negated)
     except MaskError as error:
@@ -60,7 +72,56 @@ def _fold_mask(
         return
     operands = list(attention.operands)
     operands[3], operands[5] = mask, builder.boolean(is_causal)
-    replace(attention, [builder.aten(torch.ScaledDotProductAttentionOp, operands, attention.result.type)])
+    folded = builder.aten(torch.ScaledDotProductAttentionOp, operands, attention.result.type).owner
+    assert isinstance(folded, torch.ScaledDotProductAttentionOp)
+    if is_causal or not isinstance(mask.type, torch.NoneType):
+        _keep_depth(attention, folded, _counting_depth(attention, admissible))
+    replace(attention, [folded.result])
+
+
+def _check_rows(attention: torch.ScaledDotProductAttentionOp, admissible: Admissible) -> None:
+    """Raise MaskError for rows that have no key, whatever an input is, unless PyTorch gives zero there."""
+    admitted = admissible.constant & _before(attention)
+    empty = ~admitted.any(axis=3)
+    if not empty.any():
+        return
+    depth = np.broadcast_to(_counting_depth(attention, admissible), admitted.shape).max(axis=3)
+    is_finite = MASK_FILL in attention.attributes or bool(np.isfinite(depth[empty]).any())
+    if not is_finite and SPELLED not in attention.attributes:
+        return
+    there = "the mean of the values" if is_finite else "NaN"
+    rows = np.unique(np.nonzero(empty)[2])
+    raise MaskError(
+        f"{_row_text(rows)} no key, for which PyTorch gives {there}, and this machine zero: admit a key in every row, "
+        "or use scaled_dot_product_attention with a bool mask, which gives zero, too"
+    )
+
+
+def _row_text(rows: IndexArray) -> str:
+    """Numbers of rows, those that follow each other as a range, and their verb."""
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    texts = [f"{run[0]}" if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    return f"row {texts[0]} has" if len(rows) == 1 else f"rows {', '.join(texts)} have"
+
+
+def _before(attention: torch.ScaledDotProductAttentionOp) -> BoolArray:
+    """Where the attention's own is_causal lets a row [rows, 1] have a key [1, keys]."""
+    rows, keys = torch.sizes_of(attention.query)[-2], torch.sizes_of(attention.key)[-2]
+    every = np.ones((rows, keys), np.bool_)
+    return np.tril(every) if torch.constant_of(attention.is_causal) else every
+
+
+def _counting_depth(attention: torch.ScaledDotProductAttentionOp, admissible: Admissible) -> FloatArray:
+    """What is added to the scores of keys that the mask alone leaves out, [batch or 1, heads or 1, rows, keys]."""
+    return np.where(_before(attention), admissible.depth, -np.inf).astype(np.float32)
+
+
+def _keep_depth(attention: Operation, folded: Operation, depth: FloatArray) -> None:
+    """Write down on `folded` which finite number leaves out keys of `attention`."""
+    if MASK_FILL in attention.attributes:
+        folded.attributes[MASK_FILL] = attention.attributes[MASK_FILL]
+    elif np.isfinite(depth).any():
+        folded.attributes[MASK_DEPTH] = FloatAttr(float(depth.max()), f64)
 
 
 def _check_one_sense(admissible: Admissible, negated: dict[BlockArgument, bool]) -> None:
@@ -71,9 +132,13 @@ def _check_one_sense(admissible: Admissible, negated: dict[BlockArgument, bool])
 
 
 def _on_four_axes(admissible: Admissible) -> Admissible:
-    constant, source = admissible.constant, admissible.source
-    shape = (*(1,) * (4 - constant.ndim), *constant.shape)
-    return Admissible(admissible.argument, constant.reshape(shape), source.reshape(shape), admissible.negated)
+    shape = (*(1,) * (4 - admissible.constant.ndim), *admissible.constant.shape)
+    return replace_fields(
+        admissible,
+        constant=admissible.constant.reshape(shape),
+        source=admissible.source.reshape(shape),
+        depth=admissible.depth.reshape(shape),
+    )
 
 
 def _simplest(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, i1
+from xdsl.dialects.builtin import FloatAttr, ModuleOp, UnitAttr, f64, i1
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
@@ -21,6 +21,7 @@ from sta.dialect import torch
 from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.mask_analysis import EXCLUDED_BELOW, MASK_FILL, SPELLED
 from sta.passes.rewriting.torch_operations import (
     TorchBuilder,
     array_of,
@@ -31,9 +32,6 @@ from sta.passes.rewriting.torch_operations import (
     single_use,
 )
 from sta.passes.rewriting.uses_through_views import VIEWS
-
-_EXCLUDED_BELOW = -1e4
-"""A score to which this or less is added has weight 0: exp underflows in float32."""
 
 
 def recognize_attention(module: ModuleOp, store: WeightStore) -> None:
@@ -56,6 +54,8 @@ class _Scores:
     key_transposed: SSAValue
     scale: float
     mask: SSAValue | None
+    fill: float | None
+    """The highest number that scores are replaced by where the mask leaves keys out; None where they are not."""
 
 
 def _recognize(softmax: torch.SoftmaxIntOp | torch.SoftmaxOp, store: WeightStore) -> None:
@@ -80,7 +80,13 @@ def _recognize(softmax: torch.SoftmaxIntOp | torch.SoftmaxOp, store: WeightStore
         builder.number(scores.scale),
         builder.boolean(False),
     ]
-    replace(product, [builder.aten(torch.ScaledDotProductAttentionOp, operands, product.result.type)])
+    attention = builder.aten(torch.ScaledDotProductAttentionOp, operands, product.result.type)
+    assert isinstance(attention.owner, Operation)
+    if scores.mask is not None:
+        attention.owner.attributes[SPELLED] = UnitAttr()
+    if scores.fill is not None and math.isfinite(scores.fill):
+        attention.owner.attributes[MASK_FILL] = FloatAttr(scores.fill, f64)
+    replace(product, [attention])
 
 
 def _only_user(value: SSAValue) -> Operation | None:
@@ -90,7 +96,7 @@ def _only_user(value: SSAValue) -> Operation | None:
 
 def _scores(builder: TorchBuilder, value: SSAValue, store: WeightStore) -> _Scores | None:
     """The product of query and key that `value`, masked and scaled, was made from; None if it was not."""
-    mask = None
+    mask, fill, masked = None, None, value
     operation = value.owner
     if isinstance(operation, torch.AddTensorOp) and torch.constant_of(operation.alpha) == 1:
         sides = [operation.input, operation.other]
@@ -98,14 +104,22 @@ def _scores(builder: TorchBuilder, value: SSAValue, store: WeightStore) -> _Scor
         if product is None:
             return None
         value, mask = product, sides[0] if product is sides[1] else sides[1]
+        if not torch.tensor_type(mask).is_float:
+            # True is added as 1, and is no mask.
+            return None
     elif is_aten(operation, "masked_fill.Scalar", "masked_fill.Tensor") and isinstance(operation, Operation):
-        if not _excludes(operation.operands[2], store):
+        fill = _fill(operation.operands[2], store)
+        if fill is None:
             return None
         value, mask = operation.operands[0], _negated(builder, operation.operands[1])
     elif is_aten(operation, "where.self", "where.ScalarOther") and isinstance(operation, Operation):
-        if not _excludes(operation.operands[2], store):
+        fill = _fill(operation.operands[2], store)
+        if fill is None:
             return None
         value, mask = operation.operands[1], operation.operands[0]
+    if value.type != masked.type:
+        # The mask has axes that the scores lack.
+        return None
     value, scale = _unscaled(value, store)
     product = value.owner
     if not isinstance(product, torch.MatmulOp | torch.BmmOp) or not single_use(value):
@@ -115,19 +129,20 @@ def _scores(builder: TorchBuilder, value: SSAValue, store: WeightStore) -> _Scor
         return None
     query, query_scale = _unscaled_below_views(product.input, store)
     key, key_scale = _unscaled_below_views(product.other, store)
-    return _Scores(query, key, scale * query_scale * key_scale, mask)
+    return _Scores(query, key, scale * query_scale * key_scale, mask, fill)
 
 
 def _is_scaled_product(value: SSAValue, store: WeightStore) -> bool:
     return isinstance(_unscaled(value, store)[0].owner, torch.MatmulOp | torch.BmmOp) and single_use(value)
 
 
-def _excludes(value: SSAValue, store: WeightStore) -> bool:
-    """Whether `value` is a constant so low that a score of that value has weight 0."""
+def _fill(value: SSAValue, store: WeightStore) -> float | None:
+    """The highest number of the constant `value`, if it can leave keys out; None if it is none that can."""
     array = array_of(value, store)
-    if array is not None:
-        return bool(np.all(array <= _EXCLUDED_BELOW))
-    return torch.is_constant(value) and torch.number_of(value) <= _EXCLUDED_BELOW
+    if array is None and not torch.is_constant(value):
+        return None
+    highest = torch.number_of(value) if array is None else float(np.max(array))
+    return highest if highest <= EXCLUDED_BELOW else None
 
 
 def _negated(builder: TorchBuilder, mask: SSAValue) -> SSAValue:
@@ -186,6 +201,8 @@ def _normalize(operation: torch.ScaledDotProductAttentionOp, store: WeightStore)
     ]
     wide = torch.VTensorType(_four_axes(result.sizes), result.element_type)
     attention = builder.aten(torch.ScaledDotProductAttentionOp, [*tensors, *operation.operands[3:]], wide)
+    assert isinstance(attention.owner, Operation)
+    attention.owner.attributes.update(operation.attributes)
     replace(operation, [builder.view(attention, result.sizes)])
 
 
