@@ -44,13 +44,18 @@ def load_onnx(path: str | os.PathLike[str]) -> ModelProto:
     except Exception as error:  # whatever the reader and the checker raise for bytes that are no model
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelError(f"{path} is not an ONNX file, or a damaged one: {first}") from error
-    version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OLDEST_OPSET)
+    version = opset_of(model)
     if version < OLDEST_OPSET:
         raise ModelError(
             f"{path} uses version {version} of the ONNX operators, and only {OLDEST_OPSET} and later are supported: "
             f"convert it with onnx.version_converter.convert_version(model, {OLDEST_OPSET})"
         )
     return model
+
+
+def opset_of(model: ModelProto) -> int:
+    """The version of ONNX's own operators that `model` uses; the oldest one if it uses none."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OLDEST_OPSET)
 
 
 def _check_names(model: ModelProto) -> None:
@@ -159,5 +164,24 @@ def attributes_of(node: NodeProto) -> dict[str, Any]:
     """The attributes of `node` as Python values; texts are str."""
     from onnx import helper
 
-    found = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
+    return {entry.name: _python(helper.get_attribute_value(entry)) for entry in node.attribute}
+
+
+def default_attributes(node: NodeProto, opset: int) -> dict[str, Any]:
+    """
+    What attributes of `node` are where it has none, in this version of ONNX's own operators; texts are str.
+
+    Operators of other domains that are translated have the defaults of those that are called like them.
+    """
+    from onnx import defs, helper
+
+    try:
+        schema = defs.get_schema(node.op_type, opset)
+    except defs.SchemaError:
+        return {}
+    defaults = {name: entry.default_value for name, entry in schema.attributes.items()}
+    return {name: _python(helper.get_attribute_value(value)) for name, value in defaults.items() if value.name}
+
+
+def _python(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value

@@ -27,6 +27,8 @@ class SpelledGelu:
     input: str
     inner: frozenset[str]
     """The outputs of the nodes that only it is made with."""
+    rank: int
+    """The axes that the constants in it have at most: the result has no fewer."""
 
 
 def find_gelu(graph: GraphProto, constants: Mapping[str, Array]) -> dict[str, SpelledGelu]:
@@ -42,12 +44,14 @@ class _Search:
         self._makers = {output: node for node in graph.node for output in node.output}
         self._outputs = {value.name for value in graph.output}
         self._users: dict[str, list[NodeProto]] = {}
+        self._rank = 0
         for node in graph.node:
             for name in node.input:
                 self._users.setdefault(name, []).append(node)
 
     def gelu(self, erf: NodeProto) -> tuple[str, SpelledGelu] | None:
         """The result and the parts of the GELU that `erf` is a part of; None if it is a part of none."""
+        self._rank = 0
         argument = self._makers.get(erf.input[0])
         scaled = None if argument is None else self._divided(argument)
         plus_one = self._only_user(erf.output[0])
@@ -68,14 +72,15 @@ class _Search:
             other = next(name for name in user.input if name != current)
             halved = self._makers.get(other)
             if missing == {"x", "half"} and halved is not None and self._other(halved, "Mul", 0.5) == x:
-                return (user.output[0], SpelledGelu(x, frozenset([*inner, other]))) if self._only_user(other) else None
+                gelu = SpelledGelu(x, frozenset([*inner, other]), self._rank)
+                return (user.output[0], gelu) if self._only_user(other) else None
             factor = "x" if other == x else "half" if self._is(other, 0.5) else ""
             if factor not in missing:
                 return None
             missing.remove(factor)
             current = user.output[0]
             inner.append(current)
-        return current, SpelledGelu(x, frozenset(inner[:-1]))
+        return current, SpelledGelu(x, frozenset(inner[:-1]), self._rank)
 
     def _divided(self, node: NodeProto) -> str | None:
         """What `node` divides by the root of two."""
@@ -92,7 +97,10 @@ class _Search:
 
     def _is(self, name: str, number: float) -> bool:
         array = self._constants.get(name)
-        return array is not None and array.size == 1 and bool(np.isclose(array.reshape(-1)[0], number, rtol=1e-5))
+        found = array is not None and array.size == 1 and bool(np.isclose(array.reshape(-1)[0], number, rtol=1e-5))
+        if found and array is not None:
+            self._rank = max(self._rank, array.ndim)
+        return found
 
     def _only_user(self, name: str) -> NodeProto | None:
         users = self._users.get(name, [])

@@ -30,7 +30,9 @@ class UnsupportedForm(Exception):
 class OnnxGraph:
     """Values by the names that they have in the graph, and the operations that compute them."""
 
-    def __init__(self, constants: dict[str, Array], inputs: Mapping[str, InputType]) -> None:
+    def __init__(self, constants: dict[str, Array], inputs: Mapping[str, InputType], opset: int) -> None:
+        self.opset = opset
+        """The version of ONNX's own operators."""
         self.weights = WeightStore()
         self.constants = constants
         """What is known of values that depend on no input."""

@@ -36,8 +36,8 @@ from sta.dialect.ir.model_errors import UnsupportedOperation, UnsupportedOperati
 from sta.dialect.torch import VTensorType, element_type_of, sizes_of
 from sta.frontend.errors import ModelError
 from sta.frontend.importer import RawImport
-from sta.frontend.onnx.file import attributes_of, constants_of, input_types, label, real_inputs
-from sta.frontend.onnx.gelu import find_gelu
+from sta.frontend.onnx.file import attributes_of, constants_of, input_types, label, opset_of, real_inputs
+from sta.frontend.onnx.gelu import SpelledGelu, find_gelu
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
 from sta.frontend.onnx.operators import SUPPORTED_OPERATORS, is_known, translate
 from sta.frontend.onnx.paths import node_paths
@@ -72,7 +72,7 @@ class Importing(OnnxGraph):
     """The import of one graph."""
 
     def __init__(self, model: ModelProto, constants: dict[str, Array], inputs: Mapping[str, InputType]) -> None:
-        super().__init__(constants, inputs)
+        super().__init__(constants, inputs, opset_of(model))
         self._model = model
         self._inputs = inputs
         self._foreign: list[UnsupportedOperation] = []
@@ -90,10 +90,16 @@ class Importing(OnnxGraph):
         for node in graph.node:
             self._place(paths[node.output[0]])
             if node.output[0] in gelus:
-                self.set(node.output[0], self.gelu(gelus[node.output[0]].input, "none"))
+                self._set_gelu(node.output[0], gelus[node.output[0]])
             elif node.output[0] not in skipped:
                 self._visit(node)
         return self._finish()
+
+    def _set_gelu(self, name: str, gelu: SpelledGelu) -> None:
+        result = self.gelu(gelu.input, "none")
+        sizes = sizes_of(result)
+        more = gelu.rank - len(sizes)
+        self.set(name, self.view(result, (*(1,) * more, *sizes)) if more > 0 else result)
 
     def _place(self, path: str) -> None:
         self._path = path
@@ -147,8 +153,7 @@ class Importing(OnnxGraph):
             [value(name, types[name], given[name].shape) for name in names],
             [helper.make_empty_tensor_value_info(name) for name in node.output if name],
         )
-        versions = [entry for entry in self._model.opset_import if entry.domain in ("", "ai.onnx")]
-        model = helper.make_model(graph, opset_imports=versions)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
         try:
             results = ReferenceEvaluator(model).run(None, given)
         except Exception as error:  # whatever an operator raises for operands that do not fit

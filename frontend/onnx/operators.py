@@ -2,8 +2,9 @@
 How each ONNX operator is written in the `torch` dialect.
 
 An operator that takes what one of PyTorch takes is named in that one's row (`sta.spec.operators`). Each other has a
-function, called with the import and the node; it raises UnsupportedForm, with the reason, for a form of the operator
-that it has no translation for.
+function, called with the import, the node, and those attributes that its rule says it reads; it raises UnsupportedForm,
+with the reason, for a form of the operator that it has no translation for. An attribute that no rule reads is refused
+where it has another value than ONNX's own default.
 """
 # pyright: basic
 # Protocol buffers have no types that pyright could check.
@@ -11,7 +12,8 @@ that it has no translation for.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +25,10 @@ from xdsl.ir import SSAValue
 from sta.dialect import torch
 from sta.dialect.torch import element_type_of, sizes_of, tensor_type
 from sta.frontend.errors import ModelError
-from sta.frontend.onnx.file import attributes_of, label
+from sta.frontend.onnx.file import attributes_of, default_attributes, label
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
 from sta.frontend.onnx.weight import QuantizedConstant
-from sta.spec.operators.operator import Attribute, Onnx, Operator
+from sta.spec.operators.operator import Attribute, Constant, Onnx, Operator
 from sta.spec.operators.registry import operators
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 
 Array = NDArray[Any]
+Attributes = Mapping[str, Any]
+"""Attributes of a node by name."""
 
 
 _NOTES = {
@@ -53,7 +57,20 @@ def translate(graph: OnnxGraph, node: NodeProto) -> None:
     rule = _RULES.get(node.op_type) if node.domain in _DOMAINS else None
     if rule is None:
         raise UnsupportedForm(_NOTES.get(node.op_type, ""))
-    rule(graph, node)
+    rule.function(graph, node, _attributes(graph, node, rule.reads))
+
+
+def _attributes(graph: OnnxGraph, node: NodeProto, reads: tuple[str, ...]) -> Attributes:
+    """
+    The attributes `reads` of `node`, by default as ONNX has it, None where it has none.
+
+    Raises UnsupportedForm for others that are not what they are by default.
+    """
+    given, defaults = attributes_of(node), default_attributes(node, graph.opset)
+    for name, value in given.items():
+        if name not in reads and value != defaults.get(name):
+            raise UnsupportedForm(f"its attribute {name} = {value!r} is not supported")
+    return {name: given.get(name, defaults.get(name)) for name in reads}
 
 
 def is_known(node: NodeProto) -> bool:
@@ -83,9 +100,12 @@ def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
 # --- Arithmetic ---
 
 
-def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto) -> None:
+def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """The operator of `row`, which takes what the ONNX operator does."""
     values = [graph.value(name) for name in node.input]
+    if not all(tensor_type(value).is_float for value in values):
+        # Of integers a quotient is another one than PyTorch's, for one.
+        raise UnsupportedForm("only float values are supported")
     shapes = [sizes_of(value) for value in values]
     try:
         sizes = np.broadcast_shapes(*shapes)
@@ -93,39 +113,90 @@ def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto)
         raise ModelError(
             f"{label(node)}: {' and '.join(str(list(shape)) for shape in shapes)} do not broadcast"
         ) from None
-    given = attributes_of(node)
-    arguments = [
-        graph.python(given.get(one.name, one.default) if isinstance(one, Attribute) else one) for one in form.arguments
-    ]
+    arguments = [graph.python(_argument(one, attributes)) for one in form.arguments]
     kind = torch.operator_class(row.name)
     graph.set(node.output[0], graph.aten(kind, [*values, *arguments], sizes, tensor_type(values[0]).element_type))
 
 
-def _softmax(graph: OnnxGraph, node: NodeProto) -> None:
+def _argument(one: Attribute | Constant, attributes: Attributes) -> Constant:
+    """What an operator takes behind its tensors."""
+    if not isinstance(one, Attribute):
+        return one
+    return one.default if attributes[one.name] is None else attributes[one.name]
+
+
+def _softmax(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """A softmax over an axis."""
     x = graph.value(node.input[0])
-    operands = [x, graph.integer(attributes_of(node).get("axis", -1)), graph.none()]
+    operands = [x, graph.integer(attributes["axis"]), graph.none()]
     graph.set(node.output[0], graph.aten(torch.SoftmaxIntOp, operands, sizes_of(x)))
 
 
-def _layer_norm(graph: OnnxGraph, node: NodeProto) -> None:
+def _layer_norm(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """A layer normalization over the last axis."""
     x = graph.value(node.input[0])
-    attributes, rank = attributes_of(node), tensor_type(x).rank
-    if attributes.get("axis", -1) % rank != rank - 1:
+    rank, width = tensor_type(x).rank, sizes_of(x)[-1]
+    if attributes["axis"] % rank != rank - 1:
         raise UnsupportedForm("only the last axis can be normalized over")
     if len([name for name in node.output if name]) > 1:
         raise UnsupportedForm("only the normalized value is computed, not its mean and deviation")
-    parameters = [graph.value(name) if name else graph.none() for name in (_operand(node, 1), _operand(node, 2))]
-    epsilon = float(np.float32(attributes.get("epsilon", 1e-5)))
-    operands = [x, graph.integers([sizes_of(x)[-1]]), *parameters, graph.number(epsilon), graph.boolean(False)]
-    graph.set(node.output[0], graph.aten(torch.LayerNormOp, operands, sizes_of(x)))
+    scale, offset = (_broadcast_operand(graph, node, index, sizes_of(x)) for index in (1, 2))
+    rows = [_row(graph, operand, width) for operand in (scale, offset)]
+    if rows[0] is None:
+        # What is added comes behind what is multiplied.
+        rows[1] = None
+    epsilon = graph.number(float(np.float32(attributes["epsilon"])))
+    parameters = [graph.none() if row is None else row for row in rows]
+    operands = [x, graph.integers([width]), *parameters, epsilon, graph.boolean(False)]
+    result = graph.aten(torch.LayerNormOp, operands, sizes_of(x))
+    if scale is not None and rows[0] is None:
+        result = graph.aten(torch.MulTensorOp, [result, scale.literal(graph)], sizes_of(x))
+    if offset is not None and rows[1] is None:
+        result = graph.aten(torch.AddTensorOp, [result, offset.literal(graph), graph.integer(1)], sizes_of(x))
+    graph.set(node.output[0], result)
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """A constant that is broadcast to a value."""
+
+    name: str
+    array: Array
+
+    def literal(self, graph: OnnxGraph) -> SSAValue:
+        """Itself, as it is."""
+        return graph.literal(self.array, self.name)
+
+
+def _broadcast_operand(graph: OnnxGraph, node: NodeProto, index: int, sizes: tuple[int, ...]) -> _Operand | None:
+    """
+    The constant operand at `index`, None if it was left out.
+
+    Raises ModelError for one that does not broadcast to `sizes`, as ONNX asks for ("unidirectional broadcasting").
+    """
+    array = _constant(graph, node, index)
+    if array is None:
+        return None
+    axes = array.shape[::-1]
+    if len(axes) > len(sizes) or any(size not in (1, given) for size, given in zip(axes, sizes[::-1], strict=False)):
+        raise ModelError(f"{label(node)}: {list(array.shape)} does not broadcast to {list(sizes)}")
+    return _Operand(node.input[index], array)
+
+
+def _row(graph: OnnxGraph, operand: _Operand | None, width: int) -> SSAValue | None:
+    """A constant that is the same for all rows, as one of `width` numbers; None if it is another one."""
+    if operand is None or any(size != 1 for size in operand.array.shape[:-1]):
+        return None
+    if operand.array.shape == (width,):
+        return graph.value(operand.name)
+    row = operand.array.reshape(operand.array.shape[-1:])
+    return graph.literal(np.broadcast_to(row, (width,)), operand.name)
 
 
 # --- Products ---
 
 
-def _matmul(graph: OnnxGraph, node: NodeProto) -> None:
+def _matmul(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
     """A linear layer where one factor is a constant matrix, else a product inside attention."""
     left, right = node.input
     if (weight := _weight(graph, right, transposed=True)) is not None:
@@ -141,23 +212,21 @@ def _matmul(graph: OnnxGraph, node: NodeProto) -> None:
     graph.set(node.output[0], graph.aten(torch.MatmulOp, [a, b], sizes))
 
 
-def _gemm(graph: OnnxGraph, node: NodeProto) -> None:
+def _gemm(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """A linear layer with a constant weight."""
-    attributes = attributes_of(node)
-    if attributes.get("transA", 0) or attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
-        raise UnsupportedForm("only alpha = beta = 1 and transA = 0 are supported")
-    weight = _weight(graph, node.input[1], transposed=not attributes.get("transB", 0))
+    x = graph.value(node.input[0])
+    if tensor_type(x).rank != 2:
+        raise ModelError(f"{label(node)}: its operands are matrices, and not of shape {list(sizes_of(x))}")
+    weight = _weight(graph, node.input[1], transposed=not attributes["transB"])
     if weight is None:
         raise UnsupportedForm("its weight must be a constant")
-    bias = _constant(graph, node, 2)
-    offsets = None
-    if bias is not None:
-        rows = sizes_of(weight)[0]
-        if bias.size not in (1, rows):
-            raise UnsupportedForm(f"its bias must have {rows} numbers, not shape {list(bias.shape)}")
-        flat = bias.reshape(-1)
-        offsets = graph.literal(flat if bias.size == rows else np.repeat(flat, rows), node.input[2])
-    graph.set(node.output[0], _linear(graph, node, graph.value(node.input[0]), weight, offsets))
+    sizes = (sizes_of(x)[0], sizes_of(weight)[0])
+    bias = _broadcast_operand(graph, node, 2, sizes)
+    row = _row(graph, bias, sizes[1])
+    result = _linear(graph, node, x, weight, row)
+    if bias is not None and row is None:
+        result = graph.aten(torch.AddTensorOp, [result, bias.literal(graph), graph.integer(1)], sizes)
+    graph.set(node.output[0], result)
 
 
 def _linear(graph: OnnxGraph, node: NodeProto, x: SSAValue, weight: SSAValue, bias: SSAValue | None) -> SSAValue:
@@ -196,23 +265,23 @@ def _weight(graph: OnnxGraph, name: str, *, transposed: bool) -> SSAValue | None
 # --- Rearrangements ---
 
 
-def _transpose(graph: OnnxGraph, node: NodeProto) -> None:
+def _transpose(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """The axes in another order."""
     x = graph.value(node.input[0])
     sizes = sizes_of(x)
-    order = attributes_of(node).get("perm", list(reversed(range(len(sizes)))))
+    order = attributes["perm"] or list(reversed(range(len(sizes))))
     operands = [x, graph.integers(order)]
     result = graph.aten(torch.PermuteOp, operands, [sizes[axis] for axis in order], tensor_type(x).element_type)
     graph.set(node.output[0], result)
 
 
-def _reshape(graph: OnnxGraph, node: NodeProto) -> None:
+def _reshape(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """Another shape."""
     x, shape = graph.value(node.input[0]), _constant(graph, node, 1)
     assert shape is not None
     given, count = sizes_of(x), math.prod(sizes_of(x))
     sizes = [int(size) for size in shape.reshape(-1)]
-    if not attributes_of(node).get("allowzero", 0):
+    if not attributes["allowzero"]:
         sizes = [given[axis] if size == 0 and axis < len(given) else size for axis, size in enumerate(sizes)]
     rest = math.prod(size for size in sizes if size != -1)
     sizes = [count // rest if size == -1 and rest else size for size in sizes]
@@ -221,34 +290,34 @@ def _reshape(graph: OnnxGraph, node: NodeProto) -> None:
     graph.set(node.output[0], graph.view(x, sizes))
 
 
-def _flatten(graph: OnnxGraph, node: NodeProto) -> None:
+def _flatten(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """Two axes."""
     x = graph.value(node.input[0])
     sizes = sizes_of(x)
-    axis = attributes_of(node).get("axis", 1)
+    axis = attributes["axis"]
     axis = axis + len(sizes) if axis < 0 else axis
     graph.set(node.output[0], graph.view(x, (math.prod(sizes[:axis]), math.prod(sizes[axis:]))))
 
 
-def _unsqueeze(graph: OnnxGraph, node: NodeProto) -> None:
+def _unsqueeze(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
     """Axes of size 1 more."""
     x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
     assert axes is not None
     graph.set(node.output[0], graph.view(x, np.expand_dims(np.empty(sizes_of(x), bool), tuple(axes.tolist())).shape))
 
 
-def _squeeze(graph: OnnxGraph, node: NodeProto) -> None:
+def _squeeze(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
     """Axes of size 1 less."""
     x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
     sizes = sizes_of(x)
-    taken = range(len(sizes)) if axes is None else [int(axis) % len(sizes) for axis in axes.reshape(-1)]
-    graph.set(
-        node.output[0],
-        graph.view(x, [size for axis, size in enumerate(sizes) if axis not in taken or size != 1]),
-    )
+    ones = [axis for axis, size in enumerate(sizes) if size == 1]
+    taken = ones if axes is None else [int(axis) % len(sizes) for axis in axes.reshape(-1)]
+    if any(axis not in ones for axis in taken):
+        raise ModelError(f"{label(node)}: of {list(sizes)}, axes {taken} are to be left out, and not all of them are 1")
+    graph.set(node.output[0], graph.view(x, [size for axis, size in enumerate(sizes) if axis not in taken]))
 
 
-def _slice(graph: OnnxGraph, node: NodeProto) -> None:
+def _slice(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
     """Positions of axes, forwards."""
     x = graph.value(node.input[0])
     starts, ends, axes, steps = (_constant(graph, node, index) for index in range(1, 5))
@@ -260,18 +329,26 @@ def _slice(graph: OnnxGraph, node: NodeProto) -> None:
         if step < 1:
             raise UnsupportedForm("positions can only be taken forwards")
         low, high, _ = slice(start, end, step).indices(sizes_of(x)[axis])
-        x = _part(graph, x, axis, low, max(low, high), step)
+        if low >= high:
+            raise UnsupportedForm(f"it takes nothing of axis {axis}, from {start} to {end} of {sizes_of(x)[axis]}")
+        x = _part(graph, x, axis, low, high, step)
     graph.set(node.output[0], x)
 
 
-def _split(graph: OnnxGraph, node: NodeProto) -> None:
+def _split(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """Parts of an axis."""
     x, lengths = graph.value(node.input[0]), _constant(graph, node, 1)
-    axis = attributes_of(node).get("axis", 0) % tensor_type(x).rank
+    axis = attributes["axis"] % tensor_type(x).rank
     size, count = sizes_of(x)[axis], len(node.output)
+    if attributes["num_outputs"] not in (None, count):
+        raise ModelError(f"{label(node)}: its attribute num_outputs = {attributes['num_outputs']}, and it has {count}")
     if lengths is None:
         length = -(-size // count)
         lengths = np.array([min(length, size - index * length) for index in range(count)])
+    if lengths.min() < 0 or lengths.sum() != size:
+        raise ModelError(f"{label(node)}: parts of {lengths.tolist()} are not the {size} positions that there are")
+    if lengths.min() == 0:
+        raise UnsupportedForm(f"one of its parts is empty: {lengths.tolist()}")
     start = 0
     for name, length in zip(node.output, lengths.tolist(), strict=True):
         graph.set(name, _part(graph, x, axis, start, start + length, 1))
@@ -286,10 +363,10 @@ def _part(graph: OnnxGraph, x: SSAValue, axis: int, start: int, end: int, step: 
     return graph.aten(torch.SliceTensorOp, operands, sizes, tensor_type(x).element_type)
 
 
-def _gather(graph: OnnxGraph, node: NodeProto) -> None:
+def _gather(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """Rows of a constant table, or one position along an axis."""
     table, indices = graph.constant(node.input[0]), graph.constant(node.input[1])
-    axis = attributes_of(node).get("axis", 0)
+    axis = attributes["axis"]
     if table is not None and table.ndim == 2 and axis == 0:
         weight, rows = graph.value(node.input[0]), graph.value(node.input[1])
         operands = [weight, rows, graph.integer(-1), graph.boolean(False), graph.boolean(False)]
@@ -301,22 +378,25 @@ def _gather(graph: OnnxGraph, node: NodeProto) -> None:
     x = graph.value(node.input[0])
     sizes = sizes_of(x)
     axis %= len(sizes)
-    index = int(indices.reshape(-1)[0]) % sizes[axis]
+    index = int(indices.reshape(-1)[0])
+    if not -sizes[axis] <= index < sizes[axis]:
+        raise ModelError(f"{label(node)}: there is no position {index} in an axis of {sizes[axis]}")
+    index %= sizes[axis]
     part = _part(graph, x, axis, index, index + 1, 1)
     graph.set(node.output[0], graph.view(part, (*sizes[:axis], *indices.shape, *sizes[axis + 1 :])))
 
 
-def _same(graph: OnnxGraph, node: NodeProto) -> None:
+def _same(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
     """The same value."""
     graph.set(node.output[0], graph.value(node.input[0]))
 
 
-def _cast(graph: OnnxGraph, node: NodeProto) -> None:
+def _cast(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """The same value, where it already has the type; constants are converted."""
     from onnx import helper
 
     x = graph.value(node.input[0])
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(attributes_of(node)["to"]))
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(attributes["to"]))
     if torch.numpy_dtype(tensor_type(x).element_type) != dtype:
         raise UnsupportedForm(f"a value that depends on an input cannot be converted to {dtype}")
     graph.set(node.output[0], x)
@@ -334,8 +414,12 @@ def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
     return int(limits.min), int(limits.max)
 
 
-def _scales(graph: OnnxGraph, node: NodeProto) -> tuple[Array, Array]:
-    """Scales and zero points of a pair's node. Raises ModelError, naming the node, for scales that are none."""
+def _scales(graph: OnnxGraph, node: NodeProto, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """
+    Scales and zero points, of the integers `dtype`, of a pair's node.
+
+    Raises ModelError, naming the node, for scales that are none, and for integers that are not supported.
+    """
     scales, zero_points = (graph.constant(name) if name else None for name in (node.input[1], _operand(node, 2)))
     if scales is None or (zero_points is None and _operand(node, 2)):
         raise ModelError(
@@ -349,11 +433,13 @@ def _scales(graph: OnnxGraph, node: NodeProto) -> tuple[Array, Array]:
             f"{label(node)}: its scale {numbers.reshape(-1)[int(wrong.reshape(-1).argmax())]} is not a positive number"
         )
     if zero_points is None:
-        zero_points = np.zeros(scales.shape, np.uint8)
-    integers = graph.constants.get(node.input[0])
-    dtype = zero_points.dtype if integers is None else integers.dtype
+        zero_points = np.zeros(scales.shape, dtype)
+    elif zero_points.dtype != dtype:
+        raise ModelError(
+            f"{label(node)}: values of {dtype} have a zero point of {zero_points.dtype}: both must be the same"
+        )
     # Biases have 32 bits.
-    if dtype.name not in (*_TORCH_DTYPES, "int32") or (dtype.name == "int32" and integers is None):
+    if dtype.name not in (*_TORCH_DTYPES, *(["int32"] if node.input[0] in graph.constants else [])):
         raise ModelError(
             f"{label(node)}: values of {dtype} are not supported, only those of {', '.join(_TORCH_DTYPES)}"
         )
@@ -366,9 +452,9 @@ def _pair_operands(graph: OnnxGraph, node: NodeProto, scales: Array, zero_points
     return [*operands, *limits, graph.integer(_TORCH_DTYPES[zero_points.dtype.name])]
 
 
-def _quantize(graph: OnnxGraph, node: NodeProto) -> None:
+def _quantize(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """The first half of a quantize-dequantize pair."""
-    scales, zero_points = _scales(graph, node)
+    scales, zero_points = _scales(graph, node, _quantized_dtype(graph, node, attributes))
     if scales.size != 1:
         raise UnsupportedForm("values that depend on an input have one scale, not one for each channel")
     x = graph.value(node.input[0])
@@ -379,24 +465,35 @@ def _quantize(graph: OnnxGraph, node: NodeProto) -> None:
     graph.set(node.output[0], graph.pairs("quantize_per_tensor", operands, sizes_of(x), element))
 
 
-def _dequantize(graph: OnnxGraph, node: NodeProto) -> None:
+def _quantized_dtype(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> np.dtype[Any]:
+    """The integers of a quantization: those of its zero point, those that it names, or uint8."""
+    from onnx import helper
+
+    named = attributes["output_dtype"]
+    if named:
+        return np.dtype(helper.tensor_dtype_to_np_dtype(named))
+    zero_points = graph.constant(_operand(node, 2))
+    return np.dtype(np.uint8) if zero_points is None else zero_points.dtype
+
+
+def _dequantize(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """The second half of a quantize-dequantize pair, or a quantized weight."""
-    scales, zero_points = _scales(graph, node)
+    from onnx import TensorProto
+
+    if attributes["output_dtype"] not in (None, 0, TensorProto.FLOAT):
+        raise UnsupportedForm("only float32 values are supported")
     integers = graph.constants.get(node.input[0])
-    axis = attributes_of(node).get("axis", 1)
     if integers is not None:
-        _check_axis(integers, scales, axis)
-        graph.quantized[node.output[0]] = QuantizedConstant(node.input[0], integers, scales, zero_points, axis)
+        scales, zero_points = _scales(graph, node, integers.dtype)
+        _check_axis(integers, scales, attributes["axis"])
+        constant = QuantizedConstant(node.input[0], integers, scales, zero_points, attributes["axis"])
+        graph.quantized[node.output[0]] = constant
         return
+    x = graph.value(node.input[0])
+    scales, zero_points = _scales(graph, node, torch.numpy_dtype(tensor_type(x).element_type))
     if scales.size != 1:
         raise UnsupportedForm("values that depend on an input have one scale, not one for each channel")
-    x = graph.value(node.input[0])
-    dtype = torch.numpy_dtype(tensor_type(x).element_type)
-    if _operand(node, 2) and dtype != zero_points.dtype:
-        raise ModelError(
-            f"{label(node)}: values of {dtype} have a zero point of {zero_points.dtype}: both must be the same"
-        )
-    operands = [x, *_pair_operands(graph, node, scales, zero_points.astype(dtype)), graph.none()]
+    operands = [x, *_pair_operands(graph, node, scales, zero_points), graph.none()]
     graph.set(node.output[0], graph.pairs("dequantize_per_tensor", operands, sizes_of(x), f32))
 
 
@@ -407,26 +504,39 @@ def _check_axis(integers: Array, scales: Array, axis: int) -> None:
         raise UnsupportedForm(f"{list(scales.shape)} scales do not fit a constant of shape {list(integers.shape)}")
 
 
-Rule = Callable[["OnnxGraph", "NodeProto"], None]
+@dataclass(frozen=True)
+class Rule:
+    """How nodes of one operator are translated."""
+
+    function: Callable[[OnnxGraph, NodeProto, Attributes], None]
+    reads: tuple[str, ...] = ()
+    """The attributes that `function` is given."""
+
+
+def _rule_of_row(row: Operator, form: Onnx) -> Rule:
+    reads = tuple(one.name for one in form.arguments if isinstance(one, Attribute))
+    return Rule(partial(_translate_row, row, form), reads)
+
 
 _RULES: dict[str, Rule] = {
-    **{row.onnx.name: partial(_translate_row, row, row.onnx) for row in operators().values() if row.onnx is not None},
-    "MatMul": _matmul,
-    "Gemm": _gemm,
-    "LayerNormalization": _layer_norm,
-    "Softmax": _softmax,
-    "Transpose": _transpose,
-    "Reshape": _reshape,
-    "Flatten": _flatten,
-    "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze,
-    "Slice": _slice,
-    "Split": _split,
-    "Gather": _gather,
-    "Identity": _same,
-    "Cast": _cast,
-    "QuantizeLinear": _quantize,
-    "DequantizeLinear": _dequantize,
+    **{row.onnx.name: _rule_of_row(row, row.onnx) for row in operators().values() if row.onnx is not None},
+    "MatMul": Rule(_matmul),
+    "Gemm": Rule(_gemm, ("transB",)),
+    "LayerNormalization": Rule(_layer_norm, ("axis", "epsilon")),
+    "Softmax": Rule(_softmax, ("axis",)),
+    "Transpose": Rule(_transpose, ("perm",)),
+    "Reshape": Rule(_reshape, ("allowzero",)),
+    "Flatten": Rule(_flatten, ("axis",)),
+    "Squeeze": Rule(_squeeze),
+    "Unsqueeze": Rule(_unsqueeze),
+    "Slice": Rule(_slice),
+    "Split": Rule(_split, ("axis", "num_outputs")),
+    "Gather": Rule(_gather, ("axis",)),
+    "Identity": Rule(_same),
+    "Cast": Rule(_cast, ("to",)),
+    # The axis of scales matters where there are several, which only constants have.
+    "QuantizeLinear": Rule(_quantize, ("axis", "output_dtype")),
+    "DequantizeLinear": Rule(_dequantize, ("axis", "output_dtype")),
 }
 """Those of rows by themselves; those that stand for another form of an operator by a function each."""
 
@@ -434,7 +544,7 @@ _RULES: dict[str, Rule] = {
 def onnx_operators() -> list[tuple[str, str]]:
     """The ONNX operators that have a translation, sorted, each with the operator of PyTorch or what its rule says."""
     rows = {row.onnx.name: f"`{row.name}`" for row in operators().values() if row.onnx is not None}
-    return [(name, rows.get(name) or (rule.__doc__ or "")) for name, rule in sorted(_RULES.items())]
+    return [(name, rows.get(name) or (rule.function.__doc__ or "")) for name, rule in sorted(_RULES.items())]
 
 
 SUPPORTED_OPERATORS = f"{', '.join(sorted(_RULES))}, attention made of them, and whatever depends on no input"
