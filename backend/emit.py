@@ -206,7 +206,7 @@ class Emitter:
                 return self._map(op)
             case sta.NormOp():
                 return self._norm(op)
-            case sta.RescaleOp():
+            case sta.ShiftOp():
                 return {
                     "acc": self._address(op.acc),
                     "shifts": self._address(op.shifts),

@@ -114,7 +114,7 @@ depth itself when M = N. No cycle count depends on data.
 ## What stays on the chip
 
 Accumulators written with `scores` and the exponentials of `softmax` are tainted, and so is what products, maps,
-norms and `rescale` make of them, until a `map` with `normalize` clears the taint or other data overwrites it. `st`
+norms and `shift` make of them, until a `map` with `normalize` clears the taint or other data overwrites it. `st`
 and `gather` must not read tainted bytes.
 
 ## Fields of every unit instruction

@@ -48,10 +48,10 @@ def instruction_of(op: sta.UnitOp) -> tuple[str, Fields]:
             return "map", _map(op)
         case sta.NormOp():
             outputs = (op.destination is not None) + 2 * (op.copy is not None)
-            flags = {"kind": op.kind.data, "outputs": outputs, "gathered": int(op.gathered is not None)}
+            flags = {"kind": op.kind.data, "outputs": outputs, "statistics": int(op.statistics is not None)}
             return "norm", _sizes(op.source) | flags
-        case sta.RescaleOp():
-            return "rescale", _sizes(op.acc)
+        case sta.ShiftOp():
+            return "shift", _sizes(op.acc)
         case _:
             raise ValueError(f"{op.name} is no instruction")
 
@@ -112,6 +112,6 @@ def _map(op: sta.MapOp) -> Fields:
         "has_table": int(op.table is not None),
         "per_channel": int(op.per_channel is not None),
         "normalize": int(op.normalize is not None),
-        "gather": int(op.gather is not None),
+        "statistics": int(op.statistics is not None),
         "multiply": int(op.multiply is not None),
     }

@@ -52,7 +52,8 @@ from xdsl.printer import Printer
 from xdsl.traits import NoTerminator
 from xdsl.utils.exceptions import VerifyException
 
-from sta.dialect.ir.format_directives import Affine, CountedBody, OptionalTypes, SizesAndStrides, Word
+from sta.dialect.ir.buffer_types import MEMORIES, AccAttr, DramAttr, MemRef, SpaceAttr, SpadAttr, WbufAttr
+from sta.dialect.ir.format_directives import Affine, Buffer, CountedBody, OptionalTypes, SizesAndStrides, Word
 from sta.dialect.nm import (
     ELEMENT_TYPES,
     INTEGER,
@@ -88,63 +89,6 @@ PACKING = "sta.packing"
 The attribute of packed weights that says how they were cut and packed.
 """
 CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")
-
-MemRef = MemRefType[Attribute]
-
-
-class SpaceAttr(ParametrizedAttribute):
-    """
-    A memory of the machine, the memory space of a memref: `#sta.dram`, `#sta.spad`, `#sta.wbuf` or `#sta.acc`.
-    """
-
-    @property
-    def space(self) -> str:
-        """
-        The memory's name.
-        """
-        return self.name.removeprefix("sta.")
-
-
-@irdl_attr_definition
-class DramAttr(SpaceAttr):
-    """
-    The memory outside the chip.
-    """
-
-    name = "sta.dram"
-
-
-@irdl_attr_definition
-class SpadAttr(SpaceAttr):
-    """
-    The memory of activations, exponentials and masks.
-    """
-
-    name = "sta.spad"
-
-
-@irdl_attr_definition
-class WbufAttr(SpaceAttr):
-    """
-    The memory of packed weights, parameter blocks and tables.
-    """
-
-    name = "sta.wbuf"
-
-
-@irdl_attr_definition
-class AccAttr(SpaceAttr):
-    """
-    The memory of accumulators.
-    """
-
-    name = "sta.acc"
-
-
-MEMORIES: dict[str, SpaceAttr] = {memory.space: memory for memory in (DramAttr(), SpadAttr(), WbufAttr(), AccAttr())}
-"""
-The memories by name.
-"""
 
 
 @irdl_attr_definition
@@ -452,7 +396,7 @@ class ConstantOp(IRDLOperation):
     Constant bytes in DRAM, held by the weight store: packed weights, parameter blocks, tables, embedding tables.
 
     ```mlir
-    %w = sta.constant @"output.dense.weight@packed" weights at 4096 : memref<184320xui8, #sta.dram>
+    %w = sta.constant @"output.dense.weight@packed" weights at 4096 : dram<184320xui8>
     ```
     """
 
@@ -467,8 +411,8 @@ class ConstantOp(IRDLOperation):
     Byte offset in DRAM, once allocated.
     """
     result = result_def(MemRefType)
-    custom_directives = (Word,)
-    assembly_format = "$constant custom<Word>($class) (`at` $offset^)? attr-dict `:` type($result)"
+    custom_directives = (Buffer, Word)
+    assembly_format = "$constant custom<Word>($class) (`at` $offset^)? attr-dict `:` custom<Buffer>(type($result))"
 
     def __init__(self, name: str, kind: str, result_type: MemRef):
         super().__init__(
@@ -496,7 +440,7 @@ class AllocOp(IRDLOperation):
     A buffer of the program, poisoned until something is written to it.
 
     ```mlir
-    %x = sta.alloc "encoder.layer.0.output.dense" at 1024 : memref<128x384xsi16, #sta.spad>
+    %x = sta.alloc "encoder.layer.0.output.dense" at 1024 : spad<128x384xsi16>
     ```
     """
 
@@ -510,7 +454,8 @@ class AllocOp(IRDLOperation):
     Byte offset in its memory, once allocated.
     """
     result = result_def(MemRefType)
-    assembly_format = "$label (`at` $offset^)? attr-dict `:` type($result)"
+    custom_directives = (Buffer,)
+    assembly_format = "$label (`at` $offset^)? attr-dict `:` custom<Buffer>(type($result))"
 
     def __init__(self, label: str, result_type: MemRef):
         super().__init__(properties={"label": StringAttr(label)}, result_types=[result_type])
@@ -530,7 +475,7 @@ class ViewOp(IRDLOperation):
     `offset + coefficients[0] * counters[0] + ...` of the source.
 
     ```mlir
-    %tile = sta.view %x[%i * 8192 + 64] sizes [32, 64] strides [768, 1] : memref<128x768xsi8, #sta.spad>
+    %tile = sta.view %x[%i * 8192 + 64] sizes [32, 64] strides [768, 1] : spad<128x768xsi8>
     ```
     """
 
@@ -610,6 +555,13 @@ class LoopOp(IRDLOperation):
         _expect(types == [IndexType()], "the body takes the counter, an index, and nothing else")
 
 
+def _types(*operands: str) -> str:
+    """
+    The part of an assembly format that holds the types of buffers.
+    """
+    return "`:` " + " `,` ".join(f"custom<Buffer>(type(${operand}))" for operand in operands)
+
+
 _SEMAPHORES = "(`wait` $wait^)? (`post` $post^)? attr-dict"
 
 
@@ -634,14 +586,15 @@ class LoadOp(UnitOp):
     Rows of bytes from DRAM to the scratchpad or the weight buffer (unit `ld`).
 
     ```mlir
-    sta.load %x to %y wait [3] post [5] : memref<64xsi16, #sta.dram>, memref<64xsi16, #sta.wbuf>
+    sta.load %x to %y wait [3] post [5] : dram<64xsi16>, wbuf<64xsi16>
     ```
     """
 
     name = "sta.load"
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
-    assembly_format = f"$source `to` $destination {_SEMAPHORES} `:` type($source) `,` type($destination)"
+    custom_directives = (Buffer,)
+    assembly_format = f"$source `to` $destination {_SEMAPHORES} {_types('source', 'destination')}"
 
     def __init__(self, source: SSAValue, destination: SSAValue):
         super().__init__(operands=[source, destination])
@@ -666,14 +619,15 @@ class StoreOp(UnitOp):
     Rows of bytes from the scratchpad to DRAM (unit `st`).
 
     ```mlir
-    sta.store %x to %y : memref<8x64xsi16, #sta.spad>, memref<8x64xsi16, #sta.dram>
+    sta.store %x to %y : spad<8x64xsi16>, dram<8x64xsi16>
     ```
     """
 
     name = "sta.store"
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
-    assembly_format = f"$source `to` $destination {_SEMAPHORES} `:` type($source) `,` type($destination)"
+    custom_directives = (Buffer,)
+    assembly_format = f"$source `to` $destination {_SEMAPHORES} {_types('source', 'destination')}"
 
     def __init__(self, source: SSAValue, destination: SSAValue):
         super().__init__(operands=[source, destination])
@@ -690,17 +644,17 @@ class GatherOp(UnitOp):
     Rows of a table in DRAM, named by indices in the scratchpad (unit `ld`); an index outside the table is an error.
 
     ```mlir
-    sta.gather %table[%ids] to %rows : memref<30x8xsi16, #sta.dram>, memref<6xsi32, #sta.spad>, memref<6x8xsi16, #sta.spad>
+    sta.gather %table[%ids] to %rows : dram<30x8xsi16>, spad<6xsi32>, spad<6x8xsi16>
     ```
-    """  # noqa: E501
+    """
 
     name = "sta.gather"
     table = operand_def(MemRefType)
     indices = operand_def(MemRefType)
     destination = operand_def(MemRefType)
+    custom_directives = (Buffer,)
     assembly_format = (
-        f"$table `[` $indices `]` `to` $destination {_SEMAPHORES} "
-        "`:` type($table) `,` type($indices) `,` type($destination)"
+        f"$table `[` $indices `]` `to` $destination {_SEMAPHORES} {_types('table', 'indices', 'destination')}"
     )
 
     def __init__(self, table: SSAValue, indices: SSAValue, destination: SSAValue):
@@ -725,9 +679,9 @@ class ProductOp(UnitOp):
     one byte `plane`, `low` or `high`; a map with `wide` combines the two.
 
     ```mlir
-    sta.mm %a, %b to %acc pattern <2:4, bitmap> accumulate : memref<6x8xsi8, #sta.spad>, memref<20xui8, #sta.wbuf>, memref<6x4xsi32, #sta.acc>
+    sta.mm %a, %b to %acc pattern <2:4, bitmap> accumulate : spad<6x8xsi8>, wbuf<20xui8>, acc<6x4xsi32>
     ```
-    """  # noqa: E501
+    """
 
     name = "sta.mm"
     acc = operand_def(MemRefType)
@@ -744,10 +698,10 @@ class ProductOp(UnitOp):
     """
     The byte of each element of 16-bit activations.
     """
-    custom_directives = (Word,)
+    custom_directives = (Buffer, Word)
     assembly_format = (
         "$a `,` $b `to` $acc (`pattern` $pattern^)? (`plane` custom<Word>($plane)^)? (`transposed` $transposed^)? "
-        f"(`accumulate` $accumulate^)? (`scores` $scores^)? {_SEMAPHORES} `:` type($a) `,` type($b) `,` type($acc)"
+        f"(`accumulate` $accumulate^)? (`scores` $scores^)? {_SEMAPHORES} {_types('a', 'b', 'acc')}"
     )
 
     def __init__(
@@ -797,10 +751,10 @@ class SoftmaxOp(UnitOp):
     Exponentials and their row sums from int32 scores in the accumulators (unit `sm`).
 
     Mode `row` takes all keys of a row. The online modes take the next chunk of keys, `online_first` the first: `sums`
-    is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.rescale`.
+    is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.shift`.
 
     ```mlir
-    sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : memref<6x4xsi32, #sta.acc>, memref<6x4xui8, #sta.spad>, memref<6xsi32, #sta.spad>, memref<16xui8, #sta.wbuf>
+    sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<16xui8>
     ```
     """  # noqa: E501
 
@@ -826,12 +780,12 @@ class SoftmaxOp(UnitOp):
     key_base = prop_def(INTEGER)
     key_coefficients = prop_def(INTEGERS)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (Affine, Word)
+    custom_directives = (Affine, Buffer, Word)
     assembly_format = (
         "custom<Word>($mode) $scores `to` $destination `sums` $sums `parameters` $parameters (`mask` $mask^)? "
         "(`causal` $causal^)? (`rows` custom<Affine>($row_base, $row_offset, $row_coefficients)^)? "
         f"(`keys` custom<Affine>($key_base, $key_offset, $key_coefficients)^)? {_SEMAPHORES} "
-        "`:` type($scores) `,` type($destination) `,` type($sums) `,` type($parameters) (`,` type($mask)^)?"
+        f"{_types('scores', 'destination', 'sums', 'parameters')} (`,` custom<Buffer>(type($mask))^)?"
     )
 
     def __init__(
@@ -900,7 +854,7 @@ class MapOp(UnitOp):
     `multiply` the residual is multiplied with, instead of added.
 
     ```mlir
-    sta.map %acc to %y parameters %p residual %r per_channel : memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<68xui8, #sta.wbuf>, memref<6x4xsi16, #sta.spad>
+    sta.map %acc to %y parameters %p residual %r per_channel : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<68xui8>, spad<6x4xsi16>
     ```
     """  # noqa: E501
 
@@ -912,19 +866,19 @@ class MapOp(UnitOp):
     residual = opt_operand_def(MemRefType)
     per_channel = opt_prop_def(UnitAttr)
     normalize = opt_prop_def(UnitAttr)
-    gather = opt_prop_def(UnitAttr)
+    statistics = opt_prop_def(UnitAttr)
     """
     Adds the rows it writes to the unit's row statistics.
     """
     wide = opt_prop_def(UnitAttr)
     multiply = opt_prop_def(UnitAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (OptionalTypes,)
+    custom_directives = (Buffer, OptionalTypes)
     assembly_format = (
         "$source `to` $destination `parameters` $parameters (`table` $table^)? (`residual` $residual^)? "
-        "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`gather` $gather^)? (`wide` $wide^)? "
+        "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`statistics` $statistics^)? (`wide` $wide^)? "
         f"(`multiply` $multiply^)? {_SEMAPHORES} "
-        "`:` type($source) `,` type($destination) `,` type($parameters) "
+        f"{_types('source', 'destination', 'parameters')} "
         "custom<OptionalTypes>(ref($table), type($table), ref($residual), type($residual))"
     )
 
@@ -936,14 +890,14 @@ class MapOp(UnitOp):
         *,
         per_channel: bool = False,
         normalize: bool = False,
-        gather: bool = False,
+        statistics: bool = False,
         wide: bool = False,
         multiply: bool = False,
     ):
         flags = {
             "per_channel": per_channel,
             "normalize": normalize,
-            "gather": gather,
+            "statistics": statistics,
             "wide": wide,
             "multiply": multiply,
         }
@@ -965,7 +919,7 @@ class MapOp(UnitOp):
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
         if self.table is not None:
             _expect_operand(self.table, "the table", "wbuf", (si16,), 1)
-        if self.gather is not None:
+        if self.statistics is not None:
             _expect(memref_of(self.destination).element_type == si16, "only rows of si16 have statistics")
         if self.normalize is not None:
             _expect(self.residual is not None and self.per_channel is None, "normalize needs sums and scalar scales")
@@ -987,9 +941,9 @@ class NormOp(UnitOp):
     LayerNorm or RMSNorm of rows of the 16-bit stream (unit `vp`), to 16 bits, to an 8-bit copy, or both.
 
     ```mlir
-    sta.norm layer %x parameters %p copy %c : memref<6x8xsi16, #sta.spad>, memref<96xui8, #sta.wbuf>, memref<6x8xsi8, #sta.spad>
+    sta.norm layer %x parameters %p copy %c : spad<6x8xsi16>, wbuf<96xui8>, spad<6x8xsi8>
     ```
-    """  # noqa: E501
+    """
 
     name = "sta.norm"
     source = operand_def(MemRefType)
@@ -997,16 +951,16 @@ class NormOp(UnitOp):
     destination = opt_operand_def(MemRefType)
     copy = opt_operand_def(MemRefType)
     kind = prop_def(StringAttr)
-    gathered = opt_prop_def(UnitAttr)
+    statistics = opt_prop_def(UnitAttr)
     """
     Takes the rows' sums from the unit's row statistics.
     """
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (OptionalTypes, Word)
+    custom_directives = (Buffer, OptionalTypes, Word)
     assembly_format = (
         "custom<Word>($kind) $source `parameters` $parameters (`to` $destination^)? (`copy` $copy^)? "
-        f"(`gathered` $gathered^)? {_SEMAPHORES} "
-        "`:` type($source) `,` type($parameters) "
+        f"(`statistics` $statistics^)? {_SEMAPHORES} "
+        f"{_types('source', 'parameters')} "
         "custom<OptionalTypes>(ref($destination), type($destination), ref($copy), type($copy))"
     )
 
@@ -1018,11 +972,11 @@ class NormOp(UnitOp):
         copy: SSAValue | None,
         kind: str,
         *,
-        gathered: bool = False,
+        statistics: bool = False,
     ):
         super().__init__(
             operands=[source, parameters, destination, copy],
-            properties={"kind": StringAttr(kind), **({"gathered": UnitAttr()} if gathered else {})},
+            properties={"kind": StringAttr(kind), **({"statistics": UnitAttr()} if statistics else {})},
         )
 
     def verify_(self) -> None:
@@ -1037,20 +991,21 @@ class NormOp(UnitOp):
 
 
 @irdl_op_definition
-class RescaleOp(UnitOp):
+class ShiftOp(UnitOp):
     """
     Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): what a row has accumulated is
     brought to the maximum of the chunk of keys that follows.
 
     ```mlir
-    sta.rescale %acc by %shifts : memref<6x4xsi32, #sta.acc>, memref<6xsi32, #sta.spad>
+    sta.shift %acc by %shifts : acc<6x4xsi32>, spad<6xsi32>
     ```
     """
 
-    name = "sta.rescale"
+    name = "sta.shift"
     acc = operand_def(MemRefType)
     shifts = operand_def(MemRefType)
-    assembly_format = f"$acc `by` $shifts {_SEMAPHORES} `:` type($acc) `,` type($shifts)"
+    custom_directives = (Buffer,)
+    assembly_format = f"$acc `by` $shifts {_SEMAPHORES} {_types('acc', 'shifts')}"
 
     def __init__(self, acc: SSAValue, shifts: SSAValue):
         super().__init__(operands=[acc, shifts])
@@ -1114,7 +1069,7 @@ STA = Dialect(
         SoftmaxOp,
         MapOp,
         NormOp,
-        RescaleOp,
+        ShiftOp,
         SyncOp,
         FenceOp,
     ],
@@ -1130,14 +1085,14 @@ _WRITTEN: dict[type[UnitOp], tuple[str, ...]] = {
     SoftmaxOp: ("destination", "sums"),
     MapOp: ("destination",),
     NormOp: ("destination", "copy"),
-    RescaleOp: ("acc",),
+    ShiftOp: ("acc",),
     SyncOp: (),
 }
 
 
 def written(op: UnitOp) -> list[SSAValue]:
     """
-    The operands that an operation writes; it reads all others, an accumulating product and a rescale also these.
+    The operands that an operation writes; it reads all others, an accumulating product and a shift also these.
     """
     return [value for name in _WRITTEN[type(op)] if (value := getattr(op, name)) is not None]
 

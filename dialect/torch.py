@@ -2,9 +2,10 @@
 The `torch` dialect: the part of torch-mlir's dialect that a Transformer's import consists of.
 
 Operations and types have the names, operands and text of torch-mlir, so that what it prints is what this dialect
-parses. Two things are ours: `torch.fake_quantize`, a quantize–dequantize pair in one operation, and the meaning of
+parses. Three things are ours: `torch.fake_quantize`, a quantize–dequantize pair in one operation; the meaning of
 `torch.aten.scaled_dot_product_attention` with a mask *and* `is_causal`, which PyTorch refuses and which here admits the
-pairs that both admit.
+pairs that both admit; and the annotations that one pass leaves for another, as discardable attributes
+(`ANNOTATIONS`).
 
 Weights are `torch.vtensor.literal` operations whose value is a `dense_resource` named after the parameter; the array
 itself is in a `sta.dialect.ir.weight_store.WeightStore`.
@@ -13,8 +14,8 @@ itself is in a `sta.dialect.ir.weight_store.WeightStore`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from math import prod
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite, prod
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from xdsl.dialects.builtin import (
     DenseIntOrFPElementsAttr,
     DenseResourceAttr,
     Float16Type,
+    Float64Type,
     FloatAttr,
     IntAttr,
     IntegerAttr,
@@ -34,6 +36,7 @@ from xdsl.dialects.builtin import (
     Signedness,
     StringAttr,
     TensorType,
+    UnitAttr,
     f32,
     f64,
     i1,
@@ -66,6 +69,7 @@ from xdsl.printer import Printer
 from xdsl.traits import ConstantLike, Pure
 from xdsl.utils.exceptions import VerifyException
 
+from sta.dialect.ir.format_directives import float_text
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.operators.operator import Operator, Role
 from sta.spec.operators.registry import operators
@@ -305,6 +309,165 @@ any_tensor = VTensorType(None, None)
 TENSOR = BaseAttr(VTensorType)
 OPTIONAL_TENSOR = BaseAttr(VTensorType) | BaseAttr(NoneType)
 INTEGER_LIST = BaseAttr(ListType)
+
+
+# --- Annotations ---
+
+
+@irdl_attr_definition
+class RangeAttr(ParametrizedAttribute):
+    """The lowest and highest number of a value: `#torch.range<-1.5, 2.25>`."""
+
+    name = "torch.range"
+
+    low: FloatAttr[Float64Type]
+    high: FloatAttr[Float64Type]
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__(FloatAttr(low, f64), FloatAttr(high, f64))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest number."""
+        return self.low.value.data, self.high.value.data
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            low = parser.parse_number(context_msg=" for the lowest number")
+            parser.parse_punctuation(",")
+            high = parser.parse_number(context_msg=" for the highest number")
+        return (FloatAttr(float(low), f64), FloatAttr(float(high), f64))
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(", ".join(map(float_text, self.ends)))
+
+    def verify(self) -> None:
+        low, high = self.ends
+        if not (isfinite(low) and isfinite(high)):
+            raise VerifyException(f"the ends of a range are finite numbers, not {low} and {high}")
+        if low > high:
+            raise VerifyException(f"a range from {low} to {high}: the lowest number comes first")
+
+
+@irdl_attr_definition
+class DecibelsAttr(ParametrizedAttribute):
+    """A ratio of signal to noise: `#torch.decibels<41.5>`."""
+
+    name = "torch.decibels"
+
+    number: FloatAttr[Float64Type]
+
+    def __init__(self, number: float) -> None:
+        super().__init__(FloatAttr(number, f64))
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return (FloatAttr(float(parser.parse_number(context_msg=" for decibels")), f64),)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(float_text(self.number.value.data))
+
+    def verify(self) -> None:
+        if not isfinite(self.number.value.data):
+            raise VerifyException(f"decibels are a finite number, not {self.number.value.data}")
+
+
+@irdl_attr_definition
+class SoftmaxAttr(ParametrizedAttribute):
+    """
+    How an attention computes its softmax: the width of its exponentials, and how many keys it takes at a time.
+
+    `#torch.softmax<8 bits>` is over whole rows, `#torch.softmax<16 bits, 128 keys>` chunk by chunk.
+    """
+
+    name = "torch.softmax"
+    WIDTHS: ClassVar[tuple[int, ...]] = (8, 16)
+
+    bits: IntAttr
+    keys: IntAttr | NoneAttr
+
+    def __init__(self, bits: int, keys: int | None = None) -> None:
+        super().__init__(IntAttr(bits), NoneAttr() if keys is None else IntAttr(keys))
+
+    @property
+    def chunk(self) -> int | None:
+        """The keys of a chunk; None for a softmax over whole rows."""
+        return None if isinstance(self.keys, NoneAttr) else self.keys.data
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        keys: IntAttr | NoneAttr = NoneAttr()
+        with parser.in_angle_brackets():
+            bits = IntAttr(parser.parse_integer(allow_boolean=False))
+            parser.parse_keyword("bits")
+            if parser.parse_optional_punctuation(",") is not None:
+                keys = IntAttr(parser.parse_integer(allow_boolean=False))
+                parser.parse_keyword("keys")
+        return (bits, keys)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(f"{self.bits.data} bits" + ("" if self.chunk is None else f", {self.chunk} keys"))
+
+    def verify(self) -> None:
+        if self.bits.data not in self.WIDTHS:
+            raise VerifyException(f"exponentials have 8 or 16 bits, not {self.bits.data}")
+        if self.chunk is not None and self.chunk < 1:
+            raise VerifyException(f"a chunk has at least one key, not {self.chunk}")
+
+
+RANGE = "sta.range"
+"""The range that calibration saw, of a value that an operation computes or of an argument."""
+NARROW_RANGE = "sta.narrow_range"
+"""The range to be represented with 8 bits, where it is another one than that of 16 bits."""
+BOUND = "sta.bound"
+"""The range that a value cannot leave, where one is known without samples."""
+NARROW_FIDELITY = "sta.narrow_fidelity"
+"""Of an attention: the SQNR of its result with 8-bit exponentials."""
+SOFTMAX = "sta.softmax"
+"""Of an attention: how it computes its softmax."""
+INT16_INPUT = "sta.int16_input"
+"""Of a linear layer: its input has 16 bits, by sensitivity."""
+MASK_ERROR = "sta.mask_error"
+"""Of an attention that keeps its mask: why it could not be brought into a supported form."""
+SPELLED = "sta.spelled"
+"""Of an attention with a mask that the model spells out: a row without a key is the mean of the values, or NaN."""
+MASK_FILL = "sta.mask_fill"
+"""Of an attention: the finite number that the model puts in the place of the scores of keys that it leaves out."""
+MASK_DEPTH = "sta.mask_depth"
+"""Of an attention: the finite number that the model adds to the scores of keys that it leaves out."""
+
+ANNOTATIONS: Mapping[str, type[Attribute]] = {
+    RANGE: RangeAttr,
+    NARROW_RANGE: RangeAttr,
+    BOUND: RangeAttr,
+    NARROW_FIDELITY: DecibelsAttr,
+    SOFTMAX: SoftmaxAttr,
+    INT16_INPUT: UnitAttr,
+    MASK_ERROR: StringAttr,
+    SPELLED: UnitAttr,
+    MASK_FILL: FloatAttr,
+    MASK_DEPTH: FloatAttr,
+}
+"""What one pass writes down for another, and the kind of attribute that it is."""
+_KIND_TEXTS: Mapping[type[Attribute], str] = {
+    UnitAttr: "without a value",
+    StringAttr: "a string",
+    FloatAttr: "a number",
+}
+
+
+def expect_annotations(attributes: Mapping[str, Attribute]) -> None:
+    """Raise ValueError for an annotation among `attributes` that is not of its kind."""
+    for name, kind in ANNOTATIONS.items():
+        given = attributes.get(name)
+        if given is not None and not isinstance(given, kind):
+            wanted = _KIND_TEXTS.get(kind, f"a #{kind.name}")
+            raise ValueError(f"{name} is {wanted}, not {given}")
 
 
 # --- Constants ---
@@ -1335,5 +1498,8 @@ def operator_class(name: str) -> type[AtenOperation]:
 Torch = Dialect(
     "torch",
     [*_OWN, *_CLASSES.values()],
-    [IntType, FloatType, BoolType, NoneType, StrType, DeviceType, VTensorType, ListType, OptionalType],
+    [
+        *(IntType, FloatType, BoolType, NoneType, StrType, DeviceType, VTensorType, ListType, OptionalType),
+        *(RangeAttr, DecibelsAttr, SoftmaxAttr),
+    ],
 )

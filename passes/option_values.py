@@ -122,14 +122,9 @@ def names_of(passes: object) -> tuple[str, ...]:
     return tuple(cast("Sequence[str]", passes))
 
 
-def calibration_of(data: object) -> Data:
-    """Calibration data. Raises TypeError, OSError."""
-    return _data("calibration", data)
-
-
-def _data(what: str, data: object) -> Data:
+def samples_of(option: str, data: object) -> Data:
     """
-    Sample inputs as given, their path as a `Path`.
+    Sample inputs as given for an option, their path as a `Path`.
 
     Raises:
         TypeError: it is neither a mapping nor a path.
@@ -139,7 +134,7 @@ def _data(what: str, data: object) -> Data:
         return cast("Mapping[str, Any] | None", data)
     if not isinstance(data, str | os.PathLike):
         raise TypeError(
-            f"{what} is a mapping from input name to array, whose first axis counts the samples, or the path of an "
+            f"{option} is a mapping from input name to array, whose first axis counts the samples, or the path of an "
             f".npz file, not {_kind(data)}"
         )
     path = Path(cast("os.PathLike[str]", data))

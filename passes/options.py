@@ -6,13 +6,14 @@ The keywords of `sta.compile`, the options of `sta compile` and docs/options.md 
 in what form the compiler has it.
 """
 
-# ruff: noqa: RUF009 - `_option` makes a field.
+# ruff: noqa: RUF009 - `_option` and `_samples` make fields.
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack, cast
 
@@ -23,13 +24,13 @@ from sta.passes.option_values import (
     Data,
     Sparsity,
     as_given,
-    calibration_of,
     decibels_of,
     globs_of,
     methods_of,
     names_of,
     path_of,
     probability_bits_of,
+    samples_of,
     softmax_of,
     sparsity_of,
     target_of,
@@ -50,6 +51,7 @@ class Keywords(TypedDict, total=False):
     target: str | os.PathLike[str] | Target | None
     sparsity: str | Mapping[str, str] | None
     calibration: Mapping[str, Any] | str | os.PathLike[str] | None
+    evaluation: Mapping[str, Any] | str | os.PathLike[str] | None
     softmax: str
     probability_bits: int | str
     int16_inputs: Sequence[str]
@@ -86,6 +88,8 @@ class Option:
     without: Mapping[str, tuple[str, str]]
     """Flags of the command line, each with the value that it takes out of the default, and its help."""
     decided: Decision | None
+    is_samples: bool
+    """Whether it gives sample inputs of the model."""
 
     @property
     def flag(self) -> str:
@@ -102,8 +106,17 @@ def _option(
     without: Mapping[str, tuple[str, str]] | None = None,
     decided: Decision | None = None,
 ) -> T:
-    about = (default, accept, help, command_line, without or {}, decided)
-    return field(default_factory=lambda: accept(default), metadata={"about": about})
+    return _field(accept, (default, accept, help, command_line, without or {}, decided, False))
+
+
+def _samples(name: str, help: str, decided: Decision) -> Data:
+    """Sample inputs, which the step of `decided` finds in its context under the option's name."""
+    accept = partial(samples_of, name)
+    return _field(accept, (None, accept, help, {"metavar": "FILE.npz"}, {}, decided, True))
+
+
+def _field(accept: Callable[[Any], T], about: tuple[Any, ...]) -> T:
+    return field(default_factory=lambda: accept(about[0]), metadata={"about": about})
 
 
 def _pattern(text: str) -> str:
@@ -136,13 +149,17 @@ class Options:
         command_line={"metavar": "N:M", "type": _pattern},
         decided=Decision("torch-prune", "sparsity is given, and weights have been pruned"),
     )
-    calibration: Data = _option(
-        calibration_of,
-        None,
+    calibration: Data = _samples(
+        "calibration",
         "inputs by name, first axis the samples, to take the ranges of activations from: an .npz file or, in Python, a "
         "mapping from name to array",
-        command_line={"metavar": "FILE.npz"},
-        decided=Decision("torch-calibrate", "calibration data are given, and nothing uses them"),
+        Decision("torch-calibrate", "calibration data are given, and nothing uses them"),
+    )
+    evaluation: Data = _samples(
+        "evaluation",
+        "inputs by name as for calibration, which does not see them: the SQNR by which methods are judged, and that is "
+        "reported, is measured on all of them (default: on a part of the calibration data, held out)",
+        Decision("torch-calibrate", "evaluation data are given, and number formats have been chosen"),
     )
     softmax: str = _option(
         softmax_of,
@@ -168,7 +185,7 @@ class Options:
     min_sqnr: float | None = _option(
         decibels_of,
         None,
-        "decibels that the output must reach on calibration samples held out; inputs of linear layers get 16 bits "
+        "decibels that the output must reach on samples held out; inputs of linear layers get 16 bits "
         "where it takes that (default: 20 are aimed at; 0: 8 bits for all)",
         command_line={"metavar": "DB", "type": float},
         decided=_FORMATS,
@@ -211,6 +228,12 @@ class Options:
         command_line={"metavar": "GLOB"},
     )
     report: Report = _option(as_given, silent, "called with the stage, and how much of it is done: progress")
+
+    @property
+    def samples(self) -> dict[str, Data]:
+        """The sample inputs that are given, by the option that gives them."""
+        found: dict[str, Data] = {name: getattr(self, name) for name, option in options().items() if option.is_samples}
+        return {name: data for name, data in found.items() if data is not None}
 
     @staticmethod
     def of(**keywords: Unpack[Keywords]) -> Options:

@@ -71,8 +71,8 @@ class ReferenceEngine:
         """The vector unit's row statistics as they are now: sums and sums of squares."""
         return self._statistics.values
 
-    def replace_gathered(self, before: Array, after: Array) -> None:
-        """Corrects the row statistics after a tile that was gathered, ``before``, has been replaced by another."""
+    def replace_statistics(self, before: Array, after: Array) -> None:
+        """Corrects the row statistics after a tile that was added to them, ``before``, has been replaced by another."""
         self._statistics.replace(before, after)
 
     def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:

@@ -72,7 +72,7 @@ def pack(weights: Int8Array, pattern: Pattern, encoding: str) -> UInt8Array:
     rows, k = _checked_weights(weights).shape
     _check_encoding(pattern, encoding)
     if encoding == "dense":
-        return np.ascontiguousarray(weights).reshape(-1).view(np.uint8).copy()
+        return weights.flatten().view(np.uint8)
     groups = _grouped(weights, pattern.m)
     selected = _selected_positions(groups, pattern)
     values = groups[selected].reshape(rows, kept(k, pattern))

@@ -45,11 +45,13 @@ class Packing:
 
     def pack(self, weights: Int8Array) -> UInt8Array:
         """Return int8 weights ``[columns, depth]`` as flat uint8; raises `ValueError` if they break the pattern."""
-        blocks: list[UInt8Array] = []
+        data = np.zeros(self.size, np.uint8)
+        position = 0
         for place in self._blocks():
-            block = pack(np.ascontiguousarray(weights[place]), self.pattern, self.encoding)
-            blocks.append(np.pad(block, (0, aligned(block.size) - block.size)))
-        return np.concatenate(blocks)
+            block = pack(weights[place], self.pattern, self.encoding)
+            data[position : position + block.size] = block
+            position += aligned(block.size)
+        return data
 
     def unpack(self, data: UInt8Array) -> Int8Array:
         """Return the int8 weights ``[columns, depth]`` of flat uint8; raises `ValueError` if they are malformed."""

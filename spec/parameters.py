@@ -87,6 +87,10 @@ class MapParameters:
 
     def to_bytes(self) -> bytes:
         """Return the block, `map_parameters_size` bytes."""
+        return self.blocks(self.columns)[0]
+
+    def blocks(self, columns: int) -> list[bytes]:
+        """Return blocks of `columns` entries each, the last with the rest, each of `map_parameters_size` bytes."""
         header = _MAP_HEADER.pack(
             self.table_multiplier,
             self.table_shift,
@@ -95,8 +99,14 @@ class MapParameters:
             self.residual_shift,
             self.output_zero_point,
         )
-        arrays = self.bias.astype("<i4").tobytes() + self.multiplier.astype("<i4").tobytes() + self.shift.tobytes()
-        return (header + arrays).ljust(map_parameters_size(self.columns), b"\0")
+        bias, multiplier = self.bias.astype("<i4", copy=False), self.multiplier.astype("<i4", copy=False)
+        parts = [slice(n, min(n + columns, self.columns)) for n in range(0, self.columns, columns)]
+        return [
+            (header + bias[part].tobytes() + multiplier[part].tobytes() + self.shift[part].tobytes()).ljust(
+                map_parameters_size(part.stop - part.start), b"\0"
+            )
+            for part in parts
+        ]
 
     @staticmethod
     def from_bytes(data: Buffer, columns: int) -> "MapParameters":

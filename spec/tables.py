@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from functools import lru_cache
+from itertools import accumulate, repeat
+from operator import mul
 from typing import TypeAlias
 
 import numpy as np
@@ -138,15 +140,17 @@ def exp2_table(bits: int) -> Int64Array:
     """
     Return ``round((2^bits - 1) * 2^7 * 2^(f / 1024))`` for f in 0..1023, exactly rounded (int64, read-only).
 
-    `bits` is 8 or 16. Computed with 60 decimal digits; the powers are irrational, so that no tie can occur.
+    `bits` is 8 or 16. Computed with 60 decimal digits, each entry from the one before: the products lose four of them.
+    The powers are irrational, so that no tie can occur.
     """
     if bits not in (8, 16):
         raise ValueError(f"exponentials have 8 or 16 bits, not {bits}")
     count = 1 << EXPONENT_FRACTION_BITS
     with localcontext() as context:
         context.prec = 60
+        root = Decimal(2) ** (Decimal(1) / count)
         scale = Decimal(((1 << bits) - 1) << TABLE_FRACTION_BITS)
-        powers = [scale * Decimal(2) ** (Decimal(f) / count) for f in range(count)]
+        powers = accumulate(repeat(root, count - 1), mul, initial=scale)
         entries = [int(power.to_integral_value(ROUND_HALF_EVEN)) for power in powers]
     table = np.array(entries, dtype=np.int64)
     table.flags.writeable = False

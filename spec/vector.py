@@ -117,7 +117,7 @@ def norm_tile(
     Normalize a tile of int16 rows ``[m, n]``: the int16 result and its rescaled int8 copy, both ``[m, n]``.
 
     The copy is ``saturate(apply_scale_32(result, copy_multiplier, copy_shift) + copy_zero_point)``. `statistics` are
-    the sums and sums of squares of the rows, int64 ``[m]``, where the unit has gathered them. Raises `ValueError` like
+    the sums and sums of squares of the rows, int64 ``[m]``, where the unit has added them up. Raises `ValueError` like
     `sta.spec.norm.layer_norm`.
     """
     result = layer_norm(
@@ -131,8 +131,8 @@ class RowStatistics:
     """
     The vector unit's registers for the sum and the sum of squares of each row of a tile; zero when a program starts.
 
-    Maps that gather add the rows they write, tile of columns by tile of columns; a norm that uses what was gathered
-    takes it, which leaves zero.
+    Maps add the rows they write, tile of columns by tile of columns; the norm of these rows takes the sums, which
+    leaves zero. Both do so with the flag `statistics`.
     """
 
     def __init__(self, rows: int) -> None:
@@ -161,14 +161,14 @@ class RowStatistics:
         self._sums[:] = 0
         self._squares[:] = 0
 
-    def gather(self, tile: npt.NDArray[np.int16]) -> None:
+    def add(self, tile: npt.NDArray[np.int16]) -> None:
         """Add the rows of an int16 tile ``[m, n]`` to the first m registers."""
         sums, squares = row_statistics(tile)
         self._sums[: len(tile)] += sums
         self._squares[: len(tile)] += squares
 
     def replace(self, before: npt.NDArray[np.int16], after: npt.NDArray[np.int16]) -> None:
-        """Hold what would have been gathered of the tile `after` instead of the tile `before`, int16 ``[m, n]``."""
+        """Hold what would have been added of the tile `after` instead of the tile `before`, int16 ``[m, n]``."""
         for registers, old, new in zip(
             (self._sums, self._squares), row_statistics(before), row_statistics(after), strict=True
         ):

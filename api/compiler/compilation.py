@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, cast
 
@@ -224,26 +225,33 @@ class Compilation:
             self.seconds.append(("--check", self._checking))
 
 
-def _read(data: Data, types: Mapping[str, InputType]) -> list[Sample]:
+def _read(option: str, data: Data, types: Mapping[str, InputType]) -> list[Sample]:
     assert data is not None
-    return split_samples(read_arrays(data) if isinstance(data, Path) else data, types)
+    try:
+        return split_samples(read_arrays(data) if isinstance(data, Path) else data, types)
+    except ModelError as error:
+        raise ModelError(f"{option}: {error}") from error
+
+
+def _readers(options: Options, types: Mapping[str, InputType]) -> dict[str, Callable[[], list[Sample]]]:
+    """
+    What reads the samples of each option that gives some.
+    """
+    return {option: partial(_read, option, data, types) for option, data in options.samples.items()}
 
 
 def _samples(model: ImportedModel, options: Options) -> Samples:
     """
-    The samples of a float module: calibration data, or else the example inputs.
+    The samples of a float module: those of the options, and the example inputs.
     """
-    calibration, examples, types = options.calibration, model.example_inputs, model.input_types
+    examples = model.example_inputs
 
     def example() -> Sample:
         for name, array in examples.items():
             check_finite(f"example inputs {name!r}, which stand in for calibration data,", array)
         return examples
 
-    return Samples(
-        None if calibration is None else lambda: _read(calibration, types),
-        example if examples else None,
-    )
+    return Samples(_readers(options, model.input_types), example if examples else None)
 
 
 @contextmanager
@@ -306,7 +314,7 @@ def _first(samples: Samples) -> Sample:
     """
     The sample that a check runs on.
     """
-    found = samples.calibration or samples.examples
+    found = samples.of("calibration") or samples.examples
     if not found:
         raise CompileError("the model came without example inputs: give calibration data")
     return found[0]
@@ -319,11 +327,8 @@ def _compile_dump(path: Path, options: Options, steps: Sequence[Step], dump: IrD
     start = time.perf_counter()
     resumed = read_dump_file(path, options.target, steps)
     check_options(resumed, options)
-    types = _types_of(resumed)
     compilation = _compilation(resumed.context, resumed.module, options, dump)
-    calibration = options.calibration
-    if calibration is not None:
-        resumed.context.samples = Samples(lambda: _read(calibration, types))
+    resumed.context.samples = Samples(_readers(options, _types_of(resumed)))
     if options.check:
         compilation.sample = lambda: _check_sample(resumed.context.samples)
     compilation.after(IMPORT, time.perf_counter() - start)
@@ -344,9 +349,9 @@ def _types_of(resumed: Resumed) -> dict[str, InputType]:
 
 
 def _check_sample(samples: Samples) -> Sample:
-    if not samples.given:
+    if not samples.given("calibration"):
         raise CompileError("a dump comes without example inputs: give calibration data, which the check runs on")
-    return samples.calibration[0]
+    return samples.of("calibration")[0]
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from xdsl.dialects import func
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
 from xdsl.interpreter import Interpreter
-from xdsl.interpreters.func import FuncFunctions
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
+from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.interpreters.nm import NmFunctions
 from sta.dialect.interpreters.sta import StaFunctions, argument_window
 from sta.dialect.ir.signature_attributes import signature_of

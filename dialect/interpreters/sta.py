@@ -150,8 +150,8 @@ class StaFunctions(InterpreterFunctions):
         scalars = {"row_offset": op.first_row.at(values), "key_offset": op.first_key.at(values)}
         return self._execute(op, operands, scalars)
 
-    @impl(sta.RescaleOp)
-    def run_rescale(self, interpreter: Interpreter, op: sta.RescaleOp, args: PythonValues) -> PythonValues:
+    @impl(sta.ShiftOp)
+    def run_shift(self, interpreter: Interpreter, op: sta.ShiftOp, args: PythonValues) -> PythonValues:
         return self._execute(op, {"acc": args[0].array(), "shifts": args[1].array()})
 
     @impl(sta.MapOp)

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp, StringAttr, UnregisteredOp
 from xdsl.dialects.func import FuncOp
 from xdsl.interpreter import Interpreter, InterpreterFunctions, OpImpl, OpImplResult, PythonValues, register_impls
-from xdsl.interpreters.func import FuncFunctions
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import torch as dialect
+from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
 from sta.dialect.ir.weight_store import WeightStore

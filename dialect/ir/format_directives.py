@@ -18,7 +18,7 @@ from xdsl.dialects.builtin import (
     StringAttr,
     i64,
 )
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import SSAValue
 from xdsl.irdl import IRDLOperation
 from xdsl.irdl.declarative_assembly_format import (
     AttributeVariable,
@@ -33,6 +33,8 @@ from xdsl.irdl.declarative_assembly_format import (
 )
 from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.printer import Printer
+
+from sta.dialect.ir.buffer_types import MemRef, parse_buffer_type, parse_integers, print_buffer_type
 
 
 @irdl_custom_directive
@@ -153,10 +155,51 @@ class Affine(_Affine):
 
 
 @irdl_custom_directive
+class Buffer(CustomDirective):
+    """
+    The type of a buffer: `spad<32x64xsi8, [768, 1]>`.
+    """
+
+    type: TypeDirective
+
+    def parse(self, parser: Parser, state: ParsingState) -> None:
+        """
+        Reads the type.
+        """
+        self.type.set(state, (parse_buffer_type(parser),))
+
+    def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
+        """
+        Writes the type.
+        """
+        state.print_whitespace(printer)
+        for type_ in self.type.get(op):
+            print_buffer_type(printer, type_)
+
+    def is_present(self, op: IRDLOperation) -> bool:
+        """
+        Whether the operand is given.
+        """
+        return self.type.is_present(op)
+
+    def is_anchorable(self) -> bool:
+        """
+        The type of an optional operand can be what an optional group hangs on.
+        """
+        return self.type.is_anchorable()
+
+    def set_empty(self, state: ParsingState) -> None:
+        """
+        Leaves out the type of an operand that is not given.
+        """
+        self.type.set_empty(state)
+
+
+@irdl_custom_directive
 class SizesAndStrides(CustomDirective):
     """
     Shape and strides of a strided memref that shares memory and element type with another, and the type of that:
-    `sizes [32, 64] strides [768, 1] : memref<1x128x768xsi8, #sta.spad>`.
+    `sizes [32, 64] strides [768, 1] : spad<1x128x768xsi8>`.
     """
 
     source: TypeDirective
@@ -167,15 +210,15 @@ class SizesAndStrides(CustomDirective):
         Reads both types.
         """
         parser.parse_keyword("sizes")
-        sizes = _integers(parser)
+        sizes = parse_integers(parser)
         parser.parse_keyword("strides")
-        strides = _integers(parser)
+        strides = parse_integers(parser)
         parser.parse_punctuation(":")
         place = parser.pos
-        source = parser.parse_type()
+        source = parse_buffer_type(parser)
         if not isinstance(source, MemRefType):
             parser.raise_error("the source of a view is a memref", place)
-        reference = cast("MemRefType[Attribute]", source)
+        reference = cast(MemRef, source)
         layout = StridedLayoutAttr(strides, None)
         self.source.set(state, (reference,))
         self.result.set(state, (MemRefType(reference.element_type, sizes, layout, reference.memory_space),))
@@ -185,11 +228,11 @@ class SizesAndStrides(CustomDirective):
         Writes both types.
         """
         (source,), (result,) = self.source.get(op), self.result.get(op)
-        reference = cast("MemRefType[Attribute]", result)
+        reference = cast(MemRef, result)
         state.print_whitespace(printer)
         shape, strides = list(reference.get_shape()), list(reference.get_strides() or ())
         printer.print_string(f"sizes {shape} strides {strides} : ")
-        printer.print_attribute(source)
+        print_buffer_type(printer, source)
 
 
 @irdl_custom_directive
@@ -210,7 +253,7 @@ class OptionalTypes(CustomDirective):
         for operand, type_ in ((self.first, self.first_type), (self.second, self.second_type)):
             if state.operands[operand.index]:
                 parser.parse_punctuation(",")
-                type_.set(state, (parser.parse_type(),))
+                type_.set(state, (parse_buffer_type(parser),))
             else:
                 type_.set(state, ())
 
@@ -220,7 +263,7 @@ class OptionalTypes(CustomDirective):
         """
         for type_ in (*self.first_type.get(op), *self.second_type.get(op)):
             printer.print_string(", ")
-            printer.print_attribute(type_)
+            print_buffer_type(printer, type_)
 
 
 def float_text(value: float) -> str:
@@ -230,10 +273,6 @@ def float_text(value: float) -> str:
     text = repr(value)
     mantissa, exponent, rest = text.partition("e")
     return text if "." in mantissa else f"{mantissa}.0{exponent}{rest}"
-
-
-def _integers(parser: Parser) -> list[int]:
-    return parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)
 
 
 @irdl_custom_directive

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, UnknownLoc
+from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.parser import UnresolvedOperand
 from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
@@ -194,11 +195,20 @@ def verify(read: IrText) -> None:
 def _verify(read: IrText, operation: Operation, nested: bool) -> None:
     try:
         operation.verify(verify_nested_ops=nested)
+        _verify_annotations(operation)
     except RecursionError as error:
         raise read.error(operation, "nested too deeply") from error
     except (VerifyException, DiagnosticException, *_REFUSALS) as error:
         reason = str(error).strip().removeprefix("Operation does not verify: ")
         raise read.error(operation, f"{operation.name}: {reason or 'does not verify'}") from error
+
+
+def _verify_annotations(operation: Operation) -> None:
+    """Raises ValueError for an attribute of the operation, or of a function's arguments, that says what it cannot."""
+    torch.expect_annotations(operation.attributes)
+    arguments = operation.arg_attrs if isinstance(operation, FuncOp) else None
+    for attributes in arguments or ():
+        torch.expect_annotations(attributes.data)
 
 
 def _check_array(read: IrText, operation: Operation, name: str, weights: WeightStore) -> None:

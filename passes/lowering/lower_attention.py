@@ -496,7 +496,7 @@ class _Attention:
         """
         builder, rows, width = self.builder, tile.rows, self.shape.planes * self.shape.depth
         shifts = builder.view(state, Affine(2 * rows), (rows,), (1,))
-        builder.emit(sta.RescaleOp, builder.view(acc, Affine(), (rows, width), (width, 1)), shifts)
+        builder.emit(sta.ShiftOp, builder.view(acc, Affine(), (rows, width), (width, 1)), shifts)
 
     def combine(self, tile: RowTile, chunk: Chunk, acc: Buffer, slot: int, *, accumulate: bool) -> None:
         """

@@ -110,8 +110,8 @@ class _Walk:
         default_factory=dict[Operation, "tuple[NormTiles, bool] | None"]
     )
     """
-    Norms that were prepared with the linear before them, and whether its drains gather their statistics; None for those
-    that were lowered with it.
+    Norms that were prepared with the linear before them, and whether its drains add to the row statistics; None for
+    those that were lowered with it.
     """
 
     def bind_input(self, value: SSAValue, argument: Buffer) -> None:
@@ -161,8 +161,8 @@ class _Walk:
             case nm.NormOp():
                 prepared = self.norms[op] if op in self.norms else (self._norm(op), False)
                 if prepared is not None:
-                    norm, gathered = prepared
-                    lower_norm(builder, norm, gathered=gathered)
+                    norm, statistics = prepared
+                    lower_norm(builder, norm, statistics=statistics)
             case nm.GatherOp():
                 lower_gather(builder, op, self._operand(op.indices), self._result(op.result))
             case nm.AttentionOp():
@@ -184,12 +184,12 @@ class _Walk:
         shape = linear_shape(op, operands, norm=following is not None)
         tiling = self.plan.linear(op, shape)
         norm = None if following is None else self._norm(following)
-        gather = False
+        statistics = False
         if following is not None and norm is not None:
-            gather = tiling.order != COLUMNS or (_is_one_tile(shape, tiling) and norm.is_one_tile())
-            self.norms[following] = (norm, gather) if tiling.order == COLUMNS else None
+            statistics = tiling.order != COLUMNS or (_is_one_tile(shape, tiling) and norm.is_one_tile())
+            self.norms[following] = (norm, statistics) if tiling.order == COLUMNS else None
         fused = None if tiling.order == COLUMNS else norm
-        lower_linear(self.builder, op, operands, shape, tiling, fused, gather=gather)
+        lower_linear(self.builder, op, operands, shape, tiling, fused, statistics=statistics)
 
     def _attention(self, op: nm.AttentionOp) -> None:
         builder = self.builder

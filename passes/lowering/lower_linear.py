@@ -93,16 +93,16 @@ def lower_linear(
     tiling: LinearTiling,
     norm: NormTiles | None,
     *,
-    gather: bool,
+    statistics: bool,
 ) -> None:
     """
     The loops of a linear layer, in the order that its tiling says.
 
-    Columns outermost: weights are loaded once if the depth is not cut; `gather`: the drains gather the statistics of
-    the rows they write. Rows outermost: weights stay on the chip or are streamed, and a tile of rows is normalized
+    Columns outermost: weights are loaded once if the depth is not cut; `statistics`: the drains add the rows they write
+    to the row statistics. Rows outermost: weights stay on the chip or are streamed, and a tile of rows is normalized
     while the products of the next one run, if a `norm` follows.
     """
-    layer = _begin(builder, op, operands, shape, tiling, gather=gather or norm is not None)
+    layer = _begin(builder, op, operands, shape, tiling, statistics=statistics or norm is not None)
     if tiling.order == COLUMNS:
         blocks = layer.blocks()
         rotate(builder, shape.columns, tiling.columns, 0, partial(_column_tile, layer, blocks))
@@ -117,7 +117,7 @@ def _begin(
     shape: LinearShape,
     tiling: LinearTiling,
     *,
-    gather: bool,
+    statistics: bool,
 ) -> _Linear:
     """
     The constants and buffers that all orders of the loops need; parameters and table are loaded at once.
@@ -133,7 +133,7 @@ def _begin(
         loaded = builder.pair("parameters", (aligned(map_parameters_size(tiling.columns)),), nm.ui8, "wbuf")
     table = builder.load_table(op.table)
     accs = builder.pair("acc", (tiling.rows, shape.passes * tiling.columns), nm.si32, "acc")
-    return _Linear(builder, op, operands, shape, tiling, depths, packed, loaded, streamed, table, accs, gather)
+    return _Linear(builder, op, operands, shape, tiling, depths, packed, loaded, streamed, table, accs, statistics)
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,9 @@ class _Linear:
     """
     table: Tile | None
     accs: Sequence[Buffer]
-    gather: bool
+    statistics: bool
     """
-    Whether the drains gather the statistics of the rows they write.
+    Whether the drains add the rows they write to the row statistics.
     """
 
     def blocks(self) -> Sequence[Buffer]:
@@ -272,7 +272,7 @@ class _Linear:
             position, stride = places[2]
             residual = builder.read("residual", operands.residual, position, shape, stride, limit, rows.slot)
         multiply = self.op.multiply is not None
-        make = partial(map_op, per_channel=True, gather=self.gather, wide=self.shape.wide, multiply=multiply)
+        make = partial(map_op, per_channel=True, statistics=self.statistics, wide=self.shape.wide, multiply=multiply)
 
         def drain(destination: Tile) -> None:
             builder.emit(make, acc, destination, parameters, self.table, residual)
@@ -327,7 +327,7 @@ def _lower_by_rows(layer: _Linear, norm: NormTiles | None) -> None:
             positions = [rows.positions[1], *rows.positions[own:]]
             normalized = Rows(positions, rows.count, [rows.strides[1], *rows.strides[own:]], rows.slot)
             with builder.located(norm.op):
-                lower_norm_tile(builder, norm, norm_parameters, normalized, gathered=True)
+                lower_norm_tile(builder, norm, norm_parameters, normalized, statistics=True)
 
     if tiling.order == STREAMED:
         blocks = layer.blocks()
@@ -416,14 +416,11 @@ def _parameters(builder: TileBuilder, op: nm.LinearOp, columns: int, tile: int) 
 
 
 def _parameter_blocks(builder: TileBuilder, op: nm.LinearOp, columns: int) -> NDArray[np.uint8]:
-    arrays = [builder.weights.get(builder.store_name(operand)) for operand in (op.bias, op.multiplier, op.shift)]
-    scalars = epilogue_scalars(op)
-    blocks: list[NDArray[np.uint8]] = []
-    for n in range(0, arrays[0].size, columns):
-        bias, multiplier, shift = (array[n : n + columns] for array in arrays)
-        block = np.frombuffer(channel_map_parameters(bias, multiplier, shift, scalars).to_bytes(), np.uint8)
-        blocks.append(np.pad(block, (0, aligned(block.size) - block.size)))
-    return np.concatenate(blocks)
+    bias, multiplier, shift = (
+        builder.weights.get(builder.store_name(operand)) for operand in (op.bias, op.multiplier, op.shift)
+    )
+    blocks = channel_map_parameters(bias, multiplier, shift, epilogue_scalars(op)).blocks(columns)
+    return np.frombuffer(b"".join(block.ljust(aligned(len(block)), b"\0") for block in blocks), np.uint8)
 
 
 def _loaded_bytes(operand: Operand | None) -> int:

@@ -111,9 +111,9 @@ def norm_tiles(
     return NormTiles(op, x, stream, copy, (builder.tile_rows(x.rows, staged), x.columns))
 
 
-def lower_norm(builder: TileBuilder, norm: NormTiles, *, gathered: bool) -> None:
+def lower_norm(builder: TileBuilder, norm: NormTiles, *, statistics: bool) -> None:
     """
-    The loop over the tiles of a norm. `gathered`: the drains before it gather the statistics of its rows.
+    The loop over the tiles of a norm. `statistics`: the drains before it have added its rows to the row statistics.
     """
     parameters = load_norm(builder, norm.op)
     rotate_rows(
@@ -121,7 +121,7 @@ def lower_norm(builder: TileBuilder, norm: NormTiles, *, gathered: bool) -> None
         norm.views,
         norm.limit[0],
         0,
-        lambda rows: lower_norm_tile(builder, norm, parameters, rows, gathered=gathered),
+        lambda rows: lower_norm_tile(builder, norm, parameters, rows, statistics=statistics),
     )
 
 
@@ -134,7 +134,7 @@ def load_norm(builder: TileBuilder, op: nm.NormOp) -> Tile:
     return builder.load_parameters(f"{builder.path}@parameters", norm_parameters(op, gamma, beta).to_bytes())
 
 
-def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, rows: Rows, *, gathered: bool) -> None:
+def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, rows: Rows, *, statistics: bool) -> None:
     """
     Normalizes a tile of rows; positions and strides are those of the source and of what is written.
     """
@@ -155,7 +155,7 @@ def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, row
         targets = iter(destinations)
         first = next(targets) if norm.stream is not None else None
         second = next(targets) if norm.copy is not None else None
-        builder.emit(partial(sta.NormOp, kind=kind, gathered=gathered), source, parameters, first, second)
+        builder.emit(partial(sta.NormOp, kind=kind, statistics=statistics), source, parameters, first, second)
 
     write([])
 

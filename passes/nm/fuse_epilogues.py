@@ -15,7 +15,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from sta.dialect import nm
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.quantized_value import keep_meaning
-from sta.passes.rewriting.dead_code import erase_dead_code
+from sta.passes.rewriting.dead_code import erase_dead
 
 STORED = (nm.si8, nm.si16)
 """
@@ -179,11 +179,11 @@ class NmFuseEpiloguesPass(ModulePass):
                 chain = match_chain(clamp.x)
                 located = clamp if chain.channels is None else chain.channels
                 _replace(clamp, build(chain, clamp.zero_point.value.data, clamp.result.type), located)
-        erase_dead_code(op)
+        erase_dead(op)
         for leftover in reversed(list(op.walk())):
             if (
                 isinstance(leftover, nm.AddOp | nm.MultiplyOp | nm.RescaleOp | nm.RescaleChannelsOp | nm.TableOp)
                 and leftover.results[0].uses
             ):
                 _replace(leftover, build(match_chain(leftover.results[0]), 0, leftover.results[0].type), leftover)
-        erase_dead_code(op)
+        erase_dead(op)

@@ -13,7 +13,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import nm
 from sta.dialect.ir.quantized_value import keep_meaning
-from sta.passes.rewriting.dead_code import erase_dead_code
+from sta.passes.rewriting.dead_code import erase_dead
 
 
 def is_copy(op: object, stream: nm.NormOp) -> bool:
@@ -72,4 +72,4 @@ class NmFuseNormCopiesPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for norm in [inner for inner in op.walk() if isinstance(inner, nm.NormOp)]:
             fuse_copy(norm)
-        erase_dead_code(op)
+        erase_dead(op)

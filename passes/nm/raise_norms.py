@@ -15,7 +15,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from sta.dialect import nm
 from sta.dialect.ir.quantized_value import keep_meaning
 from sta.passes.nm.sink_views import Reordering, reapplied
-from sta.passes.rewriting.dead_code import erase_dead_code
+from sta.passes.rewriting.dead_code import erase_dead
 
 
 def views_of_rows(value: SSAValue) -> list[Reordering]:
@@ -82,4 +82,4 @@ class NmRaiseNormsPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for norm in [inner for inner in op.walk() if isinstance(inner, nm.NormOp)]:
             raise_norm(norm)
-        erase_dead_code(op)
+        erase_dead(op)

@@ -18,7 +18,7 @@ from sta.dialect import torch
 from sta.dialect.interpreters.torch import main_function
 from sta.dialect.ir.location import describe
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.quantization.calibrate import BOUND, set_range
+from sta.passes.quantization.calibrate import set_range
 from sta.passes.rewriting.torch_operations import array_of
 
 Interval = tuple[float, float]
@@ -37,7 +37,7 @@ def bound_ranges(module: ModuleOp, store: WeightStore, values: Iterable[SSAValue
         if interval is None:
             open_values.append(value)
         else:
-            set_range(function, value, *interval, BOUND)
+            set_range(function, value, *interval, torch.BOUND)
     return open_values
 
 

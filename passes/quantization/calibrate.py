@@ -1,8 +1,8 @@
 """
 The range of every float value of a module, seen on samples; and what attention loses with 8-bit exponentials.
 
-The ranges are written down as the attribute `sta.range` (two float64: lowest, highest) of
-the operation that computes the value, and of the function's argument, where `torch-quantize` reads them.
+The ranges are written down as the annotation `sta.range` of the operation that computes the value, and of the
+function's argument, where `torch-quantize` reads them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, FloatAttr, ModuleOp, f64
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.interpreter import PythonValues
-from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
+from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import TorchInterpretationError, input_names, main_function, run_torch
@@ -23,7 +23,7 @@ from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
 from sta.passes.quantization.mask_depth import MaskDepths
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
-from sta.passes.quantization.probability_bits import LOSS, NarrowFidelity
+from sta.passes.quantization.probability_bits import NarrowFidelity
 from sta.passes.rewriting.torch_operations import set_argument_attribute
 
 if TYPE_CHECKING:
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Progress = Callable[[int], None]
-
-RANGE = "sta.range"
-"""The attribute that holds a range."""
-NARROW_RANGE = "sta.narrow_range"
-"""The attribute that holds the range to be represented with 8 bits, where it is another one than that of 16 bits."""
-
-BOUND = "sta.bound"
-"""The attribute that holds the range which a value cannot leave, where one is known without samples."""
 
 
 class RangeObserver(Protocol):
@@ -160,10 +152,10 @@ class Observation:
         for value, seen in self.observers.items():
             set_range(self._function, value, *seen.range())
         for attention, fidelity in self._attentions.items():
-            attention.attributes[LOSS] = FloatAttr(fidelity.decibels(), f64)
+            attention.attributes[torch.NARROW_FIDELITY] = torch.DecibelsAttr(fidelity.decibels())
 
 
-def set_range(function: FuncOp, value: SSAValue, low: float, high: float, name: str = RANGE) -> None:
+def set_range(function: FuncOp, value: SSAValue, low: float, high: float, name: str = torch.RANGE) -> None:
     """Write down the range of `value`. Raises ValueError, naming the layer, if it is not finite."""
     if not np.isfinite([low, high]).all():
         where = describe(value.owner) if isinstance(value.owner, Operation) else "an input"
@@ -171,7 +163,7 @@ def set_range(function: FuncOp, value: SSAValue, low: float, high: float, name: 
             f"{where}: values that are not finite on the calibration samples: look at this layer's weights and at the "
             "samples"
         )
-    attribute = DenseArrayBase.from_list(f64, [low, high])
+    attribute = torch.RangeAttr(low, high)
     if isinstance(value, BlockArgument):
         set_argument_attribute(function, value.index, name, attribute)
         return
@@ -180,18 +172,11 @@ def set_range(function: FuncOp, value: SSAValue, low: float, high: float, name: 
     operation.attributes[name] = attribute
 
 
-def range_of(function: FuncOp, value: SSAValue, name: str = RANGE) -> tuple[float, float] | None:
+def range_of(function: FuncOp, value: SSAValue, name: str = torch.RANGE) -> tuple[float, float] | None:
     """The calibrated range of `value`; None if it has none."""
-    if not isinstance(value, BlockArgument):
-        return _pair(value.owner.attributes.get(name)) if isinstance(value.owner, Operation) else None
-    attributes = function.arg_attrs.data[value.index] if function.arg_attrs is not None else DictionaryAttr({})
-    return _pair(attributes.data.get(name))
-
-
-def _pair(attribute: Attribute | None) -> tuple[float, float] | None:
-    if attribute is None:
-        return None
-    if not isinstance(attribute, DenseArrayBase):
-        raise ValueError(f"{RANGE} is an array of two float64, not {attribute}")
-    low, high = (float(number) for number in attribute.get_values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
-    return low, high
+    if isinstance(value, BlockArgument):
+        noted = DictionaryAttr({}) if function.arg_attrs is None else function.arg_attrs.data[value.index]
+        found = noted.data.get(name)
+    else:
+        found = value.owner.attributes.get(name) if isinstance(value.owner, Operation) else None
+    return found.ends if isinstance(found, torch.RangeAttr) else None

@@ -19,12 +19,12 @@ from xdsl.dialects.builtin import ModuleOp, UnitAttr
 from xdsl.ir import SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function, run_torch
+from sta.dialect.interpreters.torch import TorchInterpretationError, main_function, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.option_values import METHODS
-from sta.passes.quantization.calibrate import NARROW_RANGE, ExtremesObserver, Observation, RangeObserver, set_range
+from sta.passes.quantization.calibrate import ExtremesObserver, Observation, RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
 from sta.passes.quantization.gptq import round_weights
 from sta.passes.quantization.integer_weights import row_scales
@@ -34,7 +34,7 @@ from sta.passes.quantization.range_by_error import range_by_error
 from sta.passes.quantization.smoothquant import smooth
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.rewriting.uses_through_views import source_of_rows
-from sta.passes.torch.quantize import INT16_INPUT, narrow_kind, quantize
+from sta.passes.torch.quantize import narrow_kind, quantize
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]
@@ -143,10 +143,20 @@ class QuantizationChoice:
         samples: Sequence[Sample],
         methods: Sequence[str] = METHODS,
         report: Progress = lambda stage, done: None,
+        evaluation: Sequence[Sample] = (),
     ) -> None:
+        """
+        Takes the samples whose values ranges cover, and those that the output is judged on. Without `evaluation` a part
+        of `samples` is held out until the choice is made.
+        """
+        count = len(samples)
+        held_out = 0 if evaluation else min(count // HELD_OUT_PART or count // 2, MOST_HELD_OUT)
         self._module = module
         self._context = context
         self._samples = samples
+        self._seen = count - held_out
+        """How many samples the ranges that are judged have seen."""
+        self._evaluation = evaluation
         self._methods = methods
         self._report = report
         self._observation = Observation(module, context, _observer)
@@ -176,29 +186,39 @@ class QuantizationChoice:
                 self._try(noise, choice, method, plans)
         if choice.decibels < least_sqnr:
             self._widen(noise, choice, least_sqnr)
-        self._observe_rest(held_out)
+        self._observe_rest()
         return choice
 
     def _observe(self) -> tuple[Noise, int]:
         """See the samples that ranges are judged with; the rest is what they are judged on."""
-        count = len(self._samples)
-        held_out = min(count // HELD_OUT_PART or count // 2, MOST_HELD_OUT)
-        seen = count - held_out
-        references: list[Mapping[str, Array]] = []
-        for index, sample in enumerate(self._samples[:seen]):
+        outputs: Mapping[str, Array] = {}
+        for index, sample in enumerate(self._samples[: self._seen]):
             outputs = self._observation.update(sample)
-            if not held_out:
-                references = [outputs]
-            self._report("calibrate", (index + 1) / count)
+            self._report("calibrate", (index + 1) / len(self._samples))
         self._observation.write()
-        if held_out:
-            references = [run_torch(self._module, self._context, sample) for sample in self._samples[seen:]]
-            return Noise(self._scratch, self._samples[seen:], references, self._mask), held_out
-        return Noise(self._scratch, self._samples[-1:], references, self._mask), 0
+        if self._evaluation:
+            references = [self._evaluated(index, sample) for index, sample in enumerate(self._evaluation)]
+            return Noise(self._scratch, self._evaluation, references, self._mask), len(self._evaluation)
+        held_out = self._samples[self._seen :]
+        if not held_out:
+            return Noise(self._scratch, self._samples[-1:], [outputs], self._mask), 0
+        references = [run_torch(self._module, self._context, sample) for sample in held_out]
+        return Noise(self._scratch, held_out, references, self._mask), len(held_out)
 
-    def _observe_rest(self, held_out: int) -> None:
+    def _evaluated(self, index: int, sample: Sample) -> Mapping[str, Array]:
+        """The outputs of the model, which are what others are compared with."""
+        try:
+            outputs = run_torch(self._module, self._context, sample)
+        except TorchInterpretationError as error:
+            raise ValueError(f"evaluation sample {index}: {error}") from error
+        for name, output in outputs.items():
+            if not np.isfinite(output).all():
+                raise ValueError(f"evaluation sample {index}: output {name!r} is not finite: look at the sample")
+        return outputs
+
+    def _observe_rest(self) -> None:
         """The final ranges are those of all samples."""
-        for sample in self._samples[len(self._samples) - held_out :]:
+        for sample in self._samples[self._seen :]:
             self._observation.update(sample)
         self._observation.write()
 
@@ -275,7 +295,7 @@ class QuantizationChoice:
         self._prepared(plan, (self._module, same), self._context.weights, {})
         for operation in operations_of(self._module):
             if isinstance(operation, torch.LinearOp) and matches(module_path(operation), plan.int16_inputs):
-                operation.attributes[INT16_INPUT] = UnitAttr()
+                operation.attributes[torch.INT16_INPUT] = UnitAttr()
 
     def _widen(self, noise: Noise, choice: Choice, least_sqnr: float) -> None:
         """
@@ -370,10 +390,14 @@ def _set_narrow_ranges(module: ModuleOp, observers: Mapping[SSAValue, RangeObser
     for value, observer in observers.items():
         kind = narrow_kind(value)
         if kind is not None and isinstance(observer, RowObserver):
-            set_range(function, value, *range_by_error(observer, kind == "symmetric"), NARROW_RANGE)
+            set_range(function, value, *range_by_error(observer, kind == "symmetric"), torch.NARROW_RANGE)
 
 
 def rounded_weights(weights: Array) -> Array:
     """Weights [n, k] rounded to 8 bits, float32: symmetric, each row with the scale that its largest weight needs."""
     scales = row_scales(weights)[:, np.newaxis]
-    return (np.rint(weights / scales) * scales).astype(np.float32)
+    # In place: a new array costs as much as a step.
+    rounded = weights / scales
+    np.rint(rounded, out=rounded)
+    rounded *= scales
+    return rounded.astype(np.float32, copy=False)

@@ -29,7 +29,7 @@ from sta.dialect.interpreters.torch import tensor_from
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.quantization.calibrate import RangeObserver
 from sta.passes.quantization.calibration_observer import RowObserver
-from sta.passes.quantization.integer_weights import WEIGHT_MAGNITUDE, row_scales
+from sta.passes.quantization.integer_weights import WEIGHT_MAGNITUDE, row_magnitudes, row_scales
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.rewriting.uses_through_views import source_of_rows
 
@@ -103,7 +103,7 @@ def rounded_by_inputs(weights: Array, inputs: Array) -> Array:
 
     The scale is `row_scales`. Zeros stay zero, and the largest of a row keeps its magnitude.
     """
-    largest = np.abs(weights).max(axis=1, initial=0.0)
+    largest = row_magnitudes(weights)
     scales = row_scales(weights.astype(np.float64))
     order = np.argsort(-np.square(inputs, dtype=np.float64).sum(axis=0), kind="stable")
     feedback = _feedback(inputs[:, order])

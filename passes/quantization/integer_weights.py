@@ -83,15 +83,19 @@ def quantize_linear(
     """
     values = np.asarray(weights, np.float64)
     offsets = np.zeros(values.shape[0]) if bias is None else np.asarray(bias, np.float64)
-    _check_finite(values, offsets)
+    magnitudes = row_magnitudes(values)
+    _check_finite(magnitudes, offsets)
     # A channel whose weights are next to nothing beside its bias: the bias must still fit.
     least = np.abs(offsets) / (input_scale * BIAS_LIMIT)
     if given_scales is None:
-        weight_scales = row_scales(values, least)
+        weight_scales = _scales(magnitudes, least)
     else:
         weight_scales = np.asarray(given_scales, np.float64)
-        weight_scales = np.where(values.any(axis=1), weight_scales, np.maximum(weight_scales, least))
-    integers = np.clip(np.rint(values / weight_scales[:, None]), -128, WEIGHT_MAGNITUDE).astype(np.int8)
+        weight_scales = np.where(magnitudes > 0, weight_scales, np.maximum(weight_scales, least))
+    # In place: a new array costs as much as a step.
+    rounded = values / weight_scales[:, None]
+    np.rint(rounded, out=rounded)
+    integers = np.clip(rounded, -128, WEIGHT_MAGNITUDE, out=rounded).astype(np.int8)
     scales = weight_scales * input_scale
     row_sums = integers.sum(axis=1, dtype=np.int64)
     # A bias that is beyond int64 is beyond int32, which is found out below.
@@ -105,17 +109,31 @@ def quantize_linear(
     return LinearIntegers(integers, folded.astype(np.int32), scales)
 
 
-def row_scales(weights: Array, least: Array | float = 0.0) -> Array:
+def row_magnitudes(weights: Array) -> Array:
     """
-    The scale [N] of each row of float weights [N, K], in their dtype: its largest magnitude by 127, and no less than
-    `least`. A row that is all zero may have any: it gets one so small that every output's scale can be reached from it.
+    The largest magnitude [N] in each row of weights [N, K].
     """
-    scales = np.maximum(np.abs(weights).max(axis=1, initial=0.0) / WEIGHT_MAGNITUDE, least)
+    return np.abs(weights).max(axis=1, initial=0.0)
+
+
+def row_scales(weights: Array) -> Array:
+    """
+    The scale [N] of each row of float weights [N, K], in their dtype: its largest magnitude by 127. A row that is all
+    zero may have any: it gets one so small that every output's scale can be reached from it.
+    """
+    return _scales(row_magnitudes(weights), 0.0)
+
+
+def _scales(magnitudes: Array, least: Array | float) -> Array:
+    scales = np.maximum(magnitudes / WEIGHT_MAGNITUDE, least)
     return np.where(scales > 0, scales, EMPTY_CHANNEL_SCALE)
 
 
-def _check_finite(weights: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
-    broken = ~(np.isfinite(weights).all(axis=1) & np.isfinite(bias))
+def _check_finite(magnitudes: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
+    """
+    What is infinite or not a number in a row is its largest magnitude.
+    """
+    broken = ~(np.isfinite(magnitudes) & np.isfinite(bias))
     if broken.any():
         raise ValueError(f"a weight or the bias of output channel {int(broken.argmax())} is infinite or not a number")
 

@@ -20,7 +20,7 @@ from sta.dialect import torch
 from sta.dialect.ir.location import describe
 from sta.dialect.ir.model_errors import UnsupportedOperation, UnsupportedOperationsError
 from sta.passes.quantization.probability_bits import some_scores
-from sta.passes.rewriting.mask_analysis import EXCLUDED_BELOW, MASK_DEPTH, MASK_FILL
+from sta.passes.rewriting.mask_analysis import EXCLUDED_BELOW
 from sta.passes.rewriting.torch_operations import operations_of
 from sta.passes.rewriting.uses_through_views import VIEWS
 from sta.spec.integers import HEADROOM
@@ -50,7 +50,7 @@ class MaskDepths:
         rows = left_out.any(-1) & ~left_out.all(-1)
         admitted = scores.masked_fill(left_out, -float("inf")).amax(-1)[rows]
         # Numbers are added to the scores of keys that are left out, or to none.
-        base = scores if MASK_DEPTH in attention.attributes else scores.new_zeros(()).expand(scores.shape)
+        base = scores if torch.MASK_DEPTH in attention.attributes else scores.new_zeros(()).expand(scores.shape)
         gaps = base.masked_fill(~left_out, -float("inf")).amax(-1)[rows] - admitted
         if gaps.numel():
             self._gaps[attention] = max(self._gaps.get(attention, 0.0), float(gaps.max()))
@@ -71,7 +71,7 @@ def check_by_formats(module: ModuleOp) -> None:
     for attention in attentions:
         largest = _reach(attention.query) * _reach(attention.key) * torch.sizes_of(attention.query)[-1]
         scores = largest * torch.number_of(attention.scale)
-        gaps[attention] = (2 * scores if MASK_DEPTH in attention.attributes else scores) / HEADROOM
+        gaps[attention] = (2 * scores if torch.MASK_DEPTH in attention.attributes else scores) / HEADROOM
     _check(gaps.items(), "without samples, by the formats of queries and keys,")
 
 
@@ -88,7 +88,7 @@ def _reach(value: SSAValue) -> float:
 
 def _number(attention: Attention) -> float | None:
     """The finite number that leaves keys out of `attention`; None if there is none."""
-    found = attention.attributes.get(MASK_DEPTH, attention.attributes.get(MASK_FILL))
+    found = attention.attributes.get(torch.MASK_DEPTH, attention.attributes.get(torch.MASK_FILL))
     return found.value.data if isinstance(found, FloatAttr) else None
 
 
@@ -106,7 +106,7 @@ def _note(attention: Attention, gap: float, seen: str) -> str | None:
     number, least = _number(attention), EXCLUDED_BELOW - HEADROOM * gap
     if number is None or number <= least:
         return None
-    if MASK_DEPTH in attention.attributes:
+    if torch.MASK_DEPTH in attention.attributes:
         problem = f"its mask adds {number:g} to scores that reach {gap:.4g} above those of the keys that it keeps"
     else:
         problem = (

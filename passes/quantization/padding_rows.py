@@ -78,11 +78,17 @@ def counted_rows(values: Array, counted: Array | None) -> Array:
     if values.shape[:-1].count(positions) == 1 or values.shape[:2] == (batch, positions):
         # Of two axes the second is the width, though it may be as long as the sequence.
         if values.ndim > 2 and values.shape[:2] == (batch, positions):
-            return values[counted].reshape(-1, width)
+            return _at(values, counted)
         if values.ndim == 3 and values.shape[:2] == (positions, batch):
-            return values[counted.T]
+            return _at(values, counted.T)
         if values.ndim == 4 and (values.shape[0], values.shape[2]) == (batch, positions):
-            return np.moveaxis(values, 1, 2)[counted].reshape(-1, width)
+            return _at(np.moveaxis(values, 1, 2), counted)
     if values.ndim == 2 and values.shape[0] == batch * positions and batch == 1:
-        return values[counted[0]]
+        return _at(values, counted[0])
     return every
+
+
+def _at(values: Array, places: Array) -> Array:
+    # Nothing is copied where every place counts, as in most samples.
+    chosen = values if places.all() else values[places]
+    return chosen.reshape(-1, values.shape[-1])

@@ -16,8 +16,6 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-LOSS = "sta.narrow_fidelity"
-"""The attribute of an attention that holds the SQNR in decibels of its result with 8-bit exponentials."""
 LEAST_FIDELITY = 30.0
 """Decibels below which 8 bits are too few: less noise than this disappears in that of 8-bit queries, keys, values."""
 BEST_FIDELITY = 200.0

@@ -25,7 +25,8 @@ from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.quantization.calibrate import RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
-from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, erase_dead, operations_of
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, operations_of
 from sta.passes.rewriting.uses_through_views import Consumer, consumers_of, redirect
 
 Array = NDArray[Any]

@@ -40,13 +40,6 @@ The highest number that can leave a key out, where all scores are equal: a weigh
 (`sta.passes.quantization.mask_depth`).
 """
 
-SPELLED = "sta.spelled"
-"""The attribute of an attention that the model spells out: a row without a key is no number there, or a mean."""
-MASK_FILL = "sta.mask_fill"
-"""The attribute of an attention with the finite number that scores are replaced by where its mask leaves a key out."""
-MASK_DEPTH = "sta.mask_depth"
-"""The attribute of an attention with the finite number that its mask adds to scores where it leaves a key out."""
-
 _STRUCTURAL = frozenset(
     "alias broadcast_to clone contiguous detach expand expand_as flatten.using_ints gather index.Tensor "
     "index.Tensor_hacked_twin movedim.int permute repeat reshape select.int slice.Tensor squeeze squeeze.dim "

@@ -1,4 +1,4 @@
-"""What the passes over the `torch` dialect share: building operations, replacing them, and removing dead ones."""
+"""What the passes over the `torch` dialect share: building operations and replacing them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, ModuleOp, TensorType
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
-from xdsl.traits import IsTerminator
 
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import main_function, operation_name
@@ -115,17 +114,6 @@ def replace(operation: Operation, values: Sequence[SSAValue]) -> None:
         result.replace_all_uses_with(value)
     operation.detach()
     operation.erase()
-
-
-def erase_dead(module: ModuleOp) -> None:
-    """Erase every operation of `main` whose results nothing uses: operations of the `torch` dialect do nothing else."""
-    for operation in reversed(operations_of(module)):
-        if operation.has_trait(IsTerminator, value_if_unregistered=False) or any(
-            result.first_use is not None for result in operation.results
-        ):
-            continue
-        operation.detach()
-        operation.erase()
 
 
 def literal_of(value: SSAValue) -> torch.LiteralOp | None:

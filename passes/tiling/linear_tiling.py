@@ -255,7 +255,7 @@ def estimate(target: Target, policy: TilingPolicy, shape: LinearShape, tiling: L
 def _norm_cycles(target: Target, shape: LinearShape, tiling: LinearTiling, product: int) -> tuple[int, int, int]:
     """
     For the norm that follows: cycles in which the products wait for accumulators, cycles of the vector unit under them,
-    and cycles after the last product. A norm of rows whose statistics were gathered takes one pass.
+    and cycles after the last product. A norm of rows whose statistics are known takes one pass.
     """
     if not shape.norm:
         return 0, 0, 0

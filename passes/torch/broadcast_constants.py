@@ -20,14 +20,8 @@ from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.rewriting.torch_operations import (
-    TorchBuilder,
-    erase_dead,
-    identifier,
-    literal_of,
-    operations_of,
-    replace,
-)
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import TorchBuilder, identifier, literal_of, operations_of, replace
 
 _SIGNS = {"torch.aten.add.Scalar": 1.0, "torch.aten.sub.Scalar": -1.0}
 """Operators that add a number, and what it is multiplied by."""

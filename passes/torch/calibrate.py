@@ -56,25 +56,27 @@ class TorchCalibratePass(ModulePass):
             self._complete(op, context)
             return
         samples = _samples(context, needed=True)
-        chooser = QuantizationChoice(op, context, samples, self.methods, context.report)
+        evaluation = context.samples.of("evaluation")
+        chooser = QuantizationChoice(op, context, samples, self.methods, context.report, evaluation)
         choice = chooser.choose(self.min_sqnr, self.int16_inputs)
-        self._check_reached(choice)
+        self._check_reached(choice, "evaluation" if evaluation else "calibration")
         chooser.apply(choice.plan)
         context.notes[self.name] = choice
 
-    def _check_reached(self, choice: Choice) -> None:
+    def _check_reached(self, choice: Choice, judges: str) -> None:
         if self.min_sqnr is not None and choice.decibels < self.min_sqnr:
             raise CompileError(
-                f"the output reaches {choice.decibels:.1f} dB against the model on calibration samples, with 16 bits "
+                f"the output reaches {choice.decibels:.1f} dB against the model on {judges} samples, with 16 bits "
                 f"for the input of every linear layer, and not the {self.min_sqnr:g} dB that were asked for: ask "
                 "for less"
             )
 
     def _complete(self, op: ModuleOp, context: CompileContext) -> None:
         """Give the values of a quantized model that have no format one."""
-        if self.int16_inputs or self.min_sqnr is not None:
+        if self.int16_inputs or self.min_sqnr is not None or context.samples.given("evaluation"):
             raise CompileError(
-                "the model is quantized already and keeps its number formats: leave out int16_inputs and min_sqnr"
+                "the model is quantized already and keeps its number formats: leave out int16_inputs, min_sqnr and "
+                "evaluation"
             )
         values = _values_to_see(op, context)
         samples = _samples(context, needed=bool(values))
@@ -83,14 +85,14 @@ class TorchCalibratePass(ModulePass):
             calibrate(op, context, samples, lambda done: context.report("calibrate", done / count))
         else:
             check_by_formats(op)
-        if not context.samples.given:
+        if not context.samples.given("calibration"):
             # Safer than what a single example shows.
             _bound(op, context)
 
 
 def _values_to_see(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
     """The values of a quantized model whose formats only samples can tell."""
-    if context.samples.given:
+    if context.samples.given("calibration"):
         return values_without_format(module, context.weights)
     values = _bound(module, context)
     if values and not context.samples.examples:
@@ -109,8 +111,8 @@ def _bound(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
 
 def _samples(context: CompileContext, needed: bool) -> list[Sample]:
     """Calibration data, or else the example inputs; there may be none where they are not `needed` for ranges."""
-    if context.samples.given:
-        return context.samples.calibration
+    if context.samples.given("calibration"):
+        return context.samples.of("calibration")
     examples = context.samples.examples
     if needed and not examples:
         raise CompileError("the model came without example inputs: give calibration data")

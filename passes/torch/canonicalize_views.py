@@ -23,15 +23,8 @@ from xdsl.transforms.common_subexpression_elimination import cse
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.rewriting.torch_operations import (
-    TorchBuilder,
-    erase_dead,
-    is_aten,
-    literal_of,
-    operations_of,
-    replace,
-    single_use,
-)
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import TorchBuilder, is_aten, literal_of, operations_of, replace, single_use
 from sta.passes.tiling.strided_view import NotAView, StridedView
 from sta.passes.tiling.view_chains import view_chain
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr, ModuleOp, i64
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute
 from xdsl.passes import ModulePass
 
@@ -18,7 +18,7 @@ from sta.dialect import torch
 from sta.dialect.ir.context import policy_of, target_of
 from sta.dialect.ir.location import describe
 from sta.passes.option_values import probability_bits_of, softmax_of
-from sta.passes.quantization.probability_bits import LEAST_FIDELITY, LOSS
+from sta.passes.quantization.probability_bits import LEAST_FIDELITY
 from sta.passes.rewriting.torch_operations import operations_of
 from sta.passes.tiling.attention_tiling import (
     AttentionShape,
@@ -33,11 +33,6 @@ from sta.passes.tiling.capacity import CapacityError
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
-CHUNK = "sta.softmax_chunk"
-"""The attribute of an attention that holds the keys of a chunk; without it the softmax is over whole rows."""
-BITS = "sta.probability_bits"
-"""The attribute of an attention that holds the width of its exponentials."""
-
 ROW_PREFERENCE = 1 / 16
 """
 The part of its cycles by which a softmax over whole rows may be slower and is still taken: it keeps up to a bit more of
@@ -49,7 +44,7 @@ def choose_softmax(
     module: ModuleOp, target: Target, policy: TilingPolicy, mode: str = "auto", bits: str = "auto"
 ) -> None:
     """
-    Set `sta.softmax_chunk` and `sta.probability_bits` on every attention in the function `main` of `module`.
+    Set `sta.softmax` on every attention in the function `main` of `module`.
 
     Raises CapacityError, naming the layer and the bytes needed and there, if the mode does not fit the target.
     """
@@ -61,18 +56,17 @@ def choose_softmax(
 def _choose(
     operation: torch.ScaledDotProductAttentionOp, target: Target, policy: TilingPolicy, mode: str, bits: str
 ) -> None:
-    width = _narrowest(operation.attributes.get(LOSS)) if bits == "auto" else int(bits)
+    width = _narrowest(operation.attributes.get(torch.NARROW_FIDELITY)) if bits == "auto" else int(bits)
     queries, depth = torch.sizes_of(operation.query)[-2:]
     has_mask = not isinstance(operation.attn_mask.type, torch.NoneType)
     shape = AttentionShape(queries, torch.sizes_of(operation.key)[-2], depth, width, has_mask)
-    operation.attributes[BITS] = IntegerAttr(width, i64)
     row = row_tiling(target, policy, shape) if mode != "online" else None
     online = online_tiling(target, policy, shape) if mode != "row" else None
     if row is None and online is None:
         chunk = None if mode == "row" else target.tile_columns
         raise CapacityError(f"{describe(operation)}: {too_long(target, policy, shape, chunk)}")
-    if online is not None and online.chunk is not None and _is_online(target, policy, shape, row, online):
-        operation.attributes[CHUNK] = IntegerAttr(online.chunk, i64)
+    is_online = online is not None and _is_online(target, policy, shape, row, online)
+    operation.attributes[torch.SOFTMAX] = torch.SoftmaxAttr(width, online.chunk if online and is_online else None)
 
 
 def _is_online(target: Target, policy: TilingPolicy, shape: AttentionShape, row: Tiling | None, online: Tiling) -> bool:
@@ -86,9 +80,9 @@ def _is_online(target: Target, policy: TilingPolicy, shape: AttentionShape, row:
 
 def _narrowest(fidelity: Attribute | None) -> int:
     """The bits that exponentials need: 8, if calibration has seen that they do."""
-    if not isinstance(fidelity, FloatAttr):
+    if not isinstance(fidelity, torch.DecibelsAttr):
         return 8
-    return 8 if fidelity.value.data >= LEAST_FIDELITY else 16
+    return 8 if fidelity.number.value.data >= LEAST_FIDELITY else 16
 
 
 @dataclass(frozen=True)

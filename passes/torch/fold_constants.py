@@ -22,9 +22,9 @@ from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, i
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.torch_operations import (
     TorchBuilder,
-    erase_dead,
     identifier,
     is_aten,
     literal_of,

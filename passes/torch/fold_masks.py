@@ -21,11 +21,9 @@ from xdsl.passes import ModulePass
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.mask_analysis import (
     INDEPENDENT,
-    MASK_DEPTH,
-    MASK_FILL,
-    SPELLED,
     Admissible,
     BoolArray,
     FloatArray,
@@ -33,13 +31,10 @@ from sta.passes.rewriting.mask_analysis import (
     MaskAnalysis,
     MaskError,
 )
-from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, operations_of, replace
+from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace
 
 TORCH_BOOL = 11
 """PyTorch's number for torch.bool."""
-
-REASON = "sta.mask_error"
-"""The attribute of an attention that keeps its mask: why it could not be brought into a supported form."""
 
 
 def fold_masks(module: ModuleOp, store: WeightStore) -> None:
@@ -68,7 +63,7 @@ def _fold_mask(
         mask, is_causal = _simplest(builder, attention, admissible)
         _check_one_sense(admissible, negated)
     except MaskError as error:
-        attention.attributes[REASON] = StringAttr(str(error))
+        attention.attributes[torch.MASK_ERROR] = StringAttr(str(error))
         return
     operands = list(attention.operands)
     operands[3], operands[5] = mask, builder.boolean(is_causal)
@@ -86,8 +81,8 @@ def _check_rows(attention: torch.ScaledDotProductAttentionOp, admissible: Admiss
     if not empty.any():
         return
     depth = np.broadcast_to(_counting_depth(attention, admissible), admitted.shape).max(axis=3)
-    is_finite = MASK_FILL in attention.attributes or bool(np.isfinite(depth[empty]).any())
-    if not is_finite and SPELLED not in attention.attributes:
+    is_finite = torch.MASK_FILL in attention.attributes or bool(np.isfinite(depth[empty]).any())
+    if not is_finite and torch.SPELLED not in attention.attributes:
         return
     there = "the mean of the values" if is_finite else "NaN"
     rows = np.unique(np.nonzero(empty)[2])
@@ -118,10 +113,10 @@ def _counting_depth(attention: torch.ScaledDotProductAttentionOp, admissible: Ad
 
 def _keep_depth(attention: Operation, folded: Operation, depth: FloatArray) -> None:
     """Write down on `folded` which finite number leaves out keys of `attention`."""
-    if MASK_FILL in attention.attributes:
-        folded.attributes[MASK_FILL] = attention.attributes[MASK_FILL]
+    if torch.MASK_FILL in attention.attributes:
+        folded.attributes[torch.MASK_FILL] = attention.attributes[torch.MASK_FILL]
     elif np.isfinite(depth).any():
-        folded.attributes[MASK_DEPTH] = FloatAttr(float(depth.max()), f64)
+        folded.attributes[torch.MASK_DEPTH] = FloatAttr(float(depth.max()), f64)
 
 
 def _check_one_sense(admissible: Admissible, negated: dict[BlockArgument, bool]) -> None:

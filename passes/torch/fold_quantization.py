@@ -25,7 +25,8 @@ from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import describe, module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import si8, si16
-from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, erase_dead, operations_of, replace
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, operations_of, replace
 
 Array = NDArray[Any]
 

@@ -20,7 +20,8 @@ from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.errors import CompileError
 from sta.passes.quantization.layer_selection import check_globs
-from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, literal_of, operations_of
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.torch.fold_quantization import is_quantized
 from sta.spec.nm_format import Pattern, prune_by_magnitude
 

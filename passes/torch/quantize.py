@@ -34,16 +34,14 @@ from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import describe, module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import si8, si16
-from sta.passes.quantization.calibrate import BOUND, NARROW_RANGE, range_of
+from sta.passes.quantization.calibrate import range_of
 from sta.passes.quantization.layer_selection import check_globs, matches
-from sta.passes.rewriting.torch_operations import array_of, erase_dead, operations_of, replace, single_use
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import array_of, operations_of, replace, single_use
 from sta.passes.rewriting.uses_through_views import VIEWS, Consumer, consumers_of, redirect
 from sta.spec.integers import HEADROOM, SMALLEST_RANGE
 from sta.spec.norm import EPSILON_LIMIT
 from sta.spec.operators.operator import Form, stored
-
-INT16_INPUT = "sta.int16_input"
-"""The attribute of a linear layer whose input has 16 bits, by sensitivity."""
 
 STREAM_LIMIT = 32767
 """The largest integer of a symmetric 16-bit value."""
@@ -230,13 +228,13 @@ class _Quantizer:
         """Whether the range of `value` is not what samples showed, but all that it can be."""
         if isinstance(value.owner, torch.EmbeddingOp):
             return array_of(value.owner.weight, self._store) is not None
-        return range_of(self._function, value, BOUND) is not None
+        return range_of(self._function, value, torch.BOUND) is not None
 
     def _is_wide(self, layer: Operation) -> bool:
-        return INT16_INPUT in layer.attributes or matches(module_path(layer), self._int16_inputs)
+        return torch.INT16_INPUT in layer.attributes or matches(module_path(layer), self._int16_inputs)
 
     def _narrow_range(self, value: SSAValue) -> tuple[float, float]:
-        return range_of(self._function, value, NARROW_RANGE) or self._range(value)
+        return range_of(self._function, value, torch.NARROW_RANGE) or self._range(value)
 
     def _range(self, value: SSAValue) -> tuple[float, float]:
         if isinstance(value.owner, torch.EmbeddingOp):
@@ -245,7 +243,7 @@ class _Quantizer:
                 raise ValueError(f"{describe(value.owner)}: its table holds numbers that are not finite")
             if table is not None:
                 return float(table.min()), float(table.max())
-        found = range_of(self._function, value, BOUND) or range_of(self._function, value)
+        found = range_of(self._function, value, torch.BOUND) or range_of(self._function, value)
         if found is None:
             place = describe(value.owner) if isinstance(value.owner, Operation) else "an input"
             raise ValueError(f"{place} has no calibrated range: calibrate the module before it is quantized")

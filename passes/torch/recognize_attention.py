@@ -21,16 +21,9 @@ from sta.dialect import torch
 from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.rewriting.mask_analysis import EXCLUDED_BELOW, MASK_FILL, SPELLED
-from sta.passes.rewriting.torch_operations import (
-    TorchBuilder,
-    array_of,
-    erase_dead,
-    is_aten,
-    operations_of,
-    replace,
-    single_use,
-)
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.mask_analysis import EXCLUDED_BELOW
+from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, is_aten, operations_of, replace, single_use
 from sta.passes.rewriting.uses_through_views import VIEWS
 
 
@@ -83,9 +76,9 @@ def _recognize(softmax: torch.SoftmaxIntOp | torch.SoftmaxOp, store: WeightStore
     attention = builder.aten(torch.ScaledDotProductAttentionOp, operands, product.result.type)
     assert isinstance(attention.owner, Operation)
     if scores.mask is not None:
-        attention.owner.attributes[SPELLED] = UnitAttr()
+        attention.owner.attributes[torch.SPELLED] = UnitAttr()
     if scores.fill is not None and math.isfinite(scores.fill):
-        attention.owner.attributes[MASK_FILL] = FloatAttr(scores.fill, f64)
+        attention.owner.attributes[torch.MASK_FILL] = FloatAttr(scores.fill, f64)
     replace(product, [attention])
 
 

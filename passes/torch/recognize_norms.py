@@ -17,7 +17,8 @@ from xdsl.passes import ModulePass
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, is_aten, literal_of, operations_of, replace
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import TorchBuilder, is_aten, literal_of, operations_of, replace
 
 
 def recognize_norms(module: ModuleOp, store: WeightStore) -> None:

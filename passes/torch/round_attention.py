@@ -20,7 +20,8 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.rewriting.torch_operations import array_of, erase_dead, operations_of, replace, single_use
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import array_of, operations_of, replace, single_use
 from sta.passes.rewriting.uses_through_views import VIEWS
 
 _PRODUCTS = torch.MatmulOp | torch.BmmOp

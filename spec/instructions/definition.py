@@ -246,6 +246,10 @@ def _no_latency(_target: Target) -> int:
     return 0
 
 
+def _adds_no_statistics(_settings: Settings) -> bool:
+    return False
+
+
 def _passes_taint(_settings: Settings) -> Taint:
     return Taint()
 
@@ -283,8 +287,8 @@ class InstructionDefinition:
     taint: Callable[[Settings], Taint] = _passes_taint
     products: Callable[[Settings], Products] | None = None
     """The multiplications it does, where it is a matrix product."""
-    statistics_flag: str = ""
-    """The flag with which it adds what it writes to the row statistics."""
+    adds_statistics: Callable[[Settings], bool] = _adds_no_statistics
+    """Whether it adds what it writes to the row statistics."""
 
     @property
     def is_sequencer(self) -> bool:

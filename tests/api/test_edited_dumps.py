@@ -28,7 +28,7 @@ EDITS = [
     ("nm-fuse-norm-copies", r"2:4, bitmap", "1:4, bitmap", "has groups with more than 1 non-zeros, expected 1:4"),
     ("nm-fuse-norm-copies", r'conftest\.py":', "conftest.py:", "a string begins here and does not end on this line"),
     ("sta-synchronize", r"wait \[\d+", "wait [77", f"names semaphore 77, outside 0..{SEMAPHORE_COUNT - 1}"),
-    ("sta-synchronize", r"#sta\.acc", "#sta.spad", "memref<10x16xsi32, #sta.spad>"),
+    ("sta-synchronize", r" acc<", " spad<", "defined with type memref<10x16xsi32, #sta.spad>"),
     ("sta-synchronize", r'sta\.direction = "input"', 'sta.direction = "in"', 'to be "input" or "output"'),
     ("sta-synchronize", r'(sta\.alloc "[^"]*:parameters" at )\d+', r"\g<1>8388608", "outside 0.."),
     ("sta-allocate", r"sta\.offset = \d+", "sta.offset = 9999999", "is not a multiple of"),
@@ -39,6 +39,9 @@ EDITS = [
     ("sta-synchronize", r"by \d+, depths", "by 1.0, depths", "Expected integer literal"),
     ("nm-sink-views", r"nm\.clamp %18", "nm.clamp %14", "nm.product stands alone: nm-fuse-epilogues makes one opera"),
     ("torch-calibrate", r"1\.000000e-05", "-1.000000e-05", "its eps must be a number that is not negative, not -1e-05"),
+    ("torch-calibrate", r"(sta\.range = #torch\.range<)[^>]*", r"\g<1>2.0, 1.0", "the lowest number comes first"),
+    ("torch-calibrate", r"sta\.range = #torch\.range<[^>]*>", "sta.range = 5", "sta.range is a #torch.range, not 5"),
+    ("torch-choose-softmax", r"#torch\.softmax<8", "#torch.softmax<9", "exponentials have 8 or 16 bits, not 9"),
     ("torch-quantize", r"torch\.aten\.linear", "torch.aten.liner", "did you mean 'torch.aten.linear'?"),
 ]
 

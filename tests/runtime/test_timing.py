@@ -128,7 +128,7 @@ def test_softmax_map_norm_gather(bench: Any) -> None:
         ({"name": "softmax", "mode": "online"}, "sm", 2 * 8),
         # One pass over 15 results, each of two accumulators; one over 15 accumulators; 4 lanes.
         ({"name": "map", "source_type": "acc_wide", "destination_type": "s8"}, "vp", 4),
-        ({"name": "rescale", "acc": 0, "shifts": 0}, "vp", 4),
+        ({"name": "shift", "acc": 0, "shifts": 0}, "vp", 4),
     ],
 )
 def test_long_and_precise_attention(bench: Any, fields: dict[str, Any], unit: str, cycles: int) -> None:
@@ -139,7 +139,7 @@ def test_long_and_precise_attention(bench: Any, fields: dict[str, Any], unit: st
         | {"destination_stride": wide, "scores_stride": wide},
         "map": {"source": 0, "destination": 0, "parameters": 0, "rows": 3, "columns": 5}
         | {"source_stride": wide, "destination_stride": wide},
-        "rescale": {"acc_stride": wide, "rows": 3, "columns": 5},
+        "shift": {"acc_stride": wide, "rows": 3, "columns": 5},
     }
     emit(bench, {**own[fields["name"]], **fields})
     timing = bench.program().timing

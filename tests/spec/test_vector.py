@@ -161,7 +161,7 @@ def test_norm_tile_writes_stream_and_copy(
 
 
 @given(st.data())
-def test_gathered_statistics_are_those_of_whole_rows(data: st.DataObject) -> None:
+def test_added_statistics_are_those_of_whole_rows(data: st.DataObject) -> None:
     rows, widths = data.draw(st.integers(1, 5)), data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
     x = data.draw(hnp.arrays(np.int16, (rows, sum(widths))))
     gamma, beta = (np.full(sum(widths), value, np.int32) for value in (1 << 20, 77))
@@ -169,12 +169,12 @@ def test_gathered_statistics_are_those_of_whole_rows(data: st.DataObject) -> Non
     statistics = RowStatistics(8)
     start = 0
     for width in widths:
-        statistics.gather(x[:, start : start + width])
+        statistics.add(x[:, start : start + width])
         start += width
     whole, copy = norm_tile(x, parameters, "layer")
-    gathered, gathered_copy = norm_tile(x, parameters, "layer", statistics.take(rows))
-    assert np.array_equal(whole, gathered)
-    assert np.array_equal(copy, gathered_copy)
+    found, found_copy = norm_tile(x, parameters, "layer", statistics.take(rows))
+    assert np.array_equal(whole, found)
+    assert np.array_equal(copy, found_copy)
     assert not np.any(statistics.take(rows))
 
 
@@ -185,7 +185,7 @@ def test_replaced_statistics_are_those_of_the_new_tile(data: st.DataObject) -> N
     statistics, expected = RowStatistics(8), RowStatistics(8)
     for registers, tiles in ((statistics, (first, before)), (expected, (first, after))):
         for tile in tiles:
-            registers.gather(tile)
+            registers.add(tile)
     statistics.replace(before, after)
     for found, wanted in zip(statistics.values, expected.values, strict=True):
         assert np.array_equal(found, wanted)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from xdsl.dialects import func
 from xdsl.dialects.builtin import IntegerType, ModuleOp
 from xdsl.interpreter import Interpreter
-from xdsl.interpreters.func import FuncFunctions
 from xdsl.ir import Region
 
+from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.interpreters.sta import StaFunctions, argument_window
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.program_ir import to_ir

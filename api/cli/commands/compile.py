@@ -14,6 +14,7 @@ from sta.api.cli.progress import Progress
 from sta.api.cli.tables import count, duration, percent, print_json, print_table, size
 from sta.api.compiler.explanation import explanation, print_explanation
 from sta.api.files.output_file import check_output
+from sta.passes.options import options
 from sta.runtime.losses import EXACT
 from sta.spec.target import Target, load_target
 
@@ -31,8 +32,8 @@ def execute(arguments: Namespace) -> None:
         keywords["target"] = _target(arguments.target)
     _check_decibels(arguments.min_sqnr)
     output = Path(arguments.output)
-    inputs = [Path(arguments.model), *([Path(arguments.calibration)] if arguments.calibration else [])]
-    check_output(output, *inputs)
+    samples: list[str | None] = [getattr(arguments, name) for name, one in options().items() if one.is_samples]
+    check_output(output, Path(arguments.model), *(Path(given) for given in samples if given is not None))
     if arguments.dump_ir is not None and Path(arguments.dump_ir).resolve() == output.resolve():
         raise UsageError("--output and --dump-ir name the same path")
     with Progress() as progress:

@@ -12,8 +12,6 @@ from sta.passes.lowering.torch_to_nm.conversion import STREAM_LIMIT, Conversion,
 from sta.passes.lowering.torch_to_nm.lowering import Lowering
 from sta.passes.lowering.torch_to_nm.norm import LARGEST_FLOAT32
 from sta.passes.rewriting.torch_operations import literal_of
-from sta.passes.torch.choose_softmax import BITS, CHUNK
-from sta.passes.torch.fold_masks import REASON
 from sta.spec.operators.registry import remedy_of
 
 LOG2_UNITS = 1024 / math.log(2)
@@ -22,7 +20,7 @@ LOG2_UNITS = 1024 / math.log(2)
 
 def refusal(operation: torch.ScaledDotProductAttentionOp) -> str | None:
     """Attention has four axes, heads of one width, no dropout, and one of the masks that torch-fold-masks makes."""
-    if isinstance(reason := operation.attributes.get(REASON), StringAttr):
+    if isinstance(reason := operation.attributes.get(torch.MASK_ERROR), StringAttr):
         return f"its mask is not supported: {reason.data}"
     scale = operation.scale
     if not isinstance(scale.type, torch.NoneType) and not 0.0 < torch.number_of(scale) <= LARGEST_FLOAT32:
@@ -64,6 +62,7 @@ def attend(conversion: Conversion, op: torch.ScaledDotProductAttentionOp, storag
     if not isinstance(op.attn_mask.type, torch.NoneType):
         mask = _four_axes(conversion, conversion.quantized(op.attn_mask).value)
     result = Storage(nm.si16, v.scale * 128 / STREAM_LIMIT, 0) if v.zero_point else storage
+    softmax = _softmax_of(op)
     attention = conversion.emit(
         nm.AttentionOp(
             (
@@ -76,8 +75,8 @@ def attend(conversion: Conversion, op: torch.ScaledDotProductAttentionOp, storag
             (*scale_pair(v.scale / result.scale), result.zero_point),
             torch.constant_of(op.is_causal) is True,
             result.element,
-            bits=_number(op, BITS) or 8,
-            chunk=_number(op, CHUNK),
+            bits=softmax.bits.data,
+            chunk=softmax.chunk,
         )
     )
     shape = torch.sizes_of(op.result)
@@ -116,10 +115,10 @@ def _four_axes(conversion: Conversion, value: SSAValue) -> SSAValue:
     return conversion.emit(nm.ViewOp(value, (*leading, *rest))).result
 
 
-def _number(op: Operation, attribute: str) -> int | None:
-    """The integer that a pass before has set on an operation; None if it has not."""
-    found = op.attributes.get(attribute)
-    return None if found is None else nm.integer_of(found)
+def _softmax_of(op: Operation) -> torch.SoftmaxAttr:
+    """The softmax that torch-choose-softmax has chosen; over whole rows with 8 bits where it has not run."""
+    found = op.attributes.get(torch.SOFTMAX)
+    return found if isinstance(found, torch.SoftmaxAttr) else torch.SoftmaxAttr(8)
 
 
 LOWERINGS = (Lowering(torch.ScaledDotProductAttentionOp, refusal, attend),)

@@ -53,7 +53,7 @@ std::unique_ptr<Operation> make(const InstructionDescription& instruction, Share
     return std::make_unique<Shift>(instruction);
 }
 
-const InstructionType type{"rescale", extents, make};
+const InstructionType type{"shift", extents, make};
 const Registration registration(type);
 
 }  // namespace

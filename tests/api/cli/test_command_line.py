@@ -90,6 +90,18 @@ def test_compile_in_json_is_canonical_and_complete(shell: Shell, files: Files) -
     assert "convert-torch-to-nm" in [row["step"] for row in summary["check"]]
 
 
+def test_compile_judges_on_samples_for_evaluation(shell: Shell, files: Files) -> None:
+    given = ("compile", files.model, "-o", "m.sta", "--calibration", files.calibration)
+    done = shell(*given, "--evaluation", files.calibration, "--json")
+    assert done.status == 0
+    assert json.loads(done.output)["quantization"]["held_out_samples"] == 4
+    assert json.loads(shell(*given, "--json").output)["quantization"]["held_out_samples"] == 1
+    Path("e.npz").write_bytes(files.calibration.read_bytes())
+    refused = shell("compile", files.model, "-o", "e.npz", "--evaluation", "e.npz")
+    assert refused.status != 0
+    assert Path("e.npz").read_bytes() == files.calibration.read_bytes()
+
+
 def test_compile_says_how_much_is_padding(shell: Shell) -> None:
     save_model(torch.nn.Linear(23, 8), torch.rand(1, 5, 23), Path("m.pt2"))
     np.savez("c.npz", input=np.random.default_rng(0).random((2, 1, 5, 23), np.float32))

@@ -337,8 +337,8 @@ def test_map(
 
 @pytest.mark.parametrize("results", ["stream", "copy", "both"])
 @pytest.mark.parametrize("kind", ["layer", "rms"])
-@pytest.mark.parametrize("gathered", [False, True])
-def test_norm(bench: Bench, results: str, kind: str, gathered: bool) -> None:
+@pytest.mark.parametrize("statistics", [False, True])
+def test_norm(bench: Bench, results: str, kind: str, statistics: bool) -> None:
     builder = bench.builder
     x = random_of(bench, (4, 6), nm.si16)
     gamma = builder.random.integers(-(2**20), 2**20, 6).astype(np.int32)
@@ -353,9 +353,9 @@ def test_norm(bench: Bench, results: str, kind: str, gathered: bool) -> None:
         for start in (0, 3)
     ]
     for a, b in halves:
-        builder.add(sta.MapOp((a, b, bench.identity), gather=gathered))
+        builder.add(sta.MapOp((a, b, bench.identity), statistics=statistics))
     written = (stream if results != "copy" else None, copy if results != "stream" else None)
-    builder.add(sta.NormOp(work, block, *written, kind, gathered=gathered))
+    builder.add(sta.NormOp(work, block, *written, kind, statistics=statistics))
     for name, value in zip(("stream", "copy"), written, strict=True):
         if value is not None:
             bench.result(value, name)

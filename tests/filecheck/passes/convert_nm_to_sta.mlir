@@ -13,11 +13,11 @@ func.func @main(%x: tensor<512x64xsi8> {sta.name = "x", sta.host_dtype = "float3
 
 // CHECK:     func.func @main(%[[X:.*]]: memref<512x64xsi8, #sta.dram> {sta.name = "x", {{.*}}sta.direction = "input"}, %[[Y:.*]]: memref<512x256xsi8, #sta.dram> {sta.name = "y", {{.*}}sta.direction = "output"})
 // CHECK:     sta.load %[[X]] to %{{.*}} :
-// CHECK:     %[[PACKED:.*]] = sta.constant @"w@packed" weights {{.*}} : memref<{{[0-9]+}}xui8, #sta.dram>
+// CHECK:     %[[PACKED:.*]] = sta.constant @"w@packed" weights {{.*}} : dram<{{[0-9]+}}xui8>
 // CHECK:     sta.loop %{{.*}} = 0 to {{[0-9]+}} {
 // CHECK:       sta.view %[[PACKED]][%{{.*}}]
 // CHECK:       sta.loop %{{.*}} = 0 to {{[0-9]+}} {
-// CHECK:         sta.mm %{{.*}}, %{{.*}} to %[[ACC:.*]] pattern <2:4, bitmap> : {{.*}}, memref<128x64xsi32, #sta.acc>
+// CHECK:         sta.mm %{{.*}}, %{{.*}} to %[[ACC:.*]] pattern <2:4, bitmap> : {{.*}}, acc<128x64xsi32>
 // CHECK:         sta.map %[[ACC]] to %{{.*}} parameters %{{.*}} per_channel
 // CHECK:     sta.store
 // CHECK-NOT: nm.linear

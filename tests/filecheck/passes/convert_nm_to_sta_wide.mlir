@@ -13,8 +13,8 @@ func.func @main(%x: tensor<32x64xsi16> {sta.name = "x", sta.host_dtype = "float3
   func.return %y : tensor<32x64xsi16>
 }
 
-// CHECK:      %[[HIGH:.*]] = sta.view %[[ACC:.*]][0] sizes [16, 64] strides [128, 1] : memref<16x128xsi32, #sta.acc>
-// CHECK-NEXT: %[[LOW:.*]] = sta.view %[[ACC]][64] sizes [16, 64] strides [128, 1] : memref<16x128xsi32, #sta.acc>
+// CHECK:      %[[HIGH:.*]] = sta.view %[[ACC:.*]][0] sizes [16, 64] strides [128, 1] : acc<16x128xsi32>
+// CHECK-NEXT: %[[LOW:.*]] = sta.view %[[ACC]][64] sizes [16, 64] strides [128, 1] : acc<16x128xsi32>
 // CHECK-NEXT: sta.mm %[[X:.*]], %[[W:.*]] to %[[HIGH]] pattern <2:4, bitmap> plane high :
 // CHECK-NEXT: sta.mm %[[X]], %[[W]] to %[[LOW]] pattern <2:4, bitmap> plane low :
 // CHECK:      sta.map %[[ACC]] to %{{.*}} parameters %{{.*}} per_channel wide

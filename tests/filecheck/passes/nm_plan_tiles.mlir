@@ -18,5 +18,5 @@ func.func @main(%x: tensor<512x64xsi8> {sta.name = "x", sta.host_dtype = "float3
 // CHECK-SAME:  nm.tiling = #nm.linear_tiling<128 x 64 x 32, columns>
 
 // LOWERED:   sta.tiling = [#sta.tiling<"", linear
-// LOWERED:   sta.mm {{.*}}memref<128x64xsi32
+// LOWERED:   sta.mm {{.*}}acc<128x64xsi32
 // LOWERED-NOT: nm.tiling

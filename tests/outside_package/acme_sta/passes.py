@@ -8,7 +8,8 @@ from xdsl.passes import ModulePass
 
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
-from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, literal_of, operations_of, replace
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of, replace
 
 
 class DropDoubledNegation(ModulePass):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sta.dialect.interpreters.torch import main_function, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.weight_store import WeightStore
-from sta.dialect.torch import tensor_type
+from sta.dialect.torch import BOUND, tensor_type
 from sta.passes.quantization.bound_ranges import bound_ranges
-from sta.passes.quantization.calibrate import BOUND, range_of
+from sta.passes.quantization.calibrate import range_of
 from sta.passes.rewriting.torch_operations import operations_of
 from tests.support.torch_modules import parse
 

@@ -16,7 +16,7 @@ from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.torch.fold_constants import fold_constants
-from sta.passes.torch.fold_masks import REASON, TorchFoldMasksPass, fold_masks
+from sta.passes.torch.fold_masks import TorchFoldMasksPass, fold_masks
 from sta.passes.torch.recognize_attention import recognize_attention
 from tests.support.torch_modules import largest_difference, outputs_of, overloads
 
@@ -214,11 +214,11 @@ class Twice(Masked):
 def test_an_input_has_one_sense(first: Any, second: Any) -> None:
     imported, _ = folded(Twice(lambda m: (first(m), second(m))), KEEP)  # pyright: ignore[reportUnknownLambdaType]
     attentions = [one for one in imported.module.walk() if isinstance(one, dialect.ScaledDotProductAttentionOp)]
-    assert REASON not in attentions[0].attributes
+    assert dialect.MASK_ERROR not in attentions[0].attributes
     if (first is left_out) == (second is left_out):
-        assert REASON not in attentions[1].attributes
+        assert dialect.MASK_ERROR not in attentions[1].attributes
         return
-    assert "another attention counts the keys" in cast(StringAttr, attentions[1].attributes[REASON]).data
+    assert "another attention counts the keys" in cast(StringAttr, attentions[1].attributes[dialect.MASK_ERROR]).data
 
 
 def rows_too(m: torch.Tensor) -> Any:
@@ -295,7 +295,7 @@ def partly(m: torch.Tensor) -> Any:
 def test_other_masks_stay_and_say_why(make: Any, message: str) -> None:
     _, attention = folded(Masked(make), KEEP)
     assert not isinstance(attention.attn_mask.type, dialect.NoneType)
-    assert message in cast(StringAttr, attention.attributes[REASON]).data
+    assert message in cast(StringAttr, attention.attributes[dialect.MASK_ERROR]).data
 
 
 def without_effect(m: torch.Tensor) -> Any:
@@ -396,18 +396,18 @@ def refused(model: nn.Module) -> str:
     for rewrite in (fold_constants, recognize_attention, fold_masks):
         rewrite(imported.module, imported.weights)
     found = [one for one in imported.module.walk() if isinstance(one, dialect.ScaledDotProductAttentionOp)]
-    return cast(StringAttr, found[0].attributes[REASON]).data
+    return cast(StringAttr, found[0].attributes[dialect.MASK_ERROR]).data
 
 
 @pytest.mark.parametrize("make", [compared, left_out])
 def test_an_index_input_is_no_mask(make: Any) -> None:
     _, attention = folded(Indexed(make), np.array([[3, 5, 2, 0], [4, 7, 0, 0]]))
-    assert "made of the indices of an embedding" in cast(StringAttr, attention.attributes[REASON]).data
+    assert "made of the indices of an embedding" in cast(StringAttr, attention.attributes[dialect.MASK_ERROR]).data
 
 
 def test_a_float_input_is_no_mask() -> None:
     _, attention = folded(Masked(lambda m: m[:, None, None, :]), KEEP.astype(np.float32))  # pyright: ignore[reportUnknownLambdaType]
-    assert "floating-point input" in cast(StringAttr, attention.attributes[REASON]).data
+    assert "floating-point input" in cast(StringAttr, attention.attributes[dialect.MASK_ERROR]).data
 
 
 @settings(max_examples=8, deadline=None)
@@ -428,5 +428,5 @@ def test_conjunctions_keep_their_meaning(parts: list[Any], seed: int) -> None:
     keep = np.random.default_rng(seed).integers(0, 2, (B, S))
     keep[:, 0] = 1
     _, attention = folded(Masked(make), keep)
-    supported = REASON not in attention.attributes
+    supported = dialect.MASK_ERROR not in attention.attributes
     assert supported or band in parts

@@ -126,9 +126,9 @@ def test_taint_passes_through_products_until_normalized(steps: Steps) -> None:
 
 
 @pytest.mark.parametrize("scores", [0, 1])
-def test_a_rescale_keeps_taint(steps: Steps, scores: int) -> None:
+def test_a_shift_keeps_taint(steps: Steps, scores: int) -> None:
     steps.scores(scores=scores)
-    steps.bench.emit("rescale", acc=0, shifts=steps.at(C), acc_stride=steps.at(32), rows=4, columns=8)
+    steps.bench.emit("shift", acc=0, shifts=steps.at(C), acc_stride=steps.at(32), rows=4, columns=8)
     steps.map(0, B, "acc")
     steps.store(B)
     assert steps.leaks() == bool(scores)

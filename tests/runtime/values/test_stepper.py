@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import nn
 from xdsl.dialects import func
 from xdsl.interpreter import Interpreter, PythonValues
-from xdsl.interpreters.func import FuncFunctions
 from xdsl.ir import Operation
 
 from sta.api.compiler.compilation import Compilation, compile_model
 from sta.dialect.interpreters.any_level import main_function
+from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.interpreters.nm import NmFunctions
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.quantized_value import meaning_of
