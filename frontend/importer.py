@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,12 +151,18 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
     from torch_mlir.passmanager import PassManager
 
     resources: dict[str, Any] = {}
+    # A tensor is known by its identity, which another would get if it were gone: of bools torch-mlir makes copies.
+    seen: list[torch.Tensor] = []
+    free = (name for name in (f"constant_{number}" for number in count()) if name not in set(names.values()))
 
     class Hooks(fx_importer.FxImporterHooks):
         def resolve_literal(self, gni, literal, info):
             if not isinstance(literal, torch.Tensor) or literal.numel() <= 1:
                 return None
-            name = names.setdefault(id(literal), f"constant_{len(weights)}")
+            seen.append(literal)
+            if id(literal) not in names:
+                names[id(literal)] = next(free)
+            name = names[id(literal)]
             # MLIR would give a second resource of the same name another one.
             if name not in resources:
                 weights.put(name, _array(name, literal))
