@@ -1,11 +1,10 @@
 """
-The `torch` dialect: the part of torch-mlir's dialect that a Transformer's import consists of.
+The `torch` dialect: the part of torch-mlir's dialect that imports of Transformers use.
 
-Operations and types have the names, operands and text of torch-mlir, so that what it prints is what this dialect
-parses. Three things are ours: `torch.fake_quantize`, a quantize–dequantize pair in one operation; the meaning of
+Operations and types have the names, operands and text of torch-mlir, so that this dialect parses its output. Three
+things are ours: `torch.fake_quantize`, a quantize–dequantize pair in one operation; the meaning of
 `torch.aten.scaled_dot_product_attention` with a mask *and* `is_causal`, which PyTorch refuses and which here admits the
-pairs that both admit; and the annotations that one pass leaves for another, as discardable attributes
-(`ANNOTATIONS`).
+pairs that both admit; and the annotations that one pass leaves for another, as discardable attributes (`ANNOTATIONS`).
 
 Weights are `torch.vtensor.literal` operations whose value is a `dense_resource` named after the parameter; the array
 itself is in a `sta.dialect.ir.weight_store.WeightStore`.
@@ -15,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from math import isfinite, prod
 from typing import Any, ClassVar, cast
 
@@ -73,7 +73,7 @@ from sta.dialect.ir.format_directives import float_text
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.operators.operator import Operator, Role
 from sta.spec.operators.registry import operators
-from sta.spec.tables import RealFunction
+from sta.spec.tables import EXPONENTIAL_BITS, RealFunction
 
 Array = NDArray[Any]
 Constant = int | float | bool | str | None | list["Constant"]
@@ -99,7 +99,7 @@ _DTYPES: dict[Attribute, np.dtype[Any]] = {
 
 
 def numpy_dtype(element_type: Attribute) -> np.dtype[Any]:
-    """The NumPy dtype of a tensor's element type. Raises ValueError where NumPy has none (bfloat16)."""
+    """The NumPy dtype of a tensor's element type. Raises ValueError if NumPy has none (bfloat16)."""
     if element_type not in _DTYPES:
         raise ValueError(f"no NumPy dtype for elements of type {element_type}")
     return _DTYPES[element_type]
@@ -111,6 +111,15 @@ def element_type_of(dtype: np.dtype[Any]) -> Attribute:
         if candidate == dtype:
             return element_type
     raise ValueError(f"the torch dialect has no elements of dtype {dtype}")
+
+
+_DTYPE_NUMBERS = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "", "", "", "bool")
+"""PyTorch's numbering of dtypes; complex ones are left out."""
+
+
+def dtype_number(dtype: np.dtype[Any]) -> int:
+    """The number that stands for a NumPy dtype where an operator takes one. Raises ValueError for other dtypes."""
+    return _DTYPE_NUMBERS.index(dtype.name)
 
 
 # --- Types ---
@@ -194,7 +203,7 @@ class VTensorType(ParametrizedAttribute, TypeAttribute):
 
     @property
     def is_float(self) -> bool:
-        """Whether the elements are floating-point numbers."""
+        """True if the elements are floating-point numbers."""
         return isinstance(self.element_type, AnyFloat)
 
     @classmethod
@@ -284,7 +293,7 @@ class OptionalType(ParametrizedAttribute, TypeAttribute):
 
 
 def _parse_nested(parser: AttrParser) -> Attribute:
-    """Parse a type of the dialect that stands inside another one, where `!torch.` is left out."""
+    """Parses a type of the dialect inside another one, where `!torch.` is omitted."""
     keyword = parser.parse_optional_keyword_in((*_SCALAR_TYPES, "vtensor", "list", "optional"))
     if keyword is None:
         return parser.parse_type()
@@ -379,13 +388,13 @@ class DecibelsAttr(ParametrizedAttribute):
 @irdl_attr_definition
 class SoftmaxAttr(ParametrizedAttribute):
     """
-    How an attention computes its softmax: the width of its exponentials, and how many keys it takes at a time.
+    The softmax of an attention: the width of its exponentials, and its keys at a time.
 
     `#torch.softmax<8 bits>` is over whole rows, `#torch.softmax<16 bits, 128 keys>` chunk by chunk.
     """
 
     name = "torch.softmax"
-    WIDTHS: ClassVar[tuple[int, ...]] = (8, 16)
+    WIDTHS: ClassVar[tuple[int, ...]] = EXPONENTIAL_BITS
 
     bits: IntAttr
     keys: IntAttr | NoneAttr
@@ -421,25 +430,25 @@ class SoftmaxAttr(ParametrizedAttribute):
 
 
 RANGE = "sta.range"
-"""The range that calibration saw, of a value that an operation computes or of an argument."""
+"""The calibrated range of an operation's or argument's value."""
 NARROW_RANGE = "sta.narrow_range"
-"""The range to be represented with 8 bits, where it is another one than that of 16 bits."""
+"""The range for 8 bits, if it differs from the range for 16 bits."""
 BOUND = "sta.bound"
-"""The range that a value cannot leave, where one is known without samples."""
+"""The bound of a value, if it is known without samples."""
 NARROW_FIDELITY = "sta.narrow_fidelity"
 """Of an attention: the SQNR of its result with 8-bit exponentials."""
 SOFTMAX = "sta.softmax"
-"""Of an attention: how it computes its softmax."""
+"""Of an attention: its softmax."""
 INT16_INPUT = "sta.int16_input"
 """Of a linear layer: its input has 16 bits, by sensitivity."""
 MASK_ERROR = "sta.mask_error"
-"""Of an attention that keeps its mask: why it could not be brought into a supported form."""
+"""Of an attention that keeps its mask: the reason why the mask has no supported form."""
 SPELLED = "sta.spelled"
 """Of an attention with a mask that the model spells out: a row without a key is the mean of the values, or NaN."""
 MASK_FILL = "sta.mask_fill"
-"""Of an attention: the finite number that the model puts in the place of the scores of keys that it leaves out."""
+"""Of an attention: the finite number that replaces the scores of keys that the model excludes."""
 MASK_DEPTH = "sta.mask_depth"
-"""Of an attention: the finite number that the model adds to the scores of keys that it leaves out."""
+"""Of an attention: the finite number that the model adds to the scores of keys that it excludes."""
 
 ANNOTATIONS: Mapping[str, type[Attribute]] = {
     RANGE: RangeAttr,
@@ -453,7 +462,7 @@ ANNOTATIONS: Mapping[str, type[Attribute]] = {
     MASK_FILL: FloatAttr,
     MASK_DEPTH: FloatAttr,
 }
-"""What one pass writes down for another, and the kind of attribute that it is."""
+"""An annotation of one pass for another, and the kind of its attribute."""
 _KIND_TEXTS: Mapping[type[Attribute], str] = {
     UnitAttr: "without a value",
     StringAttr: "a string",
@@ -462,7 +471,7 @@ _KIND_TEXTS: Mapping[type[Attribute], str] = {
 
 
 def expect_annotations(attributes: Mapping[str, Attribute]) -> None:
-    """Raise ValueError for an annotation among `attributes` that is not of its kind."""
+    """Raises ValueError for an annotation among `attributes` that is not of its kind."""
     for name, kind in ANNOTATIONS.items():
         given = attributes.get(name)
         if given is not None and not isinstance(given, kind):
@@ -478,21 +487,21 @@ class ExactFloat(CustomDirective):
     """
     A float64 attribute without its type, in text that is read back as the same number.
 
-    Numbers are written as MLIR writes them, or else with all their digits; those that are not finite as their bits, in
-    hexadecimal, where xDSL's own format would not read what it writes.
+    Numbers are written as MLIR writes them, or else with all their digits; infinite and NaN as their bits, in
+    hexadecimal, where xDSL's own format would not read its own output.
     """
 
     value: AttributeVariable
 
     def parse(self, parser: Parser, state: ParsingState) -> None:
-        """Read the number, or its bits."""
+        """Reads the number, or its bits."""
         number = parser.parse_number(context_msg=" for a float64")
         if isinstance(number, int):
             number = float(np.uint64(number).view(np.float64))
         self.value.set(state, FloatAttr(number, f64))
 
     def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
-        """Write the number, or its bits."""
+        """Writes the number, or its bits."""
         state.print_whitespace(printer)
         attribute = self.value.get(op)
         assert isinstance(attribute, FloatAttr)
@@ -510,7 +519,7 @@ def _float_text(number: float) -> str:
 
 
 class _ConstantOperation(IRDLOperation):
-    """An operation without operands whose result is known."""
+    """An operation without operands and with a known result."""
 
     traits = traits_def(Pure(), ConstantLike())
 
@@ -726,7 +735,7 @@ ScalarConstantOp = ConstantIntOp | ConstantFloatOp | ConstantBoolOp | ConstantSt
 
 
 def is_constant(value: SSAValue) -> bool:
-    """Whether `value` is a Python constant: a scalar, a string, None, or a list of those. Tensors never are."""
+    """True if `value` is a Python constant: a scalar, a string, None, or a list of those. Tensors never are."""
     operation = value.owner
     if isinstance(operation, ListConstructOp):
         return all(is_constant(element) for element in operation.elements)
@@ -734,7 +743,7 @@ def is_constant(value: SSAValue) -> bool:
 
 
 def constant_of(value: SSAValue) -> Constant:
-    """The Python constant that `value` is. Raises ValueError if it is none."""
+    """The Python constant of `value`. Raises ValueError if it is none."""
     operation = value.owner
     if isinstance(operation, ListConstructOp):
         return [constant_of(element) for element in operation.elements]
@@ -752,7 +761,7 @@ def constant_of(value: SSAValue) -> Constant:
 
 
 def integer_of(value: SSAValue) -> int:
-    """The Python int that `value` is. Raises ValueError if it is not a constant int."""
+    """The Python int of `value`. Raises ValueError if it is not a constant int."""
     constant = constant_of(value)
     if not isinstance(constant, int) or isinstance(constant, bool):
         raise ValueError(f"expected a constant int, found {constant!r}")
@@ -760,7 +769,7 @@ def integer_of(value: SSAValue) -> int:
 
 
 def number_of(value: SSAValue) -> float:
-    """The Python int or float that `value` is, as a float. Raises ValueError if it is neither."""
+    """The Python int or float of `value`, as a float. Raises ValueError if it is neither."""
     constant = constant_of(value)
     if not isinstance(constant, int | float) or isinstance(constant, bool):
         raise ValueError(f"expected a constant number, found {constant!r}")
@@ -768,7 +777,7 @@ def number_of(value: SSAValue) -> float:
 
 
 def integers_of(value: SSAValue) -> list[int]:
-    """The list of Python ints that `value` is. Raises ValueError if it is not a constant list of ints."""
+    """The list of Python ints of `value`. Raises ValueError if it is not a constant list of ints."""
     operation = value.owner
     if not isinstance(operation, ListConstructOp):
         raise ValueError("expected a constant list of ints")
@@ -808,12 +817,12 @@ class AtenOperation(IRDLOperation):
 
 
 def row_of(operation: Operation) -> Operator:
-    """The row of the operator that `operation` is. Raises KeyError if it is none."""
+    """The row of the operator of `operation`. Raises KeyError if there is none."""
     return operators()[operation.name.removeprefix("torch.")]
 
 
 def find_row(operation: Operation) -> Operator | None:
-    """The row of the operator that `operation` is; None if it is none."""
+    """The row of the operator of `operation`; None if there is none."""
     return operators().get(operation.name.removeprefix("torch."))
 
 
@@ -828,7 +837,7 @@ def _shape_text(value: SSAValue) -> str:
 
 class ElementwiseOperation(AtenOperation):
     """
-    A function of each element of `input`, whose type its result has; further operands are constant arguments of it.
+    A function of each element of `input`, with a result of the same type; further operands are constant arguments.
 
     The classes follow from the rows of `sta.spec.operators`.
     """
@@ -855,7 +864,7 @@ class ElementwiseOperation(AtenOperation):
 
     @property
     def refusal(self) -> str | None:
-        """What is wrong with the arguments; None if they are supported."""
+        """Fault in the arguments; None if they are supported."""
         if not all(is_constant(argument) for argument in self.arguments):
             return "its arguments must be constants"
         return row_of(self).refusal(*self._constants)
@@ -894,7 +903,7 @@ class LinearOp(AtenOperation):
 
 @irdl_op_definition
 class EmbeddingOp(AtenOperation):
-    """The rows of weight [rows, n] that the integers in indices [...] name: [..., n]."""
+    """The rows of weight [rows, n] named by the integers in indices [...]: [..., n]."""
 
     name = "torch.aten.embedding"
 
@@ -935,7 +944,7 @@ class RmsNormOp(AtenOperation):
     """
     input divided by the root of (its mean square + eps), over the last axes, then times weight (or None).
 
-    PyTorch takes eps None for the smallest number that changes a one.
+    PyTorch interprets eps None as the smallest number that changes a one.
     """
 
     name = "torch.aten.rms_norm"
@@ -974,7 +983,7 @@ class ScaledDotProductAttentionOp(AtenOperation):
 
     query [..., m, d], key [..., n, d], value [..., n, e]; attn_mask is None, a bool tensor that is true where a key is
     admissible, or a float tensor that is added. With is_causal key j is admissible for query i iff j <= i. A mask and
-    is_causal together admit what both admit (PyTorch takes only one of them). A query without admissible key gives 0.
+    is_causal together admit what both admit (PyTorch accepts only one of them). A query without admissible key gives 0.
     """
 
     name = "torch.aten.scaled_dot_product_attention"
@@ -1136,7 +1145,7 @@ class SoftmaxIntOp(AtenOperation):
 
 @irdl_op_definition
 class SoftmaxOp(AtenOperation):
-    """The softmax over axis dim, as decompositions leave it."""
+    """The softmax over axis dim, in the form of decompositions."""
 
     name = "torch.aten._softmax"
 
@@ -1282,7 +1291,7 @@ class ExpandOp(AtenOperation):
 
 @irdl_op_definition
 class ToDtypeOp(AtenOperation):
-    """The elements converted to another type, given by PyTorch's number for it (11 is bool, 6 is float32)."""
+    """The elements converted to another type, given by PyTorch's number for it (`dtype_number`)."""
 
     name = "torch.aten.to.dtype"
 
@@ -1300,7 +1309,7 @@ class ToDtypeOp(AtenOperation):
 
 @irdl_op_definition
 class LogicalNotOp(AtenOperation):
-    """Whether each element is zero, or false."""
+    """True if each element is zero, or false."""
 
     name = "torch.aten.logical_not"
 
@@ -1313,7 +1322,7 @@ class LogicalNotOp(AtenOperation):
 
 
 class GenericOperation(AtenOperation):
-    """An operator that only folding, mask analysis or the rewriting of views looks at, by its name."""
+    """An operator that only folding, mask analysis or the rewriting of views inspects, by its name."""
 
     arguments = var_operand_def()
     outputs = var_result_def()
@@ -1469,11 +1478,11 @@ _TYPED: tuple[type[AtenOperation], ...] = (
     ToDtypeOp,
     LogicalNotOp,
 )
-"""Operators of which passes look at the operands; the classes of all others follow from their rows."""
+"""Operators whose operands passes inspect; the classes of all others follow from their rows."""
 
 
 def _class_of(row: Operator) -> type[AtenOperation]:
-    """The class of an operator that has none of its own."""
+    """The class of an operator without a class of its own."""
     base = ElementwiseOperation if row.role is Role.ELEMENTWISE else GenericOperation
     summary = row.summary or f"`{row.name}`, as PyTorch defines it"
     members: dict[str, Any] = {"name": f"torch.{row.name}", "__doc__": f"{summary[:1].upper()}{summary[1:]}."}
@@ -1482,24 +1491,29 @@ def _class_of(row: Operator) -> type[AtenOperation]:
     return irdl_op_definition(made)
 
 
+@cache
 def _classes() -> dict[str, type[AtenOperation]]:
     typed = {operation.name.removeprefix("torch."): operation for operation in _TYPED}
     return {name: typed.get(name) or _class_of(row) for name, row in operators().items()}
 
 
-_CLASSES = _classes()
-
-
 def operator_class(name: str) -> type[AtenOperation]:
     """The operation of the operator `name`, spelled as in its row: `aten.relu`."""
-    return _CLASSES[name]
+    return _classes()[name]
 
 
-Torch = Dialect(
-    "torch",
-    [*_OWN, *_CLASSES.values()],
-    [
-        *(IntType, FloatType, BoolType, NoneType, StrType, DeviceType, VTensorType, ListType, OptionalType),
-        *(RangeAttr, DecibelsAttr, SoftmaxAttr),
-    ],
-)
+@cache
+def torch_dialect() -> Dialect:
+    """
+    The dialect, with the operations of all rows.
+
+    Not made when this module is imported: a package that adds rows may itself import this module.
+    """
+    return Dialect(
+        "torch",
+        [*_OWN, *_classes().values()],
+        [
+            *(IntType, FloatType, BoolType, NoneType, StrType, DeviceType, VTensorType, ListType, OptionalType),
+            *(RangeAttr, DecibelsAttr, SoftmaxAttr),
+        ],
+    )

@@ -32,7 +32,7 @@ class Original:
     """A model that can be run: inputs by name to outputs by name."""
 
     name: str
-    """What runs it: "PyTorch"."""
+    """Name of its runner: "PyTorch"."""
     _compute: Callable[[Inputs], dict[str, Array]]
 
     def run(self, inputs: Inputs) -> dict[str, Array]:

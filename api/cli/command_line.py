@@ -1,10 +1,11 @@
 """
 The ``sta`` command.
 
-Results go to standard output, progress, warnings and errors to standard error. The exit code is 0, or 1 with one
-``sta: error:`` message for input that cannot be used, or 2 for a command that was called wrongly.
+Results go to standard output, progress, warnings and errors to standard error. The exit code is 0, or 1 with one ``sta:
+error:`` message for unusable input, or 2 for a wrong call of a command.
 
-Only what the command needs is imported: running a program needs NumPy, compiling one torch and xDSL as well.
+Only the modules that the command needs are imported: running a program needs NumPy, compiling one torch and xDSL as
+well.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ _DESCRIPTION = "Compile Transformers to STA microcode, and run it bit-exactly."
 
 
 _EXTRAS = {"vl_convert": "report", "textual": "gui", "pyclip": "gui", "prompt_toolkit": "cli", "rich": "cli"}
-"""The extras that packages come with, other than `compile`."""
+"""Extras by the packages that they bring, for packages outside of `compile`."""
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of what takes no more; of a file they name it."""
+"""Errors of a full disk or quota, and of a file that is too large; a file is named."""
 
 
 class _Command(NamedTuple):
@@ -53,24 +54,24 @@ def _add_compile_arguments(parser: Parser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the compiled program")
     add_options(parser)
     parser.add_argument(
-        "--explain", action="store_true", help="say how each layer is tiled and why; with --json also where buffers lie"
+        "--explain", action="store_true", help="show each layer's tiling and the reason; with --json also memory maps"
     )
-    parser.add_argument("--timing", action="store_true", help="show how long every pass took")
+    parser.add_argument("--timing", action="store_true", help="show the time of every pass")
     _add_json(parser)
 
 
 def _add_quantize_arguments(parser: Parser) -> None:
     parser.description = (
-        "Quantize a float model after training, with PyTorch's export quantization (PT2E): `sta compile` takes the "
-        "result with the scales that it carries. Without smoothing, rounding of weights by calibration and 16-bit "
-        "inputs: those are for float models, with `sta compile --calibration`."
+        "Quantize a float model after training, with PyTorch's export quantization (PT2E): `sta compile` accepts "
+        "the result and keeps its scales. Without SmoothQuant, GPTQ and 16-bit inputs, which float models get from "
+        "`sta compile --calibration`."
     )
     parser.add_argument("model", metavar="MODEL.pt2", help="a program saved with torch.export.save")
     parser.add_argument(
         "--calibration",
         metavar="FILE.npz",
         required=True,
-        help="inputs by name, first axis the samples, to take the ranges of activations from",
+        help="inputs by name, first axis the samples, for the ranges of activations",
     )
     parser.add_argument("-o", "--output", metavar="FILE.pt2", required=True, help="the quantized program")
     parser.add_argument(
@@ -92,7 +93,7 @@ def _add_inputs_of_runs(parser: Parser) -> None:
         "--inputs",
         metavar="FILE.npz|DIR",
         required=True,
-        help="the inputs by name; with one more axis in front, or as a folder of such files, those of many runs",
+        help="the inputs by name; for many runs with one more leading axis, or a folder of such files",
     )
 
 
@@ -162,7 +163,7 @@ def _add_debug_arguments(parser: Parser) -> None:
 
 
 def _add_diff_arguments(parser: Parser) -> None:
-    parser.add_argument("model", metavar="MODEL.pt2", help="the model that the program was compiled from")
+    parser.add_argument("model", metavar="MODEL.pt2", help="the model of the program")
     parser.add_argument("program", metavar="FILE.sta", help="the compiled program")
     _add_inputs_of_runs(parser)
     parser.add_argument(
@@ -179,7 +180,7 @@ def _add_report_arguments(parser: Parser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE.html", required=True, help="the report")
     parser.add_argument("--inputs", metavar="FILE.npz", help="inputs by name: run on these, and show the outputs")
     parser.add_argument(
-        "--ir", metavar="DIR", help="what `sta compile --dump-ir DIR` has written: show the IR of every pass"
+        "--ir", metavar="DIR", help="a folder of `sta compile --dump-ir DIR`: show the IR of every pass"
     )
     _add_json(parser)
 
@@ -199,11 +200,11 @@ COMMANDS = {
     "opt": _Command("run passes on a module of the torch, nm or sta dialect", _add_nothing),
     "gui": _Command("try out passes on a module in a window of the terminal", _add_gui_arguments),
     "objdump": _Command("show everything in a program, as assembly", _add_objdump_arguments),
-    "asm": _Command("make a program from assembly", _add_asm_arguments),
+    "asm": _Command("assemble a program", _add_asm_arguments),
     "debug": _Command("step through a run, look at values", _add_debug_arguments),
     "diff": _Command("compare a run with the float model, operation by operation", _add_diff_arguments),
-    "where": _Command("show what belongs to a module of the model, or to a line", _add_where_arguments),
-    "report": _Command("make a page about a program, to open in a browser", _add_report_arguments),
+    "where": _Command("show source, instructions and cycles of a module or a line", _add_where_arguments),
+    "report": _Command("write a page about a program, for a browser", _add_report_arguments),
     "targets": _Command("list the machines that come with the toolchain", _add_json),
 }
 """All commands by name."""
@@ -239,7 +240,7 @@ def _overview() -> Parser:
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
-    """The arguments before the command, the command or "", and those after it."""
+    """Arguments before the command, the command or "", and arguments after it."""
     for position, argument in enumerate(arguments):
         if not argument.startswith("-"):
             return list(arguments[:position]), argument, list(arguments[position + 1 :])
@@ -269,7 +270,7 @@ def _execute(arguments: Sequence[str]) -> int:
 
 
 def _status(arguments: Sequence[str]) -> int:
-    """The exit code of a command; of one that shows its help as well, with which argparse would end the process."""
+    """The exit code of a command, even if it shows its help, with which argparse would end the process."""
     try:
         return _execute(arguments)
     except SystemExit as ended:
@@ -293,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return status
         except BrokenPipeError:
-            # Whoever reads the output has seen enough; Python must not try to write the rest when it ends.
+            # The reader has closed the pipe; Python must not try to write the rest when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except KeyboardInterrupt:
@@ -311,15 +312,15 @@ def command() -> NoReturn:
     """
     The installed `sta`: runs the command line and ends the process.
 
-    Taking down what PyTorch and the compiler hold takes seconds and serves nobody; as mypy and others do, the process
-    ends without it. Nor does it look for garbage while it lives: what a command makes, it needs.
+    Tearing down PyTorch and the compiler takes seconds and serves nobody; like mypy and others, the process ends
+    without it. It does not collect garbage either: a command needs what it allocates.
     """
     gc.disable()
     # Python has None for a stream that was closed before it began.
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
     status = main()
-    # What could not be written has been reported.
+    # A failed write has been reported.
     with suppress(OSError):
         sys.stdout.flush()
     with suppress(OSError):
@@ -333,7 +334,7 @@ def _fail(message: str, status: int) -> int:
 
 
 def _describe(error: Exception) -> str:
-    """What the message says about an error."""
+    """Text of the message for an error."""
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("sta"):
         extra = _EXTRAS.get((error.name or "").partition(".")[0], "compile")
         return f"this needs the package {error.name}: install sta-toolchain[{extra}]"

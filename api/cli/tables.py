@@ -1,4 +1,4 @@
-"""Tables and numbers for people: with rich where it is installed, in plain columns where only NumPy is."""
+"""Tables and numbers for people: with rich if it is installed, in plain columns if only NumPy is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 _WIDTH = 200
-"""Columns of a table that does not go to a terminal; nothing is cut off at a narrow one's edge."""
+"""Width of a table that does not go to a terminal; nothing is cut off at a narrow one's edge."""
 
 Row = Sequence[str]
 

@@ -1,7 +1,7 @@
 """
 An interpreter of functions that return.
 
-xDSL has one as well, in a package that imports the interpreters of every dialect: that takes as long as several passes.
+xDSL's own is in a package that imports the interpreters of every dialect: that takes as long as several passes.
 """
 
 from __future__ import annotations

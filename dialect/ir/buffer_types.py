@@ -1,6 +1,4 @@
-"""
-The machine's memories, and the text of a memref in one of them: `spad<32x64xsi8, [768, 1]>`.
-"""
+"""The machine's memories, and the text of a memref in one of them: `spad<32x64xsi8, [768, 1]>`."""
 
 from __future__ import annotations
 
@@ -16,65 +14,49 @@ MemRef = MemRefType[Attribute]
 
 
 class SpaceAttr(ParametrizedAttribute):
-    """
-    A memory of the machine, the memory space of a memref: `#sta.dram`, `#sta.spad`, `#sta.wbuf` or `#sta.acc`.
-    """
+    """A memory of the machine, the memory space of a memref: `#sta.dram`, `#sta.spad`, `#sta.wbuf` or `#sta.acc`."""
 
     @property
     def space(self) -> str:
-        """
-        The memory's name.
-        """
+        """The memory's name."""
         return self.name.removeprefix("sta.")
 
 
 @irdl_attr_definition
 class DramAttr(SpaceAttr):
-    """
-    The memory outside the chip.
-    """
+    """The memory outside the chip."""
 
     name = "sta.dram"
 
 
 @irdl_attr_definition
 class SpadAttr(SpaceAttr):
-    """
-    The memory of activations, exponentials and masks.
-    """
+    """The memory of activations, exponentials and masks."""
 
     name = "sta.spad"
 
 
 @irdl_attr_definition
 class WbufAttr(SpaceAttr):
-    """
-    The memory of packed weights, parameter blocks and tables.
-    """
+    """The memory of packed weights, parameter blocks and tables."""
 
     name = "sta.wbuf"
 
 
 @irdl_attr_definition
 class AccAttr(SpaceAttr):
-    """
-    The memory of accumulators.
-    """
+    """The memory of accumulators."""
 
     name = "sta.acc"
 
 
 MEMORIES: dict[str, SpaceAttr] = {memory.space: memory for memory in (DramAttr(), SpadAttr(), WbufAttr(), AccAttr())}
-"""
-The memories by name.
-"""
+"""The memories by name."""
 _SIGNS = {Signedness.SIGNLESS: "i", Signedness.SIGNED: "si", Signedness.UNSIGNED: "ui"}
 
 
 def parse_buffer_type(parser: Parser) -> Attribute:
-    """
-    Reads the type of a buffer, in short or as the memref that it is; any other type as it is.
-    """
+    """Reads the type of a buffer, in short or as a memref; any other type unchanged."""
     name = parser.parse_optional_keyword_in(MEMORIES)
     if name is None:
         return parser.parse_type()
@@ -89,7 +71,7 @@ def print_buffer_type(printer: Printer, type_: Attribute) -> None:
     """
     Writes the type of a buffer in short: memory, shape, element type and, of a view, strides in elements.
 
-    A type that is more than that, or no buffer, is written as it is.
+    A type with more than that, or of another kind, is written unchanged.
     """
     text = _short_text(type_)
     if text is None:
@@ -126,7 +108,5 @@ def _element_text(element: Attribute) -> str | None:
 
 
 def parse_integers(parser: Parser) -> list[int]:
-    """
-    Reads integers in brackets.
-    """
+    """Reads integers in brackets."""
     return parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)

@@ -13,7 +13,7 @@ Sample = dict[str, NDArray[Any]]
 
 
 class Samples:
-    """Sample inputs, read when they are first asked for: a model that is not supported is reported before."""
+    """Sample inputs, read on first use: an unsupported model is reported before."""
 
     def __init__(
         self,
@@ -21,15 +21,15 @@ class Samples:
         example: Callable[[], Sample] | None = None,
     ) -> None:
         """
-        Takes what reads the samples of each option of the compile that gives some, by the option's name, and what
-        checks and returns the example inputs that came with the model, None if none did.
+        Creates samples from readers and example inputs: a reader for each option of the compile that gives samples, by
+        the option's name, and a function that checks and returns the model's example inputs, None if it has none.
         """
         self._readers = readers or {}
         self._example = example
         self._read: dict[str, list[Sample]] = {}
 
     def given(self, option: str) -> bool:
-        """Whether an option of the compile gives samples."""
+        """True if an option of the compile gives samples."""
         return option in self._readers
 
     def of(self, option: str) -> list[Sample]:

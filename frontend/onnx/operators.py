@@ -1,10 +1,10 @@
 """
-How each ONNX operator is written in the `torch` dialect.
+Translation of each ONNX operator into the `torch` dialect.
 
-An operator that takes what one of PyTorch takes is named in that one's row (`sta.spec.operators`). Each other has a
-function, called with the import, the node, and those attributes that its rule says it reads; it raises UnsupportedForm,
-with the reason, for a form of the operator that it has no translation for. An attribute that no rule reads is refused
-where it has another value than ONNX's own default.
+An operator that accepts the same tensors as one of PyTorch is named in that operator's row (`sta.spec.operators`). Each
+other operator has a function, called with the import, the node, and the attributes that its rule lists as read; it
+raises UnsupportedForm, with the reason, for a form without translation. An attribute that no rule reads is refused
+unless it has ONNX's own default.
 """
 # pyright: basic
 # Protocol buffers have no types that pyright could check.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
 from sta.frontend.onnx.weight import QuantizedConstant
 from sta.spec.operators.operator import Attribute, Constant, Onnx, Operator
 from sta.spec.operators.registry import operators
+from sta.spec.outside import OPERATORS, find_addition, warn_once
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -53,8 +54,8 @@ _NOTES = {
 
 
 def translate(graph: OnnxGraph, node: NodeProto) -> None:
-    """Add to `graph` what `node` computes. Raises UnsupportedForm if it has no translation."""
-    rule = _RULES.get(node.op_type) if node.domain in _DOMAINS else None
+    """Adds to `graph` what `node` computes. Raises UnsupportedForm if it has no translation."""
+    rule = _rules().get(node.op_type) if node.domain in _DOMAINS else None
     if rule is None:
         raise UnsupportedForm(_NOTES.get(node.op_type, ""))
     rule.function(graph, node, _attributes(graph, node, rule.reads))
@@ -74,20 +75,20 @@ def _attributes(graph: OnnxGraph, node: NodeProto, reads: tuple[str, ...]) -> At
 
 
 def is_known(node: NodeProto) -> bool:
-    """Whether there is a translation for nodes of this kind, or for their being a part of something."""
-    return (node.op_type in _RULES or node.op_type in ("Shape", "Erf", "Constant")) and node.domain in _DOMAINS
+    """True if there is a translation for nodes of this kind, alone or as a part of another operator."""
+    return (node.op_type in _rules() or node.op_type in ("Shape", "Erf", "Constant")) and node.domain in _DOMAINS
 
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 
 
 def _operand(node: NodeProto, index: int) -> str:
-    """The name of an operand; empty if it was left out."""
+    """The name of an operand; empty if it is absent."""
     return node.input[index] if index < len(node.input) else ""
 
 
 def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
-    """The constant operand at `index`; None if it was left out."""
+    """The constant operand at `index`; None if it is absent."""
     name = _operand(node, index)
     if not name:
         return None
@@ -101,7 +102,7 @@ def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
 
 
 def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
-    """The operator of `row`, which takes what the ONNX operator does."""
+    """The operator of `row`, which accepts the same tensors as the ONNX operator."""
     values = [graph.value(name) for name in node.input]
     if not all(tensor_type(value).is_float for value in values):
         # Of integers a quotient is another one than PyTorch's, for one.
@@ -119,17 +120,10 @@ def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto,
 
 
 def _argument(one: Attribute | Constant, attributes: Attributes) -> Constant:
-    """What an operator takes behind its tensors."""
+    """Argument after the tensors of an operator."""
     if not isinstance(one, Attribute):
         return one
     return one.default if attributes[one.name] is None else attributes[one.name]
-
-
-def _softmax(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
-    """A softmax over an axis."""
-    x = graph.value(node.input[0])
-    operands = [x, graph.integer(attributes["axis"]), graph.none()]
-    graph.set(node.output[0], graph.aten(torch.SoftmaxIntOp, operands, sizes_of(x)))
 
 
 def _layer_norm(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
@@ -197,7 +191,7 @@ def _row(graph: OnnxGraph, operand: _Operand | None, width: int) -> SSAValue | N
 
 
 def _matmul(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
-    """A linear layer where one factor is a constant matrix, else a product inside attention."""
+    """A linear layer if one factor is a constant matrix, else a product inside attention."""
     left, right = node.input
     if (weight := _weight(graph, right, transposed=True)) is not None:
         graph.set(node.output[0], _linear(graph, node, graph.value(left), weight, None))
@@ -258,7 +252,7 @@ def _weight(graph: OnnxGraph, name: str, *, transposed: bool) -> SSAValue | None
     operands = [integers, graph.literal(scales, f"{quantized.name}.scale")]
     operands.append(graph.literal(zero_points, f"{quantized.name}.zero_point"))
     operands += [graph.integer(number) for number in (0, *_range(array.dtype))]
-    operands += [graph.integer(_TORCH_DTYPES[array.dtype.name]), graph.none()]
+    operands += [graph.integer(torch.dtype_number(array.dtype)), graph.none()]
     return graph.pairs("dequantize_per_channel", operands, sizes_of(integers), f32)
 
 
@@ -276,7 +270,7 @@ def _transpose(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> Non
 
 
 def _reshape(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
-    """Another shape."""
+    """The same elements in another shape."""
     x, shape = graph.value(node.input[0]), _constant(graph, node, 1)
     assert shape is not None
     given, count = sizes_of(x), math.prod(sizes_of(x))
@@ -291,7 +285,7 @@ def _reshape(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
 
 
 def _flatten(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
-    """Two axes."""
+    """The same elements in two axes."""
     x = graph.value(node.input[0])
     sizes = sizes_of(x)
     axis = attributes["axis"]
@@ -300,14 +294,14 @@ def _flatten(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
 
 
 def _unsqueeze(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
-    """Axes of size 1 more."""
+    """Additional axes of size 1."""
     x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
     assert axes is not None
     graph.set(node.output[0], graph.view(x, np.expand_dims(np.empty(sizes_of(x), bool), tuple(axes.tolist())).shape))
 
 
 def _squeeze(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
-    """Axes of size 1 less."""
+    """Removal of axes of size 1."""
     x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
     sizes = sizes_of(x)
     ones = [axis for axis, size in enumerate(sizes) if size == 1]
@@ -392,7 +386,7 @@ def _same(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
 
 
 def _cast(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
-    """The same value, where it already has the type; constants are converted."""
+    """The same value, if it already has the type; constants are converted."""
     from onnx import helper
 
     x = graph.value(node.input[0])
@@ -405,8 +399,8 @@ def _cast(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
 # --- Quantization ---
 
 
-_TORCH_DTYPES = {"uint8": 0, "int8": 1, "int16": 2}
-"""The integers of values and weights, and PyTorch's numbers for them."""
+_QUANTIZED_DTYPES = ("uint8", "int8", "int16")
+"""The integers of values and weights."""
 
 
 def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
@@ -418,7 +412,7 @@ def _scales(graph: OnnxGraph, node: NodeProto, dtype: np.dtype[Any]) -> tuple[Ar
     """
     Scales and zero points, of the integers `dtype`, of a pair's node.
 
-    Raises ModelError, naming the node, for scales that are none, and for integers that are not supported.
+    Raises ModelError, naming the node, for invalid scales, and for unsupported integers.
     """
     scales, zero_points = (graph.constant(name) if name else None for name in (node.input[1], _operand(node, 2)))
     if scales is None or (zero_points is None and _operand(node, 2)):
@@ -439,9 +433,9 @@ def _scales(graph: OnnxGraph, node: NodeProto, dtype: np.dtype[Any]) -> tuple[Ar
             f"{label(node)}: values of {dtype} have a zero point of {zero_points.dtype}: both must be the same"
         )
     # Biases have 32 bits.
-    if dtype.name not in (*_TORCH_DTYPES, *(["int32"] if node.input[0] in graph.constants else [])):
+    if dtype.name not in (*_QUANTIZED_DTYPES, *(["int32"] if node.input[0] in graph.constants else [])):
         raise ModelError(
-            f"{label(node)}: values of {dtype} are not supported, only those of {', '.join(_TORCH_DTYPES)}"
+            f"{label(node)}: values of {dtype} are not supported, only those of {', '.join(_QUANTIZED_DTYPES)}"
         )
     return numbers, np.broadcast_to(zero_points, scales.shape)
 
@@ -449,7 +443,7 @@ def _scales(graph: OnnxGraph, node: NodeProto, dtype: np.dtype[Any]) -> tuple[Ar
 def _pair_operands(graph: OnnxGraph, node: NodeProto, scales: Array, zero_points: Array) -> list[SSAValue]:
     operands = [graph.number(float(scales.reshape(-1)[0])), graph.integer(int(zero_points.reshape(-1)[0]))]
     limits = (graph.integer(number) for number in _range(zero_points.dtype))
-    return [*operands, *limits, graph.integer(_TORCH_DTYPES[zero_points.dtype.name])]
+    return [*operands, *limits, graph.integer(torch.dtype_number(zero_points.dtype))]
 
 
 def _quantize(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
@@ -506,11 +500,11 @@ def _check_axis(integers: Array, scales: Array, axis: int) -> None:
 
 @dataclass(frozen=True)
 class Rule:
-    """How nodes of one operator are translated."""
+    """Translation of the nodes of one operator."""
 
     function: Callable[[OnnxGraph, NodeProto, Attributes], None]
     reads: tuple[str, ...] = ()
-    """The attributes that `function` is given."""
+    """Attributes that are passed to `function`."""
 
 
 def _rule_of_row(row: Operator, form: Onnx) -> Rule:
@@ -518,12 +512,10 @@ def _rule_of_row(row: Operator, form: Onnx) -> Rule:
     return Rule(partial(_translate_row, row, form), reads)
 
 
-_RULES: dict[str, Rule] = {
-    **{row.onnx.name: _rule_of_row(row, row.onnx) for row in operators().values() if row.onnx is not None},
+_STRUCTURED: dict[str, Rule] = {
     "MatMul": Rule(_matmul),
     "Gemm": Rule(_gemm, ("transB",)),
     "LayerNormalization": Rule(_layer_norm, ("axis", "epsilon")),
-    "Softmax": Rule(_softmax, ("axis",)),
     "Transpose": Rule(_transpose, ("perm",)),
     "Reshape": Rule(_reshape, ("allowzero",)),
     "Flatten": Rule(_flatten, ("axis",)),
@@ -534,17 +526,33 @@ _RULES: dict[str, Rule] = {
     "Gather": Rule(_gather, ("axis",)),
     "Identity": Rule(_same),
     "Cast": Rule(_cast, ("to",)),
-    # The axis of scales matters where there are several, which only constants have.
+    # The axis of scales matters only if there are several, which only constants have.
     "QuantizeLinear": Rule(_quantize, ("axis", "output_dtype")),
     "DequantizeLinear": Rule(_dequantize, ("axis", "output_dtype")),
 }
-"""Those of rows by themselves; those that stand for another form of an operator by a function each."""
+"""Rules of operators that have a form other than ours, a function each."""
+
+
+@cache
+def _rules() -> Mapping[str, Rule]:
+    """All rules: those of rows by themselves, of other packages as far as there is no rule already."""
+    rows = {row.onnx.name: row for row in operators().values() if row.onnx is not None}
+    for name in rows.keys() & _STRUCTURED.keys():
+        refusal = find_addition(OPERATORS, rows[name].name).refusal(f"ONNX operator {name!r} has another translation")
+        warn_once(f"{refusal}, which is used")
+    found = {name: _rule_of_row(row, row.onnx) for name, row in rows.items() if row.onnx is not None}
+    return {**found, **_STRUCTURED}
 
 
 def onnx_operators() -> list[tuple[str, str]]:
-    """The ONNX operators that have a translation, sorted, each with the operator of PyTorch or what its rule says."""
-    rows = {row.onnx.name: f"`{row.name}`" for row in operators().values() if row.onnx is not None}
-    return [(name, rows.get(name) or (rule.function.__doc__ or "")) for name, rule in sorted(_RULES.items())]
+    """The translatable ONNX operators, sorted, each with the operator of PyTorch or the title of its rule."""
+    rows = {row.onnx.name: row.name for row in operators().values() if row.onnx is not None}
+    return [
+        (name, rule.function.__doc__ or "" if name in _STRUCTURED else f"`{rows[name]}`")
+        for name, rule in sorted(_rules().items())
+    ]
 
 
-SUPPORTED_OPERATORS = f"{', '.join(sorted(_RULES))}, attention made of them, and whatever depends on no input"
+def supported_operators() -> str:
+    """The ONNX operators that have a translation, as messages list them."""
+    return f"{', '.join(sorted(_rules()))}, attention made of them, and whatever depends on no input"

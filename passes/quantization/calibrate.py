@@ -1,8 +1,8 @@
 """
-The range of every float value of a module, seen on samples; and what attention loses with 8-bit exponentials.
+The range of every float value of a module, observed on samples; and the loss of attention with 8-bit exponentials.
 
-The ranges are written down as the annotation `sta.range` of the operation that computes the value, and of the
-function's argument, where `torch-quantize` reads them.
+The ranges become the annotation `sta.range` of the value's operation, or of the function's argument, for
+`torch-quantize`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from xdsl.interpreter import PythonValues
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import TorchInterpretationError, input_names, main_function, run_torch
+from sta.dialect.interpreters.torch import TorchInterpretationError, input_names, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
+from sta.dialect.ir.main_function import main_function
 from sta.passes.quantization.mask_depth import MaskDepths
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
 from sta.passes.quantization.probability_bits import NarrowFidelity
@@ -30,14 +31,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = NDArray[Any]
-Progress = Callable[[int], None]
 
 
 class RangeObserver(Protocol):
-    """Sees a value in every sample and decides on the range that its quantization covers."""
+    """Observer of a value in every sample, which decides on the range of its quantization."""
 
     def update(self, values: Array) -> None:
-        """See the float32 rows [rows, width] that the value has in one sample."""
+        """Observes the float32 rows [rows, width] of the value in one sample."""
         ...
 
     def range(self) -> tuple[float, float]:
@@ -55,7 +55,7 @@ class ExtremesObserver:
         """[width]."""
 
     def update(self, values: Array) -> None:
-        """See the float32 rows [rows, width] that the value has in one sample."""
+        """Observes the float32 rows [rows, width] of the value in one sample."""
         self.low = np.minimum(self.low, values.min(axis=0))
         self.high = np.maximum(self.high, values.max(axis=0))
 
@@ -68,15 +68,15 @@ def calibrate(
     module: ModuleOp,
     context: CompileContext,
     samples: Iterable[Mapping[str, Array]],
-    progress: Progress | None = None,
+    progress: Callable[[int], None] | None = None,
     observer: Callable[[SSAValue], RangeObserver] = lambda value: ExtremesObserver(),
 ) -> dict[SSAValue, RangeObserver]:
     """
-    Run `module` on every sample, inputs by name, and set `sta.range` on what it computes, and on each attention what it
-    loses with 8-bit exponentials (`sta.narrow_fidelity`).
+    Runs `module` on every sample, inputs by name, and sets `sta.range` on every value, and on each attention its loss
+    with 8-bit exponentials (`sta.narrow_fidelity`).
 
-    Positions that a padding mask leaves out do not count (`sta.passes.quantization.padding_rows`). `progress` is called
-    with the number of samples done. `observer` makes what chooses a value's range. Returns the observers; raises
+    Positions excluded by a padding mask do not count (`sta.passes.quantization.padding_rows`). `progress` is called
+    with the number of samples done. `observer` creates the observer of a value's range. Returns the observers; raises
     ValueError if there are no samples, if one cannot be run, or if a value is not finite.
     """
     observation = Observation(module, context, observer)
@@ -89,7 +89,7 @@ def calibrate(
 
 
 class Observation:
-    """What is seen of the values of a module, sample by sample; for the arguments see `calibrate`."""
+    """Statistics of a module's values, collected sample by sample; for the arguments see `calibrate`."""
 
     def __init__(
         self, module: ModuleOp, context: CompileContext, observer: Callable[[SSAValue], RangeObserver]
@@ -105,7 +105,7 @@ class Observation:
         self._depths = MaskDepths()
 
     def update(self, sample: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one sample and see its values; returns the outputs by name. Raises ValueError if it cannot be run."""
+        """Runs one sample and observes its values; returns the outputs by name. Raises ValueError if it fails."""
         names = input_names(self._function)
         known = self._mask is not None and self._mask.name in sample
         counted = self._mask.counted(sample) if self._mask is not None and known else None
@@ -141,10 +141,10 @@ class Observation:
 
     def write(self) -> None:
         """
-        Set what was seen as attributes.
+        Sets the observations as attributes.
 
         Raises ValueError if there were no samples or a value is not finite, UnsupportedOperationsError for masks whose
-        numbers do not leave keys out.
+        numbers do not exclude keys.
         """
         if self._count == 0:
             raise ValueError("calibration needs at least one sample")
@@ -156,7 +156,7 @@ class Observation:
 
 
 def set_range(function: FuncOp, value: SSAValue, low: float, high: float, name: str = torch.RANGE) -> None:
-    """Write down the range of `value`. Raises ValueError, naming the layer, if it is not finite."""
+    """Sets the range of `value`. Raises ValueError, naming the layer, if it is not finite."""
     if not np.isfinite([low, high]).all():
         where = describe(value.owner) if isinstance(value.owner, Operation) else "an input"
         raise ValueError(

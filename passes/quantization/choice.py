@@ -1,8 +1,8 @@
 """
-How a model is quantized: which methods beyond the extremes of each value are used, and which inputs get 16 bits.
+Quantization of a model: methods used beyond each value's extremes, and the inputs that get 16 bits.
 
-A candidate is judged by the model's output, on samples that its ranges were not taken from, and kept only if the noise
-there is less. Nothing is judged by the error of a single layer: that can fall while the output gets worse.
+A candidate is judged by the model's output, on samples outside of its ranges' samples, and kept only if the noise there
+is less. Nothing is judged by the error of a single layer: that can fall while the output gets worse.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from xdsl.dialects.builtin import ModuleOp, UnitAttr
 from xdsl.ir import SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import TorchInterpretationError, main_function, run_torch
+from sta.dialect.interpreters.torch import TorchInterpretationError, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.option_values import METHODS
+from sta.passes.options import StageProgress, silent
 from sta.passes.quantization.calibrate import ExtremesObserver, Observation, RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
 from sta.passes.quantization.gptq import round_weights
@@ -38,18 +40,17 @@ from sta.passes.torch.quantize import narrow_kind, quantize
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]
-Progress = Callable[[str, float | None], None]
 
 _NAMES = {
-    "smoothing": "smoothing, strength {0.smoothing}",
+    "smoothing": "SmoothQuant, strength {0.smoothing}",
     "ranges": "ranges by error",
-    "weights": "weights rounded by calibration",
+    "weights": "GPTQ",
 }
 SMOOTHING_STRENGTHS = (0.5, 0.7)
 HELD_OUT_PART = 4
 """One sample of so many is held out."""
 MOST_HELD_OUT = 8
-"""More samples make the choice slower, and hardly another one."""
+"""Most held-out samples: more make the choice slower, and hardly another one."""
 EXACT = 200.0
 """Decibels that stand for no noise at all."""
 DEFAULT_LEAST_SQNR = 20.0
@@ -72,26 +73,26 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trial:
-    """A plan that was tried, and what became of it."""
+    """A tried plan, and its result."""
 
     method: str
     decibels: float
-    """SQNR of the output on the samples held out."""
+    """SQNR of the output on the held-out samples."""
     kept: bool
 
 
 @dataclass
 class Choice:
-    """What was chosen, and what it was chosen from."""
+    """Chosen methods, and the candidates."""
 
     plan: Plan = field(default_factory=Plan)
     trials: list[Trial] = field(default_factory=list[Trial])
     decibels: float = EXACT
     held_out: int = 0
-    """Samples that the choice was judged on and whose values the ranges that were judged had not seen."""
+    """Samples that judged the choice and that the judged ranges had not observed."""
 
     def __str__(self) -> str:
-        """The trials that were kept, and what each has made of the output."""
+        """The kept trials, and the output's SQNR with each."""
         kept = [trial for trial in self.trials if trial.kept]
         gains = [
             f"{after.method} ({before.decibels:.1f} to {after.decibels:.1f} dB)" for before, after in pairwise(kept)
@@ -109,7 +110,7 @@ class Noise:
     mask: PaddingMask | None
 
     def on_first(self, count: int) -> Noise:
-        """The judge that only looks at the first `count` samples."""
+        """The judge on the first `count` samples only."""
         return replace(self, samples=self.samples[:count], references=self.references[:count])
 
     def decibels(self, module: ModuleOp) -> float:
@@ -142,12 +143,12 @@ class QuantizationChoice:
         context: CompileContext,
         samples: Sequence[Sample],
         methods: Sequence[str] = METHODS,
-        report: Progress = lambda stage, done: None,
+        report: StageProgress = silent,
         evaluation: Sequence[Sample] = (),
     ) -> None:
         """
-        Takes the samples whose values ranges cover, and those that the output is judged on. Without `evaluation` a part
-        of `samples` is held out until the choice is made.
+        Splits samples into those of the ranges and those that judge the output. Without `evaluation` a part of
+        `samples` is held out until the choice is made.
         """
         count = len(samples)
         held_out = 0 if evaluation else min(count // HELD_OUT_PART or count // 2, MOST_HELD_OUT)
@@ -155,25 +156,25 @@ class QuantizationChoice:
         self._context = context
         self._samples = samples
         self._seen = count - held_out
-        """How many samples the ranges that are judged have seen."""
+        """Number of samples of the judged ranges."""
         self._evaluation = evaluation
         self._methods = methods
         self._report = report
         self._observation = Observation(module, context, _observer)
         self._mask = padding_mask(module)
-        # What candidates put into a store of weights must not stay there.
+        # Candidates' arrays must not stay in a store of weights.
         self._scratch = CompileContext(context.weights.copy())
         self._rounded: dict[str, str] = {}
         self._calibrated: dict[str, str] = {}
 
     def choose(self, least_sqnr: float | None, int16_inputs: Sequence[str] = ()) -> Choice:
         """
-        The plan that is best on samples held out, with 16-bit inputs where sensitivity asks for them.
+        The best plan on held-out samples, with 16-bit inputs by sensitivity.
 
-        `least_sqnr` is what the output should reach in decibels, at any cost; None is DEFAULT_LEAST_SQNR, as long as
-        there are samples to hold out: the one that ranges are taken from does not show what others need. Inputs that
-        match a glob in `int16_inputs` have 16 bits in any case. Raises ValueError for samples that cannot be run, and
-        values that are not finite.
+        `least_sqnr` is the required SQNR of the output in decibels, at any cost; None is DEFAULT_LEAST_SQNR, as long as
+        there are samples to hold out: the sample of the ranges does not show the needs of others. Inputs that match a
+        glob in `int16_inputs` have 16 bits in any case. Raises ValueError for samples that cannot be run, and values
+        that are not finite.
         """
         noise, held_out = self._observe()
         if least_sqnr is None:
@@ -190,7 +191,7 @@ class QuantizationChoice:
         return choice
 
     def _observe(self) -> tuple[Noise, int]:
-        """See the samples that ranges are judged with; the rest is what they are judged on."""
+        """Observes the samples of the judged ranges; the others judge."""
         outputs: Mapping[str, Array] = {}
         for index, sample in enumerate(self._samples[: self._seen]):
             outputs = self._observation.update(sample)
@@ -206,7 +207,7 @@ class QuantizationChoice:
         return Noise(self._scratch, held_out, references, self._mask), len(held_out)
 
     def _evaluated(self, index: int, sample: Sample) -> Mapping[str, Array]:
-        """The outputs of the model, which are what others are compared with."""
+        """The reference outputs of the model."""
         try:
             outputs = run_torch(self._module, self._context, sample)
         except TorchInterpretationError as error:
@@ -217,7 +218,7 @@ class QuantizationChoice:
         return outputs
 
     def _observe_rest(self) -> None:
-        """The final ranges are those of all samples."""
+        """Observes the held-out samples, too: the final ranges cover all samples."""
         for sample in self._samples[self._seen :]:
             self._observation.update(sample)
         self._observation.write()
@@ -247,7 +248,7 @@ class QuantizationChoice:
         return noise.decibels(module)
 
     def _module_copy(self) -> tuple[ModuleOp, dict[SSAValue, SSAValue]]:
-        """A copy of the module, and where each of its values is in it."""
+        """A copy of the module, and the positions of its values in it."""
         copy = self._module.clone()
         places: dict[SSAValue, SSAValue] = {}
         for before, after in zip(operations_of(self._module), operations_of(copy), strict=True):
@@ -274,7 +275,7 @@ class QuantizationChoice:
         return module
 
     def _round_weights(self, module: ModuleOp) -> None:
-        """Round the weights of linear layers to 8 bits, as the conversion to integers will."""
+        """Rounds the weights of linear layers to 8 bits, as the conversion to integers will."""
         store = self._scratch.weights
         for operation in operations_of(module):
             literal = literal_of(operation.weight) if isinstance(operation, torch.LinearOp) else None
@@ -289,9 +290,9 @@ class QuantizationChoice:
             operation.operands = [operation.input, weight, operation.bias]
 
     def apply(self, plan: Plan) -> None:
-        """Prepare the module itself, for `torch-quantize`."""
+        """Prepares the module itself, for `torch-quantize`."""
         same = {value: value for value in self._observation.observers}
-        # Not what was rounded for trials: by now there are more rows.
+        # Not the rounded weights of trials: by now there are more rows.
         self._prepared(plan, (self._module, same), self._context.weights, {})
         for operation in operations_of(self._module):
             if isinstance(operation, torch.LinearOp) and matches(module_path(operation), plan.int16_inputs):
@@ -299,10 +300,10 @@ class QuantizationChoice:
 
     def _widen(self, noise: Noise, choice: Choice, least_sqnr: float) -> None:
         """
-        Give inputs 16 bits, those first that take most noise from the output for the cycles that they cost.
+        Gives inputs 16 bits, first those that remove most noise from the output for their cycles.
 
-        Noise of different places adds up nearly, so that each is tried alone, and those together that should be enough;
-        what they reach together is then judged, and more are added until it is enough.
+        Noise of different places nearly adds up, so each input is tried alone, and then as many together as should
+        suffice; their joint result is judged, and more are added until it suffices.
         """
         narrow = choice.plan
         sites = _sites(self._module, narrow.int16_inputs)
@@ -334,7 +335,7 @@ class QuantizationChoice:
             self._leave_out(noise, choice, narrow, taken, least_sqnr)
 
     def _leave_out(self, noise: Noise, choice: Choice, narrow: Plan, taken: list[_Site], least_sqnr: float) -> None:
-        """Take 16 bits away again, first where they cost most, as long as what was asked for is reached."""
+        """Takes 16 bits away again, first where they cost most, as long as the required SQNR is reached."""
         for site in sorted(taken[:-1], key=lambda site: -site.products):
             fewer = [other for other in taken if other is not site]
             plan = _wider(narrow, fewer)
@@ -360,7 +361,7 @@ def _sites(module: ModuleOp, taken: Sequence[str]) -> list[_Site]:
             layers.setdefault(operation.input, []).append(operation)
     products: dict[tuple[str, ...], int] = {}
     for found in layers.values():
-        # A module may hold several layers, as PyTorch's attention does: they have one name, and are taken together.
+        # A module may hold several layers, as PyTorch's attention does: they have one name, and are widened together.
         paths = tuple(dict.fromkeys(module_path(layer) for layer in found))
         products[paths] = products.get(paths, 0) + sum(_products(layer) for layer in found)
     return [_Site(*entry) for entry in products.items()]
@@ -380,7 +381,7 @@ def _power(decibels: float) -> float:
 
 
 def _observer(value: SSAValue) -> RangeObserver:
-    """Rows are kept of what is rounded to 8 bits."""
+    """Records rows of values that are rounded to 8 bits."""
     keep = narrow_kind(value) is not None and source_of_rows(value) is value
     return RowObserver() if keep else ExtremesObserver()
 
@@ -394,7 +395,7 @@ def _set_narrow_ranges(module: ModuleOp, observers: Mapping[SSAValue, RangeObser
 
 
 def rounded_weights(weights: Array) -> Array:
-    """Weights [n, k] rounded to 8 bits, float32: symmetric, each row with the scale that its largest weight needs."""
+    """Weights [n, k] rounded to 8 bits, float32: symmetric, each row with the scale of its largest weight."""
     scales = row_scales(weights)[:, np.newaxis]
     # In place: a new array costs as much as a step.
     rounded = weights / scales

@@ -1,5 +1,5 @@
 """
-Whether the finite numbers that leave keys out of attention are low enough, for the scores that samples have.
+Finite numbers that exclude keys from attention, and the scores of samples that they must be far below.
 
 A model that adds -100 to a score, or puts -10000 in its place, means that the key is left out. It is, as long as that
 is far below the scores of the keys that are not: `EXCLUDED_BELOW` below them, where a weight is none. The machine
@@ -34,14 +34,14 @@ Attention = torch.ScaledDotProductAttentionOp
 
 @dataclass
 class MaskDepths:
-    """How far the scores of keys that are left out reach above those of the others, attention by attention."""
+    """Height of excluded keys' scores above those of the others, attention by attention."""
 
     _gaps: dict[Attention, float] = field(default_factory=dict[Attention, float])
 
     def update(
         self, attention: Attention, query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float
     ) -> None:
-        """See one attention on float32 [..., heads, rows, width]; those without a finite number are passed over."""
+        """Observes one attention on float32 [..., heads, rows, width]; those without a finite number are skipped."""
         if _number(attention) is None:
             return
         scores, added = some_scores(query, key, mask, causal, scale)

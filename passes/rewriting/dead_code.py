@@ -1,6 +1,4 @@
-"""
-Removing operations nobody uses.
-"""
+"""Removal of unused operations."""
 
 from __future__ import annotations
 
@@ -11,10 +9,10 @@ from xdsl.traits import is_side_effect_free
 
 def erase_dead(module: ModuleOp) -> None:
     """
-    Erases the operations of functions whose results nobody uses, operands after their users.
+    Erases operations of functions whose results are unused, operands after their users.
 
-    Unlike xDSL's, also what stands for an operator that the dialect does not know: it would be refused otherwise,
-    though nothing depends on it.
+    Unlike xDSL's, it also erases stand-ins for operators that the dialect does not know: they would be refused
+    otherwise, though nothing depends on them.
     """
     for function in module.ops:
         if not isinstance(function, FuncOp):

@@ -1,11 +1,11 @@
 """
-What an attention mask is, whatever operations it was made with.
+Analysis of attention masks, independent of the operations that produce them.
 
-A mask is followed back to what it is made from: constants, and at most one integer or bool input, which holds 0 and 1
-only. Every element of every tensor on the way depends on one element of that input at most; so a tensor is known by
-three arrays: its elements where the input is zero, its elements where it is one, and the flat index of the input's
-element. Operators are run on the first two by the interpreter, as they are. Where operands depend on different
-elements, every combination is tried: what depends on two is refused, whatever it is with both zero, or both one.
+A mask is traced back to its sources: constants, and at most one integer or bool input, which holds only 0 and 1. Every
+element of every tensor on the way depends on at most one element of that input. So three arrays describe a tensor: its
+elements where the input is zero, its elements where it is one, and the flat index of the input's element. The
+interpreter runs the operators on the first two. If operands depend on different elements, every combination is tried: a
+result that depends on two is refused, even if it has one value with both zero and with both one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, operation_name
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.torch_operations import is_aten
+from sta.spec.operators.operator import Operator, Role
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,35 +42,15 @@ The highest number that can leave a key out, where all scores are equal: a weigh
 (`sta.passes.quantization.mask_depth`).
 """
 
-_STRUCTURAL = frozenset(
-    "alias broadcast_to clone contiguous detach expand expand_as flatten.using_ints gather index.Tensor "
-    "index.Tensor_hacked_twin movedim.int permute repeat reshape select.int slice.Tensor squeeze squeeze.dim "
-    "swapaxes swapdims t transpose.int unflatten.int unsqueeze view _unsafe_view".split()
-)
-"""Operators that move elements of their first operand, by constants."""
-
-_ELEMENTWISE = frozenset(
-    "__and__.Tensor __or__.Tensor __not__ add.Scalar add.Tensor bitwise_and.Tensor bitwise_not bitwise_or.Tensor "
-    "eq.Scalar eq.Tensor ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor logical_and logical_not "
-    "logical_or lt.Scalar lt.Tensor masked_fill.Scalar masked_fill.Tensor mul.Scalar mul.Tensor ne.Scalar ne.Tensor "
-    "rsub.Scalar sub.Scalar sub.Tensor to.dtype type_as where.ScalarOther where.ScalarSelf where.Scalar where.self "
-    "_to_copy neg".split()
-)
-"""Operators that combine elements at the same position."""
-
-_CONVERSIONS = ("to.dtype", "_to_copy", "type_as")
-
-"""Operators that may leave numbers what they are, in another type."""
-
 
 class MaskError(ValueError):
-    """A mask cannot be analysed; the message says what stands in the way."""
+    """A mask cannot be analysed; the message names the obstacle."""
 
 
 @dataclass(frozen=True)
 class Admissible:
     """
-    Which keys a mask admits, [batch or 1, heads or 1, rows, keys].
+    Keys that a mask admits, [batch or 1, heads or 1, rows, keys].
 
     Key j is admissible for row i iff `constant` is true there, and the element of `argument` with flat index `source`
     is not zero (is zero, if `negated`). Where `source` is INDEPENDENT, only `constant` counts. `depth` is the highest
@@ -85,20 +67,20 @@ class Admissible:
 
 @dataclass(frozen=True)
 class _Known:
-    """A tensor of a mask's making, or a Python value (in `zero` and `other` alike)."""
+    """A tensor in the computation of a mask, or a Python value (in `zero` and `other` alike)."""
 
     argument: BlockArgument | None
     zero: Any
     other: Any
     source: Tensor | None
     is_input: bool = False
-    """Whether the elements are the input's own numbers still."""
+    """True if the elements are still the input's own numbers."""
     of_zeroness: bool = False
-    """Whether numbers of the input other than 0 and 1 would make nothing else of it than 1 does."""
+    """True if any other number of the input than 0 and 1 would give what 1 does."""
 
 
 class MaskAnalysis:
-    """Analyses masks of one module; what several masks share is analysed once."""
+    """Analyses masks of one module; shared parts are analysed once."""
 
     def __init__(self, store: WeightStore) -> None:
         self._store = store
@@ -106,7 +88,7 @@ class MaskAnalysis:
 
     def admissible(self, mask: SSAValue) -> Admissible:
         """
-        What the attention mask `mask` admits: true where it is a bool tensor, 0 where it is added to the scores.
+        Keys that the attention mask `mask` admits: true in a bool tensor, 0 in one added to the scores.
 
         Raises MaskError if that is not known before the model runs, or depends on more than whether one element of one
         input is zero.
@@ -146,26 +128,26 @@ class MaskAnalysis:
             literal = evaluate(operation, (), self._store)[0]
             return _Known(None, literal, literal, None)
         operands = [self._know(operand) for operand in operation.operands]
-        overload = operation_name(operation).removeprefix("torch.aten.")
+        row = torch.find_row(operation)
         argument = _one_argument(operands)
         if isinstance(operation, torch.ListConstructOp):
             if argument is not None:
                 raise MaskError("a list is made from an input")
-        elif argument is not None and overload not in _STRUCTURAL | _ELEMENTWISE:
+        elif argument is not None and not _is_followed(row, value):
             raise MaskError(f"it is made with {operation_name(operation).removeprefix('torch.')}")
         zero = self._run(operation, [operand.zero for operand in operands])
-        if argument is None:
+        if argument is None or row is None:
             return _Known(None, zero, zero, None)
         other = self._run(operation, [operand.other for operand in operands])
-        if overload in _STRUCTURAL:
+        if row.moves:
             return self._move(operation, operands, zero, other)
-        if overload == "type_as":
-            # The numbers of the second operand do not matter, nor does its shape.
+        if row.role is Role.CONVERSION:
+            # Further operands only give the type, and their shapes do not count.
             operands = operands[:1]
         source = self._combined_source(operation, operands, zero, other)
-        converts = overload in _CONVERSIONS and operands[0].is_input
+        converts = row.role is Role.CONVERSION and operands[0].is_input
         is_input = converts and torch.tensor_type(value).element_type != i1
-        asks = _asks_whether_zero(overload, operands) or (converts and not is_input)
+        asks = _asks_whether_zero(operation, row, operands) or (converts and not is_input)
         of_zeroness = all(one.of_zeroness or (asks and one.is_input) for one in operands if one.argument is not None)
         return _Known(argument, zero, other, source, is_input, of_zeroness)
 
@@ -219,8 +201,13 @@ class MaskAnalysis:
             raise MaskError(str(error)) from error
 
 
+def _is_followed(row: Operator | None, value: SSAValue) -> bool:
+    """True if each element of `value`, a tensor that the operator of `row` gives, depends on one of each operand."""
+    return isinstance(value.type, torch.VTensorType) and row is not None and (row.moves or row.combines)
+
+
 def _input(argument: BlockArgument) -> _Known:
-    """An input: its elements are told apart by whether they are zero."""
+    """An input; only whether an element is zero distinguishes it."""
     import torch as pytorch
 
     kind = argument.type
@@ -235,11 +222,11 @@ def _input(argument: BlockArgument) -> _Known:
     return _Known(argument, zero, pytorch.ones_like(zero), source, is_input=True, of_zeroness=is_bool)
 
 
-def _asks_whether_zero(overload: str, operands: list[_Known]) -> bool:
-    """Whether an operator takes of numbers only whether they are zero."""
-    if overload in ("eq.Scalar", "ne.Scalar"):
+def _asks_whether_zero(operation: Operation, row: Operator, operands: list[_Known]) -> bool:
+    """True if the result depends on nothing of a number but whether it is zero."""
+    if is_aten(operation, "eq.Scalar", "ne.Scalar"):
         return operands[1].zero == 0
-    return overload in ("logical_and", "logical_not", "logical_or")
+    return row.label.startswith("logical_")
 
 
 def _one_argument(operands: list[_Known]) -> BlockArgument | None:
@@ -250,7 +237,7 @@ def _one_argument(operands: list[_Known]) -> BlockArgument | None:
 
 
 def _feeds_embedding(argument: BlockArgument) -> bool:
-    """Whether the numbers of `argument` name rows of a table anywhere."""
+    """True if the numbers of `argument` name rows of a table anywhere."""
     pending: list[SSAValue] = [argument]
     seen: set[Operation] = set()
     while pending:
@@ -285,7 +272,7 @@ def _merged(sources: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _truth(tensor: Tensor) -> BoolArray:
-    """Where a mask admits: true, or 0.0 added to the score."""
+    """Elements at which a mask admits: true, or 0.0 added to the score."""
     array = tensor.numpy()
     if array.dtype == np.bool_:
         return array
@@ -300,7 +287,7 @@ def _truth(tensor: Tensor) -> BoolArray:
 
 
 def _depth(tensor: Tensor) -> FloatArray:
-    """What is added to the score of a key that is left out; minus infinity where none is."""
+    """Number that is added to the score of an excluded key; minus infinity where there is none."""
     array = tensor.numpy()
     if array.dtype == np.bool_:
         return np.full(array.shape, -np.inf, np.float32)

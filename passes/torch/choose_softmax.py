@@ -1,8 +1,8 @@
 """
-How each attention computes its softmax: over whole rows or chunk by chunk, and with how many bits.
+Softmax of each attention: over whole rows or chunk by chunk, and its number of bits.
 
-Both decide on bits of the result, so they are settled before there are integers, by what the target can hold and what
-calibration has seen, and then honoured by everything below.
+Both decide on bits of the result, so they are settled before there are integers, by the target's memory and the
+calibrated samples, and then honoured by everything below.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xdsl.passes import ModulePass
 from sta.dialect import torch
 from sta.dialect.ir.context import policy_of, target_of
 from sta.dialect.ir.location import describe
-from sta.passes.option_values import probability_bits_of, softmax_of
+from sta.passes.option_values import as_probability_bits, as_softmax
 from sta.passes.quantization.probability_bits import LEAST_FIDELITY
 from sta.passes.rewriting.torch_operations import operations_of
 from sta.passes.tiling.attention_tiling import (
@@ -35,7 +35,7 @@ from sta.spec.tiling_policy import TilingPolicy
 
 ROW_PREFERENCE = 1 / 16
 """
-The part of its cycles by which a softmax over whole rows may be slower and is still taken: it keeps up to a bit more of
+Share of its cycles by which a softmax over whole rows may be slower and is still chosen: it keeps up to a bit more of
 each exponential.
 """
 
@@ -44,9 +44,9 @@ def choose_softmax(
     module: ModuleOp, target: Target, policy: TilingPolicy, mode: str = "auto", bits: str = "auto"
 ) -> None:
     """
-    Set `sta.softmax` on every attention in the function `main` of `module`.
+    Sets `sta.softmax` on every attention in the function `main` of `module`.
 
-    Raises CapacityError, naming the layer and the bytes needed and there, if the mode does not fit the target.
+    Raises CapacityError, naming the layer and the bytes needed and available, if the mode does not fit the target.
     """
     for operation in operations_of(module):
         if isinstance(operation, torch.ScaledDotProductAttentionOp):
@@ -70,7 +70,7 @@ def _choose(
 
 
 def _is_online(target: Target, policy: TilingPolicy, shape: AttentionShape, row: Tiling | None, online: Tiling) -> bool:
-    """Whether an online softmax is the better one, or the only one."""
+    """True if an online softmax is the better one, or the only one."""
     if row is None:
         return True
     whole = online.chunk is not None and online.chunk >= shape.keys
@@ -79,7 +79,7 @@ def _is_online(target: Target, policy: TilingPolicy, shape: AttentionShape, row:
 
 
 def _narrowest(fidelity: Attribute | None) -> int:
-    """The bits that exponentials need: 8, if calibration has seen that they do."""
+    """The bits that exponentials need: 8, if calibration has shown that they suffice."""
     if not isinstance(fidelity, torch.DecibelsAttr):
         return 8
     return 8 if fidelity.number.value.data >= LEAST_FIDELITY else 16
@@ -88,7 +88,7 @@ def _narrowest(fidelity: Attribute | None) -> int:
 @dataclass(frozen=True)
 class TorchChooseSoftmaxPass(ModulePass):
     """
-    Decide for each attention on a softmax over whole rows or chunk by chunk, and on the width of its exponentials.
+    Chooses for each attention a softmax over whole rows or chunk by chunk, and the width of its exponentials.
 
     `mode` is `auto`, `row` or `online`; `bits` is `auto`, `8` or `16`. Raises ValueError for others.
     """
@@ -99,9 +99,9 @@ class TorchChooseSoftmaxPass(ModulePass):
     bits: str = "auto"
 
     def __post_init__(self) -> None:
-        softmax_of(self.mode)
-        probability_bits_of(self.bits)
+        as_softmax(self.mode)
+        as_probability_bits(self.bits)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Set attributes on every attention of `op`; see `choose_softmax`."""
+        """Sets attributes on every attention of `op`; see `choose_softmax`."""
         choose_softmax(op, target_of(ctx), policy_of(ctx), self.mode, self.bits)

@@ -65,7 +65,7 @@ def run_values(
 
 @contextmanager
 def _row_statistics(engine: ReferenceEngine, step: Step, counters: Sequence[int]) -> Generator[None]:
-    """Keeps the row statistics those of what an instruction has written while that is replaced."""
+    """Replaces the row statistics of an instruction's result along with the result."""
     if not step.instruction.definition.adds_statistics(step.instruction):
         yield
         return

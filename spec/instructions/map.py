@@ -26,7 +26,7 @@ from sta.spec.vector import RowStatistics, map_tile
 
 
 def _channels(settings: Settings) -> int:
-    """Return how many biases, multipliers and shifts there are."""
+    """Returns the number of biases, multipliers and shifts."""
     return settings["columns"] if settings["per_channel"] else 1
 
 

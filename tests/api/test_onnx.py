@@ -126,7 +126,7 @@ def test_a_check_says_what_it_cannot_compare(tmp_path: Path, monkeypatch: pytest
 
 
 def compared(directory: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    """What `sta diff` prints of the product."""
+    """Output of `sta diff` for the product."""
     path, xs = product(directory)
     sta.compile(path, calibration={"x": xs}).save(directory / "product.sta")
     np.savez(directory / "in.npz", x=xs[1])
@@ -162,7 +162,7 @@ def test_a_comparison_ends_with_the_model_as_it_was_given(tmp_path: Path, capsys
 
 
 def _smart_turn() -> Path | None:
-    """Where pipecat-ai is installed, of which the model is a part."""
+    """Folder of the installed pipecat-ai, which holds the model."""
     found = importlib.util.find_spec("pipecat")
     places = [] if found is None else list(found.submodule_search_locations or ())
     return Path(places[0]).parent if places else None

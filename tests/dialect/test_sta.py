@@ -1,4 +1,4 @@
-"""The `sta` dialect: what its verifier refuses, windows behind chains of views, and text that comes back as it was."""
+"""The `sta` dialect: refusals of its verifier, views behind chains of views, and round trips of its text."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ Make = Callable[[Tensor], Tensor]
 
 @dataclass
 class Tally:
-    """What has become of the cases."""
+    """Outcomes of the cases."""
 
     right: int = 0
     refused: int = 0
@@ -58,7 +58,7 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
 
     def judge(self, case: str, reference: Any, result: Any, fewest: float) -> None:
-        """Count a case that was not refused."""
+        """Counts a case that was not refused."""
         if reference.shape == result.shape and _decibels(reference, result) >= fewest:
             self.right += 1
         else:
@@ -66,7 +66,7 @@ class Tally:
 
     @property
     def cases(self) -> int:
-        """How many there were."""
+        """Number of the cases."""
         return self.right + self.refused + self.invalid + len(self.wrong)
 
 
@@ -216,7 +216,7 @@ class Cases(nn.Module):
 
 
 def judge_pytorch(draw: random.Random, count: int, tally: Tally) -> None:
-    """Judge `count` cases of PyTorch, which are one model."""
+    """Judges `count` cases of PyTorch, which are one model."""
     numbers = np.random.default_rng(draw.randrange(1 << 30))
     is_bool = draw.random() < 0.5
     samples = [drawn_sample(numbers, is_bool) for _ in range(3)]
@@ -251,7 +251,7 @@ def drawn_sample(numbers: Any, is_bool: bool) -> dict[str, Any]:
 
 
 def _runs(case: nn.Module, sample: dict[str, Any]) -> bool:
-    """Whether shapes fit, and the result has the shape of the input."""
+    """True if shapes fit, and the result has the shape of the input."""
     try:
         return _by_pytorch(case, sample).shape == sample["x"].shape
     except RuntimeError:
@@ -505,7 +505,7 @@ _NODES = (
 
 
 def judge_onnx(draw: random.Random, folder: Path, tally: Tally) -> None:
-    """Judge one ONNX model, which is written into `folder`."""
+    """Judges one ONNX model, which is written into `folder`."""
     graph = Graph(draw)
     for _ in range(draw.randint(1, 3)):
         draw.choice(_NODES)(graph)
@@ -556,7 +556,7 @@ def _saved(graph: Graph, path: Path) -> Path:
 
 
 def _by_onnxruntime(path: Path, x: Any) -> Any:
-    """What onnxruntime makes of the model; None if it refuses it."""
+    """Outputs of onnxruntime for the model; None if it refuses it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -569,7 +569,7 @@ def _by_onnxruntime(path: Path, x: Any) -> Any:
 
 
 def judged(seed: int, cases: int, report: Callable[[Tally], None] = lambda tally: None) -> Tally:
-    """What has become of at least `cases` cases, half of them of each kind."""
+    """Outcomes of at least `cases` cases, half of them of each kind."""
     draw, tally = random.Random(seed), Tally()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -582,7 +582,7 @@ def judged(seed: int, cases: int, report: Callable[[Tally], None] = lambda tally
 
 
 def main() -> int:
-    """Judge as many cases as are asked for."""
+    """Judges as many cases as are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)

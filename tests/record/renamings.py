@@ -19,6 +19,8 @@ RENAMINGS: Sequence[tuple[str, str]] = (
     # The flags of `map` and `norm` for row statistics: `gather` was the name of an instruction as well.
     (r"^(\s*map .*), gather(?=,|$)", r"\1, statistics"),
     (r"^(\s*norm .*), gathered(?=,|$)", r"\1, statistics"),
+    # The width of exponentials has one name.
+    (r"^(\s*softmax .*), p_bits=", r"\1, probability_bits="),
 )
 """For example: `(r"^(\\s*)mm acc=", r"\\1matmul acc=")`."""
 

@@ -152,7 +152,7 @@ def test_times_beyond_what_is_counted_natively(bench: Any, monkeypatch: pytest.M
 
 
 class CountedInPythonError(Exception):
-    """What stands for the timing in Python's integers was called."""
+    """Raised by the stand-in for the timing in Python's integers when it is called."""
 
 
 def not_natively(program: ValidProgram) -> None:

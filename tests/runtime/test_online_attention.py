@@ -61,7 +61,7 @@ class Row:
                 accumulators[column] = halved(accumulator, down) + sum(products)
 
     def normalized(self) -> list[int]:
-        """What the drain makes of it: 2^16 times the weighted mean."""
+        """Result of the drain: 2^16 times the weighted mean."""
         if not self.total:
             return [0] * len(self.planes[0])
         sums = [sum(part << 8 * plane for plane, part in enumerate(parts)) for parts in zip(*self.planes, strict=True)]
@@ -111,7 +111,7 @@ class Attention:
             destination_stride=at(self.stride),
             rows=self.rows,
             keys=keys,
-            p_bits=str(self.bits),
+            probability_bits=str(self.bits),
             mode="online_first" if first else "online",
             **fields,
         )

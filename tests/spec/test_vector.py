@@ -24,18 +24,18 @@ RESIDUALS = st.sampled_from([None, np.int8, np.int16, np.int32])
 
 
 def saturated_scale(value: int, multiplier: int, shift: int) -> int:
-    """Return apply_scale_32 of one value."""
+    """Returns apply_scale_32 of one value."""
     limit = 1 << (shift - 1)
     return (max(-limit, min(limit - 1, value)) * multiplier + limit) >> shift
 
 
 def clamp(value: int, dtype: Any) -> int:
-    """Return the value inside the range of a dtype."""
+    """Returns the value inside the range of a dtype."""
     return max(int(np.iinfo(dtype).min), min(int(np.iinfo(dtype).max), value))
 
 
 def looked_up(value: int, table: list[int]) -> int:
-    """Return the table's result for one value, with 7 fraction bits."""
+    """Returns the table's result for one value, with 7 fraction bits."""
     index, fraction = (clamp(value, np.int16) + 32768) >> 7, value & 0x7F if -32768 <= value <= 32767 else 0
     if value > 32767:
         fraction = 127
@@ -43,7 +43,7 @@ def looked_up(value: int, table: list[int]) -> int:
 
 
 def drawn_parameters(data: st.DataObject, columns: int) -> MapParameters:
-    """Return any parameters whose bias keeps the source inside int32 most of the time."""
+    """Returns any parameters whose bias keeps the source inside int32 most of the time."""
     return MapParameters(
         data.draw(hnp.arrays(np.int32, columns, elements=st.integers(-(2**24), 2**24))),
         data.draw(hnp.arrays(np.int32, columns, elements=MULTIPLIER)),
@@ -101,7 +101,7 @@ def test_map_tile_is_the_pipeline(
 
 
 def scalar_parameters(**changes: int) -> MapParameters:
-    """Return scalar parameters: bias 3, a scale of 1/2."""
+    """Returns scalar parameters: bias 3, a scale of 1/2."""
     one = np.array([2**30], dtype=np.int32)
     return MapParameters(np.array([3], dtype=np.int32), one, np.array([31], dtype=np.int8), **changes)
 

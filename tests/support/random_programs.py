@@ -50,7 +50,7 @@ DTYPES = {"s8": 1, "u8": 1, "s16": 2, "s32": 4, "acc": 4, "acc_wide": 4}
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large a random program is; all in bytes but for the target, and for what is said to be elements."""
+    """Sizes of a random program, in bytes except for the target and where elements are named."""
 
     target: Target
     memories: dict[str, int]
@@ -72,7 +72,7 @@ class Sizes:
     block: int
     """Most bytes that are loaded into wbuf at once."""
     choices: int
-    """How many parameter blocks, tables and packed weights of a kind there are to choose from."""
+    """Number of parameter blocks, tables and packed weights of a kind to choose from."""
 
 
 LARGE = Sizes(
@@ -471,7 +471,7 @@ class RandomProgram:
             "rows": rows,
             "keys": keys,
             "causal": self.chance(0.4),
-            "p_bits": bits,
+            "probability_bits": bits,
         }
         size = (rows, bytes_each * keys, self.memories["spad"], bytes_each)
         if mode == "online":

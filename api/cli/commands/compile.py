@@ -82,7 +82,7 @@ def _check_decibels(number: float | None) -> None:
 
 
 def summarize(compilation: Compilation, output: Path) -> dict[str, Any]:
-    """Returns what there is to say about a compilation and the file it was saved to, for JSON to hold."""
+    """Returns the facts of a compilation and its saved file, for JSON."""
     program = compilation.program
     assert program is not None
     return {
@@ -121,7 +121,7 @@ def _sparsity(compilation: Compilation) -> list[dict[str, Any]]:
     packed: Counter[tuple[Pattern, str]] = Counter()
     padding: Counter[tuple[Pattern, str]] = Counter()
     if compilation.integer_module is None:
-        # The compile was taken up from what is tiled already.
+        # The compile was resumed from a tiled module.
         return []
     for op in compilation.integer_module.walk():
         if not isinstance(op, nm.LinearOp | nm.ProductOp):
@@ -146,7 +146,7 @@ def _sparsity(compilation: Compilation) -> list[dict[str, Any]]:
 
 
 def _quantization(compilation: Compilation) -> dict[str, Any] | None:
-    """What was tried when number formats were chosen, and what was taken; None if the model came with its formats."""
+    """Table of the quantization methods tried and kept; None if the model came with its formats."""
     choice = compilation.quantization
     if choice is None:
         return None
@@ -161,7 +161,7 @@ def _quantization(compilation: Compilation) -> dict[str, Any] | None:
 def _fidelity(compilation: Compilation) -> list[dict[str, Any]]:
     """
     Every step with its kind, and its signal-to-noise ratio in decibels against the step before and the imported model;
-    None where nothing differs. A step that stands in the list twice changed something each time.
+    None if nothing differs. A step that occurs twice in the list changed something each time.
     """
     if compilation.check is None:
         return []

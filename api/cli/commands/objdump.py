@@ -28,7 +28,7 @@ def execute(arguments: Namespace) -> None:
 
 
 def _contents(container: Container) -> dict[str, Any]:
-    """Returns every section as JSON can hold it; of the constants, which are bytes, only how many there are."""
+    """Returns every section for JSON; of the constants, which are bytes, only their number."""
     return {
         "code": [
             {"instruction": instruction.name, **{field.name: value for field, value in instruction}}

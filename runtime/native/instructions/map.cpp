@@ -153,7 +153,7 @@ void add_statistics(const Statistics& statistics, const Map& map, int first, int
     }
 }
 
-class MapRows : public Operation {
+class MapRows : public DecodedInstruction {
 public:
     MapRows(const InstructionDescription& instruction, Shared& shared)
         : source_(instruction.operand("source")),
@@ -320,7 +320,7 @@ private:
     Cache<MapParameters>& cache_;
 };
 
-std::unique_ptr<Operation> make(const InstructionDescription& instruction, Shared& shared) {
+std::unique_ptr<DecodedInstruction> make(const InstructionDescription& instruction, Shared& shared) {
     return std::make_unique<MapRows>(instruction, shared);
 }
 

@@ -83,7 +83,7 @@ std::int64_t integer_root(std::uint64_t value) {
     return static_cast<std::int64_t>(root);
 }
 
-class NormRows : public Operation {
+class NormRows : public DecodedInstruction {
 public:
     NormRows(const InstructionDescription& instruction, Shared& shared)
         : source_(instruction.operand("source")),
@@ -222,7 +222,7 @@ private:
     Cache<NormParameters>& cache_;
 };
 
-std::unique_ptr<Operation> make(const InstructionDescription& instruction, Shared& shared) {
+std::unique_ptr<DecodedInstruction> make(const InstructionDescription& instruction, Shared& shared) {
     return std::make_unique<NormRows>(instruction, shared);
 }
 

@@ -1,4 +1,4 @@
-"""The `sta` command: what it prints, what it writes, and what it says about bad input."""
+"""The `sta` command: output, files, and messages for bad input."""
 
 import io
 import json
@@ -26,7 +26,7 @@ Save = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did."""
+    """Result of a command."""
 
     status: int
     output: str

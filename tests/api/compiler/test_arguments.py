@@ -1,4 +1,4 @@
-"""Wrong arguments of `sta.compile`: what is expected, and before the work that they would spoil."""
+"""Wrong arguments of `sta.compile`: messages name the expected ones, before the work that they would spoil."""
 
 from __future__ import annotations
 

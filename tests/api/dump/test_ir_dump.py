@@ -1,4 +1,4 @@
-"""Dumps of the IR: what they hold, and that the compile goes on from each of them."""
+"""Dumps of the IR: contents, and resumption of the compile from each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of a buffer's type: nothing is lost on the way, and what does not fit is written as it is."""
+"""The text of a buffer's type: lossless, and unchanged for other types."""
 
 from io import StringIO
 

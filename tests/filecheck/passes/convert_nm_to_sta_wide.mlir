@@ -2,7 +2,7 @@
 // RUN: sta opt %s --weights %t.safetensors -p nm-fuse-epilogues,convert-nm-to-sta | filecheck %s
 
 // 16-bit activations: a pass over their high bytes and one over their low, with the same weights, and one drain of both.
-func.func @main(%x: tensor<32x64xsi16> {sta.name = "x", sta.host_dtype = "float32", sta.device_dtype = "int16", sta.kind = "quantized", sta.scale = 1.000000e+00 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) -> (tensor<32x64xsi16> {sta.name = "y", sta.host_dtype = "float32", sta.device_dtype = "int16", sta.kind = "quantized", sta.scale = 1.000000e+00 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) {
+func.func @main(%x: tensor<32x64xsi16> {sta.port = #sta.port<"x", quantized float32 as int16>}) -> (tensor<32x64xsi16> {sta.port = #sta.port<"y", quantized float32 as int16>}) {
   %w = nm.weight @w : tensor<64x64xsi8, #nm.pattern<2:4, bitmap>>
   %b = nm.weight @b : tensor<64xsi32>
   %m = nm.weight @m : tensor<64xsi32>

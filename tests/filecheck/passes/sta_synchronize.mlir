@@ -1,7 +1,7 @@
 // RUN: sta opt %s -p sta-allocate,sta-synchronize | filecheck %s
 
 // Each unit waits for the one whose result it needs, and nothing else.
-func.func @main(%x: memref<64x64xsi8, #sta.dram> {sta.name = "x", sta.direction = "input"}, %y: memref<64x64xsi8, #sta.dram> {sta.name = "y", sta.direction = "output"}) {
+func.func @main(%x: memref<64x64xsi8, #sta.dram> {sta.port = #sta.port<input "x", quantized float32 as int8>}, %y: memref<64x64xsi8, #sta.dram> {sta.port = #sta.port<output "y", quantized float32 as int8>}) {
   %p = sta.constant @scale parameters : dram<44xui8>
   %w = sta.alloc "scale" : wbuf<44xui8>
   %a = sta.alloc "a" : spad<64x64xsi8>

@@ -158,7 +158,7 @@ def unread_attributes() -> list[tuple[str, str]]:
         (name, attribute)
         for name, _ in onnx_operators()
         for attribute in defs.get_schema(name).attributes
-        if attribute not in operators._RULES[name].reads
+        if attribute not in operators._rules()[name].reads
     ]
 
 

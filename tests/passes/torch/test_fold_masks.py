@@ -1,4 +1,4 @@
-"""Attention masks: whatever they are made with, what comes out is one of a few forms, or an error that says why."""
+"""Attention masks: one of a few forms, whatever produced them, or an error with the reason."""
 
 from typing import Any, cast
 
@@ -95,6 +95,14 @@ def added(m: torch.Tensor) -> Any:
     return (1.0 - m[:, None, None, :].float()) * torch.finfo(torch.float32).min
 
 
+def divided(m: torch.Tensor) -> Any:
+    return (m[:, None, None, :].float() - 1.0) / 1e-9
+
+
+def selected(m: torch.Tensor) -> Any:
+    return torch.index_select(m, 1, torch.arange(S)).bool()[:, None, None, :]
+
+
 def chosen(m: torch.Tensor) -> Any:
     return torch.where(m.bool()[:, None, None, :], 0.0, float("-inf"))
 
@@ -144,6 +152,8 @@ def band_by_head(m: torch.Tensor) -> Any:
         (equal_to_one, (PADDING, False)),
         (not_excluded, (PADDING, False)),
         (added, (PADDING, False)),
+        (divided, (PADDING, False)),
+        (selected, (PADDING, False)),
         (chosen, (PADDING, False)),
         (filled, (PADDING, False)),
         (indexed, (PADDING, False)),
@@ -390,7 +400,7 @@ def test_rows_without_a_key_are_zero_in_pytorchs_own_attention(number: Any) -> N
 
 
 def refused(model: nn.Module) -> str:
-    """Why the mask of the only attention of a model is refused."""
+    """Reason for which the mask of the only attention of a model is refused."""
     x = np.random.default_rng(0).normal(size=(B, H, S, D)).astype(np.float32)
     imported = import_model(model.eval(), {"x": x, "m": KEEP})
     for rewrite in (fold_constants, recognize_attention, fold_masks):

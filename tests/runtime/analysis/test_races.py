@@ -155,7 +155,7 @@ def shift(acc: int = 0, shifts: int = 512, columns: int = 4, **fields: Any) -> F
         (softmax(504, mode="online"), shift(), ("spad", 512, 516, 4)),
         (softmax(504, mode="online_first"), shift(), ("spad", 512, 516, 4)),
         (vp(1024, 500, columns=8), softmax(500, mode="online"), ("spad", 500, 508, 8)),
-        (softmax(504, p_bits="16"), vp(1030, 2048, columns=2), ("spad", 1030, 1032, 2)),
+        (softmax(504, probability_bits="16"), vp(1030, 2048, columns=2), ("spad", 1030, 1032, 2)),
         # Of the byte planes of 16-bit data the bytes between count as read.
         (mm(a=2048, a_wide=1, depth=3), vp(1024, 2048, columns=8), ("spad", 2048, 2053, 5)),
         (mm(acc=at(16)), vp(0, columns=3, source_type="acc_wide"), ("acc", 16, 20, 4)),

@@ -1,4 +1,4 @@
-"""The table is the files of the folder, and what a file defines fits together."""
+"""The table holds the files of the folder, and each file's definitions agree."""
 
 from pathlib import Path
 
