@@ -452,6 +452,12 @@ Of a normalization with columns that SmoothQuant has divided: "beside" the one o
 """
 MASK_ERROR = "sta.mask_error"
 """Of an attention that keeps its mask: the reason why the mask has no supported form."""
+SPELLED = "sta.spelled"
+"""Of an attention with a mask that the model spells out: a row without a key is the mean of the values, or NaN."""
+MASK_FILL = "sta.mask_fill"
+"""Of an attention: the finite number that replaces the scores of keys that the model excludes."""
+MASK_DEPTH = "sta.mask_depth"
+"""Of an attention: the finite number that the model adds to the scores of keys that it excludes."""
 
 ANNOTATIONS: Mapping[str, type[Attribute]] = {
     RANGE: RangeAttr,
@@ -464,8 +470,16 @@ ANNOTATIONS: Mapping[str, type[Attribute]] = {
     ROUNDED_WEIGHT: StringAttr,
     SMOOTHED: StringAttr,
     MASK_ERROR: StringAttr,
+    SPELLED: UnitAttr,
+    MASK_FILL: FloatAttr,
+    MASK_DEPTH: FloatAttr,
 }
 """An annotation of one pass for another, and the kind of its attribute."""
+_KIND_TEXTS: Mapping[type[Attribute], str] = {
+    UnitAttr: "without a value",
+    StringAttr: "a string",
+    FloatAttr: "a number",
+}
 
 
 def expect_annotations(attributes: Mapping[str, Attribute]) -> None:
@@ -473,7 +487,7 @@ def expect_annotations(attributes: Mapping[str, Attribute]) -> None:
     for name, kind in ANNOTATIONS.items():
         given = attributes.get(name)
         if given is not None and not isinstance(given, kind):
-            wanted = "without a value" if kind is UnitAttr else "a string" if kind is StringAttr else f"a #{kind.name}"
+            wanted = _KIND_TEXTS.get(kind, f"a #{kind.name}")
             raise ValueError(f"{name} is {wanted}, not {given}")
 
 

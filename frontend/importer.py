@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -218,13 +219,20 @@ def _torch_mlir_text(
     from torch_mlir.passmanager import PassManager
 
     resources: dict[str, Any] = {}
+    # A tensor is known by its identity, which another would get if it were gone: of bools torch-mlir makes copies.
+    seen: list[torch.Tensor] = []
+    taken = {name for name, _ in names.values()}
+    free = (name for name in (f"constant_{number}" for number in count()) if name not in taken)
 
     class Hooks(fx_importer.FxImporterHooks):
         def resolve_literal(self, gni, literal, info):
             if not isinstance(literal, torch.Tensor) or literal.numel() <= 1:
                 return None
-            number = f"constant_{len(weights)}"
-            name, parameter = names.setdefault(id(literal), (number, number))
+            seen.append(literal)
+            if id(literal) not in names:
+                number = next(free)
+                names[id(literal)] = (number, number)
+            name, parameter = names[id(literal)]
             # MLIR would rename a second resource of the same name.
             if name not in resources:
                 weights.put(name, _array(parameter, literal))

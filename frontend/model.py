@@ -17,6 +17,7 @@ from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import numpy_dtype, tensor_type
 from sta.frontend.errors import ModelError
+from sta.frontend.original import Original, original_file, original_program
 from sta.frontend.program import ExampleInputs, closest_or_all, export_module, load_program
 from sta.frontend.samples import InputType, as_array
 
@@ -45,6 +46,9 @@ class ImportedModel:
 
     output_names: list[str]
     """The outputs, in `forward`'s order."""
+
+    original: Original | None = None
+    """The model as it was given; None where it is a module of a dump."""
 
     @property
     def input_types(self) -> dict[str, InputType]:
@@ -78,7 +82,7 @@ def import_model(
     inputs = argument_names(function)
     given = _examples(program, leaves, None if _is_module(model) else example_inputs)
     examples = {name: as_array(f"example input {name!r}", given[name]) for name in inputs if name in given}
-    return _checked(imported.module, imported.weights, examples)
+    return _checked(imported.module, imported.weights, examples, original_program(program))
 
 
 def _import_onnx(path: Path, example_inputs: ExampleInputs | None) -> ImportedModel:
@@ -88,13 +92,14 @@ def _import_onnx(path: Path, example_inputs: ExampleInputs | None) -> ImportedMo
     model = load_onnx(path)
     examples = examples_by_name(model.graph, example_inputs)
     imported = import_graph(model, path.parent, examples)
-    return _checked(imported.module, imported.weights, examples)
+    original = original_file(path, [value.name for value in model.graph.output])
+    return _checked(imported.module, imported.weights, examples, original)
 
 
-def _checked(module: ModuleOp, weights: WeightStore, examples: dict[str, Array]) -> ImportedModel:
+def _checked(module: ModuleOp, weights: WeightStore, examples: dict[str, Array], original: Original) -> ImportedModel:
     """The imported model; example inputs must be of the types of its inputs."""
     function = main_function(module)
-    result = ImportedModel(module, weights, examples, argument_names(function), result_names(function))
+    result = ImportedModel(module, weights, examples, argument_names(function), result_names(function), original)
     for name, array in examples.items():
         _check_example(name, array, result.input_types[name])
     return result

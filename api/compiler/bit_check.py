@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation
 
 from sta.dialect.interpreters.any_level import level_of, run_integers
-from sta.dialect.interpreters.torch import run_torch
+from sta.dialect.interpreters.torch import operation_name, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.torch import FakeQuantizeOp
+from sta.passes.quantization.padding_rows import counted_rows
 from sta.passes.step import Kind, Step
+from sta.passes.torch.fold_quantization import PREFIX as PAIRS
 from sta.runtime import Program
 
 Array = NDArray[Any]
@@ -53,15 +56,29 @@ def signal_to_noise(reference: Array, values: Array) -> float:
     return 10 * float(np.log10(signal / noise)) if signal else float("-inf")
 
 
+def _rounds(operation: Operation) -> bool:
+    """True if an operation rounds values, in the form of quantized models or in ours."""
+    return isinstance(operation, FakeQuantizeOp) or operation_name(operation).startswith(PAIRS)
+
+
 @dataclass
 class BitCheck:
     """
     Runs one sample through every module of a compile, and enforces each step's kind.
 
-    `fidelity` lists the steps from the imported model on; it is empty if the compile began with integers.
+    `fidelity` lists the steps from the imported model on; it is empty if the compile began with integers. Rows of
+    padding do not count if the model computes other numbers there than the machine's zero.
     """
 
     inputs: dict[str, Array]
+    original: tuple[str, dict[str, Array]] | None = None
+    """
+    Runner of the model as it was given, and the model's outputs on the sample.
+    """
+    counted: Array | None = None
+    """
+    The positions that count, bool [batch, positions]; None where all do.
+    """
     fidelity: list[Fidelity] = field(default_factory=list[Fidelity])
     _imported: dict[str, Array] = field(default_factory=dict[str, Array])
     _before: dict[str, Array] = field(default_factory=dict[str, Array])
@@ -71,7 +88,7 @@ class BitCheck:
     def compare(self, step: Step, module: ModuleOp, context: CompileContext) -> None:
         """Raises CheckError if the module computes something else than the one before it, and the step is not lossy."""
         if level_of(module) == "torch":
-            rounds = any(isinstance(operation, FakeQuantizeOp) for operation in module.walk())
+            rounds = any(_rounds(operation) for operation in module.walk())
             outputs = run_torch(module, context, self.inputs)
             self._compare_floats(step, outputs, ROUNDED_FIDELITY if rounds else FLOAT_FIDELITY)
             return
@@ -91,15 +108,19 @@ class BitCheck:
             self._compare_bits("emit", program.run(self.inputs, engine="reference", poison=poison).raw)
 
     def _compare_floats(self, step: Step, outputs: dict[str, Array], expected: float) -> None:
+        runner = ""
         if not self._imported:
-            self._imported = self._before = outputs
+            runner, self._before = self.original or ("", outputs)
+            self._imported = outputs
+        before = f"the model as {runner} runs it" if runner else "the step before it"
         if step.kind != Kind.LOSSY:
             for name, values in outputs.items():
-                kept = signal_to_noise(self._before[name], values)
-                if kept < expected:
+                kept = self._kept(self._before[name], values)
+                # What is not a number is not enough.
+                if not kept >= expected:
                     raise CheckError(
-                        f"pass {step.name} changed output '{name}': {kept:.1f} dB from the step before it, "
-                        f"at least {expected:.0f} dB expected"
+                        f"pass {step.name} changed output '{name}': {kept:.1f} dB from {before}, at least "
+                        f"{expected:.0f} dB expected"
                     )
         self._note(step, outputs)
 
@@ -108,11 +129,19 @@ class BitCheck:
             # The compile began with integers.
             return
         before, model = (
-            min(signal_to_noise(reference[name], values) for name, values in outputs.items())
+            min(self._kept(reference[name], values) for name, values in outputs.items())
             for reference in (self._before, self._imported)
         )
         self._before = outputs
         self.fidelity.append(Fidelity(step, before, model))
+
+    def _kept(self, reference: Array, values: Array) -> float:
+        """SQNR in decibels over the rows that count; infinite where none does."""
+        if self.counted is None:
+            return signal_to_noise(reference, values)
+        if not self.counted.any():
+            return float("inf")
+        return signal_to_noise(counted_rows(reference, self.counted), counted_rows(values, self.counted))
 
     def _compare_bits(self, step: str, raw: dict[str, Array]) -> None:
         for name, expected in self._bits.items():

@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from sta.api.dump.dump_writer import IrDump
 from sta.api.files.npz import read_arrays
 from sta.backend.container import ContainerError
 from sta.backend.emit import OperationError, emit, operation_of
+from sta.dialect.interpreters.any_level import level_of
 from sta.dialect.interpreters.torch import input_names as argument_names
 from sta.dialect.interpreters.torch import output_names as result_names
 from sta.dialect.ir.context import CompileContext
@@ -36,6 +38,7 @@ from sta.dialect.ir.reader import IrError, IrText, verify
 from sta.dialect.ir.samples import Sample, Samples
 from sta.frontend.errors import ModelError
 from sta.frontend.model import ImportedModel, import_model
+from sta.frontend.original import Original
 from sta.frontend.samples import InputType, check_finite, split_samples
 from sta.passes.errors import CompileError
 from sta.passes.lowering.useful_macs import recorded_macs
@@ -43,6 +46,7 @@ from sta.passes.option_values import Data
 from sta.passes.options import Keywords, Options, StageProgress, silent
 from sta.passes.pipeline import IMPORT, SUPPORTED, dialect_made_by, dialect_taken_by, pass_of, pipeline
 from sta.passes.quantization.choice import Choice
+from sta.passes.quantization.padding_rows import padding_mask
 from sta.passes.step import Kind, Step
 from sta.passes.tiling.capacity import CapacityError
 from sta.passes.torch.calibrate import TorchCalibratePass
@@ -70,6 +74,8 @@ class Compilation:
     """Reads the sample whose bits are compared after every pass; None without a check."""
     check: BitCheck | None = None
     """Compares them, from `start_check` on."""
+    original: Original | None = None
+    """The model as it was given, which the imported one is compared with; None for a dump."""
     report: StageProgress = silent
     seconds: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
     """Every step, in order, with its time; the time spent in --dump-ir and --check is last."""
@@ -151,10 +157,26 @@ class Compilation:
         """Reads the sample, if there is a check, and compares the steps so far; from here on every step is compared."""
         if self.sample is None:
             return
-        self.check = BitCheck(self.sample())
+        sample = self.sample()
+        self.check = BitCheck(sample, self._run_original(sample), self._counted(sample))
         for step, module in self._kept:
             self.check.compare(step, module, self.context)
         self._kept.clear()
+
+    def _run_original(self, sample: Sample) -> tuple[str, dict[str, Array]] | None:
+        """The outputs of the model as it was given; warns where they cannot be had."""
+        if self.original is None:
+            return None
+        try:
+            return self.original.name, self.original.run(sample)
+        except ModelError as error:
+            warnings.warn(f"the import is not checked: {error}", stacklevel=9)
+            return None
+
+    def _counted(self, sample: Sample) -> Array | None:
+        """The positions of the sample that are no padding; None where no mask tells."""
+        mask = padding_mask(self.module) if level_of(self.module) == "torch" else None
+        return None if mask is None else mask.counted(sample)
 
     def emit(self) -> None:
         """Produces the program of the last module."""
@@ -265,6 +287,7 @@ def _compile_imported(
     compilation = _compilation(context, imported.module, options, dump)
     if options.check:
         compilation.sample = lambda: _first(samples)
+        compilation.original = imported.original
     compilation.after(IMPORT, time.perf_counter() - start)
     with _named_target(context.target):
         compilation.run(steps)

@@ -1,5 +1,5 @@
 """
-A run of a program against the float model, operation by operation.
+A run of a program against the float model, operation by operation, and its outputs against the model as it was given.
 
 Both ways execute the program itself on the reference engine. Accumulated: unchanged. Isolated: as soon as an operation
 has written a part of its result, the float model's numbers, rounded to the result's format, replace it, so that the
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sta.api.inspect.float_model import FloatModel, FloatTensor, Order
 from sta.api.inspect.signal_to_noise import Agreement
 from sta.dialect.nm import LinearOp, ProductOp
+from sta.frontend.errors import ModelError
 from sta.passes.options import StageProgress
 from sta.runtime import Program
 from sta.runtime.program import POISON
@@ -83,6 +84,23 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class OriginalOutput:
+    """An output of the model as it was given, beside that of the program and of the float model in between."""
+
+    name: str
+    program: Agreement
+    float_model: Agreement
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns all that there is to say, for JSON to hold."""
+        return {
+            "output": self.name,
+            "program": self.program.to_json(),
+            "float_model": self.float_model.to_json(),
+        }
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All operations in the order of their completion."""
 
@@ -90,6 +108,16 @@ class Comparison:
     unseen: list[tuple[Value, str]]
     """Values that are not compared, with the reasons."""
     samples: int
+    runner: str
+    """Name of the runner of the model as it was given."""
+    originals: list[OriginalOutput]
+    """The outputs of the model as it was given; none if it could not be run."""
+    not_run: str
+    """The reason if it could not; "" if it was."""
+
+    def departed(self, decibels: float) -> OriginalOutput | None:
+        """The output in which already the float model is below a bound against the model as it was given, or None."""
+        return next((one for one in self.originals if not one.float_model.decibels >= decibels), None)
 
     def worst_first(self) -> list[Compared]:
         """The operations, the worst by itself first."""
@@ -235,6 +263,12 @@ class _Comparer:
         self._orders: dict[int, Order] = {}
         self._isolated = {index: Agreement(self._scale(index)) for index in self._tensors}
         self._accumulated = {index: Agreement(self._scale(index)) for index in self._tensors}
+        outputs = {index: writes.values[index] for index in self._tensors if writes.values[index].operation == OUTPUT}
+        self._originals = {
+            index: OriginalOutput(value.source, Agreement(self._scale(index)), Agreement(self._scale(index)))
+            for index, value in outputs.items()
+        }
+        self._not_run = ""
 
     def add(self, sample: Sample, number: int, of: int) -> None:
         """Runs one sample in float and twice in integers."""
@@ -255,6 +289,7 @@ class _Comparer:
             order = self._order(index, tensor, np.where(every, reference, np.nan), real)
             references[index], counted[index] = reference[order], every[order]
             self._accumulated[index].add(references[index][counted[index]], real[counted[index]])
+        self._compare_original(inputs, accumulated, references, counted)
         rounded = {index: self._rounded(index, reference) for index, reference in references.items()}
         isolated = run_values(
             self._engine, self._writes, encoded, rounded, POISON, lambda done: progress((1 + done) / 2)
@@ -262,6 +297,28 @@ class _Comparer:
         for index, reference in references.items():
             real = self._real(index, isolated[index])
             self._isolated[index].add(reference[counted[index]], real[counted[index]])
+
+    def _compare_original(
+        self,
+        inputs: Mapping[str, Array],
+        accumulated: Mapping[int, Array],
+        references: Mapping[int, Array],
+        counted: Mapping[int, NDArray[np.bool_]],
+    ) -> None:
+        """Compares the outputs, of the program and of the float model, with those of the model as it was given."""
+        if self._not_run:
+            return
+        try:
+            outputs = self._model.original(inputs)
+        except ModelError as error:
+            self._not_run = str(error)
+            self._originals.clear()
+            return
+        for index, one in self._originals.items():
+            kept, order = counted[index], self._orders[index]
+            original = outputs[one.name].reshape(-1)[order][kept]
+            one.program.add(original, self._real(index, accumulated[index])[kept])
+            one.float_model.add(original, references[index][kept])
 
     def result(self, samples: int) -> Comparison:
         """Returns the comparison."""
@@ -278,7 +335,8 @@ class _Comparer:
             for index in order
         ]
         unseen = [(value, self._reason(index)) for index, value in enumerate(values) if index not in self._tensors]
-        return Comparison(compared, unseen, samples)
+        originals = list(self._originals.values())
+        return Comparison(compared, unseen, samples, self._model.runner, originals, self._not_run)
 
     def _reason(self, index: int) -> str:
         if index in self._writes.last:

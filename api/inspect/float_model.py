@@ -51,6 +51,8 @@ class FloatModel:
         """
         report("import", None)
         self._imported = import_model(model)
+        assert self._imported.original is not None
+        self._original = self._imported.original
         self._module = self._imported.module
         self._context = CompileContext(self._imported.weights, target)
         for name in FLOAT_PIPELINE:
@@ -92,6 +94,23 @@ class FloatModel:
         result[counted_rows(elements, positions)] = True
         return result
 
+    @property
+    def runner(self) -> str:
+        """Name of the runner of the model as it was given: "PyTorch", "onnxruntime"."""
+        return self._original.name
+
+    def original(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """
+        Runs the model as it was given, without import and float passes, and returns its outputs by name.
+
+        Raises:
+            ModelError: the inputs do not fit the model, or what runs it cannot.
+        """
+        return self._original.run(self._sample(inputs))
+
+    def _sample(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return split_samples({name: array[np.newaxis] for name, array in inputs.items()}, self._imported.input_types)[0]
+
     def run(self, inputs: Mapping[str, Array], wanted: set[SSAValue]) -> dict[SSAValue, Array]:
         """
         Runs the model on inputs by name, and returns the requested tensors.
@@ -100,9 +119,7 @@ class FloatModel:
             ModelError: the inputs do not fit the model.
             TorchInterpretationError: an operation failed.
         """
-        sample = split_samples({name: array[np.newaxis] for name, array in inputs.items()}, self._imported.input_types)[
-            0
-        ]
+        sample = self._sample(inputs)
         found: dict[SSAValue, Array] = {}
 
         def observe(value: SSAValue, result: Tensor, operands: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, log10, sqrt
+from math import inf, isfinite, log10, sqrt
 from typing import Any
 
 import numpy as np
@@ -55,12 +55,15 @@ class Agreement:
         return self.largest / self.scale
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the figures; ``sqnr_db`` is None if it is infinite (``exact`` is then true)."""
-        decibels = self.decibels
+        """Returns the figures, None for one that is not finite; ``exact`` tells which SQNR is infinite."""
         return {
-            "sqnr_db": decibels if abs(decibels) != inf else None,
+            "sqnr_db": _finite(self.decibels),
             "exact": self.noise == 0,
-            "max_error_lsb": self.largest_lsb,
-            "max_error": self.largest,
-            "cosine": self.cosine,
+            "max_error_lsb": _finite(self.largest_lsb),
+            "max_error": _finite(self.largest),
+            "cosine": _finite(self.cosine),
         }
+
+
+def _finite(number: float) -> float | None:
+    return number if isfinite(number) else None

@@ -22,6 +22,7 @@ from sta.dialect.interpreters.torch import TorchInterpretationError, input_names
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
 from sta.dialect.ir.main_function import main_function
+from sta.passes.quantization.mask_depth import MaskDepths
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
 from sta.passes.quantization.probability_bits import NarrowFidelity
 from sta.passes.rewriting.torch_operations import set_argument_attribute
@@ -101,6 +102,7 @@ class Observation:
         self._count = 0
         self.observers: dict[SSAValue, RangeObserver] = {}
         self._attentions: dict[torch.ScaledDotProductAttentionOp, NarrowFidelity] = {}
+        self._depths = MaskDepths()
 
     def update(self, sample: Mapping[str, Array]) -> dict[str, Array]:
         """Runs one sample and observes its values; returns the outputs by name. Raises ValueError if it fails."""
@@ -132,13 +134,21 @@ class Observation:
         if not isinstance(value.owner, torch.ScaledDotProductAttentionOp):
             return
         query, key, values, mask, _, causal, scale, _ = operands
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
         seen = self._attentions.setdefault(value.owner, NarrowFidelity())
-        seen.update(query, key, values, mask, causal, query.shape[-1] ** -0.5 if scale is None else scale)
+        seen.update(query, key, values, mask, causal, scale)
+        self._depths.update(value.owner, query, key, mask, causal, scale)
 
     def write(self) -> None:
-        """Sets the observations as attributes. Raises ValueError if there were no samples or a value is not finite."""
+        """
+        Sets the observations as attributes.
+
+        Raises ValueError if there were no samples or a value is not finite, UnsupportedOperationsError for masks whose
+        numbers do not exclude keys.
+        """
         if self._count == 0:
             raise ValueError("calibration needs at least one sample")
+        self._depths.check()
         for value, seen in self.observers.items():
             set_range(self._function, value, *seen.range())
         for attention, fidelity in self._attentions.items():

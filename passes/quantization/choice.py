@@ -119,6 +119,10 @@ class Noise:
     references: Sequence[Mapping[str, Array]]
     mask: PaddingMask | None
 
+    def on_first(self, count: int) -> Noise:
+        """The judge on the first `count` samples only."""
+        return replace(self, samples=self.samples[:count], references=self.references[:count])
+
     def decibels(self, module: ModuleOp) -> float:
         """The SQNR of the outputs of `module`, the worst of them; rows of padding do not count."""
         signal: dict[str, float] = {}

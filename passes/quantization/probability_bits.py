@@ -26,6 +26,33 @@ BEST_FIDELITY = 200.0
 _ROWS = 64
 
 
+def some_scores(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+    """
+    Scores of one attention on float32 [..., heads, rows, width], [..., heads, some rows, keys], and what its masks add.
+
+    Of long ones it is some rows, evenly spaced. Where a key is left out, minus infinity is added.
+    """
+    import torch
+
+    rows = torch.from_numpy(np.unique(np.linspace(0, query.shape[-2] - 1, _ROWS).astype(np.int64)))  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    if (times := _times(query, key)) > 1:
+        key = key.repeat_interleave(times, -3)
+    scores = query[..., rows, :] @ key.transpose(-1, -2) * scale
+    added = torch.zeros(scores.shape[-2:])
+    if mask is not None:
+        part = mask if mask.shape[-2] == 1 else mask[..., rows, :]
+        added = added.masked_fill(~part, -torch.inf) if part.dtype == torch.bool else added + part
+    if causal:
+        later = torch.arange(key.shape[-2]) > rows[:, None]
+        added = added.masked_fill(later, -torch.inf)
+    return scores, added
+
+
+def _times(query: Tensor, key: Tensor) -> int:
+    """The heads of queries that share one of keys."""
+    return query.shape[-3] // key.shape[-3] if query.dim() > 2 else 1
+
+
 @dataclass
 class NarrowFidelity:
     """The signal and the noise of attention with 8-bit exponentials, over all samples."""
@@ -39,17 +66,10 @@ class NarrowFidelity:
         """Observes one attention on float32 [..., heads, rows, width]; of long ones some rows, evenly spaced."""
         import torch
 
-        rows = torch.from_numpy(np.unique(np.linspace(0, query.shape[-2] - 1, _ROWS).astype(np.int64)))  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
-        times = query.shape[-3] // key.shape[-3] if query.dim() > 2 else 1
-        if times > 1:
-            key, value = key.repeat_interleave(times, -3), value.repeat_interleave(times, -3)
-        scores = query[..., rows, :] @ key.transpose(-1, -2) * scale
-        if mask is not None:
-            part = mask if mask.shape[-2] == 1 else mask[..., rows, :]
-            scores = scores.masked_fill(~part, -torch.inf) if part.dtype == torch.bool else scores + part
-        if causal:
-            later = torch.arange(key.shape[-2]) > rows[:, None]
-            scores = scores.masked_fill(later, -torch.inf)
+        if (times := _times(query, key)) > 1:
+            value = value.repeat_interleave(times, -3)
+        plain, added = some_scores(query, key, mask, causal, scale)
+        scores = plain + added
         largest = scores.amax(-1, keepdim=True)
         # Rows without any admissible key give zero either way.
         exact = torch.exp(scores - largest.masked_fill(largest == -torch.inf, 0.0))

@@ -1,15 +1,17 @@
 """
 Analysis of attention masks, independent of the operations that produce them.
 
-A mask is traced back to its sources: constants, and at most one integer or bool input. Every element of every tensor on
-the way depends on at most one element of that input, and only on whether it is zero. So three arrays describe a tensor:
-its elements where the input is zero, its elements where it is not, and the flat index of the input's element. The
-interpreter runs the operators on the first two.
+A mask is traced back to its sources: constants, and at most one integer or bool input, which holds only 0 and 1. Every
+element of every tensor on the way depends on at most one element of that input. So three arrays describe a tensor: its
+elements where the input is zero, its elements where it is one, and the flat index of the input's element. The
+interpreter runs the operators on the first two. If operands depend on different elements, every combination is tried: a
+result that depends on two is refused, even if it has one value with both zero and with both one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, operation_name
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.torch_operations import is_aten
 from sta.spec.operators.operator import Operator, Role
 
 if TYPE_CHECKING:
@@ -27,12 +30,17 @@ if TYPE_CHECKING:
 
 BoolArray = NDArray[np.bool_]
 IndexArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
 
 INDEPENDENT = -1
 """The source index of an element that does not depend on the input."""
 
-EXCLUDED_BELOW = -1e4
-"""A score to which this or less is added has weight 0: exp underflows in float32."""
+EXCLUDED_BELOW = -20.0
+"""
+The highest number that can leave a key out, where all scores are equal: a weight of exp(-20) = 2e-9 is none beside the
+1/65535 that the machine resolves. How far below the scores a number must be is seen on samples
+(`sta.passes.quantization.mask_depth`).
+"""
 
 
 class MaskError(ValueError):
@@ -45,13 +53,16 @@ class Admissible:
     Keys that a mask admits, [batch or 1, heads or 1, rows, keys].
 
     Key j is admissible for row i iff `constant` is true there, and the element of `argument` with flat index `source`
-    is not zero (is zero, if `negated`). Where `source` is INDEPENDENT, only `constant` counts.
+    is not zero (is zero, if `negated`). Where `source` is INDEPENDENT, only `constant` counts. `depth` is the highest
+    number, [..., rows, keys], that is added to the score of a key that is left out; minus infinity where the mask is a
+    bool tensor, or no key is left out.
     """
 
     argument: BlockArgument | None
     constant: BoolArray
     source: IndexArray
     negated: bool
+    depth: FloatArray
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,9 @@ class _Known:
     other: Any
     source: Tensor | None
     is_input: bool = False
-    """True if the elements are still the input's own numbers, of which `other` holds 1 for any that is not zero."""
+    """True if the elements are still the input's own numbers."""
+    of_zeroness: bool = False
+    """True if any other number of the input than 0 and 1 would give what 1 does."""
 
 
 class MaskAnalysis:
@@ -88,11 +101,14 @@ class MaskAnalysis:
         depends = (source != INDEPENDENT) & (zero != other)
         if np.any(depends & zero) and np.any(depends & other):
             raise MaskError("it admits some keys where an input is zero, and others where it is not")
+        if known.argument is not None and not depends.any() and not known.of_zeroness:
+            raise MaskError("an input of zeros and ones does not change it, and other numbers may; pass a bool tensor")
         return Admissible(
             known.argument if depends.any() else None,
             zero | other,
             np.where(depends, source, INDEPENDENT),
             bool(np.any(depends & zero)),
+            np.maximum(_depth(known.zero), _depth(known.other)),
         )
 
     def _know(self, value: SSAValue) -> _Known:
@@ -125,16 +141,58 @@ class MaskAnalysis:
         other = self._run(operation, [operand.other for operand in operands])
         if row.moves:
             return self._move(operation, operands, zero, other)
-        is_input = row.role is Role.CONVERSION and operands[0].is_input
-        is_input = is_input and torch.tensor_type(value).element_type != i1
-        return _Known(argument, zero, other, _combined_source(operands, zero, other), is_input)
+        if row.role is Role.CONVERSION:
+            # Further operands only give the type, and their shapes do not count.
+            operands = operands[:1]
+        source = self._combined_source(operation, operands, zero, other)
+        converts = row.role is Role.CONVERSION and operands[0].is_input
+        is_input = converts and torch.tensor_type(value).element_type != i1
+        asks = _asks_whether_zero(operation, row, operands) or (converts and not is_input)
+        of_zeroness = all(one.of_zeroness or (asks and one.is_input) for one in operands if one.argument is not None)
+        return _Known(argument, zero, other, source, is_input, of_zeroness)
 
     def _move(self, operation: Operation, operands: list[_Known], zero: Any, other: Any) -> _Known:
         first = operands[0]
         if first.source is None or any(operand.argument is not None for operand in operands[1:]):
             raise MaskError(f"{operation_name(operation).removeprefix('torch.')} takes positions from an input")
         source = self._run(operation, [first.source, *(operand.zero for operand in operands[1:])])
-        return _Known(first.argument, zero, other, source, first.is_input)
+        return _Known(first.argument, zero, other, source, first.is_input, first.of_zeroness)
+
+    def _combined_source(self, operation: Operation, operands: list[_Known], zero: Tensor, other: Tensor) -> Tensor:
+        """The source of each element of an element-wise result. Raises MaskError if one depends on two."""
+        import torch as pytorch
+
+        varying = [index for index, operand in enumerate(operands) if operand.source is not None]
+        sources = [_broadcast_source(operands[index], zero.shape) for index in varying]
+        result, several = _merged(sources)
+        if bool(several.any()):
+            relevant = self._relevant(operation, operands, varying)
+            used = [
+                pytorch.where(matters, source, INDEPENDENT) for matters, source in zip(relevant, sources, strict=True)
+            ]
+            found, conflicts = _merged(used)
+            if bool((conflicts & several).any()):
+                raise MaskError("one of its elements depends on two elements of an input")
+            result = pytorch.where(several, found, result)
+        return pytorch.where(zero != other, result, INDEPENDENT)
+
+    def _relevant(self, operation: Operation, operands: list[_Known], varying: list[int]) -> list[Tensor]:
+        """For each operand of `varying`, the elements that it can change by itself, whatever the others are."""
+        import torch as pytorch
+
+        results: dict[tuple[bool, ...], Tensor] = {}
+        for choice in product((False, True), repeat=len(varying)):
+            values = [operand.zero for operand in operands]
+            for index, is_other in zip(varying, choice, strict=True):
+                values[index] = operands[index].other if is_other else operands[index].zero
+            results[choice] = self._run(operation, values)
+        first = next(iter(results.values()))
+        relevant = [pytorch.zeros(first.shape, dtype=pytorch.bool) for _ in varying]
+        for choice, result in results.items():
+            for place in range(len(varying)):
+                flipped = (*choice[:place], not choice[place], *choice[place + 1 :])
+                relevant[place] |= result != results[flipped]
+        return relevant
 
     def _run(self, operation: Operation, values: list[Any]) -> Any:
         try:
@@ -160,7 +218,15 @@ def _input(argument: BlockArgument) -> _Known:
     dtype = pytorch.bool if kind.element_type == i1 else pytorch.int64
     zero = pytorch.zeros(kind.sizes, dtype=dtype)
     source = pytorch.arange(kind.element_count).reshape(kind.sizes)
-    return _Known(argument, zero, pytorch.ones_like(zero), source, is_input=True)
+    is_bool = kind.element_type == i1
+    return _Known(argument, zero, pytorch.ones_like(zero), source, is_input=True, of_zeroness=is_bool)
+
+
+def _asks_whether_zero(operation: Operation, row: Operator, operands: list[_Known]) -> bool:
+    """True if the result depends on nothing of a number but whether it is zero."""
+    if is_aten(operation, "eq.Scalar", "ne.Scalar"):
+        return operands[1].zero == 0
+    return row.label.startswith("logical_")
 
 
 def _one_argument(operands: list[_Known]) -> BlockArgument | None:
@@ -186,22 +252,23 @@ def _feeds_embedding(argument: BlockArgument) -> bool:
     return False
 
 
-def _combined_source(operands: list[_Known], zero: Tensor, other: Tensor) -> Tensor:
-    """The source of each element of an element-wise result. Raises MaskError if one depends on two."""
+def _broadcast_source(operand: _Known, shape: tuple[int, ...]) -> Tensor:
     import torch as pytorch
 
-    result = pytorch.full(zero.shape, INDEPENDENT)
-    varies = zero != other
-    for operand in operands:
-        if operand.source is None:
-            continue
-        depends = operand.zero != operand.other
-        source = pytorch.where(depends, operand.source, INDEPENDENT).expand(zero.shape)
-        conflict = (result != INDEPENDENT) & (source != INDEPENDENT) & (result != source) & varies
-        if conflict.any():
-            raise MaskError("one of its elements depends on two elements of an input")
+    assert operand.source is not None
+    return pytorch.where(operand.zero != operand.other, operand.source, INDEPENDENT).expand(shape)
+
+
+def _merged(sources: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """A source of each element, and whether it has others beside that one."""
+    import torch as pytorch
+
+    result = sources[0]
+    several = pytorch.zeros(result.shape, dtype=pytorch.bool)
+    for source in sources[1:]:
+        several |= (result != INDEPENDENT) & (source != INDEPENDENT) & (result != source)
         result = pytorch.where(result == INDEPENDENT, source, result)
-    return pytorch.where(varies, result, INDEPENDENT)
+    return result, several
 
 
 def _truth(tensor: Tensor) -> BoolArray:
@@ -211,11 +278,21 @@ def _truth(tensor: Tensor) -> BoolArray:
         return array
     admitted, excluded = array == 0, array <= EXCLUDED_BELOW
     if not np.all(admitted | excluded):
+        least = float(np.max(array[~(admitted | excluded)], initial=-np.inf))
         raise MaskError(
-            "it adds numbers to the scores (a bias), and only masks are supported: take a model whose positions are "
+            f"it adds numbers to the scores (a bias, {least:g} among them), and only masks are supported: a key is "
+            f"left out by {EXCLUDED_BELOW:g} or less, far below the scores; else take a model whose positions are "
             "embedded, or leave this attention to the host"
         )
     return admitted
+
+
+def _depth(tensor: Tensor) -> FloatArray:
+    """Number that is added to the score of an excluded key; minus infinity where there is none."""
+    array = tensor.numpy()
+    if array.dtype == np.bool_:
+        return np.full(array.shape, -np.inf, np.float32)
+    return np.where(array <= EXCLUDED_BELOW, array, -np.inf).astype(np.float32)
 
 
 def _source_array(known: _Known, shape: tuple[int, ...]) -> IndexArray:

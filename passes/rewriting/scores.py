@@ -29,6 +29,8 @@ class Scores:
     scale: float
     mask: SSAValue | None
     leading: tuple[int, ...]
+    fill: float | None
+    """The highest number that scores are replaced by where the mask leaves keys out; None where they are not."""
 
 
 @dataclass
@@ -39,6 +41,14 @@ class _Found:
     """The factor of what is still ahead."""
     masks: list[tuple[SSAValue, float]] = field(default_factory=list[tuple[SSAValue, float]])
     """Bool tensors that admit, and floats that are added, each with the factor of its sum."""
+    fill: float | None = None
+    """The highest number that scores are replaced by."""
+
+    def add_fill(self, number: float | None) -> bool:
+        """Notes a number that replaces scores; False if there is none."""
+        if number is not None:
+            self.fill = number if self.fill is None else max(self.fill, number)
+        return number is not None
 
 
 def find_scores(builder: TorchBuilder, value: SSAValue, store: WeightStore, rewriter: PatternRewriter) -> Scores | None:
@@ -67,7 +77,7 @@ def find_scores(builder: TorchBuilder, value: SSAValue, store: WeightStore, rewr
     if query is None or key is None:
         return None
     scale = found.scale * query_scale * key_scale
-    return Scores(query, key, scale, _combined(builder, found.masks), leading)
+    return Scores(query, key, scale, _combined(builder, found.masks), leading, found.fill)
 
 
 def keeps_matrices(operation: object) -> bool:
@@ -95,12 +105,12 @@ def _step(builder: TorchBuilder, value: SSAValue, found: _Found, store: WeightSt
         inner = _step_over_sum(value, found, store)
     elif is_aten(operation, "masked_fill.Scalar", "masked_fill.Tensor") and isinstance(operation, Operation):
         inner = operation.operands[0]
-        if not _excludes(operation.operands[2], found.scale, store):
+        if not found.add_fill(_fill(operation.operands[2], found.scale, store)):
             return None
         found.masks.append((_negated(builder, operation.operands[1]), 1.0))
     elif is_aten(operation, "where.self", "where.ScalarOther") and isinstance(operation, Operation):
         inner = operation.operands[1]
-        if not _excludes(operation.operands[2], found.scale, store):
+        if not found.add_fill(_fill(operation.operands[2], found.scale, store)):
             return None
         found.masks.append((operation.operands[0], 1.0))
     elif keeps_matrices(operation) and isinstance(_unscaled(_operand(value), store)[0].owner, _PRODUCTS):
@@ -116,6 +126,9 @@ def _step_over_sum(value: SSAValue, found: _Found, store: WeightStore) -> SSAVal
     if torch.constant_of(alpha) != 1:
         return None
     is_sum = isinstance(operation, torch.AddTensorOp)
+    if not torch.tensor_type(left).is_float or not torch.tensor_type(right).is_float:
+        # True is added as 1, and is no mask.
+        return None
     if _leads_to_product(left, store):
         found.masks.append((right, found.scale if is_sum else -found.scale))
         return left
@@ -181,12 +194,13 @@ def _operand(value: SSAValue) -> SSAValue:
     return value.owner.operands[0]
 
 
-def _excludes(value: SSAValue, factor: float, store: WeightStore) -> bool:
-    """True if `factor` times the constant `value` is so low that a score of that value has weight 0."""
+def _fill(value: SSAValue, factor: float, store: WeightStore) -> float | None:
+    """The highest number of `factor` times the constant `value`, if it can exclude keys; None if there is none."""
     array = array_of(value, store)
-    if array is not None:
-        return bool(np.all(array * factor <= EXCLUDED_BELOW))
-    return torch.is_constant(value) and torch.number_of(value) * factor <= EXCLUDED_BELOW
+    if array is None and not torch.is_constant(value):
+        return None
+    highest = factor * torch.number_of(value) if array is None else float(np.max(factor * array))
+    return highest if highest <= EXCLUDED_BELOW else None
 
 
 def _negated(builder: TorchBuilder, mask: SSAValue) -> SSAValue:

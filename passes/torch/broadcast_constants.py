@@ -2,6 +2,7 @@
 Extension of added and multiplied constants to the last axis of the result, as the vector unit reads them.
 
 A number (`x + 1`, `x / 8`) becomes a row of it, and a tensor with one element along the last axis a row of each.
+Constant integers and bools become the floats that PyTorch converts them to.
 """
 
 from __future__ import annotations
@@ -50,10 +51,11 @@ class WidenConstants(RewritePattern):
             return
         width = torch.sizes_of(op.result)[-1]
         for index, value in enumerate((op.input, op.other)):
-            literal = literal_of(value)
-            if literal is None or not torch.tensor_type(value).is_float or torch.sizes_of(value)[-1:] == (width,):
+            literal, is_float = literal_of(value), torch.tensor_type(value).is_float
+            if literal is None or (is_float and torch.sizes_of(value)[-1:] == (width,)):
                 continue
             array = literal.array(self.store)
+            array = array if is_float else array.astype(np.float32)
             rows = np.array(np.broadcast_to(array, (*array.shape[:-1], width)), order="C")
             name = f"{literal.resource or _name(op)}.row"
             op.operands[index] = TorchBuilder(op, self.store, rewriter).literal(rows, name)

@@ -24,6 +24,7 @@ from sta.passes.option_values import METHODS
 from sta.passes.quantization.bound_ranges import bound_ranges, place_of
 from sta.passes.quantization.calibrate import calibrate
 from sta.passes.quantization.choice import Choice, QuantizationChoice
+from sta.passes.quantization.mask_depth import check_by_formats
 from sta.passes.quantization.padding_rows import padding_mask
 from sta.passes.quantization.poor_samples import faults_of
 from sta.passes.torch.fold_quantization import is_quantized
@@ -53,7 +54,8 @@ class TorchCalibratePass(ModulePass):
         Sets ranges on `op`, which smoothing may change, and names the weights that `torch-round-weights` is to put. The
         context notes the `Choice` under the pass's name.
 
-        Raises CompileError if the model cannot be quantized as asked, ValueError for samples that cannot be run.
+        Raises CompileError if the model cannot be quantized as asked, ValueError for samples that cannot be run,
+        UnsupportedOperationsError for masks whose numbers do not leave keys out.
         """
         context = compile_context(ctx)
         check_int16_inputs(op, self.int16_inputs)
@@ -101,6 +103,8 @@ class TorchCalibratePass(ModulePass):
         if samples:
             count = len(samples)
             calibrate(op, context, samples, lambda done: context.report("calibrate", done / count))
+        else:
+            check_by_formats(op)
         if not context.samples.given("calibration"):
             # Safer than what a single example shows.
             _bound(op, context)

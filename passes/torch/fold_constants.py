@@ -95,6 +95,9 @@ class _Folder:
             return
         if not self._is_constant(right) or not self._is_constant(inner.other):
             return
+        if not all(torch.tensor_type(value).is_float for value in (right, inner.other)):
+            # Sums of bools and narrow integers are others than those of floats.
+            return
         builder = TorchBuilder(operation, self._store)
         total = builder.aten(torch.AddTensorOp, [inner.other, right, operation.alpha], _sum_type(inner.other, right))
         assert isinstance(total.owner, Operation)

@@ -2,28 +2,36 @@
 Attention masks in the few forms that the machine has.
 
 A model may compute its masks in any way. The result is no mask, a padding mask over the keys that is an input, a causal
-mask, both, or a constant. An attention with any other mask keeps it, and is reported as unsupported.
+mask, both, or a constant. An attention with any other mask keeps it, and is reported as unsupported. So is one with
+rows without a key, if PyTorch does not give zero there as the machine does. A finite number that excludes keys is kept
+as an attribute: whether it is low enough depends on the scores.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 
 import numpy as np
-from numpy.typing import NDArray
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, StringAttr, i1
-from xdsl.ir import BlockArgument, SSAValue
+from xdsl.dialects.builtin import FloatAttr, ModuleOp, StringAttr, f64, i1
+from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
-from sta.passes.rewriting.mask_analysis import INDEPENDENT, Admissible, IndexArray, MaskAnalysis, MaskError
+from sta.passes.rewriting.mask_analysis import (
+    INDEPENDENT,
+    Admissible,
+    BoolArray,
+    FloatArray,
+    IndexArray,
+    MaskAnalysis,
+    MaskError,
+)
 from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace
-
-BoolArray = NDArray[np.bool_]
 
 
 def fold_masks(module: ModuleOp, store: WeightStore) -> None:
@@ -48,6 +56,7 @@ def _fold_mask(
     builder = TorchBuilder(attention, store)
     try:
         admissible = _on_four_axes(analysis.admissible(attention.attn_mask))
+        _check_rows(attention, admissible)
         mask, is_causal = _simplest(builder, attention, admissible)
         _check_one_sense(admissible, negated)
     except MaskError as error:
@@ -55,7 +64,56 @@ def _fold_mask(
         return
     operands = list(attention.operands)
     operands[3], operands[5] = mask, builder.boolean(is_causal)
-    replace(attention, [builder.aten(torch.ScaledDotProductAttentionOp, operands, attention.result.type)])
+    folded = builder.aten(torch.ScaledDotProductAttentionOp, operands, attention.result.type).owner
+    assert isinstance(folded, torch.ScaledDotProductAttentionOp)
+    if is_causal or not isinstance(mask.type, torch.NoneType):
+        _keep_depth(attention, folded, _counting_depth(attention, admissible))
+    replace(attention, [folded.result])
+
+
+def _check_rows(attention: torch.ScaledDotProductAttentionOp, admissible: Admissible) -> None:
+    """Raises MaskError for rows that have no key, whatever an input is, unless PyTorch gives zero there."""
+    admitted = admissible.constant & _before(attention)
+    empty = ~admitted.any(axis=3)
+    if not empty.any():
+        return
+    depth = np.broadcast_to(_counting_depth(attention, admissible), admitted.shape).max(axis=3)
+    is_finite = torch.MASK_FILL in attention.attributes or bool(np.isfinite(depth[empty]).any())
+    if not is_finite and torch.SPELLED not in attention.attributes:
+        return
+    there = "the mean of the values" if is_finite else "NaN"
+    rows = np.unique(np.nonzero(empty)[2])
+    raise MaskError(
+        f"{_row_text(rows)} no key, for which PyTorch gives {there}, and this machine zero: admit a key in every row, "
+        "or use scaled_dot_product_attention with a bool mask, which gives zero, too"
+    )
+
+
+def _row_text(rows: IndexArray) -> str:
+    """Numbers of rows, those that follow each other as a range, and their verb."""
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    texts = [f"{run[0]}" if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    return f"row {texts[0]} has" if len(rows) == 1 else f"rows {', '.join(texts)} have"
+
+
+def _before(attention: torch.ScaledDotProductAttentionOp) -> BoolArray:
+    """Keys [rows, keys] that the attention's own is_causal admits."""
+    rows, keys = torch.sizes_of(attention.query)[-2], torch.sizes_of(attention.key)[-2]
+    every = np.ones((rows, keys), np.bool_)
+    return np.tril(every) if torch.constant_of(attention.is_causal) else every
+
+
+def _counting_depth(attention: torch.ScaledDotProductAttentionOp, admissible: Admissible) -> FloatArray:
+    """Numbers added to the scores of keys that the mask alone excludes, [batch or 1, heads or 1, rows, keys]."""
+    return np.where(_before(attention), admissible.depth, -np.inf).astype(np.float32)
+
+
+def _keep_depth(attention: Operation, folded: Operation, depth: FloatArray) -> None:
+    """Annotates `folded` with the finite number that excludes keys of `attention`."""
+    if torch.MASK_FILL in attention.attributes:
+        folded.attributes[torch.MASK_FILL] = attention.attributes[torch.MASK_FILL]
+    elif np.isfinite(depth).any():
+        folded.attributes[torch.MASK_DEPTH] = FloatAttr(float(depth.max()), f64)
 
 
 def _check_one_sense(admissible: Admissible, negated: dict[BlockArgument, bool]) -> None:
@@ -66,9 +124,13 @@ def _check_one_sense(admissible: Admissible, negated: dict[BlockArgument, bool])
 
 
 def _on_four_axes(admissible: Admissible) -> Admissible:
-    constant, source = admissible.constant, admissible.source
-    shape = (*(1,) * (4 - constant.ndim), *constant.shape)
-    return Admissible(admissible.argument, constant.reshape(shape), source.reshape(shape), admissible.negated)
+    shape = (*(1,) * (4 - admissible.constant.ndim), *admissible.constant.shape)
+    return replace_fields(
+        admissible,
+        constant=admissible.constant.reshape(shape),
+        source=admissible.source.reshape(shape),
+        depth=admissible.depth.reshape(shape),
+    )
 
 
 def _simplest(

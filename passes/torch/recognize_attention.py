@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import FloatAttr, ModuleOp, UnitAttr, f64
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
@@ -72,6 +72,11 @@ class RecognizeAttention(RewritePattern):
         sizes = (*scores.leading, *product.result.type.sizes[-2:])
         result = torch.VTensorType(sizes, product.result.type.element_type)
         attention = builder.aten(torch.ScaledDotProductAttentionOp, operands, result)
+        assert isinstance(attention.owner, Operation)
+        if scores.mask is not None:
+            attention.owner.attributes[torch.SPELLED] = UnitAttr()
+        if scores.fill is not None and math.isfinite(scores.fill):
+            attention.owner.attributes[torch.MASK_FILL] = FloatAttr(scores.fill, f64)
         rewriter.replace(product, (), [builder.view(attention, product.result.type.sizes)])
 
 
@@ -117,6 +122,8 @@ class NormalizeAttention(RewritePattern):
         tensors = [builder.view(value, _four_axes(torch.sizes_of(value))) for value in (op.query, op.key, op.value)]
         wide = torch.VTensorType(_four_axes(result.sizes), result.element_type)
         attention = builder.aten(torch.ScaledDotProductAttentionOp, [*tensors, *op.operands[3:]], wide)
+        assert isinstance(attention.owner, Operation)
+        attention.owner.attributes.update(op.attributes)
         rewriter.replace(op, (), [builder.view(attention, result.sizes)])
 
 

@@ -31,6 +31,8 @@ def where(condition: np.ndarray, x: Float64Array | float, other: Float64Array | 
     return np.where(condition, x, other)
 
 
+_SELECTION = "supported inside attention, to put float('-inf') or a number far below the scores in their place"
+
 OPERATORS = (
     Operator(
         "aten.add.Tensor",
@@ -51,12 +53,12 @@ OPERATORS = (
     Operator("aten.div.Tensor", Role.SCALING, "input / other, broadcast", reference=divide, onnx=Onnx("Div")),
     Operator("aten.mul.Scalar", Role.SCALING, "input * other, a Python number", reference=multiply, neutral=1),
     Operator("aten.div.Scalar", Role.SCALING, "input / other, a Python number", reference=divide, neutral=1),
-    Operator("aten.masked_fill.Scalar", Role.SELECTION, reference=masked_fill),
-    Operator("aten.masked_fill.Tensor", Role.SELECTION, reference=masked_fill),
-    Operator("aten.where.self", Role.SELECTION, reference=where, onnx=Onnx("Where")),
-    Operator("aten.where.ScalarOther", Role.SELECTION, reference=where, kept=False),
-    Operator("aten.where.ScalarSelf", Role.SELECTION, reference=where, kept=False),
-    Operator("aten.where.Scalar", Role.SELECTION, reference=where, kept=False),
+    Operator("aten.masked_fill.Scalar", Role.SELECTION, remedy=_SELECTION, reference=masked_fill),
+    Operator("aten.masked_fill.Tensor", Role.SELECTION, remedy=_SELECTION, reference=masked_fill),
+    Operator("aten.where.self", Role.SELECTION, remedy=_SELECTION, reference=where, onnx=Onnx("Where")),
+    Operator("aten.where.ScalarOther", Role.SELECTION, remedy=_SELECTION, reference=where, kept=False),
+    Operator("aten.where.ScalarSelf", Role.SELECTION, remedy=_SELECTION, reference=where, kept=False),
+    Operator("aten.where.Scalar", Role.SELECTION, remedy=_SELECTION, reference=where, kept=False),
     Operator(
         "aten.logical_not",
         Role.MASK,

@@ -81,6 +81,17 @@ def test_the_output_is_that_of_the_program_and_of_pytorch(capsys: pytest.Capture
     assert output["isolated"]["max_error_lsb"] <= 0.5 + 1e-6
 
 
+def test_the_float_model_is_the_model_as_it_was_given(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    found = json.loads(diff(capsys, files.model, files.program, files.inputs, "--json"))["original"]
+    (output,) = found["outputs"]
+    ids = np.load(files.inputs)["ids"]
+    agreement = Agreement(1.0)
+    agreement.add(reference_output(files, ids), sta.load(files.program).run({"ids": ids}).outputs["output"])
+    assert (found["by"], output["output"]) == ("PyTorch", "output")
+    assert output["program"]["sqnr_db"] == pytest.approx(agreement.decibels, abs=1e-3)
+    assert output["float_model"]["exact"] or output["float_model"]["sqnr_db"] > 100
+
+
 def test_a_wrong_constant_is_found(capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path) -> None:
     _, program = damaged(sta.load(files.program), "layer.linear2")
     program.save(tmp_path / "wrong.sta")

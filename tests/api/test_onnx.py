@@ -2,8 +2,11 @@
 # pyright: basic
 # onnx has no types that pyright could check.
 
+import dataclasses
 import importlib.util
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +14,9 @@ import pytest
 
 import sta
 from sta.api.cli.command_line import main
+from sta.api.compiler.bit_check import CheckError
 from sta.api.compiler.compilation import CompileError
+from sta.frontend.onnx import products
 from tests.support.onnx_models import encoder, quantized, run_onnxruntime, samples
 from tests.support.torch_modules import signal_to_noise
 
@@ -64,6 +69,96 @@ def test_the_command_lists_what_cannot_be_compiled(tmp_path: Path, capsys: pytes
     assert main(["compile", str(path), "-o", str(output)]) == 1
     assert "onnx.ReduceMax in pool" in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.fixture
+def wrong_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bias of a product is added the other way round."""
+    plain = products.broadcast_operand
+
+    def reversed_operand(*arguments: Any) -> Any:
+        found = plain(*arguments)
+        return None if found is None else dataclasses.replace(found, array=found.array[..., ::-1])
+
+    monkeypatch.setattr(products, "broadcast_operand", reversed_operand)
+    monkeypatch.setattr(products, "row_of", lambda graph, operand, width: operand.literal(graph))
+
+
+def product(directory: Path) -> tuple[Path, np.ndarray]:
+    """The file of a product with a bias, and samples."""
+    value, rng = onnx.helper.make_tensor_value_info, np.random.default_rng(0)
+    node = onnx.helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="product")
+    weights = {"w": rng.normal(size=(8, 6)).astype(np.float32), "b": 9 * np.arange(6, dtype=np.float32)}
+    graph = onnx.helper.make_graph(
+        [node],
+        "product",
+        [value("x", onnx.TensorProto.FLOAT, [4, 8])],
+        [value("y", onnx.TensorProto.FLOAT, [4, 6])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    path = directory / "product.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    return path, rng.normal(size=(8, 4, 8)).astype(np.float32)
+
+
+def test_a_check_compares_the_import_with_onnxruntime(tmp_path: Path) -> None:
+    path, xs = product(tmp_path)
+    sta.compile(path, calibration={"x": xs}, check=True)
+
+
+@pytest.mark.usefixtures("wrong_bias")
+def test_a_check_finds_a_wrong_translation(tmp_path: Path) -> None:
+    path, xs = product(tmp_path)
+    message = "pass import changed output 'y': .* dB from the model as onnxruntime runs it, at least 60 dB"
+    with pytest.raises(CheckError, match=message):
+        sta.compile(path, calibration={"x": xs}, check=True)
+    assert sta.compile(path, calibration={"x": xs}).cycles > 0
+
+
+def test_a_check_says_what_it_cannot_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", fail)
+    path, xs = product(tmp_path)
+    with pytest.warns(match="the import is not checked: onnxruntime cannot run the model: no such kernel"):
+        sta.compile(path, calibration={"x": xs}, check=True)
+
+
+def compared(directory: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    """Output of `sta diff` for the product."""
+    path, xs = product(directory)
+    sta.compile(path, calibration={"x": xs}).save(directory / "product.sta")
+    np.savez(directory / "in.npz", x=xs[1])
+    files = [str(path), str(directory / "product.sta"), "--inputs", str(directory / "in.npz")]
+    assert main(["diff", *files, *options]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("wrong_bias")
+def test_a_comparison_finds_a_wrong_translation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(compared(tmp_path, capsys, "--bisect", "20", "--json"))
+    (output,) = found["original"]["outputs"]
+    assert found["original"]["by"] == "onnxruntime"
+    assert output["program"]["sqnr_db"] < 5
+    assert output["float_model"]["sqnr_db"] < 5
+    # The operations themselves are right.
+    assert found["bisect"]["first"] is None
+    assert found["bisect"]["float_model_departs"] == output
+    text = compared(tmp_path, capsys, "--bisect", "20")
+    assert "output y: already the float model is" in text
+    assert "run by onnxruntime: what follows is no measure of the program" in text
+
+
+def test_a_comparison_ends_with_the_model_as_it_was_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(compared(tmp_path, capsys, "--bisect", "20", "--json"))
+    (output,) = found["original"]["outputs"]
+    assert output["output"] == "y"
+    assert output["float_model"]["exact"] or output["float_model"]["sqnr_db"] > 100
+    assert found["bisect"]["float_model_departs"] is None
+    (operation,) = [one for one in found["operations"] if one["operation"] == "output"]
+    assert output["program"]["sqnr_db"] == pytest.approx(operation["accumulated"]["sqnr_db"], abs=0.02)
+    assert "against the model as it was given, run by onnxruntime" in compared(tmp_path, capsys)
 
 
 def _smart_turn() -> Path | None:

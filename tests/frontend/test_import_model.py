@@ -438,3 +438,25 @@ class Prefixed(nn.Module):
 def test_module_paths_are_those_of_the_model() -> None:
     module = import_model(Prefixed(), (torch.ones(2, 3),)).module
     assert "self_attn" in {module_path(operation) for operation in module.walk()}
+
+
+def test_constants_of_one_shape_are_not_taken_for_each_other() -> None:
+    class Steps(nn.Module):
+        """Bools, of which torch-mlir makes copies that are soon gone, and a buffer with the name of such a copy."""
+
+        constant_1: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("constant_1", torch.full((3, 4), 7.0))
+            self.steps = [torch.arange(12).view(3, 4) == number for number in range(12)]
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return tuple(x.masked_fill(~step, 7.0) for step in self.steps), self.constant_1 + x
+
+    x = np.zeros((3, 4), np.float32)
+    imported = import_model(Steps().eval(), {"x": x})
+    outputs = run_torch(imported.module, CompileContext(imported.weights), {"x": x})
+    *steps, named = outputs.values()
+    assert [np.flatnonzero(array == 0).tolist() for array in steps] == [[number] for number in range(12)]
+    assert np.all(named == 7.0)

@@ -69,6 +69,11 @@ def _json(comparison: Comparison, bound: float | None, found: Compared | None) -
             {"module": value.name or value.source, "operation": value.operation, "reason": reason}
             for value, reason in comparison.unseen
         ],
+        "original": {
+            "by": comparison.runner,
+            "outputs": [one.to_json() for one in comparison.originals],
+            **({"not_run": comparison.not_run} if comparison.not_run else {}),
+        },
     }
     if bound is None:
         return parts
@@ -80,9 +85,14 @@ def _json(comparison: Comparison, bound: float | None, found: Compared | None) -
             "wrong_by_itself": found.is_wrong(bound),
             "worst_by_itself_until_here": worst.to_json(),
         }
-    wrong = comparison.first_wrong(bound)
-    first_wrong = None if wrong is None else wrong.to_json()
-    return {**parts, "bisect": {"bound_db": bound, "first": first, "first_wrong_by_itself": first_wrong}}
+    departed, wrong = comparison.departed(bound), comparison.first_wrong(bound)
+    parts["bisect"] = {
+        "bound_db": bound,
+        "first": first,
+        "first_wrong_by_itself": None if wrong is None else wrong.to_json(),
+        "float_model_departs": None if departed is None else departed.to_json(),
+    }
+    return parts
 
 
 def _print(comparison: Comparison) -> None:
@@ -109,6 +119,20 @@ def _print(comparison: Comparison) -> None:
         print("\nnot compared:")
     for value, reason in comparison.unseen:
         print(f"  {value.name or value.source} {value.operation}: {reason}")
+    _print_originals(comparison)
+
+
+def _print_originals(comparison: Comparison) -> None:
+    if comparison.not_run:
+        print(f"\nnot compared with the model as it was given: {comparison.not_run}")
+        return
+    rows = [
+        [one.name, _decibels(one.program), _decibels(one.float_model), f"{one.program.cosine:.6f}"]
+        for one in comparison.originals
+    ]
+    # As a title it would be broken where the columns end.
+    print(f"\nagainst the model as it was given, run by {comparison.runner}:")
+    print_table(["output", "program dB", "float model dB", "program cosine"], rows, numbers=range(1, 4))
 
 
 def _cells(agreement: Agreement) -> list[str]:
@@ -121,6 +145,14 @@ def _decibels(agreement: Agreement) -> str:
 
 
 def _print_bisection(comparison: Comparison, bound: float, found: Compared | None) -> None:
+    departed = comparison.departed(bound)
+    if departed is not None:
+        print(
+            f"output {departed.name}: already the float model is {_decibels(departed.float_model)} dB from the model "
+            f"as it was given, run by {comparison.runner}: what follows is no measure of the program"
+        )
+    if comparison.not_run:
+        print(f"not compared with the model as it was given: {comparison.not_run}")
     if found is None:
         print(f"none of {count(len(comparison.compared))} operations falls below {bound:g} dB")
         return

@@ -12,17 +12,18 @@ def _refused_add(operation: torch.AddTensorOp) -> str | None:
     """An addition is of two float values: one has the shape of the result, the other at least its last axis."""
     if torch.constant_of(operation.alpha) != 1:
         return "only alpha = 1 is supported"
-    if not operation.result.type.is_float:
-        return "only float values can be added"
-    return _refused_shapes(operation)
+    return _refused_types(operation, "added") or _refused_shapes(operation)
 
 
 def _refused_multiply(operation: torch.MulTensorOp) -> str | None:
     """A product is of two float values, one of which has the shape of the result, the other at least its last axis."""
-    operands = (operation.input, operation.other)
-    if not all(torch.tensor_type(value).is_float for value in operands):
-        return "only float values can be multiplied"
-    return _refused_shapes(operation)
+    return _refused_types(operation, "multiplied") or _refused_shapes(operation)
+
+
+def _refused_types(operation: torch.AddTensorOp | torch.MulTensorOp, done: str) -> str | None:
+    if all(torch.tensor_type(value).is_float for value in (operation.input, operation.other)):
+        return None
+    return f"only float values can be {done}: convert an integer input on the host"
 
 
 def _refused_shapes(operation: torch.AddTensorOp | torch.MulTensorOp) -> str | None:

@@ -119,6 +119,38 @@ def test_a_program_that_was_not_checked_has_no_losses() -> None:
     assert sta.compile(module, {"input_ids": ids[0]}, calibration={"input_ids": ids}).losses == ()
 
 
+class PaddedOnTheLeft(nn.Module):
+    """A causal attention, spelled out, whose keys an input leaves out by a number that is finite."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
+        self.number = number
+
+    def forward(self, x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        query, key, value = (layer(x)[:, None] for layer in (self.query, self.key, self.value))
+        admitted = (keep != 0)[:, None, None, :] & torch.ones(8, 8).tril().bool()
+        scores = query @ key.mT / 4 + torch.where(admitted, 0.0, self.number)
+        return (scores.softmax(-1) @ value)[:, 0]
+
+
+@pytest.mark.parametrize("number", [-1e9, torch.finfo(torch.float32).min, float("-inf")])
+def test_rows_of_padding_are_no_change_of_a_pass(number: float) -> None:
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    rng = np.random.default_rng(0)
+    x, keep = rng.normal(size=(8, 2, 8, 16)).astype(np.float32), np.ones((8, 2, 8), np.int64)
+    # Rows without a key: a mean in PyTorch, or NaN, and zero on the machine. The second sequence is nothing else.
+    keep[:, 0, :3] = keep[:, 1, :] = 0
+    inputs = {"x": x, "keep": keep}
+    program = sta.compile(
+        PaddedOnTheLeft(number).eval(),
+        {name: array[0] for name, array in inputs.items()},
+        calibration=inputs,
+        check=True,
+    )
+    assert {loss.step for loss in program.losses if loss.model_decibels < 25} == set()
+
+
 def test_a_step_behind_lossy_ones_is_still_held_to_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = TorchChooseSoftmaxPass.apply
 

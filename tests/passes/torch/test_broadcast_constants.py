@@ -76,6 +76,30 @@ def test_numbers_become_rows(how: Callable[[Tensor, Tensor], Tensor], expected: 
     assert overloads(imported.module) == expected
 
 
+STEPS = torch.arange(5)
+TRUTHS = STEPS > 2
+
+INTEGERS: list[Callable[[Tensor, Tensor], Tensor]] = [
+    lambda x, _: x + STEPS,
+    lambda x, _: STEPS + x,
+    lambda x, _: x * STEPS,
+    lambda x, _: x * TRUTHS,
+    lambda x, _: x + STEPS.to(torch.int8)[:1],
+    lambda x, _: x + TRUTHS[None, :, None][:, :3],
+    # A sum of two bools is a bool, of which the sum of floats is none.
+    lambda x, _: x + TRUTHS + TRUTHS,
+    lambda x, constant: x + STEPS + constant,
+]
+
+
+@pytest.mark.parametrize("how", INTEGERS)
+def test_constant_integers_are_the_floats_that_pytorch_makes_of_them(how: Callable[[Tensor, Tensor], Tensor]) -> None:
+    model, x = Calculation((5,), how).eval(), torch.randn(SHAPE).numpy()
+    through_float_passes(model, {"x": x})
+    program = sta.compile(model, {"x": x}, calibration={"x": x[None]})
+    assert signal_to_noise(outputs_of(model, {"x": x})["output"], program.run({"x": x}).outputs["output"]) > 30
+
+
 def test_a_number_in_two_widths() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:

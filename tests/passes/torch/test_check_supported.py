@@ -174,6 +174,19 @@ def test_notes(how: Any, name: str, note: str) -> None:
     assert any(one == name and note in text for one, _, text in found), found
 
 
+@pytest.mark.parametrize("name", ["add", "mul"])
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.bool])
+def test_an_integer_input_is_no_operand(name: str, is_first: bool, dtype: torch.dtype) -> None:
+    def how(x: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+        return getattr(torch, name)(*((n, x) if is_first else (x, n)))
+
+    found = problems(Calls(how), X, torch.ones(2, 3, 4).to(dtype))
+    assert [(one, "convert an integer input on the host" in note) for one, _, note in found] == [
+        (f"aten.{name}.Tensor", True)
+    ]
+
+
 def test_an_index_without_axes() -> None:
     found = problems(nn.Embedding(9, 4), torch.tensor(3))
     assert [note for name, _, note in found if name == "aten.embedding"] == [

@@ -16,7 +16,8 @@ from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.torch.fold_constants import fold_constants
-from sta.passes.torch.fold_masks import TorchFoldMasksPass
+from sta.passes.torch.fold_masks import TorchFoldMasksPass, fold_masks
+from sta.passes.torch.recognize_attention import recognize_attention
 from tests.support.torch_modules import largest_difference, outputs_of, overloads
 
 B, H, S, D = 2, 3, 4, 2
@@ -234,6 +235,31 @@ def rows_too(m: torch.Tensor) -> Any:
     return m.bool()[:, None, None, :] & m.bool()[:, None, :, None]
 
 
+def segments(m: torch.Tensor) -> Any:
+    return m[:, None, :, None] == m[:, None, None, :]
+
+
+def causal_segments(m: torch.Tensor) -> Any:
+    return segments(m) & TRIANGLE.bool()
+
+
+def segments_added(m: torch.Tensor) -> Any:
+    return torch.where(segments(m), 0.0, -1e9)
+
+
+def three_elements(m: torch.Tensor) -> Any:
+    return torch.where(m[:, None, None, :1] == 1, segments(m), ~segments(m))
+
+
+def chosen_by_another(m: torch.Tensor) -> Any:
+    # All ones admit everything, and all zeros do.
+    return torch.where(m.bool()[:, None, :, None], m.bool()[:, None, None, :], ~m.bool()[:, None, None, :])
+
+
+def third_number(m: torch.Tensor) -> Any:
+    return (m != 3)[:, None, None, :]
+
+
 def with_band(m: torch.Tensor) -> Any:
     return m.bool()[:, None, None, :] & torch.ones(S, S).tril(1).bool()
 
@@ -262,6 +288,12 @@ def partly(m: torch.Tensor) -> Any:
     ("make", "message"),
     [
         (rows_too, "two elements of an input"),
+        (segments, "two elements of an input"),
+        (causal_segments, "two elements of an input"),
+        (segments_added, "two elements of an input"),
+        (three_elements, "two elements of an input"),
+        (chosen_by_another, "two elements of an input"),
+        (third_number, "other numbers may"),
         (with_band, "a constant one that is not causal"),
         (flipped, "not those of an input in their order"),
         (bias, "adds numbers to the scores"),
@@ -274,6 +306,107 @@ def test_other_masks_stay_and_say_why(make: Any, message: str) -> None:
     _, attention = folded(Masked(make), KEEP)
     assert not isinstance(attention.attn_mask.type, dialect.NoneType)
     assert message in cast(StringAttr, attention.attributes[dialect.MASK_ERROR]).data
+
+
+def without_effect(m: torch.Tensor) -> Any:
+    return m.bool()[:, None, None, :] | torch.ones(S, dtype=torch.bool)
+
+
+def hidden_by_constants(m: torch.Tensor) -> Any:
+    # Two elements meet only where a constant decides.
+    rows = m.bool()[:, None, :, None] | torch.ones(S, S, dtype=torch.bool)
+    return m.bool()[:, None, None, :] & rows
+
+
+def decided_by_one(m: torch.Tensor) -> Any:
+    keys, rows = m.bool()[:, None, None, :], m.bool()[:, None, :, None]
+    return torch.where(torch.ones(S, S).bool(), keys, rows)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"), [(without_effect, None), (hidden_by_constants, PADDING), (decided_by_one, PADDING)]
+)
+def test_what_does_not_change_an_element_is_no_dependence(make: Any, expected: Any) -> None:
+    imported, attention = folded(Masked(make), KEEP)
+    assert form(imported, attention) == (expected, False)
+
+
+def test_a_bool_input_that_changes_nothing_is_dropped() -> None:
+    def same(m: torch.Tensor) -> Any:
+        return (m == m)[:, None, None, :]
+
+    imported, attention = folded(Masked(same), KEEP.astype(bool))
+    assert form(imported, attention) == (None, False)
+
+
+# --- Rows without a key ---
+
+
+class Spelled(Masked):
+    """Attention operation by operation, in which `fill` takes the place of scores, or is added to them."""
+
+    def __init__(self, make: Any, fill: float, is_added: bool) -> None:
+        super().__init__(make)
+        self.fill, self.is_added = fill, is_added
+
+    def forward(self, x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        left_out, scores = ~self.make(m), x @ x.mT
+        if self.is_added:
+            return (scores + torch.where(left_out, self.fill, 0.0)).softmax(-1) @ x
+        return scores.masked_fill(left_out, self.fill).softmax(-1) @ x
+
+
+def empty_rows(m: torch.Tensor) -> Any:
+    return TRIANGLE.bool() & (torch.arange(S)[:, None] != 1)
+
+
+def padded_left(m: torch.Tensor) -> Any:
+    return TRIANGLE.bool() & (torch.arange(S) >= 2)
+
+
+def padded_left_input(m: torch.Tensor) -> Any:
+    return padded_left(m) & m.bool()[:, None, None, :]
+
+
+LEAST = torch.finfo(torch.float32).min
+
+
+@pytest.mark.parametrize(
+    ("make", "rows"), [(empty_rows, "row 1 has"), (padded_left, "rows 0 to 1 have"), (padded_left_input, "rows 0 to 1")]
+)
+@pytest.mark.parametrize("fill", [-1e9, LEAST, -100.0, float("-inf")])
+@pytest.mark.parametrize("is_added", [True, False])
+def test_spelled_rows_without_a_key_are_refused(make: Any, rows: str, fill: float, is_added: bool) -> None:
+    message = refused(Spelled(make, fill, is_added))
+    assert f"{rows}" in message
+    assert ("NaN" if fill == float("-inf") else "the mean of the values") in message
+
+
+@pytest.mark.parametrize("fill", [-1e9, LEAST, -100.0])
+def test_rows_without_a_key_are_refused_where_a_finite_number_is_added(fill: float) -> None:
+    def added(m: torch.Tensor) -> Any:
+        return torch.where(empty_rows(m), 0.0, fill)
+
+    assert "row 1 has no key" in refused(Masked(added))
+
+
+@pytest.mark.parametrize("number", [True, float("-inf")])
+def test_rows_without_a_key_are_zero_in_pytorchs_own_attention(number: Any) -> None:
+    def make(m: torch.Tensor) -> Any:
+        return empty_rows(m) if number is True else torch.where(empty_rows(m), 0.0, number)
+
+    imported, attention = folded(Masked(make), KEEP)
+    assert form(imported, attention) == (("constant", 1, 1, S, S), False)
+
+
+def refused(model: nn.Module) -> str:
+    """Reason for which the mask of the only attention of a model is refused."""
+    x = np.random.default_rng(0).normal(size=(B, H, S, D)).astype(np.float32)
+    imported = import_model(model.eval(), {"x": x, "m": KEEP})
+    for rewrite in (fold_constants, recognize_attention, fold_masks):
+        rewrite(imported.module, imported.weights)
+    found = [one for one in imported.module.walk() if isinstance(one, dialect.ScaledDotProductAttentionOp)]
+    return cast(StringAttr, found[0].attributes[dialect.MASK_ERROR]).data
 
 
 @pytest.mark.parametrize("make", [compared, left_out])

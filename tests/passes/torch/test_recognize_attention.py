@@ -143,7 +143,30 @@ def low_but_not_excluded(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> A
     return (q @ k.mT).masked_fill(EXCLUDED, -5.0).softmax(-1) @ v
 
 
-@pytest.mark.parametrize("how", [weights_returned, other_axis, low_but_not_excluded])
+def a_bool_is_added(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (q @ k.mT + ~EXCLUDED).softmax(-1) @ v
+
+
+def an_integer_is_added(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (q @ k.mT + EXCLUDED.int() * -100).softmax(-1) @ v
+
+
+def the_mask_has_axes_of_its_own(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    scores = q[:1] @ k[:1].mT
+    return torch.where(~EXCLUDED.expand(2, 1, 5, 5), scores, float("-inf")).softmax(-1) @ v[:1]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        weights_returned,
+        other_axis,
+        low_but_not_excluded,
+        a_bool_is_added,
+        an_integer_is_added,
+        the_mask_has_axes_of_its_own,
+    ],
+)
 def test_what_is_no_attention_stays(how: Any) -> None:
     module, found = recognized(how)
     assert found == []
