@@ -35,16 +35,27 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
     module that defines it is imported first. Raises ModelError if the file is missing, is no `.pt2` file, holds what
     would run code while it loads, or does not load.
     """
-    import torch
-
     check_archive(Path(path))
     _register_output_classes(Path(path))
     _register_operators(Path(path))
     with quiet(), tensors_only(), _collected_log("torch.export", "torch._export") as log:
         try:
-            return torch.export.load(os.fspath(path))
+            return _load(os.fspath(path))
         except Exception as error:  # whatever a damaged archive makes the loader raise
             raise ModelError(f"cannot load {path}: {_last_line(log) or _last_line([str(error)])}") from error
+
+
+def _load(path: str) -> ExportedProgram:
+    """Load the program; raises whatever PyTorch does."""
+    import torch
+
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        # Not UTF-8, which PyTorch's own reader of files takes names to be.
+        with open(path, "rb") as file:
+            return torch.export.load(file)
+    return torch.export.load(path)
 
 
 def export_module(module: Module, example_inputs: ExampleInputs | None) -> ExportedProgram:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sta.api.cli.argument_parser import about
+from sta.api.cli.argument_parser import UsageError, about
 from sta.api.cli.progress import Progress
 from sta.api.files.npz import read_arrays
 from sta.api.inspect.debug_commands import CommandError, Debugger, Quit
@@ -33,6 +33,8 @@ def execute(arguments: Namespace) -> None:
         OSError: a file cannot be read.
         ValueError: the program or the inputs cannot be used, or a command that was not typed at a terminal failed.
     """
+    if arguments.standard_input_is_read and arguments.command is None:
+        raise UsageError("standard input is a file here: give the commands with --command")
     inputs = read_arrays(Path(arguments.inputs))
     with about(arguments.program):
         program = load(arguments.program)

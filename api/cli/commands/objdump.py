@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from sta.api.cli.argument_parser import about
+from sta.api.cli.standard_streams import write_data
 from sta.api.cli.tables import json_text
 from sta.api.files.output_file import check_output, write_text
 from sta.backend.assembler import disassemble
@@ -22,7 +22,7 @@ def execute(arguments: Namespace) -> None:
         container = read_container(arguments.program)
         text = json_text(_contents(container)) + "\n" if arguments.json else disassemble(container)
     if arguments.output is None:
-        sys.stdout.write(text)
+        write_data(text)
     else:
         write_text(Path(arguments.output), text)
 

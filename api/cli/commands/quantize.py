@@ -56,6 +56,8 @@ def execute(arguments: Namespace) -> None:
     if arguments.json:
         print_json(summary)
         return
+    if arguments.quiet:
+        return
     print_table(
         [summary["output"], f"{summary['samples']} samples"],
         [

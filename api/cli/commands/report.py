@@ -32,4 +32,6 @@ def execute(arguments: Namespace) -> None:
     if arguments.json:
         print_json({"report": str(output), "bytes": written})
         return
+    if arguments.quiet:
+        return
     print(f"{output}: {size(written)}; open it in a browser, it needs no network")

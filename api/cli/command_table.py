@@ -1,0 +1,207 @@
+"""All commands: what each is for, and the arguments that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sta.api.cli.argument_parser import Parser
+
+
+class Command(NamedTuple):
+    """A command: ``execute`` of the module of its name in ``sta.api.cli.commands`` does its work."""
+
+    summary: str
+    add_arguments: Callable[[Parser], None]
+
+
+def _add_compile_arguments(parser: Parser) -> None:
+    from sta.api.cli.compile_options import add_options
+
+    parser.add_argument(
+        "model",
+        metavar="MODEL.pt2|MODEL.onnx|NN-PASS.mlir",
+        help="a program saved with torch.export.save, an ONNX model, or a file of --dump-ir",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the compiled program")
+    add_options(parser)
+    parser.add_argument(
+        "--explain", action="store_true", help="say how each layer is tiled and why; with --json also where buffers lie"
+    )
+    parser.add_argument("--timing", action="store_true", help="show how long every pass took")
+    _add_json(parser)
+
+
+def _add_quantize_arguments(parser: Parser) -> None:
+    parser.description = (
+        "Quantize a float model after training, with PyTorch's export quantization (PT2E): `sta compile` takes the "
+        "result with the scales that it carries. Without smoothing, rounding of weights by calibration and 16-bit "
+        "inputs: those are for float models, with `sta compile --calibration`."
+    )
+    parser.add_argument("model", metavar="MODEL.pt2", help="a program saved with torch.export.save")
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE.npz",
+        required=True,
+        help="inputs by name, first axis the samples, to take the ranges of activations from",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE.pt2", required=True, help="the quantized program")
+    parser.add_argument(
+        "--ranges",
+        metavar="HOW",
+        choices=("extremes", "error"),
+        default="extremes",
+        help="ranges of 8-bit values: extremes (default), or error, which minimizes the squared error",
+    )
+    _add_json(parser)
+
+
+def _add_gui_arguments(parser: Parser) -> None:
+    parser.add_argument("module", metavar="FILE.mlir", nargs="?", help="a module, for one a file of --dump-ir")
+
+
+def _add_inputs_of_runs(parser: Parser) -> None:
+    parser.add_argument(
+        "--inputs",
+        metavar="FILE.npz|DIR",
+        required=True,
+        help="the inputs by name; with one more axis in front, or as a folder of such files, those of many runs",
+    )
+
+
+def _add_run_arguments(parser: Parser) -> None:
+    parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+    _add_inputs_of_runs(parser)
+    parser.add_argument(
+        "-o", "--output", metavar="FILE.npz|DIR", help="where to write the outputs by name, float32; for a folder one"
+    )
+    parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        default="auto",
+        help="auto, native, reference, or both, which compares all state that they leave (default: auto)",
+    )
+    parser.add_argument("--threads", metavar="N", type=int, default=1, help="threads of the processor (default: 1)")
+    parser.add_argument(
+        "--check-races", action="store_true", help="stop unless semaphores and fences order all conflicting accesses"
+    )
+    parser.add_argument("--profile", action="store_true", help="show where the time goes, by module of the model")
+    parser.add_argument(
+        "--profile-depth",
+        metavar="N",
+        type=int,
+        help="profile modules as one that agree in the first N parts of their paths",
+    )
+    parser.add_argument(
+        "--trace", metavar="FILE.json", help="write a trace for ui.perfetto.dev; compressed if it ends in .gz"
+    )
+    _add_json(parser)
+
+
+def _add_objdump_arguments(parser: Parser) -> None:
+    parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+    parser.add_argument("-o", "--output", metavar="FILE.s", help="where to write (default: standard output)")
+    parser.add_argument("--json", action="store_true", help="write JSON instead, which `sta asm` does not read")
+
+
+def _add_where_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "place",
+        metavar="PLACE",
+        help="a line of a dump (NN-pass.mlir:LINE), an instruction (@ADDRESS), a line of the model's source "
+        "(FILE.py:LINE), or a pattern for module paths ('encoder.layer.0.*')",
+    )
+    parser.add_argument(
+        "program", metavar="FILE.sta", nargs="?", help="the program; only a line of a dump can do without"
+    )
+    _add_json(parser)
+
+
+def _add_asm_arguments(parser: Parser) -> None:
+    parser.add_argument("source", metavar="FILE.s", help="assembly as `sta objdump` writes it")
+    parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the program")
+    _add_json(parser)
+
+
+def _add_debug_arguments(parser: Parser) -> None:
+    parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+    parser.add_argument("--inputs", metavar="FILE.npz", required=True, help="the inputs of the run, by name")
+    parser.add_argument(
+        "--command",
+        metavar="COMMAND",
+        action="append",
+        help="carry out a command of the debugger, and end; can be given again (`--command help` lists all)",
+    )
+
+
+def _add_diff_arguments(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL.pt2", help="the model that the program was compiled from")
+    parser.add_argument("program", metavar="FILE.sta", help="the compiled program")
+    _add_inputs_of_runs(parser)
+    parser.add_argument(
+        "--bisect",
+        metavar="DB",
+        type=float,
+        help="name the first operation whose accumulated SQNR is below this, and whether it is wrong by itself",
+    )
+    _add_json(parser)
+
+
+def _add_report_arguments(parser: Parser) -> None:
+    parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+    parser.add_argument("-o", "--output", metavar="FILE.html", required=True, help="the report")
+    parser.add_argument("--inputs", metavar="FILE.npz", help="inputs by name: run on these, and show the outputs")
+    parser.add_argument(
+        "--ir", metavar="DIR", help="what `sta compile --dump-ir DIR` has written: show the IR of every pass"
+    )
+    _add_json(parser)
+
+
+def _add_opt_files(parser: Parser) -> None:
+    """The arguments of `sta opt` that are files; it reads its arguments itself."""
+    parser.add_argument("module", metavar="FILE.mlir", nargs="?")
+    parser.add_argument("-o", "--output-file")
+    parser.add_argument("--weights", metavar="FILE.safetensors")
+    parser.add_argument("--save-weights", metavar="FILE.safetensors")
+    parser.add_argument("--sta-target", metavar="NAME|FILE.yaml")
+
+
+def _add_json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+COMMANDS = {
+    "compile": Command("compile a model to a program", _add_compile_arguments),
+    "quantize": Command("quantize a model", _add_quantize_arguments),
+    "run": Command("run a program", _add_run_arguments),
+    "opt": Command("run passes on a module of the torch, nm or sta dialect", _add_opt_files),
+    "gui": Command("try out passes on a module in a window of the terminal", _add_gui_arguments),
+    "objdump": Command("show everything in a program, as assembly", _add_objdump_arguments),
+    "asm": Command("make a program from assembly", _add_asm_arguments),
+    "debug": Command("step through a run, look at values", _add_debug_arguments),
+    "diff": Command("compare a run with the float model, operation by operation", _add_diff_arguments),
+    "where": Command("show what belongs to a module of the model, or to a line", _add_where_arguments),
+    "report": Command("make a page about a program, to open in a browser", _add_report_arguments),
+    "targets": Command("list the machines that come with the toolchain", _add_json),
+}
+"""All commands by name."""
+
+
+def parser_of(name: str) -> Parser:
+    """Returns the parser of a command."""
+    command = COMMANDS[name]
+    parser = Parser(prog=f"sta {name}", description=command.summary.capitalize() + ".")
+    command.add_arguments(parser)
+    add_global_arguments(parser)
+    return parser
+
+
+def add_global_arguments(parser: Parser) -> None:
+    """Adds what every command takes, before its name or behind it."""
+    parser.add_argument("--debug", action="store_true", help="show the Python traceback of an error")
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="no progress, and nothing about a file that is written but warnings"
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show every stage, and all columns of tables, however narrow"
+    )
