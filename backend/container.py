@@ -10,6 +10,7 @@ sections are canonical: sorted keys, no spaces, UTF-8. Constants are memory-mapp
 from __future__ import annotations
 
 import bisect
+import hashlib
 import itertools
 import json
 import mmap
@@ -54,6 +55,10 @@ _ENTRY = struct.Struct("<16sQQI4s")
 Json = dict[str, Any]
 
 
+PROVENANCE = "provenance"
+"""Key of the program section for how a program was made: objects `options` and `versions`."""
+
+
 class ContainerError(ValueError):
     """A container is corrupt, truncated, of another version or inconsistent; the message names the section."""
 
@@ -71,7 +76,7 @@ class Container:
     constants: NDArray[np.uint8]
     """One-dimensional; read-only and backed by the file where it was read from one."""
     program: Json
-    """The integers of ``PROGRAM_KEYS``."""
+    """The integers of ``PROGRAM_KEYS``; of a compiled model also what `PROVENANCE` says."""
     signature: Json
     """``inputs`` and ``outputs``: lists of TensorSignature as JSON, with ``address`` and ``bytes`` in DRAM."""
     debug: Json = field(default_factory=lambda: {"instructions": [], "buffers": [], "constants": []})
@@ -86,6 +91,16 @@ class Container:
     def writable_base(self) -> int:
         """The first writable DRAM address: the size of the constants, rounded up to the alignment."""
         return aligned(len(self.constants))
+
+    @property
+    def options(self) -> Json:
+        """The options that the program was compiled with, but for defaults; empty where that is not known."""
+        return self.program.get(PROVENANCE, {}).get("options", {})
+
+    @property
+    def versions(self) -> Json:
+        """The versions of the packages that made the program, by name; empty where that is not known."""
+        return self.program.get(PROVENANCE, {}).get("versions", {})
 
     def module_path(self, pc: int) -> str:
         """Returns the path of the model's module that the instruction at ``pc`` belongs to, or an empty string."""
@@ -137,6 +152,10 @@ def _check_program(program: object) -> None:
     for key in PROGRAM_KEYS:
         if not is_integer(entries.get(key)) or not 0 <= entries[key] <= LARGEST_INTEGER:
             raise ContainerError(f"section 'program': '{key}' is missing or not an integer from 0 to 2^63-1")
+    made: object = entries.get(PROVENANCE, {"options": {}, "versions": {}})
+    parts = cast(Json, made) if isinstance(made, dict) else {}
+    if not all(isinstance(parts.get(key), dict) for key in ("options", "versions")):
+        raise ContainerError(f"section 'program': '{PROVENANCE}' has no objects 'options' and 'versions'")
 
 
 def _check_signature(signature: object) -> None:
@@ -249,6 +268,15 @@ def _pieces(container: Container) -> list[bytes | memoryview]:
 def container_bytes(container: Container) -> bytes:
     """Returns the bytes of the file; raises ContainerError if a section cannot be written."""
     return b"".join(_pieces(container))
+
+
+def container_digest(container: Container) -> str:
+    """Returns a hash by which a program is known: of all sections but ``program``, which says how it was made."""
+    digest = hashlib.sha256()
+    for name, payload in zip(SECTIONS, _payloads(container), strict=True):
+        if name != "program":
+            digest.update(_ENTRY.pack(name.encode(), 0, payload.nbytes, zlib.crc32(payload), b""))
+    return digest.hexdigest()
 
 
 def write_container(container: Container, path: str | os.PathLike[str]) -> None:

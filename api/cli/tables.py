@@ -12,7 +12,7 @@ from sta.api.cli.terminal import columns, has_characters
 
 _GAP = "   "
 _MARGIN = " "
-_BREAK = re.compile(r"(?<=\s)|(?<=[./_:])(?=[^\d\s])")
+_BREAK = re.compile(r"(?<=\s)|(?<=[./_:])(?=[^\d\s.])")
 """Places at which a text may go on in the next line; none is inside of a number."""
 
 Row = Sequence[str]

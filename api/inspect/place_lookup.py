@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from sta.api.dump.ir_dump import INDEX, Dump
 from sta.backend.container import Container
 from sta.backend.instruction_text import print_instruction
 from sta.runtime import Program
@@ -70,6 +71,9 @@ def find(place: str, program: Program | None) -> list[Origin]:
         OSError: the dump cannot be read.
     """
     if (line := _DUMPED_LINE.fullmatch(place)) is not None:
+        folder = Path(line[1]).parent
+        if program is not None and (folder / INDEX).is_file():
+            Dump.read(folder).check_is_of(program.container)
         path, source = _at_line(Path(line[1]), int(line[2]))
         return [Origin(path, source)] if program is None else _origins(program, [path], place)
     if program is None:

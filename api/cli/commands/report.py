@@ -25,6 +25,8 @@ def execute(arguments: Namespace) -> None:
         progress.report("load", None)
         with about(arguments.program):
             program = load(program_path)
+        if dump is not None:
+            dump.check_is_of(program.container)
         progress.report("run", None)
         result = None if inputs is None else program.run(inputs)
         progress.report("write the report", None)
