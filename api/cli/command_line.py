@@ -22,7 +22,7 @@ from copy import copy
 from importlib import import_module
 from typing import Any, NoReturn
 
-from sta.api.cli.argument_parser import Parser, UsageError, check_options
+from sta.api.cli.argument_parser import Parser, UsageError, check_options, print_help
 from sta.api.cli.command_table import COMMANDS, add_global_arguments, parser_of
 from sta.api.cli.standard_streams import StandardStreams
 from sta.api.cli.terminal import Verbosity, any_character, saying
@@ -79,8 +79,7 @@ def _execute(arguments: Sequence[str], streams: StandardStreams) -> int:
     spoken = overview.parse_args(before)
     if not name:
         raise UsageError(f"a command is missing: one of {', '.join(COMMANDS)}")
-    if name not in COMMANDS:
-        raise UsageError(f"unknown command {name!r}{suggestion(name, COMMANDS)}")
+    _check_command(name)
     parser = parser_of(name)
     execute = import_module(f"sta.api.cli.commands.{name}").execute
     if name == "opt":
@@ -99,6 +98,22 @@ def _execute(arguments: Sequence[str], streams: StandardStreams) -> int:
         with saying(_verbosity(chosen)):
             execute(chosen)
     return 0
+
+
+def show_help(name: str | None) -> None:
+    """Prints what `--help` does, for one command or for all; raises UsageError if there is no such command."""
+    if name is None:
+        print_help(_overview())
+        return
+    _check_command(name)
+    if name == "opt":
+        import_module("sta.api.cli.commands.opt").execute(["--help"])
+    print_help(parser_of(name))
+
+
+def _check_command(name: str) -> None:
+    if name not in COMMANDS:
+        raise UsageError(f"unknown command {name!r}{suggestion(name, COMMANDS)}")
 
 
 def _verbosity(chosen: Namespace) -> Verbosity:

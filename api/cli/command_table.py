@@ -101,6 +101,14 @@ def _add_run_arguments(parser: Parser) -> None:
 def _add_objdump_arguments(parser: Parser) -> None:
     parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
     parser.add_argument("-o", "--output", metavar="FILE.s", help="where to write (default: standard output)")
+    parser.add_argument("--code", action="store_true", help="show the instructions only: --section code")
+    parser.add_argument("--section", metavar="NAME", action="append", help="show this section only; can be given again")
+    parser.add_argument(
+        "--module",
+        metavar="GLOB",
+        action="append",
+        help="show only instructions of these modules and what is in them",
+    )
     parser.add_argument("--json", action="store_true", help="write JSON instead, which `sta asm` does not read")
 
 
@@ -109,7 +117,7 @@ def _add_where_arguments(parser: Parser) -> None:
         "place",
         metavar="PLACE",
         help="a line of a dump (NN-pass.mlir:LINE), an instruction (@ADDRESS), a line of the model's source "
-        "(FILE.py:LINE), or a pattern for module paths ('encoder.layer.0.*')",
+        "(FILE.py:LINE), a module path, for all that is in it (encoder.layer.0), or a pattern ('encoder.*.query')",
     )
     parser.add_argument(
         "program", metavar="FILE.sta", nargs="?", help="the program; only a line of a dump can do without"
@@ -125,7 +133,8 @@ def _add_asm_arguments(parser: Parser) -> None:
 
 def _add_debug_arguments(parser: Parser) -> None:
     parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
-    parser.add_argument("--inputs", metavar="FILE.npz", required=True, help="the inputs of the run, by name")
+    parser.add_argument("--inputs", metavar="FILE.npz|DIR", required=True, help="the inputs of the run, by name")
+    _add_sample(parser)
     parser.add_argument(
         "--command",
         metavar="COMMAND",
@@ -150,11 +159,32 @@ def _add_diff_arguments(parser: Parser) -> None:
 def _add_report_arguments(parser: Parser) -> None:
     parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
     parser.add_argument("-o", "--output", metavar="FILE.html", required=True, help="the report")
-    parser.add_argument("--inputs", metavar="FILE.npz", help="inputs by name: run on these, and show the outputs")
+    parser.add_argument("--inputs", metavar="FILE.npz|DIR", help="inputs by name: run on these, and show the outputs")
+    _add_sample(parser)
     parser.add_argument(
         "--ir", metavar="DIR", help="what `sta compile --dump-ir DIR` has written: show the IR of every pass"
     )
     _add_json(parser)
+
+
+def _add_sample(parser: Parser) -> None:
+    parser.add_argument("--sample", metavar="N", type=int, help="which of the runs that the inputs are of, from 1")
+
+
+def _add_info_arguments(parser: Parser) -> None:
+    parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+    _add_json(parser)
+
+
+def _add_targets_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "target", metavar="NAME|FILE.yaml", nargs="?", help="show this machine, after it has been checked"
+    )
+    _add_json(parser)
+
+
+def _add_help_arguments(parser: Parser) -> None:
+    parser.add_argument("topic", metavar="COMMAND", nargs="?", help="the command to explain")
 
 
 def _add_opt_files(parser: Parser) -> None:
@@ -182,7 +212,10 @@ COMMANDS = {
     "diff": Command("compare a run with the float model, operation by operation", _add_diff_arguments),
     "where": Command("show what belongs to a module of the model, or to a line", _add_where_arguments),
     "report": Command("make a page about a program, to open in a browser", _add_report_arguments),
-    "targets": Command("list the machines that come with the toolchain", _add_json),
+    "info": Command("show what a program is: inputs, outputs, cost, how it was made", _add_info_arguments),
+    "targets": Command("list the machines that come with the toolchain, or show one", _add_targets_arguments),
+    "version": Command("show the versions of the toolchain and of what it uses", _add_json),
+    "help": Command("explain a command", _add_help_arguments),
 }
 """All commands by name."""
 

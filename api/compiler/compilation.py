@@ -19,9 +19,10 @@ from xdsl.ir import Operation
 from xdsl.utils.exceptions import DiagnosticException
 
 from sta.api.compiler.bit_check import BitCheck
+from sta.api.compiler.decisive_options import decisive_options
 from sta.api.compiler.keywords import describe_keywords
+from sta.api.compiler.package_versions import versions
 from sta.api.compiler.pass_errors import explain_failures
-from sta.api.compiler.provenance import decisive_options, versions
 from sta.api.compiler.resume import Resumed, check_options, input_types, read_dump_file
 from sta.api.dump.dump_writer import IrDump
 from sta.api.files.npz import read_arrays

@@ -81,6 +81,31 @@ def read_inputs(program: Program, inputs: Path) -> list[Arrays]:
     return read_runs(program, inputs, None).inputs
 
 
+def read_sample(program: Program, inputs: Path, number: int | None) -> Arrays:
+    """
+    Reads the inputs of one run.
+
+    Args:
+        program: what they are for.
+        inputs: a file, or a folder of files.
+        number: which of several runs, from 1; None where there is but one.
+
+    Raises:
+        OSError, ValueError: as ``read_runs``; there is no such run, or several and no number.
+    """
+    if number is None and not inputs.is_dir():
+        arrays = read_arrays(inputs)
+        if not _is_batch(program, arrays):
+            return arrays
+    runs = read_inputs(program, inputs)
+    if number is None and len(runs) > 1:
+        raise ValueError(f"{inputs} holds the inputs of {len(runs):,} runs: choose one with --sample 1 to {len(runs)}")
+    chosen = 1 if number is None else number
+    if not 1 <= chosen <= len(runs):
+        raise ValueError(f"{inputs}: there is no run {chosen}, they are 1 to {len(runs)}")
+    return runs[chosen - 1]
+
+
 def read_runs(program: Program, inputs: Path, output: Path | None) -> Runs:
     """
     Reads the inputs of all runs.

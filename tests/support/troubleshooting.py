@@ -94,7 +94,7 @@ MISTAKES = (
     Mistake(
         "Inputs of another shape",
         "sta run model.sta --inputs longer.npz -o outputs.npz",
-        "The shapes are those of the export; `sta objdump model.sta` shows them under `.signature`. With one more axis "
+        "The shapes are those of the export; `sta info model.sta` shows them. With one more axis "
         "in front, the file holds the inputs of several runs.",
     ),
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sta.api.cli.argument_parser import UsageError, about
 from sta.api.cli.progress import Progress
-from sta.api.files.npz import read_arrays
+from sta.api.files.run_files import read_sample
 from sta.api.inspect.debug_commands import CommandError, Debugger, Quit
 from sta.api.inspect.debug_session import Session
 from sta.runtime import load
@@ -35,10 +35,10 @@ def execute(arguments: Namespace) -> None:
     """
     if arguments.standard_input_is_read and arguments.command is None:
         raise UsageError("standard input is a file here: give the commands with --command")
-    inputs = read_arrays(Path(arguments.inputs))
     with about(arguments.program):
         program = load(arguments.program)
         program.check()
+    inputs = read_sample(program, Path(arguments.inputs), arguments.sample)
     progress = _StageProgress()
     session = Session(program, inputs, POISON, progress.report)
     progress.total = session.total

@@ -1,27 +1,12 @@
-"""Provenance of a program: the options that it was compiled with, and the versions of the packages that made it."""
+"""The options of a compile that its program keeps."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from sta.dialect.ir.samples import Samples
 from sta.passes.options import Options
 from sta.passes.options import options as all_options
-
-PACKAGES = ("sta-toolchain", "torch", "torch-mlir", "xdsl", "onnx", "numpy")
-"""Packages that numbers or code of a program may depend on."""
-
-
-def versions() -> dict[str, str]:
-    """Returns the version of each of `PACKAGES` that is installed."""
-    found: dict[str, str] = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def decisive_options(options: Options, samples: Samples) -> dict[str, Any]:
