@@ -1,1 +1,1 @@
-"""The command line, and everything that takes the rooms together: compiling, dumps, inspection, reports."""
+"""The command line, and everything that combines rooms: compiling, dumps, inspection, reports."""

@@ -1,5 +1,5 @@
 """
-The text form of a whole container, to read and to edit by hand: ``assemble(disassemble(c))`` has the bytes of c.
+The text form of a whole container, for reading and editing: ``assemble(disassemble(c))`` has the bytes of c.
 
 A text is a version line, then sections in any order. Each begins with a line ``.name``:
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -40,7 +40,7 @@ Line = tuple[int, str]
 
 
 END = ".end"
-"""The last line of the text, by which a text that breaks off is known."""
+"""The last line of the text: its absence shows that a text is truncated."""
 
 
 class AssemblyError(ValueError):
@@ -71,7 +71,7 @@ def section_lines(container: Container, name: str) -> Iterator[str]:
     """Returns the lines of one section, without its title."""
     match name:
         case "code":
-            return _print_code(container)
+            return print_code(container.code, container.debug["instructions"])
         case "constants":
             return _print_constants(container.constants, container.debug["constants"])
         case "ir":
@@ -101,10 +101,15 @@ def _print_json(value: Json) -> Iterator[str]:
     yield "}"
 
 
-def _print_code(container: Container) -> Iterator[str]:
-    locations = {entry[0]: entry for entry in container.debug["instructions"]}
+def print_code(code: Sequence[Instruction], places: Iterable[Sequence[int | str]]) -> Iterator[str]:
+    """
+    Yields the lines of a code section.
+
+    `places` says of instructions, by number, which module path and operation they and those behind them come from.
+    """
+    locations = {entry[0]: entry for entry in places}
     depth = 0
-    for pc, instruction in enumerate(container.code):
+    for pc, instruction in enumerate(code):
         if pc in locations:
             _, path, operation = locations[pc]
             yield f".location {_compact(path)} {_compact(operation)}"

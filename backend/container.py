@@ -1,5 +1,5 @@
 """
-The ``.sta`` container: one file with everything that is needed to run a compiled model, and to explain it.
+The ``.sta`` container: one file with everything needed to run a compiled model and to explain it.
 
 Layout, little endian: a 32-byte header (magic, version, number of sections, checksum of the section table, file size),
 the section table (name, offset, size, CRC-32), then the sections in the order of ``SECTIONS``, each at the next
@@ -45,9 +45,9 @@ LARGEST_SECTIONS = {
     "ir": 1 << 26,
     "target": 1 << 20,
 }
-"""Most bytes of the sections that are decoded, which takes far more memory than they have; constants are mapped."""
+"""Most bytes of the decoded sections, since decoding takes far more memory than their bytes; constants are mapped."""
 LARGEST_INTEGER = (1 << 63) - 1
-"""Of the integers in the sections ``program`` and ``signature``."""
+"""Limit of the integers in the sections ``program`` and ``signature``."""
 
 _HEADER = struct.Struct("<4sHHIIQ8s")
 _ENTRY = struct.Struct("<16sQQI4s")
@@ -80,8 +80,10 @@ class Container:
     signature: Json
     """``inputs`` and ``outputs``: lists of TensorSignature as JSON, with ``address`` and ``bytes`` in DRAM."""
     debug: Json = field(default_factory=lambda: {"instructions": [], "buffers": [], "constants": []})
-    """``instructions``: [first pc, module path, operation] by ascending pc, each valid up to the next; ``buffers`` and
-    ``constants``: where things lie, with their names; ``values``, if there: the model's values that buffers hold."""
+    """
+    ``instructions``: [first pc, module path, operation] by ascending pc, each valid up to the next; ``buffers`` and
+    ``constants``: places, with names; ``values``, if present: the model's values in buffers.
+    """
     ir: str = ""
     """The final IR, as text."""
     target: Json = field(default_factory=dict[str, Any])
@@ -103,7 +105,7 @@ class Container:
         return self.program.get(PROVENANCE, {}).get("versions", {})
 
     def module_path(self, pc: int) -> str:
-        """Returns the path of the model's module that the instruction at ``pc`` belongs to, or an empty string."""
+        """Returns the module path of the instruction at ``pc``, or an empty string."""
         return self._location(pc)[0]
 
     def module_paths(self) -> list[str]:
@@ -115,7 +117,7 @@ class Container:
         return paths
 
     def operation(self, pc: int) -> str:
-        """Returns the name of the operation that the instruction at ``pc`` was made from, or an empty string."""
+        """Returns the operation of the instruction at ``pc``, or an empty string."""
         return self._location(pc)[1]
 
     def _location(self, pc: int) -> tuple[str, str]:
@@ -124,7 +126,7 @@ class Container:
         return (entries[position][1], entries[position][2]) if position >= 0 else ("", "")
 
     def check(self) -> None:
-        """Raises ContainerError unless every section has the form that this module documents."""
+        """Raises ContainerError unless every section has its documented form."""
         if self.constants.dtype != np.uint8 or self.constants.ndim != 1:
             raise ContainerError("section 'constants': not a one-dimensional array of bytes")
         _check_program(self.program)
@@ -137,7 +139,7 @@ class Container:
 
 
 def is_integer(value: object) -> bool:
-    """Whether a value from JSON is an integer (``true`` is none)."""
+    """True if a value from JSON is an integer (``true`` is none)."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -192,7 +194,7 @@ def _is_location(entry: object) -> bool:
 
 
 def canonical_json(value: object, section: str) -> bytes:
-    """Returns the one byte string that stands for a JSON value; ContainerError naming ``section`` if it is not JSON."""
+    """Returns the canonical bytes of a JSON value; ContainerError naming ``section`` if it is not JSON."""
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode()

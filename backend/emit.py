@@ -16,17 +16,16 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     DictionaryAttr,
     ModuleOp,
-    StringAttr,
 )
 from xdsl.ir import Block, Operation, SSAValue
+from xdsl.traits import MemoryEffectKind
 
 from sta.backend.container import Container
 from sta.dialect import nm, sta
-from sta.dialect.instruction_fields import element_name, instruction_of
 from sta.dialect.ir.addresses import address_of, argument_attributes, expect_addresses, offset_of
 from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.port_attribute import port_of
 from sta.dialect.ir.quantized_value import Meaning
-from sta.dialect.ir.signature_attributes import signature_of
 from sta.dialect.ir.text import print_with_locations
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.affine import Affine
@@ -41,15 +40,11 @@ COUNTER_REGISTERS = MAXIMUM_LOOP_DEPTH
 LAST_TEMPORARY = REGISTER_COUNT - COUNTER_REGISTERS - 1
 STEP_LIMIT = definition_of("lea").field("s1").maximum
 ZERO: Affine[int] = Affine()
-"""
-The value of register 0.
-"""
+"""The value of register 0."""
 
 
 class OperationError(EncodingError):
-    """
-    An operation that no instruction can express; `operation` is it.
-    """
+    """An operation that no instruction can express: `operation`."""
 
     def __init__(self, operation: Operation, message: str):
         super().__init__(f"{describe(operation)}: {message}")
@@ -57,9 +52,7 @@ class OperationError(EncodingError):
 
 
 class Emitter:
-    """
-    Emits one function.
-    """
+    """Emits one function."""
 
     def __init__(self, function: func.FuncOp):
         self.function = function
@@ -67,19 +60,13 @@ class Emitter:
         self.locations: list[tuple[str, str]] = []
         self.counters: dict[SSAValue, Affine[int]] = {}
         self.held: dict[Affine[int], int] = {}
-        """
-        Registers by their values, which are affine in counter registers; the least recently used first.
-        """
+        """Registers by their values, which are affine in counter registers; the least recently used first."""
         self.current = ("", "")
         self.spans: dict[Operation, tuple[int, int]] = {}
-        """
-        For each operation its first instruction and the one after its last.
-        """
+        """The first instruction of each operation, and the one after its last."""
 
     def run(self) -> list[Instruction]:
-        """
-        The microcode of the function, ending in a fence and a halt.
-        """
+        """The microcode of the function, ending in a fence and a halt."""
         expect_addresses(self.function)
         for op in self.function.body.block.ops:
             self._operation(op)
@@ -119,7 +106,7 @@ class Emitter:
         if len(self.counters) >= MAXIMUM_LOOP_DEPTH:
             raise ValueError(f"{module_path(loop)}: loops nest deeper than the machine's {MAXIMUM_LOOP_DEPTH}")
         self._append(Instruction.make("loop", counter=register, count=loop.count.value.data))
-        # A register written in the body may not carry a value into it, nor out of it.
+        # Registers written in the body are not loop-carried, and are undefined after the loop.
         self.held = {}
         self.counters[loop.counter] = Affine(0, ((register, 1),))
         for op in loop.body.block.ops:
@@ -129,9 +116,7 @@ class Emitter:
         self._append(Instruction.make("end"))
 
     def _register(self, value: Affine[int]) -> int:
-        """
-        A register that holds a value; the least recently used one is taken if none does.
-        """
+        """A register that holds a value; if none does, the least recently used one."""
         if value == ZERO:
             return 0
         if value in self.held:
@@ -158,32 +143,25 @@ class Emitter:
             source, constant = register, 0
 
     def _affine(self, value: Affine[SSAValue]) -> int:
-        """
-        A register with a value that is affine in loop counters.
-        """
+        """A register with a value that is affine in loop counters."""
         return self._register(value.substituted(self.counters))
 
     def _address(self, value: SSAValue, byte: int = 0) -> int:
-        """
-        A register with the address of a byte of the first element.
-        """
+        """A register with the address of a byte of the first element."""
         return self._affine(address_of(value) + byte)
 
     def _stride(self, value: SSAValue) -> int:
         return self._register(Affine(sta.strides_of(value)[0] * sta.element_bytes(value)))
 
     def _unit(self, op: sta.UnitOp) -> None:
-        name, fields = instruction_of(op)
         self._append(
             Instruction.make(
-                name, **self._registers(op), **fields, wait=_semaphores(op.wait), post=_semaphores(op.post)
+                op.MNEMONIC, **self._registers(op), **op.fields(), wait=_semaphores(op.wait), post=_semaphores(op.post)
             )
         )
 
     def _registers(self, op: sta.UnitOp) -> dict[str, int]:
-        """
-        The registers of the operation's instruction by field, loaded where no register holds the value.
-        """
+        """Registers of the operation's instruction by field, loaded unless one already holds the value."""
         match op:
             case sta.LoadOp():
                 return self._transfer(op.source, op.destination)
@@ -206,7 +184,7 @@ class Emitter:
                 return self._map(op)
             case sta.NormOp():
                 return self._norm(op)
-            case sta.RescaleOp():
+            case sta.ShiftOp():
                 return {
                     "acc": self._address(op.acc),
                     "shifts": self._address(op.shifts),
@@ -276,15 +254,13 @@ class Emitter:
 
 
 def _pieces(counter: int, step: int) -> list[tuple[int, int]]:
-    """
-    A step as a sum of steps that each fit their field.
-    """
+    """A step as a sum of steps that each fit their field."""
     count = -(-abs(step) // STEP_LIMIT)
     return [(counter, step // count + (index < step % count)) for index in range(count)]
 
 
 def _semaphores(attribute: DenseArrayBase | None) -> tuple[int, ...]:
-    return () if attribute is None else nm.integers_of(attribute)
+    return () if attribute is None else nm.integer_values(attribute)
 
 
 def emit(
@@ -294,7 +270,7 @@ def emit(
     The container of an allocated and synchronized module.
 
     `macs` and `dense_macs` are the model's useful multiply-accumulates, with and without its sparsity. `ir` is the
-    module's text where it has been printed already.
+    module's text if it has been printed already.
 
     Raises ValueError for operations that are no instructions, and for a module that is not allocated.
     """
@@ -308,7 +284,7 @@ def emit(
         code=code,
         constants=constants,
         program={
-            **{space: nm.integer_of(size) for space, size in memory.data.items()},
+            **{space: nm.integer_value(size) for space, size in memory.data.items()},
             "macs": macs,
             "dense_macs": dense_macs,
         },
@@ -324,8 +300,20 @@ def emit(
     )
 
 
+def emit_code(module: ModuleOp) -> tuple[list[Instruction], list[list[int | str]]]:
+    """
+    The microcode of an allocated module; and of each instruction that begins something new its number, module path and
+    operation.
+
+    Raises ValueError for operations that are no instructions, and for a module that is not allocated.
+    """
+    emitter = Emitter(next(op for op in module.ops if isinstance(op, func.FuncOp)))
+    code = emitter.run()
+    return code, _run_length(emitter.locations)
+
+
 def operation_of(module: ModuleOp, pc: int) -> Operation | None:
-    """The operation of an allocated and synchronized module that an instruction of its program is made from."""
+    """The operation of an allocated and synchronized module from which an instruction of its program is emitted."""
     emitter = Emitter(next(op for op in module.ops if isinstance(op, func.FuncOp)))
     emitter.run()
     around = [(end - start, op) for op, (start, end) in emitter.spans.items() if start <= pc < end]
@@ -374,9 +362,7 @@ def _constant(op: sta.ConstantOp) -> dict[str, Any]:
 
 
 def _buffers(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) -> list[dict[str, Any]]:
-    """
-    The memory map: names, places, and the first and last instruction between which each buffer is in use.
-    """
+    """The memory map: names, places, and the first and last instruction that use each buffer."""
     block = function.body.block
     buffers: list[dict[str, Any]] = []
     for op in block.ops:
@@ -390,7 +376,7 @@ def _buffers(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) 
                 "offset": offset_of(op.result),
                 "bytes": sta.buffer_bytes(op.result),
                 "shape": list(sta.memref_of(op.result).get_shape()),
-                "type": element_name(sta.memref_of(op.result).element_type),
+                "type": sta.element_name(sta.memref_of(op.result).element_type),
                 "first": min((start for start, _ in used), default=0),
                 "last": max((stop - 1 for _, stop in used), default=0),
             }
@@ -400,8 +386,8 @@ def _buffers(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) 
 
 def _values(function: func.FuncOp, spans: Mapping[Operation, tuple[int, int]]) -> list[dict[str, Any]]:
     """
-    The model's values that buffers hold, in the order of the buffers: names, where and how elements lie, what the
-    integers mean, and the first and the last instruction that writes them.
+    The model's values in buffers, in the order of the buffers: names, places and layouts of the elements, meaning of
+    the integers, and the first and the last instruction that writes them.
     """
     values: list[dict[str, Any]] = []
     for op in function.body.block.ops:
@@ -424,7 +410,7 @@ def _value(
         "operation": held.operation.data,
         "space": sta.space_of(buffer.result),
         "offset": offset_of(buffer.result) + held.offset.value.data * sta.element_bytes(buffer.result),
-        "type": element_name(sta.memref_of(buffer.result).element_type),
+        "type": sta.element_name(sta.memref_of(buffer.result).element_type),
         "axes": held.factors,
         "first": min((start for start, _ in own), default=0),
         "last": max((stop - 1 for _, stop in own), default=0),
@@ -438,22 +424,21 @@ def _value(
 
 
 def _writers(value: SSAValue) -> list[Operation]:
-    """
-    The operations that write a buffer, or a view of it.
-    """
+    """The operations that write a buffer, or a view of it."""
     found: list[Operation] = []
     for use in value.uses:
-        if isinstance(use.operation, sta.ViewOp):
-            found += _writers(use.operation.result)
-        elif isinstance(use.operation, sta.UnitOp) and value in sta.written(use.operation):
-            found.append(use.operation)
+        match use.operation:
+            case sta.ViewOp() as view:
+                found += _writers(view.result)
+            case sta.UnitOp() as op if value in sta.operands_with(op, MemoryEffectKind.WRITE):
+                found.append(op)
+            case _:
+                pass
     return found
 
 
 def _using(value: SSAValue, block: Block) -> list[Operation]:
-    """
-    The operations of a block in which a buffer, or a view of it, is used.
-    """
+    """The operations of a block in which a buffer, or a view of it, is used."""
     found: list[Operation] = []
     for use in value.uses:
         if isinstance(use.operation, sta.ViewOp):
@@ -468,12 +453,11 @@ def _using(value: SSAValue, block: Block) -> list[Operation]:
 def _signature(function: func.FuncOp) -> dict[str, Any]:
     ports: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
     for value, entry in zip(function.body.block.args, argument_attributes(function), strict=True):
-        direction = entry.data["sta.direction"]
-        assert isinstance(direction, StringAttr)
-        ports[direction.data].append(
+        port = port_of(entry)
+        ports["input" if port.is_input else "output"].append(
             {
-                **signature_of(entry, tuple(sta.memref_of(value).get_shape())).to_json(),
-                "address": nm.integer_of(entry.data["sta.offset"]),
+                **port.signature(sta.memref_of(value).get_shape()).to_json(),
+                "address": port.address,
                 "bytes": sta.buffer_bytes(value),
             }
         )

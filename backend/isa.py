@@ -1,5 +1,5 @@
 """
-The words of instructions: how the instruction table (``sta.spec.instructions``) is laid out in bits.
+The words of instructions: the bit layout of the instruction table (``sta.spec.instructions``).
 
 An instruction is one little-endian word. The opcode comes first, the fields follow from the least significant bit on,
 in the order of the table; the bits left over are reserved and must be zero.

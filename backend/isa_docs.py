@@ -1,7 +1,7 @@
 """
 Writes ``docs/isa.md`` from the instruction table: ``python -m sta.backend.isa_docs > docs/isa.md``.
 
-A test checks that the file in the repository is what this module writes.
+A test compares the file in the repository with this module's output.
 """
 
 from __future__ import annotations
@@ -56,12 +56,11 @@ except the constants holds arbitrary bytes at the start. Addresses and strides o
 int16 data multiples of 2, parameter blocks start at multiples of 4. An access lies wholly inside its memory, and in
 DRAM wholly inside the constants or wholly inside the writable part. The rows of a result must not overlap.
 
-An instruction reads all its sources before it writes. The result of a program is that of executing its instructions
-one after the other, in program order; semaphores and fences must be placed so that the units, running side by side,
-keep it.
+An instruction reads all its sources before it writes. A program's result is defined by executing its instructions one
+after the other, in program order; semaphores and fences must make the parallel units keep it.
 
-Integer arithmetic, the packed weight format and the layout of parameter blocks are defined by the Python package
-`sta.spec` (`spec/` in the repository), to which the descriptions below refer.
+The Python package `sta.spec` (`spec/` in the repository) defines integer arithmetic, the packed weight format and the
+layout of parameter blocks; the descriptions below refer to it.
 
 ## Encoding
 
@@ -75,12 +74,12 @@ The sequencer executes `lea`, `loop`, `end`, `fence` and `halt` itself and passe
 unit. It reads an instruction's registers when it issues the instruction.
 
 There are {REGISTER_COUNT} address registers of {REGISTER_BITS} bits for non-negative integers; r0 always holds 0.
-The values of the others at the start are undefined. Registers are affine in the loop counters by construction:
+The other registers are undefined at the start. Registers are affine in the loop counters by construction:
 
 - `lea` computes its result from a register, constants and up to two counters of loops around it. Results stay inside
   0..2^{REGISTER_BITS}-1.
 - A register that is written inside a loop body may not be read in that body before it is written there, nor after the
-  loop if it was last written inside it. No value travels from one iteration to the next.
+  loop if it was last written inside it. No register is loop-carried.
 - `loop` sets its counter register to 0, 1, .., count-1. The counter is readable inside the body only, and nothing
   else writes it there.
 - Loops nest up to {MAXIMUM_LOOP_DEPTH} deep. A count of 0 skips the body.
@@ -90,14 +89,14 @@ So the range of every address is known before a program runs, and is checked the
 ## Semaphores
 
 There are {SEMAPHORE_COUNT} semaphores, counters that are 0 at the start. An instruction of a unit starts when each
-semaphore in its `wait` field is at least 1, and decrements these; it increments those in its `post` field when its
-result is complete. `sync` does nothing else. A program in which no unit can start its next instruction, while the
-sequencer cannot issue one, is in deadlock; this does not depend on data and is found before a run.
+semaphore in its `wait` field is at least 1, and decrements these; it increments the semaphores in its `post` field when
+its result is complete. `sync` does nothing else. If no unit can start its next instruction and the sequencer cannot
+issue one, the program is in deadlock. Deadlocks do not depend on data and are found before a run.
 
 ## Timing
 
-- The sequencer takes one cycle for an instruction. One for a unit enters the unit's queue at the end of this cycle.
-  While `queue_depth` instructions wait in the queue, the sequencer stalls.
+- The sequencer takes one cycle for an instruction. A unit's instruction enters the unit's queue at the end of this
+  cycle. While `queue_depth` instructions wait in the queue, the sequencer stalls.
 - A unit starts the first instruction of its queue when it has finished the one before and all semaphores allow it. It
   is then busy for the cycles given below.
 - The result is complete when the work is done and the latency has passed: `dma_latency` for `ld`, `st` and `gather`,
@@ -105,17 +104,17 @@ sequencer cannot issue one, is in deadlock; this does not depend on data and is 
   a unit sees its own earlier results: only accesses of different units need semaphores.
 - `fence` and `halt` take one cycle, and last until all queues are empty and all results complete.
 - Within a cycle results complete and post first, then the sequencer's instruction enters its queue, then units start,
-  in the order {_UNIT_ORDER}. What a start brings about in the same cycle (a post of a `sync`, room in a full queue)
-  comes before the next start. So the order decides only where two units wait for the same semaphore.
+  in the order {_UNIT_ORDER}. Effects of a start in the same cycle (a post of a `sync`, room in a full queue) come
+  before the next start. So the order matters only if two units wait for the same semaphore.
 
 R, C and L are the target's `array_rows`, `array_columns` and `multipliers`; `kept` is ceil(depth / M) * N, or the
 depth itself when M = N. No cycle count depends on data.
 
-## What stays on the chip
+## Taint
 
-Accumulators written with `scores` and the exponentials of `softmax` are tainted, and so is what products, maps,
-norms and `rescale` make of them, until a `map` with `normalize` clears the taint or other data overwrites it. `st`
-and `gather` must not read tainted bytes.
+Attention scores stay on the chip. Accumulators written with `scores` and the exponentials of `softmax` are tainted.
+Products, maps, norms and `shift` pass the taint on to their results, until a `map` with `normalize` clears it or
+other data overwrites it. `st` and `gather` must not read tainted bytes.
 
 ## Fields of every unit instruction
 """

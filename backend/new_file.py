@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 _LONGEST_PART = 100
-"""Letters of a file's name in that of its unfinished form, which must not get too long for the file system."""
+"""Letters that the unfinished form keeps of a file's name, since the file system limits its length."""
 
 
 class _Written(NamedTuple):
-    """A file that has been written, and is to take its name."""
+    """A complete file that waits for its name."""
 
     unfinished: Path
     final: Path
@@ -29,7 +29,7 @@ class _Together:
 
     files: list[_Written] = field(default_factory=list[_Written])
     folders: list[Path] = field(default_factory=list[Path])
-    """Those that were not there before."""
+    """Folders that did not exist before."""
 
 
 _open: ContextVar[_Together | None] = ContextVar("_open", default=None)
@@ -44,7 +44,7 @@ def new_file(path: str | os.PathLike[str]) -> Generator[IO[bytes]]:
     Raises:
         OSError: the file cannot be written, or is there and no regular file; names the path that was given.
     """
-    # A symbolic link stays, and what it points to is replaced.
+    # A symbolic link stays, and its target is replaced.
     final = Path(os.path.realpath(path))
     if final.exists() and not final.is_file():
         raise OSError(errno.EISDIR if final.is_dir() else errno.EINVAL, _kind(final), os.fspath(path))
@@ -68,8 +68,7 @@ def new_file(path: str | os.PathLike[str]) -> Generator[IO[bytes]]:
 @contextmanager
 def new_files() -> Generator[None]:
     """
-    Files opened inside by ``new_file`` take their names together when all is written, and none does if anything
-    fails.
+    Files opened inside by ``new_file`` take their names together when all are written, or none does if anything fails.
 
     Raises:
         OSError: a file cannot take its name; names the path that was given.
@@ -79,7 +78,7 @@ def new_files() -> Generator[None]:
 
 
 def new_folder(path: Path) -> None:
-    """Makes a folder if it is not there; where ``new_files`` fails around it, it is gone again. Raises OSError."""
+    """Makes a folder if it is missing; it is removed again if ``new_files`` fails around it. Raises OSError."""
     if path.is_dir():
         return
     path.mkdir()

@@ -1,9 +1,9 @@
 """
-Loss of a model that becomes integers, measured on the emulator; writes the tables of docs/accuracy.md.
+Loss of a model by quantization, measured on the emulator; writes the tables of docs/accuracy.md.
 
 MiniLM embeds the sentences of STS-B's dev set, with 8 bits for the input of every product, with the default policy, and
-with more and more asked for. An encoder of PyTorch and one like a ViT's, with random weights, are compared with their
-float models. Ends with exit code 1 if a required figure is not reached.
+with rising requirements. An encoder of PyTorch and one like a ViT's, with random weights, are compared with their float
+models. Ends with exit code 1 if a required figure is missed.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 ALL_PAIRS = 1500
 CALIBRATION_SENTENCES = 32
 CURVE = (22.0, 24.0, 27.0)
-"""Decibels asked for in the curve."""
+"""Required decibels along the curve."""
 
 LEAST_COSINE = {"8 bits": 0.990, "default": 0.994}
 HIGHEST_COSINE = 0.997
-"""Least cosine that the curve must reach."""
+"""Least cosine on the curve."""
 SPEARMAN_MARGIN = 0.003
 LEAST_SQNR = 30.0
-"""Decibels that the encoders with random weights must reach."""
+"""Least decibels of the encoders with random weights."""
 
 Inputs = dict[str, NDArray[Any]]
 
@@ -146,7 +146,7 @@ class Runs:
         return self._known.get(_key(program, sentences))
 
     def put(self, program: Program, sentences: int, measured: dict[str, Any]) -> None:
-        """Keep what was measured."""
+        """Stores a measurement."""
         self._known[_key(program, sentences)] = measured
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ class _References:
         self._inputs |= inputs
 
     def spearman(self, count: int) -> float:
-        """Returns the rank correlation that the float model reaches."""
+        """Returns the rank correlation of the float model."""
         pairs = minilm.read_pairs("dev", count)
         self._prepare(pairs)
         return minilm.similarity_spearman(self._embeddings, pairs)
@@ -196,7 +196,7 @@ class _References:
         return self._measured(setting.title, compilation, count, threads)
 
     def measure_pt2e(self, count: int, threads: int) -> SentenceRow:
-        """The same, where PyTorch's export quantization made the formats, on the same samples."""
+        """The same with the formats of PyTorch's export quantization, on the same samples."""
         title = "PT2E with STAQuantizer"
         minilm.note(f"{title}: quantize and compile")
         example = {name: torch.tensor(array) for name, array in self._example.items()}
@@ -239,7 +239,7 @@ def _wide_inputs(compilation: Compilation) -> int:
 
 
 def measure_encoders() -> list[EncoderRow]:
-    """Compiles the encoders with random weights, and compares with PyTorch on samples that calibration never saw."""
+    """Compiles the encoders with random weights, and compares with PyTorch on samples outside the calibration."""
     rows: list[EncoderRow] = []
     for title, model, sample_shape in random_encoders():
         minilm.note(f"{title}: calibrate, compile and run")
@@ -282,7 +282,7 @@ def random_encoders() -> list[tuple[str, Any, tuple[int, ...]]]:
 
 
 def decibels(wanted: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> float:
-    """Returns the SQNR of arrays against what they should be."""
+    """Returns the SQNR of arrays against their reference."""
     signal = sum(float(np.square(array, dtype=np.float64).sum()) for array in wanted)
     pairs = zip(wanted, found, strict=True)
     noise = sum(float(np.square(exact.astype(np.float64) - array).sum()) for exact, array in pairs)
@@ -317,7 +317,7 @@ def encoder_table(rows: Sequence[EncoderRow]) -> str:
 def failures(
     full: Sequence[SentenceRow], curve: Sequence[SentenceRow], encoders: Sequence[EncoderRow], spearman: float
 ) -> list[str]:
-    """Returns what is not as it must be."""
+    """Returns the missed figures."""
     found: list[str] = []
     for row in full:
         least: Mapping[str, float] = LEAST_COSINE

@@ -1,8 +1,8 @@
 """
 Error of attention against float64: ours, with 8- and 16-bit exponentials, whole rows and chunks, and ITA's.
 
-All get the same scores and 8-bit values, and what is compared is the product with the values before it is rounded to an
-output format: after that rounding, a softmax that is exact and one that is off by a quarter look alike.
+All get the same scores and 8-bit values. The product with the values is compared before it is rounded to an output
+format: after that rounding, an exact softmax and one that is off by a quarter look alike.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ LENGTHS = (16, 64, 128, 512, 2048, 8192)
 DEVIATIONS = (0.5, 1.0, 2.0, 4.0)
 """Standard deviations of normally distributed logits."""
 PEAKS = (4.0, 6.0, 6.5, 8.0, 10.0)
-"""By how much one logit is above the others, which are equal."""
+"""Differences between one logit and the others, which are equal."""
 BITS = (8, 16)
 MODES = ("row", "online")
 CHUNK = 128
 """Keys in a chunk of an online softmax."""
 SCORE_SCALE = 2.0**-12
-"""The logit that one unit of a score is: about that of a product of 64 int8 values."""
+"""The logit of one unit of a score: about that of a product of 64 int8 values."""
 
 ROWS, COLUMNS = 256, 32
 _OUTPUT_BITS = 16
 _ITA_UNIT = math.log(2) / 32
-"""The logit that a unit of ITA's 8-bit scores is: a power of two is 32 of them."""
+"""The logit of a unit of ITA's 8-bit scores: a power of two is 32 of them."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Case:
         return 16 if noise > 10 ** (-LEAST_FIDELITY / 10) else 8
 
     def closer(self, bits: int, mode: str) -> float:
-        """Returns how many times closer than ITA's result ours is, in the mean."""
+        """Returns the factor by which our result is closer than ITA's, in the mean."""
         return self.ita.mean / self.ours[bits, mode].mean
 
 
@@ -116,8 +116,8 @@ def _exact(logits: Float64Array, values: Array) -> Float64Array:
 
 def attention(scores: Array, values: Array, bits: int, mode: str) -> Float64Array:
     """
-    Returns attention over int32 `scores` [m, n] and int8 `values` [n, d] as the specification defines it: [m, d] in
-    units of the values' scale, of which the drain keeps 16 fraction bits here.
+    Returns attention over int32 `scores` [m, n] and int8 `values` [n, d] by the specification: [m, d] in units of the
+    values' scale, of which the drain keeps 16 fraction bits here.
     """
     scale = tuple(int(part) for part in encode_scale(SCORE_SCALE * 1024 / math.log(2)))
     every_key = np.array(True)
@@ -148,10 +148,10 @@ def ita_weights(logits: Float64Array) -> Float64Array:
     """
     Returns the weights [m, n] of ITA's streaming softmax (arXiv 2307.03493, pulp-platform/ITA) for logits [m, n].
 
-    Scores have 8 bits, 32 units a power of two; here the largest of a row is put at the top of their range, so that
-    they saturate at the bottom only, as no fixed grid would do for all rows. With ``sh(d) = (d >> 5) + d[4]``, in
-    chunks of 16: ``m' = max(m, chunk)``, ``sum = (sum >> sh(m' - m)) + sum of 256 >> sh(m' - x)``; at the end
-    ``(65280 // sum) >> sh(m - x)``, in units of 1/255.
+    Scores have 8 bits, 32 units a power of two. Here the largest of a row is at the top of their range, so that they
+    saturate at the bottom only, which no fixed grid achieves for all rows. With ``sh(d) = (d >> 5) + d[4]``, in chunks
+    of 16: ``m' = max(m, chunk)``, ``sum = (sum >> sh(m' - m)) + sum of 256 >> sh(m' - x)``; at the end ``(65280 // sum)
+    >> sh(m - x)``, in units of 1/255.
     """
     largest = logits.max(axis=1, keepdims=True)
     scores = np.clip(np.rint((logits - largest) / _ITA_UNIT) + 127, -128, 127).astype(np.int64)

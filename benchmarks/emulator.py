@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# Nothing here may ask a hub for anything.
+# Nothing here may contact a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from benchmarks import latency, loading, sentences
@@ -32,7 +32,7 @@ from benchmarks.page import PAGE, table, write_section
 from benchmarks.peers import compiled
 
 EMULATOR_PAGE = PAGE.with_name("emulator.md")
-# For a peer and threads: the most that the emulator may take of the peer's time.
+# For a peer and threads: the largest ratio of the emulator's time to the peer's.
 REQUIRED_RATIOS = {
     ("ONNX Runtime int8", 1): 0.8,
     ("ONNX Runtime int8", 2): 1.0,
@@ -46,7 +46,7 @@ LOADED = {"BERT-base": None, "BERT-base, 1:16": "1:16"}
 
 @dataclass(frozen=True)
 class Required:
-    """A figure, and the most that it may be."""
+    """A figure, and its upper bound."""
 
     name: str
     figure: float
@@ -54,7 +54,7 @@ class Required:
 
     @property
     def holds(self) -> bool:
-        """Whether it is kept."""
+        """True if the figure is within its bound."""
         return self.figure <= self.most
 
 
@@ -119,7 +119,7 @@ def _loading_table(loaded: dict[str, dict[str, Any]]) -> str:
 
 
 def requirements(measured: Sequence[list[Latency]], loaded: dict[str, dict[str, Any]]) -> list[Required]:
-    """Returns what is required: of ratios that of processor time where one thread works, and of wall time otherwise."""
+    """Returns the requirements: on ratios of processor time with one thread, and of wall time otherwise."""
     required = [
         Required(
             f"{peer.model}, {peer.threads} thread{'s' * (peer.threads > 1)}, time by that of {peer.contender}",

@@ -4,9 +4,9 @@ Cost of `--dump-ir` on a BERT-base with random weights: time beside a compile wi
     python -m benchmarks.ir_dump [--runs 3] [--json]
 
 Compiles with and without in turn, each in a process of its own. Prints the median of the ratios, of elapsed and of
-processor time, and the bytes of the dump with and without its weights. A thread writes the dump while the compile goes
-on, so that on an idle computer less time passes than processors work. The second dump of a model finds its weights
-there already, so that it shows what the dump costs apart from them.
+processor time, the bytes of the dump with and without its weights, and those of each module's text. A thread writes the
+dump while the compile goes on, so that on an idle computer less time passes than processors work. The second dump of a
+model finds its weights there already, so that it shows what the dump costs apart from them.
 """
 
 from __future__ import annotations
@@ -39,15 +39,7 @@ class Seconds:
 def compile_seconds(model: Path, *options: str) -> Seconds:
     """Compiles in a process of its own; returns the time that passed, and its user and system time."""
     start = time.perf_counter()
-    command = [
-        sys.executable,
-        "-m",
-        "sta.api.cli.command_line",
-        "compile",
-        str(model),
-        "-o",
-        str(model.with_suffix(".sta")),
-    ]
+    command = [sys.executable, "-m", "sta", "compile", str(model), "-o", str(model.with_suffix(".sta"))]
     with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
     if status:
@@ -72,6 +64,7 @@ def measure(model: Path, dump: Path, runs: int) -> dict[str, Any]:
         "bytes": sum(path.stat().st_size for path in dump.iterdir() if path.is_file()),
         "weight_bytes": sum(path.stat().st_size for path in (dump / "weights").iterdir()),
         "files": sum(1 for path in dump.iterdir() if path.is_file()),
+        "module_bytes": {path.name: path.stat().st_size for path in sorted(dump.glob("*.mlir"))},
     }
 
 
@@ -106,6 +99,9 @@ def main() -> None:
     print(
         f"{facts['bytes'] / 1e6:.2f} MB in {facts['files']} files, and {facts['weight_bytes'] / 1e6:.0f} MB of weights"
     )
+    modules: dict[str, int] = facts["module_bytes"]
+    for name, size in {**modules, "all modules": sum(modules.values())}.items():
+        print(f"{name:32} {size:9,} bytes")
 
 
 if __name__ == "__main__":

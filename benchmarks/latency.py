@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.peers import CONTENDERS, EMULATOR, prepare, samples
 
-# Seconds, and runs of each turn that are not timed.
+# Seconds of rest, and untimed runs of each turn.
 REST = 0.1
 WARM_UP = 3
 FEWEST_RUNS = 7
@@ -23,16 +23,15 @@ class Latency:
     contender: str
     wall: list[float]
     processor: list[float]
-    """Processor time of the whole process: what counts on a machine that does other work as well."""
+    """Processor time of the whole process: the relevant one on a machine with other load."""
 
 
 def measure(model: str, threads: int, runs: int) -> list[Latency]:
     """
-    Returns the times of all contenders; these take turns, so that what disturbs one disturbs all.
+    Returns the times of all contenders; they run in turn, so that disturbances hit all of them.
 
-    A turn begins with a rest: threads of the contender before wait for work at full speed for a while, on the same
-    processors. Then the contender runs without being timed, so that its own threads wake up and its weights are in the
-    cache, as when it is the only one that runs.
+    A turn begins with a rest: threads of the previous contender spin for a while on the same processors. Then the
+    contender runs untimed, so that its own threads wake up and its weights are in the cache, as when it runs alone.
     """
     prepare(model)
     contenders = {name: make(model, threads) for name, make in CONTENDERS.items()}
@@ -52,7 +51,7 @@ def measure(model: str, threads: int, runs: int) -> list[Latency]:
 
 
 def ratios(latencies: list[Latency]) -> list[tuple[Latency, float, float]]:
-    """Returns for each peer how long the emulator takes of its time: medians over the turns, wall and processor."""
+    """Returns for each peer the emulator's time relative to the peer's: medians over the turns, wall and processor."""
     ours = next(latency for latency in latencies if latency.contender == EMULATOR)
     return [
         (peer, _ratio(ours.wall, peer.wall), _ratio(ours.processor, peer.processor))

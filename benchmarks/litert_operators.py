@@ -24,7 +24,7 @@ Scale = tuple[float, int]
 """Scale and zero point: real = (integer - zero_point) * scale."""
 
 SOFTMAX_OUTPUT: Scale = (1 / 256, -128)
-"""The only format that the int8 softmax writes."""
+"""The only output format of the int8 softmax."""
 
 
 def fully_connected(x: Int8, x_scale: Scale, weights: Int8, scales: Array, bias: Array, output: Scale) -> Int8:

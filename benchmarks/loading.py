@@ -22,26 +22,26 @@ from sta.runtime import Program
 
 
 def measure(path: Path) -> dict[str, Any]:
-    """Returns what a process of its own measures of a program."""
+    """Returns a program's measurements by a process of its own."""
     command = [sys.executable, "-m", "benchmarks.loading", str(path)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def resident_bytes() -> int:
-    """Returns how much memory this process has, with pages of files that are mapped."""
+    """Returns the memory of this process, including pages of mapped files."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
-    """Measures the program that is named on the command line."""
+    """Measures the program named on the command line."""
     path = Path(sys.argv[1])
     before = resident_bytes()
     start, start_processor = time.perf_counter(), time.process_time()
     program = Program.load(path)
     seconds, processor_seconds = time.perf_counter() - start, time.process_time() - start_processor
     loaded = resident_bytes()
-    # Zeros are valid for every input; the second run finds all that the first has kept.
+    # Zeros are valid for every input; the second run finds all caches of the first.
     inputs = {signature.name: np.zeros(signature.shape, signature.host_dtype) for signature in program.inputs}
     for _ in range(2):
         program.run(inputs, engine="native")

@@ -1,4 +1,4 @@
-"""Cost of one program, beside the least that its model's shape allows."""
+"""Cost of one program, beside the least cost of its model's shape."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Measurement:
     dram: dict[str, int]
     """DRAM bytes by class."""
     dma_bound: int
-    """Cycles that the DMA needs at least: bytes read or written, whichever are more, at its full rate."""
+    """Least cycles of the DMA: bytes read or bytes written, whichever are more, at its full rate."""
     compile_seconds: float
 
     @property
@@ -47,7 +47,7 @@ class Measurement:
 
     @property
     def efficiency(self) -> float:
-        """Useful MACs by what the array could have done in all cycles."""
+        """Useful MACs divided by the array's capacity in all cycles."""
         return self.macs / (self.cycles * self.target.macs_per_cycle)
 
     @property
@@ -67,7 +67,7 @@ class Measurement:
 
     @property
     def dram_ratio(self) -> float:
-        """Bytes moved by the least there can be."""
+        """Bytes moved divided by the least bytes."""
         return self.dram_bytes / self.least_dram_bytes
 
     @property
@@ -76,7 +76,7 @@ class Measurement:
         return self.cycles / (self.target.clock_mhz * 1e6)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns everything as a dictionary that JSON can hold."""
+        """Returns everything as a dictionary for JSON."""
         return {
             "model": self.encoder.name,
             "pattern": pattern_name(self.pattern),

@@ -33,9 +33,9 @@ from sta.spec.softmax import probabilities
 from sta.spec.tables import build_table_8, build_table_16, table_8, table_16
 
 CLOSER = 4.0
-"""Factor by which our attention has to be closer to float64 than ITA's."""
+"""Required factor by which our attention is closer to float64 than ITA's."""
 SHORTEST = 128
-"""Keys from which on it has to be."""
+"""Least number of keys of that requirement."""
 ELEMENTS = 1 << 20
 _LITERT_ABORTS = 512
 """Scores from which on LiteRT ends the process if they are all equal."""
@@ -47,7 +47,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Results beside those of an oracle, in units of the output."""
+    """Results beside an oracle's, in units of the output."""
 
     operator: str
     elements: int
@@ -134,7 +134,7 @@ def _norm(generator: np.random.Generator, kind: str, width: int) -> Comparison:
     x[0], x[1], x[2], x[2, -1] = 32767, -32768, 0, 1
     real = generator.normal(size=width), generator.normal(size=width)
     gamma, beta, epsilon, shift = quantize_norm_parameters(*real, 1e-3, 1 / 4096, 1e-5, width, kind)
-    # Longer than float64, so that what it rounds to is not in doubt.
+    # Longer than float64, so that its rounding is not in doubt.
     wide = x.astype(np.longdouble)
     centred = wide - wide.mean(axis=1, keepdims=True) if kind == "layer" else wide
     variance = (centred * centred).mean(axis=1, keepdims=True) + np.longdouble(epsilon) / width / width
@@ -153,13 +153,13 @@ class TableError:
     reach: float
     """The largest magnitude of its inputs."""
     bound: float
-    """Of what straight lines between exact entries are off by."""
+    """Bound of the error of straight lines between exact entries."""
     largest: float
     mean: float
 
     @property
     def holds(self) -> bool:
-        """Whether the error is within the bound and the rounding of entries."""
+        """True if the error is within the bound and the rounding of entries."""
         return self.largest <= self.bound + 0.5 + 1e-9
 
 
@@ -172,7 +172,7 @@ def _table_error(name: str, reach: float) -> TableError:
     function, input_scale = activation(name), reach / 32767
     x = np.arange(-32768, 32768).astype(np.int16)
     exact = function(x.astype(np.float64) * input_scale)
-    # The last entry of a table is at 32768: that one must not saturate either.
+    # The last entry of a table is at 32768: it must not saturate either.
     output_scale = float(max(np.abs(exact).max(), np.abs(function(np.array([32768 * input_scale]))).max())) / 32767
     found = table_16(x, build_table_16(function, input_scale, output_scale)) / 128
     error = np.abs(found - exact / output_scale)
@@ -190,7 +190,7 @@ class Results:
     attention: list[Case]
 
     def missed(self) -> list[str]:
-        """Returns what is required and not reached, in words."""
+        """Returns the missed requirements, in words."""
         missed = [f"{c.operator}: {c.largest} from the oracle" for c in (*self.litert, *self.norms) if c.largest > 1]
         missed += [f"table of {t.function} on ±{t.reach:g}: {t.largest:.3f}" for t in self.tables if not t.holds]
         missed += [

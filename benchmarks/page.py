@@ -1,4 +1,4 @@
-"""Tables in Markdown, and the pages in docs/ that hold those of the last run."""
+"""Tables in Markdown, and the sections of pages in docs/ with the tables of the last run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def table(header: Row, rows: Sequence[Row], texts: int = 1) -> str:
 
 def replace_section(text: str, name: str, section: str) -> str:
     """
-    Returns a page with what stands between the markers of a section replaced.
+    Returns a page with the section between two markers replaced.
 
     Raises `ValueError` for a page that does not have the two markers once each, in this order.
     """

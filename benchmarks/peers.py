@@ -1,8 +1,8 @@
 """
 The emulator and its peers, ONNX Runtime and OpenVINO, with the same models in int8, as functions to be called in turn.
 
-ONNX Runtime runs what its own dynamic quantization makes of a model (int8 weights, u8 activations), OpenVINO what NNCF
-makes of it with calibration. Models are exported, quantized and compiled once, to `out/emulator`.
+ONNX Runtime runs its own dynamic quantization of a model (int8 weights, u8 activations), OpenVINO NNCF's calibrated
+one. Models are exported, quantized and compiled once, to `out/emulator`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def samples(count: int) -> Iterator[dict[str, Any]]:
 
 
 def compiled(name: str, sparsity: str | None = None) -> Path:
-    """Returns the program of a model, which is made if it is not there."""
+    """Returns the program of a model, which is compiled if it is missing."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     exported = FOLDER / f"{name}.pt2"
     program = FOLDER / (f"{name}-{sparsity.replace(':', '-')}.sta" if sparsity else f"{name}.sta")
@@ -52,7 +52,7 @@ def compiled(name: str, sparsity: str | None = None) -> Path:
 
 
 def prepare(name: str) -> None:
-    """Makes what is not there yet: the exported model, the program, and the peers' quantized models."""
+    """Produces missing files: the exported model, the program, and the peers' quantized models."""
     compiled(name)
     onnx = FOLDER / f"{name}.onnx"
     if not onnx.exists():
@@ -68,7 +68,7 @@ def export_onnx(exported: Path, path: Path) -> None:
     """Writes a `.pt2` file's model as ONNX."""
     import torch
 
-    # The type of the outputs is known only where it has been imported.
+    # The type of the outputs is known only after its import.
     importlib.import_module("transformers.modeling_outputs")
 
     names = ["input_ids", "attention_mask"]
@@ -79,7 +79,7 @@ def export_onnx(exported: Path, path: Path) -> None:
 
 
 def quantize_openvino(onnx: Path, path: Path) -> None:
-    """Writes what NNCF makes of an ONNX model, for OpenVINO."""
+    """Writes NNCF's quantization of an ONNX model, for OpenVINO."""
     openvino: Any = importlib.import_module("openvino")
     nncf: Any = importlib.import_module("nncf")
     model = openvino.Core().read_model(onnx)
@@ -88,7 +88,7 @@ def quantize_openvino(onnx: Path, path: Path) -> None:
 
 
 def emulator(name: str, threads: int) -> Run:
-    """Returns the run of a program on the native engine, the conversion of inputs and outputs included."""
+    """Returns the run of a program on the native engine, including the conversion of inputs and outputs."""
     import sta
 
     program = sta.load(FOLDER / f"{name}.sta")

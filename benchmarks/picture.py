@@ -16,7 +16,7 @@ STYLE = {"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "axes.spines.top"
 
 
 def draw(measurements: Sequence[Measurement], path: Path) -> None:
-    """Writes the picture of some measurements, in the format that the file's name asks for."""
+    """Writes the picture of some measurements, in the format of the file's name."""
     # Its stubs leave types open.
     matplotlib: Any = import_module("matplotlib")
     figures: Any = import_module("matplotlib.figure")

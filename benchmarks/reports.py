@@ -1,5 +1,5 @@
 """
-Cost of cycles, profile, race check and trace beside the run they are about.
+Cost of cycles, profile, race check and trace beside their run.
 
     python -m benchmarks.reports [--models MiniLM BERT-base] [--sparsity dense 1:16] [--runs 7] [--json]
 
@@ -55,7 +55,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def reports(program: Program) -> dict[str, Callable[[], object]]:
-    """Returns what makes each report, by name."""
+    """Returns the function of each report, by name."""
     return {
         "cycles": lambda: program.timing,
         "profile": program.profile,
@@ -112,7 +112,7 @@ def measure(path: Path, runs: int) -> dict[str, dict[str, dict[str, float]]]:
     found: dict[str, dict[str, dict[str, float]]] = {}
     for comparison, by_name in medians.items():
         plain = by_name["plain"]
-        # Inside, a report is measured alone.
+        # In a process, a report is measured alone.
         base = plain if comparison == "in a process" else 0.0
         found[comparison] = {
             name: {"milliseconds": taken, "ratio": 1.0 if name == "plain" else (base + taken) / plain}

@@ -1,4 +1,4 @@
-"""Figures that the schedule has to reach, on `sta-base`."""
+"""Required figures of the schedule, on `sta-base`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ EFFICIENCY = {
 PADDED_EFFICIENCY = {"TinyBERT-4": {"dense": 0.90}}
 """The same, of the shapes padded to the array: 26 and 312 are multiples of nothing here."""
 SPEED_UP_MODELS = ("BERT-base",)
-"""Models whose speed-up has to be the ideal one times the ratio of the required efficiencies."""
+"""Models whose required speed-up is the ideal one times the ratio of the required efficiencies."""
 DRAM_RATIO = 1.10
-"""The most DRAM traffic, by the least there can be, of a model whose activations fit on the chip."""
+"""The largest ratio of DRAM traffic to its least, of a model whose activations fit on the chip."""
 LONGEST_ON_CHIP = 128
 """The longest sequence whose activations fit on the chip, in all models measured."""
 
@@ -35,11 +35,11 @@ class Requirement:
     value: float
     bound: float
     at_most: bool = False
-    """Whether the bound is the largest value allowed, and not the smallest."""
+    """True if the bound is the largest value allowed, and not the smallest."""
 
     @property
     def holds(self) -> bool:
-        """Whether the value is inside the bound, without any tolerance."""
+        """True if the value is inside the bound, without any tolerance."""
         return self.value <= self.bound if self.at_most else self.value >= self.bound
 
     def to_json(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Requirement:
 
 
 def requirements(measurements: Sequence[Measurement]) -> list[Requirement]:
-    """Returns everything that is required of some measurements."""
+    """Returns all requirements on some measurements."""
     return [requirement for m in measurements for requirement in _of(m, speed_up(m, measurements))]
 
 
@@ -58,7 +58,7 @@ def required_efficiency(measurement: Measurement) -> float | None:
 
 
 def speed_up(measurement: Measurement, measurements: Sequence[Measurement]) -> float | None:
-    """Returns how many times faster than dense the same encoder is, if that was measured as well."""
+    """Returns the speed-up over the same encoder, dense, if that was measured as well."""
     dense = [m.cycles for m in measurements if m.encoder == measurement.encoder and m.pattern.is_dense]
     return dense[0] / measurement.cycles if dense else None
 

@@ -41,7 +41,7 @@ MODULES = {
     "output.dense": "output",
     "pooler.dense": "pooler",
 }
-"""Kinds of BERT's modules, by how their paths end; what comes first counts."""
+"""Kinds of BERT's modules, by the ends of their paths; the first match counts."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Simulated:
 
     @property
     def predicted(self) -> int:
-        """Cycles that it should report."""
+        """Expected cycles of its report."""
         return self.systolic.reported(self.product)
 
     def to_json(self) -> dict[str, Any]:
@@ -84,11 +84,11 @@ class Comparison:
     working: int
     """Cycles in which our product unit works for these layers."""
     waiting: int
-    """Cycles in which it is idle because of them."""
+    """Idle cycles because of them."""
     geometry: int
-    """Predicted: what the other array streams longer than ours works, because its folds are padded otherwise."""
+    """Predicted: cycles that the other array streams longer than ours works, because its folds are padded otherwise."""
     filling: int
-    """Predicted: what the other array fills and drains between folds, less the cycle 0 of each product."""
+    """Predicted: cycles that the other array fills and drains between folds, less the cycle 0 of each product."""
 
     @property
     def difference(self) -> int:
@@ -97,7 +97,7 @@ class Comparison:
 
     @property
     def explained(self) -> int:
-        """The same, as it should be."""
+        """The predicted difference."""
         return self.geometry + self.filling - self.waiting
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Comparison:
 
 
 def kind_of(module_path: str) -> str:
-    """Returns the kind of layer that a module of a BERT is."""
+    """Returns the kind of layer of a BERT's module."""
     endings = [ending for ending in MODULES if module_path == ending or module_path.endswith(f".{ending}")]
     return MODULES[endings[0]] if endings else "elsewhere"
 

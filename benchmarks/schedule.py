@@ -29,7 +29,7 @@ TARGET = "sta-base"
 
 
 def measure_all(encoders: Sequence[Encoder], patterns: Sequence[Pattern], target: Target) -> Iterator[Measurement]:
-    """Iterates over the measurements of encoders with patterns; says on standard error what is under way."""
+    """Iterates over the measurements of encoders with patterns; reports progress on standard error."""
     for encoder in encoders:
         exported, inputs = export(encoder)
         for pattern in patterns:
@@ -119,7 +119,10 @@ def _units_table(measurements: Sequence[Measurement]) -> str:
 
 
 def _shown(required: Sequence[Requirement]) -> list[Requirement]:
-    """Returns what is required of single programs, the worst of what is required of all of them, and what is missed."""
+    """
+    Returns the requirements on single programs, the worst figure for each requirement on all of them, and the missed
+    ones.
+    """
     worst: dict[str, Requirement] = {}
     for requirement in required:
         if requirement.at_most:

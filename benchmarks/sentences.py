@@ -34,7 +34,7 @@ class Sentences:
     seconds: float
     processor_seconds: float
     spearman: float
-    """The rank correlation of the pairs' similarities with the scores that people gave."""
+    """The rank correlation of the pairs' similarities with human scores."""
 
 
 def measure(pairs: int, threads: int) -> Sentences:

@@ -1,8 +1,8 @@
 """
-The encoders that are measured, and what follows from their shapes alone.
+The measured encoders, and the figures that follow from their shapes alone.
 
-Nothing here looks at a compiled program, nor calls the compiler: what a benchmark holds against the compiler's numbers
-has to come from elsewhere.
+Nothing here looks at a compiled program, nor calls the compiler: figures to compare with the compiler's have to be
+independent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MASK_BYTES = 1
 
 @dataclass(frozen=True)
 class Product:
-    """`count` products of ``[m, k]`` by ``[k, n]`` of one kind; `weights`: the second operand is one of the model's."""
+    """`count` products of ``[m, k]`` by ``[k, n]`` of one kind; `weights`: the second operand is a model's weight."""
 
     kind: str
     m: int
@@ -35,7 +35,7 @@ class Product:
     weights: bool = True
 
     def macs(self, pattern: Pattern) -> Fraction:
-        """Useful multiply-accumulates: count * m * n * k, and of products with weights N/M of that."""
+        """Useful multiply-accumulates: count * m * n * k; for products with weights N/M of that."""
         dense = self.count * self.m * self.n * self.k
         return Fraction(dense * pattern.n, pattern.m) if self.weights else Fraction(dense)
 
@@ -51,8 +51,8 @@ class Encoder:
     """
     The shape of a Transformer encoder with one batch of `sequence` tokens.
 
-    `vocabulary`: rows of the word embedding. A BERT has one, positions and token types besides, a norm after them, a
-    mask, GELU and a pooler; 0 is PyTorch's encoder, which takes and gives the stream and has ReLU.
+    `vocabulary`: rows of the word embedding. A BERT has one, and positions and token types, a norm after them, a mask,
+    GELU and a pooler; 0 is PyTorch's encoder, from stream to stream, with ReLU.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Encoder:
 
     @property
     def is_bert(self) -> bool:
-        """Whether there are embeddings and a pooler."""
+        """True if there are embeddings and a pooler."""
         return self.vocabulary > 0
 
     def products(self) -> Iterator[Product]:
@@ -80,11 +80,11 @@ class Encoder:
             yield Product("pooler", 1, width, width)
 
     def macs(self, pattern: Pattern = DENSE) -> Fraction:
-        """Useful multiply-accumulates: attention, which nothing is left out of, and N/M of those with weights."""
+        """Useful multiply-accumulates: all of attention, and N/M of the products with weights."""
         return sum((product.macs(pattern) for product in self.products()), Fraction())
 
     def padded_macs(self, pattern: Pattern, target: Target) -> int:
-        """The same, of shapes padded to what the array handles at a time and no more."""
+        """The same, of shapes padded to the array's granularity."""
         return sum(product.padded_macs(pattern, target) for product in self.products())
 
     def ideal_speed_up(self, pattern: Pattern) -> Fraction:
@@ -93,10 +93,10 @@ class Encoder:
 
     def least_dram_bytes(self, pattern: Pattern) -> dict[str, int]:
         """
-        Bytes that any schedule moves, by what they are; everything else would have to stay on the chip.
+        Least bytes of any schedule, by class; everything else would have to stay on the chip.
 
-        Each layer's weights are packed as one block and have one block of biases and scales; embedding rows are those
-        of the words, and those of positions, to which that of the token type can be added beforehand.
+        Each layer's weights are packed as one block and have one block of biases and scales; embedding rows are the
+        words' rows and the positions' rows, to which the token type's row can be added beforehand.
         """
         layers = [product for product in self.products() if product.weights]
         encoding = smaller_encoding(pattern)

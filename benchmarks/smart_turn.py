@@ -1,5 +1,5 @@
 """
-Distance from onnxruntime of a quantized model of others, compiled with the scales it carries.
+Distance from onnxruntime of a quantized model from elsewhere, compiled with its own scales.
 
 The model is Smart Turn 3.2, a Whisper encoder with four layers that tells whether a speaker has finished. It is inside
 the PyPI package pipecat-ai 1.14.0 (BSD-2-Clause), together with a short recording:
@@ -64,7 +64,7 @@ def cut(model: onnx.ModelProto, first: str, last: str, path: Path) -> Path:
 
 
 def without_activation_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` that computes in float: its weights are those of the integers, its values are not rounded."""
+    """A copy of `model` that computes in float: weights from its integers, values without rounding."""
     model = onnx.load_from_string(model.SerializeToString())
     graph = model.graph
     quantizes = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
@@ -79,7 +79,7 @@ def without_activation_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def run(path: Path, name: str, value: Array, *, optimized: bool = True) -> Array:
-    """Outputs of onnxruntime, with or without its rewriting of the graph."""
+    """Outputs of onnxruntime, with or without its graph optimizations."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -111,7 +111,7 @@ def fidelity(value: Array, reference: Array) -> str:
 
 
 def main() -> None:
-    """Compile, compare, print."""
+    """Compiles, compares, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("package", type=Path, help="the directory that the wheel was unpacked to")
     package = parser.parse_args().package
@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def compare(directory: Path, model: onnx.ModelProto, plain: onnx.ModelProto, features: Array) -> None:
-    """Print a line for each layer, and what the model says in the end."""
+    """Prints a line for each layer, and the model's result."""
     stem = run(cut(model, FEATURES, BEFORE, directory / "stem.onnx"), FEATURES, features)
     print("| after layer | program to onnxruntime | onnxruntime to itself | program to float | onnxruntime to float |")
     print("|---|---|---|---|---|")

@@ -1,4 +1,4 @@
-"""Products on a systolic array: what SCALE-Sim says that they take, and what their shapes predict."""
+"""Products on a systolic array: SCALE-Sim's cycles, and the prediction from their shapes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ simulation = scalesim(
 )
 simulation.run_scale(results)
 """
-# The memories do not matter: bandwidth is calculated, that is as large as the array needs it.
+# The memories do not matter: bandwidth is calculated, as large as the array needs it.
 _CONFIGURATION = """
 [general]
 run_name = run
@@ -61,8 +61,8 @@ class Systolic:
     """
     Cycles of a product on a square systolic array of `size` x `size` processing elements, by its shape.
 
-    The array works in folds, one after the other: parts of the operands that it holds at a time. Through each fold it
-    streams the third dimension, after having filled its pipelines, and drains them before the next one.
+    The array works in folds, one after the other: parts of the operands that it holds at a time. It streams the third
+    dimension through each fold, after filling its pipelines, and drains them before the next one.
     """
 
     size: int

@@ -1,1 +1,1 @@
-"""Models made smaller in PyTorch: the quantizer for PT2E."""
+"""Compression of models in PyTorch: the quantizer for PT2E."""

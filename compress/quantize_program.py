@@ -1,6 +1,4 @@
-"""
-Quantization of an exported program after training, with samples: `prepare_pt2e`, a run of every sample, `convert_pt2e`.
-"""
+"""Quantization of an exported program after training, with samples: `prepare_pt2e`, runs of samples, `convert_pt2e`."""
 
 from __future__ import annotations
 
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.utils import _pytree  # pyright: ignore[reportPrivateUsage] - no public way to flatten a tree
 
@@ -27,11 +26,12 @@ with warnings.catch_warnings():
     finally:
         logging.disable(_level)
 
+from sta.spec.operators.registry import parts_of
+
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 Array = np.ndarray[Any, Any]
-Progress = Callable[[int], None]
 
 
 class QuantizeError(ValueError):
@@ -43,14 +43,14 @@ def quantize_program(
     names: Sequence[str],
     samples: Sequence[Mapping[str, Array]],
     quantizer: STAQuantizer | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> ExportedProgram:
     """
     `program` with quantize-dequantize pairs in the formats of `STAQuantizer`, and its weights as integers.
 
-    `names` are those of the inputs, in the order of their leaves; each sample has an array for each, of the input's
-    shape and dtype. `progress` is called with the number of samples done. The given program is not changed. Raises
-    QuantizeError if it is quantized already, if it came without example inputs, whose structure samples need, if it
+    `names` are the inputs' names, in the order of their leaves; each sample has an array for each, of the input's shape
+    and dtype. `progress` is called with the number of samples done. The given program is not changed. Raises
+    QuantizeError if the program is quantized already, if it lacks example inputs, whose structure samples need, if it
     does not run on a sample, or if a layer's values are not finite.
     """
     check_is_float(program)
@@ -59,7 +59,7 @@ def quantize_program(
     if not samples:
         raise QuantizeError("quantization needs at least one sample")
     with _quiet(), torch.no_grad():
-        prepared = prepare_pt2e(program.module(), quantizer or STAQuantizer())
+        prepared = prepare_pt2e(_without_compositions(program).module(), quantizer or STAQuantizer())
         for index, sample in enumerate(samples):
             arguments, keywords = _arguments(program, names, sample)
             try:
@@ -77,7 +77,7 @@ def quantize_program(
 
 
 def check_is_float(program: ExportedProgram) -> None:
-    """Raise QuantizeError for a program that is quantized already: rounding it again would only lose more."""
+    """Raises QuantizeError for a program that is quantized already: rounding it again would only lose more."""
     targets = [str(node.target) for module in _graph_modules(program) for node in module.graph.nodes]
     count = sum(target.startswith("quantized_decomposed.dequantize") for target in targets)
     if count:
@@ -85,6 +85,15 @@ def check_is_float(program: ExportedProgram) -> None:
             f"the program is quantized already, {count:,} of its values and weights: compile it as it is with `sta "
             "compile`, or quantize the float program that it was made from"
         )
+
+
+def _without_compositions(program: ExportedProgram) -> ExportedProgram:
+    """`program` with the parts of the operators that other packages make of others: it is these that are rounded."""
+    whole: Any = program
+    targets: set[Any] = {node.target for module in _graph_modules(program) for node in module.graph.nodes}
+    called: set[Any] = {target for target in targets if isinstance(target, OpOverload)}
+    table: dict[Any, Any] = {one: parts for one in called if (parts := parts_of(one.name())) is not None}
+    return whole.run_decompositions(table) if table else program
 
 
 def _graph_modules(program: ExportedProgram) -> list[GraphModule]:
@@ -106,7 +115,7 @@ def _arguments(
 
 
 def _place(module: GraphModule) -> None:
-    """Give what rounds a value, or gives back a weight, the module path of the layer that it belongs to."""
+    """Gives quantize and dequantize operators the module path of their layer."""
     for node in module.graph.nodes:
         if node.op != "call_function" or "quantize_per" not in str(node.target):
             continue
@@ -117,7 +126,7 @@ def _place(module: GraphModule) -> None:
 
 
 def _forget_unused(module: GraphModule) -> None:
-    """Drop the float weights that integers have replaced."""
+    """Drops the float weights that integers have replaced."""
     used = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
     for name in [name for name, _ in module.named_parameters(remove_duplicate=False) if name not in used]:
         owner, _, attribute = name.rpartition(".")
@@ -125,7 +134,7 @@ def _forget_unused(module: GraphModule) -> None:
 
 
 def _check_finite(prepared: GraphModule) -> None:
-    """Raise QuantizeError, naming the layer, for the first value that was not finite."""
+    """Raises QuantizeError, naming the layer, for the first value that was not finite."""
     whole: Any = prepared
     modules: dict[str, Any] = dict(whole.named_modules())
     for node in prepared.graph.nodes:
@@ -141,7 +150,7 @@ def _check_finite(prepared: GraphModule) -> None:
 
 
 def _path(node: Node) -> str:
-    """The module path of what `node` observes: that of what makes it, or else of what takes it."""
+    """The module path of the value that `node` observes: its producer's, or else its consumer's."""
     near = [node, *node.all_input_nodes, *node.users]
     stacks = [one.meta["nn_module_stack"] for one in near if one.meta.get("nn_module_stack")]
     path = str(list(stacks[0].values())[-1][0]) if stacks else ""
@@ -150,7 +159,7 @@ def _path(node: Node) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
-    """What PyTorch warns about in its own export and conversion is of no use to whoever quantizes a model."""
+    """Silences PyTorch's warnings about its own export and conversion, which users cannot act on."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

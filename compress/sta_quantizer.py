@@ -1,13 +1,13 @@
 """
 The quantizer of the STA for PyTorch's export quantization: `prepare_pt2e`, `prepare_qat_pt2e` and `convert_pt2e`.
 
-It annotates an exported program with the formats that the compiler takes (docs/numerics.md), by the rows of the
-operators (`sta.spec.operators`), as the compiler's own quantizer does: weights of linear layers
-int8, symmetric, one scale an output channel; their inputs int8 with a zero point; query, key and value of attention
-int8 and symmetric; everything that is added, normalized, activated, put in or given out int16 and symmetric. Attention
-is annotated as a whole, `scaled_dot_product_attention` or spelled out as matmul, softmax and matmul: what is inside
-needs no range, since the softmax reads accumulators. So is RMSNorm, `rms_norm` or spelled out as LLaMA does. A linear
-layer that only an addition takes stays in the accumulators, and its result is not annotated.
+It annotates an exported program with the compiler's formats (docs/numerics.md), by the rows of the operators
+(`sta.spec.operators`), as the compiler's own quantizer does. Weights of linear layers are int8, symmetric, one scale an
+output channel; their inputs int8 with a zero point; query, key and value of attention int8 and symmetric; everything
+added, normalized, activated, input or output int16 and symmetric. Attention is annotated as a whole,
+`scaled_dot_product_attention` or spelled out as matmul, softmax and matmul: its inside needs no range, since the
+softmax reads accumulators. So is RMSNorm, `rms_norm` or spelled out as LLaMA does. A linear layer whose only consumer
+is an addition stays in the accumulators, and its result is not annotated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from torchao.quantization.pt2e.quantizer import (
 
 from sta.spec.integers import DEAD_RANGE, HEADROOM, SMALLEST_RANGE
 from sta.spec.operators.operator import Form, Operator, Role, stored
-from sta.spec.operators.registry import operators
+from sta.spec.operators.registry import row_of_overload
 
 aten = torch.ops.aten
 
@@ -46,16 +46,16 @@ SMALLEST_WEIGHT_SCALE = 2.0**-40
 """torchao's default is for activations; the rows of a weight may be smaller."""
 
 VIEWS = (Role.VIEW, Role.DROPOUT)
-"""What only rearranges: dropout is one, too, once training is over."""
+"""Operators that only rearrange; dropout is one once training is over."""
 SCORES = (*VIEWS, Role.ADDITION, Role.MULTIPLICATION, Role.SCALING, Role.SELECTION, Role.CONVERSION, Role.SOFTMAX)
-"""What scores go through between the two products of an attention that is spelled out."""
+"""Operators on scores between the two products of a spelled-out attention."""
 
 
 class LiveRange:
     """
-    Of an observer: what was zero on every sample gets DEAD_RANGE, on either side of zero.
+    Of an observer: a value that was zero on every sample gets DEAD_RANGE, on either side of zero.
 
-    With the smallest scale there is, the bias of a linear layer behind it would not fit an accumulator.
+    With the smallest scale, the bias of a following linear layer would not fit an accumulator.
     """
 
     min_val: torch.Tensor
@@ -84,7 +84,7 @@ class MovingNarrowObserver(LiveRange, MovingAverageMinMaxObserver):
 
 
 class Headroom(LiveRange):
-    """Of an observer of a value of 16 bits: the range that was seen, with HEADROOM."""
+    """Of an observer of a value of 16 bits: the observed range, with HEADROOM."""
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The scale and the zero point, one of each."""
@@ -105,8 +105,8 @@ class STAQuantizer(Quantizer):
     Annotates the linear layers, attentions, normalizations, activations, additions, products of two values and
     embeddings of a graph.
 
-    `is_qat` makes fake quantization with moving averages, for `prepare_qat_pt2e`. `ranges` says how the range of an
-    8-bit value is found: "extremes", or "error" for torchao's HistogramObserver, which minimizes the squared error.
+    `is_qat` requests fake quantization with moving averages, for `prepare_qat_pt2e`. `ranges` is the method for the
+    range of an 8-bit value: "extremes", or "error" for torchao's HistogramObserver, which minimizes the squared error.
 
     Raises ValueError for another `ranges`.
     """
@@ -131,7 +131,8 @@ class STAQuantizer(Quantizer):
     def _spec(self, dtype: torch.dtype, qscheme: torch.qscheme, observer: Any) -> QuantizationSpec:
         low, high = torch.iinfo(dtype).min, torch.iinfo(dtype).max
         if qscheme == torch.per_tensor_symmetric:
-            # torchao divides the largest magnitude by half of the steps: with one step more below, it would not fit.
+            # torchao divides the largest magnitude by half of the number of steps: with one more step below, it would
+            # not fit.
             low = -high
         epsilon = SMALLEST_RANGE / (high - low)
         maker: Any = observer.with_args(eps=epsilon)
@@ -149,7 +150,7 @@ class STAQuantizer(Quantizer):
         return QuantizationSpec(torch.int8, maker, -127, 127, torch.per_channel_symmetric, 0)
 
     def annotate(self, model: GraphModule) -> GraphModule:
-        """Annotate every node of `model` that the machine computes; see the class."""
+        """Annotates every node of `model` that the machine computes; see the class."""
         norms = _spelled_norms(model)
         inside = {node for norm in norms for node in norm.inside}.union(_attention_insides(model))
         takes = {node: taken for norm in norms for node, taken in norm.takes.items()}
@@ -166,7 +167,7 @@ class STAQuantizer(Quantizer):
         return model
 
     def validate(self, model: GraphModule) -> None:
-        """Every annotation is one that the machine has: there is nothing to find out."""
+        """Accepts every annotation: all of them are formats of the machine."""
 
     def _annotate_call(self, model: GraphModule, node: Node) -> None:
         row = _row(node)
@@ -177,7 +178,7 @@ class STAQuantizer(Quantizer):
         if row.role is Role.LINEAR:
             x, weight = _nodes(node.args[:2])
             stays = any(_stays_in_accumulators(node, user) for user in _users(node))
-            # Query, key and value of one projection each get a scale of their own, where they are taken.
+            # Query, key and value of one projection each get a scale of their own, at their consumer.
             parted = result is self._specs[Form.OPERAND] and _is_taken_in_parts(node)
             inputs: dict[Node, QuantizationSpecBase] = {x: self._specs[row.form_of(0)], weight: self._weight}
             self._annotate(node, inputs, None if stays or parted else result)
@@ -195,7 +196,7 @@ class STAQuantizer(Quantizer):
             self._annotate(node, self._taken(row, operands), result)
 
     def _taken(self, row: Operator, operands: list[Node]) -> dict[Node, QuantizationSpecBase]:
-        """The formats in which an operator takes some of its operands, which it takes all in one form."""
+        """The formats of an operator's operands of one form."""
         return dict.fromkeys(operands, self._specs[row.form_of(0)])
 
     def _annotate_input(self, node: Node) -> None:
@@ -203,7 +204,7 @@ class STAQuantizer(Quantizer):
             self._annotate(node, {}, self._stream)
 
     def _result(self, node: Node) -> QuantizationSpec:
-        """The format of a result: that in which everything takes it, else 16 bits, of which 8 are made where taken."""
+        """The format of a result: the consumers' common one, else 16 bits, from which consumers of 8 derive theirs."""
         always_stream = node.op == "placeholder" or _has_role(node, Role.EMBEDDING)
         return self._specs[stored((_form(*use) for use in _uses(node)), Form.STREAM, always_stream=always_stream)]
 
@@ -212,7 +213,7 @@ class STAQuantizer(Quantizer):
     ) -> None:
         if "quantization_annotation" in node.meta:
             return
-        # What is rounded where it is made, which comes first, is not rounded again where it is taken.
+        # A value is rounded by its producer first, and not again by its consumer.
         given = {one: spec for one, spec in inputs.items() if _is_float(one) and _rounding(_source(one)) is not spec}
         node.meta["quantization_annotation"] = QuantizationAnnotation(
             input_qspec_map=dict(given), output_qspec=result, allow_implicit_sharing=False, _annotated=True
@@ -238,21 +239,17 @@ def _is_constant(argument: Any) -> bool:
 
 
 def _rounding(node: Node) -> QuantizationSpecBase | None:
-    """The format to which the result of `node` is annotated to be rounded; None if it is not."""
+    """The rounding format of the result of `node`; None for no rounding."""
     annotation: Any = node.meta.get("quantization_annotation")
     return None if annotation is None else annotation.output_qspec
 
 
 def _row(node: Node) -> Operator | None:
-    """The row of the operator that `node` calls, also where it works in place; None for what has none."""
+    """The row of the operator that `node` calls, in place or not; None if there is none."""
     target: Any = node.target
     if not isinstance(target, OpOverload):
         return None
-    namespace, _, name = target.name().partition("::")
-    operator_name, dot, overload = name.partition(".")
-    if operator_name.endswith("_") and not operator_name.endswith("__"):
-        operator_name = operator_name[:-1]
-    return operators().get(f"{namespace}.{operator_name}{dot}{overload}")
+    return row_of_overload(target.name())
 
 
 def _has_role(node: Node, *roles: Role) -> bool:
@@ -264,13 +261,13 @@ def _is_view(node: Node) -> bool:
     if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
         return False
     if _has_role(node, Role.CONVERSION):
-        # It only rearranges where it makes float32 of float32.
+        # It only rearranges if it converts float32 to float32.
         return _is_float(node) and _is_float(node.args[0])
     return node.target is operator.getitem or _has_role(node, *VIEWS)
 
 
 def _uses(node: Node) -> list[tuple[Node, Node]]:
-    """What takes `node`, through rearrangements, and what it takes: `node`, or the last rearrangement of it."""
+    """Consumers of `node` seen through rearrangements, each with its operand: `node`, or its last rearrangement."""
     found: list[tuple[Node, Node]] = []
     for user in node.users:
         if _is_view(user):
@@ -281,44 +278,44 @@ def _uses(node: Node) -> list[tuple[Node, Node]]:
 
 
 def _users(node: Node) -> list[Node]:
-    """What takes `node`, through rearrangements."""
+    """Consumers of `node`, seen through rearrangements."""
     return [user for user, _ in _uses(node)]
 
 
 def _form(user: Node, operand: Node) -> Form:
-    """How `operand` is stored where `user` takes it."""
+    """Form in which `user` accepts `operand`."""
     row = _row(user)
     return row.form_of(user.args.index(operand)) if row is not None and operand in user.args else Form.STREAM
 
 
 def _is_taken_in_parts(node: Node) -> bool:
-    """Whether there are rearrangements of `node` that leave a part of it out."""
+    """True if there are rearrangements of `node` that leave a part of it out."""
     views = [user for user in node.users if _is_view(user)]
     return any(_size(view) != _size(node) or _is_taken_in_parts(view) for view in views)
 
 
 def _size(node: Node) -> int | None:
-    """How many elements `node` has; None for a list of tensors."""
+    """Number of elements of `node`; None for a list of tensors."""
     value = node.meta.get("val")
     return value.numel() if isinstance(value, torch.Tensor) else None
 
 
 def _source(node: Node) -> Node:
-    """What `node` is a rearrangement of."""
+    """Node that `node` rearranges."""
     while _is_view(node):
         node = _node(node.args[0])
     return node
 
 
 def _stays_in_accumulators(term: Node, addition: Node) -> bool:
-    """Whether `term` of `addition` is a linear layer that nothing else takes, beside a term that is rounded."""
+    """True if `term` of `addition` is a linear layer without other consumers, beside a rounded term."""
     if not _has_role(addition, Role.ADDITION) or not _is_only_added(term, addition):
         return False
     terms = _nodes(addition.args[:2])
     rivals = [other for other in terms if _source(other) is not _source(term)]
     if not rivals:
         return False
-    # Where two linear layers are added, the first is the one that stays.
+    # Of two added linear layers, the first stays.
     return not any(_is_only_added(rival, addition) for rival in rivals) or _source(terms[0]) is _source(term)
 
 
@@ -341,12 +338,12 @@ def _table_spec(model: GraphModule, node: Node) -> QuantizationSpecBase | None:
 
 
 def _becomes_scores(node: Node) -> bool:
-    """Whether all that happens to the product `node` leads to a softmax."""
+    """True if all uses of the product `node` lead to a softmax."""
     return any(True for _ in _until_softmax(node))
 
 
 def _until_softmax(node: Node) -> Iterator[Node]:
-    """The nodes from the product `node` to the softmax that its scores go through; none if they go elsewhere."""
+    """The nodes from the product `node` to the softmax of its scores; none if they go elsewhere."""
     path: list[Node] = []
     current = node
     while len(current.users) == 1:
@@ -360,7 +357,7 @@ def _until_softmax(node: Node) -> Iterator[Node]:
 
 
 def _attention_insides(model: GraphModule) -> Iterator[Node]:
-    """What lies between the two products of attentions that are spelled out."""
+    """Nodes between the two products of spelled-out attentions."""
     for node in model.graph.nodes:
         if _has_role(node, Role.PRODUCT):
             yield from _until_softmax(node)
@@ -368,14 +365,14 @@ def _attention_insides(model: GraphModule) -> Iterator[Node]:
 
 @dataclass(frozen=True)
 class _SpelledNorm:
-    """An RMSNorm that is spelled out: `x * rsqrt(mean(x ** 2) + eps)`, and a weight times that."""
+    """A spelled-out RMSNorm: `x * rsqrt(mean(x ** 2) + eps)`, and a weight times that."""
 
     takes: dict[Node, Node]
-    """The two operations that take x, its square and its product with the reciprocal root, with what they take."""
+    """The two operations on x, its square and its product with the reciprocal root, with their operands."""
     result: Node
-    """The product with the weight, or that with the reciprocal root if there is no weight."""
+    """The product with the weight, or with the reciprocal root if there is no weight."""
     inside: frozenset[Node]
-    """What lies between, of which the machine rounds nothing."""
+    """Nodes in between, none of which the machine rounds."""
 
 
 def _spelled_norms(model: GraphModule) -> list[_SpelledNorm]:
@@ -383,7 +380,7 @@ def _spelled_norms(model: GraphModule) -> list[_SpelledNorm]:
 
 
 def _spelled_norm(root: Node) -> _SpelledNorm | None:
-    """The norm of which `root` is the reciprocal square root; None if it is no such thing."""
+    """The norm with the reciprocal square root `root`; None if there is none."""
     chain = [root]
     for names in (
         ["aten.rsqrt"],

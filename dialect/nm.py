@@ -1,14 +1,14 @@
 """
 The `nm` dialect: a Transformer in integers, on tensors, with N:M sparsity in the type of a weight.
 
-Every operation is thin over `sta.spec`: the interpreter in `sta.dialect.interpreters.nm` calls the specification
-and nothing else, so the meaning of a module is defined once. Values carry their width and signedness in their
-element type (`si8`, `ui8`, `si16`, `si32`); `si32` is an accumulator or a number on its way to a clamp. A product with
-16-bit activations has two accumulators; `si64` is what they stand for together, on its way to `nm.rescale_channels`.
+Every operation is thin over `sta.spec`: the interpreter in `sta.dialect.interpreters.nm` calls the specification and
+nothing else, so the meaning of a module is defined once. Values carry their width and signedness in their element type
+(`si8`, `ui8`, `si16`, `si32`); `si32` is an accumulator or a number before its clamp. A product with 16-bit activations
+has two accumulators; `si64` stands for both together, before `nm.rescale_channels`.
 
-Before fusion a product and what follows it are separate operations (`nm.product`, `nm.rescale_channels`,
-`nm.table`, `nm.add`, `nm.clamp`); `nm-fuse-epilogues` gathers them into `nm.linear` and `nm.map`, which are what
-one pass of the machine's product array and vector unit does. Fusion never changes a bit.
+Before fusion a product and its epilogue are separate operations (`nm.product`, `nm.rescale_channels`, `nm.table`,
+`nm.add`, `nm.clamp`). `nm-fuse-epilogues` fuses them into `nm.linear` and `nm.map`, which are one pass of the machine's
+product array and vector unit. Fusion never changes a bit.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ from sta.dialect.ir.format_directives import OptionalTypes, Word, float_text
 from sta.spec.integers import IDENTITY_SCALE
 from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
 from sta.spec.norm import EPSILON_LIMIT, LARGEST_WIDTH
+from sta.spec.tables import EXPONENTIAL_BITS
+from sta.spec.tiling_policy import LOOP_ORDERS
 
 si8 = IntegerType(8, Signedness.SIGNED)
 ui8 = IntegerType(8, Signedness.UNSIGNED)
@@ -77,8 +79,8 @@ ZERO = IntegerAttr(0, i64)
 @irdl_attr_definition
 class PatternAttr(ParametrizedAttribute):
     """
-    The N:M pattern of a weight along its reduction axis and the encoding it is stored in: the encoding slot of the
-    weight's tensor type.
+    The N:M pattern of a weight along its reduction axis and its storage encoding: the encoding slot of the weight's
+    tensor type.
 
     ```mlir
     tensor<384x384xsi8, #nm.pattern<2:4, bitmap>>
@@ -96,9 +98,7 @@ class PatternAttr(ParametrizedAttribute):
 
     @property
     def pattern(self) -> Pattern:
-        """
-        The pattern as the specification's type.
-        """
+        """The pattern as the specification's type."""
         return Pattern(self.n.value.data, self.m.value.data)
 
     @classmethod
@@ -108,9 +108,7 @@ class PatternAttr(ParametrizedAttribute):
 
     @classmethod
     def parse_inner(cls, parser: AttrParser) -> PatternAttr:
-        """
-        The pattern, where no angle brackets stand around it.
-        """
+        """The pattern, without angle brackets around it."""
         n = parser.parse_integer(allow_boolean=False, allow_negative=False)
         parser.parse_punctuation(":")
         m = parser.parse_integer(allow_boolean=False, allow_negative=False)
@@ -123,9 +121,7 @@ class PatternAttr(ParametrizedAttribute):
             self.print_inner(printer)
 
     def print_inner(self, printer: Printer) -> None:
-        """
-        Writes the pattern without angle brackets around it.
-        """
+        """Writes the pattern without angle brackets around it."""
         printer.print_string(f"{self.n.value.data}:{self.m.value.data}, {self.encoding.data}")
 
     def verify(self) -> None:
@@ -140,9 +136,7 @@ class PatternAttr(ParametrizedAttribute):
 
 @irdl_attr_definition
 class ScaleAttr(ParametrizedAttribute):
-    """
-    A scale as `apply_scale_32` takes it, `multiplier / 2^shift`: `#nm.scale<1073741824, 30>` is 1.
-    """
+    """A scale in the form of `apply_scale_32`, `multiplier / 2^shift`: `#nm.scale<1073741824, 30>` is 1."""
 
     name = "nm.scale"
 
@@ -154,9 +148,7 @@ class ScaleAttr(ParametrizedAttribute):
 
     @property
     def pair(self) -> tuple[int, int]:
-        """
-        Multiplier and shift.
-        """
+        """Multiplier and shift."""
         return self.multiplier.value.data, self.shift.value.data
 
     @classmethod
@@ -182,8 +174,8 @@ class ScaleAttr(ParametrizedAttribute):
 @irdl_attr_definition
 class MeaningAttr(ParametrizedAttribute):
     """
-    The meaning of a tensor of integers, real = (integer - zero_point) * scale, and the float model's tensor that it
-    stands for, where there is one: `#nm.meaning<0.25, -3, "encoder.dense:linear">`.
+    The meaning of a tensor of integers, real = (integer - zero_point) * scale, and its tensor in the float model, if
+    there is one: `#nm.meaning<0.25, -3, "encoder.dense:linear">`.
     """
 
     name = "nm.meaning"
@@ -218,16 +210,14 @@ class MeaningAttr(ParametrizedAttribute):
 
 
 IDENTITY = ScaleAttr(*IDENTITY_SCALE)
-"""
-The scale of an unused stage.
-"""
+"""The scale of an unused stage."""
 
 
 @irdl_attr_definition
 class LinearTilingAttr(ParametrizedAttribute):
     """
-    How `nm-plan-tiles` cuts a linear layer: rows, columns and depth of a tile, and the order of the loops, `columns`,
-    `rows` or `streamed` (docs/scheduling.md).
+    Tiling of a linear layer by `nm-plan-tiles`: rows, columns and depth of a tile, and the order of the loops,
+    `columns`, `rows` or `reloaded` (docs/scheduling.md).
 
     ```mlir
     #nm.linear_tiling<128 x 64 x 768, columns>
@@ -235,7 +225,7 @@ class LinearTilingAttr(ParametrizedAttribute):
     """
 
     name = "nm.linear_tiling"
-    ORDERS: ClassVar[tuple[str, ...]] = ("columns", "rows", "streamed")
+    ORDERS: ClassVar[tuple[str, ...]] = LOOP_ORDERS
 
     rows: Integer
     columns: Integer
@@ -273,8 +263,8 @@ class LinearTilingAttr(ParametrizedAttribute):
 @irdl_attr_definition
 class AttentionTilingAttr(ParametrizedAttribute):
     """
-    How `nm-plan-tiles` cuts an attention: rows of queries of a tile, and how many heads take turns at a chunk of the
-    keys that they share.
+    Tiling of an attention by `nm-plan-tiles`: rows of queries of a tile, and the number of heads that alternate on a
+    chunk of their shared keys.
 
     ```mlir
     #nm.attention_tiling<64 rows, 1 heads>
@@ -310,9 +300,7 @@ class AttentionTilingAttr(ParametrizedAttribute):
 
 
 def pattern_of(weight: SSAValue) -> tuple[Pattern, str]:
-    """
-    Pattern and encoding of a weight value; a type without encoding is dense.
-    """
+    """Pattern and encoding of a weight value; a type without encoding is dense."""
     encoding = tensor_of(weight).encoding
     if isinstance(encoding, PatternAttr):
         return encoding.pattern, encoding.encoding.data
@@ -340,37 +328,27 @@ def tensor_of(value: SSAValue) -> Tensor:
 
 
 def element_of(value: SSAValue) -> IntegerType:
-    """
-    The element type of a tensor value.
-    """
+    """The element type of a tensor value."""
     return cast(IntegerType, tensor_of(value).element_type)
 
 
 def integer(value: int) -> Integer:
-    """
-    A 64-bit integer attribute.
-    """
+    """A 64-bit integer attribute."""
     return IntegerAttr(value, i64)
 
 
-def integer_of(attribute: Attribute) -> int:
-    """
-    The value of an integer attribute.
-    """
+def integer_value(attribute: Attribute) -> int:
+    """The value of an integer attribute."""
     return cast(Integer, attribute).value.data
 
 
 def integers(values: Sequence[int]) -> DenseArrayBase[I64]:
-    """
-    An array of 64-bit integers.
-    """
+    """An array of 64-bit integers."""
     return DenseArrayBase.from_list(i64, list(values))
 
 
-def integers_of(array: DenseArrayBase) -> tuple[int, ...]:
-    """
-    The values of an array of integers.
-    """
+def integer_values(array: DenseArrayBase) -> tuple[int, ...]:
+    """The values of an array of integers."""
     return tuple(int(value) for value in cast("DenseArrayBase[IntegerType]", array).get_values())
 
 
@@ -402,9 +380,7 @@ class WeightOp(IRDLOperation):
 
     name = "nm.weight"
     weight = prop_def(SymbolRefAttr)
-    """
-    Name in the weight store.
-    """
+    """Name in the weight store."""
     result = result_def(TensorType)
     traits = traits_def(Pure())
     assembly_format = "$weight attr-dict `:` type($result)"
@@ -414,9 +390,7 @@ class WeightOp(IRDLOperation):
 
     @property
     def store_name(self) -> str:
-        """
-        Name in the weight store.
-        """
+        """Name in the weight store."""
         return self.weight.root_reference.data
 
     def verify_(self) -> None:
@@ -457,9 +431,7 @@ class ProductOp(IRDLOperation):
 
 
 def is_wide(x: SSAValue) -> bool:
-    """
-    Whether a product with these activations takes two passes: whether they have 16 bits.
-    """
+    """True if a product with these activations makes two passes: if they have 16 bits."""
     return element_of(x) == si16
 
 
@@ -614,8 +586,8 @@ def _verify_broadcast(tensor: Tensor, full: Tensor, what: str) -> None:
 @irdl_op_definition
 class MultiplyOp(IRDLOperation):
     """
-    `apply_scale_32(saturate16(a) * saturate16(b + bias), multiplier, shift)`, as `sta.spec.vector.gated_product` says
-    it is; the second factor is a stored tensor and broadcasts to the first. The result is not saturated.
+    `apply_scale_32(saturate16(a) * saturate16(b + bias), multiplier, shift)`, by `sta.spec.vector.gated_product`; the
+    second factor is a stored tensor and broadcasts to the first. The result is not saturated.
 
     ```mlir
     %y = nm.multiply %a, %b bias -3 scale <1073741824, 45> : tensor<8x4xsi32>, tensor<8x4xsi16> -> tensor<8x4xsi32>
@@ -676,22 +648,14 @@ class ClampOp(IRDLOperation):
 
 
 class EpilogueOp(IRDLOperation):
-    """
-    What `nm.linear` and `nm.map` share: the vector unit's pipeline `sta.spec.vector.map_tile`.
-    """
+    """Common base of `nm.linear` and `nm.map`: the vector unit's pipeline `sta.spec.vector.map_tile`."""
 
     table = opt_operand_def(TensorType)
-    """
-    513 entries, read by the value saturated to 16 bits.
-    """
+    """513 entries, read by the value saturated to 16 bits."""
     residual = opt_operand_def(TensorType)
-    """
-    Added after its own rescaling; broadcasts to the result's shape.
-    """
+    """Added after its own rescaling; broadcasts to the result's shape."""
     multiply = opt_prop_def(UnitAttr)
-    """
-    The residual is multiplied with instead, as `nm.multiply` does.
-    """
+    """True if the residual is a factor, as in `nm.multiply`, instead of an addend."""
     table_scale = prop_def(ScaleAttr, default_value=IDENTITY)
     residual_bias = prop_def(INTEGER, default_value=ZERO)
     residual_scale = prop_def(ScaleAttr, default_value=IDENTITY)
@@ -699,9 +663,7 @@ class EpilogueOp(IRDLOperation):
     result = result_def(TensorType)
 
     def verify_epilogue(self) -> None:
-        """
-        Raises VerifyException when the table, the residual or a scale is not what the vector unit takes.
-        """
+        """Raises VerifyException if the vector unit does not accept the table, the residual or a scale."""
         _expect_int32(self.residual_bias.value.data, "the residual bias")
         _expect_int32(self.zero_point.value.data, "the zero point")
         result = _expect_element(self.result, ELEMENT_TYPES, "the result")
@@ -728,9 +690,7 @@ def epilogue_properties(
     zero_point: int = 0,
     multiply: bool = False,
 ) -> dict[str, Attribute]:
-    """
-    The properties of an epilogue, unused stages being the identity.
-    """
+    """The properties of an epilogue, unused stages being the identity."""
     flags: dict[str, Attribute] = {"multiply": UnitAttr()} if multiply else {}
     return {
         "table_scale": ScaleAttr(*table_scale),
@@ -828,8 +788,8 @@ class MapOp(EpilogueOp):
 @irdl_op_definition
 class NormOp(IRDLOperation):
     """
-    LayerNorm or RMSNorm over the last axis of the 16-bit stream (`sta.spec.norm`), and, if asked for, its rescaled
-    8-bit copy, written together.
+    LayerNorm or RMSNorm over the last axis of the 16-bit stream (`sta.spec.norm`), and optionally its rescaled 8-bit
+    copy, written together.
 
     ```mlir
     %y, %copy = nm.norm layer %x, %gamma, %beta epsilon 1 shift 30 copy_scale <1073741824, 38> : tensor<8x4xsi16>, tensor<4xsi32>, tensor<4xsi32> -> tensor<8x4xsi16> copy tensor<8x4xsi8>
@@ -942,13 +902,13 @@ class AttentionOp(IRDLOperation):
     Scaled dot-product attention with its softmax, on `[B, H, S, D]` operands: int32 scores, un-normalized exponentials
     with their own sum, and the reciprocal of the sum applied as P.V drains (see `sta.spec.softmax`). Scores and
     exponentials are not values of the program: they never leave the chip. k and v may have fewer heads than q; each of
-    them then serves several heads of q that follow each other.
+    their heads then serves several successive heads of q.
 
-    The softmax is over whole rows (`row`), or, where there is a `chunk`, over that many keys at a time (`online`): the
-    chunks are a matter of bits, so that they are fixed before anything is tiled.
+    The softmax is over whole rows (`row`), or, with a `chunk`, over that many keys at a time (`online`). Chunks
+    determine bits, so they are fixed before anything is tiled.
 
-    `permutation` names, for each axis of the result, the axis of `[B, H, S, D]` it shows: attention writes its output
-    in the layout its consumer reads.
+    `permutation` names, for each axis of the result, an axis of `[B, H, S, D]`: attention writes its output in the
+    layout of its consumer.
 
     ```mlir
     %y = nm.attention %q, %k, %v mask %m score_scale <1880514136, 35> output_scale <1646651973, 30> permutation [0, 2, 1, 3] : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x1x6xui8> -> tensor<1x6x2x4xsi8>
@@ -960,24 +920,16 @@ class AttentionOp(IRDLOperation):
     k = operand_def(TensorType)
     v = operand_def(TensorType)
     mask = opt_operand_def(TensorType)
-    """
-    `ui8`, broadcastable to `[B, H, Sq, Sk]`; a key is admissible where it is not 0.
-    """
+    """`ui8`, broadcastable to `[B, H, Sq, Sk]`; a key is admissible where it is not 0."""
     score_scale = prop_def(ScaleAttr)
-    """
-    Scale of a score to log2 units with 10 fraction bits.
-    """
+    """Scale of a score to log2 units with 10 fraction bits."""
     output_scale = prop_def(ScaleAttr)
     zero_point = prop_def(INTEGER, default_value=ZERO)
     causal = opt_prop_def(UnitAttr)
     probability_bits = opt_prop_def(INTEGER)
-    """
-    Width of the exponentials, 8 or 16; 8 where it is not given.
-    """
+    """Width of the exponentials, 8 or 16; 8 by default."""
     chunk = opt_prop_def(INTEGER)
-    """
-    Keys that an `online` softmax takes at a time.
-    """
+    """Keys of a step of an `online` softmax."""
     permutation = prop_def(INTEGERS, default_value=DenseArrayBase.from_list(i64, (0, 1, 2, 3)))
     result = result_def(TensorType)
     traits = traits_def(Pure())
@@ -1022,23 +974,17 @@ class AttentionOp(IRDLOperation):
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """
-        The permutation as integers.
-        """
-        return integers_of(self.permutation)
+        """The permutation as integers."""
+        return integer_values(self.permutation)
 
     @property
     def bits(self) -> int:
-        """
-        Width of the exponentials.
-        """
+        """Width of the exponentials."""
         return 8 if self.probability_bits is None else self.probability_bits.value.data
 
     @property
     def chunk_keys(self) -> int | None:
-        """
-        Keys that an online softmax takes at a time; None: the softmax is over whole rows.
-        """
+        """Keys of a step of an online softmax; None for a softmax over whole rows."""
         return None if self.chunk is None else self.chunk.value.data
 
     def verify_(self) -> None:
@@ -1060,10 +1006,11 @@ class AttentionOp(IRDLOperation):
             _expect(fits and mask[3] == full[3], f"a mask of shape {mask} does not broadcast to {full}")
 
     def _verify_softmax(self, keys: int) -> None:
-        """
-        The softmax is one that exists, and neither its sums nor those of P.V can leave int32.
-        """
-        _expect(self.bits in (8, 16), f"exponentials have 8 or 16 bits, not {self.bits}")
+        """Verifies that the softmax exists, and that neither its sums nor P.V's can leave int32."""
+        _expect(
+            self.bits in EXPONENTIAL_BITS,
+            f"exponentials have {' or '.join(map(str, EXPONENTIAL_BITS))} bits, not {self.bits}",
+        )
         _expect(self.chunk_keys is None or self.chunk_keys >= 1, f"a chunk of {self.chunk_keys} keys")
         most = (2**31 - 1) // ((1 << self.bits) - 1 if self.bits == 16 else 255 * 128)
         _expect(keys <= most, f"{keys} keys; with exponentials of {self.bits} bits at most {most} have sums in int32")
@@ -1122,10 +1069,8 @@ class PermuteOp(IRDLOperation):
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """
-        The permutation as integers.
-        """
-        return integers_of(self.permutation)
+        """The permutation as integers."""
+        return integer_values(self.permutation)
 
     def verify_(self) -> None:
         x, result = tensor_of(self.x), tensor_of(self.result)
@@ -1176,9 +1121,7 @@ class SliceOp(IRDLOperation):
 
 
 VIEW_OPERATIONS: tuple[type[Operation], ...] = (ViewOp, PermuteOp, SliceOp)
-"""
-Operations that only rename elements.
-"""
+"""Operations that only rename elements."""
 
 NM = Dialect(
     "nm",

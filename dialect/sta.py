@@ -2,17 +2,21 @@
 The `sta` dialect: the STA machine, one operation an instruction.
 
 Memory is explicit: `dram`, and on the chip `spad` (activations, exponentials, masks), `wbuf` (packed weights, parameter
-blocks and tables) and `acc` (int32 accumulators). A memref's memory space says where it lives; only `sta.load`,
-`sta.store` and `sta.gather` see `dram`. Loops over tiles stay loops (`sta.loop` is the machine's hardware loop), and a
-tile is a `sta.view` whose offset is affine in the loop counters, which is what the address registers can hold.
+blocks and tables) and `acc` (int32 accumulators). A memref's memory space is its memory; only `sta.load`, `sta.store`
+and `sta.gather` see `dram`. Loops over tiles stay loops (`sta.loop` is the machine's hardware loop), and a tile is a
+`sta.view` whose offset is affine in the loop counters, as address registers require.
 
 Before `sta-allocate` a buffer is only named; afterwards `sta.alloc` and `sta.constant` carry their byte offset. Before
-`sta-synchronize` the operations mean program order; afterwards semaphores and fences say so to the machine's queues.
+`sta-synchronize` the operations mean program order; afterwards semaphores and fences enforce it in the machine's
+queues.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
@@ -25,13 +29,14 @@ from xdsl.dialects.builtin import (
     IntegerType,
     MemRefType,
     NoneAttr,
+    Signedness,
     StridedLayoutAttr,
     StringAttr,
     SymbolRefAttr,
     UnitAttr,
     i64,
 )
-from xdsl.ir import Attribute, Block, Dialect, ParametrizedAttribute, Region, SSAValue
+from xdsl.ir import Attribute, Block, Dialect, Operation, ParametrizedAttribute, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
     BaseAttr,
@@ -49,10 +54,21 @@ from xdsl.irdl import (
 )
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
-from xdsl.traits import NoTerminator
+from xdsl.traits import (
+    EffectInstance,
+    MemoryEffect,
+    MemoryEffectKind,
+    NoTerminator,
+    Pure,
+    RecursiveMemoryEffect,
+    Resource,
+    get_effects,
+)
 from xdsl.utils.exceptions import VerifyException
 
-from sta.dialect.ir.format_directives import Affine, CountedBody, OptionalTypes, SizesAndStrides, Word
+from sta.dialect.ir.buffer_types import MEMORIES, AccAttr, DramAttr, MemRef, SpaceAttr, SpadAttr, WbufAttr
+from sta.dialect.ir.format_directives import Affine, Buffer, CountedBody, OptionalTypes, SizesAndStrides, Word
+from sta.dialect.ir.port_attribute import PortAttr
 from sta.dialect.nm import (
     ELEMENT_TYPES,
     INTEGER,
@@ -61,9 +77,9 @@ from sta.dialect.nm import (
     MeaningAttr,
     PatternAttr,
     integer,
-    integer_of,
+    integer_value,
+    integer_values,
     integers,
-    integers_of,
     si8,
     si16,
     si32,
@@ -71,86 +87,25 @@ from sta.dialect.nm import (
     ui16,
 )
 from sta.spec import affine
-from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.access import Access
+from sta.spec.instructions.definition import UNITS, InstructionDefinition
+from sta.spec.instructions.table import definition_of
 from sta.spec.nm_format import DENSE, packed_size
 from sta.spec.packing import Packing
 
 STORED_TYPES: tuple[IntegerType, ...] = (*ELEMENT_TYPES, ui16)
-"""
-Element types of a memref: those of tensors, and 16-bit exponentials.
-"""
+"""Element types of a memref: the types of tensors, and 16-bit exponentials."""
 VALUES = "sta.values"
-"""
-The attribute of a buffer that says which values of the model it holds.
-"""
+"""Attribute of a buffer: the model's values in it."""
 PACKING = "sta.packing"
-"""
-The attribute of packed weights that says how they were cut and packed.
-"""
+"""Attribute of packed weights: their tiles and encoding."""
 CONSTANT_CLASSES = ("weights", "parameters", "tables", "embedding", "other")
-
-MemRef = MemRefType[Attribute]
-
-
-class SpaceAttr(ParametrizedAttribute):
-    """
-    A memory of the machine, the memory space of a memref: `#sta.dram`, `#sta.spad`, `#sta.wbuf` or `#sta.acc`.
-    """
-
-    @property
-    def space(self) -> str:
-        """
-        The memory's name.
-        """
-        return self.name.removeprefix("sta.")
-
-
-@irdl_attr_definition
-class DramAttr(SpaceAttr):
-    """
-    The memory outside the chip.
-    """
-
-    name = "sta.dram"
-
-
-@irdl_attr_definition
-class SpadAttr(SpaceAttr):
-    """
-    The memory of activations, exponentials and masks.
-    """
-
-    name = "sta.spad"
-
-
-@irdl_attr_definition
-class WbufAttr(SpaceAttr):
-    """
-    The memory of packed weights, parameter blocks and tables.
-    """
-
-    name = "sta.wbuf"
-
-
-@irdl_attr_definition
-class AccAttr(SpaceAttr):
-    """
-    The memory of accumulators.
-    """
-
-    name = "sta.acc"
-
-
-MEMORIES: dict[str, SpaceAttr] = {memory.space: memory for memory in (DramAttr(), SpadAttr(), WbufAttr(), AccAttr())}
-"""
-The memories by name.
-"""
 
 
 @irdl_attr_definition
 class PackingAttr(ParametrizedAttribute):
     """
-    How packed weights were cut and packed: `#sta.packing<768 by 16, depths [768], 2:4, bitmap>`, tiles of 16 of 768
+    Tiles and encoding of packed weights: `#sta.packing<768 by 16, depths [768], 2:4, bitmap>`, tiles of 16 of 768
     columns.
     """
 
@@ -171,9 +126,7 @@ class PackingAttr(ParametrizedAttribute):
 
     @property
     def packing(self) -> Packing:
-        """
-        The packing as the specification's type.
-        """
+        """The packing as the specification's type."""
         return Packing(
             self.columns.value.data,
             self.depths.get_values(),
@@ -209,8 +162,8 @@ class PackingAttr(ParametrizedAttribute):
 @irdl_attr_definition
 class HeldAttr(ParametrizedAttribute):
     """
-    A value of the model that a buffer holds: the path of its module, its operation, how its elements lie in the buffer,
-    and what they mean, if that is known.
+    A value of the model in a buffer: the path of its module, its operation, the layout of its elements in the buffer,
+    and their meaning, if known.
 
     Each axis is the sizes and strides of its parts, outermost first; strides and offset are in elements.
 
@@ -242,9 +195,7 @@ class HeldAttr(ParametrizedAttribute):
 
     @property
     def factors(self) -> list[list[tuple[int, int]]]:
-        """
-        Sizes and strides of the parts of each axis.
-        """
+        """Sizes and strides of the parts of each axis."""
         flat = [axis.get_values() for axis in self.axes]
         return [list(zip(axis[::2], axis[1::2], strict=True)) for axis in flat]
 
@@ -289,8 +240,8 @@ class HeldAttr(ParametrizedAttribute):
 @irdl_attr_definition
 class TilingAttr(ParametrizedAttribute):
     """
-    The tiling chosen for a layer, and the next best one: sizes of a tile and the order of loops by name, the part of
-    the machine that has most to do, estimated cycles, and bytes on the chip.
+    The tiling chosen for a layer, and the next best one: sizes of a tile and the order of loops by name, the
+    bottleneck, estimated cycles, and bytes on the chip.
 
     ```mlir
     #sta.tiling<"dense", linear, {rows = 128, order = "columns"}, compute, 7652, 4096, {rows = 64, cycles = 7638}>
@@ -344,16 +295,14 @@ def _is_integer(value: Attribute) -> bool:
 
 def _dictionary_text(attribute: DictionaryAttr) -> str:
     values = (
-        f'{name} = "{value.data}"' if isinstance(value, StringAttr) else f"{name} = {integer_of(value)}"
+        f'{name} = "{value.data}"' if isinstance(value, StringAttr) else f"{name} = {integer_value(value)}"
         for name, value in attribute.data.items()
     )
     return "{" + ", ".join(values) + "}"
 
 
 def memref(shape: Sequence[int], element: Attribute, space: str, strides: Sequence[int] | None = None) -> MemRef:
-    """
-    A memref type in a memory; with `strides` (in elements) a view at an offset that is not part of the type.
-    """
+    """A memref type in a memory; with `strides` (in elements) a view at an offset that is not part of the type."""
     if strides is None:
         return MemRefType(element, shape, memory_space=MEMORIES[space])
     return MemRefType(element, shape, StridedLayoutAttr(list(strides), None), MEMORIES[space])
@@ -379,32 +328,31 @@ def memref_of(value: SSAValue) -> MemRef:
 
 
 def space_of(value: SSAValue) -> str:
-    """
-    The memory a memref value lives in.
-    """
+    """The memory of a memref value."""
     space = memref_of(value).memory_space
     assert isinstance(space, SpaceAttr)
     return space.space
 
 
 def element_of(value: SSAValue) -> IntegerType:
-    """
-    The element type of a memref value.
-    """
+    """The element type of a memref value."""
     return cast(IntegerType, memref_of(value).element_type)
 
 
+def element_name(element: Attribute) -> str:
+    """The instruction set's name of an element type: s8, u8, s16 or s32."""
+    integer_type = cast(IntegerType, element)
+    sign = "u" if integer_type.signedness.data == Signedness.UNSIGNED else "s"
+    return f"{sign}{integer_type.width.data}"
+
+
 def element_bytes(value: SSAValue) -> int:
-    """
-    Bytes of one element of a memref value.
-    """
+    """Bytes of one element of a memref value."""
     return element_of(value).width.data // 8
 
 
 def strides_of(value: SSAValue) -> tuple[int, ...]:
-    """
-    Strides of a memref value in elements.
-    """
+    """Strides of a memref value in elements."""
     strides = memref_of(value).get_strides()
     assert strides is not None
     result: list[int] = []
@@ -416,9 +364,7 @@ def strides_of(value: SSAValue) -> tuple[int, ...]:
 
 
 def buffer_bytes(value: SSAValue) -> int:
-    """
-    Bytes a contiguous memref takes.
-    """
+    """Bytes of a contiguous memref."""
     return memref_of(value).element_count() * element_bytes(value)
 
 
@@ -427,8 +373,8 @@ def _expect(condition: bool, message: str) -> None:
         raise VerifyException(message)
 
 
-def _expect_offset(offset: Integer | None) -> None:
-    _expect(offset is None or offset.value.data >= 0, "a byte offset is not negative")
+def _expect_offset(offset: Attribute | None) -> None:
+    _expect(offset is None or integer_value(offset) >= 0, "a byte offset is not negative")
 
 
 def _expect_operand(value: SSAValue, what: str, space: str, elements: Sequence[Attribute], rank: int) -> MemRef:
@@ -446,29 +392,72 @@ def _expect_shape(value: SSAValue, shape: Sequence[int], what: str) -> None:
     _expect(tuple(got) == tuple(shape), f"{what} must have shape {tuple(shape)}, got {tuple(got)}")
 
 
+@dataclass(frozen=True)
+class Queues(Resource):
+    """The queues of the units, with semaphores and row statistics: what every operation of a unit changes."""
+
+    def name(self) -> str:
+        """The name in messages."""
+        return "sta.queues"
+
+
+_QUEUED = EffectInstance(MemoryEffectKind.WRITE, resource=Queues())
+
+
+class QueueEffect(MemoryEffect):
+    """An effect on the order of execution alone."""
+
+    @classmethod
+    def get_effects(cls, op: Operation) -> AbstractSet[EffectInstance]:
+        """The queues are written."""
+        return {_QUEUED}
+
+
+class InstructionEffects(MemoryEffect):
+    """Reads and writes of buffers, as the table says of the instruction that the operation stands for."""
+
+    @classmethod
+    def get_effects(cls, op: Operation) -> AbstractSet[EffectInstance]:
+        """The queues are written, and each operand is read or written or both."""
+        assert isinstance(op, UnitOp)
+        effects = {_QUEUED}
+        for access, value in op.accesses():
+            if access.writes:
+                effects.add(EffectInstance(MemoryEffectKind.WRITE, value))
+            if not access.writes or access.updates:
+                effects.add(EffectInstance(MemoryEffectKind.READ, value))
+        return effects
+
+
+class AllocationEffect(MemoryEffect):
+    """Allocation of the operation's result."""
+
+    @classmethod
+    def get_effects(cls, op: Operation) -> AbstractSet[EffectInstance]:
+        """The result is allocated."""
+        return {EffectInstance(MemoryEffectKind.ALLOC, op.results[0])}
+
+
 @irdl_op_definition
 class ConstantOp(IRDLOperation):
     """
     Constant bytes in DRAM, held by the weight store: packed weights, parameter blocks, tables, embedding tables.
 
     ```mlir
-    %w = sta.constant @"output.dense.weight@packed" weights at 4096 : memref<184320xui8, #sta.dram>
+    %w = sta.constant @"output.dense.weight@packed" weights at 4096 : dram<184320xui8>
     ```
     """
 
     name = "sta.constant"
     constant = prop_def(SymbolRefAttr)
     kind = prop_def(StringAttr, prop_name="class")
-    """
-    What DRAM traffic to it counts as: weights, parameters, tables, embedding or other.
-    """
+    """Class of its DRAM traffic: weights, parameters, tables, embedding or other."""
     offset = opt_prop_def(INTEGER)
-    """
-    Byte offset in DRAM, once allocated.
-    """
+    """Byte offset in DRAM, once allocated."""
     result = result_def(MemRefType)
-    custom_directives = (Word,)
-    assembly_format = "$constant custom<Word>($class) (`at` $offset^)? attr-dict `:` type($result)"
+    traits = traits_def(Pure())
+    custom_directives = (Buffer, Word)
+    assembly_format = "$constant custom<Word>($class) (`at` $offset^)? attr-dict `:` custom<Buffer>(type($result))"
 
     def __init__(self, name: str, kind: str, result_type: MemRef):
         super().__init__(
@@ -477,9 +466,7 @@ class ConstantOp(IRDLOperation):
 
     @property
     def store_name(self) -> str:
-        """
-        Name in the weight store.
-        """
+        """Name in the weight store."""
         return self.constant.root_reference.data
 
     def verify_(self) -> None:
@@ -496,21 +483,19 @@ class AllocOp(IRDLOperation):
     A buffer of the program, poisoned until something is written to it.
 
     ```mlir
-    %x = sta.alloc "encoder.layer.0.output.dense" at 1024 : memref<128x384xsi16, #sta.spad>
+    %x = sta.alloc "encoder.layer.0.output.dense" at 1024 : spad<128x384xsi16>
     ```
     """
 
     name = "sta.alloc"
     label = prop_def(StringAttr)
-    """
-    The model's name for what the buffer holds.
-    """
+    """The model's name for the buffer's contents."""
     offset = opt_prop_def(INTEGER)
-    """
-    Byte offset in its memory, once allocated.
-    """
+    """Byte offset in its memory, once allocated."""
     result = result_def(MemRefType)
-    assembly_format = "$label (`at` $offset^)? attr-dict `:` type($result)"
+    traits = traits_def(AllocationEffect())
+    custom_directives = (Buffer,)
+    assembly_format = "$label (`at` $offset^)? attr-dict `:` custom<Buffer>(type($result))"
 
     def __init__(self, label: str, result_type: MemRef):
         super().__init__(properties={"label": StringAttr(label)}, result_types=[result_type])
@@ -526,11 +511,11 @@ class AllocOp(IRDLOperation):
 @irdl_op_definition
 class ViewOp(IRDLOperation):
     """
-    A strided window into a buffer: its first element is element
+    A strided part of a buffer: its first element is element
     `offset + coefficients[0] * counters[0] + ...` of the source.
 
     ```mlir
-    %tile = sta.view %x[%i * 8192 + 64] sizes [32, 64] strides [768, 1] : memref<128x768xsi8, #sta.spad>
+    %tile = sta.view %x[%i * 8192 + 64] sizes [32, 64] strides [768, 1] : spad<128x768xsi8>
     ```
     """
 
@@ -540,6 +525,7 @@ class ViewOp(IRDLOperation):
     offset = prop_def(INTEGER)
     coefficients = prop_def(INTEGERS)
     result = result_def(MemRefType)
+    traits = traits_def(Pure())
     custom_directives = (Affine, SizesAndStrides)
     assembly_format = (
         "$source `[` custom<Affine>($offset, $counters, $coefficients) `]` attr-dict "
@@ -558,10 +544,8 @@ class ViewOp(IRDLOperation):
 
     @property
     def terms(self) -> tuple[tuple[SSAValue, int], ...]:
-        """
-        The loop counters and their coefficients, in elements.
-        """
-        return tuple(zip(self.counters, integers_of(self.coefficients), strict=True))
+        """The loop counters and their coefficients, in elements."""
+        return tuple(zip(self.counters, integer_values(self.coefficients), strict=True))
 
     def verify_(self) -> None:
         source, result = memref_of(self.source), memref_of(self.result)
@@ -577,7 +561,7 @@ class ViewOp(IRDLOperation):
 @irdl_op_definition
 class LoopOp(IRDLOperation):
     """
-    A hardware loop: the body runs `count` times, its counter going 0, 1, ..., count - 1.
+    A hardware loop: the body runs `count` times, with its counter at 0, 1, ..., count - 1.
 
     ```mlir
     sta.loop %i = 0 to 12 {
@@ -589,7 +573,7 @@ class LoopOp(IRDLOperation):
     name = "sta.loop"
     count = prop_def(INTEGER)
     body = region_def("single_block")
-    traits = traits_def(NoTerminator())
+    traits = traits_def(NoTerminator(), RecursiveMemoryEffect())
     custom_directives = (CountedBody,)
     assembly_format = "custom<CountedBody>($count, $body) attr-dict"
 
@@ -599,9 +583,7 @@ class LoopOp(IRDLOperation):
 
     @property
     def counter(self) -> SSAValue:
-        """
-        The loop counter.
-        """
+        """The loop counter."""
         return self.body.block.args[0]
 
     def verify_(self) -> None:
@@ -610,22 +592,82 @@ class LoopOp(IRDLOperation):
         _expect(types == [IndexType()], "the body takes the counter, an index, and nothing else")
 
 
+def _types(*operands: str) -> str:
+    """The part of an assembly format that holds the types of buffers."""
+    return "`:` " + " `,` ".join(f"custom<Buffer>(type(${operand}))" for operand in operands)
+
+
 _SEMAPHORES = "(`wait` $wait^)? (`post` $post^)? attr-dict"
 
 
+Fields = dict[str, int | str]
+"""
+Fields of an instruction by name.
+"""
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Fields as a definition's functions take them; they need not fit into an instruction."""
+
+    definition: InstructionDefinition
+    fields: Fields
+
+    def __getitem__(self, name: str) -> int:
+        value = self.fields.get(name, self.definition.field(name).default or 0)
+        return self.definition.field(name).choices.index(value) if isinstance(value, str) else value
+
+    def choice(self, name: str) -> str:
+        value = self.fields.get(name)
+        return value if isinstance(value, str) else self.definition.field(name).choices[self[name]]
+
+
+@cache
+def _flags(mnemonic: str) -> tuple[str, ...]:
+    return tuple(field.name for field in definition_of(mnemonic).fields if field.kind == "flag")
+
+
 class UnitOp(IRDLOperation):
+    """An operation that runs on a unit of the machine: it may wait for semaphores and post to them."""
+
+    MNEMONIC: ClassVar[str]
     """
-    An operation that runs on a unit of the machine: it may wait for semaphores and post to them.
+    The instruction that it stands for.
+    """
+    ADDRESSES: ClassVar[Mapping[str, str]] = {}
+    """
+    Operands by the register field of their address, where that has another name.
     """
 
     wait = opt_prop_def(INTEGERS)
-    """
-    Semaphores that must be at least 1 before it starts; each is decremented.
-    """
+    """Semaphores that must be at least 1 before it starts; each is decremented."""
     post = opt_prop_def(INTEGERS)
     """
     Semaphores incremented when its result is complete.
     """
+    traits = traits_def(InstructionEffects())
+
+    @property
+    def definition(self) -> InstructionDefinition:
+        """The instruction that it stands for."""
+        return definition_of(self.MNEMONIC)
+
+    def own_fields(self) -> Fields:
+        """Fields of its instruction that follow from its operands and choices: sizes, types, and flags among these."""
+        raise NotImplementedError
+
+    def fields(self) -> Fields:
+        """
+        Fields of its instruction that are no registers and no semaphores.
+
+        A flag is set by a unit attribute of its name, unless it follows from something else.
+        """
+        return {flag: int(flag in self.properties) for flag in _flags(self.MNEMONIC)} | self.own_fields()
+
+    def accesses(self) -> Iterator[tuple[Access, SSAValue]]:
+        """Reads and writes of its instruction, each with the operand."""
+        for access in self.definition.accesses(_Settings(self.definition, self.fields())):
+            yield access, getattr(self, self.ADDRESSES.get(access.address, access.address))
 
 
 @irdl_op_definition
@@ -634,22 +676,39 @@ class LoadOp(UnitOp):
     Rows of bytes from DRAM to the scratchpad or the weight buffer (unit `ld`).
 
     ```mlir
-    sta.load %x to %y wait [3] post [5] : memref<64xsi16, #sta.dram>, memref<64xsi16, #sta.wbuf>
+    sta.load %x to %y wait [3] post [5] : dram<64xsi16>, wbuf<64xsi16>
     ```
     """
 
     name = "sta.load"
+    MNEMONIC: ClassVar[str] = "ld"
+    ADDRESSES: ClassVar[Mapping[str, str]] = {"dram": "source", "sram": "destination"}
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
-    assembly_format = f"$source `to` $destination {_SEMAPHORES} `:` type($source) `,` type($destination)"
+    custom_directives = (Buffer,)
+    assembly_format = f"$source `to` $destination {_SEMAPHORES} {_types('source', 'destination')}"
 
     def __init__(self, source: SSAValue, destination: SSAValue):
         super().__init__(operands=[source, destination])
+
+    def own_fields(self) -> Fields:
+        return {**_copied(self.source), "space": space_of(self.destination)}
 
     def verify_(self) -> None:
         _expect(space_of(self.source) == "dram", "a load reads dram")
         _expect(space_of(self.destination) in ("spad", "wbuf"), "a load writes spad or wbuf")
         _verify_transfer(self.source, self.destination)
+
+
+def _sizes(value: SSAValue, second: str = "columns") -> Fields:
+    rows, columns = memref_of(value).get_shape()
+    return {"rows": rows, second: columns}
+
+
+def _copied(value: SSAValue) -> Fields:
+    """The sizes of what DMA moves; one axis is one row."""
+    shape = memref_of(value).get_shape()
+    return {"rows": shape[0] if len(shape) == 2 else 1, "row_bytes": shape[-1] * element_bytes(value)}
 
 
 def _verify_transfer(source: SSAValue, destination: SSAValue) -> None:
@@ -666,17 +725,23 @@ class StoreOp(UnitOp):
     Rows of bytes from the scratchpad to DRAM (unit `st`).
 
     ```mlir
-    sta.store %x to %y : memref<8x64xsi16, #sta.spad>, memref<8x64xsi16, #sta.dram>
+    sta.store %x to %y : spad<8x64xsi16>, dram<8x64xsi16>
     ```
     """
 
     name = "sta.store"
+    MNEMONIC: ClassVar[str] = "st"
+    ADDRESSES: ClassVar[Mapping[str, str]] = {"dram": "destination", "sram": "source"}
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
-    assembly_format = f"$source `to` $destination {_SEMAPHORES} `:` type($source) `,` type($destination)"
+    custom_directives = (Buffer,)
+    assembly_format = f"$source `to` $destination {_SEMAPHORES} {_types('source', 'destination')}"
 
     def __init__(self, source: SSAValue, destination: SSAValue):
         super().__init__(operands=[source, destination])
+
+    def own_fields(self) -> Fields:
+        return _copied(self.destination)
 
     def verify_(self) -> None:
         _expect(space_of(self.source) == "spad", "a store reads spad")
@@ -690,21 +755,25 @@ class GatherOp(UnitOp):
     Rows of a table in DRAM, named by indices in the scratchpad (unit `ld`); an index outside the table is an error.
 
     ```mlir
-    sta.gather %table[%ids] to %rows : memref<30x8xsi16, #sta.dram>, memref<6xsi32, #sta.spad>, memref<6x8xsi16, #sta.spad>
+    sta.gather %table[%ids] to %rows : dram<30x8xsi16>, spad<6xsi32>, spad<6x8xsi16>
     ```
-    """  # noqa: E501
+    """
 
     name = "sta.gather"
+    MNEMONIC: ClassVar[str] = "gather"
     table = operand_def(MemRefType)
     indices = operand_def(MemRefType)
     destination = operand_def(MemRefType)
+    custom_directives = (Buffer,)
     assembly_format = (
-        f"$table `[` $indices `]` `to` $destination {_SEMAPHORES} "
-        "`:` type($table) `,` type($indices) `,` type($destination)"
+        f"$table `[` $indices `]` `to` $destination {_SEMAPHORES} {_types('table', 'indices', 'destination')}"
     )
 
     def __init__(self, table: SSAValue, indices: SSAValue, destination: SSAValue):
         super().__init__(operands=[table, indices, destination])
+
+    def own_fields(self) -> Fields:
+        return _copied(self.destination)
 
     def verify_(self) -> None:
         table = memref_of(self.table)
@@ -725,11 +794,12 @@ class ProductOp(UnitOp):
     one byte `plane`, `low` or `high`; a map with `wide` combines the two.
 
     ```mlir
-    sta.mm %a, %b to %acc pattern <2:4, bitmap> accumulate : memref<6x8xsi8, #sta.spad>, memref<20xui8, #sta.wbuf>, memref<6x4xsi32, #sta.acc>
+    sta.mm %a, %b to %acc pattern <2:4, bitmap> accumulate : spad<6x8xsi8>, wbuf<20xui8>, acc<6x4xsi32>
     ```
-    """  # noqa: E501
+    """
 
     name = "sta.mm"
+    MNEMONIC: ClassVar[str] = "mm"
     acc = operand_def(MemRefType)
     a = operand_def(MemRefType)
     b = operand_def(MemRefType)
@@ -737,17 +807,13 @@ class ProductOp(UnitOp):
     transposed = opt_prop_def(UnitAttr)
     accumulate = opt_prop_def(UnitAttr)
     scores = opt_prop_def(UnitAttr)
-    """
-    The product makes attention scores: what it writes must not leave the chip.
-    """
+    """The product makes attention scores: its result must not leave the chip."""
     plane = opt_prop_def(StringAttr)
-    """
-    The byte of each element of 16-bit activations.
-    """
-    custom_directives = (Word,)
+    """The byte of each element of 16-bit activations."""
+    custom_directives = (Buffer, Word)
     assembly_format = (
         "$a `,` $b `to` $acc (`pattern` $pattern^)? (`plane` custom<Word>($plane)^)? (`transposed` $transposed^)? "
-        f"(`accumulate` $accumulate^)? (`scores` $scores^)? {_SEMAPHORES} `:` type($a) `,` type($b) `,` type($acc)"
+        f"(`accumulate` $accumulate^)? (`scores` $scores^)? {_SEMAPHORES} {_types('a', 'b', 'acc')}"
     )
 
     def __init__(
@@ -771,6 +837,21 @@ class ProductOp(UnitOp):
                 **({} if plane is None else {"plane": StringAttr(plane)}),
             },
         )
+
+    def own_fields(self) -> Fields:
+        pattern, plane = self.pattern.pattern, None if self.plane is None else self.plane.data
+        # Of 16-bit data the high bytes carry the sign.
+        a_type = "u8" if plane == "low" else f"{element_name(element_of(self.a))[0]}8"
+        return _sizes(self.a, "depth") | {
+            "columns": memref_of(self.acc).get_shape()[1],
+            "n": pattern.n,
+            "m": pattern.m,
+            "encoding": self.pattern.encoding.data,
+            "b_space": space_of(self.b),
+            "b_transposed": int(self.transposed is not None),
+            "a_type": a_type,
+            "a_wide": int(plane is not None),
+        }
 
     def verify_(self) -> None:
         acc = _expect_operand(self.acc, "acc", "acc", (si32,), 2)
@@ -796,15 +877,16 @@ class SoftmaxOp(UnitOp):
     """
     Exponentials and their row sums from int32 scores in the accumulators (unit `sm`).
 
-    Mode `row` takes all keys of a row. The online modes take the next chunk of keys, `online_first` the first: `sums`
-    is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.rescale`.
+    Mode `row` processes all keys of a row. The online modes process the next chunk of keys, `online_first` the first:
+    `sums` is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.shift`.
 
     ```mlir
-    sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : memref<6x4xsi32, #sta.acc>, memref<6x4xui8, #sta.spad>, memref<6xsi32, #sta.spad>, memref<16xui8, #sta.wbuf>
+    sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<16xui8>
     ```
     """  # noqa: E501
 
     name = "sta.softmax"
+    MNEMONIC: ClassVar[str] = "softmax"
     MODES: ClassVar[tuple[str, ...]] = ("row", "online", "online_first")
     scores = operand_def(MemRefType)
     destination = operand_def(MemRefType)
@@ -812,13 +894,9 @@ class SoftmaxOp(UnitOp):
     parameters = operand_def(MemRefType)
     mask = opt_operand_def(MemRefType)
     row_offset = var_operand_def(IndexType)
-    """
-    Loop counters of the first row's index, for a causal softmax.
-    """
+    """Loop counters of the first row's index, for a causal softmax."""
     key_offset = var_operand_def(IndexType)
-    """
-    Loop counters of the first key's index.
-    """
+    """Loop counters of the first key's index."""
     mode = prop_def(StringAttr)
     causal = opt_prop_def(UnitAttr)
     row_base = prop_def(INTEGER)
@@ -826,12 +904,12 @@ class SoftmaxOp(UnitOp):
     key_base = prop_def(INTEGER)
     key_coefficients = prop_def(INTEGERS)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (Affine, Word)
+    custom_directives = (Affine, Buffer, Word)
     assembly_format = (
         "custom<Word>($mode) $scores `to` $destination `sums` $sums `parameters` $parameters (`mask` $mask^)? "
         "(`causal` $causal^)? (`rows` custom<Affine>($row_base, $row_offset, $row_coefficients)^)? "
         f"(`keys` custom<Affine>($key_base, $key_offset, $key_coefficients)^)? {_SEMAPHORES} "
-        "`:` type($scores) `,` type($destination) `,` type($sums) `,` type($parameters) (`,` type($mask)^)?"
+        f"{_types('scores', 'destination', 'sums', 'parameters')} (`,` custom<Buffer>(type($mask))^)?"
     )
 
     def __init__(
@@ -858,19 +936,22 @@ class SoftmaxOp(UnitOp):
 
     @property
     def first_row(self) -> affine.Affine[SSAValue]:
-        """
-        Index of the first row, in loop counters.
-        """
-        terms = zip(self.row_offset, integers_of(self.row_coefficients), strict=True)
+        """Index of the first row, in loop counters."""
+        terms = zip(self.row_offset, integer_values(self.row_coefficients), strict=True)
         return affine.affine(self.row_base.value.data, terms)
 
     @property
     def first_key(self) -> affine.Affine[SSAValue]:
-        """
-        Index of the first key, in loop counters.
-        """
-        terms = zip(self.key_offset, integers_of(self.key_coefficients), strict=True)
+        """Index of the first key, in loop counters."""
+        terms = zip(self.key_offset, integer_values(self.key_coefficients), strict=True)
         return affine.affine(self.key_base.value.data, terms)
+
+    def own_fields(self) -> Fields:
+        return _sizes(self.scores, "keys") | {
+            "has_mask": int(self.mask is not None),
+            "probability_bits": str(8 * element_bytes(self.destination)),
+            "mode": self.mode.data,
+        }
 
     def verify_(self) -> None:
         shape = _expect_operand(self.scores, "the scores", "acc", (si32,), 2).get_shape()
@@ -897,14 +978,15 @@ class MapOp(UnitOp):
 
     With `normalize` the residual operand is the row sums of a softmax, and the drain divides by them. With `wide` a row
     of the source holds the sums over the high bytes of 16-bit activations and then those over the low bytes. With
-    `multiply` the residual is multiplied with, instead of added.
+    `multiply` the residual is a factor instead of an addend.
 
     ```mlir
-    sta.map %acc to %y parameters %p residual %r per_channel : memref<6x4xsi32, #sta.acc>, memref<6x4xsi8, #sta.spad>, memref<68xui8, #sta.wbuf>, memref<6x4xsi16, #sta.spad>
+    sta.map %acc to %y parameters %p residual %r per_channel : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<68xui8>, spad<6x4xsi16>
     ```
     """  # noqa: E501
 
     name = "sta.map"
+    MNEMONIC: ClassVar[str] = "map"
     source = operand_def(MemRefType)
     destination = operand_def(MemRefType)
     parameters = operand_def(MemRefType)
@@ -912,19 +994,17 @@ class MapOp(UnitOp):
     residual = opt_operand_def(MemRefType)
     per_channel = opt_prop_def(UnitAttr)
     normalize = opt_prop_def(UnitAttr)
-    gather = opt_prop_def(UnitAttr)
-    """
-    Adds the rows it writes to the unit's row statistics.
-    """
+    statistics = opt_prop_def(UnitAttr)
+    """Adds the rows it writes to the unit's row statistics."""
     wide = opt_prop_def(UnitAttr)
     multiply = opt_prop_def(UnitAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (OptionalTypes,)
+    custom_directives = (Buffer, OptionalTypes)
     assembly_format = (
         "$source `to` $destination `parameters` $parameters (`table` $table^)? (`residual` $residual^)? "
-        "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`gather` $gather^)? (`wide` $wide^)? "
+        "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`statistics` $statistics^)? (`wide` $wide^)? "
         f"(`multiply` $multiply^)? {_SEMAPHORES} "
-        "`:` type($source) `,` type($destination) `,` type($parameters) "
+        f"{_types('source', 'destination', 'parameters')} "
         "custom<OptionalTypes>(ref($table), type($table), ref($residual), type($residual))"
     )
 
@@ -936,14 +1016,14 @@ class MapOp(UnitOp):
         *,
         per_channel: bool = False,
         normalize: bool = False,
-        gather: bool = False,
+        statistics: bool = False,
         wide: bool = False,
         multiply: bool = False,
     ):
         flags = {
             "per_channel": per_channel,
             "normalize": normalize,
-            "gather": gather,
+            "statistics": statistics,
             "wide": wide,
             "multiply": multiply,
         }
@@ -951,6 +1031,18 @@ class MapOp(UnitOp):
             operands=[*operands, table, residual],
             properties={key: UnitAttr() for key, value in flags.items() if value},
         )
+
+    def own_fields(self) -> Fields:
+        source = element_name(element_of(self.source))
+        if space_of(self.source) == "acc":
+            source = "acc" if self.wide is None else "acc_wide"
+        residual = None if self.residual is None or self.normalize is not None else element_of(self.residual)
+        return _sizes(self.destination) | {
+            "source_type": source,
+            "destination_type": element_name(element_of(self.destination)),
+            "residual_type": "none" if residual is None else element_name(residual),
+            "has_table": int(self.table is not None),
+        }
 
     def verify_(self) -> None:
         source = memref_of(self.source)
@@ -965,7 +1057,7 @@ class MapOp(UnitOp):
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
         if self.table is not None:
             _expect_operand(self.table, "the table", "wbuf", (si16,), 1)
-        if self.gather is not None:
+        if self.statistics is not None:
             _expect(memref_of(self.destination).element_type == si16, "only rows of si16 have statistics")
         if self.normalize is not None:
             _expect(self.residual is not None and self.per_channel is None, "normalize needs sums and scalar scales")
@@ -987,26 +1079,25 @@ class NormOp(UnitOp):
     LayerNorm or RMSNorm of rows of the 16-bit stream (unit `vp`), to 16 bits, to an 8-bit copy, or both.
 
     ```mlir
-    sta.norm layer %x parameters %p copy %c : memref<6x8xsi16, #sta.spad>, memref<96xui8, #sta.wbuf>, memref<6x8xsi8, #sta.spad>
+    sta.norm layer %x parameters %p copy %c : spad<6x8xsi16>, wbuf<96xui8>, spad<6x8xsi8>
     ```
-    """  # noqa: E501
+    """
 
     name = "sta.norm"
+    MNEMONIC: ClassVar[str] = "norm"
     source = operand_def(MemRefType)
     parameters = operand_def(MemRefType)
     destination = opt_operand_def(MemRefType)
     copy = opt_operand_def(MemRefType)
     kind = prop_def(StringAttr)
-    gathered = opt_prop_def(UnitAttr)
-    """
-    Takes the rows' sums from the unit's row statistics.
-    """
+    statistics = opt_prop_def(UnitAttr)
+    """Reads the rows' sums from the unit's row statistics."""
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (OptionalTypes, Word)
+    custom_directives = (Buffer, OptionalTypes, Word)
     assembly_format = (
         "custom<Word>($kind) $source `parameters` $parameters (`to` $destination^)? (`copy` $copy^)? "
-        f"(`gathered` $gathered^)? {_SEMAPHORES} "
-        "`:` type($source) `,` type($parameters) "
+        f"(`statistics` $statistics^)? {_SEMAPHORES} "
+        f"{_types('source', 'parameters')} "
         "custom<OptionalTypes>(ref($destination), type($destination), ref($copy), type($copy))"
     )
 
@@ -1018,12 +1109,16 @@ class NormOp(UnitOp):
         copy: SSAValue | None,
         kind: str,
         *,
-        gathered: bool = False,
+        statistics: bool = False,
     ):
         super().__init__(
             operands=[source, parameters, destination, copy],
-            properties={"kind": StringAttr(kind), **({"gathered": UnitAttr()} if gathered else {})},
+            properties={"kind": StringAttr(kind), **({"statistics": UnitAttr()} if statistics else {})},
         )
+
+    def own_fields(self) -> Fields:
+        outputs = (self.destination is not None) + 2 * (self.copy is not None)
+        return _sizes(self.source) | {"kind": self.kind.data, "outputs": outputs}
 
     def verify_(self) -> None:
         shape = _expect_operand(self.source, "the source", "spad", (si16,), 2).get_shape()
@@ -1037,23 +1132,28 @@ class NormOp(UnitOp):
 
 
 @irdl_op_definition
-class RescaleOp(UnitOp):
+class ShiftOp(UnitOp):
     """
-    Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): what a row has accumulated is
-    brought to the maximum of the chunk of keys that follows.
+    Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): a row's accumulators are
+    brought to the maximum of the next chunk of keys.
 
     ```mlir
-    sta.rescale %acc by %shifts : memref<6x4xsi32, #sta.acc>, memref<6xsi32, #sta.spad>
+    sta.shift %acc by %shifts : acc<6x4xsi32>, spad<6xsi32>
     ```
     """
 
-    name = "sta.rescale"
+    name = "sta.shift"
+    MNEMONIC: ClassVar[str] = "shift"
     acc = operand_def(MemRefType)
     shifts = operand_def(MemRefType)
-    assembly_format = f"$acc `by` $shifts {_SEMAPHORES} `:` type($acc) `,` type($shifts)"
+    custom_directives = (Buffer,)
+    assembly_format = f"$acc `by` $shifts {_SEMAPHORES} {_types('acc', 'shifts')}"
 
     def __init__(self, acc: SSAValue, shifts: SSAValue):
         super().__init__(operands=[acc, shifts])
+
+    def own_fields(self) -> Fields:
+        return _sizes(self.acc)
 
     def verify_(self) -> None:
         shape = _expect_operand(self.acc, "acc", "acc", (si32,), 2).get_shape()
@@ -1072,12 +1172,16 @@ class SyncOp(UnitOp):
     """
 
     name = "sta.sync"
+    MNEMONIC: ClassVar[str] = "sync"
     unit = prop_def(StringAttr)
     custom_directives = (Word,)
     assembly_format = f"custom<Word>($unit) {_SEMAPHORES}"
 
     def __init__(self, unit: str):
         super().__init__(properties={"unit": StringAttr(unit)})
+
+    def own_fields(self) -> Fields:
+        return {"unit": self.unit.data}
 
     def verify_(self) -> None:
         _expect(self.unit.data in UNITS, f"unit '{self.unit.data}' is not one of {', '.join(UNITS)}")
@@ -1094,6 +1198,7 @@ class FenceOp(IRDLOperation):
     """
 
     name = "sta.fence"
+    traits = traits_def(QueueEffect())
     assembly_format = "attr-dict"
 
     def __init__(self):
@@ -1114,54 +1219,35 @@ STA = Dialect(
         SoftmaxOp,
         MapOp,
         NormOp,
-        RescaleOp,
+        ShiftOp,
         SyncOp,
         FenceOp,
     ],
-    [DramAttr, SpadAttr, WbufAttr, AccAttr, PackingAttr, HeldAttr, TilingAttr],
+    [DramAttr, SpadAttr, WbufAttr, AccAttr, PortAttr, PackingAttr, HeldAttr, TilingAttr],
 )
 
 
-_WRITTEN: dict[type[UnitOp], tuple[str, ...]] = {
-    LoadOp: ("destination",),
-    GatherOp: ("destination",),
-    StoreOp: ("destination",),
-    ProductOp: ("acc",),
-    SoftmaxOp: ("destination", "sums"),
-    MapOp: ("destination",),
-    NormOp: ("destination", "copy"),
-    RescaleOp: ("acc",),
-    SyncOp: (),
-}
-
-
-def written(op: UnitOp) -> list[SSAValue]:
-    """
-    The operands that an operation writes; it reads all others, an accumulating product and a rescale also these.
-    """
-    return [value for name in _WRITTEN[type(op)] if (value := getattr(op, name)) is not None]
+def operands_with(op: UnitOp, kind: MemoryEffectKind) -> list[SSAValue]:
+    """The operands that an operation reads, or those that it writes, in their order."""
+    effects = get_effects(op) or frozenset[EffectInstance]()
+    affected = {effect.value for effect in effects if effect.kind == kind}
+    return [operand for operand in op.operands if operand in affected]
 
 
 def held_values(buffer: AllocOp) -> tuple[HeldAttr, ...]:
-    """
-    What a buffer says of the model's values that it holds, an entry each.
-    """
+    """Descriptions of the model's values in a buffer, one entry each."""
     known = buffer.attributes.get(VALUES)
     entries = cast("ArrayAttr[Attribute]", known) if isinstance(known, ArrayAttr) else ()
     return tuple(entry for entry in entries if isinstance(entry, HeldAttr))
 
 
 def record_packing(packed: SSAValue, packing: Packing) -> None:
-    """
-    Keeps with a constant how its weights were cut and packed.
-    """
+    """Records the packing of a constant's weights."""
     assert isinstance(packed.owner, ConstantOp)
     packed.owner.attributes[PACKING] = PackingAttr(packing)
 
 
 def packing_of(op: ConstantOp) -> Packing | None:
-    """
-    How a constant's weights were cut and packed; None for other constants.
-    """
+    """Packing of a constant's weights; None for other constants."""
     known = op.attributes.get(PACKING)
     return known.packing if isinstance(known, PackingAttr) else None

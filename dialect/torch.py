@@ -1,10 +1,10 @@
 """
-The `torch` dialect: the part of torch-mlir's dialect that a Transformer's import consists of.
+The `torch` dialect: the part of torch-mlir's dialect that imports of Transformers use.
 
-Operations and types have the names, operands and text of torch-mlir, so that what it prints is what this dialect
-parses. Two things are ours: `torch.fake_quantize`, a quantize–dequantize pair in one operation, and the meaning of
+Operations and types have the names, operands and text of torch-mlir, so that this dialect parses its output. Three
+things are ours: `torch.fake_quantize`, a quantize–dequantize pair in one operation; the meaning of
 `torch.aten.scaled_dot_product_attention` with a mask *and* `is_causal`, which PyTorch refuses and which here admits the
-pairs that both admit.
+pairs that both admit; and the annotations that one pass leaves for another, as discardable attributes (`ANNOTATIONS`).
 
 Weights are `torch.vtensor.literal` operations whose value is a `dense_resource` named after the parameter; the array
 itself is in a `sta.dialect.ir.weight_store.WeightStore`.
@@ -13,8 +13,9 @@ itself is in a `sta.dialect.ir.weight_store.WeightStore`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from math import prod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from math import isfinite, prod
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from xdsl.dialects.builtin import (
     DenseIntOrFPElementsAttr,
     DenseResourceAttr,
     Float16Type,
+    Float64Type,
     FloatAttr,
     IntAttr,
     IntegerAttr,
@@ -34,6 +36,7 @@ from xdsl.dialects.builtin import (
     Signedness,
     StringAttr,
     TensorType,
+    UnitAttr,
     f32,
     f64,
     i1,
@@ -66,10 +69,11 @@ from xdsl.printer import Printer
 from xdsl.traits import ConstantLike, Pure
 from xdsl.utils.exceptions import VerifyException
 
+from sta.dialect.ir.format_directives import float_text
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.operators.operator import Operator, Role
 from sta.spec.operators.registry import operators
-from sta.spec.tables import RealFunction
+from sta.spec.tables import EXPONENTIAL_BITS, RealFunction
 
 Array = NDArray[Any]
 Constant = int | float | bool | str | None | list["Constant"]
@@ -95,7 +99,7 @@ _DTYPES: dict[Attribute, np.dtype[Any]] = {
 
 
 def numpy_dtype(element_type: Attribute) -> np.dtype[Any]:
-    """The NumPy dtype of a tensor's element type. Raises ValueError where NumPy has none (bfloat16)."""
+    """The NumPy dtype of a tensor's element type. Raises ValueError if NumPy has none (bfloat16)."""
     if element_type not in _DTYPES:
         raise ValueError(f"no NumPy dtype for elements of type {element_type}")
     return _DTYPES[element_type]
@@ -107,6 +111,15 @@ def element_type_of(dtype: np.dtype[Any]) -> Attribute:
         if candidate == dtype:
             return element_type
     raise ValueError(f"the torch dialect has no elements of dtype {dtype}")
+
+
+_DTYPE_NUMBERS = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "", "", "", "bool")
+"""PyTorch's numbering of dtypes; complex ones are left out."""
+
+
+def dtype_number(dtype: np.dtype[Any]) -> int:
+    """The number that stands for a NumPy dtype where an operator takes one. Raises ValueError for other dtypes."""
+    return _DTYPE_NUMBERS.index(dtype.name)
 
 
 # --- Types ---
@@ -190,7 +203,7 @@ class VTensorType(ParametrizedAttribute, TypeAttribute):
 
     @property
     def is_float(self) -> bool:
-        """Whether the elements are floating-point numbers."""
+        """True if the elements are floating-point numbers."""
         return isinstance(self.element_type, AnyFloat)
 
     @classmethod
@@ -280,7 +293,7 @@ class OptionalType(ParametrizedAttribute, TypeAttribute):
 
 
 def _parse_nested(parser: AttrParser) -> Attribute:
-    """Parse a type of the dialect that stands inside another one, where `!torch.` is left out."""
+    """Parses a type of the dialect inside another one, where `!torch.` is omitted."""
     keyword = parser.parse_optional_keyword_in((*_SCALAR_TYPES, "vtensor", "list", "optional"))
     if keyword is None:
         return parser.parse_type()
@@ -307,6 +320,151 @@ OPTIONAL_TENSOR = BaseAttr(VTensorType) | BaseAttr(NoneType)
 INTEGER_LIST = BaseAttr(ListType)
 
 
+# --- Annotations ---
+
+
+@irdl_attr_definition
+class RangeAttr(ParametrizedAttribute):
+    """The lowest and highest number of a value: `#torch.range<-1.5, 2.25>`."""
+
+    name = "torch.range"
+
+    low: FloatAttr[Float64Type]
+    high: FloatAttr[Float64Type]
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__(FloatAttr(low, f64), FloatAttr(high, f64))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest number."""
+        return self.low.value.data, self.high.value.data
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            low = parser.parse_number(context_msg=" for the lowest number")
+            parser.parse_punctuation(",")
+            high = parser.parse_number(context_msg=" for the highest number")
+        return (FloatAttr(float(low), f64), FloatAttr(float(high), f64))
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(", ".join(map(float_text, self.ends)))
+
+    def verify(self) -> None:
+        low, high = self.ends
+        if not (isfinite(low) and isfinite(high)):
+            raise VerifyException(f"the ends of a range are finite numbers, not {low} and {high}")
+        if low > high:
+            raise VerifyException(f"a range from {low} to {high}: the lowest number comes first")
+
+
+@irdl_attr_definition
+class DecibelsAttr(ParametrizedAttribute):
+    """A ratio of signal to noise: `#torch.decibels<41.5>`."""
+
+    name = "torch.decibels"
+
+    number: FloatAttr[Float64Type]
+
+    def __init__(self, number: float) -> None:
+        super().__init__(FloatAttr(number, f64))
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return (FloatAttr(float(parser.parse_number(context_msg=" for decibels")), f64),)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(float_text(self.number.value.data))
+
+    def verify(self) -> None:
+        if not isfinite(self.number.value.data):
+            raise VerifyException(f"decibels are a finite number, not {self.number.value.data}")
+
+
+@irdl_attr_definition
+class SoftmaxAttr(ParametrizedAttribute):
+    """
+    The softmax of an attention: the width of its exponentials, and its keys at a time.
+
+    `#torch.softmax<8 bits>` is over whole rows, `#torch.softmax<16 bits, 128 keys>` chunk by chunk.
+    """
+
+    name = "torch.softmax"
+    WIDTHS: ClassVar[tuple[int, ...]] = EXPONENTIAL_BITS
+
+    bits: IntAttr
+    keys: IntAttr | NoneAttr
+
+    def __init__(self, bits: int, keys: int | None = None) -> None:
+        super().__init__(IntAttr(bits), NoneAttr() if keys is None else IntAttr(keys))
+
+    @property
+    def chunk(self) -> int | None:
+        """The keys of a chunk; None for a softmax over whole rows."""
+        return None if isinstance(self.keys, NoneAttr) else self.keys.data
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        keys: IntAttr | NoneAttr = NoneAttr()
+        with parser.in_angle_brackets():
+            bits = IntAttr(parser.parse_integer(allow_boolean=False))
+            parser.parse_keyword("bits")
+            if parser.parse_optional_punctuation(",") is not None:
+                keys = IntAttr(parser.parse_integer(allow_boolean=False))
+                parser.parse_keyword("keys")
+        return (bits, keys)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(f"{self.bits.data} bits" + ("" if self.chunk is None else f", {self.chunk} keys"))
+
+    def verify(self) -> None:
+        if self.bits.data not in self.WIDTHS:
+            raise VerifyException(f"exponentials have 8 or 16 bits, not {self.bits.data}")
+        if self.chunk is not None and self.chunk < 1:
+            raise VerifyException(f"a chunk has at least one key, not {self.chunk}")
+
+
+RANGE = "sta.range"
+"""The calibrated range of an operation's or argument's value."""
+NARROW_RANGE = "sta.narrow_range"
+"""The range for 8 bits, if it differs from the range for 16 bits."""
+BOUND = "sta.bound"
+"""The bound of a value, if it is known without samples."""
+NARROW_FIDELITY = "sta.narrow_fidelity"
+"""Of an attention: the SQNR of its result with 8-bit exponentials."""
+SOFTMAX = "sta.softmax"
+"""Of an attention: its softmax."""
+INT16_INPUT = "sta.int16_input"
+"""Of a linear layer: its input has 16 bits, by sensitivity."""
+MASK_ERROR = "sta.mask_error"
+"""Of an attention that keeps its mask: the reason why the mask has no supported form."""
+
+ANNOTATIONS: Mapping[str, type[Attribute]] = {
+    RANGE: RangeAttr,
+    NARROW_RANGE: RangeAttr,
+    BOUND: RangeAttr,
+    NARROW_FIDELITY: DecibelsAttr,
+    SOFTMAX: SoftmaxAttr,
+    INT16_INPUT: UnitAttr,
+    MASK_ERROR: StringAttr,
+}
+"""An annotation of one pass for another, and the kind of its attribute."""
+
+
+def expect_annotations(attributes: Mapping[str, Attribute]) -> None:
+    """Raises ValueError for an annotation among `attributes` that is not of its kind."""
+    for name, kind in ANNOTATIONS.items():
+        given = attributes.get(name)
+        if given is not None and not isinstance(given, kind):
+            wanted = "without a value" if kind is UnitAttr else "a string" if kind is StringAttr else f"a #{kind.name}"
+            raise ValueError(f"{name} is {wanted}, not {given}")
+
+
 # --- Constants ---
 
 
@@ -315,21 +473,21 @@ class ExactFloat(CustomDirective):
     """
     A float64 attribute without its type, in text that is read back as the same number.
 
-    Numbers are written as MLIR writes them, or else with all their digits; those that are not finite as their bits, in
-    hexadecimal, where xDSL's own format would not read what it writes.
+    Numbers are written as MLIR writes them, or else with all their digits; infinite and NaN as their bits, in
+    hexadecimal, where xDSL's own format would not read its own output.
     """
 
     value: AttributeVariable
 
     def parse(self, parser: Parser, state: ParsingState) -> None:
-        """Read the number, or its bits."""
+        """Reads the number, or its bits."""
         number = parser.parse_number(context_msg=" for a float64")
         if isinstance(number, int):
             number = float(np.uint64(number).view(np.float64))
         self.value.set(state, FloatAttr(number, f64))
 
     def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
-        """Write the number, or its bits."""
+        """Writes the number, or its bits."""
         state.print_whitespace(printer)
         attribute = self.value.get(op)
         assert isinstance(attribute, FloatAttr)
@@ -347,7 +505,7 @@ def _float_text(number: float) -> str:
 
 
 class _ConstantOperation(IRDLOperation):
-    """An operation without operands whose result is known."""
+    """An operation without operands and with a known result."""
 
     traits = traits_def(Pure(), ConstantLike())
 
@@ -563,7 +721,7 @@ ScalarConstantOp = ConstantIntOp | ConstantFloatOp | ConstantBoolOp | ConstantSt
 
 
 def is_constant(value: SSAValue) -> bool:
-    """Whether `value` is a Python constant: a scalar, a string, None, or a list of those. Tensors never are."""
+    """True if `value` is a Python constant: a scalar, a string, None, or a list of those. Tensors never are."""
     operation = value.owner
     if isinstance(operation, ListConstructOp):
         return all(is_constant(element) for element in operation.elements)
@@ -571,7 +729,7 @@ def is_constant(value: SSAValue) -> bool:
 
 
 def constant_of(value: SSAValue) -> Constant:
-    """The Python constant that `value` is. Raises ValueError if it is none."""
+    """The Python constant of `value`. Raises ValueError if it is none."""
     operation = value.owner
     if isinstance(operation, ListConstructOp):
         return [constant_of(element) for element in operation.elements]
@@ -589,7 +747,7 @@ def constant_of(value: SSAValue) -> Constant:
 
 
 def integer_of(value: SSAValue) -> int:
-    """The Python int that `value` is. Raises ValueError if it is not a constant int."""
+    """The Python int of `value`. Raises ValueError if it is not a constant int."""
     constant = constant_of(value)
     if not isinstance(constant, int) or isinstance(constant, bool):
         raise ValueError(f"expected a constant int, found {constant!r}")
@@ -597,7 +755,7 @@ def integer_of(value: SSAValue) -> int:
 
 
 def number_of(value: SSAValue) -> float:
-    """The Python int or float that `value` is, as a float. Raises ValueError if it is neither."""
+    """The Python int or float of `value`, as a float. Raises ValueError if it is neither."""
     constant = constant_of(value)
     if not isinstance(constant, int | float) or isinstance(constant, bool):
         raise ValueError(f"expected a constant number, found {constant!r}")
@@ -605,7 +763,7 @@ def number_of(value: SSAValue) -> float:
 
 
 def integers_of(value: SSAValue) -> list[int]:
-    """The list of Python ints that `value` is. Raises ValueError if it is not a constant list of ints."""
+    """The list of Python ints of `value`. Raises ValueError if it is not a constant list of ints."""
     operation = value.owner
     if not isinstance(operation, ListConstructOp):
         raise ValueError("expected a constant list of ints")
@@ -645,12 +803,12 @@ class AtenOperation(IRDLOperation):
 
 
 def row_of(operation: Operation) -> Operator:
-    """The row of the operator that `operation` is. Raises KeyError if it is none."""
+    """The row of the operator of `operation`. Raises KeyError if there is none."""
     return operators()[operation.name.removeprefix("torch.")]
 
 
 def find_row(operation: Operation) -> Operator | None:
-    """The row of the operator that `operation` is; None if it is none."""
+    """The row of the operator of `operation`; None if there is none."""
     return operators().get(operation.name.removeprefix("torch."))
 
 
@@ -665,7 +823,7 @@ def _shape_text(value: SSAValue) -> str:
 
 class ElementwiseOperation(AtenOperation):
     """
-    A function of each element of `input`, whose type its result has; further operands are constant arguments of it.
+    A function of each element of `input`, with a result of the same type; further operands are constant arguments.
 
     The classes follow from the rows of `sta.spec.operators`.
     """
@@ -692,7 +850,7 @@ class ElementwiseOperation(AtenOperation):
 
     @property
     def refusal(self) -> str | None:
-        """What is wrong with the arguments; None if they are supported."""
+        """Fault in the arguments; None if they are supported."""
         if not all(is_constant(argument) for argument in self.arguments):
             return "its arguments must be constants"
         return row_of(self).refusal(*self._constants)
@@ -731,7 +889,7 @@ class LinearOp(AtenOperation):
 
 @irdl_op_definition
 class EmbeddingOp(AtenOperation):
-    """The rows of weight [rows, n] that the integers in indices [...] name: [..., n]."""
+    """The rows of weight [rows, n] named by the integers in indices [...]: [..., n]."""
 
     name = "torch.aten.embedding"
 
@@ -772,7 +930,7 @@ class RmsNormOp(AtenOperation):
     """
     input divided by the root of (its mean square + eps), over the last axes, then times weight (or None).
 
-    PyTorch takes eps None for the smallest number that changes a one.
+    PyTorch interprets eps None as the smallest number that changes a one.
     """
 
     name = "torch.aten.rms_norm"
@@ -811,7 +969,7 @@ class ScaledDotProductAttentionOp(AtenOperation):
 
     query [..., m, d], key [..., n, d], value [..., n, e]; attn_mask is None, a bool tensor that is true where a key is
     admissible, or a float tensor that is added. With is_causal key j is admissible for query i iff j <= i. A mask and
-    is_causal together admit what both admit (PyTorch takes only one of them). A query without admissible key gives 0.
+    is_causal together admit what both admit (PyTorch accepts only one of them). A query without admissible key gives 0.
     """
 
     name = "torch.aten.scaled_dot_product_attention"
@@ -973,7 +1131,7 @@ class SoftmaxIntOp(AtenOperation):
 
 @irdl_op_definition
 class SoftmaxOp(AtenOperation):
-    """The softmax over axis dim, as decompositions leave it."""
+    """The softmax over axis dim, in the form of decompositions."""
 
     name = "torch.aten._softmax"
 
@@ -1119,7 +1277,7 @@ class ExpandOp(AtenOperation):
 
 @irdl_op_definition
 class ToDtypeOp(AtenOperation):
-    """The elements converted to another type, given by PyTorch's number for it (11 is bool, 6 is float32)."""
+    """The elements converted to another type, given by PyTorch's number for it (`dtype_number`)."""
 
     name = "torch.aten.to.dtype"
 
@@ -1137,7 +1295,7 @@ class ToDtypeOp(AtenOperation):
 
 @irdl_op_definition
 class LogicalNotOp(AtenOperation):
-    """Whether each element is zero, or false."""
+    """True if each element is zero, or false."""
 
     name = "torch.aten.logical_not"
 
@@ -1150,7 +1308,7 @@ class LogicalNotOp(AtenOperation):
 
 
 class GenericOperation(AtenOperation):
-    """An operator that only folding, mask analysis or the rewriting of views looks at, by its name."""
+    """An operator that only folding, mask analysis or the rewriting of views inspects, by its name."""
 
     arguments = var_operand_def()
     outputs = var_result_def()
@@ -1306,11 +1464,11 @@ _TYPED: tuple[type[AtenOperation], ...] = (
     ToDtypeOp,
     LogicalNotOp,
 )
-"""Operators of which passes look at the operands; the classes of all others follow from their rows."""
+"""Operators whose operands passes inspect; the classes of all others follow from their rows."""
 
 
 def _class_of(row: Operator) -> type[AtenOperation]:
-    """The class of an operator that has none of its own."""
+    """The class of an operator without a class of its own."""
     base = ElementwiseOperation if row.role is Role.ELEMENTWISE else GenericOperation
     summary = row.summary or f"`{row.name}`, as PyTorch defines it"
     members: dict[str, Any] = {"name": f"torch.{row.name}", "__doc__": f"{summary[:1].upper()}{summary[1:]}."}
@@ -1319,21 +1477,29 @@ def _class_of(row: Operator) -> type[AtenOperation]:
     return irdl_op_definition(made)
 
 
+@cache
 def _classes() -> dict[str, type[AtenOperation]]:
     typed = {operation.name.removeprefix("torch."): operation for operation in _TYPED}
     return {name: typed.get(name) or _class_of(row) for name, row in operators().items()}
 
 
-_CLASSES = _classes()
-
-
 def operator_class(name: str) -> type[AtenOperation]:
     """The operation of the operator `name`, spelled as in its row: `aten.relu`."""
-    return _CLASSES[name]
+    return _classes()[name]
 
 
-Torch = Dialect(
-    "torch",
-    [*_OWN, *_CLASSES.values()],
-    [IntType, FloatType, BoolType, NoneType, StrType, DeviceType, VTensorType, ListType, OptionalType],
-)
+@cache
+def torch_dialect() -> Dialect:
+    """
+    The dialect, with the operations of all rows.
+
+    Not made when this module is imported: a package that adds rows may itself import this module.
+    """
+    return Dialect(
+        "torch",
+        [*_OWN, *_classes().values()],
+        [
+            *(IntType, FloatType, BoolType, NoneType, StrType, DeviceType, VTensorType, ListType, OptionalType),
+            *(RangeAttr, DecibelsAttr, SoftmaxAttr),
+        ],
+    )

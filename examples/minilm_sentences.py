@@ -37,7 +37,7 @@ PAIRS = 100
 CALIBRATION_SENTENCES = 32
 EMULATED_SENTENCES = 10
 LEAST_COSINE = 0.98
-"""Least figures of the dense program against the float model."""
+"""Required figures of the dense program against the float model."""
 OUTPUT = "last_hidden_state"
 FOLDER = Path("out")
 
@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of sentences with the similarity, 0..5, that people gave them."""
+    """Pairs of sentences with human scores of their similarity, 0..5."""
 
     left: list[str]
     right: list[str]
@@ -71,7 +71,7 @@ class Row:
     cosine: float
     spearman: float
     different_bits: int
-    """Emulated sentences whose bits were not those of the nm interpreter."""
+    """Emulated sentences whose bits differed from the nm interpreter's."""
 
 
 def package_folder(name: str) -> Path:
@@ -147,7 +147,7 @@ def for_each(function: Callable[[Inputs], Result], inputs: Mapping[str, Inputs])
 
 
 def compile_variant(model: Any, samples: Sequence[Inputs], sparsity: str | None) -> Compilation:
-    """Returns the compilation: `sta.compile` with the modules it goes through, of which one is interpreted below."""
+    """Returns the compilation: `sta.compile` with its intermediate modules, of which one is interpreted below."""
     from sta.api.compiler.compilation import compile_model
 
     calibration = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
@@ -155,7 +155,7 @@ def compile_variant(model: Any, samples: Sequence[Inputs], sparsity: str | None)
 
 
 def interpret(compilation: Compilation, inputs: Mapping[str, Inputs]) -> dict[str, NDArray[Any]]:
-    """Returns the integers that the nm interpreter gives for every sentence."""
+    """Returns the integers of the nm interpreter for every sentence."""
     from sta.dialect.interpreters.any_level import run_integers
 
     module = compilation.integer_module
@@ -202,7 +202,7 @@ def spread(items: Sequence[str], count: int) -> list[str]:
 
 
 def similarity_spearman(embeddings: Mapping[str, FloatArray], pairs: Pairs) -> float:
-    """Returns the rank correlation of the pairs' cosine similarities with the scores that people gave."""
+    """Returns the rank correlation of the pairs' cosine similarities with the human scores."""
     both = zip(pairs.left, pairs.right, strict=True)
     cosines = np.array([embeddings[left] @ embeddings[right] for left, right in both])
     return float(np.corrcoef(ranks(cosines), ranks(pairs.scores))[0, 1])
@@ -216,12 +216,12 @@ def ranks(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def note(text: str) -> None:
-    """Says on standard error what is being done."""
+    """Reports progress on standard error."""
     print(f"[{time.monotonic() - START:5.1f} s] {text}", file=sys.stderr, flush=True)
 
 
 def print_results(rows: Mapping[str, Row], float_spearman: float, pairs: Pairs) -> None:
-    """Prints the table, each number with where it comes from."""
+    """Prints the table, each number with its origin."""
     from sta.api.cli.tables import count, percent, print_table, size
 
     def line(title: str, source: str, float_value: str, *values: str) -> list[str]:
@@ -257,7 +257,7 @@ def print_results(rows: Mapping[str, Row], float_spearman: float, pairs: Pairs) 
 
 
 def failures(rows: Mapping[str, Row]) -> list[str]:
-    """Returns what is not as it must be."""
+    """Returns the failed checks."""
     found = [
         f"{name}: the emulator's bits differ from the nm interpreter's in {row.different_bits} sentences"
         for name, row in rows.items()

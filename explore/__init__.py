@@ -1,1 +1,1 @@
-"""Sweeps over machines; still empty."""
+"""Sweeps: over policies of tiling so far."""

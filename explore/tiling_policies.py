@@ -1,4 +1,4 @@
-"""Sweeps of the tiling policy: what a knob does to the plan of a model, without lowering it."""
+"""Sweeps of the tiling policy: the effect of a constant on the plan of a model, without lowering it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,13 @@ from sta.spec.tiling_policy import TilingPolicy
 
 @dataclass(frozen=True)
 class PlannedCost:
-    """
-    The cost of a plan.
-    """
+    """The cost of a plan."""
 
     policy: TilingPolicy
     cycles: int
-    """
-    The sum of the layers' estimates.
-    """
+    """The sum of the layers' estimates."""
     largest_tiles: int
-    """
-    Bytes on the chip of the layer whose tiles take most.
-    """
+    """Bytes on the chip of the layer with the largest tiles."""
     values_in_dram: int
 
 

@@ -1,1 +1,1 @@
-"""Models in: PyTorch, `.pt2` and ONNX files to a module of the `torch` dialect and a weight store."""
+"""Import of PyTorch, `.pt2` and ONNX models into a module of the `torch` dialect and a weight store."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from sta.frontend.errors import ModelError
 
 _PROGRAM_MEMBERS = ("models/model.json", "serialized_exported_program.json")
-"""Places of the graph in a .pt2 file, in the present form and in that of PyTorch 2.7 and before."""
+"""Places of the graph in a .pt2 file, in the present form and in the form of PyTorch 2.7 and before."""
 
 _SIZE = re.compile(r'"(?:Symbol\(\'\w+\'|[A-Za-z0-9_ +*/(),<>=-])*"')
 """Sums and products of sizes, and functions of them by name."""

@@ -1,9 +1,9 @@
 """
 From an exported program to a module of the `torch` dialect, through torch-mlir.
 
-torch-mlir lowers the program's graph to its own `torch` dialect, folds shape arithmetic and removes what is no value;
-its generic text is parsed into xDSL. Weights stay out of the text: a hook replaces each by a `dense_resource` of one
-byte that is named after the parameter.
+torch-mlir lowers the program's graph to its own `torch` dialect, folds shape arithmetic and removes non-values; its
+generic text is parsed into xDSL. Weights stay out of the text: a hook replaces each by a `dense_resource` of one byte
+that is named after the parameter.
 """
 # pyright: basic, reportAttributeAccessIssue=false
 # torch-mlir has no type stubs.
@@ -20,26 +20,26 @@ from xdsl.dialects.func import ReturnOp
 from xdsl.rewriter import Rewriter
 from xdsl.utils.exceptions import ParseError, VerifyException
 
-from sta.dialect.interpreters.torch import FOREIGN_OPERATOR, main_function, operation_name
+from sta.dialect.interpreters.torch import FOREIGN_OPERATOR, operation_name
 from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.location import ROOT
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.unicode_strings import UnicodeParser
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType, operator_class, sizes_of
 from sta.frontend.errors import ModelError
 from sta.frontend.program import quiet
-from sta.spec.operators.registry import operators
+from sta.spec.operators.registry import operators, parts_of
+from sta.spec.outside import OPERATORS, OutsideError, find_addition
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-ROOT = "forward"
-"""The module path of what the model's own `forward` does, outside any of its submodules."""
-
 
 @dataclass(frozen=True)
 class RawImport:
-    """What torch-mlir makes of a program: a verified module, and the arrays that its literals name."""
+    """Import of a program by torch-mlir: a verified module, and the arrays that its literals name."""
 
     module: ModuleOp
     weights: WeightStore
@@ -47,14 +47,14 @@ class RawImport:
 
 def import_program(program: ExportedProgram, input_names: list[str], output_names: list[str]) -> RawImport:
     """
-    Import `program`, which is not changed.
+    Imports `program`, which is not changed.
 
     The function is called `main`; its arguments and results carry their names as `sta.name`. Raises ModelError for
-    dynamic shapes, empty inputs, for a model that changes its buffers, and for what torch-mlir cannot import.
+    dynamic shapes, empty inputs, a model that changes its buffers, and anything that torch-mlir cannot import.
     """
     _check_static(program)
     decomposed = _decomposed(program)
-    # Only a functional program tells what it changes.
+    # Only a functional program shows its changes.
     _check_pure(decomposed)
     names = _literal_names(decomposed)
     weights = WeightStore()
@@ -97,9 +97,16 @@ def _check_pure(program: ExportedProgram) -> None:
 
 def _decomposed(program: ExportedProgram) -> ExportedProgram:
     """A functional copy of `program` that torch-mlir can import: its state holds every tensor the graph refers to."""
+    import torch
+
+    overloads = {node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)}
+    compositions: Any = {one: parts for one in overloads if (parts := parts_of(one.name())) is not None}
     try:
         with quiet():
-            copy = program.run_decompositions({})
+            copy = program.run_decompositions(compositions)
+    except OutsideError as error:
+        # Behind the first line PyTorch adds the node, and a link to a tool of its own.
+        raise ModelError(str(error).partition("\n")[0]) from error
     except Exception as error:
         raise ModelError(f"PyTorch cannot make the exported program functional: {error}") from error
     # torch-mlir looks buffers up in the state only, and buffers that are not persistent are constants.
@@ -156,7 +163,7 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
             if not isinstance(literal, torch.Tensor) or literal.numel() <= 1:
                 return None
             name = names.setdefault(id(literal), f"constant_{len(weights)}")
-            # MLIR would give a second resource of the same name another one.
+            # MLIR would rename a second resource of the same name.
             if name not in resources:
                 weights.put(name, _array(name, literal))
                 kind = fx_importer._create_mlir_tensor_type(literal.dtype, literal.size())
@@ -194,7 +201,7 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
 
 def _store_special_numbers(text: str, weights: WeightStore) -> str:
     """
-    Put tensors of a number that is not finite into `weights`, and name them in `text`.
+    Puts tensors of a number that is not finite into `weights`, and names them in `text`.
 
     MLIR writes such a number (the -inf of a mask) as its bits, which xDSL reads as an integer.
     """
@@ -214,9 +221,9 @@ def _store_special_numbers(text: str, weights: WeightStore) -> str:
 
 def _hide_unknown_operators(ir: Any, module: Any) -> None:
     """
-    Replace `torch.operator`, in which torch-mlir wraps what it does not know, and at which its pipeline stops.
+    Replaces `torch.operator`, in which torch-mlir wraps unknown operators, and at which its pipeline stops.
 
-    Whether such an operator folds away, or is reported with all others that cannot be compiled, is found out later.
+    Whether such an operator folds away, or is reported with all other unsupported ones, is decided later.
     """
     found: list[Any] = []
 
@@ -241,13 +248,19 @@ def _hide_unknown_operators(ir: Any, module: Any) -> None:
 
 
 def _adopt_known_operators(module: ModuleOp) -> None:
-    """Replace the stand-ins of operators that torch-mlir does not know, but a row: those of other packages."""
+    """Replaces the stand-ins of operators that torch-mlir does not know but a row does: operators of other packages."""
     for operation in list(module.walk()):
         name = operation_name(operation).removeprefix("torch.")
-        if not isinstance(operation, UnregisteredOp) or name not in operators():
+        if not isinstance(operation, UnregisteredOp) or name not in operators() or len(operation.results) != 1:
             continue
         kept = operator_class(name).with_operands(operation.operands, operation.results[0].type)
         kept.location = operation.location
+        try:
+            kept.verify()
+        except VerifyException as error:
+            raise ModelError(
+                str(find_addition(OPERATORS, name).refusal(f"its row does not fit a model: {error}"))
+            ) from error
         Rewriter.replace_op(operation, kept)
 
 
@@ -287,7 +300,7 @@ def portable_path(file: str) -> str:
 
 def _parse(text: str) -> ModuleOp:
     context = CompileContext()
-    # What the dialect does not know is reported together with all else that is not supported.
+    # Operators unknown to the dialect are reported together with all other unsupported ones.
     context.allow_unregistered = True
     try:
         module = UnicodeParser(context, text, "<torch-mlir>").parse_module()
@@ -298,7 +311,7 @@ def _parse(text: str) -> ModuleOp:
 
 
 def _name_values(module: ModuleOp, input_names: list[str], output_names: list[str]) -> None:
-    """Set `sta.name` on the arguments and results of `main`, and leave out those that are no tensors."""
+    """Sets `sta.name` on the arguments and results of `main`, except for those that are no tensors."""
     function = main_function(module)
     block = function.body.block
     if len(input_names) != len(block.args):
@@ -307,7 +320,7 @@ def _name_values(module: ModuleOp, input_names: list[str], output_names: list[st
     for name, argument in inputs.items():
         if isinstance(argument.type, VTensorType):
             continue
-        # Exporting made what depends on a Python value constant.
+        # The export has made values that depend on a Python value constant.
         if argument.first_use is not None:
             raise ModelError(f"input {name!r} is no tensor")
         block.erase_arg(argument)

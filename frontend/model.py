@@ -1,4 +1,4 @@
-"""The front end: a model in, a module of the `torch` dialect and the arrays that it names out."""
+"""The front end: from a model to a module of the `torch` dialect and its arrays."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
 from sta.dialect.interpreters.torch import input_names as argument_names
-from sta.dialect.interpreters.torch import main_function
 from sta.dialect.interpreters.torch import output_names as result_names
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import numpy_dtype, tensor_type
 from sta.frontend.errors import ModelError
@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A model as the compiler works on it."""
+    """A model in the compiler's form."""
 
     module: ModuleOp
     """Its function `main`, in the `torch` dialect."""
@@ -38,7 +38,7 @@ class ImportedModel:
     """The arrays that the module's literals name."""
 
     example_inputs: dict[str, Array]
-    """One input of the model, by name; empty where none came with it."""
+    """One input of the model, by name; empty if none was given."""
 
     input_names: list[str]
     """The inputs, in `forward`'s order."""
@@ -58,11 +58,12 @@ def import_model(
     model: Module | ExportedProgram | str | os.PathLike[str], example_inputs: ExampleInputs | None = None
 ) -> ImportedModel:
     """
-    Import a module, an exported program, a `.pt2` file or an `.onnx` file. The caller's object is not changed.
+    Imports a module, an exported program, a `.pt2` file or an `.onnx` file. The caller's object is not changed.
 
-    `example_inputs` (by name, or in `forward`'s order) give a module's shapes and dtypes, and are required for one; an
-    exported program brings its own, which are used where none are given. Raises ModelError if the model or the example
-    inputs cannot be used, TypeError if the latter are neither mapping, list nor tuple; the message says why.
+    `example_inputs` (by name, or in `forward`'s order) give a module's shapes and dtypes, and are required for a
+    module. An exported program brings its own, which are used if none are given. Raises ModelError if the model or the
+    example inputs cannot be used, TypeError if the latter are neither mapping, list nor tuple; the message gives the
+    reason.
     """
     from sta.frontend.forward_names import input_names, output_names
     from sta.frontend.importer import import_program
@@ -129,7 +130,7 @@ def _program(model: Any, example_inputs: ExampleInputs | None) -> ExportedProgra
 
 
 def _examples(program: ExportedProgram, names: list[str], given: ExampleInputs | None) -> dict[str, Any]:
-    """Example inputs by name: the given ones, or those that the program was exported with."""
+    """Example inputs by name: the given ones, or the ones of the export."""
     if isinstance(given, Mapping):
         for name in given:
             if name not in names:

@@ -1,4 +1,4 @@
-"""Getting an exported program: from a module and example inputs, or from a `.pt2` file."""
+"""Exported programs: from a module and example inputs, or from a `.pt2` file."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sta.frontend.archive import check_archive, descriptions, tensors_only
 from sta.frontend.errors import ModelError
+from sta.spec.operators.registry import operators
 from sta.spec.suggestion import suggestion
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ ExampleInputs = Mapping[str, Any] | Sequence[Any]
 
 def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
     """
-    Load the `.pt2` file at `path`.
+    Loads the `.pt2` file at `path`.
 
-    A program exported from a Hugging Face model loads only where the class of its outputs is known to PyTorch, so the
-    module that defines it is imported first. Raises ModelError if the file is missing, is no `.pt2` file, holds what
-    would run code while it loads, or does not load.
+    A program exported from a Hugging Face model loads only if PyTorch knows the class of its outputs, so its module is
+    imported first. Raises ModelError if the file is missing, is no `.pt2` file, would run code while it loads, or does
+    not load.
     """
     check_archive(Path(path))
     _register_output_classes(Path(path))
@@ -42,11 +43,19 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
         try:
             return _load(os.fspath(path))
         except Exception as error:  # whatever a damaged archive makes the loader raise
-            raise ModelError(f"cannot load {path}: {_last_line(log) or _last_line([str(error)])}") from error
+            raise ModelError(f"cannot load {path}: {_reason(_last_line(log) or _last_line([str(error)]))}") from error
+
+
+def _reason(text: str) -> str:
+    """Reason for which a program cannot be loaded: PyTorch's words, or ours for an unregistered operator."""
+    unknown = re.search(r"failed to resolve torch\.ops\.(\S+?)(?:\.default)? to an operator", text)
+    if unknown is None:
+        return text
+    return f"it calls {unknown[1]}, which PyTorch does not have here: install the package that registers this operator"
 
 
 def _load(path: str) -> ExportedProgram:
-    """Load the program; raises whatever PyTorch does."""
+    """The program; raises the errors of PyTorch."""
     import torch
 
     try:
@@ -60,10 +69,10 @@ def _load(path: str) -> ExportedProgram:
 
 def export_module(module: Module, example_inputs: ExampleInputs | None) -> ExportedProgram:
     """
-    Export `module` as it is in evaluation mode, for inputs of the shapes and dtypes of `example_inputs`.
+    Exports `module` as it is in evaluation mode, for inputs of the shapes and dtypes of `example_inputs`.
 
     The module is left as it was. Raises ModelError if there are no example inputs, if one has a name that `forward`
-    does not take, or if PyTorch cannot export the module.
+    does not accept, or if PyTorch cannot export the module.
     """
     import torch
 
@@ -94,7 +103,7 @@ def _way_out(error: Exception) -> str:
 
 
 def _register_output_classes(path: Path) -> None:
-    """Import the modules of the Hugging Face classes that the program mentions, which registers them with PyTorch."""
+    """Imports the modules of the Hugging Face classes that the program mentions, which registers them with PyTorch."""
     for module_name in sorted(_mentioned_modules(path)):
         try:
             importlib.import_module(module_name)
@@ -106,7 +115,9 @@ def _register_output_classes(path: Path) -> None:
 
 
 def _register_operators(path: Path) -> None:
-    """Import what defines the operators of quantized programs, if the program has any."""
+    """Imports the modules that define operators of other packages, and of quantized programs."""
+    # A package registers its operators with PyTorch in the module that has their rows.
+    operators()
     if any("quantized_decomposed" in text for text in descriptions(path)):
         importlib.import_module("torch.ao.quantization.fx._decomposed")
 
@@ -132,12 +143,12 @@ def _arguments(module: Module, example_inputs: ExampleInputs) -> tuple[tuple[Any
 
 
 def closest_or_all(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """The end of a message about the unknown `name`: the closest known one, or all of them."""
+    """The end of a message about the unknown `name`: the closest known name, or all of them."""
     return suggestion(name, known) or f"; known are {', '.join(repr(one) for one in known)}"
 
 
 def _tensor(name: str, value: Any) -> Any:
-    """A tensor for a NumPy array; anything else as it is. Raises ModelError for numbers that are not supported."""
+    """A tensor for a NumPy array; anything else unchanged. Raises ModelError for unsupported numbers."""
     import numpy as np
     import torch
 
@@ -156,7 +167,7 @@ def _tensor(name: str, value: Any) -> Any:
 
 @contextlib.contextmanager
 def _evaluation(module: Module) -> Generator[None]:
-    """Evaluation mode for every part of `module`, and no fused attention, whose operator nothing can be done with."""
+    """Evaluation mode for every part of `module`, and no fused attention, whose operator cannot be compiled."""
     import torch
 
     training = {part: part.training for part in module.modules()}
@@ -174,7 +185,7 @@ def _evaluation(module: Module) -> Generator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Generator[None]:
-    """What PyTorch says about its own internals, on any channel, is of no use to whoever compiles a model."""
+    """Silences, on all channels, PyTorch's messages about its own internals, which users cannot act on."""
     with (
         warnings.catch_warnings(),
         _collected_log("torch"),
@@ -187,7 +198,7 @@ def quiet() -> Generator[None]:
 
 @contextlib.contextmanager
 def _collected_log(*names: str) -> Generator[list[str]]:
-    """Collect what the loggers called `names` say instead of showing it."""
+    """Collects what the loggers called `names` say instead of showing it."""
     messages: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.extend(_record_lines(record))
@@ -206,17 +217,17 @@ def _collected_log(*names: str) -> Generator[list[str]]:
 
 
 def _record_lines(record: logging.LogRecord) -> list[str]:
-    """A message, and the error that it is about."""
+    """A message with its error."""
     error = record.exc_info[1] if record.exc_info else None
     return [record.getMessage(), str(error)] if error is not None else [record.getMessage()]
 
 
 def _last_line(messages: Sequence[str]) -> str:
-    """The last line that is not empty: where a traceback says what happened."""
+    """The last line that is not empty: a traceback's message."""
     lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
     return lines[-1] if lines else ""
 
 
 def _first_line(message: str) -> str:
-    """The first line that is not empty: where PyTorch's exporter says what it could not do."""
+    """The first line that is not empty: the reason of PyTorch's exporter."""
     return next((line.strip() for line in message.splitlines() if line.strip()), "")

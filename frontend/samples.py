@@ -45,7 +45,7 @@ def split_samples(arrays: Mapping[str, Any], inputs: Mapping[str, InputType]) ->
 
 
 def as_array(what: str, value: Any) -> Array:
-    """The array that an array, a tensor or nested lists are. Raises ModelError, beginning with `what`, if none."""
+    """An array for an array, a tensor or nested lists. Raises ModelError, beginning with `what`, for anything else."""
     try:
         return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -79,7 +79,7 @@ def _samples(name: str, array: Array, kind: InputType) -> Array:
     if array.ndim == 0 or array.shape[1:] != sizes:
         expected = f"[samples, {', '.join(str(size) for size in sizes)}]"
         raise ModelError(f"samples of {name!r} must have the shape {expected}, not {list(array.shape)}")
-    # What is too large for float32 becomes infinite.
+    # Numbers too large for float32 become infinite.
     with np.errstate(over="ignore"):
         converted = array.astype(kind.dtype)
     wrong = ~np.isfinite(converted) if kind.dtype.kind == "f" else converted != array

@@ -1,4 +1,4 @@
-"""The values of compile options: what is accepted, in the form in which the compiler uses it."""
+"""Values of compile options: accepted forms, and the compiler's form."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any, NamedTuple, cast
 
 from sta.spec.pattern import Pattern
 from sta.spec.suggestion import suggestion
+from sta.spec.tables import EXPONENTIAL_BITS
 from sta.spec.target import Target, load_target
 
 METHODS = ("smoothing", "ranges", "weights")
-"""Calibration methods beyond the extremes of each value, in the order in which they are tried."""
+"""Calibration methods beyond the extremes of each value, in the order of their trial."""
 SOFTMAX_MODES = ("auto", "row", "online")
 """Softmax over whole rows, or chunk by chunk."""
-PROBABILITY_BITS = ("auto", "8", "16")
+PROBABILITY_BITS = ("auto", *map(str, EXPONENTIAL_BITS))
 """Widths of exponentials."""
 
 Data = Mapping[str, Any] | Path | None
@@ -32,8 +33,8 @@ class Sparsity(NamedTuple):
     """`glob=N:M` over module paths; the first that matches counts."""
 
 
-def target_of(target: object) -> Target | None:
-    """The target that a name, the path of a YAML file or a `Target` stands for. Raises TypeError, ValueError."""
+def as_target(target: object) -> Target | None:
+    """The target for a name, the path of a YAML file or a `Target`. Raises TypeError, ValueError."""
     if target is None or isinstance(target, Target):
         return target
     if not isinstance(target, str | os.PathLike):
@@ -41,8 +42,8 @@ def target_of(target: object) -> Target | None:
     return load_target(os.fspath(cast("os.PathLike[str]", target)))
 
 
-def sparsity_of(sparsity: object) -> Sparsity | None:
-    """What is pruned; None if nothing is. Raises TypeError, ValueError."""
+def as_sparsity(sparsity: object) -> Sparsity | None:
+    """Patterns to prune to; None for no pruning. Raises TypeError, ValueError."""
     if sparsity is None:
         return None
     if isinstance(sparsity, str):
@@ -66,8 +67,8 @@ def _assignment(glob: object, pattern: object) -> str:
         raise ValueError(f"sparsity of {glob!r}: {error}") from error
 
 
-def globs_of(int16_inputs: object) -> tuple[str, ...]:
-    """The module-path globs that `int16_inputs` holds. Raises TypeError."""
+def as_globs(int16_inputs: object) -> tuple[str, ...]:
+    """The module-path globs in `int16_inputs`. Raises TypeError."""
     if isinstance(int16_inputs, str) or not isinstance(int16_inputs, Sequence):
         raise TypeError(f"int16_inputs is a list of module-path globs, not {_kind(int16_inputs)}")
     globs = cast("Sequence[object]", int16_inputs)
@@ -77,7 +78,7 @@ def globs_of(int16_inputs: object) -> tuple[str, ...]:
     return tuple(cast("Sequence[str]", globs))
 
 
-def decibels_of(min_sqnr: object) -> float | None:
+def as_decibels(min_sqnr: object) -> float | None:
     """The decibels that the output must reach; None for the default. Raises TypeError, ValueError."""
     if min_sqnr is None:
         return None
@@ -88,19 +89,19 @@ def decibels_of(min_sqnr: object) -> float | None:
     return float(min_sqnr)
 
 
-def methods_of(methods: object) -> tuple[str, ...]:
-    """The calibration methods that `methods` holds. Raises TypeError, ValueError."""
+def as_methods(methods: object) -> tuple[str, ...]:
+    """The calibration methods in `methods`. Raises TypeError, ValueError."""
     if isinstance(methods, str) or not isinstance(methods, Sequence):
         raise TypeError(f"methods is a list of names, not {_kind(methods)}")
     return tuple(one_of("calibration method", METHODS, method) for method in cast("Sequence[object]", methods))
 
 
-def softmax_of(softmax: object) -> str:
+def as_softmax(softmax: object) -> str:
     """The mode of softmax. Raises ValueError."""
     return one_of("softmax", SOFTMAX_MODES, softmax)
 
 
-def probability_bits_of(bits: object) -> str:
+def as_probability_bits(bits: object) -> str:
     """The width of exponentials, given as a number or a text. Raises ValueError."""
     return one_of("width of probabilities", PROBABILITY_BITS, str(bits))
 
@@ -112,7 +113,7 @@ def one_of(what: str, known: Sequence[str], given: object) -> str:
     raise ValueError(f"unknown {what} {given!r}, it is one of {', '.join(known)}{suggestion(str(given), known)}")
 
 
-def names_of(passes: object) -> tuple[str, ...]:
+def as_names(passes: object) -> tuple[str, ...]:
     """The names of passes. Raises TypeError."""
     if isinstance(passes, str) or not isinstance(passes, Sequence):
         raise TypeError(f"passes is a list of names, not {_kind(passes)}")
@@ -122,14 +123,9 @@ def names_of(passes: object) -> tuple[str, ...]:
     return tuple(cast("Sequence[str]", passes))
 
 
-def calibration_of(data: object) -> Data:
-    """Calibration data. Raises TypeError, OSError."""
-    return _data("calibration", data)
-
-
-def _data(what: str, data: object) -> Data:
+def as_samples(option: str, data: object) -> Data:
     """
-    Sample inputs as given, their path as a `Path`.
+    Sample inputs as given for an option, their path as a `Path`.
 
     Raises:
         TypeError: it is neither a mapping nor a path.
@@ -139,16 +135,16 @@ def _data(what: str, data: object) -> Data:
         return cast("Mapping[str, Any] | None", data)
     if not isinstance(data, str | os.PathLike):
         raise TypeError(
-            f"{what} is a mapping from input name to array, whose first axis counts the samples, or the path of an "
+            f"{option} is a mapping from input name to array, whose first axis counts the samples, or the path of an "
             f".npz file, not {_kind(data)}"
         )
     path = Path(cast("os.PathLike[str]", data))
-    # For its error: what is in the file is read when the model is known to be supported.
+    # For its error: the file is read when the model is known to be supported.
     with open(path, "rb"):
         return path
 
 
-def path_of(path: object) -> Path | None:
+def as_path(path: object) -> Path | None:
     """A path. Raises TypeError."""
     return None if path is None else Path(cast("os.PathLike[str]", path))
 

@@ -2,17 +2,18 @@
 The options of a compile, each defined once.
 
 The keywords of `sta.compile`, the options of `sta compile` and docs/options.md are derived from the fields of
-`Options`. A new option is an entry in `Keywords`, which says what users may give, and a field of `Options`, which says
-in what form the compiler has it.
+`Options`. A new option is an entry in `Keywords`, with the type for users, and a field of `Options`, with the
+compiler's form.
 """
 
-# ruff: noqa: RUF009 - `_option` makes a field.
+# ruff: noqa: RUF009 - `_option` and `_samples` make fields.
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack, cast
 
@@ -22,17 +23,17 @@ from sta.passes.option_values import (
     SOFTMAX_MODES,
     Data,
     Sparsity,
+    as_decibels,
     as_given,
-    calibration_of,
-    decibels_of,
-    globs_of,
-    methods_of,
-    names_of,
-    path_of,
-    probability_bits_of,
-    softmax_of,
-    sparsity_of,
-    target_of,
+    as_globs,
+    as_methods,
+    as_names,
+    as_path,
+    as_probability_bits,
+    as_samples,
+    as_softmax,
+    as_sparsity,
+    as_target,
 )
 from sta.spec.pattern import Pattern
 from sta.spec.suggestion import suggestion
@@ -40,8 +41,8 @@ from sta.spec.target import Target
 
 T = TypeVar("T")
 
-Report = Callable[[str, float | None], None]
-"""Told about progress: the stage, and how much of it is done (None where that is not known)."""
+StageProgress = Callable[[str, float | None], None]
+"""Progress callback: the stage, and its completed share (None if unknown)."""
 
 
 class Keywords(TypedDict, total=False):
@@ -50,6 +51,7 @@ class Keywords(TypedDict, total=False):
     target: str | os.PathLike[str] | Target | None
     sparsity: str | Mapping[str, str] | None
     calibration: Mapping[str, Any] | str | os.PathLike[str] | None
+    evaluation: Mapping[str, Any] | str | os.PathLike[str] | None
     softmax: str
     probability_bits: int | str
     int16_inputs: Sequence[str]
@@ -59,11 +61,11 @@ class Keywords(TypedDict, total=False):
     check: bool
     dump_ir: str | os.PathLike[str] | None
     only: str | None
-    report: Report
+    report: StageProgress
 
 
 class Decision(NamedTuple):
-    """The step of the pipeline that carries out an option: behind it, the option comes too late."""
+    """The step of the pipeline that carries out an option: after it, the option comes too late."""
 
     step: str
     done: str
@@ -76,16 +78,18 @@ class Option:
 
     name: str
     default: Any
-    """In the form that users give."""
+    """Default in the users' form."""
     accept: Callable[[Any], Any]
-    """The value that a given one stands for. Raises TypeError, ValueError, OSError."""
+    """Converts a user's value to the compiler's form. Raises TypeError, ValueError, OSError."""
     help: str
     """One text for all: the command line, `help(sta.compile)` and the page."""
     command_line: Mapping[str, Any] | None
     """Arguments of argparse's `add_argument`; None for an option that only Python has."""
     without: Mapping[str, tuple[str, str]]
-    """Flags of the command line, each with the value that it takes out of the default, and its help."""
+    """Flags of the command line, each with the value that it removes from the default, and its help."""
     decided: Decision | None
+    is_samples: bool
+    """True if it gives sample inputs of the model."""
 
     @property
     def flag(self) -> str:
@@ -102,8 +106,17 @@ def _option(
     without: Mapping[str, tuple[str, str]] | None = None,
     decided: Decision | None = None,
 ) -> T:
-    about = (default, accept, help, command_line, without or {}, decided)
-    return field(default_factory=lambda: accept(default), metadata={"about": about})
+    return _field(accept, (default, accept, help, command_line, without or {}, decided, False))
+
+
+def _samples(name: str, help: str, decided: Decision) -> Data:
+    """Sample inputs, which the step of `decided` finds in its context under the option's name."""
+    accept = partial(as_samples, name)
+    return _field(accept, (None, accept, help, {"metavar": "FILE.npz"}, {}, decided, True))
+
+
+def _field(accept: Callable[[Any], T], about: tuple[Any, ...]) -> T:
+    return field(default_factory=lambda: accept(about[0]), metadata={"about": about})
 
 
 def _pattern(text: str) -> str:
@@ -111,7 +124,7 @@ def _pattern(text: str) -> str:
 
 
 def silent(stage: str, done: float | None) -> None:
-    """Say nothing about progress."""
+    """Says nothing about progress."""
 
 
 _FORMATS = Decision("torch-calibrate", "number formats are asked for, and have been chosen")
@@ -123,73 +136,76 @@ class Options:
     """The options of a compile, in the form in which the compiler uses them."""
 
     target: Target | None = _option(
-        target_of,
+        as_target,
         None,
         "the machine: a preset's name, a YAML file or, in Python, a Target (default: sta-base, or that of the dump)",
         command_line={"metavar": "NAME|FILE.yaml"},
     )
     sparsity: Sparsity | None = _option(
-        sparsity_of,
+        as_sparsity,
         None,
         "keep the N largest of every M weights of each linear layer; in Python also a mapping from module-path glob to "
-        "pattern, of which the first that matches counts. N:M zeros that weights already have are found without it",
+        "pattern, of which the first match counts. Existing N:M zeros are found without it",
         command_line={"metavar": "N:M", "type": _pattern},
         decided=Decision("torch-prune", "sparsity is given, and weights have been pruned"),
     )
-    calibration: Data = _option(
-        calibration_of,
-        None,
-        "inputs by name, first axis the samples, to take the ranges of activations from: an .npz file or, in Python, a "
-        "mapping from name to array",
-        command_line={"metavar": "FILE.npz"},
-        decided=Decision("torch-calibrate", "calibration data are given, and nothing uses them"),
+    calibration: Data = _samples(
+        "calibration",
+        "inputs by name, first axis the samples, for the ranges of activations: an .npz file or, in Python, a mapping "
+        "from name to array",
+        Decision("torch-calibrate", "calibration data are given, and nothing uses them"),
+    )
+    evaluation: Data = _samples(
+        "evaluation",
+        "inputs by name as for calibration, which does not see them: all of them measure the SQNR that judges methods "
+        "and is reported (default: a held-out part of the calibration data)",
+        Decision("torch-calibrate", "evaluation data are given, and number formats have been chosen"),
     )
     softmax: str = _option(
-        softmax_of,
+        as_softmax,
         "auto",
         "softmax over whole rows (row) or chunk by chunk (online); auto (default): rows where they fit the target",
         command_line={"metavar": "MODE", "choices": SOFTMAX_MODES},
         decided=_SOFTMAX,
     )
     probability_bits: str = _option(
-        probability_bits_of,
+        as_probability_bits,
         "auto",
         "width of the exponentials, 8 or 16; auto (default): 16 where calibration shows that attention needs them",
         command_line={"metavar": "BITS", "choices": PROBABILITY_BITS},
         decided=_SOFTMAX,
     )
     int16_inputs: tuple[str, ...] = _option(
-        globs_of,
+        as_globs,
         (),
         "globs of module paths: 16 instead of 8 bits for the input of these linear layers, in twice the cycles",
         command_line={"metavar": "GLOB", "action": "append"},
         decided=Decision("torch-quantize", "16-bit inputs are asked for, and chosen"),
     )
     min_sqnr: float | None = _option(
-        decibels_of,
+        as_decibels,
         None,
-        "decibels that the output must reach on calibration samples held out; inputs of linear layers get 16 bits "
-        "where it takes that (default: 20 are aimed at; 0: 8 bits for all)",
+        "decibels that the output must reach on held-out samples; inputs of linear layers get 16 bits "
+        "where necessary (default: 20 are aimed at; 0: 8 bits for all)",
         command_line={"metavar": "DB", "type": float},
         decided=_FORMATS,
     )
     methods: tuple[str, ...] = _option(
-        methods_of,
+        as_methods,
         METHODS,
-        "calibration methods beyond the extremes of each value, each kept where it makes the output better on samples "
-        "held out: smoothing (outliers go into weights), ranges (by rounding error), weights (rounded by what their "
-        "inputs are)",
+        "calibration methods beyond the extremes of each value, each kept if it improves the output on samples "
+        "held out: smoothing (SmoothQuant: outliers go into weights), ranges (by rounding error), weights (GPTQ)",
         without={
-            "--no-smoothing": ("smoothing", "do not try to smooth outliers into weights"),
+            "--no-smoothing": ("smoothing", "do not try SmoothQuant, which moves outliers into weights"),
             "--no-range-search": ("ranges", "do not try ranges smaller than the extremes"),
-            "--no-weight-search": ("weights", "round weights to the nearest integer, whatever their inputs are"),
+            "--no-weight-search": ("weights", "do not try GPTQ: round each weight to its nearest integer"),
         },
         decided=_FORMATS,
     )
     passes: tuple[str, ...] = _option(
-        names_of,
+        as_names,
         (),
-        "passes of other packages to run as well, each behind the pass that it names",
+        "passes of other packages to run as well, each after the pass that it names",
         command_line={"metavar": "NAME", "action": "append"},
     )
     check: bool = _option(
@@ -199,7 +215,7 @@ class Options:
         command_line={"action": "store_true"},
     )
     dump_ir: Path | None = _option(
-        path_of,
+        as_path,
         None,
         "directory for the IR after every pass that changed it, and the diffs; an earlier dump in it is replaced",
         command_line={"metavar": "DIR"},
@@ -210,16 +226,24 @@ class Options:
         "limit the dump to module paths: 'encoder.layer.0.*'",
         command_line={"metavar": "GLOB"},
     )
-    report: Report = _option(as_given, silent, "called with the stage, and how much of it is done: progress")
+    report: StageProgress = _option(
+        as_given, silent, "progress callback, called with the stage and its completed share"
+    )
+
+    @property
+    def samples(self) -> dict[str, Data]:
+        """The sample inputs that are given, by the option that gives them."""
+        found: dict[str, Data] = {name: getattr(self, name) for name, option in options().items() if option.is_samples}
+        return {name: data for name, data in found.items() if data is not None}
 
     @staticmethod
     def of(**keywords: Unpack[Keywords]) -> Options:
         """
-        The options that keywords stand for.
+        Options for the given keywords.
 
         Raises:
-            TypeError: there is no such keyword, or its value is of a type that it does not take.
-            ValueError: a value that it does not take.
+            TypeError: an unknown keyword, or a value of a wrong type.
+            ValueError: a value that is not accepted.
             OSError: a file that cannot be read.
         """
         known = options()

@@ -1,46 +1,43 @@
-"""
-The compiler's pipeline, as one readable list, and the passes it is made of.
-"""
+"""The compiler's pipeline as one readable list, and its passes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import MISSING, fields
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import VerifyException
 
 from sta.passes.options import Options
 from sta.passes.step import Kind, Step
 from sta.spec import outside
 from sta.spec.suggestion import suggestion
 
+T = TypeVar("T")
+
 PassFactory = Callable[[], type[ModulePass]]
 
 _FOLDERS = {"torch": "torch-", "nm": "nm-", "sta": "sta-", "lowering": ""}
-"""
-The folders with passes, and what a pass of each is called besides the name of its file.
-"""
+"""Folders with passes, and the prefix of each folder's passes."""
 
 IMPORT = Step("import", Kind.CLOSE)
-"""
-What is in front of the pipeline: it makes the first module, and is no pass.
-"""
+"""Step before the pipeline, which produces the first module; it is no pass."""
 SUPPORTED = "torch-check-supported"
-"""
-The step behind which every operation is known: the module can be run.
-"""
+"""The step after which every operation is known: the module can be run."""
 FIRST_INTEGER_STEP = "convert-torch-to-nm"
-"""
-The step that makes integers of a float module.
-"""
+"""The step that converts a float module to integers."""
 
 
 def pipeline(options: Options) -> tuple[Step, ...]:
     """
-    Every step between the imported model and the last module, in order; those that are not asked for are not enabled.
+    Every step between the imported model and the last module, in order; steps that are not requested are not enabled.
 
     Raises:
         ValueError: a pass of another package that is asked for does not exist or cannot be used.
@@ -48,7 +45,7 @@ def pipeline(options: Options) -> tuple[Step, ...]:
     close, lossy, equal = Kind.CLOSE, Kind.LOSSY, Kind.EQUAL
     pattern, patterns = options.sparsity or (None, ())
     steps = (
-        # On the imported module. What it computes stays, up to the rounding of floats.
+        # On the imported module. Its function stays, up to the rounding of floats.
         Step("torch-fold-quantization", close),
         Step("torch-fold-constants", close),
         Step("torch-canonicalize-views", close),
@@ -99,26 +96,23 @@ def _names() -> tuple[str, ...]:
 
 
 FLOAT_PIPELINE = _names()[: _names().index(SUPPORTED)]
-"""
-The names of the steps on the imported module.
-"""
+"""The names of the steps on the imported module."""
 INTEGER_PIPELINE = _names()[_names().index(FIRST_INTEGER_STEP) + 1 :]
-"""
-The names of the steps on integer modules.
-"""
+"""The names of the steps on integer modules."""
 
 
 def pass_of(step: Step) -> ModulePass:
-    """
-    The pass of a step, with its options.
-    """
-    return pass_registry()[step.name]()(**step.options)
+    """The pass of a step, with its options."""
+    # One of ours is found without a look at what other packages add.
+    module = _modules().get(step.name)
+    factory = _outside_factory(step.name) if module is None else _factory(step.name, module)
+    return factory()(**step.options)
 
 
 def pass_registry() -> dict[str, PassFactory]:
     """
-    Every pass by its name, ours and those of other packages, imported when it is asked for: pass `foo-bar` of ours is
-    class `FooBarPass`.
+    Every pass by its name, ours and those of other packages, imported on request: pass `foo-bar` of ours is class
+    `FooBarPass`.
     """
     registry = {name: _factory(name, module) for name, module in _modules().items()}
     registry.update((name, _outside_factory(name)) for name in outside.names(outside.PASSES, _taken()))
@@ -126,16 +120,12 @@ def pass_registry() -> dict[str, PassFactory]:
 
 
 def dialect_taken_by(name: str) -> str | None:
-    """
-    The dialect of the modules that a pass of ours works on; None for another pass.
-    """
+    """The dialect of the modules that a pass of ours accepts; None for another pass."""
     return name.removeprefix("convert-").partition("-")[0] if name in _modules() else None
 
 
 def dialect_made_by(name: str) -> str | None:
-    """
-    The dialect of the modules that a pass of ours leaves; None for another pass.
-    """
+    """The dialect of the modules that a pass of ours produces; None for another pass."""
     return name.rpartition("-to-")[2].partition("-")[0] if name in _modules() else None
 
 
@@ -161,9 +151,7 @@ def _factory(name: str, module: str) -> PassFactory:
 
 
 def _taken() -> set[str]:
-    """
-    The names that passes of other packages cannot have.
-    """
+    """The names that passes of other packages cannot have."""
     from xdsl.transforms import get_all_passes
 
     return {*_modules(), *get_all_passes()}
@@ -174,7 +162,12 @@ def _outside_factory(name: str) -> PassFactory:
 
 
 def _outside_pass(name: str) -> type[ModulePass]:
-    found = None if name in _taken() else outside.load_one(outside.PASSES, name, _accept)
+    return _load_outside(name, _accept)
+
+
+def _load_outside(name: str, accept: Callable[[str, object], T]) -> T:
+    """The pass of another package as `accept` returns it. Raises ValueError if there is none, or it cannot be used."""
+    found = None if name in _taken() else outside.load_one(outside.PASSES, name, accept)
     if found is None:
         known = outside.names(outside.PASSES, _taken())
         hint = suggestion(name, known)
@@ -189,27 +182,53 @@ def _accept(name: str, added: object) -> type[ModulePass]:
         raise ValueError(f"a subclass of xdsl.passes.ModulePass is expected, not {added!r}")
     if added.name != name:
         raise ValueError(f"the pass's name is {added.name!r}: it must be that of the entry point")
-    return added
+    return _blamed(added)
+
+
+def _blamed(added: type[ModulePass]) -> type[ModulePass]:
+    """The pass, whose failures name its package: whatever it raises, and a module that does not verify behind it."""
+
+    def apply(self: ModulePass, ctx: Context, op: ModuleOp) -> None:
+        refusal = outside.find_addition(outside.PASSES, added.name).refusal
+        try:
+            added.apply(self, ctx, op)
+        except Exception as error:
+            raise refusal(f"it failed ({type(error).__name__}: {error})") from error
+        try:
+            op.verify()
+        except VerifyException as error:
+            raise refusal(f"it leaves a module that does not verify: {error}") from error
+
+    members = {"apply": apply, "__doc__": added.__doc__, "__module__": added.__module__}
+    return type(added.__name__, (added,), members)
 
 
 def _with_outside_pass(steps: tuple[Step, ...], name: str) -> tuple[Step, ...]:
     """
-    The steps with a pass of another package at its place: behind the last step called as its class attribute `after`
-    says, and behind others that were put there. What it may do to numbers is its class attribute `kind`.
+    The steps with a pass of another package inserted: after the last step named by its class attribute `after`, and
+    after passes that were inserted there before. Its class attribute `kind` gives its permitted effect on numbers.
     """
-    added = _outside_pass(name)
+    position, step = _load_outside(name, lambda name, added: _placed(steps, _accept(name, added)))
+    return (*steps[:position], step, *steps[position:])
+
+
+def _placed(steps: tuple[Step, ...], added: type[ModulePass]) -> tuple[int, Step]:
+    """The step of another package's pass, and its position among the others. Raises ValueError if it has none."""
     after, kind = getattr(added, "after", None), getattr(added, "kind", None)
     names = [step.name for step in steps]
     if after not in names:
         hint = suggestion(str(after), names)
-        raise ValueError(f"pass {name} says with `after` behind which pass it runs, and {after!r} is none{hint}")
+        raise ValueError(f"its `after` says behind which pass it runs, and {after!r} is none{hint}")
     if kind not in list(Kind):
-        raise ValueError(f"pass {name} says with `kind` what it does: {', '.join(Kind)}, and not {kind!r}")
+        raise ValueError(f"its `kind` says what it does: {', '.join(Kind)}, and not {kind!r}")
     position = len(names) - names[::-1].index(after)
     kept, numbers = (Kind.EQUAL, "integers") if position > names.index(FIRST_INTEGER_STEP) else (Kind.CLOSE, "floats")
     if kind not in (kept, Kind.LOSSY):
-        raise ValueError(f"pass {name} runs on {numbers}, behind {after}: its kind is {kept} or lossy, not {kind}")
+        raise ValueError(f"it runs on {numbers}, behind {after}: its kind is {kept} or lossy, not {kind}")
+    required = [one.name for one in fields(added) if one.default is MISSING and one.default_factory is MISSING]
+    if required:
+        raise ValueError(f"it runs without options here, and {', '.join(required)} must be given")
     while position < len(steps) and names[position] not in _modules():
         position += 1
     purpose = (added.__doc__ or "").strip().partition("\n")[0] if kind == Kind.LOSSY else ""
-    return (*steps[:position], Step(name, Kind(kind), purpose=purpose), *steps[position:])
+    return position, Step(added.name, Kind(kind), purpose=purpose)

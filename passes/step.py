@@ -1,4 +1,4 @@
-"""One step of a compile: a pass, its options, and what it may do to a model's numbers."""
+"""One step of a compile: a pass, its options, and its permitted effect on a model's numbers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 
 class Kind(StrEnum):
-    """What a step may do to the numbers that a module computes; `--check` holds it to that."""
+    """Permitted effect of a step on the numbers that a module computes; `--check` enforces it."""
 
     EQUAL = "equal"
     """On integers: not a bit changes."""
     CLOSE = "close"
     """On floats: the function stays; sums may be rounded in another order."""
     LOSSY = "lossy"
-    """The function changes on purpose. What that costs is reported, and no error."""
+    """The function changes on purpose. The loss is reported, and no error."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,6 @@ class Step:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The fields of the pass."""
     purpose: str = ""
-    """What a lossy step loses accuracy for."""
+    """Purpose for which a lossy step gives up accuracy."""
     enabled: bool = True
-    """Whether the options of the compile ask for it."""
+    """True if the options of the compile ask for it."""

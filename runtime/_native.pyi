@@ -110,7 +110,7 @@ class Machine:
 
     @property
     def has_gone_wrong(self) -> bool:
-        """Whether something has failed that threads had gone ahead of, so that the memories say nothing."""
+        """True if something has failed that threads had gone ahead of, so that the memories say nothing."""
 
     @property
     def pc(self) -> int:

@@ -1,4 +1,4 @@
-"""The engines, which one runs, and the comparison of two."""
+"""The engines, the choice between them, and their comparison."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sta.runtime.analysis.schedule import Schedule, record
 from sta.runtime.analysis.taint import check_taint
 from sta.runtime.analysis.trace import write_trace
 from sta.runtime.memory import Array, Memories
-from sta.runtime.reference import ReferenceEngine, Report
+from sta.runtime.reference import ReferenceEngine, RunProgress
 from sta.runtime.timing import Timing, simulate
 from sta.runtime.validate import ValidProgram
 from sta.spec.integers import Int64Array
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from sta.runtime.native_engine import NativeProgram
 
 ENGINES = ("auto", "native", "reference")
-"""Names of the engines; ``auto`` is the native one where it is built."""
+"""Names of the engines; ``auto`` is the native one if it is built."""
 
 
 class EnginesDifferError(ValueError):
-    """Two engines do not leave the same bits; the message says where."""
+    """Two engines leave different bits; the message names the place."""
 
 
 class Engine(Protocol):
@@ -49,7 +49,7 @@ class Engine(Protocol):
         """The vector unit's row statistics as they are now."""
         ...
 
-    def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None = None) -> dict[str, Array]:
         """Runs the program; see ``ReferenceEngine.run``."""
         ...
 
@@ -71,7 +71,7 @@ def warn_of_slowness() -> None:
 
 def chosen(name: str) -> str:
     """
-    Returns ``native`` or ``reference`` for the name of an engine; warns once if ``auto`` has to take the slow one.
+    Returns ``native`` or ``reference`` for the name of an engine; warns once if ``auto`` has to choose the slow one.
 
     Raises:
         ValueError: there is no such engine, or it is the native one and not built.
@@ -87,14 +87,14 @@ def chosen(name: str) -> str:
 
 
 class Engines:
-    """The engines of one program: made when they are first asked for, and kept for the next run."""
+    """The engines of one program: created on first use, and kept for the next run."""
 
     def __init__(self, program: ValidProgram) -> None:
-        """Takes a checked program."""
+        """Accepts a checked program."""
         self._program = program
         self._native: NativeProgram | None = None
         self._idle: dict[tuple[str, int, int], list[Engine]] = {}
-        """By name, threads and process: one that has been forked off has no threads of its parent's engines."""
+        """By name, threads and process: a forked process has no threads of its parent's engines."""
         self._lock = threading.Lock()
 
     def timing(self) -> Timing:
@@ -102,7 +102,7 @@ class Engines:
         return self._reports().timing() if native_is_built() else simulate(self._program)
 
     def schedule(self) -> Schedule:
-        """Returns when everything happens in a run; ProgramError as ``record``."""
+        """Returns the schedule of a run; ProgramError as ``record``."""
         return self._reports().schedule() if native_is_built() else record(self._program)
 
     def check_races(self, schedule: Schedule) -> RaceCheck:
@@ -140,7 +140,7 @@ class Engines:
         return NativeReports(self._decoded())
 
     def take(self, name: str, threads: int) -> Engine:
-        """Returns an engine that nobody uses, ``native`` or ``reference``; only the former makes use of threads."""
+        """Returns an unused engine, ``native`` or ``reference``; only the former makes use of threads."""
         with self._lock:
             idle = self._idle.get((name, threads, os.getpid()))
             if idle:
@@ -152,14 +152,14 @@ class Engines:
             return NativeEngine(self._decoded(), threads)
 
     def give_back(self, name: str, threads: int, engine: Engine) -> None:
-        """Takes an engine back, for the next to use it."""
+        """Returns an engine to the pool."""
         with self._lock:
             self._idle.setdefault((name, threads, os.getpid()), []).append(engine)
 
 
 def check_same(expected: Engine, found: Engine, names: tuple[str, str]) -> None:
     """
-    Compares all state that two engines have left: the memories, byte by byte, and the row statistics.
+    Compares all state of two engines: the memories, byte by byte, and the row statistics.
 
     Raises:
         EnginesDifferError: they differ; names the memory and the first byte.

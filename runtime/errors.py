@@ -1,4 +1,4 @@
-"""What can be wrong with a program."""
+"""Errors of a program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class ProgramError(ValueError):
     """
     A program breaks a rule of the machine.
 
-    The message names the instruction and its module path; ``pc`` is the instruction, None where no single one is wrong.
+    The message names the instruction and its module path; ``pc`` is the instruction, None if no single one is wrong.
     """
 
     def __init__(self, message: str, pc: int | None = None) -> None:
@@ -18,7 +18,7 @@ class ProgramError(ValueError):
 
 
 def at(container: Container, pc: int) -> str:
-    """Returns ``instruction 12 (mm, encoder.layer.0.attention.self.query)``: where in a program something happens."""
+    """Returns ``instruction 12 (mm, encoder.layer.0.attention.self.query)``: a place in a program."""
     parts = [container.code[pc].name] if pc < len(container.code) else []
     path = container.module_path(pc)
     return f"instruction {pc} ({', '.join([*parts, path] if path else parts)})"

@@ -1,4 +1,4 @@
-"""Small tables in HTML: how programs and results show themselves in a notebook."""
+"""Small tables in HTML, for programs and results in a notebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What steps of the compiler that change the model's function on purpose cost in accuracy."""
+"""Accuracy lost by each lossy step of the compiler."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from typing import Any
 
 EXACT = float("inf")
-"""Decibels where nothing differs."""
+"""Decibels if nothing differs."""
 
 
 @dataclass(frozen=True)
 class StepLoss:
-    """The loss of one lossy step: SQNR in decibels of the worst output, infinite where nothing differs."""
+    """The loss of one lossy step: SQNR in decibels of the worst output, infinite if nothing differs."""
 
     step: str
     kept_for: str
-    """What the step is there for, or what it has gained."""
+    """Purpose or gain of the step."""
     decibels: float
     """Against the step before."""
     model_decibels: float
-    """Against the model that was given."""
+    """Against the original model."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a dictionary that JSON can hold: None stands for exact."""
+        """Returns it as a dictionary for JSON: None stands for exact."""
         return {
             "step": self.step,
             "kept_for": self.kept_for,

@@ -44,7 +44,7 @@ class Tile:
         self._columns = columns
         self._dtype = dtype
         self._pitch = pitch or dtype.itemsize
-        # Most operands do not move: their view is made once.
+        # Most operands do not move: their view is created once.
         self._fixed = None if address.terms or stride.terms or rows.terms else self._view(())
 
     def at(self, counters: Sequence[int]) -> Array:
@@ -78,7 +78,7 @@ class Memories:
         return Memories(program, spad, wbuf, acc, program.container.constants, np.zeros(scratch, np.uint8))
 
     def poison(self, byte: int) -> None:
-        """Overwrites everything writable with a byte, so that results cannot depend on what was there before."""
+        """Overwrites everything writable with a byte, so that results cannot depend on earlier contents."""
         for memory in (self.spad, self.wbuf, self.acc, self.writable):
             memory.fill(byte)
 
@@ -95,7 +95,7 @@ class Memories:
 
 def place(program: ValidProgram, step: Step, access: Access) -> tuple[str, Affine[int], Affine[int]]:
     """
-    Returns where an access falls: the memory, the address in it, and the bytes from row to row.
+    Returns the place of an access: the memory, the address in it, and the bytes from row to row.
 
     The memory is a field of ``Memories``: ``spad``, ``wbuf``, ``acc``, ``constants`` or ``writable``.
     """

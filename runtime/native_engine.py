@@ -1,9 +1,9 @@
 """
-The native engine: what the reference engine does, compiled.
+The native engine: the reference engine's work, compiled.
 
-It executes the same instructions in the same order with the same bits. It is handed the program in the terms of the
-instruction table and of the table of accesses, and knows nothing of encodings. Where an instruction fails, the
-reference engine executes it once more on the same memories, and says what is wrong.
+It executes the same instructions in the same order with the same bits. It gets the program in the terms of the
+instruction table and of the table of accesses, and knows nothing of encodings. If an instruction fails, the reference
+engine executes it once more on the same memories, and words the error.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from sta.runtime._native import families as families
 from sta.runtime.analysis.taint import check_taint, taint_rule
 from sta.runtime.errors import ProgramError, error_at
 from sta.runtime.memory import Array, Memories, place, port_view
-from sta.runtime.reference import Report, operation
+from sta.runtime.reference import RunProgress, step_function
 from sta.runtime.steps import Step
 from sta.runtime.timing import job_of
 from sta.runtime.validate import ValidProgram
 from sta.spec.affine import Affine
 from sta.spec.instructions.definition import UNITS
 from sta.spec.integers import Int64Array
-from sta.spec.tables import exp2_results
+from sta.spec.tables import EXPONENTIAL_BITS, exp2_results
 from sta.spec.vector import RowStatistics
 
 _SLICE = 0.1
-"""Seconds for which the engine runs before it looks whether it is interrupted."""
-_EXPONENTIAL_BITS = (8, 16)
+"""Seconds between two checks for an interrupt."""
 LARGEST_TIME = 1 << 62
 """Cycles that are counted natively; longer runs are timed in Python's integers."""
 
@@ -49,11 +48,11 @@ class NativeProgram:
         """
         self.program = program
         builder, self.longest_job = _builder(program, family)
-        """At least the most cycles that an instruction can take."""
+        """An upper bound of the cycles of an instruction."""
         self.code = NativeCode(builder)
 
     def check_taint(self) -> None:
-        """Checks what ``sta.runtime.analysis.taint.check_taint`` does, and raises the same."""
+        """Checks like ``sta.runtime.analysis.taint.check_taint``, and raises the same."""
         if not self.code.scores_stay_on_chip():
             check_taint(self.program)
 
@@ -67,7 +66,7 @@ class NativeEngine:
     """Runs one program, any number of times. Not for use by several threads at once."""
 
     def __init__(self, native: NativeProgram, threads: int = 1) -> None:
-        """Makes a machine; ``threads`` of the processor share its instructions."""
+        """Creates a machine; ``threads`` of the processor share its instructions."""
         self._program = native.program
         self._machine = native.code.machine(threads)
 
@@ -83,18 +82,18 @@ class NativeEngine:
         """The vector unit's row statistics as they are now: sums and sums of squares."""
         return self._machine.statistics()
 
-    def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
-        """Runs the program; parameters, result and errors are those of ``ReferenceEngine.run``."""
+    def run(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None = None) -> dict[str, Array]:
+        """Runs the program, with the parameters, results and errors of ``ReferenceEngine.run``."""
         halted = self._execute(inputs, poison, report, goes_ahead=True)
         if self._machine.has_gone_wrong:
-            # Threads were ahead of what has failed: once more, to stop there.
+            # Threads were ahead of the failed instruction: once more, to stop there.
             halted = self._execute(inputs, poison, report, goes_ahead=False)
         if not halted:
             raise self._failure()
         program, writable = self._program, self._machine.memory("writable")
         return {port.signature.name: port_view(program, writable, port).copy() for port in program.outputs}
 
-    def _execute(self, inputs: Mapping[str, Array], poison: int, report: Report | None, goes_ahead: bool) -> bool:
+    def _execute(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None, goes_ahead: bool) -> bool:
         """Runs the program; returns whether it has come to its end."""
         self._machine.reset(poison, goes_ahead)
         for port in self._program.inputs:
@@ -108,9 +107,9 @@ class NativeEngine:
         return halted
 
     def _failure(self) -> ProgramError:
-        """Returns the error of the instruction that the machine stopped at, in the words of the reference engine."""
+        """Returns the error of the instruction at which the machine stopped, in the words of the reference engine."""
         step = self._program.steps[self._machine.pc]
-        execute = operation(step, self.memories, RowStatistics.of(*self.statistics))
+        execute = step_function(step, self.memories, RowStatistics.of(*self.statistics))
         try:
             execute(self._machine.counters)
         except (ValueError, OverflowError) as error:
@@ -121,14 +120,14 @@ class NativeEngine:
 
 
 def _builder(program: ValidProgram, family: str) -> tuple[Builder, int]:
-    """Returns the description of a program, and at least the most cycles that an instruction can take."""
+    """Returns the description of a program, and an upper bound of the cycles of an instruction."""
     sizes = program.memories
     spaces = {space: sizes[space] for space in ("spad", "wbuf", "acc")}
     spaces["writable"] = max(sizes["dram"] - program.container.writable_base, 0)
     target = program.target
     depth = min(target.queue_depth, program.instructions)
     builder = Builder(spaces, program.container.constants, target.tile_rows, len(UNITS), depth, family)
-    for bits in _EXPONENTIAL_BITS:
+    for bits in EXPONENTIAL_BITS:
         builder.exponentials(bits, exp2_results(bits).astype(f"<u{bits // 8}").tobytes())
     longest_job = 1
     kept = [step for step in program.steps if step.instruction.definition.control != "address"]
@@ -168,7 +167,7 @@ def _describe(builder: Builder, program: ValidProgram, step: Step) -> None:
 
 
 def _describe_job(builder: Builder, program: ValidProgram, step: Step) -> int:
-    """Adds what the timing of a unit instruction needs to a description; returns the most cycles it can take, and 1."""
+    """Adds timing data of a unit instruction to a description; returns an upper bound of its cycles, plus 1."""
     instruction, target = step.instruction, program.target
     job = job_of(step, target)
     waits, posts = instruction["wait"], instruction["post"]

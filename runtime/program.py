@@ -22,7 +22,7 @@ from sta.runtime.engines import Engines, check_same, chosen
 from sta.runtime.errors import ProgramError
 from sta.runtime.html import table
 from sta.runtime.losses import StepLoss
-from sta.runtime.reference import Report
+from sta.runtime.reference import RunProgress
 from sta.runtime.timing import Timing
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
 from sta.spec.signature import TensorSignature
@@ -32,7 +32,7 @@ from sta.spec.target import Target
 MOST_THREADS = 256
 """The most threads that a run may use."""
 POISON = 0xA5
-"""The byte that writable memory holds at the start of a run, unless the caller says otherwise."""
+"""The default byte of writable memory at the start of a run."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ class Result:
     """The same as the device's integers."""
     timing: Timing
     seconds: float
-    """The time that the target takes, at its clock."""
+    """The time on the target, at its clock."""
     mac_efficiency: float
-    """Useful MACs by the MACs that the array could have done in all cycles, 0..1."""
+    """Useful MACs divided by the array's capacity in all cycles, 0..1."""
     macs: int
     """Useful MACs, from the model's unpadded shapes."""
 
     @property
     def cycles(self) -> int:
-        """Cycles that the target takes."""
+        """Cycles on the target."""
         return self.timing.cycles
 
     @property
@@ -78,7 +78,7 @@ class Result:
         return table(outputs, ("output", "shape", "smallest", "largest")) + table(costs)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the costs (not the outputs) as a dictionary that JSON can hold."""
+        """Returns the costs (not the outputs) as a dictionary for JSON."""
         return {
             **self.timing.to_json(),
             "seconds": self.seconds,
@@ -93,7 +93,7 @@ class Program:
     A compiled model, ready to run. Not for use by several threads at once.
 
     Creating one validates the container; everything that does not depend on data (timing, the check that attention
-    scores stay on the chip) is computed once, when first asked for.
+    scores stay on the chip) is computed once, on first use.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Program:
         self._valid = validate(container, instruction_limit=instruction_limit, memory_limit=memory_limit)
         self._scores_stay_on_chip = False
         self.losses: tuple[StepLoss, ...] = ()
-        """What lossy steps cost, of a program just compiled that was checked; a file does not keep it."""
+        """Cost of lossy steps, for a program just compiled with a check; files do not keep it."""
 
     @staticmethod
     def load(
@@ -153,7 +153,7 @@ class Program:
 
     @property
     def container(self) -> Container:
-        """The container that the program was made from."""
+        """The container of the program."""
         return self._valid.container
 
     @property
@@ -188,12 +188,12 @@ class Program:
 
     @property
     def cycles(self) -> int:
-        """Cycles that a run takes on the target."""
+        """Cycles of a run on the target."""
         return self.timing.cycles
 
     @property
     def seconds(self) -> float:
-        """Time that a run takes on the target, at its clock."""
+        """Time of a run on the target, at its clock."""
         return self.cycles / (self.target.clock_mhz * 1e6)
 
     @property
@@ -213,14 +213,14 @@ class Program:
 
     @property
     def mac_efficiency(self) -> float:
-        """Useful MACs by the MACs that the array could have done in all cycles, 0..1."""
+        """Useful MACs divided by the array's capacity in all cycles, 0..1."""
         return self.macs / (self.cycles * self.target.macs_per_cycle)
 
     def check(self) -> None:
         """
-        Makes the checks that need a walk through the whole run: no deadlock, and attention scores stay on the chip.
+        Runs the checks that need a walk through the whole run: no deadlock, and attention scores stay on the chip.
 
-        They do not depend on data; ``run`` makes them before the first run.
+        They do not depend on data; ``run`` runs them before the first run.
 
         Raises:
             ProgramError: a check failed; names the instruction.
@@ -242,7 +242,7 @@ class Program:
 
     def profile(self) -> Profile:
         """
-        Returns where the time of a run goes, by module of the model; the same for all inputs.
+        Returns the attribution of a run's time to modules of the model; the same for all inputs.
 
         Raises:
             ProgramError: the program deadlocks, is too long to be recorded, or moves attention scores off the chip.
@@ -292,7 +292,7 @@ class Program:
         engine: str = "auto",
         poison: int = POISON,
         threads: int = 1,
-        report: Report | None = None,
+        report: RunProgress | None = None,
     ) -> Result:
         """
         Runs the program.
@@ -323,7 +323,7 @@ class Program:
         report: Callable[[int], None] | None = None,
     ) -> list[Result]:
         """
-        Runs the program on several inputs, as many at a time as there are threads; see ``run``.
+        Runs the program on several inputs, ``threads`` of them at a time; see ``run``.
 
         Args:
             batch: the inputs of each run.
@@ -363,10 +363,10 @@ class Program:
         inputs: Mapping[str, NDArray[Any]],
         poison: int = POISON,
         threads: int = 1,
-        report: Report | None = None,
+        report: RunProgress | None = None,
     ) -> Result:
         """
-        Runs the program on the native and on the reference engine, and compares all that they leave behind.
+        Runs the program on the native and on the reference engine, and compares their whole state.
 
         The parameters are those of ``run``.
 
@@ -389,7 +389,7 @@ class Program:
         inputs: Mapping[str, NDArray[Any]],
         poison: int,
         threads: int,
-        report: Report | None = None,
+        report: RunProgress | None = None,
     ) -> dict[str, Any]:
         """Returns the device's integers of the outputs."""
         machine = self._engines.take(engine, threads)
@@ -418,7 +418,7 @@ def _submitted(executor: ThreadPoolExecutor, run: Callable[[], dict[str, Any]]) 
 
 @contextmanager
 def _of_run(number: int) -> Generator[None]:
-    """Makes an error that is raised inside say to which run of a batch it belongs."""
+    """Adds the number of the run in a batch to errors raised inside."""
     try:
         yield
     except ProgramError as error:
@@ -428,7 +428,7 @@ def _of_run(number: int) -> Generator[None]:
 
 
 def _checked(engine: str, poison: int, threads: int) -> str:
-    """Returns the engine to take; raises ValueError for an argument of ``Program.run`` that is out of range."""
+    """Returns the chosen engine; raises ValueError for an argument of ``Program.run`` that is out of range."""
     if not 0 <= poison <= 255:
         raise ValueError(f"poison is {poison}, outside 0..255")
     if not 1 <= threads <= MOST_THREADS:

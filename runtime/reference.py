@@ -1,5 +1,5 @@
 """
-The reference engine: executes a program as ``sta.spec.instructions`` defines it.
+The reference engine: executes a program by the definitions in ``sta.spec.instructions``.
 
 It executes in program order, one instruction after the other. Each static instruction is turned once into a function of
 the loop counters; a run calls these functions.
@@ -20,15 +20,15 @@ from sta.spec.vector import RowStatistics
 
 _INSTRUCTIONS_BETWEEN_REPORTS = 64
 
-Report = Callable[[float | None], None]
-"""Takes the fraction 0..1 of a run that is done, or None where that is not known."""
+RunProgress = Callable[[float | None], None]
+"""Progress callback: the completed fraction 0..1 of a run, or None if unknown."""
 Counters = Sequence[int]
-Operation = Callable[[Counters], None]
+StepFunction = Callable[[Counters], None]
 
 
 @dataclass(frozen=True)
 class State:
-    """All that the instructions of a program can change."""
+    """All state that the instructions of a program can change."""
 
     spad: Array
     wbuf: Array
@@ -50,15 +50,15 @@ class ReferenceEngine:
         self._program = program
         self._memories = Memories.allocate(program)
         self._statistics = RowStatistics(program.target.tile_rows)
-        self._operations = {
-            step.pc: operation(step, self._memories, self._statistics)
+        self._functions = {
+            step.pc: step_function(step, self._memories, self._statistics)
             for step in program.steps
             if not step.instruction.definition.is_sequencer
         }
 
     @property
     def program(self) -> ValidProgram:
-        """The program that it runs."""
+        """The program of the engine."""
         return self._program
 
     @property
@@ -71,11 +71,11 @@ class ReferenceEngine:
         """The vector unit's row statistics as they are now: sums and sums of squares."""
         return self._statistics.values
 
-    def replace_gathered(self, before: Array, after: Array) -> None:
-        """Corrects the row statistics after a tile that was gathered, ``before``, has been replaced by another."""
+    def replace_statistics(self, before: Array, after: Array) -> None:
+        """Corrects the row statistics after a tile that was added to them, ``before``, has been replaced by another."""
         self._statistics.replace(before, after)
 
-    def run(self, inputs: Mapping[str, Array], poison: int, report: Report | None = None) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None = None) -> dict[str, Array]:
         """
         Runs the program.
 
@@ -101,19 +101,19 @@ class ReferenceEngine:
         return {port.signature.name: self._memories.port(port).copy() for port in self._program.outputs}
 
     def begin(self, inputs: Mapping[str, Array], poison: int) -> None:
-        """Brings the machine into the state in which ``run``, which takes the same, starts."""
+        """Brings the machine into the initial state of ``run``, which has the same parameters."""
         self._memories.poison(poison)
         self._statistics.clear()
         for port in self._program.inputs:
             self._memories.port(port)[...] = inputs[port.signature.name]
 
     def execute(self, step: Step, counters: Counters) -> None:
-        """Executes an instruction; one of the sequencer changes nothing. Raises ProgramError as ``run`` does."""
-        operation = self._operations.get(step.pc)
-        if operation is None:
+        """Executes an instruction; those of the sequencer change nothing. Raises ProgramError as ``run`` does."""
+        function = self._functions.get(step.pc)
+        if function is None:
             return
         try:
-            operation(counters)
+            function(counters)
         except (ValueError, OverflowError) as error:
             raise error_at(self._program.container, step.pc, str(error)) from None
 
@@ -129,14 +129,14 @@ class ReferenceEngine:
         )
 
     def restore(self, state: State) -> None:
-        """Brings back the state that ``save`` returned."""
+        """Restores the state that ``save`` returned."""
         for name in ("spad", "wbuf", "acc", "writable"):
             getattr(self._memories, name)[:] = getattr(state, name)
         self._statistics.restore(*state.statistics)
 
 
-def operation(step: Step, memories: Memories, statistics: RowStatistics) -> Operation:
-    """Returns what a unit instruction does to memories and row statistics, as a function of the loop counters."""
+def step_function(step: Step, memories: Memories, statistics: RowStatistics) -> StepFunction:
+    """Returns the effect of a unit instruction on memories and row statistics, as a function of the loop counters."""
     definition = step.instruction.definition
     execute = definition.semantics(step.instruction)
     tiles = [(access.name, memories.tile(step, access)) for access in step.accesses]

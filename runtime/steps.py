@@ -1,9 +1,8 @@
 """
 From instructions to steps: loops matched, and every register operand as an affine form in the loop counters.
 
-A register is written by ``lea`` only, from constants, other registers and counters, and may not carry a value from one
-iteration to the next. So its value at an instruction is a fixed affine form, found here once; engines and timing never
-execute a ``lea``.
+A register is written by ``lea`` only, from constants, other registers and counters, and may not be loop-carried. So its
+value at an instruction is a fixed affine form, found here once; engines and timing never execute a ``lea``.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ class Step:
     partner: int
     """The pc of the ``end`` of a ``loop``, and of the ``loop`` of an ``end``; -1 for others."""
     accesses: tuple[Access, ...] = ()
-    """What it reads and writes; known once the instruction has been checked."""
+    """Operands read and written; known once the instruction has been checked."""
 
     @property
     def is_executed(self) -> bool:
-        """Whether ``execution`` yields it: it is for a unit, a fence or the halt."""
+        """True if ``execution`` yields it: an instruction of a unit, a fence or the halt."""
         definition = self.instruction.definition
         return not definition.is_sequencer or definition.control in ("fence", "halt")
 
@@ -58,7 +57,7 @@ class Step:
 
     @property
     def executions(self) -> int:
-        """How often the instruction is executed in a run."""
+        """Number of executions of the instruction in a run."""
         product = 1
         for count in self.counts:
             product *= count
@@ -70,7 +69,7 @@ def _range(count: int) -> tuple[int, int]:
 
 
 class _Resolver:
-    """Walks the code once, keeping for each register its value, or why it may not be read."""
+    """Walks the code once, keeping for each register its value, or the reason why it may not be read."""
 
     def __init__(self, container: Container) -> None:
         self.container = container
@@ -193,7 +192,7 @@ def resolve(container: Container) -> list[Step]:
 
 
 def dynamic_instructions(steps: Sequence[Step]) -> int:
-    """Returns how many instructions the sequencer issues in a run; an ``end`` counts once an iteration."""
+    """Returns the number of instructions that the sequencer issues in a run; an ``end`` counts once an iteration."""
     return sum(
         step.executions * (steps[step.partner].instruction["count"] if 0 <= step.partner < step.pc else 1)
         for step in steps
@@ -232,9 +231,10 @@ def execution(steps: Sequence[Step], counters: list[int], start: int = -1) -> It
     """
     Iterates over the unit instructions and fences of a run in program order, and the final halt.
 
-    From ``start`` on, the pc of an instruction that this yields, if it is given; ``counters`` then holds those at it.
+    It begins at ``start``, the pc of an instruction that this yields, if given; ``counters`` then holds the counters
+    there.
 
-    Yields each with the number of instructions that the sequencer has issued since the one before, itself included.
+    Yields each with the number of instructions that the sequencer has issued since the previous one, itself included.
     ``counters`` (MAXIMUM_LOOP_DEPTH entries) always holds the counters for the step yielded last.
     """
     nodes = _nodes(steps)

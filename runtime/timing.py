@@ -1,17 +1,17 @@
 """
-The timing model: how many cycles a program takes on its target.
+The timing model: the cycles of a program on its target.
 
 The sequencer issues one instruction a cycle, in order. An instruction of a unit enters the unit's queue at the end of
-its cycle; while as many as ``queue_depth`` instructions wait there, the sequencer stalls. A unit starts the head of its
-queue when it is free and every semaphore the head waits for is at least 1; it decrements these. It is then busy for the
-instruction's cycles (``sta.spec.instructions``) and takes the next one, while the result becomes complete some latency
-later (and never before those of earlier instructions of the unit); completion posts. A fence, and the final halt, last
-until all queues are empty and all results complete. Within a cycle results complete and post first, then the
-sequencer's instruction enters its queue, then units start, in the order of ``UNITS``; what a start brings about in the
-same cycle comes before the next start. Nothing here depends on data.
+its cycle; while ``queue_depth`` instructions wait there, the sequencer stalls. A unit starts the head of its queue when
+it is free and every semaphore the head waits for is at least 1; it decrements these. It is then busy for the
+instruction's cycles (``sta.spec.instructions``) and starts the next one, while the result becomes complete some latency
+later (and never before the results of the unit's earlier instructions); completion posts. A fence, and the final halt,
+last until all queues are empty and all results complete. Within a cycle results complete and post first, then the
+sequencer's instruction enters its queue, then units start, in the order of ``UNITS``; effects of a start in the same
+cycle come before the next start. Nothing here depends on data.
 
 The simulation goes from event to event, and lets the sequencer run ahead of the units until a queue looks full: until
-then nothing that the units do can hold it up.
+then no unit can delay it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NEVER = 1 << 200
 
 @dataclass(frozen=True)
 class Timing:
-    """What a run of a program costs."""
+    """Cost of a run of a program."""
 
     cycles: int
     """From the start to the completion of the last result."""
@@ -50,7 +50,7 @@ class Timing:
         return self.dram_bytes_read + self.dram_bytes_written
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the numbers as a dictionary that JSON can hold."""
+        """Returns the numbers as a dictionary for JSON."""
         return {
             "cycles": self.cycles,
             "busy": dict(self.busy),
@@ -61,7 +61,7 @@ class Timing:
 
 
 class Job(NamedTuple):
-    """What the timing of one static unit instruction needs."""
+    """Timing data of one static unit instruction."""
 
     pc: int
     unit: int
@@ -70,7 +70,7 @@ class Job(NamedTuple):
     waits: tuple[int, ...]
     posts: tuple[int, ...]
     timed: Affine[int] | None
-    """What the instruction's timed register holds where that depends on loop counters, so that the cycles do."""
+    """Value of the instruction's timed register if it, and so the cycles, depends on loop counters."""
 
 
 def simulate(program: ValidProgram) -> Timing:
@@ -123,7 +123,7 @@ def dram_traffic(program: ValidProgram) -> tuple[int, int]:
 
 
 def job_of(step: Step, target: Target) -> Job:
-    """Returns what the timing of a unit instruction needs."""
+    """Returns the timing data of a unit instruction."""
     instruction, definition = step.instruction, step.instruction.definition
     timed = step.registers.get(definition.timed_register, Affine(0))
     return Job(
@@ -145,19 +145,19 @@ class Queues:
         self.program = program
         self.depth = program.target.queue_depth
         self.now = 0
-        """The end of the cycle that the sequencer has spent last; events up to here may be outstanding."""
+        """The end of the sequencer's last cycle; events up to here may be outstanding."""
         self.busy = [0] * units
         self.queues: list[deque[tuple[int, Job, int]]] = [deque() for _ in range(units)]
-        """Entry time, instruction and cycles of those that wait, oldest first."""
+        """Entry time, instruction and cycles of waiting instructions, oldest first."""
         self.free = [0] * units
         self.complete = [0] * units
         self.ready = [_NEVER] * units
-        """When the head of each queue may start; never if there is none, or if it waits for a semaphore."""
+        """Earliest start of each queue's head; never if the queue is empty or the head waits for a semaphore."""
         self.blocked: dict[int, tuple[int, int]] = {}
-        """The units whose head waits for a semaphore: when it could have started otherwise, and the semaphore."""
+        """Units whose head waits for a semaphore: the head's start without it, and the semaphore."""
         self.semaphores = [0] * SEMAPHORE_COUNT
         self.posts: list[tuple[int, tuple[int, ...]]] = []
-        """A heap of posts to come: time and semaphores."""
+        """A heap of future posts: time and semaphores."""
 
     def enter(self, job: Job, busy: int) -> None:
         """Puts an instruction into its queue, after stalling the sequencer while that is full."""

@@ -1,9 +1,8 @@
 """
 Affine forms: a constant and a multiple of each of some variables.
 
-Addresses, offsets and strides of a program are affine in the counters of the loops around an instruction. The variables
-are named by keys: the compiler's are values of the IR, those of a program registers, those of the run-time depths of
-loops.
+Addresses, offsets and strides of a program are affine in the counters of the loops around an instruction. Keys name the
+variables: values of the IR in the compiler, registers in a program, depths of loops in the run-time.
 """
 
 from __future__ import annotations
@@ -19,9 +18,7 @@ Value = TypeVar("Value", covariant=True)
 
 
 class Lookup(Protocol[KeyIn, Value]):
-    """
-    A value for each key: a mapping, or a sequence where the keys are positions.
-    """
+    """A value for each key: a mapping, or a sequence where the keys are positions."""
 
     def __getitem__(self, key: KeyIn, /) -> Value: ...
 
@@ -31,15 +28,13 @@ class Affine(Generic[Key]):
     """
     The integer `base + sum of coefficient * key` over `terms`.
 
-    The keys of the terms are distinct and their coefficients are not zero; `affine` makes a form of any others. The
-    terms stay in the order in which the keys came first, which does not matter to equality.
+    The keys of the terms are distinct and their coefficients are not zero; `affine` builds a form of any others. The
+    terms keep the order of their keys' first appearance, which does not matter to equality.
     """
 
     base: int = 0
     terms: tuple[tuple[Key, int], ...] = ()
-    """
-    Pairs (key, coefficient).
-    """
+    """Pairs (key, coefficient)."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Affine):
@@ -80,18 +75,14 @@ class Affine(Generic[Key]):
         return Affine(self.base // divisor, tuple((key, coefficient // divisor) for key, coefficient in self.terms))
 
     def substituted(self, forms: Lookup[Key, Affine[Other]]) -> Affine[Other]:
-        """
-        The form with another form in the place of each key.
-        """
+        """The form with each key replaced by a form."""
         result: Affine[Other] = Affine(self.base)
         for key, coefficient in self.terms:
             result = result + forms[key] * coefficient
         return result
 
     def at(self, values: Lookup[Key, int]) -> int:
-        """
-        The value for given values of the keys.
-        """
+        """The value for given values of the keys."""
         value = self.base
         for key, coefficient in self.terms:
             value += coefficient * values[key]
@@ -101,7 +92,7 @@ class Affine(Generic[Key]):
         """
         The smallest and the largest value while each key takes every value of its range, independently of the others.
 
-        A range is its least and its greatest value.
+        A range is its smallest and its largest value.
         """
         low = high = self.base
         for key, coefficient in self.terms:
@@ -113,9 +104,7 @@ class Affine(Generic[Key]):
         return low, high
 
     def is_multiple(self, divisor: int, ranges: Lookup[Key, tuple[int, int]]) -> bool:
-        """
-        Whether every value, while the keys take the values of their ranges, is a multiple of `divisor`.
-        """
+        """True if every value, while the keys take the values of their ranges, is a multiple of `divisor`."""
         first = self.base
         for key, coefficient in self.terms:
             least, greatest = ranges[key]
@@ -126,9 +115,7 @@ class Affine(Generic[Key]):
 
 
 def affine(base: int, terms: Iterable[tuple[Key, int]]) -> Affine[Key]:
-    """
-    The form of any terms: those of one key are added up, and those that come to zero are left out.
-    """
+    """The form of any terms: terms of one key are added up, and terms of zero are dropped."""
     coefficients: dict[Key, int] = {}
     for key, coefficient in terms:
         coefficients[key] = coefficients.get(key, 0) + coefficient

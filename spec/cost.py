@@ -9,10 +9,10 @@ SOFTMAX_PASSES = 2
 
 def product_steps(k: int, pattern: Pattern, multipliers: int, window: int) -> int:
     """
-    Return the steps of one output element's sum over `k` weights.
+    Returns the steps of one output element's sum over `k` weights.
 
-    A step takes `multipliers` kept weights; a sparse product is also never faster than `window` activations a step. The
-    selector, and with it the window, is bypassed when the pattern is dense.
+    A step processes `multipliers` kept weights; a sparse product is also never faster than `window` activations a step.
+    A dense pattern bypasses the selector, and with it the window.
     """
     if pattern.is_dense:
         return _ceil_div(k, multipliers)
@@ -21,7 +21,7 @@ def product_steps(k: int, pattern: Pattern, multipliers: int, window: int) -> in
 
 def product_cycles(target: Target, m: int, n: int, k: int, pattern: Pattern, wide: bool = False) -> int:
     """
-    Return the cycles of a product tile of `m` x `n` results over `k`: ``ceil(m/R) * ceil(n/C) * steps``.
+    Returns the cycles of a product tile of `m` x `n` results over `k`: ``ceil(m/R) * ceil(n/C) * steps``.
 
     `wide`: the activations have 16 bits and take two passes.
     """
@@ -31,29 +31,27 @@ def product_cycles(target: Target, m: int, n: int, k: int, pattern: Pattern, wid
 
 
 def vector_cycles(target: Target, m: int, n: int, passes: int) -> int:
-    """Return the cycles of `passes` passes of the vector unit over `m` x `n` elements."""
+    """Returns the cycles of `passes` passes of the vector unit over `m` x `n` elements."""
     return passes * _ceil_div(m * n, target.vector_lanes)
 
 
 def softmax_cycles(target: Target, m: int, n: int) -> int:
-    """Return the cycles of the softmax unit for `m` rows of `n` scores."""
+    """Returns the cycles of the softmax unit for `m` rows of `n` scores."""
     return SOFTMAX_PASSES * _ceil_div(m * n, target.softmax_lanes)
 
 
 def dma_cycles(target: Target, rows: int, row_bytes: int) -> int:
-    """Return the cycles of a transfer of `rows` rows; the caller gives contiguous rows as one row."""
+    """Returns the cycles of a transfer of `rows` rows; the caller gives contiguous rows as one row."""
     return rows * _ceil_div(row_bytes, target.dma_bytes_per_cycle)
 
 
 def copy_cycles(target: Target, rows: int, row_bytes: int, dram_stride: int) -> int:
-    """
-    Return the cycles of a copy of `rows` rows; where they lie next to each other in DRAM, they count as one long row.
-    """
+    """Returns the cycles of a copy of `rows` rows; rows that are adjacent in DRAM count as one long row."""
     if dram_stride == row_bytes:
         return dma_cycles(target, 1, rows * row_bytes)
     return dma_cycles(target, rows, row_bytes)
 
 
 def _ceil_div(dividend: int, divisor: int) -> int:
-    """Return the quotient rounded up."""
+    """Returns the quotient rounded up."""
     return -(-dividend // divisor)

@@ -22,21 +22,23 @@ SHIFT_RANGE = (2, 62)
 """The smallest and the largest shift of a rescaling, both allowed (TOSA RESCALE)."""
 IDENTITY_SCALE = (1 << 30, 30)
 """Multiplier and shift of a rescaling that returns every value in [-2^29, 2^29) unchanged."""
+STREAM_LIMIT = 32767
+"""The largest integer of a symmetric 16-bit value."""
 HEADROOM = 2.0
 """
-How much larger than on any calibration sample a 16-bit value may get: one bit. Of the others there are enough, and an
+Headroom of a 16-bit value over any calibration sample: one bit. The other bits suffice, and an
 outlier of the residual stream that saturates would spoil all rows that attend to it. 8 bits have none to spare.
 """
 
 SMALLEST_RANGE = 2.0**-20
 """
-A value that never got larger than this on a calibration sample is taken to get that large: the ratio of two scales must
-stay within what a multiplier and a shift can express.
+Least assumed range of a value on calibration samples: the ratio of two scales must stay within the range of a
+multiplier and a shift.
 """
 DEAD_RANGE = 1.0
 """
-What a value that was zero on every calibration sample is taken to get to: any scale holds zero exactly, and this is one
-at which biases behind it fit, and at which other samples are likely to.
+Assumed range of a value that was zero on every calibration sample: any scale holds zero exactly, and at this one later
+biases fit, and probably other samples.
 """
 
 _INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1
@@ -51,7 +53,7 @@ _SPLIT = 24
 
 def as_int64(values: npt.ArrayLike) -> Int64Array:
     """
-    Return integers of any dtype as int64, without a copy where they already are.
+    Returns integers of any dtype as int64, without a copy where they already are.
 
     Raises `TypeError` for values that are not integers and `OverflowError` for uint64 values beyond int64.
     """
@@ -64,7 +66,7 @@ def as_int64(values: npt.ArrayLike) -> Int64Array:
 
 
 def extremes(values: npt.NDArray[Any]) -> tuple[int, int]:
-    """Return the smallest and the largest element as Python integers; (0, 0) for an empty array."""
+    """Returns the smallest and the largest element as Python integers; (0, 0) for an empty array."""
     if not values.size:
         return 0, 0
     return int(values.min()), int(values.max())
@@ -72,7 +74,7 @@ def extremes(values: npt.NDArray[Any]) -> tuple[int, int]:
 
 def rounding_shift(x: npt.ArrayLike, shift: npt.ArrayLike) -> Int64Array:
     """
-    Divide by a power of two and round, a half toward plus infinity: ``(x + ((1 << shift) >> 1)) >> shift``.
+    Divides by a power of two and rounds, a half toward plus infinity: ``(x + ((1 << shift) >> 1)) >> shift``.
 
     `x` holds any int64 values and `shift` (0..63) broadcasts against it; the result is int64. The sum of the formula
     is never formed, so that it cannot overflow: ``x >> shift`` plus the bit below the cut is the same number.
@@ -93,7 +95,7 @@ def rounding_shift(x: npt.ArrayLike, shift: npt.ArrayLike) -> Int64Array:
 
 def apply_scale_32(value: npt.ArrayLike, multiplier: npt.ArrayLike, shift: npt.ArrayLike) -> Int64Array:
     """
-    Return ``value * multiplier / 2^shift``, rounded once: TOSA ``apply_scale_32`` with ``double_round = false``.
+    Returns ``value * multiplier / 2^shift``, rounded once: TOSA ``apply_scale_32`` with ``double_round = false``.
 
     The value is first saturated to ``[-2^(shift-1), 2^(shift-1) - 1]``, the range in which TOSA defines the operation;
     the result is ``(value * multiplier + (1 << (shift - 1))) >> shift``. The three arguments broadcast; the result is
@@ -127,7 +129,7 @@ def apply_scale_32(value: npt.ArrayLike, multiplier: npt.ArrayLike, shift: npt.A
 
 
 def check_scale(multiplier: int, shift: int, what: str = "") -> None:
-    """Raise `ValueError` unless a rescaling's multiplier is in 0..2^31-1 and its shift in 2..62."""
+    """Raises `ValueError` unless a rescaling's multiplier is in 0..2^31-1 and its shift in 2..62."""
     if not 0 <= multiplier < MULTIPLIER_LIMIT:
         raise ValueError(f"{what}multiplier must be in 0..2^31-1, got {multiplier}")
     if not SHIFT_RANGE[0] <= shift <= SHIFT_RANGE[1]:
@@ -135,7 +137,7 @@ def check_scale(multiplier: int, shift: int, what: str = "") -> None:
 
 
 def _checked_scales(multipliers: Int64Array, shifts: Int64Array) -> tuple[int, int]:
-    """Return the smallest and largest shift; raise `ValueError` for multipliers or shifts out of range."""
+    """Returns the smallest and largest shift; raises `ValueError` for multipliers or shifts out of range."""
     lowest, highest = extremes(shifts) if shifts.size else SHIFT_RANGE
     for multiplier, shift in zip(extremes(multipliers), (lowest, highest), strict=True):
         check_scale(multiplier, shift)
@@ -143,7 +145,7 @@ def _checked_scales(multipliers: Int64Array, shifts: Int64Array) -> tuple[int, i
 
 
 def _apply_scale_wide(values: Int64Array, multipliers: Int64Array, shifts: Int64Array, product: int) -> Int64Array:
-    """Rescale saturated values whose product with the multiplier may leave int64; see `apply_scale_32`."""
+    """Rescales saturated values whose product with the multiplier may leave int64; see `apply_scale_32`."""
     # Leaves room for one more multiplier (the cut rounds down) and for the low half with its rounding term.
     if (product >> _SPLIT) + (1 << 32) + (1 << 38) >= _INT64_LIMIT:
         raise OverflowError("the product of value and multiplier does not fit 87 bits; values must stay below 2^55")
@@ -183,13 +185,13 @@ def encode_scale(scale: npt.ArrayLike) -> tuple[Int32Array, Int32Array]:
 
 
 def _first_where(values: npt.NDArray[np.float64], condition: npt.NDArray[np.bool_]) -> float:
-    """Return the first offending value, or the first that is not finite, for an error message."""
+    """Returns the first offending value, or the first that is not finite, for an error message."""
     offending = values[condition | ~np.isfinite(values)]
     return float(offending.flat[0])
 
 
 def saturate(values: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Clamp integers to the range of the integer `dtype` and return them in it, same shape."""
+    """Clamps integers to the range of the integer `dtype` and returns them in it, same shape."""
     array = np.asarray(values)
     lowest, highest = dtype_range(array.dtype)
     lower, upper = dtype_range(np.dtype(dtype))
@@ -200,7 +202,7 @@ def saturate(values: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
 
 def dtype_range(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """Return the smallest and the largest value of an integer dtype; raise `TypeError` for other dtypes."""
+    """Returns the smallest and the largest value of an integer dtype; raises `TypeError` for other dtypes."""
     if dtype.kind not in "iu":
         raise TypeError(f"expected an integer dtype, got {dtype}")
     bits = 8 * dtype.itemsize
@@ -208,7 +210,7 @@ def dtype_range(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 
 def check_int32(values: Int64Array, what: str) -> None:
-    """Raise `OverflowError` naming `what` and the first bad value unless all values fit int32."""
+    """Raises `OverflowError` naming `what` and the first bad value unless all values fit int32."""
     low, high = extremes(values)
     if low < _INT32_MIN or high > _INT32_MAX:
         raise OverflowError(f"{what} {low if low < _INT32_MIN else high} does not fit int32")
@@ -216,7 +218,7 @@ def check_int32(values: Int64Array, what: str) -> None:
 
 def matrix_product(a: IntegerArray, b: IntegerArray, check: bool = True) -> Int64Array:
     """
-    Return the exact product ``a @ b^T``: ``result[..., i, j] = sum over k of a[..., i, k] * b[..., j, k]``.
+    Returns the exact product ``a @ b^T``: ``result[..., i, j] = sum over k of a[..., i, k] * b[..., j, k]``.
 
     `a` is int8, uint8 or int16 ``[..., m, k]``, `b` is int8, uint8 or int16 ``[..., n, k]``; the result is int64
     ``[..., m, n]``. The work is done by BLAS in floating point, on chunks of k so short that every partial sum is an
@@ -233,8 +235,7 @@ def matrix_product(a: IntegerArray, b: IntegerArray, check: bool = True) -> Int6
     if chunk < min(depth, _SHORTEST_FLOAT32_CHUNK):
         dtype, chunk = np.dtype(np.float64), _FLOAT64_EXACT // largest_product
     left, right = a.astype(dtype), np.swapaxes(b.astype(dtype), -1, -2)
-    # Kernels of BLAS also compute with what happens to lie beside a matrix: that raises flags now and then, and reaches
-    # no result.
+    # Kernels of BLAS also compute with the data beside a matrix: that raises flags now and then, and reaches no result.
     with np.errstate(all="ignore"):
         result = np.matmul(left[..., :chunk], right[..., :chunk, :]).astype(np.int64)
         for start in range(chunk, depth, chunk):
@@ -246,7 +247,7 @@ def matrix_product(a: IntegerArray, b: IntegerArray, check: bool = True) -> Int6
 
 
 def _dtype_magnitude(dtype: np.dtype[Any]) -> int:
-    """Return the largest magnitude of an 8- or 16-bit integer dtype."""
+    """Returns the largest magnitude of an 8- or 16-bit integer dtype."""
     if dtype.kind not in "iu" or dtype.itemsize > 2:
         raise TypeError(f"operands of a product are 8- or 16-bit integers, got {dtype}")
     lowest, highest = dtype_range(dtype)

@@ -1,5 +1,5 @@
 """
-How N:M-sparse weights are stored, found and made.
+Storage, detection and pruning of N:M-sparse weights.
 
 A packed block of ``rows x k`` int8 weights is the kept values ``[rows, kept]`` in row-major order, then the metadata,
 one byte-aligned run of little-endian bits a row:
@@ -48,7 +48,7 @@ FloatType = TypeVar("FloatType", bound=np.floating[Any])
 
 
 def smaller_encoding(pattern: Pattern) -> str:
-    """Return the encoding with the fewest metadata bits; ``bitmap`` when both are equal, ``dense`` when N = M."""
+    """Returns the encoding with the fewest metadata bits; ``bitmap`` when both are equal, ``dense`` when N = M."""
     if pattern.is_dense:
         return "dense"
     return "bitmap" if pattern.m <= pattern.n * _field_bits(pattern) else "index"
@@ -56,7 +56,7 @@ def smaller_encoding(pattern: Pattern) -> str:
 
 def packed_size(rows: int, k: int, pattern: Pattern, encoding: str) -> int:
     """
-    Return the size in bytes of `rows` packed rows of `k` weights.
+    Returns the size in bytes of `rows` packed rows of `k` weights.
 
     Raises `ValueError` if the encoding is unknown or does not go with the pattern.
     """
@@ -65,14 +65,14 @@ def packed_size(rows: int, k: int, pattern: Pattern, encoding: str) -> int:
 
 def pack(weights: Int8Array, pattern: Pattern, encoding: str) -> UInt8Array:
     """
-    Pack int8 weights ``[rows, k]`` into a flat uint8 array of `packed_size` bytes.
+    Packs int8 weights ``[rows, k]`` into a flat uint8 array of `packed_size` bytes.
 
     Raises `ValueError` naming row and group if a group has more than N non-zeros.
     """
     rows, k = _checked_weights(weights).shape
     _check_encoding(pattern, encoding)
     if encoding == "dense":
-        return np.ascontiguousarray(weights).reshape(-1).view(np.uint8).copy()
+        return weights.flatten().view(np.uint8)
     groups = _grouped(weights, pattern.m)
     selected = _selected_positions(groups, pattern)
     values = groups[selected].reshape(rows, kept(k, pattern))
@@ -84,7 +84,7 @@ def pack(weights: Int8Array, pattern: Pattern, encoding: str) -> UInt8Array:
 
 def unpack(data: UInt8Array, rows: int, k: int, pattern: Pattern, encoding: str) -> Int8Array:
     """
-    Return the int8 weights ``[rows, k]`` of a packed block (flat uint8).
+    Returns the int8 weights ``[rows, k]`` of a packed block (flat uint8).
 
     Raises `ValueError` if the size is wrong or, naming row and group, if the metadata is malformed: a bitmap group that
     has not exactly N bits set, indices that do not ascend or are not below M, a non-zero value at or beyond position k,
@@ -118,14 +118,14 @@ def unpack(data: UInt8Array, rows: int, k: int, pattern: Pattern, encoding: str)
 
 
 def satisfies(weights: npt.NDArray[Any], pattern: Pattern) -> bool:
-    """Return whether no group of the weights ``[rows, k]`` has more than N non-zeros."""
+    """Returns whether no group of the weights ``[rows, k]`` has more than N non-zeros."""
     if pattern.is_dense:
         return True
     return _largest_count(_running_counts(weights), pattern.m) <= pattern.n
 
 
 def candidate_patterns(weights: npt.NDArray[Any]) -> list[Pattern]:
-    """Return, for each M in 2..32, the pattern with the smallest N that the weights ``[rows, k]`` satisfy, if N < M."""
+    """Returns for each M in 2..32 the pattern with the smallest N that the weights ``[rows, k]`` satisfy, if N < M."""
     # A few rows are enough to see that a pattern does not hold, and dense weights are the common case.
     step = max(1, weights.shape[0] // _SAMPLE_ROWS)
     sample = _running_counts(weights[::step][:_SAMPLE_ROWS])
@@ -139,7 +139,7 @@ def candidate_patterns(weights: npt.NDArray[Any]) -> list[Pattern]:
 
 def choose_pattern(weights: npt.NDArray[Any], multipliers: int, window: int) -> Pattern:
     """
-    Return the pattern of the weights ``[rows, k]`` that is best on a machine with `multipliers` and `window`.
+    Returns the pattern of the weights ``[rows, k]`` that is best on a machine with `multipliers` and `window`.
 
     Fewest cycles first, then fewest bytes, then the smallest M; dense when no pattern is better than that.
     """
@@ -154,7 +154,7 @@ def choose_pattern(weights: npt.NDArray[Any], multipliers: int, window: int) -> 
 
 def prune_by_magnitude(weights: npt.NDArray[FloatType], pattern: Pattern) -> npt.NDArray[FloatType]:
     """
-    Return a copy of the weights ``[rows, k]`` with only the N largest magnitudes of each group, the rest zero.
+    Returns a copy of the weights ``[rows, k]`` with only the N largest magnitudes of each group, the rest zero.
 
     Of equal magnitudes the lower position is kept. Raises `ValueError` for weights that are not finite.
     """
@@ -173,17 +173,17 @@ def prune_by_magnitude(weights: npt.NDArray[FloatType], pattern: Pattern) -> npt
 
 
 def _field_bits(pattern: Pattern) -> int:
-    """Return the width in bits of a position inside a group."""
+    """Returns the width in bits of a position inside a group."""
     return max(1, (pattern.m - 1).bit_length())
 
 
 def _metadata_bits(pattern: Pattern, encoding: str) -> int:
-    """Return the metadata bits of a group."""
+    """Returns the metadata bits of a group."""
     return pattern.m if encoding == "bitmap" else pattern.n * _field_bits(pattern)
 
 
 def _metadata_bytes(k: int, pattern: Pattern, encoding: str) -> int:
-    """Return the metadata bytes of a row; raise `ValueError` if the encoding does not go with the pattern."""
+    """Returns the metadata bytes of a row; raises `ValueError` if the encoding does not go with the pattern."""
     _check_encoding(pattern, encoding)
     if encoding == "dense":
         return 0
@@ -191,7 +191,7 @@ def _metadata_bytes(k: int, pattern: Pattern, encoding: str) -> int:
 
 
 def _check_encoding(pattern: Pattern, encoding: str) -> None:
-    """Raise `ValueError` unless the encoding is known and goes with the pattern."""
+    """Raises `ValueError` unless the encoding is known and goes with the pattern."""
     if encoding not in ENCODINGS:
         raise ValueError(f"unknown encoding {encoding!r}: it is one of {', '.join(ENCODINGS)}")
     if (encoding == "dense") != pattern.is_dense:
@@ -199,14 +199,14 @@ def _check_encoding(pattern: Pattern, encoding: str) -> None:
 
 
 def _checked_weights(weights: Int8Array) -> Int8Array:
-    """Return the weights; raise `ValueError` unless they are int8 of two dimensions."""
+    """Returns the weights; raises `ValueError` unless they are int8 of two dimensions."""
     if weights.ndim != 2 or weights.dtype != np.int8:
         raise ValueError(f"weights must be int8 [rows, k], got {weights.dtype} of shape {weights.shape}")
     return weights
 
 
 def _grouped(weights: Int8Array, m: int) -> Int8Array:
-    """Return the weights as ``[rows, groups, m]``, the last group padded with zeros."""
+    """Returns the weights as ``[rows, groups, m]``, the last group padded with zeros."""
     rows, k = weights.shape
     group_count = -(-k // m)
     if group_count * m == k:
@@ -217,7 +217,7 @@ def _grouped(weights: Int8Array, m: int) -> Int8Array:
 
 
 def _selected_positions(groups: Int8Array, pattern: Pattern) -> BoolArray:
-    """Return which N positions of each group are stored: all non-zeros, then the lowest free positions."""
+    """Returns the N stored positions of each group: all non-zeros, then the lowest free positions."""
     selected = groups != 0
     missing = pattern.n - selected.sum(axis=2, dtype=np.int8)
     if missing.size and missing.min() < 0:
@@ -233,14 +233,14 @@ def _selected_positions(groups: Int8Array, pattern: Pattern) -> BoolArray:
 
 
 def _index_bits(selected: BoolArray, pattern: Pattern) -> UInt8Array:
-    """Return the bits of the index fields, one row of bits a field."""
+    """Returns the bits of the index fields, one row of bits a field."""
     positions = (np.flatnonzero(selected) % pattern.m).astype(np.uint8)
     shifts = np.arange(_field_bits(pattern), dtype=np.uint8)
     return (positions[:, np.newaxis] >> shifts) & np.uint8(1)
 
 
 def _bitmap_mask(bits: UInt8Array, pattern: Pattern) -> BoolArray:
-    """Return the flat mask of stored positions; raise `ValueError` unless every group has exactly N bits set."""
+    """Returns the flat mask of stored positions; raises `ValueError` unless every group has exactly N bits set."""
     groups = bits.reshape(-1, pattern.m)
     counts = groups.sum(axis=1, dtype=np.uint8)
     wrong = counts != pattern.n
@@ -253,7 +253,7 @@ def _bitmap_mask(bits: UInt8Array, pattern: Pattern) -> BoolArray:
 
 
 def _index_positions(bits: UInt8Array, pattern: Pattern) -> npt.NDArray[np.int64]:
-    """Return the flat position of every value; raise `ValueError` unless each group's indices ascend below M."""
+    """Returns the flat position of every value; raises `ValueError` unless each group's indices ascend below M."""
     width = _field_bits(pattern)
     fields = np.ascontiguousarray(bits.reshape(-1, width)[:, 0])
     for bit in range(1, width):
@@ -271,13 +271,13 @@ def _index_positions(bits: UInt8Array, pattern: Pattern) -> npt.NDArray[np.int64
 
 
 def _place(wrong: BoolArray, rows: int) -> str:
-    """Name the row and group of the first wrong group."""
+    """Names the row and group of the first wrong group."""
     row, group = divmod(int(np.argmax(wrong)), wrong.size // rows)
     return f"row {row}, group {group}"
 
 
 def _running_counts(weights: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    """Return how many of the first i weights of each row are not zero, ``[rows, k + 1]``."""
+    """Returns the number of non-zeros among the first i weights of each row, ``[rows, k + 1]``."""
     if weights.ndim != 2:
         raise ValueError(f"weights must be of shape [rows, k], got {weights.shape}")
     counts = np.zeros((weights.shape[0], weights.shape[1] + 1), dtype=np.int32)
@@ -286,7 +286,7 @@ def _running_counts(weights: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
 
 
 def _largest_count(counts: npt.NDArray[np.int32], m: int) -> int:
-    """Return the most non-zeros that any group of length `m` has."""
+    """Returns the most non-zeros that any group of length `m` has."""
     k = counts.shape[1] - 1
     whole = counts[:, : k // m * m + 1 : m]
     largest = int((whole[:, 1:] - whole[:, :-1]).max(initial=0))

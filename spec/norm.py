@@ -31,7 +31,7 @@ def layer_norm(
     statistics: tuple[Int64Array, Int64Array] | None = None,
 ) -> npt.NDArray[np.int16]:
     """
-    Normalize rows ``x`` int16 ``[..., n]`` with int32 ``gamma[n]``, ``beta[n]`` that have ``shift - 20`` fraction bits.
+    Normalizes rows ``x`` int16 ``[..., n]`` with int32 ``gamma[n]``, ``beta[n]`` of ``shift - 20`` fraction bits.
 
     LayerNorm (Ba et al. 2016) for the kind "layer", RMSNorm (Zhang and Sennrich 2019) for "rms", as PyTorch defines
     them. The result is int16 ``[..., n]``.
@@ -70,15 +70,13 @@ def layer_norm(
 
 
 def row_statistics(x: npt.NDArray[np.int16]) -> tuple[Int64Array, Int64Array]:
-    """
-    Return the sum and the sum of squares, int64 ``[...]``, of each row of ``x`` int16 ``[..., n]``.
-    """
+    """Returns the sum and the sum of squares, int64 ``[...]``, of each row of ``x`` int16 ``[..., n]``."""
     wide = x.astype(np.int64)
     return wide.sum(axis=-1), np.einsum("...i,...i->...", wide, wide)
 
 
 def _check_norm(x: npt.NDArray[Any], gamma: Int32Array, beta: Int32Array, epsilon: int, kind: str) -> None:
-    """Raise `ValueError` unless the arguments of `layer_norm` fit its ranges."""
+    """Raises `ValueError` unless the arguments of `layer_norm` fit its ranges."""
     if kind not in KINDS:
         raise ValueError(f"unknown kind of normalization {kind!r}: it is one of {', '.join(KINDS)}")
     if x.dtype != np.int16 or x.ndim < 1 or not 1 <= x.shape[-1] <= LARGEST_WIDTH:
@@ -91,7 +89,7 @@ def _check_norm(x: npt.NDArray[Any], gamma: Int32Array, beta: Int32Array, epsilo
 
 
 def _reciprocal_roots(radicands: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """Return r and h of each radicand D >= 1 (see `layer_norm`): ``r / 2^(30 + h)`` is the reciprocal of D's root."""
+    """Returns r and h of each radicand D >= 1 (see `layer_norm`): ``r / 2^(30 + h)`` is the reciprocal of D's root."""
     flat: list[int] = radicands.reshape(-1).tolist()
     halves = [(radicand.bit_length() + 1) // 2 for radicand in flat]
     # The dividend has up to 122 bits: Python's integers, one row at a time.
@@ -113,7 +111,7 @@ def quantize_norm_parameters(
     kind: str = "layer",
 ) -> tuple[Int32Array, Int32Array, int, int]:
     """
-    Return ``(gamma, beta, epsilon, shift)`` of `layer_norm` for real parameters ``gamma[n]``, ``beta[n]``.
+    Returns ``(gamma, beta, epsilon, shift)`` of `layer_norm` for real parameters ``gamma[n]``, ``beta[n]``.
 
     gamma and beta are divided by the output scale and get t fraction bits, as many as let both fit int32, at most 24;
     ``shift = 20 + t``. ``epsilon = max(1, round(eps / input_scale^2 * n^2))``, for both kinds: D is n^2 times the
@@ -143,7 +141,7 @@ def quantize_norm_parameters(
 
 
 def _parameter_bits(largest: float) -> int:
-    """Return the most fraction bits, at most 24, with which the largest magnitude still rounds into int32."""
+    """Returns the most fraction bits, at most 24, with which the largest magnitude still rounds into int32."""
     for bits in range(_LARGEST_PARAMETER_BITS, -FRACTION_BITS - 1, -1):
         if round(math.ldexp(largest, bits)) <= _INT32_MAX:
             return bits

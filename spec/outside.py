@@ -1,8 +1,8 @@
 """
-What other packages add to the toolchain: operators, passes and targets, found by their entry points.
+Operators, passes and targets of other packages, found by their entry points.
 
-An addition that cannot be used is left out with one warning that names its package: its name is taken, it cannot be
-loaded, or it is not what its group holds. Asked for by name, it is an error with the same words.
+An unusable addition is skipped with one warning that names its package: its name is taken, it cannot be loaded, or it
+has the wrong type for its group. Requested by name, it is an error with the same words.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Group:
+class EntryPointGroup:
     """A group of entry points."""
 
     name: str
@@ -27,9 +27,9 @@ class Group:
     """The word for one addition."""
 
 
-OPERATORS = Group("sta.operators", "operator")
-PASSES = Group("sta.passes", "pass")
-TARGETS = Group("sta.targets", "target")
+OPERATORS = EntryPointGroup("sta.operators", "operator")
+PASSES = EntryPointGroup("sta.passes", "pass")
+TARGETS = EntryPointGroup("sta.targets", "target")
 
 
 class OutsideError(ValueError):
@@ -40,7 +40,7 @@ class OutsideError(ValueError):
 class Addition:
     """One entry point of another package."""
 
-    group: Group
+    group: EntryPointGroup
     name: str
     entry: EntryPoint
 
@@ -58,7 +58,7 @@ class Addition:
         """
         try:
             loaded: object = self.entry.load()
-        # SystemExit: a script that was meant to be run would end the compiler without a word.
+        # SystemExit: a script would end the compiler without a word.
         except (Exception, SystemExit) as error:
             lines = str(error).strip().splitlines()
             detail = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
@@ -73,17 +73,22 @@ class Addition:
         return OutsideError(f"{self.group.kind} {self.name!r} of package {self.package}: {reason}")
 
 
-def additions(group: Group) -> list[Addition]:
+def additions(group: EntryPointGroup) -> list[Addition]:
     """All entry points of a group, sorted by name and package."""
     found = [Addition(group, entry.name, entry) for entry in entry_points(group=group.name)]
     return sorted(found, key=lambda addition: (addition.name, addition.package, addition.entry.value))
 
 
-def load_all(group: Group, ours: Collection[str], accept: Callable[[str, object], T]) -> dict[str, T]:
-    """
-    The additions of a group that can be used, by name, as `accept` returns them; a warning for each of the others.
+def find_addition(group: EntryPointGroup, name: str) -> Addition:
+    """The addition of this name, which is one that is used. Raises KeyError if there is none."""
+    return {addition.name: addition for addition in additions(group)}[name]
 
-    `ours` are the toolchain's own names. Two packages that add one name are both left out: neither may win by chance.
+
+def load_all(group: EntryPointGroup, ours: Collection[str], accept: Callable[[str, object], T]) -> dict[str, T]:
+    """
+    The usable additions of a group, by name, as `accept` returns them; a warning for each of the others.
+
+    `ours` are the toolchain's own names. If two packages add one name, both are skipped: neither may win by chance.
     """
     loaded: dict[str, T] = {}
     for addition in _without_clashes(group, ours):
@@ -94,9 +99,9 @@ def load_all(group: Group, ours: Collection[str], accept: Callable[[str, object]
     return loaded
 
 
-def load_one(group: Group, name: str, accept: Callable[[str, object], T]) -> T | None:
+def load_one(group: EntryPointGroup, name: str, accept: Callable[[str, object], T]) -> T | None:
     """
-    The addition of this name, which is none of the toolchain's own, as `accept` returns it; None if there is none.
+    The addition of this name, which is not one of the toolchain's own, as `accept` returns it; None if there is none.
 
     Raises:
         OutsideError: several packages add it, or it cannot be used.
@@ -109,12 +114,12 @@ def load_one(group: Group, name: str, accept: Callable[[str, object], T]) -> T |
     return named[0].load(accept)
 
 
-def names(group: Group, ours: Collection[str]) -> list[str]:
+def names(group: EntryPointGroup, ours: Collection[str]) -> list[str]:
     """The names that a group adds, sorted; nothing is loaded. A warning for each clash."""
     return [addition.name for addition in _without_clashes(group, ours)]
 
 
-def _without_clashes(group: Group, ours: Collection[str]) -> list[Addition]:
+def _without_clashes(group: EntryPointGroup, ours: Collection[str]) -> list[Addition]:
     by_name: dict[str, list[Addition]] = {}
     for addition in additions(group):
         by_name.setdefault(addition.name, []).append(addition)
@@ -136,5 +141,5 @@ def _clash(other: Addition) -> str:
 
 @cache
 def warn_once(message: str) -> None:
-    """Gives a warning, in a process once."""
+    """Gives a warning, once in a process."""
     warnings.warn(message, stacklevel=2)

@@ -1,4 +1,4 @@
-"""Layout of a layer's weights in memory: cut into blocks, each packed for itself."""
+"""Layout of a layer's weights in memory: blocks, each packed by itself."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from sta.spec.nm_format import Int8Array, Pattern, UInt8Array, pack, packed_size
 @dataclass(frozen=True)
 class Packing:
     """
-    Blocks of weights ``[columns, depth]`` (a layer's outputs by its inputs): groups of columns, and in each the cuts of
-    the depth, one after the other and each padded to a beat with zeros.
+    Blocks of weights ``[columns, depth]`` (a layer's outputs by its inputs): groups of columns, and in each group the
+    cuts of the depth in order, each padded to a beat with zeros.
     """
 
     columns: int
@@ -44,15 +44,17 @@ class Packing:
         )
 
     def pack(self, weights: Int8Array) -> UInt8Array:
-        """Return int8 weights ``[columns, depth]`` as flat uint8; raises `ValueError` if they break the pattern."""
-        blocks: list[UInt8Array] = []
+        """Returns int8 weights ``[columns, depth]`` as flat uint8; raises `ValueError` if they break the pattern."""
+        data = np.zeros(self.size, np.uint8)
+        position = 0
         for place in self._blocks():
-            block = pack(np.ascontiguousarray(weights[place]), self.pattern, self.encoding)
-            blocks.append(np.pad(block, (0, aligned(block.size) - block.size)))
-        return np.concatenate(blocks)
+            block = pack(weights[place], self.pattern, self.encoding)
+            data[position : position + block.size] = block
+            position += aligned(block.size)
+        return data
 
     def unpack(self, data: UInt8Array) -> Int8Array:
-        """Return the int8 weights ``[columns, depth]`` of flat uint8; raises `ValueError` if they are malformed."""
+        """Returns the int8 weights ``[columns, depth]`` of flat uint8; raises `ValueError` if they are malformed."""
         weights = np.zeros((self.columns, sum(self.depths)), np.int8)
         position = 0
         for rows, depth in self._blocks():

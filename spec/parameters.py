@@ -1,5 +1,5 @@
 """
-The parameter blocks that instructions of the vector and softmax units read from the weight buffer.
+The parameter blocks of the vector and softmax units, read from the weight buffer.
 
 Little endian. A map block is a header of 32 bytes (six int32: table multiplier, table shift, residual bias, residual
 multiplier, residual shift, output zero point; 8 zero bytes), then ``bias`` int32[c], ``multiplier`` int32[c] and
@@ -31,12 +31,12 @@ _SOFTMAX = struct.Struct("<2i8x")
 
 
 def map_parameters_size(columns: int) -> int:
-    """Return the size in bytes of a map block with `columns` entries (1 for scalar parameters)."""
+    """Returns the size in bytes of a map block with `columns` entries (1 for scalar parameters)."""
     return HEADER_BYTES + 8 * columns + (columns + 3) // 4 * 4
 
 
 def norm_parameters_size(n: int) -> int:
-    """Return the size in bytes of a norm block for rows of `n` values."""
+    """Returns the size in bytes of a norm block for rows of `n` values."""
     return HEADER_BYTES + 8 * n
 
 
@@ -82,11 +82,15 @@ class MapParameters:
 
     @staticmethod
     def size(columns: int) -> int:
-        """Return the size in bytes of a block with `columns` entries."""
+        """Returns the size in bytes of a block with `columns` entries."""
         return map_parameters_size(columns)
 
     def to_bytes(self) -> bytes:
-        """Return the block, `map_parameters_size` bytes."""
+        """Returns the block, `map_parameters_size` bytes."""
+        return self.blocks(self.columns)[0]
+
+    def blocks(self, columns: int) -> list[bytes]:
+        """Returns blocks of `columns` entries each, the last with the rest, each of `map_parameters_size` bytes."""
         header = _MAP_HEADER.pack(
             self.table_multiplier,
             self.table_shift,
@@ -95,12 +99,18 @@ class MapParameters:
             self.residual_shift,
             self.output_zero_point,
         )
-        arrays = self.bias.astype("<i4").tobytes() + self.multiplier.astype("<i4").tobytes() + self.shift.tobytes()
-        return (header + arrays).ljust(map_parameters_size(self.columns), b"\0")
+        bias, multiplier = self.bias.astype("<i4", copy=False), self.multiplier.astype("<i4", copy=False)
+        parts = [slice(n, min(n + columns, self.columns)) for n in range(0, self.columns, columns)]
+        return [
+            (header + bias[part].tobytes() + multiplier[part].tobytes() + self.shift[part].tobytes()).ljust(
+                map_parameters_size(part.stop - part.start), b"\0"
+            )
+            for part in parts
+        ]
 
     @staticmethod
     def from_bytes(data: Buffer, columns: int) -> "MapParameters":
-        """Read a block with `columns` entries from the start of `data`; `ValueError` if it is short or invalid."""
+        """Reads a block with `columns` entries from the start of `data`; `ValueError` if it is short or invalid."""
         block = _block(data, map_parameters_size(columns), "map")
         arrays = block[HEADER_BYTES:]
         return MapParameters(
@@ -120,7 +130,7 @@ class MapParameters:
 @dataclass(frozen=True, eq=False)
 class NormParameters:
     """
-    Parameters of `sta.spec.vector.norm_tile`: those of `sta.spec.norm.layer_norm`, and the int8 copy's scale.
+    Parameters of `sta.spec.vector.norm_tile`: parameters of `sta.spec.norm.layer_norm`, and the int8 copy's scale.
 
     Raises `ValueError` for values out of range: epsilon 1..2^61-1, shift 0..63, the copy's multiplier 0..2^31-1 and
     shift 2..62.
@@ -148,11 +158,11 @@ class NormParameters:
 
     @staticmethod
     def size(n: int) -> int:
-        """Return the size in bytes of a block for rows of `n` values."""
+        """Returns the size in bytes of a block for rows of `n` values."""
         return norm_parameters_size(n)
 
     def to_bytes(self) -> bytes:
-        """Return the block, `norm_parameters_size` bytes."""
+        """Returns the block, `norm_parameters_size` bytes."""
         header = _NORM_HEADER.pack(
             self.epsilon, self.shift, self.copy_multiplier, self.copy_shift, self.copy_zero_point
         )
@@ -160,7 +170,7 @@ class NormParameters:
 
     @staticmethod
     def from_bytes(data: Buffer, n: int) -> "NormParameters":
-        """Read a block for rows of `n` values from the start of `data`; `ValueError` if it is short or invalid."""
+        """Reads a block for rows of `n` values from the start of `data`; `ValueError` if it is short or invalid."""
         block = _block(data, norm_parameters_size(n), "norm")
         arrays = block[HEADER_BYTES:]
         return NormParameters(
@@ -177,7 +187,7 @@ class NormParameters:
 @dataclass(frozen=True)
 class SoftmaxParameters:
     """
-    The scale that takes differences of scores to log2 units with 10 fraction bits.
+    The scale from differences of scores to log2 units with 10 fraction bits.
 
     Raises `ValueError` for a multiplier outside 0..2^31-1 or a shift outside 2..62.
     """
@@ -190,21 +200,21 @@ class SoftmaxParameters:
 
     @staticmethod
     def size() -> int:
-        """Return the size in bytes of a block."""
+        """Returns the size in bytes of a block."""
         return SOFTMAX_PARAMETERS_SIZE
 
     def to_bytes(self) -> bytes:
-        """Return the block, 16 bytes."""
+        """Returns the block, 16 bytes."""
         return _SOFTMAX.pack(self.multiplier, self.shift)
 
     @staticmethod
     def from_bytes(data: Buffer) -> "SoftmaxParameters":
-        """Read a block from the start of `data`; `ValueError` if it is short or invalid."""
+        """Reads a block from the start of `data`; `ValueError` if it is short or invalid."""
         return SoftmaxParameters(*_SOFTMAX.unpack_from(_block(data, SOFTMAX_PARAMETERS_SIZE, "softmax")))
 
 
 def _block(data: Buffer, size: int, kind: str) -> bytes:
-    """Return the first `size` bytes of a buffer; raise `ValueError` if there are fewer."""
+    """Returns the first `size` bytes of a buffer; raises `ValueError` if there are fewer."""
     block = data[:size].tobytes() if isinstance(data, np.ndarray) else bytes(data[:size])
     if len(block) != size:
         raise ValueError(f"a {kind} parameter block has {size} bytes, got {len(block)}")
@@ -212,7 +222,7 @@ def _block(data: Buffer, size: int, kind: str) -> bytes:
 
 
 def _parameter_array(name: str, values: Any, dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:
-    """Return one-dimensional integers in the field's dtype; raise `ValueError` if they do not fit it."""
+    """Returns one-dimensional integers in the field's dtype; raises `ValueError` if they do not fit it."""
     array = np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ValueError(f"{name} must be a row of integers, got {array.dtype} of shape {array.shape}")
@@ -225,6 +235,6 @@ def _parameter_array(name: str, values: Any, dtype: type[np.integer[Any]]) -> np
 
 
 def _check_int32(name: str, value: int) -> None:
-    """Raise `ValueError` unless the value fits int32."""
+    """Raises `ValueError` unless the value fits int32."""
     if not -(1 << 31) <= value < 1 << 31:
         raise ValueError(f"{name} does not fit int32: {value}")

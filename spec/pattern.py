@@ -28,7 +28,7 @@ class Pattern:
 
     @staticmethod
     def parse(text: str) -> "Pattern":
-        """Read the form that `str` writes, such as ``2:4``; raise `ValueError` for anything else."""
+        """Reads the form that `str` writes, such as ``2:4``; raises `ValueError` for anything else."""
         match = re.fullmatch(r"\s*([0-9]{1,4})\s*:\s*([0-9]{1,4})\s*", text, flags=re.ASCII)
         if match is None:
             raise ValueError(f"{text!r} is not a sparsity pattern: write N:M, such as 2:4")
@@ -36,7 +36,7 @@ class Pattern:
 
     @property
     def is_dense(self) -> bool:
-        """Whether every weight may be non-zero (N = M)."""
+        """True if every weight may be non-zero (N = M)."""
         return self.n == self.m
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ DENSE = Pattern(1, 1)
 
 
 def kept(k: int, pattern: Pattern) -> int:
-    """Return how many weights of a row of `k` are stored: ``ceil(k / M) * N``, and `k` itself when dense."""
+    """Returns the number of stored weights of a row of `k`: ``ceil(k / M) * N``, and `k` itself when dense."""
     if k < 0:
         raise ValueError(f"a row cannot hold {k} weights")
     return k if pattern.is_dense else -(-k // pattern.m) * pattern.n

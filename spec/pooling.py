@@ -14,7 +14,7 @@ LARGEST_LENGTH = 1 << 15
 
 def mean_tokens(x: IntegerArray, admissible: npt.NDArray[np.bool_], multiplier: int, shift: int) -> Int64Array:
     """
-    Return the mean over the admissible tokens: int64 ``[..., n]`` of ``x`` int8 or int16 ``[..., m, n]``.
+    Returns the mean over the admissible tokens: int64 ``[..., n]`` of ``x`` int8 or int16 ``[..., m, n]``.
 
     `admissible` is bool ``[..., m]`` or broadcasts to it; `multiplier` and `shift` take the scale of `x` to that of the
     result, which is neither saturated nor has a zero point. With s the sum over the admissible tokens and c their

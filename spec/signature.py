@@ -29,7 +29,7 @@ class TensorSignature:
     """
     One input or output of a program.
 
-    Raises `ValueError` for fields that make no sense.
+    Raises `ValueError` for inconsistent fields.
     """
 
     name: str
@@ -45,7 +45,7 @@ class TensorSignature:
     limit: int = 0
     """Rows of the table that an index points into; unused otherwise."""
     inverted: bool = False
-    """Whether a mask is 1 on the host where a position is left out; on the device 1 is always where it counts."""
+    """True if a mask is 1 on the host at excluded positions; on the device 1 always marks admissible ones."""
 
     def __post_init__(self) -> None:
         if self.kind not in TENSOR_KINDS:
@@ -70,7 +70,7 @@ class TensorSignature:
 
     def encode(self, array: npt.ArrayLike) -> npt.NDArray[Any]:
         """
-        Return the device's integers for a host array, in the device dtype and the same shape.
+        Returns the device's integers for a host array, in the device dtype and the same shape.
 
         quantized: ``rint(x / scale) + zero_point`` in float64 (half to even), saturated; index: unchanged; mask: 0 or
         1, exchanged if it is inverted.
@@ -97,13 +97,13 @@ class TensorSignature:
         return np.clip(scaled, limits.min, limits.max).astype(self.device_dtype)
 
     def decode(self, integers: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
-        """Return the device's integers as float32: ``(x - zero_point) * scale`` when quantized, else x itself."""
+        """Returns the device's integers as float32: ``(x - zero_point) * scale`` when quantized, else x itself."""
         if self.kind != "quantized":
             return integers.astype(np.float32)
         return ((integers.astype(np.float64) - self.zero_point) * self.scale).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the signature as a dictionary that JSON can hold; `inverted` is left out where it is false."""
+        """Returns the signature as a dictionary that JSON can hold; `inverted` is left out where it is false."""
         values = {**dataclasses.asdict(self), "shape": list(self.shape)}
         if not self.inverted:
             del values["inverted"]
@@ -112,7 +112,7 @@ class TensorSignature:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "TensorSignature":
         """
-        Return the signature that `to_json` described; raise `ValueError` for missing keys or wrong types.
+        Returns the signature that `to_json` described; raises `ValueError` for missing keys or wrong types.
 
         Keys that are not fields are ignored: a container adds the address.
         """
@@ -126,7 +126,7 @@ class TensorSignature:
         return TensorSignature(**fields)
 
     def _check_host(self, values: npt.NDArray[Any]) -> None:
-        """Raise `ValueError` unless a host array has the right shape, kind of dtype, and only finite values."""
+        """Raises `ValueError` unless a host array has the right shape, kind of dtype, and only finite values."""
         if values.shape != self.shape:
             raise ValueError(f"input {self.name!r}: expected shape {self.shape}, got {values.shape}")
         if values.dtype.kind not in self._host_kinds():
@@ -136,15 +136,15 @@ class TensorSignature:
             raise ValueError(f"input {self.name!r}: expected finite values, got {values[position]} at {list(position)}")
 
     def _host_kinds(self) -> str:
-        """Return the kinds of dtype (NumPy's letters) that may stand for the host dtype."""
+        """Returns the kinds of dtype (NumPy's letters) that are accepted for the host dtype."""
         if np.dtype(self.host_dtype).kind == "f":
             return "f"
         return "biu" if self.kind == "mask" else "iu"
 
     def _check_mask(self, values: npt.NDArray[Any]) -> None:
         """
-        Raise `ValueError` unless all values are 0 or 1: of another value models make different things, `x != 0` one
-        and `(1 - x) * -1e9` another.
+        Raises `ValueError` unless all values are 0 or 1: models interpret other values differently, `x != 0` one and
+        `(1 - x) * -1e9` another.
         """
         wrong = np.argwhere((values != 0) & (values != 1))
         if len(wrong):
@@ -152,7 +152,7 @@ class TensorSignature:
             raise ValueError(f"input {self.name!r}: a mask holds 0 and 1, got {values[place]} at position {place}")
 
     def _check_indices(self, values: npt.NDArray[Any]) -> None:
-        """Raise `ValueError` naming the first index outside 0..limit-1."""
+        """Raises `ValueError` naming the first index outside 0..limit-1."""
         wrong = (values < 0) | (values >= self.limit)
         if not wrong.any():
             return
@@ -163,7 +163,7 @@ class TensorSignature:
 
 
 def _checked_field(name: str, value: Any) -> Any:
-    """Return a field read from JSON in its Python type; raise `ValueError` if JSON held another one."""
+    """Returns a field read from JSON in its Python type; raises `ValueError` if JSON held another one."""
     if name == "shape" and isinstance(value, list):
         sizes = cast("list[object]", value)
         if all(type(size) is int for size in sizes):

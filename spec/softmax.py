@@ -25,11 +25,11 @@ _LARGEST_SHIFT = 62
 _SUM_LIMIT = 1 << 31
 
 NO_MAXIMUM = -(1 << 31)
-"""The maximum of a row of which no admissible key has been seen yet."""
+"""The maximum of a row without an admissible key so far."""
 LARGEST_ROW = 1 << 15
 """Scores in the longest row whose 16-bit exponentials have a sum below 2^31."""
 LARGEST_ROW_SHIFT = 31
-"""The largest shift of what a row has accumulated: beyond it nothing is left of an int32."""
+"""The largest shift of a row's accumulators: beyond it nothing is left of an int32."""
 
 
 def softmax_row(
@@ -40,7 +40,7 @@ def softmax_row(
     bits: int = 8,
 ) -> tuple[npt.NDArray[Any], Int64Array]:
     """
-    Return the exponentials of whole rows of scores, and their sums.
+    Returns the exponentials of whole rows of scores, and their sums.
 
     `scores` is int32 ``[..., m, n]``; `admissible` broadcasts against it; `multiplier` and `shift` take a difference of
     scores to log2 units with 10 fraction bits. With ``d = score - maximum over the admissible keys`` an exponential is
@@ -71,11 +71,11 @@ class RowState(NamedTuple):
     maxima: Int64Array
     """The largest score so far in log2 units, rounded up to an integer; `NO_MAXIMUM` if there is none."""
     shifts: Int64Array
-    """By how much what was accumulated before the last chunk has to be shifted right, 0..31."""
+    """Right shift of the sums accumulated before the last chunk, 0..31."""
 
     @staticmethod
     def empty(shape: tuple[int, ...]) -> "RowState":
-        """Return the state of rows before the first chunk."""
+        """Returns the state of rows before the first chunk."""
         return RowState(np.zeros(shape, np.int64), np.full(shape, NO_MAXIMUM, np.int64), np.zeros(shape, np.int64))
 
 
@@ -88,7 +88,7 @@ def softmax_online(
     bits: int = 8,
 ) -> tuple[npt.NDArray[Any], RowState]:
     """
-    Return the exponentials of one chunk of the keys of rows of scores, and the state of the rows after it.
+    Returns the exponentials of one chunk of the keys of rows of scores, and the state of the rows after it.
 
     `scores` is int32 ``[..., m, n]``; `admissible` broadcasts against it; `multiplier` and `shift` take a score to log2
     units with 10 fraction bits; the shifts of `state` are not read. With ``t = apply_scale_32(score, multiplier,
@@ -124,7 +124,7 @@ def softmax_online(
 
 def shift_rows(values: IntegerArray, shifts: IntegerArray) -> Int64Array:
     """
-    Return the rows of `values` ``[..., m, n]`` shifted right by `shifts` ``[..., m]``, rounded: int64, the same shape.
+    Returns the rows of `values` ``[..., m, n]`` shifted right by `shifts` ``[..., m]``, rounded: int64, the same shape.
 
     It brings what was accumulated before a chunk to the maximum after it. Raises `ValueError` for a shift outside
     0..31.
@@ -136,7 +136,7 @@ def shift_rows(values: IntegerArray, shifts: IntegerArray) -> Int64Array:
 
 
 def _check_sums(sums: Int64Array) -> None:
-    """Raise `ValueError` unless all sums of exponentials are in 0..2^31-1."""
+    """Raises `ValueError` unless all sums of exponentials are in 0..2^31-1."""
     low, high = extremes(sums)
     if not 0 <= low <= high < _SUM_LIMIT:
         raise ValueError("the sum of a row of exponentials must be in 0..2^31-1")
@@ -144,7 +144,7 @@ def _check_sums(sums: Int64Array) -> None:
 
 def normalize(values: IntegerArray, sums: IntegerArray, multiplier: int, shift: int) -> Int64Array:
     """
-    Return ``values / sum * multiplier / 2^shift``, rounded once: the drain of the product with the values.
+    Returns ``values / sum * multiplier / 2^shift``, rounded once: the drain of the product with the values.
 
     `values` is ``[..., m, d]``, `sums` ``[..., m]`` (0 <= sum < 2^31); int64 result of the values' shape, neither
     saturated nor with a zero point. Rows whose sum is zero are zero. With b the bit length of a sum,
@@ -175,7 +175,7 @@ def probabilities(
     scores: IntegerArray, multiplier: int, shift: int, output_scale: float = 1 / 255, zero_point: int = 0
 ) -> npt.NDArray[np.uint8]:
     """
-    Return the softmax of rows of `scores`, int ``[..., m, n]``, as uint8 of the same shape.
+    Returns the softmax of rows of `scores`, int ``[..., m, n]``, as uint8 of the same shape.
 
     `multiplier` and `shift` take a difference of scores to log2 units with 10 fraction bits. With the 16-bit
     exponentials and sums of `softmax_row`: ``saturate(normalize(exponentials, sums, ...) + zero_point)``, scaled so

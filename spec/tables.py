@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from functools import lru_cache
+from itertools import accumulate, repeat
+from operator import mul
 from typing import TypeAlias
 
 import numpy as np
@@ -25,6 +27,8 @@ TABLE_FRACTION_BITS = 7
 """Fraction bits of a 16-bit table's result."""
 NARROW_TABLE_ENTRIES = 256
 """Entries of an 8-bit table: one for every value."""
+EXPONENTIAL_BITS = (8, 16)
+"""The widths that exponentials of a softmax may have."""
 EXPONENT_FRACTION_BITS = 10
 """Fraction bits of the logarithms (base two) that `exp2` takes."""
 
@@ -33,7 +37,7 @@ _LARGEST_EXP2_SHIFT = 40
 
 def table_16(x: npt.NDArray[np.int16], table: npt.NDArray[np.int16]) -> npt.NDArray[np.int32]:
     """
-    Look up int16 values in a table of 513 int16 entries with linear interpolation: TOSA TABLE on int16.
+    Looks up int16 values in a table of 513 int16 entries with linear interpolation: TOSA TABLE on int16.
 
     ``i = (x + 32768) >> 7``, ``f = x & 127``, result ``(table[i] << 7) + (table[i + 1] - table[i]) * f``: int32 with 7
     fraction bits, between -2^22 and 2^22. TOSA asks for neighbours whose difference fits int16; here any are defined.
@@ -49,7 +53,7 @@ def table_16(x: npt.NDArray[np.int16], table: npt.NDArray[np.int16]) -> npt.NDAr
 
 @lru_cache(maxsize=64)
 def _interpolated(table: bytes) -> npt.NDArray[np.int32]:
-    """Return the result of a table for every int16 value in ascending order: one gather serves a whole tile."""
+    """Returns the result of a table for every int16 value in ascending order: one gather serves a whole tile."""
     entries = np.frombuffer(table, dtype=np.int16).astype(np.int32)
     fractions = np.arange(1 << TABLE_FRACTION_BITS, dtype=np.int32)
     slopes = np.diff(entries)
@@ -61,7 +65,7 @@ def _interpolated(table: bytes) -> npt.NDArray[np.int32]:
 
 def build_table_16(function: RealFunction, input_scale: float, output_scale: float) -> npt.NDArray[np.int16]:
     """
-    Return the table (int16[513]) of a real function between quantized values.
+    Returns the table (int16[513]) of a real function between quantized values.
 
     Entry i is ``f((i - 256) * 128 * input_scale) / output_scale``, rounded half to even and saturated to int16: the
     correctly rounded value at every 128th input; the inputs between lie on straight lines.
@@ -75,7 +79,7 @@ def build_table_16(function: RealFunction, input_scale: float, output_scale: flo
 
 def table_8(x: npt.NDArray[np.int8], table: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     """
-    Look up int8 values in a table of 256 int8 entries: TOSA TABLE on int8, ``table[x + 128]``; the shape of `x`.
+    Looks up int8 values in a table of 256 int8 entries: TOSA TABLE on int8, ``table[x + 128]``; the shape of `x`.
 
     Raises `ValueError` for other dtypes or a table of another size.
     """
@@ -89,7 +93,7 @@ def build_table_8(
     function: RealFunction, input_scale: float, output_scale: float, input_zero_point: int = 0, zero_point: int = 0
 ) -> npt.NDArray[np.int8]:
     """
-    Return the table (int8[256]) of a real function between quantized values.
+    Returns the table (int8[256]) of a real function between quantized values.
 
     Entry i is ``f((i - 128 - input_zero_point) * input_scale) / output_scale + zero_point``, rounded half to even
     before the zero point is added, and saturated to int8: the correctly rounded result for every input.
@@ -104,7 +108,7 @@ def build_table_8(
 
 def widened_table(table: npt.NDArray[np.int8]) -> npt.NDArray[np.int16]:
     """
-    Return the 16-bit table (int16[513]) that gives the results of an 8-bit one: how the machine looks up int8 values.
+    Returns the 16-bit table (int16[513]) that gives the results of an 8-bit one: how the machine looks up int8 values.
 
     Entry 2i is entry i, so that ``table_16(256 * x, widened_table(t)) == 128 * table_8(x, t)`` for every int8 x: it is
     looked up at an entry, and nothing is interpolated. Raises `ValueError` for what is not an 8-bit table.
@@ -125,7 +129,7 @@ def _check_table_scales(input_scale: float, output_scale: float) -> None:
 
 
 def _sampled(function: RealFunction, points: Float64Array, output_scale: float) -> Float64Array:
-    """Return a function at some points in units of the output; raise `ValueError` where it is not a number."""
+    """Returns a function at some points in units of the output; raises `ValueError` where it is not a number."""
     with np.errstate(over="ignore"):
         results = function(points) / output_scale
     if np.any(np.isnan(results)):
@@ -136,17 +140,19 @@ def _sampled(function: RealFunction, points: Float64Array, output_scale: float) 
 @lru_cache(maxsize=2)
 def exp2_table(bits: int) -> Int64Array:
     """
-    Return ``round((2^bits - 1) * 2^7 * 2^(f / 1024))`` for f in 0..1023, exactly rounded (int64, read-only).
+    Returns ``round((2^bits - 1) * 2^7 * 2^(f / 1024))`` for f in 0..1023, exactly rounded (int64, read-only).
 
-    `bits` is 8 or 16. Computed with 60 decimal digits; the powers are irrational, so that no tie can occur.
+    `bits` is 8 or 16. Computed with 60 decimal digits, each entry from the one before: the products lose four of them.
+    The powers are irrational, so that no tie can occur.
     """
-    if bits not in (8, 16):
-        raise ValueError(f"exponentials have 8 or 16 bits, not {bits}")
+    if bits not in EXPONENTIAL_BITS:
+        raise ValueError(f"exponentials have {' or '.join(map(str, EXPONENTIAL_BITS))} bits, not {bits}")
     count = 1 << EXPONENT_FRACTION_BITS
     with localcontext() as context:
         context.prec = 60
+        root = Decimal(2) ** (Decimal(1) / count)
         scale = Decimal(((1 << bits) - 1) << TABLE_FRACTION_BITS)
-        powers = [scale * Decimal(2) ** (Decimal(f) / count) for f in range(count)]
+        powers = accumulate(repeat(root, count - 1), mul, initial=scale)
         entries = [int(power.to_integral_value(ROUND_HALF_EVEN)) for power in powers]
     table = np.array(entries, dtype=np.int64)
     table.flags.writeable = False
@@ -155,7 +161,7 @@ def exp2_table(bits: int) -> Int64Array:
 
 @lru_cache(maxsize=2)
 def exp2_results(bits: int) -> Int64Array:
-    """Return `exp2` of 0, -1, -2, ... down to the first octave where everything is zero (int64)."""
+    """Returns `exp2` of 0, -1, -2, ... down to the first octave where everything is zero (int64)."""
     octaves = bits + 3
     t = -np.arange(octaves << EXPONENT_FRACTION_BITS, dtype=np.int64)
     fraction = t & ((1 << EXPONENT_FRACTION_BITS) - 1)
@@ -165,7 +171,7 @@ def exp2_results(bits: int) -> Int64Array:
 
 def exp2(t: npt.ArrayLike, bits: int) -> Int64Array:
     """
-    Return ``(2^bits - 1) * 2^(t / 1024)`` as the softmax unit computes it; t <= 0, int64 result of the same shape.
+    Returns ``(2^bits - 1) * 2^(t / 1024)`` as the softmax unit computes it; t <= 0, int64 result of the same shape.
 
     With ``f = t & 1023`` and ``i = t >> 10``: ``rounding_shift(exp2_table(bits)[f], min(7 - i, 40))``. Every int64 t
     is allowed; below about -(bits + 1) octaves the result is zero.

@@ -88,18 +88,18 @@ class Target:
         return self.array_rows * self.array_columns * self.multipliers
 
     def to_json(self) -> dict[str, Any]:
-        """Return the target as a dictionary that JSON can hold, keys in the order of the fields."""
+        """Returns the target as a dictionary that JSON can hold, keys in the order of the fields."""
         return dataclasses.asdict(self)
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Target":
-        """Return the target that `to_json` described; raises `ValueError` like `from_mapping`."""
+        """Returns the target that `to_json` described; raises `ValueError` like `from_mapping`."""
         return Target.from_mapping(values)
 
     @staticmethod
     def from_mapping(values: Mapping[str, Any]) -> "Target":
         """
-        Return the target described by a mapping from field names to values.
+        Returns the target described by a mapping from field names to values.
 
         Raises `ValueError` for an unknown key (with a suggestion), a missing key, or a bad value.
         """
@@ -115,19 +115,19 @@ class Target:
 
 
 def preset_names() -> list[str]:
-    """Return the names of the targets that come with the toolchain, sorted."""
+    """Returns the names of the targets that come with the toolchain, sorted."""
     return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
 
 
 def target_names() -> list[str]:
-    """Return the names of all presets, sorted: those of the toolchain and those that other packages add."""
+    """Returns the names of all presets, sorted: the toolchain's own and those of other packages."""
     ours = preset_names()
     return sorted([*ours, *outside.load_all(outside.TARGETS, ours, _accept)])
 
 
 def load_target(name_or_path: str | Path) -> Target:
     """
-    Return a preset by its name, or the target in a YAML file (needs PyYAML; a file's name is its default name).
+    Returns a preset by its name, or the target in a YAML file (needs PyYAML; a file's name is its default name).
 
     Raises `ValueError` for an unknown name (listing the names, with a suggestion), an unreadable file, bad contents, or
     a preset of another package that cannot be used.
@@ -149,7 +149,7 @@ def load_target(name_or_path: str | Path) -> Target:
 
 
 def _accept(name: str, added: object) -> Target:
-    """Return a preset of another package; raise `ValueError` for what is none."""
+    """Returns a preset of another package; raises `ValueError` for anything else."""
     if not isinstance(added, Target):
         raise ValueError(f"a Target is expected, not {type(added).__name__}")
     if added.name != name:
@@ -158,7 +158,7 @@ def _accept(name: str, added: object) -> Target:
 
 
 def _read_target(path: Path) -> Target:
-    """Return the target in a YAML file; raise `ValueError` naming the file."""
+    """Returns the target in a YAML file; raises `ValueError` naming the file."""
     # Only the compiler reads YAML: running a binary must not need the package.
     import yaml
 
@@ -168,7 +168,7 @@ def _read_target(path: Path) -> Target:
         repeated = _repeated_key(yaml.compose(text, yaml.SafeLoader))  # pyright: ignore[reportUnknownMemberType]
     except RecursionError:
         raise ValueError(f"cannot read target file {path}: it is nested too deeply") from None
-    # A number or a date that Python does not take is a ValueError.
+    # A number or a date that Python does not accept is a ValueError.
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read target file {path}: {error}") from error
     if not isinstance(values, dict):
@@ -182,13 +182,13 @@ def _read_target(path: Path) -> Target:
 
 
 def _repeated_key(mapping: Any) -> str | None:
-    """Return the first key that is twice in the node of a YAML mapping: its values would silently be the last ones."""
+    """Returns the first key that is twice in the node of a YAML mapping: its values would silently be the last ones."""
     keys: list[Any] = [key.value for key, _ in mapping.value] if mapping is not None and mapping.id == "mapping" else []
     return next((key for position, key in enumerate(keys) if key in keys[:position]), None)
 
 
 def _check_number(key: str, value: Any) -> None:
-    """Raise `ValueError` unless the value of a target key is a positive number of the key's kind, and not too large."""
+    """Raises `ValueError` unless a target key's value is a positive number of the key's kind, and not too large."""
     if key == "clock_mhz":
         valid = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
         kind = "number"

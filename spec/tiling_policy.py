@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 _LEAST = {"issue_cycles": 0, "unrolled_tiles": 0, "unrolled_row_tiles": 0, "prefetch": 0}
-"""Least values of the counts that may be less than one."""
+"""Least values of counts that may be zero."""
+
+LOOP_ORDERS = ("columns", "rows", "reloaded")
+"""The orders of a linear layer's loops, in the order in which equal ones are preferred."""
 
 
 @dataclass(frozen=True)
 class TilingPolicy:
     """
-    The knobs of planning, for `nm-plan-tiles` and the double buffering of `convert-nm-to-sta`.
+    Constants of planning, for `nm-plan-tiles` and the double buffering of `convert-nm-to-sta`.
 
     None of them changes a bit of a lowered module's results. `torch-choose-softmax` estimates attention under the same
     policy, and its decisions (rows or chunks) are part of a model's bits.
@@ -20,21 +23,21 @@ class TilingPolicy:
     """
 
     layer_share: float = 3 / 8
-    """Share of the chip's memory that the tiles of one linear layer may take at first."""
+    """Initial share of the chip's memory for the tiles of one linear layer."""
     small_share: float = 1 / 16
-    """Share of the chip's memory below which it does not matter how little tiles take."""
+    """Share of the chip's memory below which all tiles count as equally small."""
     tolerance: float = 1 / 200
     """Relative difference of two estimates that count as equal."""
     hidden_divisor: int = 16
     """
-    One in so many hidden cycles is charged anyway. Overlap is never perfect; among tilings with the same bottleneck
-    this prefers the one with less work.
+    Divisor of the share (1/16) of hidden cycles that is charged anyway. Overlap is never perfect; among tilings with
+    the same bottleneck this prefers the one with less work.
     """
     issue_cycles: int = 6
     """Cycles of the sequencer for each product and its drain."""
     unrolled_tiles: int = 8
     """
-    Largest trip count of an inner loop that is unrolled where pairs leave a remainder: a peeled remainder uses the
+    Largest trip count of an inner loop that is unrolled instead of peeled: a peeled remainder uses the
     buffers of the loop's last tile, so that every outer iteration would wait for two drains.
     """
     unrolled_row_tiles: int = 2
@@ -43,13 +46,13 @@ class TilingPolicy:
     with a pipeline in each iteration: unrolled, BERT-base would be half as large again.
     """
     attention_share: float = 1 / 8
-    """Share of the chip's memory that the tiles of an attention over whole rows may take, if such a tile does."""
+    """Share of the chip's memory for the tiles of an attention over whole rows, if a tile fits that share."""
     online_share: float = 1 / 2
     """The same for an online softmax: sequences of that length live in DRAM, and larger tiles load less."""
     attention_reserve: float = 1 / 16
-    """Share of the chip's memory that no attention may take: parameters, and the layers around."""
+    """Share of the chip's memory kept from every attention: for parameters, and the layers around."""
     sharing_heads: int = 8
-    """Largest number of query heads that take turns at a chunk of the keys they share: each has its own code."""
+    """Largest number of query heads that alternate on a chunk of the keys they share: each has its own code."""
     causal_groups: int = 16
     """
     Groups of row tiles that a causal attention is cut into, each with as many keys as its last row admits. The code
@@ -58,10 +61,10 @@ class TilingPolicy:
     parameters_share: float = 1 / 16
     """Share of the chip's memory up to which all parameters of a linear layer stay there."""
     staging_share: float = 1 / 4
-    """Share of the chip's memory that the tiles of a map, norm, look-up or copy whose operands are in DRAM may take."""
+    """Share of the chip's memory for the tiles of a map, norm, look-up or copy with operands in DRAM."""
     prefetch: int = 3
     """
-    How many operations ahead the buffers for weights are reserved where there is room: weights then load under the
+    Number of operations that buffers for weights are reserved ahead where there is room: weights then load under the
     products of other layers.
     """
     loss_divisor: int = 1000

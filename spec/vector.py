@@ -25,7 +25,7 @@ def map_tile(
     multiply: bool = False,
 ) -> npt.NDArray[Any]:
     """
-    Take a tile ``[m, n]`` of integers through the vector unit's pipeline to the destination dtype.
+    Takes a tile ``[m, n]`` of integers through the vector unit's pipeline to the destination dtype.
 
     In order: add the bias; rescale, or with `sums` ``[m]`` normalize (see `sta.spec.softmax.normalize`); with a
     `table` (int16[513]) saturate to int16, look up and rescale; with a `residual` ``[m, n]`` add it after its own
@@ -64,20 +64,20 @@ def map_tile(
 
 
 def _add_residual(values: Int64Array, residual: IntegerArray, parameters: MapParameters) -> Int64Array:
-    """Return the sum of values and residual in units of the output: a residual connection."""
+    """Returns the sum of values and residual in units of the output: a residual connection."""
     shifted = as_int64(residual) + parameters.residual_bias
     return values + apply_scale_32(shifted, parameters.residual_multiplier, parameters.residual_shift)
 
 
 def _multiply_residual(values: Int64Array, residual: IntegerArray, parameters: MapParameters) -> Int64Array:
-    """Return the product of values and residual in units of the output."""
+    """Returns the product of values and residual in units of the output."""
     scale = parameters.residual_multiplier, parameters.residual_shift
     return gated_product(values, residual, parameters.residual_bias, *scale)
 
 
 def gated_product(a: IntegerArray, b: IntegerArray, bias: int, multiplier: int, shift: int) -> Int64Array:
     """
-    Return ``apply_scale_32(saturate16(a) * saturate16(b + bias), multiplier, shift)``, int64: the gating product of a
+    Returns ``apply_scale_32(saturate16(a) * saturate16(b + bias), multiplier, shift)``, int64: the gating product of a
     GLU, ``activation(gate(x)) * up(x)`` (Dauphin et al. 2016; Shazeer 2020).
 
     `a` and `b` are integers of shapes that broadcast; saturated to 16 bits, so that their product fits int32. The
@@ -92,7 +92,7 @@ def gated_product(a: IntegerArray, b: IntegerArray, bias: int, multiplier: int, 
 def _check_map(
     source: IntegerArray, parameters: MapParameters, residual: IntegerArray | None, sums: IntegerArray | None
 ) -> None:
-    """Raise `ValueError` unless the arguments of `map_tile` match."""
+    """Raises `ValueError` unless the arguments of `map_tile` match."""
     if source.ndim != 2:
         raise ValueError(f"a tile has two dimensions, got shape {source.shape}")
     if parameters.columns not in (1, source.shape[1]):
@@ -114,10 +114,10 @@ def norm_tile(
     statistics: tuple[Int64Array, Int64Array] | None = None,
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int8]]:
     """
-    Normalize a tile of int16 rows ``[m, n]``: the int16 result and its rescaled int8 copy, both ``[m, n]``.
+    Normalizes a tile of int16 rows ``[m, n]``: the int16 result and its rescaled int8 copy, both ``[m, n]``.
 
     The copy is ``saturate(apply_scale_32(result, copy_multiplier, copy_shift) + copy_zero_point)``. `statistics` are
-    the sums and sums of squares of the rows, int64 ``[m]``, where the unit has gathered them. Raises `ValueError` like
+    the sums and sums of squares of the rows, int64 ``[m]``, where the unit has added them up. Raises `ValueError` like
     `sta.spec.norm.layer_norm`.
     """
     result = layer_norm(
@@ -131,8 +131,8 @@ class RowStatistics:
     """
     The vector unit's registers for the sum and the sum of squares of each row of a tile; zero when a program starts.
 
-    Maps that gather add the rows they write, tile of columns by tile of columns; a norm that uses what was gathered
-    takes it, which leaves zero.
+    Maps add the rows they write, tile of columns by tile of columns; the norm of these rows takes the sums, which
+    leaves zero. Both do so with the flag `statistics`.
     """
 
     def __init__(self, rows: int) -> None:
@@ -141,13 +141,13 @@ class RowStatistics:
 
     @staticmethod
     def of(sums: Int64Array, squares: Int64Array) -> "RowStatistics":
-        """Return registers that hold these sums and sums of squares, int64 ``[rows]`` each."""
+        """Returns registers that hold these sums and sums of squares, int64 ``[rows]`` each."""
         statistics = RowStatistics(len(sums))
         statistics.restore(sums, squares)
         return statistics
 
     def restore(self, sums: Int64Array, squares: Int64Array) -> None:
-        """Hold these sums and sums of squares, int64 ``[rows]`` each, as `values` gave them before."""
+        """Holds these sums and sums of squares, int64 ``[rows]`` each, as `values` gave them before."""
         self._sums[:] = sums
         self._squares[:] = squares
 
@@ -157,25 +157,25 @@ class RowStatistics:
         return self._sums.copy(), self._squares.copy()
 
     def clear(self) -> None:
-        """Set all registers to zero."""
+        """Sets all registers to zero."""
         self._sums[:] = 0
         self._squares[:] = 0
 
-    def gather(self, tile: npt.NDArray[np.int16]) -> None:
-        """Add the rows of an int16 tile ``[m, n]`` to the first m registers."""
+    def add(self, tile: npt.NDArray[np.int16]) -> None:
+        """Adds the rows of an int16 tile ``[m, n]`` to the first m registers."""
         sums, squares = row_statistics(tile)
         self._sums[: len(tile)] += sums
         self._squares[: len(tile)] += squares
 
     def replace(self, before: npt.NDArray[np.int16], after: npt.NDArray[np.int16]) -> None:
-        """Hold what would have been gathered of the tile `after` instead of the tile `before`, int16 ``[m, n]``."""
+        """Holds what would have been added of the tile `after` instead of the tile `before`, int16 ``[m, n]``."""
         for registers, old, new in zip(
             (self._sums, self._squares), row_statistics(before), row_statistics(after), strict=True
         ):
             registers[: len(before)] += new - old
 
     def take(self, rows: int) -> tuple[Int64Array, Int64Array]:
-        """Return the sums and sums of squares of the first `rows` rows, int64 ``[rows]``, and clear them."""
+        """Returns the sums and sums of squares of the first `rows` rows, int64 ``[rows]``, and clears them."""
         taken = self._sums[:rows].copy(), self._squares[:rows].copy()
         self._sums[:rows] = 0
         self._squares[:rows] = 0

@@ -1,9 +1,9 @@
 """
 Products with 16-bit activations on an array that multiplies bytes.
 
-An activation is ``x = 256 * high + low``, high its upper byte with the sign, low its lower byte without. The array
-makes two passes, one a byte plane, each into int32 accumulators of its own; the drain rescales ``256 * high + low`` of
-the two sums once. So the result is that of the 16-bit product, to the bit.
+An activation is ``x = 256 * high + low``, with the signed upper byte high and the unsigned lower byte low. The array
+makes two passes, one a byte plane, each into its own int32 accumulators; the drain rescales ``256 * high + low`` of the
+two sums once. So the result equals the 16-bit product's, to the bit.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ PLANE_MAGNITUDES = (128, 255)
 
 def byte_plane(values: IntegerArray, plane: str) -> npt.NDArray[Any]:
     """
-    Return one byte of each 16-bit element: ``high`` as int8 of int16 and as uint8 of uint16, ``low`` as uint8.
+    Returns one byte of each 16-bit element: ``high`` as int8 of int16 and as uint8 of uint16, ``low`` as uint8.
 
     Raises `TypeError` for elements that do not have 16 bits, `ValueError` for another plane.
     """
@@ -36,7 +36,7 @@ def byte_plane(values: IntegerArray, plane: str) -> npt.NDArray[Any]:
 
 def wide_product(a: IntegerArray, b: IntegerArray) -> Int64Array:
     """
-    Return the accumulators of ``a @ b^T``: of `a` ``[m, k]`` (int16 or uint16) and `b` ``[n, k]`` (int8) an int64 array
+    Accumulators of ``a @ b^T``: of `a` ``[m, k]`` (int16 or uint16) and `b` ``[n, k]`` (int8) an int64 array
     ``[m, 2n]``, each row n sums over the high bytes of `a` and then n over the low ones.
 
     Raises `OverflowError` if a sum leaves int32, `TypeError` for other dtypes, `ValueError` if the depths differ.
@@ -46,7 +46,7 @@ def wide_product(a: IntegerArray, b: IntegerArray) -> Int64Array:
 
 def wide_accumulators(source: IntegerArray) -> Int64Array:
     """
-    Return ``256 * high + low`` (int64 ``[m, n]``) of rows ``[m, 2n]`` with n high accumulators and then n low ones.
+    Returns ``256 * high + low`` (int64 ``[m, n]``) of rows ``[m, 2n]`` with n high accumulators and then n low ones.
 
     Raises `ValueError` for a source that is not two-dimensional, or of an odd number of columns.
     """

@@ -5,8 +5,10 @@ import importlib
 import re
 from pathlib import Path
 
+from sta.dialect.ir.port_attribute import PORT
 from sta.dialect.nm import NM
 from sta.dialect.sta import STA
+from sta.dialect.torch import ANNOTATIONS
 from sta.passes.pipeline import FLOAT_PIPELINE, INTEGER_PIPELINE, pass_registry
 from sta.spec.target import Target
 
@@ -28,17 +30,37 @@ def text_of(page: str) -> str:
     return (DOCS / page).read_text(encoding="utf-8")
 
 
+def sources() -> str:
+    """The code of the rooms, in one text of small letters."""
+    rooms = [link for link in (ROOT / "src" / "sta").iterdir() if link.is_symlink()]
+    paths = [path for room in rooms for ending in ("py", "cpp", "h") for path in room.resolve().rglob(f"*.{ending}")]
+    return re.sub(r"\s+", " ", " ".join(path.read_text(encoding="utf-8") for path in paths)).lower()
+
+
+def test_the_words_of_the_glossary_are_in_use() -> None:
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", text_of("glossary.md"), re.MULTILINE)[1:]
+    named = re.findall(r"`([\w-]+)`", " ".join(text for row in rows for text in row))
+    terms = [term.strip() for words, _ in rows for term in re.sub(r"\(.*?\)", "", words).split(",")]
+    code = sources()
+    assert len(rows) > 50
+    assert [word for word in named if word not in code] == []
+    missing = {term for term in terms if not re.search(re.sub(r"[ -]", "[ _-]?", term.lower()), code)}
+    # Planned words stand in the page about what is planned.
+    assert {term for term in missing if term not in text_of("dynamic-control.md").lower()} == set()
+    assert [words for words, _ in rows] == sorted((words for words, _ in rows), key=str.lower)
+
+
 def test_every_operation_of_ours_is_explained() -> None:
     text = text_of("dialects.md")
     operations = {operation.name for dialect in (NM, STA) for operation in dialect.operations}
     assert {name for name in operations if f"`{name}`" not in text} == set()
 
 
-def test_the_documented_operations_exist() -> None:
+def test_the_documented_operations_and_annotations_exist() -> None:
     operations = {operation.name for dialect in (NM, STA) for operation in dialect.operations}
-    # A word with a dot after the dialect's name is an operation, or a module of the package `sta`.
+    # A word with a dot after the dialect's name is an operation, an annotation, or a module of the package `sta`.
     named = set(re.findall(r"`((?:nm|sta)\.\w+)`", text_of("dialects.md"))) - {"sta.spec"}
-    assert named <= operations
+    assert named <= operations | set(ANNOTATIONS) | {PORT}
 
 
 def test_the_passes_are_listed_in_their_order() -> None:

@@ -1,6 +1,7 @@
 """The layout that CONTRIBUTING.md describes: links, packages, and where a pass is found."""
 
 import ast
+import re
 import subprocess
 import sys
 import venv
@@ -47,6 +48,13 @@ def test_a_pass_is_found_by_its_name(name: str) -> None:
     dialect, _, rest = name.partition("-")
     folder, file = ("lowering", name) if dialect == "convert" else (dialect, rest)
     assert Path(getfile(kind)).resolve() == ROOT / "passes" / folder / f"{file.replace('-', '_')}.py"
+
+
+@pytest.mark.parametrize("name", pass_registry())
+def test_a_pass_has_a_test_on_ir_text(name: str) -> None:
+    path = ROOT / "tests" / "filecheck" / "passes" / f"{name.replace('-', '_')}.mlir"
+    runs = "".join(re.findall("^// RUN: .*sta opt .*\n", path.read_text(encoding="utf-8"), re.MULTILINE))
+    assert re.search(rf"(?<![\w-]){name}(?![\w-])", runs) is not None
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from sta.dialect.ir.context import CompileContext
 from sta.frontend.model import import_model
 from sta.frontend.program import quiet
 from sta.passes.lowering.torch_to_nm.lowering import lowering_of_class
-from sta.spec.operators.operator import Attribute, Operator, Role
+from sta.spec.operators.operator import Attribute, Elements, Operator, Role
 from sta.spec.operators.registry import operators, rows_of
 from tests.support.torch_modules import overloads
 
@@ -157,6 +157,84 @@ def test_the_reference_computes_what_pytorch_does(row: Operator) -> None:
             np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-9, atol=1e-12)
 
 
+LONGS = np.array([[[1, 0, 2]], [[7, 0, 0]]])
+LOOK_UPS: dict[str, tuple[Any, ...]] = {
+    "aten.gather": (X, 2, LONGS),
+    "aten.index.Tensor": (X, [torch.tensor([1, 0])]),
+    "aten.index.Tensor_hacked_twin": (X, [torch.tensor([1, 0])]),
+    "aten.index_select": (X, 1, np.array([2, 0])),
+    "aten.repeat": (X, [2, 1, 1]),
+    "aten.to.device": (X, torch.device("cpu"), torch.float64),
+}
+"""Arguments of rows without a reference that take more than tensors and numbers."""
+
+
+def operands_of(row: Operator) -> tuple[Any, ...]:
+    """Arguments for any row: bools where the operator is one of logic, else numbers."""
+    if row.name in LOOK_UPS:
+        return LOOK_UPS[row.name]
+    if row.reference is not None:
+        return arguments_of(row)[0]
+    tensor = MASK if row.label.startswith(("bitwise", "logical", "__")) else np.abs(X)
+    kinds = {"Tensor": tensor, "number": 2.0, "Optional[str]": "floor", "int": 6}
+    schema = overload_of(row)._schema.arguments
+    return tuple(kinds[str(one.type)] for one in schema if not one.has_default_value())
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.moves], ids=lambda row: row.name)
+def test_what_a_row_says_of_moved_elements_is_what_pytorch_does(row: Operator) -> None:
+    x, *rest = tensors(operands_of(row))
+    x = torch.arange(x.numel()).reshape(x.shape)
+    result = call(row, (x, *rest))
+    parts = list(result) if row.elements is Elements.PARTED else [result]
+    assert isinstance(result, Tensor) != (row.elements is Elements.PARTED)
+    assert all(set(part.reshape(-1).tolist()) <= set(range(x.numel())) for part in parts)
+    match row.elements:
+        case Elements.SAME:
+            assert torch.equal(result, x)
+        case Elements.RESHAPED:
+            assert torch.equal(result.reshape(-1), x.reshape(-1))
+        case Elements.EXCHANGED:
+            assert torch.equal(result, x.transpose(*rest))
+        case Elements.EXPANDED:
+            assert torch.equal(result, x.expand(result.shape))
+        case Elements.PARTED:
+            join = torch.stack if parts[0].dim() < x.dim() else torch.cat
+            assert torch.equal(join(parts, rest[-1]), x)
+        case _:
+            assert row.elements is Elements.MOVED
+
+
+COMBINING = [row for row in ROWS if row.combines and row.role is not Role.CONVERSION]
+
+
+@pytest.mark.parametrize("row", COMBINING, ids=lambda row: row.name)
+def test_what_a_row_says_of_combined_elements_is_what_pytorch_does(row: Operator) -> None:
+    given = tensors(operands_of(row))
+    before = call(row, given)
+    for index, one in enumerate(given):
+        if not isinstance(one, Tensor) or one.shape != before.shape:
+            continue
+        changed = one.clone()
+        changed[1, 2, 3] = ~changed[1, 2, 3] if one.dtype == torch.bool else changed[1, 2, 3] + 1
+        after = call(row, (*given[:index], changed, *given[index + 1 :]))
+        differs = (before != after).nonzero().tolist()
+        assert differs in ([], [[1, 2, 3]])
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.neutral is not None], ids=lambda row: row.name)
+def test_a_neutral_number_changes_nothing(row: Operator) -> None:
+    x = torch.tensor(X)
+    assert torch.equal(call(row, (x, row.neutral)), x)
+    assert not torch.equal(call(row, (x, 2.5)), x)
+
+
+@pytest.mark.parametrize("name", ["uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool"])
+def test_the_numbers_of_dtypes_are_those_of_pytorch(name: str) -> None:
+    converted = torch.ops.aten.to.dtype(torch.zeros(1), dialect.dtype_number(np.dtype(name)))
+    assert converted.numpy().dtype == np.dtype(name)
+
+
 class Calls(nn.Module):
     """Calls every operator that has a reference, on tensors that are its inputs."""
 
@@ -273,7 +351,7 @@ def test_the_onnx_operator_computes_the_same(row: Operator, tmp_path: Path) -> N
     for index, arguments in enumerate(arguments_of(row)):
         arrays = [one.astype(np.float32) for one in arguments if isinstance(one, np.ndarray)]
         names = [f"x{position}" for position in range(len(arrays))]
-        rest = arguments[len(arrays) :] if row.role is Role.ELEMENTWISE else ()
+        rest = arguments[len(arrays) :]
         given = {
             one.name: value for one, value in zip(row.onnx.arguments, rest, strict=False) if isinstance(one, Attribute)
         }

@@ -1,4 +1,4 @@
-"""Who may import whom: the table in CONTRIBUTING.md, enforced on every import, those inside functions included."""
+"""Imports between rooms: the table in CONTRIBUTING.md, enforced on every import, inside functions too."""
 
 import ast
 import subprocess
@@ -21,7 +21,7 @@ ALLOWED = {
     "backend": {"dialect", "spec"},
     "runtime": {"backend", "spec"},
 }
-"""What a room may import besides itself; `explore/`, `api/` and `tests/` may import everything."""
+"""Permitted imports of a room besides itself; `explore/`, `api/` and `tests/` may import everything."""
 
 FORBIDDEN_PACKAGES = {
     "spec": {"torch", "torch_mlir", "xdsl"},

@@ -1,4 +1,4 @@
-"""Command lines: a parser whose errors come with a suggestion, and that never guesses what was meant."""
+"""Command lines: a parser whose errors come with a suggestion, and that never guesses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class UsageError(Exception):
 
 @contextmanager
 def about(file: str) -> Generator[None]:
-    """Makes a ValueError that is raised inside begin with the file that it is about."""
+    """Prefixes a ValueError raised inside with its file."""
     try:
         yield
     except ValueError as error:
@@ -29,15 +29,15 @@ def about(file: str) -> Generator[None]:
 
 class Parser(argparse.ArgumentParser):
     """
-    An argument parser that raises UsageError, and does not take an abbreviated option for the whole.
+    An argument parser that raises UsageError, and does not accept abbreviated options.
 
-    ``options`` are the spellings of all options, to suggest from, and ``flags`` of those that take no value. An
-    argument whose metavar has the word FILE or MODEL is a file, to be read unless it is one of `OUTPUTS`: ``reads`` and
-    ``writes`` are the spellings of those options, and ``reads`` has "" where a file stands without an option.
+    ``options`` are the spellings of all options, for suggestions, and ``flags`` of those without a value. An argument
+    whose metavar has the word FILE or MODEL is a file, to be read unless it is one of `OUTPUTS`: ``reads`` and
+    ``writes`` are the spellings of those options, and ``reads`` has "" if a file stands without an option.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        """Takes what ``argparse.ArgumentParser`` takes."""
+        """Accepts the arguments of ``argparse.ArgumentParser``."""
         self.options: list[str] = []
         self.reads: set[str] = set()
         self.writes: set[str] = set()
@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
         return action
 
     def print_help(self, file: Any = None) -> None:
-        """Prints the help; raises OSError if that fails, of which argparse would say nothing."""
+        """Prints the help; raises OSError if that fails, which argparse would hide."""
         print_help(self)
 
     def error(self, message: str) -> NoReturn:
@@ -71,7 +71,7 @@ def print_help(parser: argparse.ArgumentParser) -> None:
 
 
 def raise_usage_error(message: str) -> NoReturn:
-    """Raises UsageError for a message of argparse, with a suggestion for a value that is none of a list's."""
+    """Raises UsageError for a message of argparse, with a suggestion for a value outside of a list."""
     wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
     if wrong is None:
         raise UsageError(message)
@@ -80,7 +80,7 @@ def raise_usage_error(message: str) -> NoReturn:
 
 def check_options(arguments: Sequence[str], options: Sequence[str]) -> None:
     """
-    Looks for options that do not exist, before an error that only follows from one is reported.
+    Finds unknown options before an error that only follows from one is reported.
 
     Raises:
         UsageError: names the first unknown option, with a suggestion.
@@ -89,7 +89,7 @@ def check_options(arguments: Sequence[str], options: Sequence[str]) -> None:
         if argument == "--":
             return
         name = argument.split("=", 1)[0]
-        # What begins like a negative number is a value, if a wrong one.
+        # A word that begins like a negative number is a value, if a wrong one.
         is_option = re.match("-[^0-9.]", name) is not None
         is_short_with_value = not name.startswith("--") and name[:2] in options
         if is_option and name not in options and not is_short_with_value:

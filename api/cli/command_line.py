@@ -1,10 +1,11 @@
 """
 The ``sta`` command.
 
-Results go to standard output, progress, warnings and errors to standard error. The exit code is 0, or 1 with one
-``sta: error:`` message for input that cannot be used, or 2 for a command that was called wrongly.
+Results go to standard output, progress, warnings and errors to standard error. The exit code is 0, or 1 with one ``sta:
+error:`` message for unusable input, or 2 for a wrong call of a command.
 
-Only what the command needs is imported: running a program needs NumPy, compiling one torch and xDSL as well.
+Only the modules that the command needs are imported: running a program needs NumPy, compiling one torch and xDSL as
+well.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ _DESCRIPTION = "Compile Transformers to STA microcode, and run it bit-exactly."
 
 
 _EXTRAS = {"vl_convert": "report", "textual": "gui", "pyclip": "gui", "prompt_toolkit": "cli", "rich": "cli"}
-"""The extras that packages come with, other than `compile`."""
+"""Extras by the packages that they bring, for packages outside of `compile`."""
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of what takes no more; of a file they name it."""
+"""Errors of a full disk or quota, and of a file that is too large; a file is named."""
 
 
 class _ShowVersion(Action):
@@ -65,7 +66,7 @@ def _overview() -> Parser:
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
-    """The arguments before the command, the command or "", and those after it."""
+    """Arguments before the command, the command or "", and arguments after it."""
     for position, argument in enumerate(arguments):
         if not argument.startswith("-"):
             return list(arguments[:position]), argument, list(arguments[position + 1 :])
@@ -123,7 +124,7 @@ def _verbosity(chosen: Namespace) -> Verbosity:
 
 
 def _status(arguments: Sequence[str], streams: StandardStreams) -> int:
-    """The exit code of a command; of one that shows its help as well, with which argparse would end the process."""
+    """The exit code of a command, even if it shows its help, with which argparse would end the process."""
     try:
         return _execute(arguments, streams)
     except SystemExit as ended:
@@ -152,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return status
         except BrokenPipeError:
-            # Whoever reads the output has seen enough; Python must not try to write the rest when it ends.
+            # The reader has closed the pipe; Python must not try to write the rest when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except KeyboardInterrupt:
@@ -170,8 +171,8 @@ def command() -> NoReturn:
     """
     The installed `sta`: runs the command line and ends the process.
 
-    Taking down what PyTorch and the compiler hold takes seconds and serves nobody; as mypy and others do, the process
-    ends without it. Nor does it look for garbage while it lives: what a command makes, it needs.
+    Tearing down PyTorch and the compiler takes seconds and serves nobody; like mypy and others, the process ends
+    without it. It does not collect garbage either: a command needs what it allocates.
     """
     gc.disable()
     # Python has None for a stream that was closed before it began.
@@ -179,7 +180,7 @@ def command() -> NoReturn:
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
     status = main()
-    # What could not be written has been reported.
+    # A failed write has been reported.
     with suppress(OSError):
         sys.stdout.flush()
     with suppress(OSError):
@@ -193,7 +194,7 @@ def _fail(message: str, status: int) -> int:
 
 
 def _describe(error: Exception) -> str:
-    """What the message says about an error."""
+    """Text of the message for an error."""
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("sta"):
         extra = _EXTRAS.get((error.name or "").partition(".")[0], "compile")
         return f"this needs the package {error.name}: install sta-toolchain[{extra}]"

@@ -26,24 +26,24 @@ def _add_compile_arguments(parser: Parser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the compiled program")
     add_options(parser)
     parser.add_argument(
-        "--explain", action="store_true", help="say how each layer is tiled and why; with --json also where buffers lie"
+        "--explain", action="store_true", help="show each layer's tiling and the reason; with --json also memory maps"
     )
-    parser.add_argument("--timing", action="store_true", help="show how long every pass took")
+    parser.add_argument("--timing", action="store_true", help="show the time of every pass")
     _add_json(parser)
 
 
 def _add_quantize_arguments(parser: Parser) -> None:
     parser.description = (
-        "Quantize a float model after training, with PyTorch's export quantization (PT2E): `sta compile` takes the "
-        "result with the scales that it carries. Without smoothing, rounding of weights by calibration and 16-bit "
-        "inputs: those are for float models, with `sta compile --calibration`."
+        "Quantize a float model after training, with PyTorch's export quantization (PT2E): `sta compile` accepts "
+        "the result and keeps its scales. Without SmoothQuant, GPTQ and 16-bit inputs, which float models get from "
+        "`sta compile --calibration`."
     )
     parser.add_argument("model", metavar="MODEL.pt2", help="a program saved with torch.export.save")
     parser.add_argument(
         "--calibration",
         metavar="FILE.npz",
         required=True,
-        help="inputs by name, first axis the samples, to take the ranges of activations from",
+        help="inputs by name, first axis the samples, for the ranges of activations",
     )
     parser.add_argument("-o", "--output", metavar="FILE.pt2", required=True, help="the quantized program")
     parser.add_argument(
@@ -65,7 +65,7 @@ def _add_inputs_of_runs(parser: Parser) -> None:
         "--inputs",
         metavar="FILE.npz|DIR",
         required=True,
-        help="the inputs by name; with one more axis in front, or as a folder of such files, those of many runs",
+        help="the inputs by name; for many runs with one more leading axis, or a folder of such files",
     )
 
 
@@ -144,7 +144,7 @@ def _add_debug_arguments(parser: Parser) -> None:
 
 
 def _add_diff_arguments(parser: Parser) -> None:
-    parser.add_argument("model", metavar="MODEL.pt2", help="the model that the program was compiled from")
+    parser.add_argument("model", metavar="MODEL.pt2", help="the model of the program")
     parser.add_argument("program", metavar="FILE.sta", help="the compiled program")
     _add_inputs_of_runs(parser)
     parser.add_argument(
@@ -162,7 +162,7 @@ def _add_report_arguments(parser: Parser) -> None:
     parser.add_argument("--inputs", metavar="FILE.npz|DIR", help="inputs by name: run on these, and show the outputs")
     _add_sample(parser)
     parser.add_argument(
-        "--ir", metavar="DIR", help="what `sta compile --dump-ir DIR` has written: show the IR of every pass"
+        "--ir", metavar="DIR", help="a folder of `sta compile --dump-ir DIR`: show the IR of every pass"
     )
     _add_json(parser)
 
@@ -207,11 +207,11 @@ COMMANDS = {
     "opt": Command("run passes on a module of the torch, nm or sta dialect", _add_opt_files),
     "gui": Command("try out passes on a module in a window of the terminal", _add_gui_arguments),
     "objdump": Command("show everything in a program, as assembly", _add_objdump_arguments),
-    "asm": Command("make a program from assembly", _add_asm_arguments),
+    "asm": Command("assemble a program", _add_asm_arguments),
     "debug": Command("step through a run, look at values", _add_debug_arguments),
     "diff": Command("compare a run with the float model, operation by operation", _add_diff_arguments),
-    "where": Command("show what belongs to a module of the model, or to a line", _add_where_arguments),
-    "report": Command("make a page about a program, to open in a browser", _add_report_arguments),
+    "where": Command("show source, instructions and cycles of a module or a line", _add_where_arguments),
+    "report": Command("write a page about a program, for a browser", _add_report_arguments),
     "info": Command("show what a program is: inputs, outputs, cost, how it was made", _add_info_arguments),
     "targets": Command("list the machines that come with the toolchain, or show one", _add_targets_arguments),
     "version": Command("show the versions of the toolchain and of what it uses", _add_json),

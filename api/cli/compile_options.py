@@ -11,7 +11,7 @@ from sta.passes.options import Keywords, Option, options
 
 
 def add_options(parser: Parser) -> None:
-    """Adds every option that the command line has."""
+    """Adds every option of the command line."""
     for option in options().values():
         for flag, (value, help) in option.without.items():
             parser.add_argument(flag, dest=option.name, action="append_const", const=value, help=help)
@@ -28,7 +28,7 @@ def _help(option: Option) -> str:
 
 
 def _with_reason(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """What reads a text, so that argparse says why it cannot."""
+    """Parser of an argument's text whose errors argparse shows with their reason."""
 
     def read_or_say(text: str) -> Any:
         try:
@@ -40,7 +40,7 @@ def _with_reason(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def keywords_of(arguments: Namespace) -> Keywords:
-    """Returns the keywords of `sta.compile` that a command line stands for."""
+    """Returns the keywords of `sta.compile` for a command line."""
     found: dict[str, Any] = {}
     for name, option in options().items():
         given = getattr(arguments, name, None)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from sta.api.cli.tables import count, percent, print_table, size
 from sta.runtime.analysis.profile import Profile, ProfileRow
 from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.table import PRODUCT_UNIT
 
-_UNITS = ("mm", *(unit for unit in UNITS if unit != "mm"))
-"""The array first."""
+_UNITS = (PRODUCT_UNIT, *(unit for unit in UNITS if unit != PRODUCT_UNIT))
+"""Units, the array first."""
 _TITLE = (
     "profile (units: per cent of the module's cycles in which they work; dense: GMAC/s as if no weight were pruned)"
 )
 
 
 def print_profile(profile: Profile) -> None:
-    """Prints one table of modules, the sum of them last, and one of what crosses between DRAM and the chip."""
+    """Prints one table of modules, the sum of them last, and one of the traffic between DRAM and the chip."""
     units = " ".join(f"{unit:>3}" for unit in _UNITS)
     print()
     print_table(
@@ -36,7 +37,7 @@ def print_profile(profile: Profile) -> None:
 
 
 def _cells(name: str, row: ProfileRow) -> list[str]:
-    """Returns the cells of a module; rates only of those with products."""
+    """Returns the cells of a module; rates only for modules with products."""
     busy = " ".join(f"{100 * row.utilisation[unit]:3.0f}" for unit in _UNITS)
     return [
         name,
@@ -53,6 +54,6 @@ def _cells(name: str, row: ProfileRow) -> list[str]:
 
 
 def _waits(row: ProfileRow) -> str:
-    """Returns what the product unit waits for longest, with the cycles; empty where it never waits."""
+    """Returns the longest wait of the product unit, with the cycles; empty if it never waits."""
     cause = max(row.idle, key=lambda cause: row.idle[cause])
     return f"{cause} {count(row.idle[cause])}" if row.idle[cause] else ""

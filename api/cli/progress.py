@@ -1,4 +1,4 @@
-"""Progress of long work on standard error; nothing is shown of work that is done at once."""
+"""Progress of long work on standard error; quick work shows nothing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 _PATIENCE = 2.0
-"""Seconds before anything is shown."""
+"""Seconds before the first line."""
 _LINE_INTERVAL = 1.0
-"""Seconds between two lines where they stay."""
+"""Seconds between two lines in a log."""
 
 
 class Progress:
@@ -42,12 +42,12 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Removes the line that changes."""
+        """Removes the changing line."""
         if self._status is not None:
             self._status.stop()
 
     def report(self, stage: str, done: float | None) -> None:
-        """Takes the name of the stage, and the fraction 0..1 of it that is done, or None where that is not known."""
+        """Receives the name of the stage, and its completed fraction 0..1, or None if unknown."""
         elapsed = time.monotonic() - self._start
         if self._verbosity == Verbosity.QUIET:
             return

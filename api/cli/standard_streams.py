@@ -32,9 +32,9 @@ class StandardStreams:
     """
 
     is_read: bool = False
-    """Whether standard input is one of the files."""
+    """True if standard input is one of the files."""
     _names: dict[str, str] = field(default_factory=dict[str, str])
-    """What to call temporary files."""
+    """Names of temporary files in messages."""
 
     @contextmanager
     def files(self, arguments: Sequence[str], parser: Parser) -> Generator[Sequence[str]]:
@@ -111,7 +111,7 @@ class _Value:
     """The option that it belongs to; "" without one."""
     value: str
     joined: bool
-    """Whether it is written ``--option=value``."""
+    """True for ``--option=value``."""
 
     def given_as(self, path: Path) -> str:
         """The argument with another value."""
@@ -131,7 +131,7 @@ def _values(arguments: Sequence[str], flags: Collection[str]) -> Generator[_Valu
 
 
 def _is_stream(value: str) -> bool:
-    """Whether a file to be read is standard input, or a pipe."""
+    """True if a file to be read is standard input, or a pipe."""
     if value == STANDARD:
         return True
     try:
@@ -157,11 +157,11 @@ class _Named(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of standard error."""
+        """The same as of standard error."""
         return sys.stderr.encoding
 
     def fileno(self) -> int:
-        """That of standard error."""
+        """The same as of standard error."""
         return sys.stderr.fileno()
 
     def write(self, text: str, /) -> int:

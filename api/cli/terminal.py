@@ -21,7 +21,7 @@ _HANDLER = "sta-plain"
 
 
 class Verbosity(IntEnum):
-    """How much a command says, besides its result and errors."""
+    """Amount of what a command says, besides its result and errors."""
 
     QUIET = -1
     NORMAL = 0
@@ -32,7 +32,7 @@ _verbosity: ContextVar[Verbosity] = ContextVar("_verbosity", default=Verbosity.N
 
 
 def verbosity() -> Verbosity:
-    """How much is to be said now."""
+    """The verbosity of the command that runs now."""
     return _verbosity.get()
 
 
@@ -47,9 +47,7 @@ def saying(much: Verbosity) -> Generator[None]:
 
 
 def columns() -> int | None:
-    """
-    The columns that a table may take: those of ``COLUMNS``, or of the terminal, or `WIDTH`; None for as many as it has.
-    """
+    """Columns that a table may take: ``COLUMNS``, or those of the terminal, or `WIDTH`; None for any number."""
     if verbosity() == Verbosity.VERBOSE:
         return None
     given = os.environ.get("COLUMNS", "")
@@ -80,7 +78,7 @@ def _set_errors(stream: io.TextIOWrapper[Any], errors: str) -> None:
 
 
 def has_characters(text: str) -> bool:
-    """Whether the encoding of standard output has all characters of a text."""
+    """True if the encoding of standard output has all characters of a text."""
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:

@@ -1,6 +1,4 @@
-"""
-`--check`: the result of a sample after every pass, compared.
-"""
+"""`--check`: the result of a sample after every pass, compared."""
 
 from __future__ import annotations
 
@@ -21,45 +19,33 @@ from sta.runtime import Program
 Array = NDArray[Any]
 
 FLOAT_FIDELITY = 60.0
-"""
-Decibels by which a close step on the float module may at most disturb it: reassociated float32 sums stay far above.
-"""
+"""Least SQNR in decibels of a close step on the float module: reassociated float32 sums stay far above."""
 ROUNDED_FIDELITY = 20.0
 """
-The same for a module that rounds: where a sum falls to the other side of a half, a value becomes its neighbour, and
-what comes behind may do likewise. A range of -127..127 becomes -128..127, as the machine saturates, which is one step
-more for a value beyond it.
+The same for a module that rounds: a sum on the other side of a half turns a value into its neighbour, and later values
+may follow. A range of -127..127 becomes -128..127, as the machine saturates, which is one step more for a value beyond
+it.
 """
 POISONS = (0xA5, 0x5A)
 
 
 class CheckError(ValueError):
-    """
-    A step that keeps what the model computes changed it; names the pass and the first difference.
-    """
+    """A step that must keep the model's function changed it; names the pass and the first difference."""
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """
-    What one step left of the sample's outputs: SQNR in decibels of the worst of them, infinite where nothing differs.
-    """
+    """Worst SQNR in decibels of the sample's outputs after one step; infinite if nothing differs."""
 
     step: Step
     before: float
-    """
-    Against the step before.
-    """
+    """Against the step before."""
     model: float
-    """
-    Against the imported model.
-    """
+    """Against the imported model."""
 
 
 def signal_to_noise(reference: Array, values: Array) -> float:
-    """
-    SQNR in decibels: the power of `reference` over that of the difference; infinite where they are equal.
-    """
+    """SQNR in decibels: the power of `reference` over that of the difference; infinite where they are equal."""
     noise = float(np.square(np.asarray(values, np.float64) - reference).sum())
     signal = float(np.square(np.asarray(reference, np.float64)).sum())
     if noise == 0:
@@ -70,9 +56,9 @@ def signal_to_noise(reference: Array, values: Array) -> float:
 @dataclass
 class BitCheck:
     """
-    Runs one sample through every module of a compile, and holds each step to its kind.
+    Runs one sample through every module of a compile, and enforces each step's kind.
 
-    `fidelity` lists the steps from the imported model on; it is empty where the compile began with integers.
+    `fidelity` lists the steps from the imported model on; it is empty if the compile began with integers.
     """
 
     inputs: dict[str, Array]
@@ -83,9 +69,7 @@ class BitCheck:
     _last_lossy_step: str = ""
 
     def compare(self, step: Step, module: ModuleOp, context: CompileContext) -> None:
-        """
-        Raises CheckError if the module no longer computes what the one before it did, and the step is not lossy.
-        """
+        """Raises CheckError if the module computes something else than the one before it, and the step is not lossy."""
         if level_of(module) == "torch":
             rounds = any(isinstance(operation, FakeQuantizeOp) for operation in module.walk())
             outputs = run_torch(module, context, self.inputs)
@@ -102,9 +86,7 @@ class BitCheck:
         self._note(step, decoded)
 
     def compare_program(self, program: Program) -> None:
-        """
-        Raises CheckError if the emulator's bits are not those of the last integer module.
-        """
+        """Raises CheckError if the emulator's bits differ from the last integer module's."""
         for poison in POISONS:
             self._compare_bits("emit", program.run(self.inputs, engine="reference", poison=poison).raw)
 

@@ -1,6 +1,4 @@
-"""
-The compiler from end to end: a model in, a program out.
-"""
+"""The compiler from end to end: from a model to a program."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, cast
 
@@ -28,18 +27,19 @@ from sta.api.dump.dump_writer import IrDump
 from sta.api.files.npz import read_arrays
 from sta.backend.container import PROVENANCE, ContainerError
 from sta.backend.emit import OperationError, emit, operation_of
-from sta.dialect.interpreters.any_level import main_function
 from sta.dialect.interpreters.torch import input_names as argument_names
 from sta.dialect.interpreters.torch import output_names as result_names
 from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.reader import IrError, IrText, verify
 from sta.dialect.ir.samples import Sample, Samples
+from sta.frontend.errors import ModelError
 from sta.frontend.model import ImportedModel, import_model
 from sta.frontend.samples import InputType, check_finite, split_samples
 from sta.passes.errors import CompileError
 from sta.passes.lowering.useful_macs import recorded_macs
 from sta.passes.option_values import Data
-from sta.passes.options import Keywords, Options, Report, silent
+from sta.passes.options import Keywords, Options, StageProgress, silent
 from sta.passes.pipeline import IMPORT, SUPPORTED, dialect_made_by, dialect_taken_by, pass_of, pipeline
 from sta.passes.quantization.choice import Choice
 from sta.passes.step import Kind, Step
@@ -55,58 +55,42 @@ Array = NDArray[Any]
 @dataclass
 class Compilation:
     """
-    One run of the compiler; `module` is the IR as the last pass left it.
+    One run of the compiler; `module` is the IR after the last pass.
 
     `integer_module` is the last module of the `nm` dialect: its interpreter gives the bits of the program. It is None
-    where the compile was taken up from a later module.
+    if the compile was resumed from a later module.
     """
 
     context: CompileContext
     module: ModuleOp
     dump: IrDump | None = None
     sample: Callable[[], Sample] | None = None
-    """
-    Reads the sample on which bits are compared after every pass; None if they are not.
-    """
+    """Reads the sample whose bits are compared after every pass; None without a check."""
     check: BitCheck | None = None
-    """
-    Compares them, from `start_check` on.
-    """
-    report: Report = silent
+    """Compares them, from `start_check` on."""
+    report: StageProgress = silent
     options: Callable[[], dict[str, Any]] = dict[str, Any]
-    """
-    Returns the options that the program keeps.
-    """
+    """Returns the options that the program keeps."""
     seconds: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
-    """
-    Every step, in order, with the time that it took; the time for which --dump-ir and --check kept it waiting is last.
-    """
+    """Every step, in order, with its time; the time spent in --dump-ir and --check is last."""
     integer_module: ModuleOp | None = None
     operations_after_tiling: int = 0
     program: Program | None = None
     running: str = ""
-    """
-    The step that is being taken.
-    """
+    """The present step."""
     _kept: list[tuple[Step, ModuleOp]] = field(default_factory=list[tuple[Step, ModuleOp]])
-    """
-    The steps before there was a sample, and their modules.
-    """
+    """Steps and their modules before there was a sample."""
     _dumping: float = 0.0
     _checking: float = 0.0
 
     @property
     def quantization(self) -> Choice | None:
-        """
-        How number formats were chosen; None if the model, or the dump it was taken up from, came with them.
-        """
+        """Choice of number formats; None if the model, or the resumed dump, came with them."""
         return self.context.notes.get(TorchCalibratePass.name)
 
     @property
     def losses(self) -> tuple[StepLoss, ...]:
-        """
-        What each lossy step costs on the sample of the check; empty without one.
-        """
+        """Cost of each lossy step on the check's sample; empty without a check."""
         if self.check is None:
             return ()
         lossy = [fidelity for fidelity in self.check.fidelity if fidelity.step.kind == Kind.LOSSY]
@@ -116,18 +100,14 @@ class Compilation:
         return str(self.context.notes.get(step.name) or step.purpose)
 
     def run(self, steps: Sequence[Step]) -> None:
-        """
-        Takes the steps, and verifies what they made: once, as verifying costs as much time as a pass.
-        """
+        """Runs the steps, and verifies the result: once, as verifying costs as much time as a pass."""
         for step in steps:
             if step.enabled:
                 self.take(step)
         self.module.verify()
 
     def take(self, step: Step) -> None:
-        """
-        Runs the pass of a step, and times it.
-        """
+        """Runs the pass of a step, and times it."""
         self.report(step.name, None)
         self.running = step.name
         tiles = (dialect_taken_by(step.name), dialect_made_by(step.name)) == ("nm", "sta")
@@ -140,9 +120,7 @@ class Compilation:
             self.operations_after_tiling = sum(1 for _ in self.module.walk())
 
     def after(self, step: Step, seconds: float) -> None:
-        """
-        What follows every step: dump and check.
-        """
+        """Dumps and checks the module after a step."""
         self.seconds.append((step.name, seconds))
         start = time.perf_counter()
         if self.dump is not None:
@@ -163,9 +141,7 @@ class Compilation:
             self.start_check()
 
     def start_check(self) -> None:
-        """
-        Reads the sample, as far as one is asked for, and compares the steps so far; from here on every step is.
-        """
+        """Reads the sample, if there is a check, and compares the steps so far; from here on every step is compared."""
         if self.sample is None:
             return
         self.check = BitCheck(self.sample())
@@ -174,14 +150,12 @@ class Compilation:
         self._kept.clear()
 
     def emit(self) -> None:
-        """
-        Makes the program of the last module.
-        """
+        """Produces the program of the last module."""
         self.report("emit", None)
         self.running = "emit"
         start = time.perf_counter()
         macs = recorded_macs(self.module)
-        # Every step ends with a dump, so what it printed last is this module.
+        # Every step ends with a dump, so its last text is this module.
         printed = None if self.dump is None else self.dump.printed
         container = emit(self.module, self.context.weights, self.context.target, macs.kept, macs.dense, printed)
         container.program[PROVENANCE] = {"options": self.options(), "versions": versions()}
@@ -203,33 +177,34 @@ class Compilation:
             self.seconds.append(("--check", self._checking))
 
 
-def _read(data: Data, types: Mapping[str, InputType]) -> list[Sample]:
+def _read(option: str, data: Data, types: Mapping[str, InputType]) -> list[Sample]:
     assert data is not None
-    return split_samples(read_arrays(data) if isinstance(data, Path) else data, types)
+    try:
+        return split_samples(read_arrays(data) if isinstance(data, Path) else data, types)
+    except ModelError as error:
+        raise ModelError(f"{option}: {error}") from error
+
+
+def _readers(options: Options, types: Mapping[str, InputType]) -> dict[str, Callable[[], list[Sample]]]:
+    """Readers of the samples of each option that gives some."""
+    return {option: partial(_read, option, data, types) for option, data in options.samples.items()}
 
 
 def _samples(model: ImportedModel, options: Options) -> Samples:
-    """
-    The samples of a float module: calibration data, or else the example inputs.
-    """
-    calibration, examples, types = options.calibration, model.example_inputs, model.input_types
+    """The samples of a float module: samples of the options, and the example inputs."""
+    examples = model.example_inputs
 
     def example() -> Sample:
         for name, array in examples.items():
             check_finite(f"example inputs {name!r}, which stand in for calibration data,", array)
         return examples
 
-    return Samples(
-        None if calibration is None else lambda: _read(calibration, types),
-        example if examples else None,
-    )
+    return Samples(_readers(options, model.input_types), example if examples else None)
 
 
 @contextmanager
 def _collector_paused() -> Generator[None]:
-    """
-    No search for garbage cycles: IR is made of cycles that live, and searching them costs time for nothing.
-    """
+    """Pauses the search for garbage cycles: IR consists of live cycles, and searching them costs time for nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -243,9 +218,7 @@ def _collector_paused() -> Generator[None]:
 def compile_model(
     model: Any, example_inputs: Mapping[str, Any] | Sequence[Any] | None = None, **keywords: Unpack[Keywords]
 ) -> Compilation:
-    """
-    Like `compile`, but returns the whole compilation: the program and the modules it was made from.
-    """
+    """Like `compile`, but returns the whole compilation: the program and its modules."""
     options = Options.of(**keywords)
     steps = pipeline(options)
     dump = None if options.dump_ir is None else IrDump(options.dump_ir, options.only)
@@ -287,10 +260,8 @@ def _compilation(context: CompileContext, module: ModuleOp, options: Options, du
 
 
 def _first(samples: Samples) -> Sample:
-    """
-    The sample that a check runs on.
-    """
-    found = samples.calibration or samples.examples
+    """The sample of a check."""
+    found = samples.of("calibration") or samples.examples
     if not found:
         raise CompileError("the model came without example inputs: give calibration data")
     return found[0]
@@ -303,11 +274,8 @@ def _compile_dump(path: Path, options: Options, steps: Sequence[Step], dump: IrD
     start = time.perf_counter()
     resumed = read_dump_file(path, options.target, steps)
     check_options(resumed, options)
-    types = _types_of(resumed)
     compilation = _compilation(resumed.context, resumed.module, options, dump)
-    calibration = options.calibration
-    if calibration is not None:
-        resumed.context.samples = Samples(lambda: _read(calibration, types))
+    resumed.context.samples = Samples(_readers(options, _types_of(resumed)))
     if options.check:
         compilation.sample = lambda: _check_sample(resumed.context.samples)
     compilation.options = lambda: resumed.options(decisive_options(options, resumed.context.samples))
@@ -329,23 +297,21 @@ def _types_of(resumed: Resumed) -> dict[str, InputType]:
 
 
 def _check_sample(samples: Samples) -> Sample:
-    if not samples.given:
+    if not samples.given("calibration"):
         raise CompileError("a dump comes without example inputs: give calibration data, which the check runs on")
-    return samples.calibration[0]
+    return samples.of("calibration")[0]
 
 
 @contextmanager
 def _placed(resumed: Resumed, compilation: Compilation) -> Generator[None]:
-    """
-    Shows what passes refuse in a dump, which somebody may have edited, at its place in the text.
-    """
+    """Shows passes' refusals of a dump, which may have been edited, at their place in the text."""
     try:
         with _named_target(resumed.context.target), explain_failures(lambda: compilation.running):
             yield
     except IrError:
         raise
     except DiagnosticException as error:
-        # Names the operation, where a single one is wrong.
+        # Names the operation, if a single one is wrong.
         verify(IrText(compilation.module, resumed.read.places))
         raise ValueError(f"{resumed.path}: the module does not verify after {compilation.running}: {error}") from error
     except ValueError as error:
@@ -356,9 +322,7 @@ def _placed(resumed: Resumed, compilation: Compilation) -> Generator[None]:
 
 
 def _refused_operation(compilation: Compilation, error: ValueError) -> Operation | None:
-    """
-    The operation that no program can be made of; None if the error is another one.
-    """
+    """The operation from which no program can be produced; None if the error is another one."""
     if isinstance(error, OperationError):
         return error.operation
     if not isinstance(error, ProgramError | ContainerError):
@@ -385,13 +349,13 @@ def compile(
 
     Args:
         model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` or `.onnx` file, or of an `.mlir` file that
-            `dump_ir` wrote, from which the compile goes on.
+            `dump_ir` wrote, from which the compile resumes.
         example_inputs: arrays or tensors by name or in `forward`'s order; required for an `nn.Module`, and for an ONNX
             model that leaves sizes open.
         **keywords: the options, each a keyword:
 
     Raises:
-        ModelError: the model cannot be imported, or holds operations that are not supported (all are listed).
+        ModelError: the model cannot be imported, or holds unsupported operations (all are listed).
         CompileError: a layer does not fit the target.
         CheckError: a pass that keeps the result changed it.
         ValueError: an unknown target, a malformed pattern, calibration data that does not match the model.

@@ -11,9 +11,9 @@ from sta.passes.options import options as all_options
 
 def decisive_options(options: Options, samples: Samples) -> dict[str, Any]:
     """
-    Returns the options that say what the program is, for JSON to hold; those at their default are left out.
+    Returns the options that decide about the program, for JSON, without those at their default.
 
-    In place of calibration data stands how many samples they are.
+    Instead of samples it has their number.
     """
     default = Options()
     found: dict[str, Any] = {}
@@ -23,7 +23,6 @@ def decisive_options(options: Options, samples: Samples) -> dict[str, Any]:
             found[name] = value
     if options.sparsity is not None:
         found["sparsity"] = options.sparsity.pattern or list(options.sparsity.patterns)
-    if "calibration" in found:
-        found["calibration"] = f"{len(samples.calibration)} samples"
+    found |= {name: f"{len(samples.of(name))} samples" for name in options.samples if name in found}
     lists = {name: list(cast("tuple[str]", value)) for name, value in found.items() if isinstance(value, tuple)}
     return {**found, **lists}

@@ -1,4 +1,4 @@
-"""Why the compiler cut a model as it did, and where everything lies: what `sta compile --explain` shows."""
+"""Explanation of tilings and memory maps, as `sta compile --explain` shows it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ _TITLE = (
 
 def explanation(compilation: Compilation) -> dict[str, Any]:
     """
-    Returns, for JSON to hold, the tiling of every layer and the map of every memory.
+    Returns, for JSON, the tiling of every layer and the map of every memory.
 
-    ``layers`` has an entry for each layer with products: its tile, the part of the machine that has most to do, the
-    estimate of its cycles by which tilings were compared, ``run_cycles``, which the run charges to its module,
-    ``module_layers``, how many layers that module has and so shares them with, and the next best tiling. ``memory`` has
-    the partition of the chip in bytes and every buffer, with its name, place, and the first and last instruction
-    between which it is in use.
+    ``layers`` has an entry for each layer with products: its tile; the bottleneck; the estimate of its cycles by which
+    tilings were compared; ``run_cycles``, which the run charges to its module; ``module_layers``, the number of layers
+    that share the module; and the next best tiling. ``memory`` has the partition of the chip in bytes and every buffer,
+    with its name, place, and its first and last instruction.
     """
     from sta.passes.tiling.tile_choice import recorded
 
@@ -50,7 +49,7 @@ def explanation(compilation: Compilation) -> dict[str, Any]:
 
 
 def print_explanation(explained: Mapping[str, Any]) -> None:
-    """Prints the layers; the map of the memory is for programs to read."""
+    """Prints the layers; the map of the memory is for programs."""
     layers: list[Mapping[str, Any]] = explained["layers"]
     print()
     print_table(
@@ -63,7 +62,7 @@ def print_explanation(explained: Mapping[str, Any]) -> None:
 
 
 def _cells(layer: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
-    """Returns the row of a layer; what a run charges to a module of several layers stands in the first of them."""
+    """Returns the row of a layer; the first layer of a module shows the run's cycles of the module."""
     other = dict(layer["runner_up"])
     cycles = other.pop("cycles", None)
     return [

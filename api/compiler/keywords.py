@@ -18,8 +18,8 @@ _WIDTH = 120
 
 def describe_keywords(function: Callable[P, T]) -> Callable[P, T]:
     """
-    Returns a function that takes `Keywords` with its signature and its docstring written out: a parameter and a
-    paragraph for each option, where the docstring has the line for `**keywords`.
+    Returns a function that accepts `Keywords` with its full signature and docstring: a parameter and a paragraph for
+    each option, where the docstring has the line for `**keywords`.
     """
     signature = inspect.signature(function)
     given = [one for one in signature.parameters.values() if one.kind != inspect.Parameter.VAR_KEYWORD]
@@ -29,7 +29,7 @@ def describe_keywords(function: Callable[P, T]) -> Callable[P, T]:
         for (name, option), annotation in zip(options().items(), annotations, strict=True)
     ]
     function.__dict__["__signature__"] = signature.replace(parameters=[*given, *keywords])
-    # Python leaves docstrings out when it is asked to.
+    # Python drops docstrings on request.
     if function.__doc__:
         head, place, rest = function.__doc__.partition(_PLACE)
         assert place

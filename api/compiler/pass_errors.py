@@ -1,4 +1,4 @@
-"""What passes raise for a module that no pass before them would have left, as a message."""
+"""Conversion of exceptions of a pass on out-of-order or hand-edited IR into error messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FAILURES = (AssertionError, AttributeError, LookupError, TypeError, ArithmeticEr
 
 @contextmanager
 def explain_failures(step: Callable[[], str]) -> Generator[None]:
-    """Raises ValueError, naming the step that failed, for what is no message of its own."""
+    """Raises ValueError, naming the failed step, for an exception that has no message for users."""
     try:
         yield
     except FAILURES as error:

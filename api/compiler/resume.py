@@ -1,4 +1,4 @@
-"""Taking a compile up again from a dump of its IR: what has been done, and what is left to do."""
+"""Resumption of a compile from a dump of its IR: finished steps, and steps left."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from xdsl.ir import SSAValue
 
 from sta.api.dump.ir_dump import Dump
 from sta.dialect import nm, sta
-from sta.dialect.interpreters.any_level import level_of, main_function
+from sta.dialect.interpreters.any_level import level_of
 from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.main_function import main_function
+from sta.dialect.ir.port_attribute import PORT, port_of
 from sta.dialect.ir.reader import IrText, read_ir
-from sta.dialect.ir.signature_attributes import signature_of
 from sta.frontend.samples import InputType
 from sta.passes.options import Options
 from sta.passes.options import options as all_options
@@ -36,9 +37,9 @@ class Resumed:
     context: CompileContext
     read: IrText
     steps: tuple[Step, ...]
-    """What is left to do."""
+    """Steps left to do."""
     decided: dict[str, Any]
-    """The options that the dump was made with, as the program keeps them."""
+    """The options of the dump, as the program keeps them."""
 
     @property
     def names(self) -> list[str]:
@@ -63,8 +64,8 @@ class Resumed:
 
 def read_dump_file(path: Path, target: Target | None, steps: Sequence[Step]) -> Resumed:
     """
-    Reads one module of a dump, and finds out which of the steps of a compile are left; the arrays and, unless another
-    is given, the target are those of its directory.
+    Reads one module of a dump, and finds the steps of a compile that are left. Arrays and, unless another is given,
+    target come from its directory.
 
     Raises:
         OSError: there is no such file, or no dump in its directory.
@@ -99,13 +100,13 @@ def read_dump_file(path: Path, target: Target | None, steps: Sequence[Step]) -> 
 
 
 def check_options(resumed: Resumed, options: Options) -> None:
-    """Raises ValueError for an option about what has been done already."""
+    """Raises ValueError for an option about a finished step."""
     default = Options()
     for name, option in all_options().items():
         decided = option.decided
         if decided is None or decided.step in resumed.names or getattr(options, name) == getattr(default, name):
             continue
-        # A check runs on calibration data, whatever the module is.
+        # A check runs on calibration data, on any module.
         if not (name == "calibration" and options.check):
             raise ValueError(
                 f"{decided.done} in {resumed.path}: compile a dump from before {decided.step}, or leave the option out"
@@ -128,7 +129,7 @@ def _check_allocated(read: IrText) -> None:
 
 
 def _check_signatures(read: IrText, level: str) -> None:
-    """Raises IrError for an argument or result of the function that does not say what it is to the host."""
+    """Raises IrError for an argument or result of the function without its meaning to the host."""
     function = main_function(read.module)
     block = function.body.block
     last = block.last_op
@@ -144,15 +145,16 @@ def _check_signatures(read: IrText, level: str) -> None:
 
 
 def _problem(entry: DictionaryAttr, value: SSAValue, level: str) -> str | None:
-    """What is wrong with the attributes of an argument or result; None if nothing is."""
+    """Fault in the attributes of an argument or result; None if there is none."""
     try:
         if level == "torch":
             assert isinstance(entry.data["sta.name"], StringAttr)
             return None
         shape = sta.memref_of(value).get_shape() if level == "sta" else nm.tensor_of(value).get_shape()
-        signature_of(entry, tuple(shape)).to_json()
-        if level == "sta" and entry.data["sta.direction"] not in (StringAttr("input"), StringAttr("output")):
-            return 'sta.direction is expected to be "input" or "output"'
+        port = port_of(entry)
+        port.signature(shape)
+        if level == "sta" and not isinstance(port.direction, StringAttr):
+            return f"its {PORT} is expected to begin with input or output"
     except KeyError as error:
         return f"the attribute {error.args[0]} is expected"
     except (AssertionError, AttributeError, TypeError, ValueError) as error:
@@ -161,7 +163,7 @@ def _problem(entry: DictionaryAttr, value: SSAValue, level: str) -> str | None:
 
 
 def _steps_left(file: str, module: ModuleOp, steps: Sequence[Step]) -> tuple[Step, ...]:
-    """What follows the pass that the file is named after; of another file, all that its module may need."""
+    """Steps after the pass that the file is named after; for other names, all steps that the module may need."""
     names = [step.name for step in steps]
 
     def starting_with(name: str) -> tuple[Step, ...]:
@@ -182,11 +184,11 @@ def _steps_left(file: str, module: ModuleOp, steps: Sequence[Step]) -> tuple[Ste
 
 
 def _level_after(step: str, names: Sequence[str]) -> str:
-    """The dialect that a step leaves; "" for what is none."""
+    """The dialect of a step's result; "" if it has none."""
     if step == IMPORT.name:
         return "torch"
     made = [dialect_made_by(name) for name in names[: names.index(step) + 1]] if step in names else []
-    # A pass of another package leaves what the one before it has left.
+    # A pass of another package keeps the dialect.
     return next((dialect for dialect in reversed(made) if dialect is not None), "torch" if made else "")
 
 
@@ -196,8 +198,8 @@ def input_types(module: ModuleOp) -> dict[str, InputType]:
     types: dict[str, InputType] = {}
     for entry, value in zip(function.arg_attrs or (), function.body.block.args, strict=True):
         shape = sta.memref_of(value).get_shape() if level_of(module) == "sta" else nm.tensor_of(value).get_shape()
-        direction = entry.data.get("sta.direction")
-        if direction in (None, StringAttr("input")):
-            signature = signature_of(entry, tuple(shape))
+        port = port_of(entry)
+        if port.is_input or level_of(module) == "nm":
+            signature = port.signature(shape)
             types[signature.name] = InputType(signature.shape, np.dtype(signature.host_dtype))
     return types

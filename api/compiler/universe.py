@@ -1,19 +1,18 @@
-"""
-What `xdsl-opt` and other tools find through the `xdsl.universe` entry point: our dialects and passes.
-"""
+"""Dialects, passes and targets for `xdsl-opt` and other tools, found by the `xdsl.universe` entry point."""
 
 from __future__ import annotations
 
 from xdsl.ir import Dialect
 from xdsl.universe import Universe
+from xdsl.utils.target import Target
 
 from sta.passes.pipeline import pass_registry
 
 
 def _torch() -> Dialect:
-    from sta.dialect.torch import Torch
+    from sta.dialect.torch import torch_dialect
 
-    return Torch
+    return torch_dialect()
 
 
 def _nm() -> Dialect:
@@ -28,4 +27,14 @@ def _sta() -> Dialect:
     return STA
 
 
-STA_UNIVERSE = Universe(all_dialects={"torch": _torch, "nm": _nm, "sta": _sta}, all_passes=pass_registry())
+def _assembly() -> type[Target]:
+    from sta.api.compiler.assembly_target import StaAsmTarget
+
+    return StaAsmTarget
+
+
+STA_UNIVERSE = Universe(
+    all_dialects={"torch": _torch, "nm": _nm, "sta": _sta},
+    all_passes=pass_registry(),
+    all_targets={"sta-asm": _assembly},
+)

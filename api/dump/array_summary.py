@@ -1,4 +1,4 @@
-"""Arrays in a few words: what stands behind the operations of an IR dump that name one."""
+"""Arrays in a few words, for the operations of an IR dump that name them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKED = "@packed"
 
 
 class ArraySummary:
-    """Summaries of a program's arrays, each made once."""
+    """Summaries of a program's arrays, each computed once."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
@@ -24,7 +24,7 @@ class ArraySummary:
         """
         The N:M pattern, density and range of an array of a weight store, as `2:4, density 0.500, -127..127`.
 
-        Of packed weights those of the weight, after its shape; empty for bytes that are no numbers.
+        For packed weights it describes the weight, after its shape; it is empty for bytes that are no numbers.
         """
         if name not in self._known:
             self._known[name] = self._described(name, weights, target)

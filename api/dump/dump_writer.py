@@ -31,17 +31,17 @@ from sta.spec.target import Target
 
 class IrDump:
     """
-    Writes a dump. What an earlier run left in the directory is removed when the first file is written, and nothing else
-    ever is.
+    Writer of a dump. An earlier dump in the directory is removed when the first file is written, and nothing else ever
+    is.
 
-    A context manager: what there is to write is written by a thread while the compile goes on, in order, and is there
-    when the context ends.
+    A context manager: a thread writes, in order, while the compile goes on, and everything is written when the context
+    ends.
     """
 
     def __init__(self, directory: Path, only: str | None = None) -> None:
         """
-        Takes the directory, which is made when the first file is written, and a pattern of the shell for the module
-        paths that the modules are limited to.
+        Creates a writer for the directory, which is made when the first file is written, and for a pattern of the shell
+        that limits the module paths.
 
         Raises:
             ValueError: there is a file of this name.
@@ -50,7 +50,7 @@ class IrDump:
             raise ValueError(f"cannot write the IR to {directory}: it is no directory")
         self.directory = directory
         self.printed: str | None = None
-        """The whole text of the last module, without what is said about arrays; None where the dump is limited."""
+        """The whole text of the last module, without comments on arrays; None if the dump is limited."""
         self._only = only
         self._folder = ArrayFolder(directory / ARRAYS)
         self._texts = AttributeTexts()
@@ -58,10 +58,10 @@ class IrDump:
         self._lock: int | None = None
         """The directory, opened and locked, while files are written to it."""
         self._writer = ThreadPoolExecutor(1)
-        # What follows is the thread's, once there is one.
+        # The fields below are the thread's, once there is one.
         self._steps: list[Step] = []
         self._last: tuple[str, str] | None = None
-        """The name and the text of the file that was written last."""
+        """Name and text of the last file."""
         self._arrays: dict[str, str] = {}
         self._summary = ArraySummary()
         self._old_arrays: set[str] = set()
@@ -76,7 +76,7 @@ class IrDump:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """
-        Writes what is left, and what is for people to read; removes what no module of the directory names any more.
+        Writes the rest and the index for people; removes arrays that no module of the directory names any more.
 
         Raises OSError, unless the compile has failed itself.
         """
@@ -90,10 +90,10 @@ class IrDump:
 
     def write(self, name: str, module: ModuleOp, context: CompileContext, seconds: float) -> None:
         """
-        Notes the module as it is after a step, to be written unless the step before left it the same.
+        Notes the module after a step, to be written unless the step left it unchanged.
 
-        Raises OSError for what could not be written so far, and ValueError if no operation of the first module belongs
-        to what the dump is limited to.
+        Raises OSError for earlier failures of the thread, and ValueError if no operation of the first module belongs to
+        the dump's limit.
         """
         if self._failure is not None:
             raise self._failure
@@ -175,7 +175,7 @@ class IrDump:
         self._old_arrays = set(old.arrays.values())
 
     def _described(self, text: str, named: list[tuple[int, str]], weights: WeightStore, target: Target) -> str:
-        """The text with what there is to say about an array behind each line that names it; the arrays are kept."""
+        """The text with a comment on each line that names an array; the arrays are kept."""
         lines = text.split("\n")
         for line, name in named:
             if name not in self._arrays:

@@ -1,8 +1,8 @@
 """
 Difference between two texts of a module.
 
-Values are numbered by where they stand, so one more operation renames all that follow. Lines are therefore compared
-with each operand as the kind of operation that defines it, and the new text's line is shown where nothing else changed.
+Values are numbered by position, so one more operation renames all later ones. Lines are therefore compared with each
+operand as the kind of operation that defines it. Lines that are equal in this form show the new text.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _DEFINITION = re.compile(r'\s*(%[\w$.:, %-]+) = "?([\w.]+)')
 _LOCATION = re.compile(r' loc\((?:[^()"]|"[^"]*"|\((?:[^()"]|"[^"]*"|\([^()]*\))*\))*\)')
 _PATH = re.compile(r' loc\("((?:[^"\\]|\\.)*)"\(')
 CONTEXT = 1
-"""Unchanged lines that are shown around a change."""
+"""Unchanged lines around a change."""
 
 
 @dataclass(frozen=True)
 class Difference:
     """
-    The unified diff of two texts, without locations and the lines of the model's source; a hunk is headed by the module
-    path that it begins in.
+    The unified diff of two texts, without locations and the lines of the model's source; a hunk's head is the module
+    path of its beginning.
     """
 
     lines: tuple[str, ...]
@@ -38,7 +38,7 @@ class Difference:
 
 
 def difference(before: str, after: str, names: tuple[str, str]) -> Difference:
-    """Returns what changed from one text to the other; `names` are those of their files."""
+    """Returns the changes from one text to the other; `names` are the names of their files."""
     (old_head, old), (new_head, new) = _parts(before), _parts(after)
     matcher = difflib.SequenceMatcher(None, _comparable(old), _comparable(new), autojunk=False)
     added = removed = 0

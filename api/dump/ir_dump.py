@@ -1,8 +1,8 @@
 """
-A dump: the IR after every pass that changed it, in a directory from which the compile can be taken up again.
+A dump: the IR after every pass that changed it, in a directory from which a compile can resume.
 
-The directory holds `NN-pass.mlir` and, what the pass changed, `NN-pass.diff`; `index.html` and `index.txt` for people,
-`index.json` for programs; and in `weights` every array that any of the modules names, by its contents.
+The directory holds `NN-pass.mlir` and the pass's changes `NN-pass.diff`; `index.html` and `index.txt` for people,
+`index.json` for programs; and in `weights` every array that a module names, by its contents.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FILE = re.compile(r"[0-9]{2,}-[a-z0-9-]+\.(mlir|diff)")
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a compile, and what it left."""
+    """One step of a compile, and its result."""
 
     name: str
     """The pass."""
@@ -41,7 +41,7 @@ class Step:
     """Difference that the step made; None for the first file and where nothing changed."""
     added: int = 0
     removed: int = 0
-    """Lines of the module that are new, and that are gone."""
+    """Numbers of new and of removed lines of the module."""
 
     @property
     def operation_count(self) -> int:
@@ -51,13 +51,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Dump:
-    """A directory that `--dump-ir` has written."""
+    """A directory written by `--dump-ir`."""
 
     directory: Path
     target: dict[str, Any]
     """The machine compiled for; `Target.from_json` makes it one."""
     only: str | None
-    """The pattern of module paths that the dump was limited to."""
+    """The pattern of module paths that limits the dump."""
     steps: tuple[Step, ...]
     arrays: dict[str, str] = field(repr=False)
     """The digest of every array by its name."""
@@ -120,7 +120,7 @@ class Dump:
 
     def add(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """
-        Adds arrays to the directory, and then to its index; arrays of these names stay what they are.
+        Adds arrays to the directory, and then to its index; existing arrays of these names stay.
 
         Raises OSError.
         """
@@ -129,6 +129,6 @@ class Dump:
         replace(self, arrays={**added, **self.arrays}).write()
 
     def weights(self) -> WeightStore:
-        """The arrays that the modules name, read when they are asked for."""
+        """The arrays that the modules name, read on request."""
         folder = ArrayFolder(self.directory / ARRAYS)
         return WeightStore.lazy(self.arrays, lambda name: folder.read(self.arrays[name]))

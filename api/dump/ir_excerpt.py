@@ -8,8 +8,8 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, Operation, Region, SSAValue
 
-from sta.dialect.interpreters.any_level import main_function
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 
 
 def module_paths(module: ModuleOp) -> list[str]:
@@ -21,7 +21,7 @@ def excerpt(module: ModuleOp, glob: str) -> ModuleOp:
     """
     The operations of the function whose module path matches a pattern of the shell, or that hold such operations.
 
-    What they take from others are the arguments, what others take from them are the results.
+    Operands from other operations are the arguments, results used by others the results.
     """
     function = main_function(module)
     kept = [operation for operation in function.body.block.ops if _matches(operation, glob)]
@@ -52,7 +52,7 @@ def _matches(operation: Operation, glob: str) -> bool:
 
 
 def _is_nested(value: SSAValue, block: Block) -> bool:
-    """Whether a value is defined in a region inside the block: a loop's counter, or what its body computes."""
+    """True if a value is defined in a region inside the block: a loop's counter, or a value of its body."""
     owner = value.owner
     if isinstance(owner, Block):
         return owner is not block

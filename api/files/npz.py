@@ -1,4 +1,4 @@
-"""Reading arrays by name from an ``.npz`` file that nobody vouches for."""
+"""Reading of arrays by name from an untrusted ``.npz`` file."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from sta.backend.new_file import new_file
 
 def check_output(path: Path, *inputs: Path) -> None:
     """
-    Looks whether a file can be written at a path, before the work that leads up to it.
+    Checks that a file can be written at a path, before the work that leads up to it.
 
     Raises:
         ValueError: the directory does not exist, the path is a directory or a device, or it is one of the inputs.

@@ -21,7 +21,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Runs:
-    """The inputs of one or more runs, and where their outputs go."""
+    """The inputs of one or more runs, and the place of their outputs."""
 
     inputs: list[Arrays]
     output: Path | None
@@ -29,11 +29,11 @@ class Runs:
     files: list[str]
     """In a folder, the name of each run's file; else empty."""
     stacked: bool = False
-    """Whether the runs are those of one file, along an axis in front."""
+    """True if the runs come from one file, along a leading axis."""
 
     @property
     def is_single(self) -> bool:
-        """Whether there is one run, in a file of its own."""
+        """True if there is one run, in a file of its own."""
         return not self.files and not self.stacked
 
     def name(self, index: int) -> str:
@@ -57,7 +57,7 @@ class Runs:
 
 def check_files(program: Path, inputs: Path, output: Path | None) -> None:
     """
-    Looks whether the outputs can be written, before anything is run.
+    Checks that the outputs can be written, before anything is run.
 
     Raises:
         ValueError: they cannot, or would replace something that the command reads.
@@ -77,7 +77,7 @@ def check_files(program: Path, inputs: Path, output: Path | None) -> None:
 
 
 def read_inputs(program: Program, inputs: Path) -> list[Arrays]:
-    """Reads the inputs of all runs, of a command that writes no outputs; raises what ``read_runs`` raises."""
+    """Reads the inputs of all runs, for a command without outputs; raises the errors of ``read_runs``."""
     return read_runs(program, inputs, None).inputs
 
 
@@ -134,7 +134,7 @@ def read_runs(program: Program, inputs: Path, output: Path | None) -> Runs:
 
 
 def _read_file(program: Program, path: Path) -> Arrays:
-    """Reads a file of a folder; raises ValueError, naming the file, if the program does not take what it holds."""
+    """Reads a file of a folder; raises ValueError, naming the file, if the program does not accept its contents."""
     arrays = read_arrays(path)
     with about(str(path)):
         program.encode_inputs(arrays)
@@ -142,7 +142,7 @@ def _read_file(program: Program, path: Path) -> Arrays:
 
 
 def _is_batch(program: Program, arrays: Mapping[str, NDArray[Any]]) -> bool:
-    """Whether every array has an axis in front of what the program takes."""
+    """True if every array has one leading axis more than the program's input."""
     shapes = {signature.name: signature.shape for signature in program.inputs}
     return (
         bool(arrays)

@@ -1,1 +1,1 @@
-"""A look into programs: the debugger, comparison with the float model, from a place to its module."""
+"""Inspection of programs: the debugger, comparison with the float model, look-up of modules by place."""

@@ -31,15 +31,15 @@ _SLICE = re.compile(r"\s*(-?\d*)\s*(:\s*(-?\d*)\s*)?")
 
 
 class CommandError(ValueError):
-    """A command cannot be carried out; the message says why and what to do."""
+    """A command cannot be carried out; the message has the reason and the remedy."""
 
 
 class Quit(Exception):
-    """The user has seen enough."""
+    """The user leaves."""
 
 
 class Command(NamedTuple):
-    """One command: what it takes, and what it does."""
+    """One command: its arguments, and its function."""
 
     usage: str
     summary: str
@@ -56,7 +56,7 @@ class Debugger:
 
     def execute(self, line: str) -> None:
         """
-        Carries out one line; an empty one does nothing, and so does what follows a ``#`` at its start.
+        Carries out one line; an empty line and a comment, which starts with ``#``, do nothing.
 
         Raises:
             CommandError: there is no such command, or its argument is wrong.
@@ -72,7 +72,7 @@ class Debugger:
         COMMANDS[name].execute(self, argument.strip())
 
     def completions(self, line: str) -> list[str]:
-        """Returns what the last word of a line may become."""
+        """Returns the completions of the last word of a line."""
         word, space, argument = line.lstrip().partition(" ")
         if not space:
             return [name for name in COMMANDS if name.startswith(word)]
@@ -106,7 +106,7 @@ class Debugger:
         return value.name if len(same) == 1 else f"{value.name}#{same.index(value) + 1}"
 
     def show_place(self) -> None:
-        """Prints where the run is: position, loops, module, and the next instruction."""
+        """Prints the position of the run: loops, module, and the next instruction."""
         session, run = self.session, self.session.run
         loops = " ".join(f"{at + 1}/{of}" for at, of in zip(run.counters, run.step.counts, strict=True))
         position = f"{count(run.position)} of {count(session.total)}"
@@ -114,7 +114,7 @@ class Debugger:
         print(f"=> {run.step.pc:>5}  {print_instruction(run.step.instruction)}")
 
     def value(self, text: str) -> tuple[str, Array, NDArray[np.float64] | None, str]:
-        """Returns title, integers, real numbers and state of the value, input or output that a text names."""
+        """Returns title, integers, real numbers and state of the value, input or output named by a text."""
         match = _REFERENCE.fullmatch(text)
         if match is None or not match["name"]:
             raise CommandError(f"{text!r} names no value: NAME, NAME#2 or NAME[0, :4]; `values` lists all")
@@ -139,7 +139,7 @@ class Debugger:
 
     def _named(self, name: str, number: str | None) -> Value:
         same = [value for value in self.session.values if value.name == name]
-        # A buffer that holds values has the name of its module; those of tiles have names of their own.
+        # A buffer that holds values has the name of its module; buffers of tiles have names of their own.
         same = same or [buffer for buffer in self.session.buffers if buffer.name == name][:1]
         if not same:
             hint = suggestion(name, self.names())
@@ -153,7 +153,7 @@ class Debugger:
         return same[position - 1]
 
     def _state(self, value: Value) -> str:
-        """Returns how much a value's buffer can be trusted to hold it now."""
+        """Returns the state of a value in its buffer: whether the buffer holds it now."""
         pc = self.session.run.step.pc
         if not value.operation:
             return "" if value.first <= pc <= value.last else "not in use now"
@@ -173,7 +173,7 @@ def _shape(array: Array) -> str:
 
 
 def _sliced(array: Array, text: str | None) -> Array:
-    """Returns the part of an array that ``0, :4`` means."""
+    """Returns the part of an array for ``0, :4``."""
     if text is None:
         return array
     parts: list[int | slice] = []

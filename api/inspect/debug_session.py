@@ -1,4 +1,4 @@
-"""A run that is being debugged: where it stops and why. No input or output of its own."""
+"""A debugged run: its stops and their reasons. No input or output of its own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from sta.runtime.values.model_values import Value, buffers_of, values_of
 from sta.runtime.values.stepper import Stepper, total_positions
 
 Array = NDArray[Any]
-Report = Callable[[int], None]
-"""Told the position, now and then."""
 
 REPORT_INTERVAL = 64
 """Instructions between two reports."""
@@ -31,11 +29,11 @@ class AtInstruction:
     pc: int
 
     def __str__(self) -> str:
-        """The breakpoint as one types it."""
+        """The breakpoint as a user types it."""
         return f"break {self.pc}"
 
     def stops(self, session: Session) -> bool:
-        """Whether the run stops where it is."""
+        """True if the run stops at its present position."""
         return session.run.step.pc == self.pc
 
 
@@ -46,26 +44,26 @@ class AtModule:
     pattern: str
 
     def __str__(self) -> str:
-        """The breakpoint as one types it."""
+        """The breakpoint as a user types it."""
         return f"break {self.pattern}"
 
     def stops(self, session: Session) -> bool:
-        """Whether the run stops where it is."""
+        """True if the run stops at its present position."""
         return session.path != session.previous_path and fnmatchcase(session.path, self.pattern)
 
 
 @dataclass(frozen=True)
 class AtUnit:
-    """Stops before each instruction that gives a unit work, which `sync` does not."""
+    """Stops before each instruction with work for a unit, which `sync` has not."""
 
     unit: str
 
     def __str__(self) -> str:
-        """The breakpoint as one types it."""
+        """The breakpoint as a user types it."""
         return f"break unit {self.unit}"
 
     def stops(self, session: Session) -> bool:
-        """Whether the run stops where it is."""
+        """True if the run stops at its present position."""
         return session.run.step.instruction.definition.unit == self.unit
 
 
@@ -78,32 +76,32 @@ class AtWrite:
     end: int
 
     def __str__(self) -> str:
-        """The breakpoint as one types it."""
+        """The breakpoint as a user types it."""
         return f"break write {self.space} {self.start:#x} {self.end - self.start}"
 
     def stops(self, session: Session) -> bool:
-        """Whether the run stops where it is."""
+        """True if the run stops at its present position."""
         return any(written.overlaps(self.space, self.start, self.end) for written in session.run.written())
 
 
 @dataclass
 class Watch:
-    """Stops after an instruction that has changed what is watched."""
+    """Stops after an instruction that has changed the watched bytes."""
 
     text: str
     read: Callable[[Memories], Array]
     last: bytes = b""
 
     def __str__(self) -> str:
-        """The watchpoint as one types it."""
+        """The watchpoint as a user types it."""
         return f"watch {self.text}"
 
     def remember(self, memories: Memories) -> None:
-        """Takes what is there now as what has to change."""
+        """Takes the present bytes as the reference for changes."""
         self.last = self.read(memories).tobytes()
 
     def changed(self, memories: Memories) -> int:
-        """Returns how many bytes have changed since it was asked last."""
+        """Returns the number of bytes changed since the last call."""
         now = self.read(memories).tobytes()
         before, self.last = self.last, now
         return 0 if now == before else int(np.count_nonzero(np.frombuffer(before, "u1") != np.frombuffer(now, "u1")))
@@ -115,9 +113,9 @@ Breakpoint = AtInstruction | AtModule | AtUnit | AtWrite
 class Session:
     """One program, its inputs, and the present state of its run."""
 
-    def __init__(self, program: Program, inputs: dict[str, Array], poison: int, report: Report) -> None:
+    def __init__(self, program: Program, inputs: dict[str, Array], poison: int, report: Callable[[int], None]) -> None:
         """
-        Starts a run.
+        Starts a run; `report` is called with its position, now and then.
 
         Raises:
             ContainerError: the debug map is damaged.
@@ -130,13 +128,13 @@ class Session:
         self.total = total_positions(program.valid)
         self.stops: dict[int, Breakpoint | Watch] = {}
         self.previous_path = ""
-        """The module that the instruction before belongs to."""
+        """The module of the previous instruction."""
         self._report = report
         self._number = 0
 
     @property
     def path(self) -> str:
-        """The path of the module that the next instruction belongs to."""
+        """The path of the next instruction's module."""
         return self.program.container.module_path(self.run.step.pc)
 
     def add(self, stop: Breakpoint | Watch) -> int:
@@ -149,7 +147,7 @@ class Session:
 
     def written(self) -> list[str]:
         """
-        Executes the next instruction, and says what it has written: where, smallest and largest, and a checksum.
+        Executes the next instruction, and describes the written bytes: place, smallest and largest number, checksum.
 
         Raises:
             ProgramError: the instruction failed.
@@ -219,7 +217,7 @@ class Session:
                 stop.remember(self.run.memories)
 
     def _reasons(self) -> list[str]:
-        """Returns why the run stops where it is."""
+        """Returns the reason why the run stops at its present position."""
         reasons: list[str] = []
         for number, stop in self.stops.items():
             if isinstance(stop, Watch):

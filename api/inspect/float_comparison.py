@@ -1,15 +1,14 @@
 """
 A run of a program against the float model, operation by operation.
 
-Both ways execute the program itself on the reference engine. Accumulated: as it is. Isolated: as soon as an operation
-has written a part of its result, the float model's numbers, rounded to the result's format, take its place, so that
-whatever reads it next is fed what the float model has there. Rows of padding are left out, since what stands there can
-influence nothing else.
+Both ways execute the program itself on the reference engine. Accumulated: unchanged. Isolated: as soon as an operation
+has written a part of its result, the float model's numbers, rounded to the result's format, replace it, so that the
+next reader gets the float model's value. Rows of padding are skipped, since they influence nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from sta.api.inspect.float_model import FloatModel, FloatTensor, Order
 from sta.api.inspect.signal_to_noise import Agreement
+from sta.passes.options import StageProgress
 from sta.runtime import Program
 from sta.runtime.program import POISON
 from sta.runtime.reference import ReferenceEngine
@@ -32,12 +32,11 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Sample = tuple[Mapping[str, Array], Mapping[str, Array]]
 """The inputs of a run by name, for the host and as the device's integers."""
-Report = Callable[[str, float | None], None]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """An operation of the program, and how well its result agrees with the float model's."""
+    """An operation of the program, and the agreement of its result with the float model's."""
 
     value: Value
     tensor: FloatTensor
@@ -46,16 +45,16 @@ class Compared:
 
     @property
     def path(self) -> str:
-        """The path of the module; for an output that of the module that makes it."""
+        """The path of the module; for an output the path of its producer's module."""
         return self.value.name or self.tensor.path
 
     @property
     def float_operation(self) -> str:
-        """The operation of the float model whose result this is; what comes before it may be part of it."""
+        """The operation of the float model with this result; earlier ones may be part of it."""
         return self.tensor.operation
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all that there is to say, for JSON to hold."""
+        """Returns all figures, for JSON."""
         output = {"output": self.value.source} if self.value.operation == OUTPUT else {}
         return {
             "module": self.path,
@@ -74,15 +73,15 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All operations in the order in which their results are complete."""
+    """All operations in the order of their completion."""
 
     compared: list[Compared]
     unseen: list[tuple[Value, str]]
-    """Values that are not compared, and why."""
+    """Values that are not compared, with the reasons."""
     samples: int
 
     def worst_first(self) -> list[Compared]:
-        """The operations, the one that is worst by itself first."""
+        """The operations, the worst by itself first."""
         return sorted(self.compared, key=lambda one: one.isolated.decibels)
 
     def first_below(self, decibels: float) -> Compared | None:
@@ -90,12 +89,12 @@ class Comparison:
         return next((one for one in self.compared if one.accumulated.decibels < decibels), None)
 
     def worst_until(self, last: Compared) -> Compared:
-        """The operation that is worst by itself among those up to one."""
+        """The worst operation by itself up to a given one."""
         return min(self.compared[: self.compared.index(last) + 1], key=lambda one: one.isolated.decibels)
 
 
 def compare(
-    program: Program, model: FloatModel, samples: Sequence[Sample], names: tuple[str, str], report: Report
+    program: Program, model: FloatModel, samples: Sequence[Sample], names: tuple[str, str], report: StageProgress
 ) -> Comparison:
     """
     Compares a program with the model that it was compiled from.
@@ -124,11 +123,13 @@ def compare(
     return run.result(len(samples))
 
 
-def model_of(program: Program, model: Path | ExportedProgram, names: tuple[str, str], report: Report) -> FloatModel:
+def model_of(
+    program: Program, model: Path | ExportedProgram, names: tuple[str, str], report: StageProgress
+) -> FloatModel:
     """
-    The float model as the program has it: packed projections split, or whole as in a program of a quantized model.
+    The float model in the program's form: packed projections split, or whole as in a program of a quantized model.
 
-    So a program that was compiled from what `sta quantize` wrote can be compared with the float model, too.
+    So a program compiled from the output of `sta quantize` can be compared with the float model, too.
 
     Args:
         program: the program.
@@ -150,7 +151,7 @@ def model_of(program: Program, model: Path | ExportedProgram, names: tuple[str, 
 
 
 def _fits(model: FloatModel, value: Value) -> bool:
-    """Whether the model has the tensor that a value is, if it is one."""
+    """True if the value is a tensor of the model, and the model has it."""
     if not value.source or value.scale is None:
         return True
     found = _found(model, value)
@@ -183,7 +184,7 @@ def _check_inputs(program: Program, model: FloatModel, names: tuple[str, str]) -
 
 
 def _tensor(model: FloatModel, value: Value, names: tuple[str, str]) -> FloatTensor | None:
-    """The tensor of the model that a value is; None if it is none."""
+    """The tensor of the model for a value; None if there is none."""
     if not value.source or value.scale is None:
         return None
     is_output = value.operation == OUTPUT
@@ -208,7 +209,7 @@ class _Comparer:
         model: FloatModel,
         writes: ValueWrites,
         tensors: Sequence[FloatTensor | None],
-        report: Report,
+        report: StageProgress,
     ) -> None:
         self._model, self._writes, self._report = model, writes, report
         self._engine = ReferenceEngine(program.valid)
@@ -247,7 +248,7 @@ class _Comparer:
             self._isolated[index].add(reference[counted[index]], real[counted[index]])
 
     def result(self, samples: int) -> Comparison:
-        """Returns what has been found."""
+        """Returns the comparison."""
         order = sorted(self._tensors, key=lambda index: (self._writes.last[index], index))
         values = self._writes.values
         compared = [
@@ -277,8 +278,8 @@ class _Comparer:
 
     def _order(self, index: int, tensor: FloatTensor, reference: Array, real: Array) -> Order:
         """
-        The order in which the program has the float model's numbers, those that do not count being NaN. Several orders
-        have one shape only where axes are equally long; the one that fits is found with the first sample.
+        The order in which the program holds the float model's numbers; NaN marks those that do not count. Several
+        orders have one shape only if axes are equally long; the first sample decides between them.
         """
         if index not in self._orders:
             orders = tensor.orders(self._writes.values[index].shape)

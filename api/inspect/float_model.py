@@ -1,9 +1,9 @@
-"""The float model as the compiler saw it before it became integers, and its tensors in the layouts of a program."""
+"""The float model before quantization, and its tensors in the layouts of a program."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,14 @@ from xdsl.dialects import func
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function, output_names, run_torch
+from sta.dialect.interpreters.torch import output_names, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.tensor_names import REARRANGEMENTS, float_names, origin, short_name
 from sta.frontend.model import import_model
 from sta.frontend.samples import split_samples
+from sta.passes.options import StageProgress
 from sta.passes.pipeline import FLOAT_PIPELINE, pass_registry
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
 from sta.passes.torch.canonicalize_views import TorchCanonicalizeViewsPass, canonicalize_views
@@ -30,21 +32,19 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Order = NDArray[np.int64]
-Report = Callable[[str, float | None], None]
-"""Told what is going on, and how much of it is done, None where that is not known."""
 
 
 class FloatModel:
     """A model, run in float by PyTorch, whose tensors have the names that a program's debug map uses."""
 
     def __init__(
-        self, model: Path | ExportedProgram, target: Target, report: Report, split_linears: bool = True
+        self, model: Path | ExportedProgram, target: Target, report: StageProgress, split_linears: bool = True
     ) -> None:
         """
-        Imports a model, or the file of one, and takes the steps of ``FLOAT_PIPELINE``.
+        Imports a model, or the file of one, and runs the steps of ``FLOAT_PIPELINE``.
 
-        With ``split_linears`` unset a packed projection of query, key and value stays one linear layer, as it does in a
-        program of a quantized model, where its result has been rounded as a whole.
+        With ``split_linears`` unset a packed projection of query, key and value stays one linear layer, as in a program
+        of a quantized model, which has rounded its result as a whole.
 
         Raises:
             ModelError: the model cannot be imported.
@@ -72,19 +72,19 @@ class FloatModel:
         return {name: kind.sizes for name, kind in self._imported.input_types.items()}
 
     def tensor(self, name: str) -> FloatTensor | None:
-        """Returns the tensor that a debug map calls ``name``; None if the model has none of this name."""
+        """Returns the tensor named ``name`` in a debug map; None if the model has none of this name."""
         value = self._values.get(name)
         return None if value is None else FloatTensor(value)
 
     def output(self, name: str) -> FloatTensor | None:
-        """Returns the tensor that is an output; None if the model has none of this name."""
+        """Returns the tensor of an output; None if the model has none of this name."""
         value = self._outputs.get(name)
         return None if value is None else FloatTensor(value)
 
     def counted(self, inputs: Mapping[str, Array], tensor: FloatTensor) -> NDArray[np.bool_]:
         """
-        Flat mask of a tensor's elements that count: not those of positions that the model's padding mask leaves out,
-        where calibration does not look either.
+        Flat mask of a tensor's elements that count. Positions excluded by the model's padding mask do not count, as in
+        calibration.
         """
         positions = None if self._padding is None else self._padding.counted(inputs)
         elements = np.arange(math.prod(tensor.shape)).reshape(tensor.shape)
@@ -94,7 +94,7 @@ class FloatModel:
 
     def run(self, inputs: Mapping[str, Array], wanted: set[SSAValue]) -> dict[SSAValue, Array]:
         """
-        Runs the model on inputs by name, and returns the tensors that are wanted.
+        Runs the model on inputs by name, and returns the requested tensors.
 
         Raises:
             ModelError: the inputs do not fit the model.
@@ -118,19 +118,19 @@ class FloatModel:
 
 
 class FloatTensor:
-    """A tensor of the float model, and the orders in which a program may hold its elements."""
+    """A tensor of the float model, and the possible orders of its elements in a program."""
 
     def __init__(self, value: SSAValue) -> None:
         self.value = value
 
     @property
     def operation(self) -> str:
-        """The operation that makes it, past rearrangements: `gelu`, `linear`, `add`."""
+        """The operation that defines it, past rearrangements: `gelu`, `linear`, `add`."""
         return short_name(origin(self.value))
 
     @property
     def path(self) -> str:
-        """The path of the module that makes it; "" for an input."""
+        """The path of its producer's module; "" for an input."""
         owner = origin(self.value).owner
         return module_path(owner) if isinstance(owner, Operation) else ""
 
@@ -141,10 +141,10 @@ class FloatTensor:
 
     def orders(self, shape: tuple[int, ...]) -> list[Order]:
         """
-        The orders of elements that a buffer of this shape can have, as positions in the flattened tensor.
+        The possible orders of elements in a buffer of this shape, as positions in the flattened tensor.
 
-        The compiler moves views through operations: a buffer holds a tensor as it is, as the views after it want it, or
-        as it was before the views of an operand. Orders of another shape come into question only if none has this one.
+        The compiler moves views through operations: a buffer holds a tensor directly, in the order of later views, or
+        in the order before the views of an operand. Orders of another shape are considered only if none has this one.
         """
         if math.prod(shape) != math.prod(self.shape):
             return []
@@ -160,7 +160,7 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _after(value: SSAValue, order: Order) -> list[Order]:
-    """The orders that the rearrangements after a value bring about."""
+    """The orders that result from the rearrangements after a value."""
     found: list[Order] = []
     for use in value.uses:
         operation = use.operation
@@ -176,7 +176,7 @@ def _after(value: SSAValue, order: Order) -> list[Order]:
 
 
 def _before(value: SSAValue, order: Order) -> list[Order]:
-    """The orders that a value would have before the rearrangements of an operand, were they made after it."""
+    """The orders of a value before the rearrangements of an operand, if they were done after it."""
     operation = value.owner
     found: list[Order] = []
     operands = operation.operands if isinstance(operation, Operation) else ()

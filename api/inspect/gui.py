@@ -16,11 +16,11 @@ from sta.spec.outside import OutsideError, warn_once
 from sta.spec.target import Target, load_target
 
 
-def window(file: Path | None) -> InputApp:
+def application(file: Path | None) -> InputApp:
     """
-    The window, with a module if a file is given; weights and target are those of the dump that it is of.
+    The application, with a module if a file is given; weights and target come from the file's dump.
 
-    `xdsl-gui` itself lists what comes with xDSL only: it does not look for the `xdsl.universe` of others.
+    `xdsl-gui` itself lists xDSL's own passes only: it ignores the `xdsl.universe` of others.
 
     Raises:
         OSError: the file, or the dump, cannot be read.
@@ -43,7 +43,7 @@ def window(file: Path | None) -> InputApp:
 
 
 def _usable_passes(universe: Universe) -> Iterator[tuple[str, type[ModulePass]]]:
-    """All passes by name; a pass of another package that cannot be used is left out, with a warning."""
+    """All passes by name; an unusable pass of another package is skipped, with a warning."""
     for name in sorted(universe.all_passes):
         try:
             yield name, universe.all_passes[name]()

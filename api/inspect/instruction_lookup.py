@@ -34,12 +34,12 @@ class Operand:
 
 @dataclass(frozen=True)
 class InstructionFacts:
-    """What there is to say about one instruction."""
+    """Facts about one instruction of a program."""
 
     address: int
     text: str
     executions: int
-    """How often a run executes it."""
+    """Number of times that a run executes it."""
     start: int | None
     """Cycle in which its unit starts it first; None for what the sequencer does itself."""
     end: int | None

@@ -15,7 +15,7 @@ MOST_CHARACTERS = 200_000
 
 
 def module_html(module: ModuleOp) -> str:
-    """Returns how many operations of which kind a module has, and its text, folded."""
+    """Returns the numbers of operations of a module by kind, and its text, folded."""
     counts = Counter(op.name for op in module.walk())
     summary = ", ".join(f"{name} {count}" for name, count in counts.most_common(8))
     text = StringIO()
@@ -29,5 +29,5 @@ def module_html(module: ModuleOp) -> str:
 
 
 def show_modules(shell: Any) -> None:
-    """Has an IPython shell show modules of xDSL as HTML."""
+    """Lets an IPython shell show modules of xDSL as HTML."""
     shell.display_formatter.formatters["text/html"].for_type(ModuleOp, module_html)

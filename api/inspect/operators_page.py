@@ -1,7 +1,7 @@
 """
 The page of the supported operators, docs/operators.md: `python -m sta.api.inspect.operators_page` prints it.
 
-It is made from the rows of the operators, the rules of their lowerings and the rules for ONNX.
+Its sources are the rows of the operators, the rules of their lowerings and the rules for ONNX.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from sta.spec.operators.registry import operators, rows_of
 HEAD = """\
 # Supported operators
 
-Generated from the rows of `spec/operators/` by `make docs`. `sta compile` lists everything in a model that it cannot
-compile, each with its module path. Whatever depends on no input is computed when the model is compiled, whatever it is.
+Generated from the rows of `spec/operators/` by `make docs`. `sta compile` lists all unsupported operators of a model,
+each with its module path. Any operator that depends on no input is supported: it is computed at compile time.
 """
 
 FORMS = """\
-How values are stored is said by the operators that take them, for the compiler's quantizer and for `STAQuantizer`
-alike. A value that all its users take in one form is rounded to it where it is made; any other is rounded to 16 bits
-there, and once more where 8 are wanted.
+The consuming operators determine how a value is stored, for the compiler's quantizer and for `STAQuantizer` alike. If
+all consumers accept the same form, the value is rounded to it where it is produced. Otherwise it is rounded to 16 bits
+there, and once more for consumers of 8 bits.
 """
 
 
 def page() -> str:
     """The page in Markdown."""
-    return "\n".join([HEAD, *_computed(), *_inside_attention(), *_views(), *_refused(), *_onnx()])
+    return "\n".join([HEAD, *_computed(), *_inside_attention(), *_compositions(), *_views(), *_refused(), *_onnx()])
 
 
 def _computed() -> list[str]:
     rows = [row for row in rows_of(*Role) if row.makes_value]
     lines = [[f"`{row.name}`", row.summary, _forms(row), _rule(row)] for row in rows]
-    return ["## Computed by the machine\n", FORMS, _table(["operator", "computes", "takes", "supported"], lines)]
+    return ["## Computed by the machine\n", FORMS, _table(["operator", "computes", "accepts", "supported"], lines)]
 
 
 def _forms(row: Operator) -> str:
@@ -46,7 +46,7 @@ def _forms(row: Operator) -> str:
 
 
 def _rule(row: Operator) -> str:
-    """The form of an operator that its lowering has: what the rule that refuses the others says."""
+    """Supported form of an operator: the docstring of the rule that refuses other forms."""
     lowering = lowering_of_class(operator_class(row.name))
     return "" if lowering is None else (getdoc(lowering.refusal) or "")
 
@@ -54,11 +54,17 @@ def _rule(row: Operator) -> str:
 def _inside_attention() -> list[str]:
     rows = rows_of(Role.PRODUCT, Role.SOFTMAX, Role.SCALING, Role.SELECTION)
     return [
-        "## Inside attention that is spelled out\n",
+        "## Inside spelled-out attention\n",
         "Products, scale, mask and softmax are recognized together. Products with a constant are linear layers.\n",
         _listed(rows),
         "",
     ]
+
+
+def _compositions() -> list[str]:
+    """The operators that packages make of others; nothing where none is installed."""
+    lines = [[f"`{row.name}`", row.summary] for row in rows_of(Role.COMPOSITION)]
+    return ["## Made of others\n", _table(["operator", "computes"], lines)] if lines else []
 
 
 def _views() -> list[str]:

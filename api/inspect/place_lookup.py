@@ -26,10 +26,10 @@ _INSTRUCTION = re.compile(r"@(\d+)")
 
 @dataclass(frozen=True)
 class Origin:
-    """One module of the model, with what became of it."""
+    """One module of the model, with its places and cycles."""
 
     path: str
-    """Empty: what belongs to no module of the model, such as the end of the program."""
+    """Module path; empty for places outside of the model's modules, such as the end of the program."""
     source: tuple[str, ...]
     """The lines of the model's source, as `file:line`."""
     instructions: tuple[tuple[int, int], ...] = ()
@@ -52,13 +52,13 @@ def locations(text: str, whole: str | None = None) -> list[tuple[str, str]]:
 
 
 def _unescaped(text: str) -> str:
-    """Text of IR with letters in place of the bytes of UTF-8 that are printed for them."""
+    """Text of IR with letters in place of the printed bytes of UTF-8."""
     return _ESCAPED.sub(lambda found: bytes.fromhex(found[0].replace("\\", "")).decode(errors="replace"), text)
 
 
 def find(place: str, program: Program | None) -> list[Origin]:
     """
-    The modules that a place belongs to, in the order of the program.
+    The modules of a place, in the order of the program.
 
     Args:
         place: `NN-pass.mlir:LINE` of a dump, `@ADDRESS` of an instruction, `FILE.py:LINE` of the model's source, or a
@@ -101,7 +101,7 @@ def matching_modules(container: Container, place: str) -> list[str]:
 
 
 def instruction_at(place: str) -> int | None:
-    """The address of the instruction that a place of the form `@ADDRESS` names; None for others."""
+    """The address of the instruction for a place of the form `@ADDRESS`; None for others."""
     address = _INSTRUCTION.fullmatch(place)
     return None if address is None else int(address[1])
 
@@ -128,13 +128,13 @@ def _path_of_instruction(container: Container, address: int) -> str:
 
 
 def _at_line(file: Path, number: int) -> tuple[str, tuple[str, ...]]:
-    """The module path and source line of an operation that begins, or a block that stands, at a line."""
+    """The module path and source line of an operation that begins at a line, or of a block there."""
     whole = file.read_text(encoding="utf-8")
     lines = whole.splitlines()
     if not 1 <= number <= len(lines):
         raise ValueError(f"{file}:{number}: the file has {len(lines):,} lines")
     line = lines[number - 1]
-    # The location of an operation with a body stands where the body ends.
+    # The location of an operation with a body stands at the body's end.
     depth = len(line) - len(line.lstrip())
     ends = (end for end in lines[number:] if end.startswith(" " * depth + "}"))
     text = next(ends, "") if line.endswith("{") else line

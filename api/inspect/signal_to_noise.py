@@ -1,4 +1,4 @@
-"""Agreement of integers with the numbers that they stand for."""
+"""Agreement of integers with their real numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Agreement:
     elements: int = 0
 
     def add(self, reference: NDArray[Any], values: NDArray[Any]) -> None:
-        """Takes the numbers that there should be and those that there are, of one shape."""
+        """Adds the expected and the actual numbers, of one shape."""
         expected, found = reference.astype(np.float64).reshape(-1), values.astype(np.float64).reshape(-1)
         error = found - expected
         self.signal += float(expected @ expected)
@@ -37,7 +37,7 @@ class Agreement:
 
     @property
     def decibels(self) -> float:
-        """SQNR: power of the reference over that of the error; infinite where there is no error."""
+        """SQNR: power of the reference over that of the error; infinite without error."""
         if self.noise == 0:
             return inf
         return 10 * log10(self.signal / self.noise) if self.signal else -inf
@@ -55,7 +55,7 @@ class Agreement:
         return self.largest / self.scale
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the figures; ``sqnr_db`` is None where it is infinite (``exact`` tells which)."""
+        """Returns the figures; ``sqnr_db`` is None if it is infinite (``exact`` is then true)."""
         decibels = self.decibels
         return {
             "sqnr_db": decibels if abs(decibels) != inf else None,

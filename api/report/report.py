@@ -1,4 +1,4 @@
-"""A report of a program: one HTML file that needs nothing else, and opens without a network."""
+"""A report of a program: one self-contained HTML file, which opens without a network."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ def _packed(data: dict[str, Any]) -> str:
 
 
 def _script(text: str) -> str:
-    """Returns JavaScript that may stand inside of a script element."""
+    """Returns JavaScript for the inside of a script element."""
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -1,4 +1,4 @@
-"""Everything that a report shows, as data: what the program is, where its cycles go, where things lie."""
+"""All data of a report: facts of the program, attribution of cycles, places of buffers."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from sta.spec.nm_format import Pattern
 from sta.spec.packing import Packing
 
 BINS = 400
-"""Intervals of equal length that the overview of the timeline has."""
+"""Intervals of equal length in the overview of the timeline."""
 EVENTS = 60_000
-"""Most executions of instructions in a report; of a longer run it has the first."""
+"""Most executions of instructions in a report; a longer run shows its first."""
 PICTURE = 48
 """Most rows and columns of the picture of a weight: each of its points is the density of a rectangle."""
 IR_BYTES = 12_000_000
-"""Most characters of IR in a report; the largest modules are left to their diffs."""
+"""Most characters of IR in a report; the largest modules show their diffs only."""
 
 Json = dict[str, Any]
 
 _UNREADABLE = (OSError, UnicodeDecodeError)
-"""Errors of a dump's file that is gone, or is no text."""
+"""Errors of a dump's file that is missing, or is no text."""
 
 
 def report_data(program: Program, result: Result | None, dump: Dump | None) -> Json:
     """
-    Returns what a report of a program holds, as JSON can hold it.
+    Returns the contents of a report of a program, for JSON.
 
     Args:
         program: the program.
@@ -58,7 +58,7 @@ def report_data(program: Program, result: Result | None, dump: Dump | None) -> J
 
 
 def _missing(program: Program, dump: Dump | None) -> list[str]:
-    """Returns what the container does not have, and what therefore is not shown."""
+    """Returns the data that the container lacks, so that they are not shown."""
     container, debug = program.container, program.container.debug
     missing: list[str] = []
     if not debug["instructions"]:
@@ -76,7 +76,7 @@ def _missing(program: Program, dump: Dump | None) -> list[str]:
 
 
 def _run(program: Program, result: Result | None) -> Json:
-    """Returns what ``sta run --json --profile`` prints of a run: it does not depend on data."""
+    """Returns the output of ``sta run --json --profile`` for a run: it does not depend on data."""
     costs = {
         **program.timing.to_json(),
         "seconds": program.seconds,
@@ -158,7 +158,7 @@ def _code(program: Program) -> Json:
 
 
 def _memory(program: Program) -> Json:
-    """Returns for each memory its size and the buffers in it, with the instructions between which they are in use."""
+    """Returns for each memory its size and its buffers, with the first and last instruction of each."""
     sizes = program.valid.memories
     memory: Json = {space: {"bytes": sizes[space], "buffers": []} for space in ("spad", "wbuf", "acc", "dram")}
     last = len(program.container.code) - 1
@@ -180,7 +180,7 @@ def _memory(program: Program) -> Json:
 
 
 def _is_buffer(entry: Json, program: ValidProgram) -> bool:
-    """Whether an entry of the debug map, which nobody has checked, has what a picture of it needs."""
+    """True if an entry of the debug map, which is unchecked, has everything that a picture needs."""
     numbers = [entry.get(key) for key in ("offset", "bytes", "first", "last")]
     texts = (entry.get("name"), entry.get("space"))
     return (
@@ -279,7 +279,7 @@ def _text_of(read: Callable[[Step], str], step: Step, file: str | None, missing:
 
 
 def _shorten(steps: Sequence[Json]) -> None:
-    """Leaves out the largest modules where all together are too much; their diffs stay."""
+    """Drops the largest modules if all together are too large; their diffs stay."""
     for step in sorted(steps, key=lambda step: len(step["text"]), reverse=True):
         if sum(len(one["text"]) + len(one["diff"]) for one in steps) <= IR_BYTES:
             return

@@ -1,6 +1,4 @@
-"""
-Running a module of any level on the model's inputs: what `--check` compares after every pass.
-"""
+"""Execution of a module of any level on the model's inputs, as `--check` does after every pass."""
 
 from __future__ import annotations
 
@@ -10,15 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects import func
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp
 from xdsl.interpreter import Interpreter
-from xdsl.interpreters.func import FuncFunctions
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
+from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.interpreters.nm import NmFunctions
-from sta.dialect.interpreters.sta import StaFunctions, argument_window
-from sta.dialect.ir.signature_attributes import signature_of
+from sta.dialect.interpreters.sta import StaFunctions, argument_view
+from sta.dialect.ir.main_function import main_function
+from sta.dialect.ir.port_attribute import port_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType
 from sta.spec.signature import TensorSignature
@@ -26,20 +25,8 @@ from sta.spec.signature import TensorSignature
 Array = NDArray[Any]
 
 
-def main_function(module: ModuleOp) -> func.FuncOp:
-    """
-    The function of a module that is the model. Raises ValueError if there is none.
-    """
-    for op in module.ops:
-        if isinstance(op, func.FuncOp):
-            return op
-    raise ValueError("the module holds no function")
-
-
 def level_of(module: ModuleOp) -> str:
-    """
-    The dialect a module is in: `torch`, `nm` or `sta`.
-    """
+    """The dialect of a module: `torch`, `nm` or `sta`."""
     function = main_function(module)
     types = [*function.function_type.inputs, *function.function_type.outputs]
     if any(isinstance(type_, VTensorType) for type_ in types):
@@ -54,7 +41,7 @@ def _entries(attributes: ArrayAttr[DictionaryAttr] | None) -> list[DictionaryAtt
 def _signature(entry: DictionaryAttr, value: SSAValue) -> TensorSignature:
     type_ = value.type
     shape = sta.memref_of(value).get_shape() if isinstance(type_, sta.MemRefType) else nm.tensor_of(value).get_shape()
-    return signature_of(entry, tuple(shape))
+    return port_of(entry).signature(shape)
 
 
 def run_integers(
@@ -97,19 +84,19 @@ def _run_sta(
     sizes = function.attributes.get("sta.memory")
     memories = None
     if isinstance(sizes, DictionaryAttr):
-        memories = {space: nm.integer_of(size) for space, size in sizes.data.items()}
+        memories = {space: nm.integer_value(size) for space, size in sizes.data.items()}
     interpreter = Interpreter(module)
     interpreter.register_implementations(FuncFunctions())
     interpreter.register_implementations(StaFunctions(weights, memories, poison))
-    windows: list[Any] = []
+    views: list[Any] = []
     outputs: dict[str, tuple[Any, TensorSignature]] = {}
     for entry, value in zip(_entries(function.arg_attrs), function.body.block.args, strict=True):
         signature = _signature(entry, value)
-        if entry.data["sta.direction"] == StringAttr("input"):
-            windows.append(argument_window(value, signature.encode(inputs[signature.name]), poison))
+        if port_of(entry).is_input:
+            views.append(argument_view(value, signature.encode(inputs[signature.name]), poison))
         else:
-            windows.append(argument_window(value, None, poison))
-            outputs[signature.name] = (windows[-1], signature)
-    interpreter.call_op(function, tuple(windows))
-    raw = {name: window.array().copy() for name, (window, _) in outputs.items()}
+            views.append(argument_view(value, None, poison))
+            outputs[signature.name] = (views[-1], signature)
+    interpreter.call_op(function, tuple(views))
+    raw = {name: view.array().copy() for name, (view, _) in outputs.items()}
     return raw, {name: signature for name, (_, signature) in outputs.items()}

@@ -18,15 +18,13 @@ from sta.spec.wide_product import wide_accumulators, wide_product
 Array = NDArray[Any]
 
 SCORES_LIMIT = 1 << 21
-"""
-Scores that are held at a time.
-"""
+"""Number of scores held at a time."""
 
 
 def attend(op: nm.AttentionOp, q: Array, k: Array, v: Array, mask: Array | None) -> NDArray[np.int64]:
     """
-    The result of `op` before its zero point, on `[B, H, S, D]`; of any size, results do not depend on how rows are
-    grouped.
+    The result of `op` before its zero point, on `[B, H, S, D]`; of any size, since results do not depend on the
+    grouping of rows.
     """
     batch, heads, queries, depth = q.shape
     keys = k.shape[2]
@@ -47,9 +45,7 @@ def attend(op: nm.AttentionOp, q: Array, k: Array, v: Array, mask: Array | None)
 def _attend_rows(
     op: nm.AttentionOp, scores: NDArray[np.int64], admissible: NDArray[np.bool_], v: Array
 ) -> NDArray[np.int64]:
-    """
-    Rows of one head: scores `[m, n]`, values `[n, d]`.
-    """
+    """Rows of one head: scores `[m, n]`, values `[n, d]`."""
     multiplier, shift = op.score_scale.pair
     chunk = op.chunk_keys
     if chunk is None:
@@ -66,7 +62,8 @@ def _attend_rows(
 
 def _products(exponentials: Array, v: Array) -> NDArray[np.int64]:
     """
-    P.V as it is in the accumulators: with 16-bit exponentials the sums over their high bytes, then those over the low.
+    P.V in the form of the accumulators: with 16-bit exponentials the sums over their high bytes, then over the low
+    bytes.
     """
     transposed = np.ascontiguousarray(v.T)
     product = matrix_product if exponentials.dtype == np.uint8 else wide_product

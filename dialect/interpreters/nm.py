@@ -1,7 +1,7 @@
 """
 Interpreter of the `nm` dialect on xDSL's framework: NumPy arrays for tensors, `sta.spec` for every operation.
 
-Its bits are the emulator's bits; that they agree is a property test.
+Its bits are the emulator's; a property test checks this.
 """
 
 from __future__ import annotations
@@ -33,18 +33,14 @@ Array = NDArray[Any]
 
 
 def element_dtype(element: Attribute) -> np.dtype[Any]:
-    """
-    The NumPy dtype of an element type of the dialect (si8, ui8, si16, si32).
-    """
+    """The NumPy dtype of an element type of the dialect (si8, ui8, si16, si32)."""
     integer = cast(IntegerType, element)
     kind = "uint" if integer.signedness.data == Signedness.UNSIGNED else "int"
     return np.dtype(f"{kind}{integer.width.data}")
 
 
 def tensor_dtype(value: SSAValue) -> np.dtype[Any]:
-    """
-    The NumPy dtype of a tensor value.
-    """
+    """The NumPy dtype of a tensor value."""
     return element_dtype(nm.tensor_of(value).element_type)
 
 
@@ -60,9 +56,7 @@ def _int32(values: NDArray[np.int64], what: str) -> Array:
 
 @register_impls
 class NmFunctions(InterpreterFunctions):
-    """
-    Implementations of the `nm` operations; weights come from a `WeightStore`.
-    """
+    """Implementations of the `nm` operations; weights come from a `WeightStore`."""
 
     def __init__(self, weights: WeightStore):
         self.weights = weights
@@ -161,8 +155,8 @@ class NmFunctions(InterpreterFunctions):
 
 def _accumulators(x: Array, weight: Array) -> NDArray[np.int64]:
     """
-    The sums of a product as they are in the accumulators: those over the high bytes of 16-bit activations, then those
-    over the low ones.
+    The sums of a product in the form of the accumulators: sums over the high bytes of 16-bit activations, then over the
+    low bytes.
     """
     return (matrix_product if x.dtype.itemsize == 1 else wide_product)(x, weight)
 

@@ -1,8 +1,9 @@
 """
 Interpreter of the `sta` dialect on xDSL's framework, before and after allocation.
 
-Before allocation every buffer is a memory of its own; afterwards buffers are windows of the machine's memories, as on
-the machine. Either way memory starts poisoned. Semaphores and fences do nothing: the meaning is that of program order.
+Before allocation every buffer is a memory of its own; afterwards buffers are views of the machine's memories, as on
+the machine. Either way memory starts poisoned. Semaphores and fences have no effect: the meaning is that of program
+order.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, im
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import sta
-from sta.dialect.instruction_fields import instruction_of
 from sta.dialect.interpreters.nm import element_dtype
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.instructions.definition import Execute, Operands, Scalars
@@ -30,10 +30,8 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class MemoryWindow:
-    """
-    A memref at run time: bytes of a memory, the window's first byte, and its shape, strides (bytes) and dtype.
-    """
+class BufferView:
+    """A memref at run time: bytes of a memory, the view's first byte, and its shape, strides (bytes) and dtype."""
 
     memory: Bytes
     offset: int
@@ -43,9 +41,9 @@ class MemoryWindow:
 
     def array(self) -> Array:
         """
-        The window as an array that shares the memory.
+        The view as an array that shares the memory.
 
-        Raises IndexError if the window leaves the memory.
+        Raises IndexError if the view leaves the memory.
         """
         span = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         end = self.offset + span + self.dtype.itemsize
@@ -54,28 +52,24 @@ class MemoryWindow:
         return np.ndarray(self.shape, self.dtype, self.memory.data, self.offset, self.strides)
 
 
-def _window(value: SSAValue, memory: Bytes, offset: int) -> MemoryWindow:
+def _view(value: SSAValue, memory: Bytes, offset: int) -> BufferView:
     reference = sta.memref_of(value)
     dtype = element_dtype(reference.element_type)
     strides = tuple(stride * dtype.itemsize for stride in sta.strides_of(value))
-    return MemoryWindow(memory, offset, reference.get_shape(), strides, dtype)
+    return BufferView(memory, offset, reference.get_shape(), strides, dtype)
 
 
-def argument_window(value: SSAValue, array: Array | None, poison: int) -> MemoryWindow:
-    """
-    The memory of an input (its array) or of an output (poisoned).
-    """
-    window = _window(value, np.full(sta.buffer_bytes(value), poison, np.uint8), 0)
+def argument_view(value: SSAValue, array: Array | None, poison: int) -> BufferView:
+    """The memory of an input (its array) or of an output (poisoned)."""
+    view = _view(value, np.full(sta.buffer_bytes(value), poison, np.uint8), 0)
     if array is not None:
-        window.array()[...] = array
-    return window
+        view.array()[...] = array
+    return view
 
 
 @register_impls
 class StaFunctions(InterpreterFunctions):
-    """
-    Implementations of the `sta` operations; `sizes` are the memories' bytes, once the program is allocated.
-    """
+    """Implementations of the `sta` operations; `sizes` are the memories' bytes, once the program is allocated."""
 
     def __init__(self, weights: WeightStore, sizes: dict[str, int] | None = None, poison: int = 0xA5):
         self.weights = weights
@@ -87,21 +81,21 @@ class StaFunctions(InterpreterFunctions):
     @impl(sta.ConstantOp)
     def run_constant(self, interpreter: Interpreter, op: sta.ConstantOp, args: PythonValues) -> PythonValues:
         array = np.ascontiguousarray(self.weights.get(op.store_name))
-        return (_window(op.result, array.view(np.uint8).reshape(-1), 0),)
+        return (_view(op.result, array.view(np.uint8).reshape(-1), 0),)
 
     @impl(sta.AllocOp)
     def run_alloc(self, interpreter: Interpreter, op: sta.AllocOp, args: PythonValues) -> PythonValues:
         if op.offset is None:
-            return (_window(op.result, np.full(sta.buffer_bytes(op.result), self.poison, np.uint8), 0),)
-        return (_window(op.result, self.memories[sta.space_of(op.result)], op.offset.value.data),)
+            return (_view(op.result, np.full(sta.buffer_bytes(op.result), self.poison, np.uint8), 0),)
+        return (_view(op.result, self.memories[sta.space_of(op.result)], op.offset.value.data),)
 
     @impl(sta.ViewOp)
     def run_view(self, interpreter: Interpreter, op: sta.ViewOp, args: PythonValues) -> PythonValues:
-        source: MemoryWindow = args[0]
+        source: BufferView = args[0]
         position = op.offset.value.data
         for counter, (_, coefficient) in zip(args[1:], op.terms, strict=True):
             position += counter * coefficient
-        return (_window(op.result, source.memory, source.offset + position * source.dtype.itemsize),)
+        return (_view(op.result, source.memory, source.offset + position * source.dtype.itemsize),)
 
     @impl(sta.LoopOp)
     def run_loop(self, interpreter: Interpreter, op: sta.LoopOp, args: PythonValues) -> PythonValues:
@@ -127,20 +121,20 @@ class StaFunctions(InterpreterFunctions):
 
     @impl(sta.GatherOp)
     def run_gather(self, interpreter: Interpreter, op: sta.GatherOp, args: PythonValues) -> PythonValues:
-        table, indices, destination = (window.array() for window in args)
+        table, indices, destination = (view.array() for view in args)
         return self._execute(op, {"table": table, "indices": indices, "destination": destination})
 
     @impl(sta.ProductOp)
     def run_product(self, interpreter: Interpreter, op: sta.ProductOp, args: PythonValues) -> PythonValues:
-        acc, a, b = (window.array() for window in args)
+        acc, a, b = (view.array() for view in args)
         activations = a if op.plane is None else byte_plane(a, op.plane.data)
         return self._execute(op, {"acc": acc, "a": activations, "b": b})
 
     @impl(sta.SoftmaxOp)
     def run_softmax(self, interpreter: Interpreter, op: sta.SoftmaxOp, args: PythonValues) -> PythonValues:
         values = dict(zip(op.operands, args, strict=True))
-        scores, destination, sums, parameters = (window.array() for window in args[:4])
-        # One array behind the other: sums, and in the online modes the rest of the rows' state.
+        scores, destination, sums, parameters = (view.array() for view in args[:4])
+        # One array after the other: sums, and in the online modes the rest of the rows' state.
         states = sums.reshape(-1, len(scores))
         operands = {"scores": scores, "destination": destination, "sums": states, "parameters": parameters}
         if op.mode.data == "online":
@@ -150,14 +144,14 @@ class StaFunctions(InterpreterFunctions):
         scalars = {"row_offset": op.first_row.at(values), "key_offset": op.first_key.at(values)}
         return self._execute(op, operands, scalars)
 
-    @impl(sta.RescaleOp)
-    def run_rescale(self, interpreter: Interpreter, op: sta.RescaleOp, args: PythonValues) -> PythonValues:
+    @impl(sta.ShiftOp)
+    def run_shift(self, interpreter: Interpreter, op: sta.ShiftOp, args: PythonValues) -> PythonValues:
         return self._execute(op, {"acc": args[0].array(), "shifts": args[1].array()})
 
     @impl(sta.MapOp)
     def run_map(self, interpreter: Interpreter, op: sta.MapOp, args: PythonValues) -> PythonValues:
         values = dict(zip(op.operands, args, strict=True))
-        source, destination, parameters = (window.array() for window in args[:3])
+        source, destination, parameters = (view.array() for view in args[:3])
         operands = {"source": source, "destination": destination, "parameters": parameters}
         if op.residual is not None:
             operands["residual" if op.normalize is None else "sums"] = values[op.residual].array()
@@ -175,15 +169,12 @@ class StaFunctions(InterpreterFunctions):
         return self._execute(op, operands)
 
     def _execute(self, op: sta.UnitOp, operands: Operands, scalars: Scalars | None = None) -> PythonValues:
-        """
-        Executes the operation's instruction on arrays.
-        """
+        """Executes the operation's instruction on arrays."""
         if op not in self._semantics:
-            name, fields = instruction_of(op)
-            definition = definition_of(name)
+            definition = op.definition
             # Where operands lie is no matter here.
             registers = {field.name: 0 for field in definition.fields if field.kind == "register"}
-            instruction = Instruction.make(name, **registers, **fields)
+            instruction = Instruction.make(definition.name, **registers, **op.fields())
             self._semantics[op] = definition.semantics(instruction)
         self._semantics[op](operands, scalars or {}, self.statistics)
         return ()

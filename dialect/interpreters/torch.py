@@ -1,9 +1,9 @@
 """
-An interpreter of the `torch` dialect that calls PyTorch: what a float module computes, operation by operation.
+An interpreter of the `torch` dialect that calls PyTorch, operation by operation.
 
-An operation `torch.aten.add.Tensor` is run by `torch.ops.aten.add.Tensor`; there is no table of operators, so whatever
-torch-mlir imports runs. An operator of another package that is not loaded is run by its float reference. PyTorch itself
-is imported when something is first run.
+An operation `torch.aten.add.Tensor` is run by `torch.ops.aten.add.Tensor`; there is no table of operators, so any
+import of torch-mlir runs. An operator of another package that is not loaded is run by its float reference. PyTorch
+itself is imported on the first run.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp, StringAttr, UnregisteredOp
 from xdsl.dialects.func import FuncOp
 from xdsl.interpreter import Interpreter, InterpreterFunctions, OpImpl, OpImplResult, PythonValues, register_impls
-from xdsl.interpreters.func import FuncFunctions
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import torch as dialect
+from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
-from sta.spec.operators.registry import operators
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Array = NDArray[Any]
 Observe = Callable[[SSAValue, "Tensor", PythonValues], None]
-"""Called with a value, the tensor that it is, and the values of the operands that it was computed from."""
+"""Callback with a value, its tensor, and the values of the operands that it was computed from."""
 
 ATEN = "torch.aten."
 
 FOREIGN_OPERATOR = "foreign.operator"
-"""An operation that stands for an operator which torch-mlir does not know; its attribute `name` says which."""
+"""A stand-in for an operator that torch-mlir does not know; its attribute `name` names it."""
 
 
 class TorchInterpretationError(ValueError):
@@ -46,7 +46,7 @@ class TorchInterpretationError(ValueError):
 
 def operation_name(operation: Operation) -> str:
     """
-    The name of `operation`, also where its dialect does not define it.
+    The name of `operation`, even if its dialect does not define it.
 
     For FOREIGN_OPERATOR, the operator that it stands for.
     """
@@ -90,18 +90,20 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
     name = operation_name(operation)
     if operation.results and dialect.is_constant(operation.results[0]):
         return (dialect.constant_of(operation.results[0]),)
+    if _overload(name) is None:
+        return (_by_reference(operation, values),)
     return _call(name, values)
 
 
 def _check_indices(table: Tensor, indices: Tensor) -> None:
-    """Raises IndexError for an index that is no row of the table; PyTorch's says neither."""
+    """Raises IndexError, naming both, for an index that is no row of the table; PyTorch names neither."""
     outside = indices[(indices < 0) | (indices >= len(table))]
     if outside.numel():
         raise IndexError(f"its table has rows 0..{len(table) - 1}, and there is an index {int(outside[0])}")
 
 
 def is_random(operation: Operation) -> bool:
-    """Whether `operation` draws random numbers, so that its result is no constant even if its operands are."""
+    """True if `operation` draws random numbers, so that its result is no constant even if its operands are."""
     import torch
 
     function = _overload(operation_name(operation))
@@ -119,32 +121,35 @@ def tensor_from(array: Array) -> Tensor:
 
 
 def _call(name: str, values: PythonValues) -> PythonValues:
-    """Call the overload named as torch-mlir does, `torch.aten.add.Tensor` or `torch.aten.gelu`."""
+    """Calls the overload with torch-mlir's name, `torch.aten.add.Tensor` or `torch.aten.gelu`."""
     import torch
 
     function = _overload(name)
-    if function is None:
-        return (_by_reference(name, values),)
     arguments = function._schema.arguments
     positional = [value for argument, value in zip(arguments, values, strict=True) if not argument.kwarg_only]
     keywords = {argument.name: value for argument, value in zip(arguments, values, strict=True) if argument.kwarg_only}
     with torch.no_grad():
         result: Any = function(*positional, **keywords)
     if name.startswith((f"{ATEN}empty", f"{ATEN}new_empty")):
-        # What is in the memory of a new tensor must not depend on chance.
+        # The memory of a new tensor must not depend on chance.
         result.zero_()
     return cast(PythonValues, result) if isinstance(result, tuple) else (result,)
 
 
-def _by_reference(name: str, values: PythonValues) -> Tensor:
+def _by_reference(operation: Operation, values: PythonValues) -> Tensor:
     """The result of an operator that PyTorch does not have here, by the float reference of its row."""
-    import torch
-
-    row = operators().get(name.removeprefix("torch."))
+    row = dialect.find_row(operation)
     if row is None or row.reference is None:
         raise AttributeError("this PyTorch has no such operator")
-    x, *arguments = values
-    return torch.tensor(row.reference(x.double().numpy(), *arguments), dtype=x.dtype)
+    dtype = dialect.numpy_dtype(dialect.tensor_type(operation.results[0]).element_type)
+    return tensor_from(np.array(row.reference(*map(_in_float64, values)), dtype, order="C"))
+
+
+def _in_float64(value: Any) -> Any:
+    """An operand as references take it: floats in float64, other tensors as arrays of their kind."""
+    if not hasattr(value, "numpy"):
+        return value
+    return (value.double() if value.is_floating_point() else value).numpy()
 
 
 def _overload(name: str) -> Any:
@@ -153,10 +158,10 @@ def _overload(name: str) -> Any:
 
     namespace, _, overload = name.removeprefix("torch.").partition(".")
     if namespace == "quantized_decomposed":
-        # Its operators are there once what defines them is imported.
+        # Its operators exist once their module is imported.
         importlib.import_module("torch.ao.quantization.fx._decomposed")
     operator, _, variant = overload.partition(".")
-    # Values have no strides: a view that PyTorch refuses for those of its own tensors is a reshape.
+    # Values have no strides: a view that PyTorch refuses because of its own tensors' strides is a reshape.
     operator = "reshape" if operator in ("view", "_unsafe_view") else operator
     # torch-mlir drops the optional entries of an index list and marks the result as a twin.
     variant = variant.removesuffix("_hacked_twin") or "default"
@@ -180,7 +185,7 @@ def _fake_quantize_channels(value: Tensor, scales: Tensor) -> Tensor:
 
 
 def _attention(values: PythonValues) -> Tensor:
-    """PyTorch's attention, and a mask together with is_causal, which it refuses."""
+    """PyTorch's attention, extended by masks together with is_causal, which PyTorch refuses."""
     import torch
 
     query, key, value, mask, dropout, is_causal, scale, enable_gqa = values
@@ -222,14 +227,6 @@ class TorchFunctions(InterpreterFunctions):
                 self._observe(value, result, operands)
 
 
-def main_function(module: ModuleOp) -> FuncOp:
-    """The function `main` of `module`. Raises ValueError if there is none."""
-    for operation in module.ops:
-        if isinstance(operation, FuncOp) and operation.sym_name.data == "main":
-            return operation
-    raise ValueError("the module has no function called main")
-
-
 def input_names(function: FuncOp) -> list[str]:
     """The names of a function's inputs, in order (`sta.name`; "input_0" … where there is none)."""
     return _names(function.arg_attrs, len(function.body.block.args), "input")
@@ -252,7 +249,7 @@ def run_torch(
     module: ModuleOp, context: CompileContext, inputs: Mapping[str, Array], observe: Observe | None = None
 ) -> dict[str, Array]:
     """
-    Run the function `main` of a module of the `torch` dialect in float.
+    Runs the function `main` of a module of the `torch` dialect in float.
 
     `inputs` has one array for each of its inputs, by name, of the input's shape and dtype. `observe` is called for
     every tensor that an operation computes, literals excepted. Returns the outputs by name.

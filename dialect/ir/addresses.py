@@ -1,6 +1,4 @@
-"""
-Addresses: where in a memory a view begins, as an affine form in the loop counters around it.
-"""
+"""Addresses: the byte at which a view begins, as an affine form in the loop counters around it."""
 
 from __future__ import annotations
 
@@ -9,28 +7,25 @@ from dataclasses import dataclass
 
 from xdsl.dialects import func
 from xdsl.dialects.builtin import DictionaryAttr
-from xdsl.ir import Attribute, BlockArgument, SSAValue
+from xdsl.ir import BlockArgument, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
 from sta.dialect import sta
-from sta.dialect.nm import integer_of
+from sta.dialect.ir.port_attribute import PORT, port_of
+from sta.dialect.nm import integer_value
 from sta.spec.affine import Affine, affine
 
 
 @dataclass(frozen=True)
 class Element:
-    """
-    An element of a buffer, by its position.
-    """
+    """An element of a buffer, by its position."""
 
     buffer: SSAValue
     position: Affine[SSAValue]
 
 
 def first_element_of(value: SSAValue) -> Element:
-    """
-    The buffer behind a chain of views, and the element of it that the view begins with.
-    """
+    """The buffer behind a chain of views, and its element at which the view begins."""
     offset = 0
     terms: list[tuple[SSAValue, int]] = []
     while isinstance(value.owner, sta.ViewOp):
@@ -57,32 +52,32 @@ def offset_of(buffer: SSAValue) -> int:
 
     Raises VerifyException before allocation.
     """
-    offset = _offset_attribute(buffer)
+    offset = _known_offset(buffer)
     if offset is None:
         raise VerifyException("the buffer has no offset yet: run sta-allocate first")
-    return integer_of(offset)
+    return offset
 
 
-def _offset_attribute(buffer: SSAValue) -> Attribute | None:
+def _known_offset(buffer: SSAValue) -> int | None:
     if isinstance(buffer, BlockArgument):
         function = buffer.block.parent_op()
         assert isinstance(function, func.FuncOp)
-        return argument_attributes(function)[buffer.index].data.get("sta.offset")
+        return _port_offset(argument_attributes(function)[buffer.index])
     assert isinstance(buffer.owner, sta.AllocOp | sta.ConstantOp)
-    return buffer.owner.offset
+    return None if buffer.owner.offset is None else integer_value(buffer.owner.offset)
+
+
+def _port_offset(entry: DictionaryAttr) -> int | None:
+    return port_of(entry).address if PORT in entry.data else None
 
 
 def argument_attributes(function: func.FuncOp) -> Sequence[DictionaryAttr]:
-    """
-    The attributes of a function's arguments, one dictionary each.
-    """
+    """The attributes of a function's arguments, one dictionary each."""
     return () if function.arg_attrs is None else tuple(function.arg_attrs)
 
 
 def expect_addresses(function: func.FuncOp) -> None:
-    """
-    Raises ValueError unless the function's memories are allocated.
-    """
+    """Raises ValueError unless the function's memories are allocated."""
     entries = argument_attributes(function)
-    if "sta.memory" not in function.attributes or any("sta.offset" not in entry.data for entry in entries):
+    if "sta.memory" not in function.attributes or any(_port_offset(entry) is None for entry in entries):
         raise ValueError("the function has no addresses yet: run sta-allocate first")

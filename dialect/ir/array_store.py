@@ -1,7 +1,7 @@
 """
 A folder of arrays by their contents: `<digest>.safetensors` holds one array, whose digest is its name.
 
-An array that is there is never written again, and none is ever changed: folders of several runs may be one.
+A stored array is never written again or changed: several runs may share a folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ArrayFolder:
         self._directory = directory
 
     def add(self, array: Array) -> str:
-        """Writes an array that is not there yet, completely or not at all; returns its digest. Raises OSError."""
+        """Writes an array unless it is stored already, completely or not at all; returns its digest. Raises OSError."""
         array = np.asarray(array, order="C")
         digest = digest_of(array)
         path = self.path(digest)
@@ -47,7 +47,7 @@ class ArrayFolder:
         """
         The array of a digest.
 
-        Raises FileNotFoundError if it is not there, ValueError if the file does not hold what its name says.
+        Raises FileNotFoundError if it is missing, ValueError if the contents of the file do not match its name.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType] - its path type is
@@ -64,7 +64,7 @@ class ArrayFolder:
         return array
 
     def path(self, digest: str) -> Path:
-        """The file of an array. Raises ValueError if `digest` is none."""
+        """The file of an array. Raises ValueError if `digest` is malformed."""
         if re.fullmatch(r"[0-9a-f]{64}", digest) is None:
             raise ValueError(f"{digest!r} is no digest of an array")
         return self._directory / f"{digest}.safetensors"
@@ -83,7 +83,7 @@ def _write(path: Path, array: Array) -> None:
         found = re.search(r"os error (\d+)", str(error))
         number = errno.EIO if found is None else int(found[1])
         raise OSError(number, os.strerror(number), os.fspath(path)) from error
-    # It has made a file that nobody else may read, whatever the umask.
+    # The file is readable by nobody else, whatever the umask.
     path.chmod(mode)
 
 

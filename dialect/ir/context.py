@@ -36,8 +36,8 @@ class NamedResources(OpAsmDialectInterface):
 
 class CompileInterface(DialectInterface):
     """
-    What passes need besides the IR, for contexts that others make and that are no `CompileContext`: the dialect
-    `builtin` brings it along.
+    Passes' data besides the IR, for contexts made elsewhere that are no `CompileContext`; the dialect `builtin` brings
+    it along.
     """
 
     def __init__(self, weights: WeightStore, target: Target, policy: TilingPolicy | None = None) -> None:
@@ -48,15 +48,14 @@ class CompileInterface(DialectInterface):
 
 class CompileContext(Context):
     """
-    Holds what passes need besides the IR.
+    Passes' data besides the IR.
 
-    `weights` is the store that the module's names refer to; `target` the machine compiled for (`sta-base` when none
-    is given, loaded when first asked for); `policy` says how layers are tiled. The dialects
-    `builtin`, `func`, `torch`, `nm` and `sta` are registered and loaded on first use.
+    `weights` is the store of the module's names; `target` the machine compiled for (`sta-base` if none is given, loaded
+    on first use); `policy` the constants of tiling. The dialects `builtin`, `func`, `torch`, `nm` and `sta` are
+    registered and loaded on first use.
 
-    `samples` are inputs of the model for the passes that need some. `report` is told by passes that take long what they
-    do, and how much of it is done (None where that is not known). In `notes` a pass leaves, under its name, what there
-    is to say about its work besides the IR.
+    `samples` are inputs of the model for passes that need some. Long passes report their activity and its completed
+    share to `report` (None if unknown). In `notes` a pass leaves, under its name, results besides the IR.
     """
 
     def __init__(
@@ -88,13 +87,13 @@ class CompileContext(Context):
 
 
 def register_dialects(context: Context) -> None:
-    """Register the dialects a compile uses, to be imported when they are first needed."""
+    """Registers the dialects of a compile, to be imported on first use."""
     for name, factory in dialect_factories().items():
         context.register_dialect(name, factory)
 
 
 def dialect_factories(interface: CompileInterface | None = None) -> dict[str, Callable[[], Dialect]]:
-    """The dialects a compile uses, by name; `builtin` with an interface if one is given."""
+    """The dialects of a compile, by name; `builtin` with an interface if one is given."""
 
     def builtin() -> Dialect:
         from xdsl.dialects.builtin import Builtin
@@ -110,9 +109,9 @@ def dialect_factories(interface: CompileInterface | None = None) -> dict[str, Ca
         return Func
 
     def torch() -> Dialect:
-        from sta.dialect.torch import Torch
+        from sta.dialect.torch import torch_dialect
 
-        return Torch
+        return torch_dialect()
 
     def nm() -> Dialect:
         from sta.dialect.nm import NM
@@ -129,7 +128,7 @@ def dialect_factories(interface: CompileInterface | None = None) -> dict[str, Ca
 
 def weights_of(context: Context) -> WeightStore:
     """
-    The weight store of the compile that `context` belongs to.
+    The weight store of the compile of `context`.
 
     Raises ValueError for a plain xDSL context, which has none.
     """
@@ -143,7 +142,7 @@ def weights_of(context: Context) -> WeightStore:
 
 def target_of(context: Context) -> Target:
     """
-    The target of the compile that `context` belongs to.
+    The target of the compile of `context`.
 
     Raises ValueError for a plain xDSL context, which has none.
     """
@@ -156,17 +155,13 @@ def target_of(context: Context) -> Target:
 
 
 def policy_of(context: Context) -> TilingPolicy:
-    """
-    The tiling policy of the compile that `context` belongs to, and the default one in a plain xDSL context.
-    """
+    """The tiling policy of the compile of `context`; the default policy for a plain xDSL context."""
     found = _compile_of(context)
     return TilingPolicy() if found is None else found.policy
 
 
 def compile_context(context: Context) -> CompileContext:
-    """
-    `context` as that of a compile, with samples. Raises ValueError for one that others made.
-    """
+    """`context` as the context of a compile, with samples. Raises ValueError for any other context."""
     if isinstance(context, CompileContext):
         return context
     raise ValueError(

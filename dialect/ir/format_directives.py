@@ -1,6 +1,4 @@
-"""
-Pieces of assembly formats that xDSL's declarative formats have no directive for.
-"""
+"""Parts of assembly formats for which xDSL's declarative formats have no directive."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from xdsl.dialects.builtin import (
     StringAttr,
     i64,
 )
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import SSAValue
 from xdsl.irdl import IRDLOperation
 from xdsl.irdl.declarative_assembly_format import (
     AttributeVariable,
@@ -34,45 +32,35 @@ from xdsl.irdl.declarative_assembly_format import (
 from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.printer import Printer
 
+from sta.dialect.ir.buffer_types import MemRef, parse_buffer_type, parse_integers, print_buffer_type
+
 
 @irdl_custom_directive
 class Word(CustomDirective):
-    """
-    A string without its quotation marks: `layer`.
-    """
+    """A string without its quotation marks: `layer`."""
 
     text: AttributeVariable
 
     def parse(self, parser: Parser, state: ParsingState) -> None:
-        """
-        Reads an identifier.
-        """
+        """Reads an identifier."""
         self.text.set(state, StringAttr(parser.parse_identifier()))
 
     def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
-        """
-        Writes the string.
-        """
+        """Writes the string."""
         state.print_whitespace(printer)
         printer.print_string(cast(StringAttr, self.text.get(op)).data)
 
     def is_present(self, op: IRDLOperation) -> bool:
-        """
-        Whether the operation has the string.
-        """
+        """True if the operation has the string."""
         return self.text.is_present(op)
 
     def is_anchorable(self) -> bool:
-        """
-        An optional string can be what an optional group hangs on.
-        """
+        """Lets an optional group depend on an optional string."""
         return self.text.is_anchorable()
 
 
 class _Affine(CustomDirective, ABC):
-    """
-    An index that is affine in loop counters: `%i * 128 + %j * 8 + 3`, terms first; `0` where there is nothing to add.
-    """
+    """An index that is affine in loop counters: `%i * 128 + %j * 8 + 3`, terms first; `0` for none."""
 
     @abstractmethod
     def _set(self, state: ParsingState, base: int, terms: Sequence[tuple[UnresolvedOperand, int]]) -> None: ...
@@ -81,9 +69,7 @@ class _Affine(CustomDirective, ABC):
     def _get(self, op: IRDLOperation) -> tuple[int, tuple[tuple[SSAValue, int], ...]]: ...
 
     def parse(self, parser: Parser, state: ParsingState) -> None:
-        """
-        Reads a sum of products and integers.
-        """
+        """Reads a sum of products and integers."""
         base = 0
         terms: list[tuple[UnresolvedOperand, int]] = []
         while True:
@@ -98,9 +84,7 @@ class _Affine(CustomDirective, ABC):
         self._set(state, base, terms)
 
     def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
-        """
-        Writes the terms, and the constant where it is not 0 or stands alone.
-        """
+        """Writes the terms, and the constant if it is not 0 or stands alone."""
         base, terms = self._get(op)
         state.print_whitespace(printer)
         for position, (counter, coefficient) in enumerate(terms):
@@ -111,30 +95,22 @@ class _Affine(CustomDirective, ABC):
             printer.print_string(f" + {base}" if terms else str(base))
 
     def is_present(self, op: IRDLOperation) -> bool:
-        """
-        Whether the index is something else than 0.
-        """
+        """True if the index is something else than 0."""
         base, terms = self._get(op)
         return bool(base or terms)
 
     def is_anchorable(self) -> bool:
-        """
-        An index of 0 can be left out.
-        """
+        """Lets an optional group omit an index of 0."""
         return True
 
     def set_empty(self, state: ParsingState) -> None:
-        """
-        Makes the index 0.
-        """
+        """Sets the index to 0."""
         self._set(state, 0, ())
 
 
 @irdl_custom_directive
 class Affine(_Affine):
-    """
-    An affine index that is spread over a constant, counters and their coefficients.
-    """
+    """An affine index stored as a constant, counters and their coefficients."""
 
     base: AttributeVariable
     counters: VariadicOperandVariable
@@ -148,55 +124,78 @@ class Affine(_Affine):
     def _get(self, op: IRDLOperation) -> tuple[int, tuple[tuple[SSAValue, int], ...]]:
         base = cast("IntegerAttr[IntegerType]", self.base.get(op)).value.data
         coefficients = cast("DenseArrayBase[IntegerType]", self.coefficients.get(op)).get_values()
-        # One that does not verify is printed too, with what is wrong.
+        # An operation that does not verify is printed too, with its faults.
         return base, tuple(zip(self.counters.get(op), coefficients, strict=False))
+
+
+@irdl_custom_directive
+class Buffer(CustomDirective):
+    """The type of a buffer: `spad<32x64xsi8, [768, 1]>`."""
+
+    type: TypeDirective
+
+    def parse(self, parser: Parser, state: ParsingState) -> None:
+        """Reads the type."""
+        self.type.set(state, (parse_buffer_type(parser),))
+
+    def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
+        """Writes the type."""
+        state.print_whitespace(printer)
+        for type_ in self.type.get(op):
+            print_buffer_type(printer, type_)
+
+    def is_present(self, op: IRDLOperation) -> bool:
+        """True if the operand is given."""
+        return self.type.is_present(op)
+
+    def is_anchorable(self) -> bool:
+        """Lets an optional group depend on the type of an optional operand."""
+        return self.type.is_anchorable()
+
+    def set_empty(self, state: ParsingState) -> None:
+        """Omits the type of an absent operand."""
+        self.type.set_empty(state)
 
 
 @irdl_custom_directive
 class SizesAndStrides(CustomDirective):
     """
-    Shape and strides of a strided memref that shares memory and element type with another, and the type of that:
-    `sizes [32, 64] strides [768, 1] : memref<1x128x768xsi8, #sta.spad>`.
+    Shape and strides of a strided memref that shares memory and element type with another memref, and the other's type:
+    `sizes [32, 64] strides [768, 1] : spad<1x128x768xsi8>`.
     """
 
     source: TypeDirective
     result: TypeDirective
 
     def parse(self, parser: Parser, state: ParsingState) -> None:
-        """
-        Reads both types.
-        """
+        """Reads both types."""
         parser.parse_keyword("sizes")
-        sizes = _integers(parser)
+        sizes = parse_integers(parser)
         parser.parse_keyword("strides")
-        strides = _integers(parser)
+        strides = parse_integers(parser)
         parser.parse_punctuation(":")
         place = parser.pos
-        source = parser.parse_type()
+        source = parse_buffer_type(parser)
         if not isinstance(source, MemRefType):
             parser.raise_error("the source of a view is a memref", place)
-        reference = cast("MemRefType[Attribute]", source)
+        reference = cast(MemRef, source)
         layout = StridedLayoutAttr(strides, None)
         self.source.set(state, (reference,))
         self.result.set(state, (MemRefType(reference.element_type, sizes, layout, reference.memory_space),))
 
     def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
-        """
-        Writes both types.
-        """
+        """Writes both types."""
         (source,), (result,) = self.source.get(op), self.result.get(op)
-        reference = cast("MemRefType[Attribute]", result)
+        reference = cast(MemRef, result)
         state.print_whitespace(printer)
         shape, strides = list(reference.get_shape()), list(reference.get_strides() or ())
         printer.print_string(f"sizes {shape} strides {strides} : ")
-        printer.print_attribute(source)
+        print_buffer_type(printer, source)
 
 
 @irdl_custom_directive
 class OptionalTypes(CustomDirective):
-    """
-    The types of the last two operands, each after a comma, of those that are given.
-    """
+    """The types of the last two operands, each after a comma, if present."""
 
     first: OptionalOperandVariable
     first_type: TypeDirective
@@ -204,51 +203,37 @@ class OptionalTypes(CustomDirective):
     second_type: TypeDirective
 
     def parse(self, parser: Parser, state: ParsingState) -> None:
-        """
-        Reads a type for each operand that has been read.
-        """
+        """Reads a type for each parsed operand."""
         for operand, type_ in ((self.first, self.first_type), (self.second, self.second_type)):
             if state.operands[operand.index]:
                 parser.parse_punctuation(",")
-                type_.set(state, (parser.parse_type(),))
+                type_.set(state, (parse_buffer_type(parser),))
             else:
                 type_.set(state, ())
 
     def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
-        """
-        Writes the types.
-        """
+        """Writes the types."""
         for type_ in (*self.first_type.get(op), *self.second_type.get(op)):
             printer.print_string(", ")
-            printer.print_attribute(type_)
+            print_buffer_type(printer, type_)
 
 
 def float_text(value: float) -> str:
-    """
-    The shortest text that a finite number of 64 bits is read from again.
-    """
+    """The shortest text that reads back as the same finite number of 64 bits."""
     text = repr(value)
     mantissa, exponent, rest = text.partition("e")
     return text if "." in mantissa else f"{mantissa}.0{exponent}{rest}"
 
 
-def _integers(parser: Parser) -> list[int]:
-    return parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)
-
-
 @irdl_custom_directive
 class CountedBody(CustomDirective):
-    """
-    A body that runs a number of times, with its counter: `%i = 0 to 12 { ... }`.
-    """
+    """A repeated body with its counter: `%i = 0 to 12 { ... }`."""
 
     count: AttributeVariable
     body: RegionVariable
 
     def parse(self, parser: Parser, state: ParsingState) -> None:
-        """
-        Reads the counter, its range and the body.
-        """
+        """Reads the counter, its range and the body."""
         counter = parser.parse_argument(expect_type=False).resolve(IndexType())
         parser.parse_punctuation("=")
         place = parser.pos
@@ -259,9 +244,7 @@ class CountedBody(CustomDirective):
         self.body.set(state, parser.parse_region((counter,)))
 
     def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
-        """
-        Writes the counter, its range and the body.
-        """
+        """Writes the counter, its range and the body."""
         body = self.body.get(op)
         state.print_whitespace(printer)
         printer.print_ssa_value(body.block.args[0])

@@ -17,14 +17,17 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Operation
 
+ROOT = "forward"
+"""The module path of what the model's own `forward` does, outside any of its submodules."""
+
 
 def module_path(operation: Operation) -> str:
-    """The path of the model's module that `operation` comes from; "" where none is known."""
+    """The module path of `operation` in the model; "" if unknown."""
     return _path(operation.location)
 
 
 def source_line(operation: Operation) -> str:
-    """The place in the model's source that `operation` comes from, as "file:line"; "" where none is known."""
+    """The place of `operation` in the model's source, as "file:line"; "" if unknown."""
     return _line(operation.location)
 
 
@@ -45,7 +48,7 @@ def describe(operation: Operation) -> str:
 
 
 def has_locations(module: ModuleOp) -> bool:
-    """Whether any operation of a module has a location."""
+    """True if any operation of a module has a location."""
     return any(not isinstance(operation.location, UnknownLoc) for operation in module.walk())
 
 

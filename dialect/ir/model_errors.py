@@ -1,4 +1,4 @@
-"""What can be wrong with a model: errors that name the model's layer, the cause and the way out."""
+"""Errors of a model, each with its layer, cause and remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class ModelError(ValueError):
-    """A model or its sample inputs cannot be compiled. The message says why, and what to do about it."""
+    """A model or its sample inputs cannot be compiled. The message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class UnsupportedOperation:
     """The operator, as PyTorch spells it: `aten.conv2d`."""
 
     module_path: str
-    """The module of the model that uses it, with its source line where known."""
+    """The model's module that uses it, with its source line if known."""
 
     note: str
-    """What is supported instead, or why this form is not; may be empty."""
+    """Supported alternative, or reason for the refusal; may be empty."""
 
     def __str__(self) -> str:
         return f"{self.name} in {self.module_path}" + (f": {self.note}" if self.note else "")
@@ -31,7 +31,7 @@ class UnsupportedOperationsError(ModelError):
     """
     The model uses operations that cannot be compiled.
 
-    `operations` lists all of them, in the model's order; `supported` tells what can be.
+    `operations` lists all of them, in the model's order; `supported` names the supported ones.
     """
 
     def __init__(self, operations: Iterable[UnsupportedOperation], supported: str) -> None:

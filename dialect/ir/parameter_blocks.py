@@ -1,4 +1,4 @@
-"""Parameters of `nm` operations as the vector unit reads them: for the interpreters and for the lowering alike."""
+"""Parameters of `nm` operations in the form of the vector unit, for the interpreters and for the lowering alike."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ Array = NDArray[Any]
 def scalar_map_parameters(
     bias: int, multiplier: int, shift: int, epilogue: Mapping[str, int] | None = None
 ) -> MapParameters:
-    """
-    Parameters of the vector unit with one bias and one scale for all columns.
-    """
+    """Parameters of the vector unit with one bias and one scale for all columns."""
     return channel_map_parameters(
         np.array([bias], np.int32), np.array([multiplier], np.int32), np.array([shift], np.int8), epilogue
     )
@@ -28,9 +26,7 @@ def scalar_map_parameters(
 def channel_map_parameters(
     bias: Array, multiplier: Array, shift: Array, epilogue: Mapping[str, int] | None = None
 ) -> MapParameters:
-    """
-    Parameters of the vector unit with a bias and a scale a column; `epilogue` is what `epilogue_scalars` gives.
-    """
+    """Parameters of the vector unit with a bias and a scale a column; `epilogue` comes from `epilogue_scalars`."""
     scalars = epilogue or {}
     identity_multiplier, identity_shift = nm.IDENTITY_SCALE
     return MapParameters(
@@ -47,9 +43,7 @@ def channel_map_parameters(
 
 
 def epilogue_scalars(op: nm.EpilogueOp) -> dict[str, int]:
-    """
-    The scalar properties of a fused epilogue by name.
-    """
+    """The scalar properties of a fused epilogue by name."""
     table_multiplier, table_shift = op.table_scale.pair
     residual_multiplier, residual_shift = op.residual_scale.pair
     return {
@@ -63,9 +57,7 @@ def epilogue_scalars(op: nm.EpilogueOp) -> dict[str, int]:
 
 
 def norm_parameters(op: nm.NormOp, gamma: Array, beta: Array) -> NormParameters:
-    """
-    Parameters of a norm as the vector unit reads them.
-    """
+    """Parameters of a norm as the vector unit reads them."""
     return NormParameters(
         gamma=gamma,
         beta=beta,

@@ -1,5 +1,5 @@
 """
-What the integers of a value mean: real = (integer - zero_point) * scale, and which tensor of the float model it is.
+Meaning of a value's integers: real = (integer - zero_point) * scale, and its tensor in the float model.
 
 Kept with the operation that makes the value, as a discardable attribute with one entry a result, for whoever looks at
 a run: the debugger, a comparison with the float model. Nothing computes with it.
@@ -21,52 +21,38 @@ VIEWS = (nm.ViewOp, nm.PermuteOp, nm.SliceOp)
 
 @dataclass(frozen=True)
 class Meaning:
-    """
-    Scale and zero point of a tensor of integers, and where it comes from.
-    """
+    """Scale and zero point of a tensor of integers, and where it comes from."""
 
     scale: float
     zero_point: int = 0
     source: str = ""
-    """
-    The float model's tensor, as `sta.dialect.ir.tensor_names` names it; "" where there is none.
-    """
+    """The float model's tensor, as `sta.dialect.ir.tensor_names` names it; "" where there is none."""
 
     def to_attribute(self) -> nm.MeaningAttr:
-        """
-        As it stands in the IR.
-        """
+        """As it stands in the IR."""
         return nm.MeaningAttr(self.scale, self.zero_point, self.source)
 
     @classmethod
     def of_attribute(cls, attribute: nm.MeaningAttr) -> Meaning:
-        """
-        From the IR.
-        """
+        """From the IR."""
         return cls(attribute.scale.value.data, attribute.zero_point.value.data, attribute.source.data)
 
 
 def _entries(operation: Operation) -> tuple[Attribute, ...]:
-    """
-    One attribute a result; empty where nothing has been said.
-    """
+    """One attribute a result; empty where nothing has been said."""
     known = operation.attributes.get(ATTRIBUTE)
     return tuple(cast("ArrayAttr[Attribute]", known)) if isinstance(known, ArrayAttr) else ()
 
 
 def _made(value: SSAValue) -> OpResult | None:
-    """
-    The result that a value is, or is a view of; None for an argument of the function.
-    """
+    """The result that a value is, or is a view of; None for an argument of the function."""
     while isinstance(value.owner, VIEWS):
         value = value.owner.x
     return value if isinstance(value, OpResult) else None
 
 
 def set_meaning(value: SSAValue, meaning: Meaning) -> None:
-    """
-    Says what the integers of a value mean, or those of the value that it is a view of.
-    """
+    """Sets the meaning of a value's integers, or of those behind its views."""
     result = _made(value)
     if result is None:
         return
@@ -76,9 +62,7 @@ def set_meaning(value: SSAValue, meaning: Meaning) -> None:
 
 
 def meaning_of(value: SSAValue) -> Meaning | None:
-    """
-    What the integers of a value mean, seen through views; None where nobody has said so.
-    """
+    """Meaning of a value's integers, seen through views; None if unknown."""
     result = _made(value)
     entries = () if result is None else _entries(result.op)
     if result is None or result.index >= len(entries):
@@ -88,9 +72,7 @@ def meaning_of(value: SSAValue) -> Meaning | None:
 
 
 def keep_meaning(old: SSAValue, new: SSAValue) -> None:
-    """
-    Says of a value that takes the place of another what was said of that.
-    """
+    """Says of a value that takes the place of another what was said of that."""
     meaning = meaning_of(old)
     if meaning is not None:
         set_meaning(new, meaning)

@@ -1,6 +1,4 @@
-"""
-Modules from text that somebody may have edited: what is wrong with it is shown at its place.
-"""
+"""Modules from text that may have been edited: errors are shown at their place."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, UnknownLoc
+from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.parser import UnresolvedOperand
 from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
@@ -24,11 +23,11 @@ from sta.spec.nm_format import satisfies
 from sta.spec.suggestion import suggestion
 
 LONGEST_LINE = 100
-"""Letters that are shown of a line; of a longer one those around the place."""
+"""Characters shown of a line; of a longer one those around the place."""
 
 
 _REFUSALS = (ValueError, AssertionError, LookupError, TypeError, AttributeError, NotImplementedError)
-"""What xDSL raises, besides its own errors, for attributes and operations that it does not accept."""
+"""Exceptions of xDSL, besides its own errors, for attributes and operations that it refuses."""
 
 
 _STRING = re.compile(r'//[^\n]*|"(?:[^"\\\n\v\f]|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*"|"')
@@ -36,11 +35,11 @@ _STRING = re.compile(r'//[^\n]*|"(?:[^"\\\n\v\f]|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*"
 
 
 _MODULE = re.compile(r"(?:target \S+: )?([^\s:]+)(?:: | \()")
-"""How a message begins that names a module of the model."""
+"""Beginning of a message that names a module of the model."""
 
 
 class IrError(ValueError):
-    """A text is no module: the message is `file:line:column: what is wrong`, then the line with the place marked."""
+    """A text is no module: the message is `file:line:column: fault`, then the line with the place marked."""
 
 
 def show(span: Span, message: str) -> str:
@@ -59,7 +58,7 @@ def show(span: Span, message: str) -> str:
 
 
 class PlacedParser(UnicodeParser):
-    """Knows the place of every operation, and of the first use of every value that is used before its definition."""
+    """A parser that knows the place of every operation, and of the first use of every value used before definition."""
 
     def __init__(self, context: Context, text: str, name: str) -> None:
         super().__init__(context, text, name)
@@ -89,7 +88,7 @@ class PlacedParser(UnicodeParser):
         return super().resolve_operand(operand, type)
 
     def parse_module(self, allow_implicit_module: bool = True) -> ModuleOp:
-        """Raises ParseError, also for a value that is never defined, at its first use."""
+        """Raises ParseError, also at the first use of a value that is never defined."""
         try:
             return super().parse_module(allow_implicit_module)
         except ParseError as error:
@@ -100,7 +99,7 @@ class PlacedParser(UnicodeParser):
             raise ParseError(self.early[undefined], f"%{undefined} is used here and defined nowhere{hint}") from error
 
     def here(self) -> Span:
-        """The place that has been reached."""
+        """The present place."""
         return self._span(self.pos, self._current_token.span.end)
 
     def _span(self, start: int, end: int) -> Span:
@@ -109,20 +108,20 @@ class PlacedParser(UnicodeParser):
 
 @dataclass
 class IrText:
-    """A module, and where in its text each operation is."""
+    """A module, and the places of its operations in its text."""
 
     module: ModuleOp
     places: dict[Operation, Span]
 
     def error(self, operation: Operation, message: str) -> IrError:
-        """The error that something is wrong with an operation, or one that passes have made of what was read."""
+        """The error of an operation, or of one that passes have made of it."""
         place = self.places.get(operation) or self._origin(operation)
         return IrError(message if place is None else show(place, message))
 
     def placed(self, message: str) -> IrError | None:
         """
-        The error of a pass, whose message begins with a module of the model, at the first operation of that module of a
-        kind that the message names, or else that computes something. None if no operation belongs to what it names.
+        The error of a pass, whose message begins with a module of the model. Its place is the first operation of that
+        module of a kind that the message names, or else that computes something. None if the module has no operation.
         """
         named = _MODULE.match(message)
         own = [] if named is None else [op for op in self.places if module_path(op) == named[1]]
@@ -141,9 +140,9 @@ class IrText:
 
 def read_ir(text: str, name: str, context: Context, weights: WeightStore) -> IrText:
     """
-    Parses and verifies a module of our dialects, and looks whether the arrays that it names are those it expects.
+    Parses and verifies a module of our dialects, and checks the arrays that it names.
 
-    Raises IrError for the first thing that is wrong.
+    Raises IrError for the first fault.
     """
     read = parse_ir(text, name, context)
     verify(read)
@@ -154,7 +153,7 @@ def read_ir(text: str, name: str, context: Context, weights: WeightStore) -> IrT
 
 
 def parse_ir(text: str, name: str, context: Context, ordered: bool = True) -> IrText:
-    """Parses a module, in which every value is defined before it is used if it is to be `ordered`; raises IrError."""
+    """Parses a module, with values defined before their use if it is to be `ordered`; raises IrError."""
     _check_strings(text, name)
     if not text.strip():
         raise IrError(f"{name} is empty: a module is expected")
@@ -168,7 +167,7 @@ def parse_ir(text: str, name: str, context: Context, ordered: bool = True) -> Ir
     except RecursionError as error:
         raise IrError(show(parser.here(), "nested too deeply")) from error
     except (VerifyException, *_REFUSALS) as error:
-        # What an attribute or an operation does not accept, it does not say as an error of parsing.
+        # Attributes and operations do not raise errors of parsing for their arguments.
         reason = str(error).strip() or "cannot be read here"
         raise IrError(show(parser.here(), reason)) from error
     for value, place in parser.early.items() if ordered else ():
@@ -185,7 +184,7 @@ def _check_strings(text: str, name: str) -> None:
 
 
 def verify(read: IrText) -> None:
-    """Verifies every operation, and then the module; raises IrError for the first that is wrong."""
+    """Verifies every operation, and then the module; raises IrError for the first fault."""
     for operation in read.module.walk():
         _verify(read, operation, nested=False)
     _verify(read, read.module, nested=True)
@@ -194,11 +193,20 @@ def verify(read: IrText) -> None:
 def _verify(read: IrText, operation: Operation, nested: bool) -> None:
     try:
         operation.verify(verify_nested_ops=nested)
+        _verify_annotations(operation)
     except RecursionError as error:
         raise read.error(operation, "nested too deeply") from error
     except (VerifyException, DiagnosticException, *_REFUSALS) as error:
         reason = str(error).strip().removeprefix("Operation does not verify: ")
         raise read.error(operation, f"{operation.name}: {reason or 'does not verify'}") from error
+
+
+def _verify_annotations(operation: Operation) -> None:
+    """Raises ValueError for a malformed attribute of the operation, or of a function's arguments."""
+    torch.expect_annotations(operation.attributes)
+    arguments = operation.arg_attrs if isinstance(operation, FuncOp) else None
+    for attributes in arguments or ():
+        torch.expect_annotations(attributes.data)
 
 
 def _check_array(read: IrText, operation: Operation, name: str, weights: WeightStore) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -13,29 +13,30 @@ Sample = dict[str, NDArray[Any]]
 
 
 class Samples:
-    """Sample inputs, read when they are first asked for: a model that is not supported is reported before."""
+    """Sample inputs, read on first use: an unsupported model is reported before."""
 
     def __init__(
         self,
-        calibration: Callable[[], list[Sample]] | None = None,
+        readers: Mapping[str, Callable[[], list[Sample]]] | None = None,
         example: Callable[[], Sample] | None = None,
     ) -> None:
         """
-        Takes what reads calibration data, None if there are none, and what checks and returns the example inputs that
-        came with the model, None if none did.
+        Creates samples from readers and example inputs: a reader for each option of the compile that gives samples, by
+        the option's name, and a function that checks and returns the model's example inputs, None if it has none.
         """
-        self._calibration = calibration
+        self._readers = readers or {}
         self._example = example
+        self._read: dict[str, list[Sample]] = {}
 
-    @property
-    def given(self) -> bool:
-        """Whether there are calibration data."""
-        return self._calibration is not None
+    def given(self, option: str) -> bool:
+        """True if an option of the compile gives samples."""
+        return option in self._readers
 
-    @cached_property
-    def calibration(self) -> list[Sample]:
-        """Calibration data; empty if there are none. Raises ValueError for data that do not fit the model."""
-        return [] if self._calibration is None else self._calibration()
+    def of(self, option: str) -> list[Sample]:
+        """The samples of an option; empty if it gives none. Raises ValueError for data that do not fit the model."""
+        if option not in self._read:
+            self._read[option] = self._readers[option]() if self.given(option) else []
+        return self._read[option]
 
     @cached_property
     def examples(self) -> list[Sample]:

@@ -1,6 +1,4 @@
-"""
-Names of the tensors that a `torch` function computes: how a program's values are matched with those of the float model.
-"""
+"""Names of the tensors that a `torch` function computes, for matching a program's values with the float model's."""
 
 from __future__ import annotations
 
@@ -14,18 +12,18 @@ from sta.dialect.interpreters.torch import input_names, operation_name
 from sta.dialect.ir.location import module_path
 
 REARRANGEMENTS = (torch.ViewOp, torch.PermuteOp, torch.FakeQuantizeOp)
-"""What leaves a tensor's elements as they are, but for their order and the rounding of a quantized model."""
+"""Operations that change only the order of a tensor's elements, or round as a quantized model does."""
 
 
 def origin(value: SSAValue) -> SSAValue:
-    """The tensor that `value` is a rearrangement of."""
+    """The tensor that `value` rearranges."""
     while isinstance(value.owner, REARRANGEMENTS):
         value = value.owner.operands[0]
     return value
 
 
 def short_name(value: SSAValue) -> str:
-    """The operation that makes `value`, without its dialect: `gelu`, `add`; `input` for an argument."""
+    """The operation that defines `value`, without its dialect: `gelu`, `add`; `input` for an argument."""
     operation = value.owner
     if not isinstance(operation, Operation):
         return "input"
@@ -34,8 +32,8 @@ def short_name(value: SSAValue) -> str:
 
 def float_names(function: FuncOp) -> dict[SSAValue, str]:
     """
-    A name for every tensor that is computed or given: module path and operation, `layer:gelu`, from the second
-    of a kind on with its number, `layer:gelu#2`.
+    A name for every tensor that is computed or given: module path and operation, `layer:gelu`, from the second of a
+    kind on with its number, `layer:gelu#2`.
 
     Rearrangements, slices and constants have none, so that passes may copy and move them: the name of a tensor stays
     from the last pass on the float model to the conversion to integers.

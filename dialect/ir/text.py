@@ -14,18 +14,18 @@ from sta.dialect import nm, sta, torch
 from sta.dialect.ir.location import sources_of
 
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
-"""Bytes that stand in a string as they are."""
+"""Bytes of a string that need no escape."""
 
 
 class AttributeTexts:
-    """Texts of attributes that have been printed, for the next module to use again: modules share most of them."""
+    """Texts of printed attributes, for later modules: modules share most of them."""
 
     def __init__(self) -> None:
         self._texts: dict[int, tuple[Attribute, str]] = {}
         self._sources: dict[FileLineColLoc, str] = {}
 
     def use(self, sources: dict[FileLineColLoc, str]) -> None:
-        """Takes the aliases of a module's source lines; forgets texts that name one of them otherwise."""
+        """Sets the aliases of a module's source lines; forgets texts that name one of them otherwise."""
         if any(self._sources.get(source, alias) != alias for source, alias in sources.items()):
             self._texts.clear()
             self._sources.clear()
@@ -41,11 +41,11 @@ class AttributeTexts:
 
 class _LocationPrinter(Printer):
     """
-    Prints what xDSL's printer prints, in a third of its time: text of an attribute that occurs again is used again, and
-    columns, which only its diagnostics ask for, are not counted. Lines of the model's source stand at the top, and
-    under an alias in locations.
+    A printer with the output of xDSL's, in a third of its time: text of a repeated attribute is reused, and columns,
+    which only diagnostics need, are not counted. Lines of the model's source stand at the top, and under an alias in
+    locations.
 
-    Notes at which line each operation that names an array ends.
+    It notes the last line of each operation that names an array.
     """
 
     def __init__(self, stream: StringIO, texts: AttributeTexts, sources: dict[FileLineColLoc, str]) -> None:
@@ -100,7 +100,7 @@ class _LocationPrinter(Printer):
 
 
 def named_array(operation: Operation) -> str | None:
-    """The name of the array in the weight store that `operation` stands for; None if it stands for none."""
+    """The name of the array in the weight store for `operation`; None if it names none."""
     match operation:
         case nm.WeightOp() | sta.ConstantOp():
             return operation.store_name
@@ -112,8 +112,8 @@ def named_array(operation: Operation) -> str | None:
 
 def source_aliases(module: ModuleOp) -> dict[FileLineColLoc, str]:
     """
-    The lines of the model's source that a module comes from, by file and line, with their aliases: `#L335` is line 335,
-    and `#L335_2` line 335 of another file.
+    The lines of the model's source in a module, by file and line, with their aliases: `#L335` is line 335, and
+    `#L335_2` line 335 of another file.
     """
     locations = {id(operation.location): operation.location for operation in module.walk()}
     found = {source for location in locations.values() for source in sources_of(location)}

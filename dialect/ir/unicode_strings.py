@@ -2,7 +2,7 @@
 Strings of IR text that are not ASCII: module paths, inputs and source files may have any letters in their names.
 
 MLIR and xDSL print such letters as the bytes of their UTF-8, "ö" as two of them, and xDSL reads that as bytes, which
-neither a name nor a location may be.
+neither names nor locations may be.
 """
 
 from __future__ import annotations

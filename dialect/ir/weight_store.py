@@ -2,8 +2,8 @@
 The arrays a module names: weights, tables and other constants, kept beside the IR and never inside its text.
 
 An operation refers to an array by name (`dense_resource<encoder.layer.0.output.dense.weight>` in the `torch` dialect,
-`@"encoder…"` in `nm`). The store holds what the name stands for. Arrays handed out are read-only, so a pass cannot
-change a weight behind another one's back: it puts the changed array under a new name.
+`@"encoder…"` in `nm`). The store maps names to arrays. Arrays handed out are read-only, so a pass cannot change a
+weight behind another one's back: it puts the changed array under a new name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class WeightStore:
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> WeightStore:
         """
-        The store that `path`, a safetensors file, holds. An array is read when it is first asked for.
+        The store in `path`, a safetensors file. An array is read on first use.
 
         Raises FileNotFoundError, and ValueError if the file is not a safetensors file.
         """
@@ -45,7 +45,7 @@ class WeightStore:
 
     @classmethod
     def lazy(cls, names: Iterable[str], read: Callable[[str], Array]) -> WeightStore:
-        """The store of arrays that `read` returns for their names when they are first asked for."""
+        """The store of arrays that `read` returns for their names on first use."""
         store = cls()
         store._unread = dict.fromkeys(names, read)
         return store
@@ -60,10 +60,10 @@ class WeightStore:
 
     def put(self, name: str, array: Array) -> None:
         """
-        Keep `array` under `name`, without copying it.
+        Keeps `array` under `name`, without copying it.
 
         Putting the same dtype, shape and bytes again changes nothing. Raises ValueError if the name already stands for
-        something else.
+        another array.
         """
         if name not in self:
             self._arrays[name] = _read_only(array)
@@ -73,7 +73,7 @@ class WeightStore:
 
     def put_unique(self, name: str, array: Array) -> str:
         """
-        Keep `array` under `name`, or under `name` with the lowest free number behind it.
+        Keeps `array` under `name`, or under `name` with the lowest free number behind it.
 
         A name that already stands for the same bytes is used again. Returns the name used.
         """
@@ -95,7 +95,7 @@ class WeightStore:
         return len(self._arrays) + len(self._unread)
 
     def copy(self) -> WeightStore:
-        """A store with the same arrays, not copied; what is put into one is not seen by the other."""
+        """A store with the same arrays, not copied; later additions to one are not seen by the other."""
         store = WeightStore()
         store._arrays = dict(self._arrays)
         store._unread = dict(self._unread)
@@ -103,7 +103,7 @@ class WeightStore:
 
     def save(self, path: str | os.PathLike[str], names: Iterable[str] | None = None) -> None:
         """
-        Write the arrays called `names` (all when None) to the safetensors file `path`.
+        Writes the arrays called `names` (all when None) to the safetensors file `path`.
 
         The file is written beside its place and then moved there, so that no half-written file is ever seen.
 
@@ -130,7 +130,7 @@ def _read_only(array: Array) -> Array:
 
 
 def _identical(left: Array, right: Array) -> bool:
-    """Whether both hold the same bytes: NaN equals NaN, and 0.0 differs from -0.0."""
+    """True if both hold the same bytes: NaN equals NaN, and 0.0 differs from -0.0."""
     if left.dtype != right.dtype or left.shape != right.shape:
         return False
     same_memory = left.__array_interface__["data"] == right.__array_interface__["data"]

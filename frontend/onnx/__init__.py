@@ -1,1 +1,1 @@
-"""Models in the form of ONNX."""
+"""Import of ONNX models."""

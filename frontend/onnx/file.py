@@ -1,4 +1,4 @@
-"""Reading ONNX files: what is in one that can be compiled, with every size known."""
+"""Reading of ONNX files: the graph, with every size known."""
 # pyright: basic
 # Protocol buffers have no types that pyright could check.
 
@@ -29,10 +29,9 @@ _INPUT_DTYPES = ("float32", "int64", "int32", "bool")
 
 def load_onnx(path: str | os.PathLike[str]) -> ModelProto:
     """
-    The model in the file at `path`, with its weights, also those that it keeps in files beside it.
+    The model in the file at `path`, with its weights, including those in files beside it.
 
-    Raises ModelError if there is no such file, if it is no ONNX file or a damaged one, and for operators of a version
-    before 13.
+    Raises ModelError if the file is missing, damaged or no ONNX file, and for operators of a version before 13.
     """
     onnx = _library()
     if not Path(path).is_file():
@@ -54,7 +53,7 @@ def load_onnx(path: str | os.PathLike[str]) -> ModelProto:
 
 
 def _check_names(model: ModelProto) -> None:
-    """Raise ValueError for a name that is no text: protocol buffers give the bytes of one that is damaged."""
+    """Raises ValueError for a name that is no text: protocol buffers give the bytes of a damaged one."""
     for node in model.graph.node:
         for name in (node.name, node.op_type, node.domain, *node.input, *node.output):
             if not isinstance(name, str):
@@ -72,8 +71,8 @@ def _library() -> Any:
 
 def constants_of(graph: GraphProto, directory: str | os.PathLike[str]) -> dict[str, Array]:
     """
-    The weights of `graph` by name; `directory` is that of its file. Raises ModelError, naming the weight, for one whose
-    data are not those of its shape.
+    The weights of `graph` by name; `directory` is the folder of its file. Raises ModelError, naming the weight, if data
+    do not match their shape.
     """
     from onnx import numpy_helper
 
@@ -88,8 +87,8 @@ def constants_of(graph: GraphProto, directory: str | os.PathLike[str]) -> dict[s
 
 def examples_by_name(graph: GraphProto, given: Mapping[str, Any] | Sequence[Any] | None) -> dict[str, Array]:
     """
-    Example inputs by name, from a mapping or in the order of the inputs; empty if none are given. Raises ModelError
-    where names or their number do not fit.
+    Example inputs by name, from a mapping or in the order of the inputs; empty if none are given. Raises ModelError if
+    names or their number do not match.
     """
     names = [value.name for value in real_inputs(graph)]
     if given is None:
@@ -114,7 +113,7 @@ def real_inputs(graph: GraphProto) -> list[ValueInfoProto]:
 
 def input_types(graph: GraphProto, examples: Mapping[str, Array]) -> dict[str, InputType]:
     """
-    Shape and dtype of every input; sizes that the model leaves open are those of `examples`.
+    Shape and dtype of every input; open sizes of the model come from `examples`.
 
     Raises ModelError for sizes that stay open, for examples of other sizes, and for numbers of another type than
     float32, int32, int64 and bool.
@@ -151,7 +150,7 @@ def _input_type(value: ValueInfoProto, example: Array | None) -> InputType:
 
 
 def label(node: NodeProto) -> str:
-    """How messages name `node`."""
+    """Name of `node` in messages."""
     return f"{node.op_type} node {node.name or node.output[0]!r}"
 
 

@@ -1,6 +1,4 @@
-"""
-GELU as exporters spell it for ONNX before version 20: x * 0.5 * (1 + erf(x / sqrt(2))), in any order of the factors.
-"""
+"""GELU as exporters write it for ONNX before version 20: x * 0.5 * (1 + erf(x / sqrt(2))), its factors in any order."""
 # pyright: basic
 # Protocol buffers have no types that pyright could check.
 
@@ -26,7 +24,7 @@ class SpelledGelu:
 
     input: str
     inner: frozenset[str]
-    """The outputs of the nodes that only it is made with."""
+    """Outputs of the nodes that serve this GELU only."""
 
 
 def find_gelu(graph: GraphProto, constants: Mapping[str, Array]) -> dict[str, SpelledGelu]:
@@ -47,7 +45,7 @@ class _Search:
                 self._users.setdefault(name, []).append(node)
 
     def gelu(self, erf: NodeProto) -> tuple[str, SpelledGelu] | None:
-        """The result and the parts of the GELU that `erf` is a part of; None if it is a part of none."""
+        """The result and the parts of the GELU around `erf`; None if there is none."""
         argument = self._makers.get(erf.input[0])
         scaled = None if argument is None else self._divided(argument)
         plus_one = self._only_user(erf.output[0])
@@ -59,7 +57,7 @@ class _Search:
         return self._product(plus_one.output[0], scaled, inner)
 
     def _product(self, current: str, x: str, inner: list[str]) -> tuple[str, SpelledGelu] | None:
-        """Follow the product of `current` until both x and a half are in it."""
+        """Follows the product of `current` until both x and a half are in it."""
         missing = {"x", "half"}
         while missing:
             user = self._only_user(current)
@@ -78,13 +76,13 @@ class _Search:
         return current, SpelledGelu(x, frozenset(inner[:-1]))
 
     def _divided(self, node: NodeProto) -> str | None:
-        """What `node` divides by the root of two."""
+        """Value that `node` divides by the root of two."""
         if node.op_type == "Div" and self._is(node.input[1], math.sqrt(2)):
             return node.input[0]
         return self._other(node, "Mul", 1 / math.sqrt(2))
 
     def _other(self, node: NodeProto, operator: str, number: float) -> str | None:
-        """The operand of the binary `operator` beside the constant `number`; None if `node` is something else."""
+        """The operand of the binary `operator` beside the constant `number`; None for any other `node`."""
         if node.op_type != operator:
             return None
         first, second = node.input

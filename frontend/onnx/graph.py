@@ -1,6 +1,4 @@
-"""
-A function of the `torch` dialect while it is made from an ONNX graph: the values so far, and what builds new ones.
-"""
+"""A function of the `torch` dialect under construction from an ONNX graph: its values, and builders of new ones."""
 
 from __future__ import annotations
 
@@ -24,24 +22,24 @@ Array = NDArray[Any]
 
 
 class UnsupportedForm(Exception):
-    """There is no translation for a node; the message says why, and may be empty."""
+    """There is no translation for a node; the message is the reason, and may be empty."""
 
 
 class OnnxGraph:
-    """Values by the names that they have in the graph, and the operations that compute them."""
+    """Values by their names in the graph, and the operations that compute them."""
 
     def __init__(self, constants: dict[str, Array], inputs: Mapping[str, InputType]) -> None:
         self.weights = WeightStore()
         self.constants = constants
-        """What is known of values that depend on no input."""
+        """Arrays of values that depend on no input."""
         self.quantized: dict[str, QuantizedConstant] = {}
-        """Weights that are given as integers."""
+        """Weights given as integers."""
         kinds = [VTensorType(kind.sizes, element_type_of(kind.dtype)) for kind in inputs.values()]
         self.block = Block(arg_types=kinds)
         self.values: dict[str, SSAValue] = dict(zip(inputs, self.block.args, strict=True))
-        """What depends on an input."""
+        """Values that depend on an input."""
         self.location: Any = UnknownLoc()
-        """That of operations to come."""
+        """Location of operations to come."""
         self._literals: dict[str, SSAValue] = {}
 
     def value(self, name: str) -> SSAValue:
@@ -62,11 +60,11 @@ class OnnxGraph:
         return self.constants.get(name)
 
     def set(self, name: str, value: SSAValue) -> None:
-        """Let `value` be the one called `name`."""
+        """Gives `value` the name that it has in the graph."""
         self.values[name] = value
 
     def insert(self, operation: Operation) -> SSAValue:
-        """Add `operation`, and return its first result."""
+        """Adds `operation`, and returns its first result."""
         operation.location = self.location
         self.block.add_op(operation)
         return operation.results[0]
@@ -100,9 +98,11 @@ class OnnxGraph:
         """A constant string."""
         return self.insert(torch.ConstantStrOp(text))
 
-    def python(self, constant: bool | int | float | str) -> SSAValue:
-        """A constant bool, int, float or string."""
+    def python(self, constant: bool | int | float | str | None) -> SSAValue:
+        """A constant bool, int, float or string, or None."""
         match constant:
+            case None:
+                return self.none()
             case bool():
                 return self.boolean(constant)
             case int():

@@ -1,10 +1,9 @@
 """
 From an ONNX graph to a module of the `torch` dialect.
 
-What is computed from weights and shapes alone is computed here, by ONNX's reference operators. Quantize-dequantize
-pairs become those of PyTorch's export quantization, which `torch-fold-quantization` reads: one path for quantized
-models. What there is no translation for becomes an operation that stands for it, and is reported with all else that
-cannot be compiled.
+ONNX's reference operators compute everything that depends on weights and shapes alone. Quantize-dequantize pairs become
+those of PyTorch's export quantization, which `torch-fold-quantization` reads: one path for quantized models. A node
+without translation becomes an operation that stands for it, and is reported with all other unsupported ones.
 """
 # pyright: basic
 # Protocol buffers have no types that pyright could check.
@@ -39,7 +38,7 @@ from sta.frontend.importer import RawImport
 from sta.frontend.onnx.file import attributes_of, constants_of, input_types, label, real_inputs
 from sta.frontend.onnx.gelu import find_gelu
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
-from sta.frontend.onnx.operators import SUPPORTED_OPERATORS, is_known, translate
+from sta.frontend.onnx.operators import is_known, supported_operators, translate
 from sta.frontend.onnx.paths import node_paths
 from sta.frontend.samples import InputType
 
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 LARGEST_FOLDED = 1 << 26
-"""Elements of the largest tensor that is made from its shape: what is larger is an attack, or a mistake."""
+"""Elements of the largest tensor that is computed from its shape: a larger one is an attack, or a mistake."""
 
 _FROM_SHAPES = ("ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "OneHot", "EyeLike")
 _NEVER_FOLDED = ("If", "Loop", "Scan", "DequantizeLinear", *_FROM_SHAPES)
@@ -57,7 +56,7 @@ _NEVER_FOLDED = ("If", "Loop", "Scan", "DequantizeLinear", *_FROM_SHAPES)
 
 def import_graph(model: ModelProto, directory: Path, examples: Mapping[str, Array]) -> RawImport:
     """
-    Import `model`, whose file is in `directory`; sizes that it leaves open are those of `examples`.
+    Imports `model`, whose file is in `directory`; `examples` give its open sizes.
 
     The function is called `main`; its arguments and results carry their names as `sta.name`. Raises ModelError for
     dynamic shapes and for scales that cannot be compiled.
@@ -113,7 +112,7 @@ class Importing(OnnxGraph):
             raise ModelError(f"{label(node)} does not fit its operands: {error}") from error
 
     def _take_constant(self, node: NodeProto) -> bool:
-        """Compute `node` if it depends on no input; returns whether it does not."""
+        """Computes `node` if it depends on no input; returns whether it does not."""
         if node.op_type == "Shape" and node.input[0] in self.values:
             sizes = np.array(sizes_of(self.values[node.input[0]]), np.int64)
             attributes = attributes_of(node)
@@ -157,16 +156,16 @@ class Importing(OnnxGraph):
             self.constants[name] = np.asarray(result)
 
     def _stand_in(self, node: NodeProto, note: str) -> None:
-        """An operation in the place of one that cannot be compiled, to be reported with the others."""
+        """A stand-in for an operation that cannot be compiled, to be reported with the others."""
         name = f"onnx.{node.op_type}" if not node.domain else f"{node.domain}.{node.op_type}"
         where = self._path if self._path == node.name or not node.name else f"{self._path} ({node.name})"
         self._foreign.append(UnsupportedOperation(name, where, note))
         kinds = [self._inferred().get(output) for output in node.output if output]
         operands = [self.values[name] for name in node.input if name in self.values]
         if any(kind is None for kind in kinds):
-            # Without its shape, nothing behind it can be looked at: what is unknown by name is reported right away.
+            # Without its shape, later nodes cannot be analysed: the unknown ones are reported right away.
             self._foreign += self._unknown_behind(node)
-            raise UnsupportedOperationsError(self._foreign, SUPPORTED_OPERATORS)
+            raise UnsupportedOperationsError(self._foreign, supported_operators())
         results = [VTensorType(kind[0], element_type_of(kind[1])) for kind in kinds if kind is not None]
         kind = UnregisteredOp.with_name(FOREIGN_OPERATOR)
         attributes = {"name": StringAttr(name), "note": StringAttr(note)}
@@ -183,7 +182,7 @@ class Importing(OnnxGraph):
         return [UnsupportedOperation(f"onnx.{other.op_type}", other.name or other.output[0], "") for other in unknown]
 
     def _inferred(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Shapes and dtypes as ONNX infers them, where all sizes are known."""
+        """Shapes and dtypes as ONNX infers them, for known sizes."""
         if self._shapes is None:
             self._shapes = _inferred_types(self._model, self._inputs)
         return self._shapes
@@ -215,7 +214,7 @@ def _inferred_types(
 
     copy = ModelProto()
     copy.CopyFrom(model)
-    # What the model says about shapes may be about sizes that it leaves open.
+    # The model's own shapes may concern its open sizes.
     del copy.graph.value_info[:]
     for value in real_inputs(copy.graph):
         for axis, size in zip(value.type.tensor_type.shape.dim, inputs[value.name].sizes, strict=True):

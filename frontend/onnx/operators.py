@@ -1,9 +1,9 @@
 """
-How each ONNX operator is written in the `torch` dialect.
+Translation of each ONNX operator into the `torch` dialect.
 
-An operator that takes what one of PyTorch takes is named in that one's row (`sta.spec.operators`). Each other has a
-function, called with the import and the node; it raises UnsupportedForm, with the reason, for a form of the operator
-that it has no translation for.
+An operator that accepts the same tensors as one of PyTorch is named in that operator's row (`sta.spec.operators`). Each
+other operator has a function, called with the import and the node; it raises UnsupportedForm, with the reason, for a
+form without translation.
 """
 # pyright: basic
 # Protocol buffers have no types that pyright could check.
@@ -11,8 +11,8 @@ that it has no translation for.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
 from sta.frontend.onnx.weight import QuantizedConstant
 from sta.spec.operators.operator import Attribute, Onnx, Operator
 from sta.spec.operators.registry import operators
+from sta.spec.outside import OPERATORS, find_addition, warn_once
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -49,28 +50,28 @@ _NOTES = {
 
 
 def translate(graph: OnnxGraph, node: NodeProto) -> None:
-    """Add to `graph` what `node` computes. Raises UnsupportedForm if it has no translation."""
-    rule = _RULES.get(node.op_type) if node.domain in _DOMAINS else None
+    """Adds to `graph` what `node` computes. Raises UnsupportedForm if it has no translation."""
+    rule = _rules().get(node.op_type) if node.domain in _DOMAINS else None
     if rule is None:
         raise UnsupportedForm(_NOTES.get(node.op_type, ""))
     rule(graph, node)
 
 
 def is_known(node: NodeProto) -> bool:
-    """Whether there is a translation for nodes of this kind, or for their being a part of something."""
-    return (node.op_type in _RULES or node.op_type in ("Shape", "Erf", "Constant")) and node.domain in _DOMAINS
+    """True if there is a translation for nodes of this kind, alone or as a part of another operator."""
+    return (node.op_type in _rules() or node.op_type in ("Shape", "Erf", "Constant")) and node.domain in _DOMAINS
 
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 
 
 def _operand(node: NodeProto, index: int) -> str:
-    """The name of an operand; empty if it was left out."""
+    """The name of an operand; empty if it is absent."""
     return node.input[index] if index < len(node.input) else ""
 
 
 def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
-    """The constant operand at `index`; None if it was left out."""
+    """The constant operand at `index`; None if it is absent."""
     name = _operand(node, index)
     if not name:
         return None
@@ -84,7 +85,7 @@ def _constant(graph: OnnxGraph, node: NodeProto, index: int) -> Array | None:
 
 
 def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto) -> None:
-    """The operator of `row`, which takes what the ONNX operator does."""
+    """The operator of `row`, which accepts the same tensors as the ONNX operator."""
     values = [graph.value(name) for name in node.input]
     shapes = [sizes_of(value) for value in values]
     try:
@@ -99,13 +100,6 @@ def _translate_row(row: Operator, form: Onnx, graph: OnnxGraph, node: NodeProto)
     ]
     kind = torch.operator_class(row.name)
     graph.set(node.output[0], graph.aten(kind, [*values, *arguments], sizes, tensor_type(values[0]).element_type))
-
-
-def _softmax(graph: OnnxGraph, node: NodeProto) -> None:
-    """A softmax over an axis."""
-    x = graph.value(node.input[0])
-    operands = [x, graph.integer(attributes_of(node).get("axis", -1)), graph.none()]
-    graph.set(node.output[0], graph.aten(torch.SoftmaxIntOp, operands, sizes_of(x)))
 
 
 def _layer_norm(graph: OnnxGraph, node: NodeProto) -> None:
@@ -126,7 +120,7 @@ def _layer_norm(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _matmul(graph: OnnxGraph, node: NodeProto) -> None:
-    """A linear layer where one factor is a constant matrix, else a product inside attention."""
+    """A linear layer if one factor is a constant matrix, else a product inside attention."""
     left, right = node.input
     if (weight := _weight(graph, right, transposed=True)) is not None:
         graph.set(node.output[0], _linear(graph, node, graph.value(left), weight, None))
@@ -189,7 +183,7 @@ def _weight(graph: OnnxGraph, name: str, *, transposed: bool) -> SSAValue | None
     operands = [integers, graph.literal(scales, f"{quantized.name}.scale")]
     operands.append(graph.literal(zero_points, f"{quantized.name}.zero_point"))
     operands += [graph.integer(number) for number in (0, *_range(array.dtype))]
-    operands += [graph.integer(_TORCH_DTYPES[array.dtype.name]), graph.none()]
+    operands += [graph.integer(torch.dtype_number(array.dtype)), graph.none()]
     return graph.pairs("dequantize_per_channel", operands, sizes_of(integers), f32)
 
 
@@ -207,7 +201,7 @@ def _transpose(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _reshape(graph: OnnxGraph, node: NodeProto) -> None:
-    """Another shape."""
+    """The same elements in another shape."""
     x, shape = graph.value(node.input[0]), _constant(graph, node, 1)
     assert shape is not None
     given, count = sizes_of(x), math.prod(sizes_of(x))
@@ -222,7 +216,7 @@ def _reshape(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _flatten(graph: OnnxGraph, node: NodeProto) -> None:
-    """Two axes."""
+    """The same elements in two axes."""
     x = graph.value(node.input[0])
     sizes = sizes_of(x)
     axis = attributes_of(node).get("axis", 1)
@@ -231,14 +225,14 @@ def _flatten(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _unsqueeze(graph: OnnxGraph, node: NodeProto) -> None:
-    """Axes of size 1 more."""
+    """Additional axes of size 1."""
     x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
     assert axes is not None
     graph.set(node.output[0], graph.view(x, np.expand_dims(np.empty(sizes_of(x), bool), tuple(axes.tolist())).shape))
 
 
 def _squeeze(graph: OnnxGraph, node: NodeProto) -> None:
-    """Axes of size 1 less."""
+    """Removal of axes of size 1."""
     x, axes = graph.value(node.input[0]), _constant(graph, node, 1)
     sizes = sizes_of(x)
     taken = range(len(sizes)) if axes is None else [int(axis) % len(sizes) for axis in axes.reshape(-1)]
@@ -312,7 +306,7 @@ def _same(graph: OnnxGraph, node: NodeProto) -> None:
 
 
 def _cast(graph: OnnxGraph, node: NodeProto) -> None:
-    """The same value, where it already has the type; constants are converted."""
+    """The same value, if it already has the type; constants are converted."""
     from onnx import helper
 
     x = graph.value(node.input[0])
@@ -325,8 +319,8 @@ def _cast(graph: OnnxGraph, node: NodeProto) -> None:
 # --- Quantization ---
 
 
-_TORCH_DTYPES = {"uint8": 0, "int8": 1, "int16": 2}
-"""The integers of values and weights, and PyTorch's numbers for them."""
+_QUANTIZED_DTYPES = ("uint8", "int8", "int16")
+"""The integers of values and weights."""
 
 
 def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
@@ -335,7 +329,7 @@ def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 
 def _scales(graph: OnnxGraph, node: NodeProto) -> tuple[Array, Array]:
-    """Scales and zero points of a pair's node. Raises ModelError, naming the node, for scales that are none."""
+    """Scales and zero points of a pair's node. Raises ModelError, naming the node, for invalid scales."""
     scales, zero_points = (graph.constant(name) if name else None for name in (node.input[1], _operand(node, 2)))
     if scales is None or (zero_points is None and _operand(node, 2)):
         raise ModelError(
@@ -353,9 +347,9 @@ def _scales(graph: OnnxGraph, node: NodeProto) -> tuple[Array, Array]:
     integers = graph.constants.get(node.input[0])
     dtype = zero_points.dtype if integers is None else integers.dtype
     # Biases have 32 bits.
-    if dtype.name not in (*_TORCH_DTYPES, "int32") or (dtype.name == "int32" and integers is None):
+    if dtype.name not in (*_QUANTIZED_DTYPES, "int32") or (dtype.name == "int32" and integers is None):
         raise ModelError(
-            f"{label(node)}: values of {dtype} are not supported, only those of {', '.join(_TORCH_DTYPES)}"
+            f"{label(node)}: values of {dtype} are not supported, only those of {', '.join(_QUANTIZED_DTYPES)}"
         )
     return numbers, np.broadcast_to(zero_points, scales.shape)
 
@@ -363,7 +357,7 @@ def _scales(graph: OnnxGraph, node: NodeProto) -> tuple[Array, Array]:
 def _pair_operands(graph: OnnxGraph, node: NodeProto, scales: Array, zero_points: Array) -> list[SSAValue]:
     operands = [graph.number(float(scales.reshape(-1)[0])), graph.integer(int(zero_points.reshape(-1)[0]))]
     limits = (graph.integer(number) for number in _range(zero_points.dtype))
-    return [*operands, *limits, graph.integer(_TORCH_DTYPES[zero_points.dtype.name])]
+    return [*operands, *limits, graph.integer(torch.dtype_number(zero_points.dtype))]
 
 
 def _quantize(graph: OnnxGraph, node: NodeProto) -> None:
@@ -409,12 +403,10 @@ def _check_axis(integers: Array, scales: Array, axis: int) -> None:
 
 Rule = Callable[["OnnxGraph", "NodeProto"], None]
 
-_RULES: dict[str, Rule] = {
-    **{row.onnx.name: partial(_translate_row, row, row.onnx) for row in operators().values() if row.onnx is not None},
+_STRUCTURED: dict[str, Rule] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
     "LayerNormalization": _layer_norm,
-    "Softmax": _softmax,
     "Transpose": _transpose,
     "Reshape": _reshape,
     "Flatten": _flatten,
@@ -428,13 +420,29 @@ _RULES: dict[str, Rule] = {
     "QuantizeLinear": _quantize,
     "DequantizeLinear": _dequantize,
 }
-"""Those of rows by themselves; those that stand for another form of an operator by a function each."""
+"""Rules of operators that have a form other than ours, a function each."""
+
+
+@cache
+def _rules() -> Mapping[str, Rule]:
+    """All rules: those of rows by themselves, of other packages as far as there is no rule already."""
+    rows = {row.onnx.name: row for row in operators().values() if row.onnx is not None}
+    for name in rows.keys() & _STRUCTURED.keys():
+        refusal = find_addition(OPERATORS, rows[name].name).refusal(f"ONNX operator {name!r} has another translation")
+        warn_once(f"{refusal}, which is used")
+    found = {name: partial(_translate_row, row, row.onnx) for name, row in rows.items() if row.onnx is not None}
+    return {**found, **_STRUCTURED}
 
 
 def onnx_operators() -> list[tuple[str, str]]:
-    """The ONNX operators that have a translation, sorted, each with the operator of PyTorch or what its rule says."""
-    rows = {row.onnx.name: f"`{row.name}`" for row in operators().values() if row.onnx is not None}
-    return [(name, rows.get(name) or (rule.__doc__ or "")) for name, rule in sorted(_RULES.items())]
+    """The translatable ONNX operators, sorted, each with the operator of PyTorch or the title of its rule."""
+    rows = {row.onnx.name: row.name for row in operators().values() if row.onnx is not None}
+    return [
+        (name, rule.__doc__ or "" if name in _STRUCTURED else f"`{rows[name]}`")
+        for name, rule in sorted(_rules().items())
+    ]
 
 
-SUPPORTED_OPERATORS = f"{', '.join(sorted(_RULES))}, attention made of them, and whatever depends on no input"
+def supported_operators() -> str:
+    """The ONNX operators that have a translation, as messages list them."""
+    return f"{', '.join(sorted(_rules()))}, attention made of them, and whatever depends on no input"

@@ -3,7 +3,7 @@ The module path of every node of an ONNX graph.
 
 Exporters keep it in different places: in the node's metadata (PyTorch's present exporter), in its name
 (`/encoder/layer.0/query/MatMul`, PyTorch's former one), or, after optimizers have renamed the nodes, only in the names
-of parameters. Where it is in none of them, a node's own name stands for it.
+of parameters. If it is in none of them, a node's own name stands for it.
 """
 # pyright: basic
 # Protocol buffers have no types that pyright could check.

@@ -1,4 +1,4 @@
-"""Weights that an ONNX file gives as integers."""
+"""Weights given as integers in an ONNX file."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Which values of the model a buffer holds, and how: kept with the buffer, `sta.values`, for the debug map.
-"""
+"""Values of the model in a buffer, kept with the buffer as `sta.values` for the debug map."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ from sta.passes.tiling.strided_view import StridedView
 
 def record_value(value: SSAValue, view: StridedView, buffer: sta.AllocOp) -> None:
     """
-    Keeps with the buffer of an operation's result which value it is: the path of its module, the operation, how its
-    elements lie in the buffer, and what its integers mean.
+    Records on the buffer of an operation's result which value it holds: module path, operation, layout of the elements,
+    and meaning of the integers.
     """
     if not isinstance(value, OpResult) or isinstance(value.op, VIEWS):
         return

@@ -1,6 +1,4 @@
-"""
-Lowering of the `nm` dialect to the machine: tile loops and DMA, as the plan of each function says.
-"""
+"""Lowering of the `nm` dialect to the machine: tile loops and DMA, by the plan of each function."""
 
 from __future__ import annotations
 
@@ -9,12 +7,13 @@ from typing import Any
 
 from xdsl.context import Context
 from xdsl.dialects import func
-from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 from xdsl.ir import Region
 from xdsl.passes import ModulePass
 
 from sta.dialect import sta
 from sta.dialect.ir.context import policy_of, target_of, weights_of
+from sta.dialect.ir.port_attribute import PORT, port_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.buffer_contents import record_value
 from sta.passes.lowering.lower_function import lower_function
@@ -30,8 +29,8 @@ from sta.spec.tiling_policy import TilingPolicy
 @dataclass(frozen=True)
 class ConvertNmToStaPass(ModulePass):
     """
-    Lowers every operation to loops over tiles, as `nm-plan-tiles` has planned; a function without a plan for the target
-    is planned first. Operations whose values live in DRAM load and store tiles of them.
+    Lowers every operation to loops over tiles, as planned by `nm-plan-tiles`; a function without a plan for the target
+    is planned first. Operations on values in DRAM load and store tiles of them.
     """
 
     name = "convert-nm-to-sta"
@@ -76,4 +75,4 @@ def _argument_attributes(function: func.FuncOp) -> Any:
 
 
 def _with_direction(entry: DictionaryAttr, direction: str) -> DictionaryAttr:
-    return DictionaryAttr({**entry.data, "sta.direction": StringAttr(direction)})
+    return DictionaryAttr({**entry.data, PORT: port_of(entry).directed(direction)})

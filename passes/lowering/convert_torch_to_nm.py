@@ -1,9 +1,9 @@
 """
 From a `torch` module with quantize-dequantize pairs to integers: the pairs are folded into `nm` operations.
 
-Its input is the output of `torch-quantize` (or of an importer of quantized models): every float value that a supported
-operation makes passes through one `torch.fake_quantize`, except a linear that an addition takes straight from the
-accumulators. The operations are lowered by the list of `sta.passes.lowering.torch_to_nm`.
+The input is the output of `torch-quantize` (or of an importer of quantized models). Every float result of a supported
+operation passes through one `torch.fake_quantize`, except a linear layer that an addition reads straight from the
+accumulators. The list of `sta.passes.lowering.torch_to_nm` lowers the operations.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from xdsl.passes import ModulePass
 from sta.dialect import nm, torch
 from sta.dialect.interpreters.nm import tensor_dtype
 from sta.dialect.ir.context import weights_of
+from sta.dialect.ir.port_attribute import port_entry
 from sta.dialect.ir.quantized_value import set_meaning
-from sta.dialect.ir.signature_attributes import signature_attribute
 from sta.dialect.ir.tensor_names import float_names
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.torch_to_nm.conversion import Conversion, ConversionError, Quantized, Storage, storage_of
@@ -61,14 +61,14 @@ class FunctionConversion:
             self._source.sym_name.data,
             types,
             Region(conversion.block),
-            arg_attrs=ArrayAttr([signature_attribute(signature) for signature in inputs]),
-            res_attrs=ArrayAttr([signature_attribute(signature) for signature in outputs]),
+            arg_attrs=ArrayAttr([port_entry(signature) for signature in inputs]),
+            res_attrs=ArrayAttr([port_entry(signature) for signature in outputs]),
         )
         function.location = self._source.location
         return function
 
     def _input(self, value: SSAValue, name: str) -> TensorSignature:
-        """Add an argument: activations as int16, indices as int32, masks as bytes."""
+        """Adds an argument: activations as int16, indices as int32, masks as bytes."""
         tensor = torch.tensor_type(value)
         host = torch.numpy_dtype(tensor.element_type).name
         if tensor.is_float:
@@ -102,7 +102,7 @@ class FunctionConversion:
             if quantized is not conversion.values.get(op.input):
                 set_meaning(quantized.value, conversion.meaning(quantized, op.input))
             return
-        # What computes a value is converted with the fake_quantize that follows it.
+        # An operation is converted with the fake_quantize that follows it.
         lowering = lowering_of(op)
         if lowering is not None and lowering.follow is not None:
             lowering.follow(conversion, op)
@@ -156,12 +156,12 @@ def _index_limit(value: SSAValue) -> int:
 
 @dataclass(frozen=True)
 class ConvertTorchToNmPass(ModulePass):
-    """Fold quantize-dequantize pairs and float parameters into integer operations."""
+    """Folds quantize-dequantize pairs and float parameters into integer operations."""
 
     name = "convert-torch-to-nm"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Convert every function of `op` in place. Raises ConversionError."""
+        """Converts every function of `op` in place. Raises ConversionError."""
         weights = weights_of(ctx)
         for function in [f for f in op.ops if isinstance(f, func.FuncOp)]:
             converted = FunctionConversion(function, weights).convert()

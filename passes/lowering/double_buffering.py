@@ -1,10 +1,10 @@
 """
-Double buffering: loops whose tiles alternate between two slots, and pipelines of two stages.
+Double buffering: loops whose tiles alternate between two slots, and software pipelines of two stages.
 
-A slot, 0 or 1, says which of two buffers of each kind a tile uses, so that one tile's buffers are filled while the
-other's are in use. Loops are unrolled by two here, with prologue and remainder, as they are written: a body is a
-function of its tile, since the remainder of an axis has other sizes than the tiles in the loop, and the second tile of
-a pair other buffers than the first.
+A slot, 0 or 1, names which of two buffers of each kind a tile uses, so that one tile's buffers are filled while the
+other's are in use. Loops are unrolled by two as they are emitted, with prologue and remainder. A body is a function of
+its tile, since the remainder of an axis has other sizes than the tiles in the loop, and the second tile of a pair other
+buffers than the first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sta.spec.affine import Affine
 
 TileLoop = Callable[[TileBuilder, int, int, int, Callable[[Part], None]], None]
 """
-Calls a body for each tile of an axis, by its size, the tile's, and the slot of what is around: `TileBuilder.loop` or
+Calls a body for each tile of an axis with the tile's size, its position and the slot around it: `TileBuilder.loop` or
 `rotate`.
 """
 
@@ -30,8 +30,8 @@ def rotate(builder: TileBuilder, size: int, tile: int, slot: int, body: Callable
     """
     Runs `body` over tiles of an axis, in order, with the slot alternating from tile to tile.
 
-    An axis of one tile leaves the slot to the loop around it. An odd number of tiles inside of a loop that rotates as
-    well goes on with the slot that the iteration before has not ended with.
+    An axis of one tile leaves the slot to the loop around it. In a loop that rotates as well, an odd number of tiles
+    continues with the slot after the last one of the previous iteration.
     """
     full, rest = divmod(size, tile)
     if size <= tile:
@@ -57,9 +57,7 @@ def rotate(builder: TileBuilder, size: int, tile: int, slot: int, body: Callable
 
 @dataclass(frozen=True)
 class Segment:
-    """
-    Tiles of a pipeline that are alike: the size of their axis, that of a tile, and the two stages of each tile.
-    """
+    """Equal tiles of a pipeline: the size of their axis, a tile's size, and the two stages of each tile."""
 
     size: int
     tile: int
@@ -69,9 +67,9 @@ class Segment:
 
 def pipeline(builder: TileBuilder, segments: Sequence[Segment]) -> None:
     """
-    Runs two stages over the tiles of one segment after the other, the first stage of a tile before the second of the
-    tile before it, with the slot alternating from tile to tile. The last tile of a segment is not waited for: its
-    second stage follows the first of the next segment.
+    Software pipeline of two stages over the tiles of successive segments, with the slot alternating from tile to tile:
+    the first stage of a tile runs before the second of the tile before it. Segments do not drain: the second stage of a
+    segment's last tile follows the first stage of the next segment.
     """
     begun = 0
     finish: Callable[[], None] | None = None
@@ -97,15 +95,14 @@ def pipeline(builder: TileBuilder, segments: Sequence[Segment]) -> None:
 
 
 def _stage(body: Callable[[Part], None], tile: int, position: Position, count: int) -> None:
-    """
-    One stage of a tile, in the slot of a tile of that number.
-    """
+    """One stage of a tile, in the slot of that tile number."""
     body(Part(position, count, tile % SLOTS))
 
 
 def _steps(builder: TileBuilder, segment: Segment, full: int, begun: int) -> None:
     """
-    For each of the `full` tiles of a segment but the last: the first stage of the tile after it, then its second.
+    For each of the `full` tiles of a segment except the last: the first stage of the next tile, then the second of this
+    one.
     """
     tile = segment.tile
 
@@ -149,8 +146,8 @@ def walk(
     loop: TileLoop = rotate,
 ) -> None:
     """
-    Loops over an iteration space, from one position of each operand on; its innermost axis is the one cut into tiles.
-    Unless `loop` rotates, the slot stays as it is and loops hold one tile instead of two.
+    Loops over an iteration space, from one position of each operand on; its innermost axis is cut into tiles. Unless
+    `loop` rotates, the slot stays and loops hold one tile instead of two.
     """
     if not axes:
         body(Rows(starts, 1, [0] * len(starts), slot))

@@ -1,10 +1,10 @@
 """
-`nm.attention` as a pipeline on the chip: scores into accumulators, softmax, P.V, normalizing drain.
+`nm.attention` as a software pipeline on the chip: scores into accumulators, softmax, P.V, normalizing drain.
 
-The scores of one tile are made while the softmax unit works on those of the tile before. With a softmax over whole rows
-a tile is some rows with all their keys; with an online softmax it is a chunk of their keys, and what the rows have
-summed up so far is shifted to the new maximum while the scores of the next chunk are made. Heads of queries that share
-keys and values take turns at each chunk.
+The array computes the scores of one tile while the softmax unit works on the tile before. With a softmax over whole
+rows a tile is some rows with all their keys. With an online softmax it is a chunk of their keys, and the rows' sums are
+shifted to the new maximum while the scores of the next chunk are computed. Heads of queries that share keys and values
+alternate on each chunk.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sta.passes.lowering.double_buffering import Segment, pipeline, rotate
 from sta.passes.lowering.operand_copies import copied, walkable, with_rows
 from sta.passes.lowering.tile_builder import Operand, Part, TileBuilder, map_op
 from sta.passes.lowering.tile_program import Buffer, Counter, Position, Tile
-from sta.passes.tiling.attention_tiling import AttentionShape, Group, Tiling, capacity, row_groups, tile_bytes
+from sta.passes.tiling.attention_tiling import AttentionShape, RowGroup, Tiling, capacity, row_groups, tile_bytes
 from sta.passes.tiling.strided_view import Axis, StridedView, iteration_space, merge
 from sta.spec.affine import Affine
 from sta.spec.nm_format import DENSE
@@ -29,20 +29,16 @@ from sta.spec.parameters import SoftmaxParameters
 
 DENSE_OPERAND = nm.PatternAttr(DENSE, "dense")
 HEADS = slice(0, 2)
-"""
-The axes of `[B, H, S, D]` whose steps are heads.
-"""
+"""The axes of `[B, H, S, D]` that count heads."""
 Q, K, V, RESULT, MASK = range(5)
-"""
-The operands in the order in which their positions are kept.
-"""
+"""The operands in the order of their positions."""
 
 
 @dataclass(frozen=True)
 class AttentionOperands:
     """
-    What an attention reads and writes, in layouts whose heads can be walked together. Keys and values have as many
-    heads as the queries; those that several heads of queries share repeat.
+    Operands of an attention in layouts whose heads can be walked together. Keys and values have as many heads as the
+    queries; shared ones repeat.
     """
 
     q: Operand
@@ -53,30 +49,22 @@ class AttentionOperands:
 
     @property
     def walked(self) -> list[Operand]:
-        """
-        All of them, in the order of their positions.
-        """
+        """All of them, in the order of their positions."""
         return [self.q, self.k, self.v, self.result] + ([self.mask] if self.mask else [])
 
     @property
     def head_axes(self) -> tuple[Axis, ...]:
-        """
-        The loops over heads.
-        """
+        """The loops over heads."""
         return iteration_space([operand.view.axes[HEADS] for operand in self.walked])
 
     @property
     def heads(self) -> int:
-        """
-        Heads in all, those of every batch.
-        """
+        """Number of heads over all batches."""
         batch, heads, _, _ = self.q.view.shape
         return batch * heads
 
     def is_resident(self) -> bool:
-        """
-        Whether keys and values are in the scratchpad already.
-        """
+        """True if keys and values are in the scratchpad already."""
         return self.k.space == self.v.space == "spad"
 
 
@@ -87,9 +75,7 @@ def attention_operands(
     mask: Operand | None,
     result: Operand,
 ) -> AttentionOperands:
-    """
-    The operands of an attention, copied where the rows of a head are no strided matrix or the heads do not nest.
-    """
+    """The operands of an attention, copied if the rows of a head are no strided matrix or the heads do not nest."""
     inverse = [op.axes.index(axis) for axis in range(4)]
     written = Operand(result.buffer, result.view.permuted(inverse), result.element)
     q, k, v = (_matrices(builder, operand) for operand in operands)
@@ -105,9 +91,7 @@ def attention_operands(
 
 
 def attention_shape(op: nm.AttentionOp, operands: AttentionOperands) -> AttentionShape:
-    """
-    What decides about the tiles of an attention.
-    """
+    """Parameters that determine the tiles of an attention."""
     _, _, queries, depth = operands.q.view.shape
     axes = operands.head_axes
     shared = axes and _is_shared(axes[-1]) and not operands.is_resident()
@@ -125,9 +109,7 @@ def attention_shape(op: nm.AttentionOp, operands: AttentionOperands) -> Attentio
 def lower_attention(
     builder: TileBuilder, op: nm.AttentionOp, operands: AttentionOperands, shape: AttentionShape, tiling: Tiling
 ) -> None:
-    """
-    The loops over heads and row tiles.
-    """
+    """The loops over heads and row tiles."""
     layer = _begin(builder, op, operands, shape, tiling)
     head = Head([Affine(operand.view.offset) for operand in operands.walked])
     axes = operands.head_axes
@@ -145,9 +127,7 @@ def lower_attention(
 
 @dataclass(frozen=True)
 class Matrix:
-    """
-    A matrix in the scratchpad: buffer, position of its first element, row stride.
-    """
+    """A matrix in the scratchpad: buffer, position of its first element, row stride."""
 
     buffer: Tile
     start: Position
@@ -156,9 +136,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Head:
-    """
-    Where a head starts in each operand; its keys and values if they have been loaded for several tiles.
-    """
+    """Position of a head in each operand; its keys and values if they have been loaded for several tiles."""
 
     positions: Sequence[Position]
     keys: Matrix | None = None
@@ -167,9 +145,7 @@ class Head:
 
 @dataclass(frozen=True)
 class RowTile:
-    """
-    A tile of rows of one head; `turn` counts the heads that share a chunk of keys, of which the first loads it.
-    """
+    """A tile of rows of one head; `turn` numbers the heads that share a chunk of keys, of which the first loads it."""
 
     head: Head
     row: Position
@@ -179,9 +155,7 @@ class RowTile:
 
 @dataclass(frozen=True)
 class Chunk:
-    """
-    Keys taken at a time, all of a row or some, and the slot of the buffers that they are loaded to.
-    """
+    """Keys of one step, all of a row or some, and the slot of their buffers."""
 
     first: Position
     count: int
@@ -192,8 +166,8 @@ def _begin(
     builder: TileBuilder, op: nm.AttentionOp, operands: AttentionOperands, shape: AttentionShape, tiling: Tiling
 ) -> _Attention:
     """
-    Loads the parameters, and allocates two buffers of each kind; what rows sum up has them for each head that takes
-    turns.
+    Loads the parameters, and allocates two buffers of each kind; buffers for the rows' sums exist for each alternating
+    head.
     """
     path = builder.path
     softmax = SoftmaxParameters(*op.score_scale.pair)
@@ -203,7 +177,7 @@ def _begin(
     rows, planes = tiling.rows, shape.planes
     chunk = min(tiling.chunk or shape.keys, shape.keys)
     exponential = nm.ui8 if planes == 1 else nm.ui16
-    # Online, the state of a row is its sum, its maximum and its shift.
+    # An online softmax keeps for each row its sum, its maximum and its shift.
     numbers = 1 if tiling.chunk is None else 3
     scores = builder.pair("scores", (rows, chunk), nm.si32, "acc")
     exponentials = builder.pair("exponentials", (rows, chunk), exponential, "spad")
@@ -228,9 +202,7 @@ def _begin(
 
 @dataclass(frozen=True)
 class _Attention:
-    """
-    An attention whose buffers are there: what its loops are made of.
-    """
+    """An attention with its buffers, for its loops."""
 
     builder: TileBuilder
     op: nm.AttentionOp
@@ -238,23 +210,19 @@ class _Attention:
     shape: AttentionShape
     tiling: Tiling
     chunk: int
-    """
-    Keys taken at a time.
-    """
+    """Keys of one step."""
     softmax_parameters: Tile
     drain_parameters: Tile
     scores: Sequence[Buffer]
     exponentials: Sequence[Buffer]
     accs: Sequence[Sequence[Buffer]]
-    """
-    Two for each head that takes turns; likewise `states`.
-    """
+    """Two for each alternating head; likewise `states`."""
     states: Sequence[Sequence[Buffer]]
 
     def walk(self, heads: Sequence[Axis], head: Head, slot: int, body: Callable[[Head, int], None]) -> None:
         """
-        Calls `body` for each head and its slot, inside rolled loops. Keys and values that all its tiles take are loaded
-        outside of the loops over heads that share them, into buffers that take turns if there is room.
+        Calls `body` for each head and its slot, inside rolled loops. Keys and values that all tiles of a head use are
+        loaded outside of the loops over heads that share them, into alternating buffers if there is room.
         """
         if not heads:
             body(head, slot)
@@ -273,16 +241,12 @@ class _Attention:
         else:
             rotate(builder, axis.size, 1, slot, step)
 
-    def groups(self) -> list[Group]:
-        """
-        The rows, in groups of whole tiles with equally many keys.
-        """
+    def groups(self) -> list[RowGroup]:
+        """The rows, in groups of whole tiles with equally many keys."""
         return row_groups(self.builder.policy, self.shape, self.tiling.rows)
 
     def all_heads(self, axis: Axis, outer: Head, slot: int) -> None:
-        """
-        Row tiles of all heads in turn, one head after the other.
-        """
+        """Row tiles of all heads, one head after the other."""
         builder, tile, groups = self.builder, self.tiling.rows, self.groups()
         head = self.loaded(outer, slot) if _is_shared(axis) else outer
 
@@ -305,23 +269,19 @@ class _Attention:
         )
 
     def head(self, head: Head, slot: int) -> None:
-        """
-        One head in several row tiles; its keys and values are loaded once.
-        """
+        """One head in several row tiles; its keys and values are loaded once."""
         loaded = self.loaded(head, slot)
         segments: list[Segment] = []
         for group in self.groups():
 
-            def row_tile(part: Part, group: Group = group) -> RowTile:
+            def row_tile(part: Part, group: RowGroup = group) -> RowTile:
                 return RowTile(loaded, part.start + group.first, part.size)
 
             segments.append(self.segment(group.rows, self.tiling.rows, row_tile, group.keys))
         pipeline(self.builder, segments)
 
     def loaded(self, head: Head, slot: int) -> Head:
-        """
-        The head with all its keys and values in the scratchpad.
-        """
+        """The head with all its keys and values in the scratchpad."""
         if head.keys is not None:
             return head
         chunk = Chunk(Affine(), self.shape.keys, slot)
@@ -332,9 +292,7 @@ class _Attention:
         )
 
     def segment(self, size: int, tile: int, row_tile: Callable[[Part], RowTile], keys: int) -> Segment:
-        """
-        Whole rows: the scores of a tile are made while the softmax of the one before it runs.
-        """
+        """Whole rows: the scores of a tile are computed during the softmax of the tile before it."""
 
         def first(part: Part) -> None:
             tile = row_tile(part)
@@ -351,8 +309,8 @@ class _Attention:
 
     def online_heads(self, axis: Axis, outer: Head, slot: int) -> None:
         """
-        The heads along an axis, as many at a time as take turns at a chunk: their row tiles one after the other.
-        Several heads need no second buffers to drain into while the next tile begins: another head's turn is between.
+        The heads along an axis, in groups that alternate on a chunk: their row tiles one after the other. Several heads
+        need no second buffers to drain into while the next tile begins: another head's step is between.
         """
         builder = self.builder
         loop = rotate if self.tiling.heads == 1 else TileBuilder.loop
@@ -361,7 +319,7 @@ class _Attention:
             together = [_moved(outer, axis, part.start + turn) for turn in range(part.size)]
             for group in self.groups():
 
-                def row_tile(rows: Part, group: Group = group) -> None:
+                def row_tile(rows: Part, group: RowGroup = group) -> None:
                     tiles = [
                         RowTile(head, rows.start + group.first, rows.size, turn) for turn, head in enumerate(together)
                     ]
@@ -373,8 +331,8 @@ class _Attention:
 
     def chunks(self, tiles: Sequence[RowTile], keys: int, slot: int) -> None:
         """
-        Online: row tiles of heads that share their keys take turns at one chunk after the other. The scores of a turn
-        are made while the softmax of the one before it runs, and while what was summed up before is shifted.
+        Online: row tiles of heads that share their keys alternate on one chunk after the other. The scores of a step
+        are computed during the softmax of the step before it, and while the earlier sums are shifted.
         """
         builder, size, turns = self.builder, self.chunk, len(tiles)
         accs, states = ([pair[slot] for pair in pairs[:turns]] for pairs in (self.accs, self.states))
@@ -391,9 +349,7 @@ class _Attention:
             self.weigh(tiles[turn], queries[turn], chunk(index, start), states[turn], mode, own)
 
         def step(index: int, turn: int, start: Position) -> None:
-            """
-            Sums up chunk `index` for one head, after the scores of the next turn.
-            """
+            """Sums up chunk `index` for one head, after the scores of the next step."""
             if index:
                 # Before the next softmax of these rows, which writes other shifts.
                 self.shift(tiles[turn], accs[turn], states[turn])
@@ -413,7 +369,7 @@ class _Attention:
 
         weigh(0, 0, Affine())
         steps([0], Affine())
-        # Steps with a full chunk before and behind them.
+        # Steps with a full chunk before and after them.
         pairs = max(full - 2, 0) // 2
         rolled = 2 * pairs if pairs > 1 else 0
         if rolled:
@@ -423,18 +379,14 @@ class _Attention:
             self.drain(tile, acc, state, slot)
 
     def queries(self, tile: RowTile, slot: int) -> Tile:
-        """
-        The rows of queries of a tile.
-        """
+        """The rows of queries of a tile."""
         stride, depth = _row_stride(self.operands.q.view), self.shape.depth
         position = tile.head.positions[Q] + tile.row * stride
         role, limit = _named("queries", tile.turn), (self.tiling.rows, depth)
         return self.builder.read(role, self.operands.q, position, (tile.rows, depth), stride, limit, slot)
 
     def matrix(self, role: str, operand: Operand, position: Position, chunk: Chunk, turn: int = 0) -> Matrix:
-        """
-        Rows of keys or values in the scratchpad: where they are, or loaded in the first turn.
-        """
+        """Rows of keys or values in the scratchpad: resident, or loaded in the first step."""
         stride = _row_stride(operand.view)
         start = position + chunk.first * stride
         if operand.space == "spad":
@@ -448,9 +400,7 @@ class _Attention:
         return Matrix(tile, Affine(), depth)
 
     def weigh(self, tile: RowTile, queries: Tile, chunk: Chunk, state: Buffer, mode: str, slot: int) -> None:
-        """
-        Scores and their exponentials.
-        """
+        """Scores and their exponentials."""
         builder, rows = self.builder, tile.rows
         scores, exponentials = self.scores[slot], self.exponentials[slot]
         keys = tile.head.keys or self.matrix("keys", self.operands.k, tile.head.positions[K], chunk, tile.turn)
@@ -478,9 +428,7 @@ class _Attention:
         )
 
     def mask(self, mask: Operand, tile: RowTile, chunk: Chunk, slot: int) -> Tile:
-        """
-        The mask of a tile; one row of it where all rows have the same.
-        """
+        """The mask of a tile; one row of it if all rows have the same."""
         builder, stride = self.builder, _row_stride(mask.view)
         start = tile.head.positions[MASK] + tile.row * stride + chunk.first
         shape = (tile.rows, chunk.count)
@@ -491,16 +439,15 @@ class _Attention:
         return builder.view(staged, Affine(), shape, (self.chunk if stride else 0, 1))
 
     def shift(self, tile: RowTile, acc: Buffer, state: Buffer) -> None:
-        """
-        Brings what the rows have summed up to their new maxima.
-        """
+        """Shifts the rows' sums to their new maxima."""
         builder, rows, width = self.builder, tile.rows, self.shape.planes * self.shape.depth
         shifts = builder.view(state, Affine(2 * rows), (rows,), (1,))
-        builder.emit(sta.RescaleOp, builder.view(acc, Affine(), (rows, width), (width, 1)), shifts)
+        builder.emit(sta.ShiftOp, builder.view(acc, Affine(), (rows, width), (width, 1)), shifts)
 
     def combine(self, tile: RowTile, chunk: Chunk, acc: Buffer, slot: int, *, accumulate: bool) -> None:
         """
-        The product of the exponentials with the values: of 16-bit ones that of their high bytes and that of their low.
+        The product of the exponentials with the values; two products for the high and the low bytes of 16-bit
+        exponentials.
         """
         builder, rows, planes, depth = self.builder, tile.rows, self.shape.planes, self.shape.depth
         values = tile.head.values or self.matrix("values", self.operands.v, tile.head.positions[V], chunk, tile.turn)
@@ -519,9 +466,7 @@ class _Attention:
         builder.loop(depth, builder.target.tile_columns, slot, columns)
 
     def drain(self, tile: RowTile, acc: Buffer, state: Buffer, slot: int) -> None:
-        """
-        Divides by the sums of the rows, and writes the result.
-        """
+        """Divides by the sums of the rows, and writes the result."""
         builder, rows, planes, depth = self.builder, tile.rows, self.shape.planes, self.shape.depth
         result, width = self.operands.result, planes * depth
         source = builder.view(acc, Affine(), (rows, width), (width, 1))
@@ -555,39 +500,29 @@ def _softmax_op(
 
 
 def _matrices(builder: TileBuilder, operand: Operand) -> Operand:
-    """
-    The operand, copied if the rows of a head are not a strided matrix.
-    """
+    """The operand, copied if the rows of a head are not a strided matrix."""
     rows = with_rows(builder, operand)
     return rows if len(merge(rows.view.axes[2])) <= 1 else copied(builder, rows)
 
 
 def _named(what: str, turn: int) -> str:
-    """
-    The name of a buffer that each of the heads that take turns has for itself.
-    """
+    """Name of a buffer that each alternating head has for itself."""
     return f"turn{turn}.{what}" if turn else what
 
 
 def _moved(head: Head, axis: Axis, index: Position) -> Head:
-    """
-    Another head, `index` steps along an axis.
-    """
+    """Another head, `index` steps along an axis."""
     places = zip(head.positions, axis.strides, strict=True)
     return replace(head, positions=[position + index * stride for position, stride in places])
 
 
 def _is_shared(axis: Axis) -> bool:
-    """
-    Whether the heads along an axis have the same keys and values.
-    """
+    """True if the heads along an axis have the same keys and values."""
     return axis.strides[K] == axis.strides[V] == 0
 
 
 def _repeated(operand: Operand, heads: int) -> Operand:
-    """
-    Keys or values with as many heads as the queries, each repeated for those that share it.
-    """
+    """Keys or values with as many heads as the queries, each repeated for the heads that share it."""
     batches, own, *matrix = operand.view.axes
     times = heads // operand.view.shape[1]
     shared = (*own, (times, 0)) if times > 1 else own

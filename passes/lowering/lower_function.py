@@ -1,6 +1,4 @@
-"""
-A function of the `nm` dialect as a tile program, from a plan: where values live, and the tiles of each layer.
-"""
+"""A function of the `nm` dialect as a tile program, from a plan: placement of values, and the tiles of each layer."""
 
 from __future__ import annotations
 
@@ -28,38 +26,30 @@ from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
 TRANSFER_ROWS = definition_of("ld").field("rows").largest_power
-"""
-Rows of one transfer between DRAM and the scratchpad.
-"""
+"""Rows of one transfer between DRAM and the scratchpad."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """
-    What lowering asks: which values live in DRAM, all others in the scratchpad, and how each layer is tiled. A tiling
-    is a function of the layer and of its shape, which tells what of its operands has to be loaded.
+    Decisions for lowering: the values that live in DRAM rather than the scratchpad, and each layer's tiling. A tiling
+    is a function of the layer and of its shape, which names the operands that have to be loaded.
     """
 
     in_dram: Set[SSAValue]
     linear: Callable[[nm.LinearOp, LinearShape], LinearTiling]
     attention: Callable[[nm.AttentionOp, AttentionShape, int], Tiling]
-    """
-    The last argument is the number of heads in all.
-    """
+    """The last argument is the number of heads over all batches."""
 
 
 @dataclass
 class LoweredFunction:
-    """
-    A tile program, and where the values of the function are in it.
-    """
+    """A tile program, with the places of the function's values."""
 
     program: TileProgram
     operands: dict[SSAValue, Operand] = field(default_factory=dict[SSAValue, Operand])
     allocations: dict[SSAValue, Allocation] = field(default_factory=dict[SSAValue, Allocation])
-    """
-    The buffer that was made for a value.
-    """
+    """The buffer of a value."""
 
 
 def lower_function(
@@ -68,7 +58,7 @@ def lower_function(
     """
     The program of a function: its arguments are the inputs and then the outputs, all in DRAM.
 
-    Raises ValueError, naming the layer, for an operation that is not lowered alone and for operands that have to be
+    Raises ValueError, naming the layer, for an operation that cannot be lowered alone and for operands that have to be
     constants and are not.
     """
     terminator = function.body.block.last_op
@@ -95,29 +85,23 @@ def _argument(value: SSAValue) -> Buffer:
 
 @dataclass
 class _Walk:
-    """
-    The walk over the operations of a function.
-    """
+    """The walk over the operations of a function."""
 
     builder: TileBuilder
     plan: Plan
     lowered: LoweredFunction
     outputs: dict[SSAValue, Buffer]
-    """
-    The argument that an output is returned in; of values that are returned twice the first.
-    """
+    """The argument that returns an output; for values returned twice the first."""
     norms: dict[Operation, tuple[NormTiles, bool] | None] = field(
         default_factory=dict[Operation, "tuple[NormTiles, bool] | None"]
     )
     """
-    Norms that were prepared with the linear before them, and whether its drains gather their statistics; None for those
-    that were lowered with it.
+    Norms that were prepared with the linear before them, and whether its drains add to the row statistics; None for
+    those that were lowered with it.
     """
 
     def bind_input(self, value: SSAValue, argument: Buffer) -> None:
-        """
-        Says where an input is: where it came, or in the scratchpad, to which it is loaded.
-        """
+        """Places an input: in DRAM, or in the scratchpad, to which it is loaded."""
         operand = contiguous(argument)
         if value in self.plan.in_dram or not value.uses:
             self.lowered.operands[value] = operand
@@ -127,9 +111,7 @@ class _Walk:
         self.lowered.operands[value] = resident
 
     def store_output(self, value: SSAValue, argument: Buffer) -> None:
-        """
-        Brings an output to its argument, unless it was written there.
-        """
+        """Copies an output to its argument, unless it was written there."""
         source, output = self._operand(value), contiguous(argument)
         if source.buffer is argument:
             return
@@ -144,9 +126,7 @@ class _Walk:
         walk_runs(builder, source, output, store)
 
     def lower(self, op: Operation) -> None:
-        """
-        Lowers one operation.
-        """
+        """Lowers one operation."""
         builder = self.builder
         match op:
             case nm.WeightOp() | func.ReturnOp():
@@ -161,8 +141,8 @@ class _Walk:
             case nm.NormOp():
                 prepared = self.norms[op] if op in self.norms else (self._norm(op), False)
                 if prepared is not None:
-                    norm, gathered = prepared
-                    lower_norm(builder, norm, gathered=gathered)
+                    norm, statistics = prepared
+                    lower_norm(builder, norm, statistics=statistics)
             case nm.GatherOp():
                 lower_gather(builder, op, self._operand(op.indices), self._result(op.result))
             case nm.AttentionOp():
@@ -174,9 +154,7 @@ class _Walk:
                 )
 
     def _linear(self, op: nm.LinearOp) -> None:
-        """
-        A linear, together with the norm that follows if it is walked by rows.
-        """
+        """A linear layer, together with the following norm if it is walked by rows."""
         residual = self._optional(op.residual)
         result = self._in_place(op.result, op.residual)
         following = following_norm(op) if result.space == "spad" else None
@@ -184,12 +162,12 @@ class _Walk:
         shape = linear_shape(op, operands, norm=following is not None)
         tiling = self.plan.linear(op, shape)
         norm = None if following is None else self._norm(following)
-        gather = False
+        statistics = False
         if following is not None and norm is not None:
-            gather = tiling.order != COLUMNS or (_is_one_tile(shape, tiling) and norm.is_one_tile())
-            self.norms[following] = (norm, gather) if tiling.order == COLUMNS else None
+            statistics = tiling.order != COLUMNS or (_is_one_tile(shape, tiling) and norm.is_one_tile())
+            self.norms[following] = (norm, statistics) if tiling.order == COLUMNS else None
         fused = None if tiling.order == COLUMNS else norm
-        lower_linear(self.builder, op, operands, shape, tiling, fused, gather=gather)
+        lower_linear(self.builder, op, operands, shape, tiling, fused, statistics=statistics)
 
     def _attention(self, op: nm.AttentionOp) -> None:
         builder = self.builder
@@ -205,9 +183,7 @@ class _Walk:
         return norm_tiles(self.builder, op, self._operand(op.x), stream, copy)
 
     def _transfer(self, source: Operand, destination: Operand) -> None:
-        """
-        Loads a whole contiguous tensor into the scratchpad.
-        """
+        """Loads a whole contiguous tensor into the scratchpad."""
         shape = source.view.shape
         rows, columns = prod(shape[:-1]), shape[-1]
 
@@ -222,17 +198,13 @@ class _Walk:
         self.builder.loop(rows, TRANSFER_ROWS, 0, move)
 
     def _result(self, value: SSAValue, label: str | None = None) -> Operand:
-        """
-        A contiguous buffer for a value: an output that is in DRAM is written where it belongs.
-        """
+        """A contiguous buffer for a value; an output in DRAM is written in place."""
         output = self.outputs.get(value) if value in self.plan.in_dram else None
         self.lowered.operands[value] = contiguous(output or self._allocate(value, label))
         return self.lowered.operands[value]
 
     def _allocate(self, value: SSAValue, label: str | None = None) -> Allocation:
-        """
-        A new buffer for a value.
-        """
+        """A new buffer for a value."""
         builder, tensor = self.builder, nm.tensor_of(value)
         space = "dram" if value in self.plan.in_dram else "spad"
         buffer = builder.allocate(label or builder.path, tensor.get_shape(), nm.element_of(value), space)
@@ -241,8 +213,8 @@ class _Walk:
 
     def _in_place(self, value: SSAValue, source: SSAValue | None) -> Operand:
         """
-        A buffer for a value: that of `source`, which is read element by element as the value is written, if this is its
-        last use.
+        A buffer for a value. It is the buffer of `source`, which is read element by element as the value is written, if
+        this is its last use.
         """
         lowered = self.lowered
         if source is None or value in self.plan.in_dram or not source.has_one_use():
@@ -257,9 +229,7 @@ class _Walk:
         return held
 
     def _attended(self, op: nm.AttentionOp) -> Operand:
-        """
-        A buffer for an attention's result, in the layout of the result unless that would tear the rows of a head apart.
-        """
+        """A buffer for an attention's result, in the result's layout unless that would split the rows of a head."""
         if op.axes[-1] == 3:
             return self._result(op.result)
         view = StridedView.contiguous(nm.tensor_of(op.q).get_shape()).permuted(op.axes)
@@ -298,15 +268,14 @@ def _viewed(op: nm.ViewOp | nm.PermuteOp | nm.SliceOp, view: StridedView) -> Str
 
 
 def _is_one_tile(shape: LinearShape, tiling: LinearTiling) -> bool:
-    """
-    Whether one tile holds all rows, so that the unit's row statistics are those of whole rows after the last group.
-    """
+    """True if one tile holds all rows, so that the unit's row statistics cover whole rows after the last group."""
     return shape.batches == 1 and shape.rows <= tiling.rows
 
 
 def following_norm(op: nm.LinearOp) -> nm.NormOp | None:
     """
-    The norm of a linear's result, if it is the next operation: the unit's row statistics are of one tensor at a time.
+    The norm of a linear's result, if it is the next operation: the unit's row statistics belong to one tensor at a
+    time.
     """
     following = op.next_op
     while isinstance(following, nm.WeightOp | nm.ViewOp | nm.PermuteOp | nm.SliceOp):

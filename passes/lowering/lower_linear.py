@@ -1,6 +1,4 @@
-"""
-`nm.linear` as tile products: packed weights through the weight buffer, the epilogue in the drain.
-"""
+"""`nm.linear` as tile products: packed weights through the weight buffer, the epilogue in the drain."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from sta.passes.lowering.lower_vector import NormTiles, load_norm, lower_norm_ti
 from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, walkable, with_rows
 from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, map_op
 from sta.passes.lowering.tile_program import Buffer, Constant, Position, Tile
-from sta.passes.tiling.linear_tiling import COLUMNS, SLOTS, STREAMED, LinearShape, LinearTiling, cuts
+from sta.passes.tiling.linear_tiling import COLUMNS, RELOADED, SLOTS, LinearShape, LinearTiling, cuts
 from sta.passes.tiling.strided_view import Axis, StridedView, row_space
 from sta.spec.affine import Affine
 from sta.spec.alignment import aligned
@@ -31,9 +29,7 @@ from sta.spec.wide_product import PLANES
 
 @dataclass(frozen=True)
 class LinearOperands:
-    """
-    What a linear layer reads and writes, in layouts whose rows can be walked together.
-    """
+    """Operands of a linear layer in layouts whose rows can be walked together."""
 
     x: Operand
     result: Operand
@@ -41,32 +37,24 @@ class LinearOperands:
 
     @property
     def views(self) -> list[StridedView]:
-        """
-        How the operands lie in memory: the activations, the result, the residual if there is one.
-        """
+        """Views of the operands in memory: the activations, the result, the residual if there is one."""
         return [self.x.view, self.result.view] + ([self.residual.view] if self.residual else [])
 
     @property
     def row_axes(self) -> tuple[Axis, ...]:
-        """
-        The axes along which the rows of all operands move together.
-        """
+        """The axes along which the rows of all operands move together."""
         return row_space(self.views)
 
 
 def linear_operands(builder: TileBuilder, x: Operand, result: Operand, residual: Operand | None) -> LinearOperands:
-    """
-    The operands of a linear layer, copied where their rows are not contiguous or do not nest.
-    """
+    """The operands of a linear layer, copied if their rows are not contiguous or do not nest."""
     added = [] if residual is None else [broadcast_rows(builder, residual, result)]
     x, *added, result = walkable(builder, [with_rows(builder, x), *added, result], ROWS)
     return LinearOperands(x, result, added[0] if added else None)
 
 
 def linear_shape(op: nm.LinearOp, operands: LinearOperands, *, norm: bool) -> LinearShape:
-    """
-    What decides about the tiles of a linear layer. `norm`: a norm follows that can be made of each tile of rows.
-    """
+    """Parameters that determine the tiles of a linear layer. `norm`: a norm of each tile of rows can follow."""
     pattern, encoding = nm.pattern_of(op.weight)
     columns, depth = nm.tensor_of(op.weight).get_shape()
     axes = operands.row_axes
@@ -93,16 +81,16 @@ def lower_linear(
     tiling: LinearTiling,
     norm: NormTiles | None,
     *,
-    gather: bool,
+    statistics: bool,
 ) -> None:
     """
-    The loops of a linear layer, in the order that its tiling says.
+    The loops of a linear layer, in the order of its tiling.
 
-    Columns outermost: weights are loaded once if the depth is not cut; `gather`: the drains gather the statistics of
-    the rows they write. Rows outermost: weights stay on the chip or are streamed, and a tile of rows is normalized
+    Columns outermost: weights are loaded once if the depth is not cut; `statistics`: the drains add the rows they write
+    to the row statistics. Rows outermost: weights stay on the chip or are reloaded, and a tile of rows is normalized
     while the products of the next one run, if a `norm` follows.
     """
-    layer = _begin(builder, op, operands, shape, tiling, gather=gather or norm is not None)
+    layer = _begin(builder, op, operands, shape, tiling, statistics=statistics or norm is not None)
     if tiling.order == COLUMNS:
         blocks = layer.blocks()
         rotate(builder, shape.columns, tiling.columns, 0, partial(_column_tile, layer, blocks))
@@ -117,30 +105,26 @@ def _begin(
     shape: LinearShape,
     tiling: LinearTiling,
     *,
-    gather: bool,
+    statistics: bool,
 ) -> _Linear:
-    """
-    The constants and buffers that all orders of the loops need; parameters and table are loaded at once.
-    """
+    """Constants and buffers that all loop orders need; parameters and table are loaded at once."""
     depths = tuple(depth for count, depth in cuts(shape.depth, tiling.depth) for _ in range(count))
     packed = _pack(builder, op, Packing(shape.columns, depths, tiling.columns, shape.pattern, shape.encoding))
     parameters = _parameters(builder, op, shape.columns, tiling.columns)
-    streamed = None
+    in_dram = None
     if parameters.size <= builder.target.sram_bytes * builder.policy.parameters_share:
         loaded = (builder.load(parameters, "parameters"),)
     else:
-        streamed = parameters
+        in_dram = parameters
         loaded = builder.pair("parameters", (aligned(map_parameters_size(tiling.columns)),), nm.ui8, "wbuf")
     table = builder.load_table(op.table)
     accs = builder.pair("acc", (tiling.rows, shape.passes * tiling.columns), nm.si32, "acc")
-    return _Linear(builder, op, operands, shape, tiling, depths, packed, loaded, streamed, table, accs, gather)
+    return _Linear(builder, op, operands, shape, tiling, depths, packed, loaded, in_dram, table, accs, statistics)
 
 
 @dataclass(frozen=True)
 class _Linear:
-    """
-    A linear layer whose buffers are there: what its loops are made of.
-    """
+    """A linear layer with its buffers, for its loops."""
 
     builder: TileBuilder
     op: nm.LinearOp
@@ -148,36 +132,24 @@ class _Linear:
     shape: LinearShape
     tiling: LinearTiling
     depths: tuple[int, ...]
-    """
-    The cuts of the depth.
-    """
+    """The cuts of the depth."""
     packed: Constant
     loaded_parameters: Sequence[Buffer]
-    """
-    The parameters of all columns, or two buffers for those of a tile of columns.
-    """
-    streamed_parameters: Constant | None
-    """
-    The parameters in DRAM, where they are loaded for each tile of columns.
-    """
+    """The parameters of all columns, or two buffers for the parameters of a tile of columns."""
+    parameters_in_dram: Constant | None
+    """The parameters in DRAM, if they are loaded for each tile of columns."""
     table: Tile | None
     accs: Sequence[Buffer]
-    gather: bool
-    """
-    Whether the drains gather the statistics of the rows they write.
-    """
+    statistics: bool
+    """True if the drains add the rows they write to the row statistics."""
 
     def blocks(self) -> Sequence[Buffer]:
-        """
-        Two buffers for the weights of a tile of columns and a cut of the depth.
-        """
+        """Two buffers for the weights of a tile of columns and a cut of the depth."""
         size = packed_size(self.tiling.columns, self.depths[0], self.shape.pattern, self.shape.encoding)
         return self.builder.pair("weights", (aligned(size),), nm.ui8, "wbuf")
 
     def load(self, column: Part, index: int, buffer: Buffer) -> Tile:
-        """
-        Loads the weights of a tile of columns and a cut of the depth.
-        """
+        """Loads the weights of a tile of columns and a cut of the depth."""
         size = packed_size(column.size, self.depths[index], self.shape.pattern, self.shape.encoding)
         place = self.place(column, self.group_bytes(self.tiling.columns)) + self.group_bytes(column.size, index)
         source = self.builder.view(self.packed, place, (size,), (1,))
@@ -186,44 +158,37 @@ class _Linear:
         return destination
 
     def group_bytes(self, columns: int, depths: int | None = None) -> int:
-        """
-        Bytes of a tile of columns up to its first `depths` cuts of the depth (all when None).
-        """
+        """Bytes of a tile of columns up to its first `depths` cuts of the depth (all when None)."""
         pattern, encoding = self.shape.pattern, self.shape.encoding
         return sum(aligned(packed_size(columns, depth, pattern, encoding)) for depth in self.depths[:depths])
 
     def place(self, column: Part, block: int) -> Position:
-        """
-        Byte position of a tile of columns in a constant made of equal blocks a tile.
-        """
+        """Byte position of a tile of columns in a constant made of equal blocks a tile."""
         return column.start.divided(self.tiling.columns) * block
 
     def parameters(self, column: Part) -> Tile:
-        """
-        The parameter block of a tile of columns: a window of the whole layer's, or loaded.
-        """
+        """The parameter block of a tile of columns: a view of the whole layer's block, or loaded."""
         builder = self.builder
         place = self.place(column, aligned(map_parameters_size(self.tiling.columns)))
         size = map_parameters_size(column.size)
-        if self.streamed_parameters is None:
+        if self.parameters_in_dram is None:
             return builder.view(self.loaded_parameters[0], place, (size,), (1,))
-        source = builder.view(self.streamed_parameters, place, (size,), (1,))
+        source = builder.view(self.parameters_in_dram, place, (size,), (1,))
         destination = builder.view(self.loaded_parameters[column.slot], Affine(), (size,), (1,))
         builder.emit(sta.LoadOp, source, destination)
         return destination
 
     def acc(self, rows: int, column: Part, slot: int) -> Tile:
         """
-        The accumulators of a tile: with 16-bit activations each row has those of the high bytes, then those of the low.
+        The accumulators of a tile; with 16-bit activations each row has accumulators for the high bytes, then for the
+        low bytes.
         """
         passes = self.shape.passes
         stride = passes * self.tiling.columns
         return self.builder.view(self.accs[slot], Affine(), (rows, passes * column.size), (stride, 1))
 
     def planes(self, acc: Tile, column: Part, slot: int) -> list[tuple[str | None, Tile]]:
-        """
-        The accumulators of each pass, with the byte plane of the activations that it takes; None: they are bytes.
-        """
+        """The accumulators of each pass, with the byte plane of its activations; None for 8-bit activations."""
         if not self.shape.wide:
             return [(None, acc)]
         shape, strides = (acc.shape[0], column.size), (2 * self.tiling.columns, 1)
@@ -235,33 +200,31 @@ class _Linear:
     def products(
         self,
         acc: Tile,
-        window: Callable[[int, int, int], Tile],
+        activations_of: Callable[[int, int, int], Tile],
         column: Part,
         slot: int,
         weights: Tile | None,
         blocks: Sequence[Buffer],
     ) -> None:
         """
-        The products of a tile. `window` gives the activations of a cut of the depth, by its start, length and slot.
-        Without `weights` of the whole depth those of each cut are loaded into `blocks`, which take turns.
+        The products of a tile. `activations_of` gives the activations of a cut of the depth, by its start, length and
+        slot. Without `weights` of the whole depth, the weights of each cut are loaded into the alternating `blocks`.
         """
         pattern = nm.PatternAttr(self.shape.pattern, self.shape.encoding)
         starts = range(0, self.shape.depth, self.tiling.depth)
         for index, (start, depth) in enumerate(zip(starts, self.depths, strict=True)):
             if weights is not None:
-                packed, activations = weights, window(start, depth, slot)
+                packed, activations = weights, activations_of(start, depth, slot)
             else:
                 own = (slot * len(self.depths) + index) % SLOTS
                 packed = self.load(column, index, blocks[own])
-                activations = window(start, depth, own)
+                activations = activations_of(start, depth, own)
             for plane, target in self.planes(acc, column, slot):
                 make = partial(sta.ProductOp, pattern=pattern, accumulate=index > 0, plane=plane)
                 self.builder.emit(make, target, activations, packed)
 
     def drain(self, acc: Tile, rows: Rows, column: Part, parameters: Tile) -> None:
-        """
-        Drains a tile into the result; `rows` has the positions of all operands.
-        """
+        """Drains a tile into the result; `rows` has the positions of all operands."""
         builder, operands = self.builder, self.operands
         shape, limit = (rows.count, column.size), (self.tiling.rows, self.tiling.columns)
         places = [
@@ -272,7 +235,7 @@ class _Linear:
             position, stride = places[2]
             residual = builder.read("residual", operands.residual, position, shape, stride, limit, rows.slot)
         multiply = self.op.multiply is not None
-        make = partial(map_op, per_channel=True, gather=self.gather, wide=self.shape.wide, multiply=multiply)
+        make = partial(map_op, per_channel=True, statistics=self.statistics, wide=self.shape.wide, multiply=multiply)
 
         def drain(destination: Tile) -> None:
             builder.emit(make, acc, destination, parameters, self.table, residual)
@@ -282,30 +245,26 @@ class _Linear:
 
 
 def _column_tile(layer: _Linear, blocks: Sequence[Buffer], column: Part) -> None:
-    """
-    All rows of one tile of columns.
-    """
+    """All rows of one tile of columns."""
     weights = layer.load(column, 0, blocks[column.slot]) if len(layer.depths) == 1 else None
     parameters = layer.parameters(column)
     limit = (layer.tiling.rows, layer.depths[0])
 
     def tile(rows: Rows) -> None:
-        def window(start: int, depth: int, slot: int) -> Tile:
+        def activations_of(start: int, depth: int, slot: int) -> Tile:
             position, stride = rows.positions[0] + start, rows.strides[0]
             shape = (rows.count, depth)
             return layer.builder.read("activations", layer.operands.x, position, shape, stride, limit, slot)
 
         acc = layer.acc(rows.count, column, rows.slot)
-        layer.products(acc, window, column, rows.slot, weights, blocks)
+        layer.products(acc, activations_of, column, rows.slot, weights, blocks)
         layer.drain(acc, rows, column, parameters)
 
     rotate_rows(layer.builder, layer.operands.views, layer.tiling.rows, column.slot, tile)
 
 
 def _lower_by_rows(layer: _Linear, norm: NormTiles | None) -> None:
-    """
-    The loops with rows outermost.
-    """
+    """The loops with rows outermost."""
     builder, operands, shape, tiling = layer.builder, layer.operands, layer.shape, layer.tiling
     norm_parameters = None
     if norm is not None:
@@ -327,15 +286,15 @@ def _lower_by_rows(layer: _Linear, norm: NormTiles | None) -> None:
             positions = [rows.positions[1], *rows.positions[own:]]
             normalized = Rows(positions, rows.count, [rows.strides[1], *rows.strides[own:]], rows.slot)
             with builder.located(norm.op):
-                lower_norm_tile(builder, norm, norm_parameters, normalized, gathered=True)
+                lower_norm_tile(builder, norm, norm_parameters, normalized, statistics=True)
 
-    if tiling.order == STREAMED:
+    if tiling.order == RELOADED:
         blocks = layer.blocks()
 
-        def streamed(column: Part) -> Tile | None:
+        def reloaded(column: Part) -> Tile | None:
             return layer.load(column, 0, blocks[column.slot]) if len(layer.depths) == 1 else None
 
-        walk(builder, axes, starts, tiling.rows, 0, lambda rows: tile(rows, streamed, blocks))
+        walk(builder, axes, starts, tiling.rows, 0, lambda rows: tile(rows, reloaded, blocks))
         return
     resident = builder.allocate(f"{builder.path}:weights", (layer.packed.size,), nm.ui8, "wbuf")
     kept = partial(_kept_weights, layer, resident, loading=False)
@@ -343,7 +302,7 @@ def _lower_by_rows(layer: _Linear, norm: NormTiles | None) -> None:
         builder.emit(sta.LoadOp, layer.packed, resident)
         walk(builder, axes, starts, tiling.rows, 0, lambda rows: tile(rows, kept, ()), loop)
         return
-    # The first tile of rows loads each block of weights just before it is used.
+    # The first tile of rows loads each block of weights just before its use.
     (axis,) = axes
     first = min(tiling.rows, axis.size)
     tile(Rows(starts, first, axis.strides, 1), partial(_kept_weights, layer, resident, loading=True), ())
@@ -354,9 +313,7 @@ def _lower_by_rows(layer: _Linear, norm: NormTiles | None) -> None:
 
 
 def _kept_weights(layer: _Linear, resident: Buffer, column: Part, *, loading: bool) -> Tile:
-    """
-    The weights of a tile of columns where all of them stay on the chip; `loading` puts them there.
-    """
+    """The weights of a tile of columns if all of them stay on the chip; `loading` loads them."""
     builder = layer.builder
     place = layer.place(column, layer.group_bytes(layer.tiling.columns))
     size = packed_size(column.size, layer.shape.depth, layer.shape.pattern, layer.shape.encoding)
@@ -367,9 +324,7 @@ def _kept_weights(layer: _Linear, resident: Buffer, column: Part, *, loading: bo
 
 
 def _row_tile(layer: _Linear, rows: Rows, weights: Callable[[Part], Tile | None], blocks: Sequence[Buffer]) -> None:
-    """
-    All columns of a tile of rows.
-    """
+    """All columns of a tile of rows."""
     builder, operands, depth = layer.builder, layer.operands, layer.shape.depth
     limit = (layer.tiling.rows, depth)
     position, stride = rows.positions[0], rows.strides[0]
@@ -377,23 +332,21 @@ def _row_tile(layer: _Linear, rows: Rows, weights: Callable[[Part], Tile | None]
         "activations", operands.x, position, (rows.count, depth), stride, limit, rows.slot
     )
 
-    def window(start: int, depth: int, _: int) -> Tile:
+    def activations_of(start: int, depth: int, _: int) -> Tile:
         return builder.view(buffer, first + start, (rows.count, depth), (row_stride, 1))
 
     def column_tile(column: Part) -> None:
         own = weights(column)
         parameters = layer.parameters(column)
         acc = layer.acc(rows.count, column, column.slot)
-        layer.products(acc, window, column, column.slot, own, blocks)
+        layer.products(acc, activations_of, column, column.slot, own, blocks)
         layer.drain(acc, Rows(rows.positions, rows.count, rows.strides, column.slot), column, parameters)
 
     rotate(builder, layer.shape.columns, layer.tiling.columns, rows.slot, column_tile)
 
 
 def _pack(builder: TileBuilder, op: nm.LinearOp, packing: Packing) -> Constant:
-    """
-    The packed weights of each tile of columns and cut of the depth, each padded to a beat of the DMA.
-    """
+    """The packed weights of each tile of columns and cut of the depth, each padded to a beat of the DMA."""
     name = builder.store_name(op.weight)
     return builder.constant(
         f"{name}@packed",
@@ -406,9 +359,7 @@ def _pack(builder: TileBuilder, op: nm.LinearOp, packing: Packing) -> Constant:
 
 
 def _parameters(builder: TileBuilder, op: nm.LinearOp, columns: int, tile: int) -> Constant:
-    """
-    The parameter blocks of all tiles of columns, each padded to a beat of the DMA.
-    """
+    """The parameter blocks of all tiles of columns, each padded to a beat of the DMA."""
     size = sum(count * aligned(map_parameters_size(part)) for count, part in cuts(columns, tile))
     return builder.constant(
         f"{builder.path}@parameters", "parameters", (size,), nm.ui8, lambda: _parameter_blocks(builder, op, tile)
@@ -416,18 +367,13 @@ def _parameters(builder: TileBuilder, op: nm.LinearOp, columns: int, tile: int) 
 
 
 def _parameter_blocks(builder: TileBuilder, op: nm.LinearOp, columns: int) -> NDArray[np.uint8]:
-    arrays = [builder.weights.get(builder.store_name(operand)) for operand in (op.bias, op.multiplier, op.shift)]
-    scalars = epilogue_scalars(op)
-    blocks: list[NDArray[np.uint8]] = []
-    for n in range(0, arrays[0].size, columns):
-        bias, multiplier, shift = (array[n : n + columns] for array in arrays)
-        block = np.frombuffer(channel_map_parameters(bias, multiplier, shift, scalars).to_bytes(), np.uint8)
-        blocks.append(np.pad(block, (0, aligned(block.size) - block.size)))
-    return np.concatenate(blocks)
+    bias, multiplier, shift = (
+        builder.weights.get(builder.store_name(operand)) for operand in (op.bias, op.multiplier, op.shift)
+    )
+    blocks = channel_map_parameters(bias, multiplier, shift, epilogue_scalars(op)).blocks(columns)
+    return np.frombuffer(b"".join(block.ljust(aligned(len(block)), b"\0") for block in blocks), np.uint8)
 
 
 def _loaded_bytes(operand: Operand | None) -> int:
-    """
-    Bytes of an element that has to cross between the chip and DRAM.
-    """
+    """Bytes of an element that crosses between the chip and DRAM."""
     return 0 if operand is None or operand.space == "spad" else operand.element.width.data // 8

@@ -1,6 +1,4 @@
-"""
-`nm.map`, `nm.norm` and `nm.gather` as tiles of the vector unit and of the DMA.
-"""
+"""`nm.map`, `nm.norm` and `nm.gather` as tiles of the vector unit and of the DMA."""
 
 from __future__ import annotations
 
@@ -18,15 +16,11 @@ from sta.passes.tiling.strided_view import StridedView, row_space
 from sta.spec.instructions.table import definition_of
 
 COLUMN_LIMIT = definition_of("map").field("columns").largest_power
-"""
-Columns of one tile of the vector unit: within its field, and 1 MiB for 128 rows of 16 bits.
-"""
+"""Columns of one tile of the vector unit: within its field, and 1 MiB for 128 rows of 16 bits."""
 
 
 def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, residual: Operand | None) -> None:
-    """
-    Row tiles of the vector unit over a whole tensor.
-    """
+    """Row tiles of the vector unit over a whole tensor."""
     added = [broadcast_rows(builder, residual, result)] if residual else []
     x, *added, result = walkable(builder, [with_rows(builder, x), *added, result], ROWS)
     operands = [x, result, *added]
@@ -65,37 +59,27 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
 
 @dataclass(frozen=True)
 class NormTiles:
-    """
-    A norm and its operands: tiles of whole rows, of which the 16-bit stream and the 8-bit copy are written together.
-    """
+    """A norm and its operands: tiles of whole rows, which write the 16-bit stream and the 8-bit copy together."""
 
     op: nm.NormOp
     x: Operand
     stream: Operand | None
     copy: Operand | None
     limit: tuple[int, int]
-    """
-    Rows and columns of a tile.
-    """
+    """Rows and columns of a tile."""
 
     @property
     def written(self) -> list[Operand]:
-        """
-        The stream and the copy, as far as they are there.
-        """
+        """The stream and the copy, if present."""
         return [operand for operand in (self.stream, self.copy) if operand is not None]
 
     @property
     def views(self) -> list[StridedView]:
-        """
-        How the source and what is written lie in memory.
-        """
+        """Views of the source and of the results in memory."""
         return [self.x.view, *(operand.view for operand in self.written)]
 
     def is_one_tile(self) -> bool:
-        """
-        Whether one tile holds all rows.
-        """
+        """True if one tile holds all rows."""
         axes = row_space(self.views)
         return not axes or (len(axes) == 1 and axes[0].size <= self.limit[0])
 
@@ -103,41 +87,33 @@ class NormTiles:
 def norm_tiles(
     builder: TileBuilder, op: nm.NormOp, x: Operand, stream: Operand | None, copy: Operand | None
 ) -> NormTiles:
-    """
-    The tiles of a norm; its source is copied where its rows are not contiguous.
-    """
+    """The tiles of a norm; its source is copied if its rows are not contiguous."""
     x = with_rows(builder, x)
     staged = [(operand, x.columns) for operand in (x, stream, copy) if operand is not None]
     return NormTiles(op, x, stream, copy, (builder.tile_rows(x.rows, staged), x.columns))
 
 
-def lower_norm(builder: TileBuilder, norm: NormTiles, *, gathered: bool) -> None:
-    """
-    The loop over the tiles of a norm. `gathered`: the drains before it gather the statistics of its rows.
-    """
+def lower_norm(builder: TileBuilder, norm: NormTiles, *, statistics: bool) -> None:
+    """The loop over the tiles of a norm. `statistics`: earlier drains have added its rows to the row statistics."""
     parameters = load_norm(builder, norm.op)
     rotate_rows(
         builder,
         norm.views,
         norm.limit[0],
         0,
-        lambda rows: lower_norm_tile(builder, norm, parameters, rows, gathered=gathered),
+        lambda rows: lower_norm_tile(builder, norm, parameters, rows, statistics=statistics),
     )
 
 
 def load_norm(builder: TileBuilder, op: nm.NormOp) -> Tile:
-    """
-    A norm's parameters, loaded into the weight buffer.
-    """
+    """A norm's parameters, loaded into the weight buffer."""
     names = (builder.store_name(value) for value in (op.gamma, op.beta))
     gamma, beta = (builder.weights.get(name) for name in names)
     return builder.load_parameters(f"{builder.path}@parameters", norm_parameters(op, gamma, beta).to_bytes())
 
 
-def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, rows: Rows, *, gathered: bool) -> None:
-    """
-    Normalizes a tile of rows; positions and strides are those of the source and of what is written.
-    """
+def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, rows: Rows, *, statistics: bool) -> None:
+    """Normalizes a tile of rows; positions and strides belong to the source and the results."""
     shape = (rows.count, norm.x.columns)
     limit, slot = norm.limit, rows.slot
     source = builder.read("source", norm.x, rows.positions[0], shape, rows.strides[0], limit, slot)
@@ -155,15 +131,13 @@ def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, row
         targets = iter(destinations)
         first = next(targets) if norm.stream is not None else None
         second = next(targets) if norm.copy is not None else None
-        builder.emit(partial(sta.NormOp, kind=kind, gathered=gathered), source, parameters, first, second)
+        builder.emit(partial(sta.NormOp, kind=kind, statistics=statistics), source, parameters, first, second)
 
     write([])
 
 
 def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result: Operand) -> None:
-    """
-    Rows of the embedding table by DMA, a tile at a time.
-    """
+    """Rows of the embedding table by DMA, a tile at a time."""
     table = builder.stored(builder.store_name(op.table), "embedding", result.element)
     if indices.space == "dram" or indices.view != StridedView.contiguous(indices.view.shape):
         indices = copied(builder, indices)
@@ -171,7 +145,7 @@ def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result
     limit = (builder.tile_rows(result.rows, [(result, width)]), width)
 
     def tile(rows: Rows) -> None:
-        window = builder.view(indices.buffer, rows.positions[0], (rows.count,), (1,))
+        listed = builder.view(indices.buffer, rows.positions[0], (rows.count,), (1,))
         builder.write(
             "result",
             result,
@@ -180,7 +154,7 @@ def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result
             rows.strides[1],
             limit,
             rows.slot,
-            lambda destination: builder.emit(sta.GatherOp, table, window, destination),
+            lambda destination: builder.emit(sta.GatherOp, table, listed, destination),
         )
 
     one_a_row = StridedView((*indices.view.axes, ()))

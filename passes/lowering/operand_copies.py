@@ -1,6 +1,4 @@
-"""
-Copies of operands: into the order that an instruction asks for, and from one place in DRAM to another.
-"""
+"""Copies of operands: into the order that an instruction requires, and from one place in DRAM to another."""
 
 from __future__ import annotations
 
@@ -17,19 +15,13 @@ from sta.spec.affine import Affine
 from sta.spec.instructions.table import definition_of
 
 ROWS = slice(None, -1)
-"""
-The axes whose steps are rows: all but the last.
-"""
+"""The axes whose steps are rows: all but the last."""
 RUN_LIMIT = definition_of("map").field("columns").largest_power
-"""
-Elements of the longest row of a copy: within the column field of every instruction that copies.
-"""
+"""Elements of the longest row of a copy: within the column field of every instruction that copies."""
 
 
 def copied(builder: TileBuilder, operand: Operand) -> Operand:
-    """
-    The operand with its elements copied into a contiguous buffer in the scratchpad.
-    """
+    """The operand with its elements copied into a contiguous buffer in the scratchpad."""
     shape = operand.view.shape
     buffer = builder.allocate(f"{builder.path}:copy", (prod(shape),), operand.element, "spad")
     result = Operand(buffer, StridedView.contiguous(shape), operand.element)
@@ -49,8 +41,8 @@ def copied(builder: TileBuilder, operand: Operand) -> Operand:
 
 def copy_in_dram(builder: TileBuilder, source: Operand, destination: Operand) -> None:
     """
-    Copies an operand from one place in DRAM to another, by way of tiles in the scratchpad: two of them take no more
-    than the policy's share of the chip's memory.
+    Copies an operand from one place in DRAM to another, through tiles in the scratchpad: two of them occupy at most the
+    policy's share of the chip's memory.
     """
     rows = builder.target.tile_rows
     share = int(builder.target.sram_bytes * builder.policy.staging_share / 2)
@@ -94,16 +86,14 @@ def walk_runs(
 
 
 def with_rows(builder: TileBuilder, operand: Operand) -> Operand:
-    """
-    The operand itself if its last axis is contiguous, else a copy.
-    """
+    """The operand itself if its last axis is contiguous, else a copy."""
     return operand if operand.has_contiguous_rows() else copied(builder, operand)
 
 
 def walkable(builder: TileBuilder, operands: Sequence[Operand], axes: slice) -> list[Operand]:
     """
-    Operands that share their leading `axes`, each copied in turn until all of them can be walked together; the last,
-    which is written, is never copied.
+    Operands that share their leading `axes`, copied one by one until all of them can be walked together. The last is
+    written and never copied.
     """
     result = list(operands)
     for index in range(len(result) - 1):
@@ -114,9 +104,7 @@ def walkable(builder: TileBuilder, operands: Sequence[Operand], axes: slice) -> 
 
 
 def broadcast_rows(builder: TileBuilder, residual: Operand, result: Operand) -> Operand:
-    """
-    A residual that moves along with the result, repeating where it broadcasts.
-    """
+    """A residual that moves along with the result, and repeats where it broadcasts."""
     rows = with_rows(builder, residual)
     return Operand(rows.buffer, rows.view.broadcast(result.view.shape), rows.element)
 
@@ -126,9 +114,7 @@ def _largest_divisor(size: int, limit: int) -> int:
 
 
 def _cut(axes: Sequence[Axis], columns: int) -> tuple[Axis, ...]:
-    """
-    The axes with the innermost `columns` elements, which one row of a copy covers, taken off.
-    """
+    """The axes with the innermost `columns` elements, which one row of a copy covers, taken off."""
     last = axes[-1]
     if last.size == columns:
         return tuple(axes[:-1])

@@ -1,6 +1,4 @@
-"""
-A tile program as IR: each of its nodes is one operation of the `sta` dialect.
-"""
+"""A tile program as IR: each of its nodes is one operation of the `sta` dialect."""
 
 from __future__ import annotations
 
@@ -22,25 +20,21 @@ from sta.passes.lowering.tile_program import (
     Position,
     Tile,
     TileProgram,
-    Window,
+    View,
 )
 from sta.spec.affine import Affine
 
 
 @dataclass
 class ProgramIr:
-    """
-    The IR of a tile program, and which value each buffer, window and counter has become.
-    """
+    """The IR of a tile program, and which value each buffer, view and counter has become."""
 
     block: Block
     values: dict[Tile | Counter, SSAValue] = field(default_factory=dict["Tile | Counter", SSAValue])
 
 
 def to_ir(program: TileProgram, weights: WeightStore) -> ProgramIr:
-    """
-    The block of a program, whose arguments are those of the program; the data of its constants goes to `weights`.
-    """
+    """The block of a program, with the program's arguments; the data of its constants goes to `weights`."""
     types = [sta.memref(argument.shape, argument.element, argument.space) for argument in program.arguments]
     block = Block(arg_types=types)
     made = ProgramIr(block, dict(zip(program.arguments, block.args, strict=True)))
@@ -60,7 +54,7 @@ def _operation(node: Node, values: dict[Tile | Counter, SSAValue], weights: Weig
     match node:
         case Instruction():
             return node.make(*(_resolved(operand, values) for operand in node.operands))
-        case Window():
+        case View():
             position = _index(node.position, values)
             kind = sta.memref(node.shape, node.buffer.element, node.space, node.strides)
             view = sta.ViewOp(values[node.buffer], position.terms, position.base, kind)
@@ -91,7 +85,7 @@ def _constant(node: Constant, values: dict[Tile | Counter, SSAValue], weights: W
 def _resolved(
     operand: Tile | Position | None, values: dict[Tile | Counter, SSAValue]
 ) -> SSAValue | Affine[SSAValue] | None:
-    if isinstance(operand, Buffer | Window):
+    if isinstance(operand, Buffer | View):
         return values[operand]
     return None if operand is None else _index(operand, values)
 

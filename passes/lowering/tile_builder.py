@@ -1,6 +1,4 @@
-"""
-Building tile programs: buffers, windows, loops with their remainders, and tiles of operands that live in DRAM.
-"""
+"""Building tile programs: buffers, views, loops with their remainders, and tiles of operands in DRAM."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ from sta.passes.lowering.tile_program import (
     Position,
     Tile,
     TileProgram,
-    Window,
+    View,
 )
 from sta.passes.tiling.strided_view import StridedView, merge
 from sta.spec.affine import Affine
@@ -40,9 +38,7 @@ from sta.spec.tiling_policy import TilingPolicy
 
 @dataclass(frozen=True)
 class Operand:
-    """
-    A tensor in memory: its buffer and how its elements lie in it.
-    """
+    """A tensor in memory: its buffer, and the layout of its elements there."""
 
     buffer: Buffer
     view: StridedView
@@ -50,45 +46,33 @@ class Operand:
 
     @property
     def space(self) -> str:
-        """
-        The memory the buffer is in: spad or dram.
-        """
+        """The memory of the buffer: spad or dram."""
         return self.buffer.space
 
     @property
     def columns(self) -> int:
-        """
-        Elements of the last axis.
-        """
+        """Elements of the last axis."""
         return self.view.shape[-1]
 
     @property
     def rows(self) -> int:
-        """
-        Rows in all: the elements of all axes but the last.
-        """
+        """Number of rows: the elements of all axes but the last."""
         return prod(self.view.shape[:-1])
 
     def has_contiguous_rows(self) -> bool:
-        """
-        Whether the last axis is contiguous: what every instruction asks of its operands.
-        """
+        """True if the last axis is contiguous, as every instruction requires of its operands."""
         factors = merge(self.view.axes[-1])
         return not factors or (len(factors) == 1 and factors[0][1] == 1)
 
 
 def contiguous(buffer: Buffer) -> Operand:
-    """
-    A whole buffer as an operand.
-    """
+    """A whole buffer as an operand."""
     return Operand(buffer, StridedView.contiguous(buffer.shape), buffer.element)
 
 
 @dataclass(frozen=True)
 class Part:
-    """
-    A tile of an axis: its first element, how many there are, and the slot, 0 or 1, whose buffers it uses.
-    """
+    """A tile of an axis: its first element, its size, and the slot, 0 or 1, of its buffers."""
 
     start: Position
     size: int
@@ -99,7 +83,7 @@ class Part:
 class Rows:
     """
     A tile of rows: the position of its first row in each operand, the number of rows, the operands' row strides (in
-    elements), and the slot whose buffers it uses.
+    elements), and the slot of its buffers.
     """
 
     positions: Sequence[Position]
@@ -116,17 +100,13 @@ def map_op(
     residual: SSAValue | None = None,
     **flags: bool,
 ) -> sta.MapOp:
-    """
-    `sta.map` with its operands one by one.
-    """
+    """`sta.map` with its operands one by one."""
     return sta.MapOp((source, destination, parameters), table, residual, **flags)
 
 
 @dataclass
 class TileBuilder:
-    """
-    Appends nodes to the innermost loop that is open; what it appends comes from the operation being lowered.
-    """
+    """Appends nodes to the innermost open loop, with the location of the operation being lowered."""
 
     target: Target
     policy: TilingPolicy
@@ -134,72 +114,54 @@ class TileBuilder:
     program: TileProgram
     source: Operation | None = None
     staging: dict[Hashable, Allocation] = field(default_factory=dict[Hashable, Allocation])
-    """
-    Tile buffers of the operation being lowered, by role, size and slot.
-    """
+    """Tile buffers of the operation being lowered, by role, size and slot."""
 
     def __post_init__(self) -> None:
         self._open: list[Loop] = []
-        self._windows: dict[Hashable, Window] = {}
+        self._views: dict[Hashable, View] = {}
 
     @property
     def path(self) -> str:
-        """
-        Module path of the operation being lowered.
-        """
+        """Module path of the operation being lowered."""
         return "" if self.source is None else module_path(self.source)
 
     def is_top(self) -> bool:
-        """
-        Whether no loop is open.
-        """
+        """True if no loop is open."""
         return not self._open
 
     def begin(self, op: Operation) -> None:
-        """
-        Starts the lowering of `op`: what follows carries its location, and tile buffers are its own.
-        """
+        """Starts the lowering of `op`: later nodes carry its location, and tile buffers are its own."""
         self.source = op
         self.staging = {}
-        self._windows = {}
+        self._views = {}
 
     @contextmanager
     def located(self, op: Operation) -> Generator[None]:
-        """
-        What is emitted inside carries the location of `op`.
-        """
+        """Gives operations emitted inside the location of `op`."""
         outer, self.source = self.source, op
         yield
         self.source = outer
 
     def emit(self, make: Callable[..., sta.UnitOp], *operands: Tile | Position | None) -> None:
-        """
-        Appends an instruction; `make` gets the operands as values of the IR.
-        """
+        """Appends an instruction; `make` gets the operands as values of the IR."""
         self._append(Instruction(make, operands, self.source))
 
     def _append(self, node: Node) -> None:
         (self._open[-1].body if self._open else self.program.nodes).append(node)
 
     def _append_outside(self, node: Node) -> None:
-        """
-        Appends a node in front of all open loops.
-        """
+        """Appends a node in front of all open loops."""
         nodes = self.program.nodes
         nodes.insert(len(nodes) - 1 if self._open else len(nodes), node)
 
     def allocate(self, label: str, shape: Sequence[int], element: IntegerType, space: str) -> Allocation:
-        """
-        A buffer of the program; allocations stand outside of loops, whatever loop asks for them.
-        """
+        """A buffer of the program; allocations stand outside of all loops."""
         buffer = Allocation(tuple(shape), element, space, self.source, label=label)
         self._append_outside(buffer)
         return buffer
 
     def pair(self, what: str, shape: Sequence[int], element: IntegerType, space: str) -> tuple[Allocation, Allocation]:
-        """
-        Two buffers of the operation being lowered, one a slot.
-        """
+        """Two buffers of the operation being lowered, one a slot."""
         first, second = (self.allocate(f"{self.path}:{what}{slot}", shape, element, space) for slot in (0, 1))
         return first, second
 
@@ -207,7 +169,7 @@ class TileBuilder:
         """
         Name in the weight store of an operand that has to be a constant.
 
-        Raises ValueError, naming the layer, if it is none.
+        Raises ValueError, naming the layer, for any other operand.
         """
         if not isinstance(value.owner, nm.WeightOp):
             kind = "" if self.source is None else self.source.name
@@ -225,9 +187,7 @@ class TileBuilder:
         values: Callable[[], NDArray[Any]],
         packing: Packing | None = None,
     ) -> Constant:
-        """
-        Constant data in DRAM, under a name in the weight store; it stands outside of loops.
-        """
+        """Constant data in DRAM, under a name in the weight store; it stands outside of loops."""
         constant = Constant(
             tuple(shape), element, "dram", self.source, name=name, kind=kind, values=values, packing=packing
         )
@@ -235,32 +195,30 @@ class TileBuilder:
         return constant
 
     def stored(self, name: str, kind: str, element: IntegerType, suffix: str = "") -> Constant:
-        """
-        An array of the weight store as constant data.
-        """
+        """An array of the weight store as constant data."""
         values = self.weights.get(name)
         return self.constant(name + suffix, kind, values.shape, element, lambda: values)
 
     def view(self, tile: Tile, position: Position, shape: Sequence[int], strides: Sequence[int]) -> Tile:
         """
-        A strided window of a buffer or of another window, its first element at `position` (in elements): the tile
-        itself if that is all of it; a window that the innermost loop already has is used again.
+        A strided view of a buffer or of another view, with its first element at `position` (in elements); the tile
+        itself if that covers it. A view that the innermost loop already has is reused.
         """
         shape, strides = tuple(shape), tuple(strides)
         if shape == tile.shape and strides == tile.strides and position == Affine():
             return tile
         buffer = tile.buffer
-        position = tile.position + position if isinstance(tile, Window) else position
+        position = tile.position + position if isinstance(tile, View) else position
         key = (self._open[-1] if self._open else None, buffer, position, shape, strides)
-        if key not in self._windows:
-            self._windows[key] = Window(buffer, position, shape, strides, self.source)
-            self._append(self._windows[key])
-        return self._windows[key]
+        if key not in self._views:
+            self._views[key] = View(buffer, position, shape, strides, self.source)
+            self._append(self._views[key])
+        return self._views[key]
 
     def tile_rows(self, rows: int, staged: Sequence[tuple[Operand, int]]) -> int:
         """
-        Rows of a tile, of `rows` in all. `staged` are the operands with the columns of their tiles: of those in DRAM,
-        two tiles each take no more than the policy's share of the chip's memory, or one row each.
+        Rows of a tile, of `rows` rows. `staged` are the operands with the columns of their tiles: two tiles of each
+        operand in DRAM occupy at most the policy's share of the chip's memory, or one row each.
         """
         most = min(rows, self.target.tile_rows)
         row_bytes = sum(columns * o.element.width.data // 8 for o, columns in staged if o.space == "dram")
@@ -271,9 +229,7 @@ class TileBuilder:
         return max(1, min(most, whole or fit))
 
     def loop(self, size: int, tile: int, slot: int, body: Callable[[Part], None]) -> None:
-        """
-        Runs `body` over tiles of an axis, all in one slot: full tiles in a rolled loop, the remainder after it.
-        """
+        """Runs `body` over tiles of an axis, all in one slot: full tiles in a rolled loop, the remainder after it."""
         full, rest = divmod(size, tile)
         if full == 1:
             body(Part(Affine(), tile, slot))
@@ -283,9 +239,7 @@ class TileBuilder:
             body(Part(Affine(full * tile), rest, slot))
 
     def rolled(self, count: int, body: Callable[[Counter], object]) -> None:
-        """
-        A loop; `body` is called once, with its counter.
-        """
+        """A loop; `body` is called once, with its counter."""
         loop = Loop(count, Counter(), [], self.source)
         self._append(loop)
         self._open.append(loop)
@@ -303,8 +257,8 @@ class TileBuilder:
         slot: int,
     ) -> Tile:
         """
-        A tile of rows in the scratchpad: a window of the operand, or a copy loaded from DRAM into the buffer of `limit`
-        that `role` has in the operation and the slot.
+        A tile of rows in the scratchpad: a view of the operand, or a copy loaded from DRAM into the operation's
+        buffer of `limit` for `role` and slot.
         """
         tile = self.view(operand.buffer, position, shape, (stride, 1))
         if operand.space == "spad":
@@ -334,8 +288,8 @@ class TileBuilder:
 
     def staged(self, role: str, operand: Operand, limit: tuple[int, int], shape: tuple[int, int], slot: int) -> Tile:
         """
-        A window of `shape` into the tile buffer of an operand that lives in DRAM. Each role has its own: an operation
-        may read one tensor in several roles, at several places.
+        A view of `shape` into the tile buffer of an operand in DRAM. Each role has its own: an operation may read one
+        tensor in several roles, at several places.
         """
         key = (role, limit, slot)
         if key not in self.staging:
@@ -353,9 +307,7 @@ class TileBuilder:
         slot: int,
         body: Callable[[Tile], None],
     ) -> None:
-        """
-        Lets `body` write a tile of rows: in place, or in a buffer of `limit` that is then stored to DRAM.
-        """
+        """Lets `body` write a tile of rows: in place, or in a buffer of `limit` that is then stored to DRAM."""
         tile = self.view(operand.buffer, position, shape, (stride, 1))
         if operand.space == "spad":
             body(tile)
@@ -365,24 +317,18 @@ class TileBuilder:
         self.emit(sta.StoreOp, staged, tile)
 
     def load(self, constant: Constant, label: str) -> Allocation:
-        """
-        A whole constant vector, loaded into the weight buffer.
-        """
+        """A whole constant vector, loaded into the weight buffer."""
         buffer = self.allocate(f"{self.path}:{label}", constant.shape, constant.element, "wbuf")
         self.emit(sta.LoadOp, constant, buffer)
         return buffer
 
     def load_parameters(self, name: str, parameters: bytes) -> Allocation:
-        """
-        A parameter block, loaded into the weight buffer.
-        """
+        """A parameter block, loaded into the weight buffer."""
         values = np.frombuffer(parameters, np.uint8)
         return self.load(self.constant(name, "parameters", values.shape, nm.ui8, lambda: values), "parameters")
 
     def load_table(self, table: SSAValue | None) -> Allocation | None:
-        """
-        The activation table of an epilogue, loaded into the weight buffer.
-        """
+        """The activation table of an epilogue, loaded into the weight buffer."""
         if table is None:
             return None
         return self.load(self.stored(self.store_name(table), "tables", nm.si16, "@table"), "table")

@@ -1,9 +1,9 @@
 """
-A lowered function as plain data: loops, windows and instructions, before there is IR.
+A lowered function as plain data: loops, views and instructions, before there is IR.
 
-Lowering writes a tile program, `sta.passes.memory.placement` reads from it which buffers are live at once, and only a
-program whose buffers fit becomes IR (`sta.passes.lowering.program_ir`): an operation of xDSL costs as much to make as a
-hundred of these nodes.
+Lowering writes a tile program, and `sta.passes.memory.placement` reads the lifetimes of buffers from it. Only a program
+whose buffers fit becomes IR (`sta.passes.lowering.program_ir`): an operation of xDSL costs as much time as a hundred of
+these nodes.
 """
 
 from __future__ import annotations
@@ -26,82 +26,60 @@ from sta.spec.packing import Packing
 
 @dataclass(eq=False, slots=True)
 class Counter:
-    """
-    The counter of a loop: its iterations are numbered from 0.
-    """
+    """The counter of a loop: its iterations are numbered from 0."""
 
 
 Position = Affine[Counter]
-"""
-An element index that is affine in loop counters.
-"""
+"""An element index that is affine in loop counters."""
 
 
 @dataclass(eq=False)
 class Buffer:
-    """
-    Contiguous memory of the machine; each object is a buffer of its own. This one is an argument of the function.
-    """
+    """Contiguous memory of the machine; each object is a buffer of its own. This one is an argument of the function."""
 
     shape: tuple[int, ...]
     element: IntegerType
     space: str
     source: Operation | None = None
-    """
-    The operation of the model that it was made for.
-    """
+    """The operation of the model for which it exists."""
 
     @property
     def buffer(self) -> Buffer:
-        """
-        The buffer itself, as a window has one.
-        """
+        """The buffer itself, for symmetry with views."""
         return self
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """
-        Strides in elements.
-        """
+        """Strides in elements."""
         return tuple(prod(self.shape[axis + 1 :]) for axis in range(len(self.shape)))
 
     @property
     def size(self) -> int:
-        """
-        Bytes.
-        """
+        """Bytes."""
         return prod(self.shape) * self.element.width.data // 8
 
 
 @dataclass(eq=False, kw_only=True)
 class Allocation(Buffer):
-    """
-    A buffer of the program, by its label.
-    """
+    """A buffer of the program, by its label."""
 
     label: str
 
 
 @dataclass(eq=False, kw_only=True)
 class Constant(Buffer):
-    """
-    Constant data in DRAM, by a name in the weight store. `values` makes the data, once there is IR.
-    """
+    """Constant data in DRAM, by a name in the weight store. `values` produces the data, once there is IR."""
 
     name: str
     kind: str
     values: Callable[[], NDArray[Any]]
     packing: Packing | None = None
-    """
-    How the data was packed, if it is weights.
-    """
+    """Packing of the data, if it is weights."""
 
 
 @dataclass(eq=False, slots=True)
-class Window:
-    """
-    A strided part of a buffer: its first element is at `position`, in elements.
-    """
+class View:
+    """A strided part of a buffer: its first element is at `position`, in elements."""
 
     buffer: Buffer
     position: Position
@@ -111,16 +89,12 @@ class Window:
 
     @property
     def space(self) -> str:
-        """
-        The memory that the buffer is in.
-        """
+        """The memory of the buffer."""
         return self.buffer.space
 
 
-Tile = Buffer | Window
-"""
-What an instruction works on.
-"""
+Tile = Buffer | View
+"""Operand of an instruction."""
 
 
 @dataclass(eq=False, slots=True)
@@ -128,8 +102,7 @@ class Instruction:
     """
     One operation of the `sta` dialect: `make` gets the values of the operands, in their order.
 
-    An operand is a tile, None for one that is not there, or a position: its constant and its (counter, coefficient)
-    pairs.
+    An operand is a tile, None if absent, or a position: its constant and its (counter, coefficient) pairs.
     """
 
     make: Callable[..., sta.UnitOp]
@@ -139,9 +112,7 @@ class Instruction:
 
 @dataclass(eq=False, slots=True)
 class Loop:
-    """
-    A loop of `count` iterations.
-    """
+    """A loop of `count` iterations."""
 
     count: int
     counter: Counter
@@ -149,29 +120,23 @@ class Loop:
     source: Operation | None = None
 
 
-Node = Allocation | Constant | Window | Instruction | Loop
+Node = Allocation | Constant | View | Instruction | Loop
 
 
 @dataclass(eq=False)
 class TileProgram:
-    """
-    A function: its arguments, and what it does in order. Allocations and constants stand outside of loops.
-    """
+    """A function: its arguments, and its nodes in order. Allocations and constants stand outside of loops."""
 
     arguments: Sequence[Buffer]
     nodes: list[Node] = field(default_factory=list["Node"])
 
     def used_nodes(self) -> list[Node]:
-        """
-        The nodes without allocations that nothing uses: the second buffer of a pair whose loop has one iteration.
-        """
+        """The nodes without unused allocations, such as the second buffer of a pair whose loop has one iteration."""
         used = {buffer for node in self.nodes for buffer in buffers_of(node)}
         return [node for node in self.nodes if not isinstance(node, Allocation) or node in used]
 
     def timeline(self) -> Timeline[Buffer]:
-        """
-        What planning of memory needs to know; a loop is one point of time.
-        """
+        """Lifetimes of buffers for memory planning; a loop is one point of time."""
         nodes = self.used_nodes()
         uses: dict[Buffer, tuple[int, int]] = {}
         for index, node in enumerate(nodes):
@@ -191,14 +156,12 @@ def _path(allocation: Allocation) -> str:
 
 
 def buffers_of(node: Node) -> Iterator[Buffer]:
-    """
-    The buffers that a node uses, those in the body of a loop included.
-    """
+    """The buffers that a node uses, those in the body of a loop included."""
     match node:
-        case Window():
+        case View():
             yield node.buffer
         case Instruction():
-            yield from (operand.buffer for operand in node.operands if isinstance(operand, Buffer | Window))
+            yield from (operand.buffer for operand in node.operands if isinstance(operand, Buffer | View))
         case Loop():
             for inner in node.body:
                 yield from buffers_of(inner)

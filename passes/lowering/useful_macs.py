@@ -1,6 +1,4 @@
-"""
-Multiply-accumulates the model needs, from its own shapes: the numerator of MAC efficiency (docs/numerics.md, Cycles).
-"""
+"""Multiply-accumulates of the model, from its shapes: the numerator of MAC efficiency (docs/numerics.md, Cycles)."""
 
 from __future__ import annotations
 
@@ -13,16 +11,12 @@ from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp, i64
 from sta.dialect import nm
 
 ATTRIBUTE = "sta.macs"
-"""
-The attribute of a lowered function that holds what its model needs.
-"""
+"""The attribute of a lowered function that holds what its model needs."""
 
 
 @dataclass(frozen=True)
 class UsefulMacs:
-    """
-    `kept`: with the weights' sparsity; `dense`: as if every weight were multiplied.
-    """
+    """`kept`: with the weights' sparsity; `dense`: as if every weight were multiplied."""
 
     kept: int
     dense: int
@@ -58,21 +52,17 @@ def _admissible(queries: int, keys: int, causal: bool) -> int:
 
 
 def record_macs(function: func.FuncOp, macs: UsefulMacs) -> None:
-    """
-    Keeps the count with a lowered function, whose operations no longer tell.
-    """
+    """Keeps the count with a lowered function, whose operations no longer tell."""
     counts = {"kept": macs.kept, "dense": macs.dense}
     function.attributes[ATTRIBUTE] = DictionaryAttr({name: IntegerAttr(count, i64) for name, count in counts.items()})
 
 
 def recorded_macs(module: ModuleOp) -> UsefulMacs:
-    """
-    The count that was kept with a lowered module. Raises ValueError if there is none.
-    """
+    """The count that was kept with a lowered module. Raises ValueError if there is none."""
     for op in module.ops:
         counts = op.attributes.get(ATTRIBUTE)
         if isinstance(counts, DictionaryAttr) and {"kept", "dense"} <= counts.data.keys():
-            return UsefulMacs(nm.integer_of(counts.data["kept"]), nm.integer_of(counts.data["dense"]))
+            return UsefulMacs(nm.integer_value(counts.data["kept"]), nm.integer_value(counts.data["dense"]))
     raise ValueError(
         f"the function has no {ATTRIBUTE} with the model's multiply-accumulates: lower it with convert-nm-to-sta"
     )

@@ -1,7 +1,7 @@
 """
 Placing buffers with known lifetimes in one memory: first fit, largest buffer first.
 
-Plain arithmetic, shared by the pass that decides what stays on the chip and the pass that assigns the offsets.
+Plain arithmetic, shared by placement and by the pass that assigns offsets.
 """
 
 from __future__ import annotations
@@ -14,25 +14,19 @@ from sta.spec.alignment import aligned
 
 @dataclass(frozen=True)
 class Lifetime:
-    """
-    A buffer: its bytes, and the first and last position of the program that use it.
-    """
+    """A buffer: its bytes, and the first and last position of the program that use it."""
 
     size: int
     first: int
     last: int
 
     def overlaps(self, other: Lifetime) -> bool:
-        """
-        Whether the two buffers are ever live at once.
-        """
+        """True if the two buffers are ever live at once."""
         return self.first <= other.last and other.first <= self.last
 
 
 def first_fit(lifetimes: Sequence[Lifetime], capacity: int | None) -> tuple[list[int | None], int]:
-    """
-    Byte offset of each buffer, `None` where it does not fit `capacity`, and the extent in use.
-    """
+    """Byte offset of each buffer, `None` where it does not fit `capacity`, and the extent in use."""
     order = sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].size, lifetimes[i].first, i))
     offsets: list[int | None] = [None] * len(lifetimes)
     placed: list[int] = []

@@ -1,6 +1,4 @@
-"""
-Where the buffers of a program go: the partition of the chip's memory, and byte offsets.
-"""
+"""Places of a program's buffers: the partition of the chip's memory, and byte offsets."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ from sta.spec.tiling_policy import TilingPolicy
 
 @dataclass(frozen=True)
 class MemoryPlan(Generic[Key]):
-    """
-    Byte offset of every buffer, and the bytes of each memory.
-    """
+    """Byte offset of every buffer, and the bytes of each memory."""
 
     offsets: Mapping[Key, int]
     sizes: Mapping[str, int]
@@ -34,24 +30,20 @@ class MemoryPlan(Generic[Key]):
 
 @dataclass(frozen=True)
 class Crowding(Generic[Key]):
-    """
-    Buffers that find no place, each with the buffers that it competes with, largest first.
-    """
+    """Buffers without a place, each with its competitors, largest first."""
 
     message: str
-    """
-    A layer, the bytes it needs and those that are there.
-    """
+    """A layer, the bytes it needs and the bytes available."""
     rivals: Mapping[Key, Sequence[Key]]
 
 
 def place(timeline: Timeline[Key], target: Target, policy: TilingPolicy) -> MemoryPlan[Key] | Crowding[Key]:
     """
-    Places every buffer: accumulators and weight buffer take what they need, the scratchpad the rest.
+    Places every buffer: accumulators and weight buffer get what they need, the scratchpad the rest.
 
-    Buffers for weights are reserved as many operations ahead as there is room for, up to `policy.prefetch`: while they
-    share no bytes with those of the operations before, the next weights load under products. DRAM holds constants
-    first, then inputs and outputs, then scratch.
+    Buffers for weights are reserved as many operations ahead as there is room for, up to `policy.prefetch`. While they
+    share no bytes with buffers of earlier operations, the next weights load under products. DRAM holds constants first,
+    then inputs and outputs, then scratch.
     """
     for ahead in range(policy.prefetch, 0, -1):
         plan = _place(timeline, target, ahead)
@@ -64,8 +56,7 @@ def plan_memory(function: func.FuncOp, target: Target, policy: TilingPolicy) -> 
     """
     Places every buffer of a lowered function, as `place` does.
 
-    Raises CapacityError, naming a layer and giving the bytes needed and there, if buffers that are live at once do not
-    fit.
+    Raises CapacityError, naming a layer and giving the bytes needed and available, if live buffers do not fit.
     """
     plan = place(timeline_of(function), target, policy)
     if isinstance(plan, Crowding):
@@ -103,9 +94,7 @@ def _place(timeline: Timeline[Key], target: Target, ahead: int) -> MemoryPlan[Ke
 
 
 def timeline_of(function: func.FuncOp) -> Timeline[SSAValue]:
-    """
-    The buffers of a lowered function.
-    """
+    """Buffers of a lowered function."""
     block = function.body.block
     position = {op: index for index, op in enumerate(block.ops)}
     constants: list[SSAValue] = [op.result for op in block.ops if isinstance(op, sta.ConstantOp)]

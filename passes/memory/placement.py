@@ -1,8 +1,8 @@
 """
-Placement: which values stay in the scratchpad and how small tiles have to be, found without IR.
+Placement without IR: values that stay in the scratchpad, and sizes of tiles.
 
-A fixed point. A function is lowered to a tile program with what is known so far; where its buffers do not fit, room is
-made, and it is lowered again. A value that has moved to DRAM stays there and budgets only shrink, so that it ends.
+A fixed point. A function is lowered to a tile program under the present findings. If its buffers do not fit, room is
+made and it is lowered again. Values in DRAM stay there and budgets only shrink, so the iteration ends.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ from sta.spec.tiling_policy import TilingPolicy
 
 @dataclass(frozen=True)
 class Placement:
-    """
-    The plan of a function: the values that live in DRAM, and how each layer is tiled, in order.
-    """
+    """Plan of a function: the values that live in DRAM, and each layer's tiling, in order."""
 
     in_dram: frozenset[SSAValue]
     layers: Mapping[Operation, LayerPlan]
@@ -40,11 +38,10 @@ class Placement:
 
 def place_values(function: func.FuncOp, weights: WeightStore, target: Target, policy: TilingPolicy) -> Placement:
     """
-    The plan of a function: every value stays in the scratchpad, with the fastest tiles, if that fits. Where it does
-    not, weights that were to stay on the chip are loaded block by block instead, then values move to DRAM, then tiles
-    shrink.
+    Plan of a function. Every value stays in the scratchpad, with the fastest tiles, if that fits. Otherwise resident
+    weights are loaded block by block, then values move to DRAM, then tiles shrink.
 
-    Raises CapacityError, naming a layer and giving the bytes needed and there, if nothing fits.
+    Raises CapacityError, naming a layer and giving the bytes needed and available, if nothing fits.
     """
     room = _Room(target, policy)
     while True:
@@ -59,22 +56,16 @@ def place_values(function: func.FuncOp, weights: WeightStore, target: Target, po
 
 @dataclass
 class _Room:
-    """
-    What has been found out about the room there is.
-    """
+    """Findings about the available memory."""
 
     target: Target
     policy: TilingPolicy
     in_dram: set[SSAValue] = field(default_factory=set[SSAValue])
     budgets: dict[Hashable, int] = field(default_factory=dict[Hashable, int])
-    """
-    Bytes that the tiles of layers of some sizes may take, where that is less than the usual share of the chip.
-    """
+    """Budgets of bytes for the tiles of layers of some sizes, below the usual share of the chip."""
 
     def plan(self, layers: dict[Operation, LayerPlan]) -> Plan:
-        """
-        The plan as far as it is known; `layers` receives those that are planned on the way.
-        """
+        """Plan under the present findings; `layers` receives newly planned layers."""
         target, policy, budgets = self.target, self.policy, self.budgets
 
         def linear(op: nm.LinearOp, shape: LinearShape) -> LinearTiling:
@@ -100,9 +91,8 @@ class _Room:
         crowded: Mapping[Buffer, Sequence[Buffer]],
     ) -> bool:
         """
-        Makes room where there was none: weights that stay on the chip go first, then values move to DRAM, then tiles
-        shrink: of the layers concerned, and else of all, those that lose least by it. Returns whether there was
-        anything left to do.
+        Makes room: resident weights go first, then values move to DRAM, then tiles shrink, of the layers concerned or
+        else of all, where the loss is least. Returns whether anything was left to do.
         """
         largest_first = sorted(layers.values(), key=lambda layer: -layer.size)
         concerned = _crowding(layers, crowded)
@@ -117,8 +107,8 @@ class _Room:
 
     def _shrink_cheapest(self, layers: Sequence[LayerPlan]) -> bool:
         """
-        Gives smaller budgets to those layers that lose next to nothing by it, or else to the one that loses least;
-        returns whether there was any.
+        Gives smaller budgets to layers that lose next to nothing, or else to the layer that loses least; returns
+        whether there was any.
         """
         budgets = [(layer, budget) for layer in layers if (budget := layer.smaller_budget()) is not None]
         losses = [layer.extra_cycles(budget) for layer, budget in budgets]
@@ -130,19 +120,14 @@ class _Room:
         return bool(cheap)
 
     def _shrink(self, layers: Sequence[LayerPlan]) -> bool:
-        """
-        Gives smaller budgets to those layers that can do with less; returns whether there were any.
-        """
+        """Gives smaller budgets to layers that can do with less; returns whether there were any."""
         budgets = {layer.key: budget for layer in layers if (budget := layer.smaller_budget()) is not None}
         self.budgets |= budgets
         return bool(budgets)
 
 
 def _spilled(lowered: LoweredFunction, crowded: Mapping[Buffer, Sequence[Buffer]]) -> set[SSAValue]:
-    """
-    Values that move to DRAM: those whose buffers found no place, and for each buffer without a place the largest value
-    that it competes with.
-    """
+    """Values that move to DRAM: those whose buffers found no place, and for each such buffer its largest competitor."""
     of_values = set[Buffer](lowered.allocations.values())
     moving = set(crowded)
     for rivals in crowded.values():
@@ -151,17 +136,13 @@ def _spilled(lowered: LoweredFunction, crowded: Mapping[Buffer, Sequence[Buffer]
 
 
 def _crowding(layers: Mapping[Operation, LayerPlan], crowded: Mapping[Buffer, Sequence[Buffer]]) -> list[LayerPlan]:
-    """
-    The layers to which buffers without a place, or those they compete with, belong.
-    """
+    """Layers of the buffers without a place, or of their competitors."""
     sources = {buffer.source for buffer in chain(crowded, *crowded.values())}
     return [layer for op, layer in layers.items() if op in sources]
 
 
 def _taking_most(lowered: LoweredFunction, layers: Mapping[Operation, LayerPlan]) -> list[LayerPlan]:
-    """
-    The layers that take most of the weight buffer and most of the accumulators: the scratchpad gets what these leave.
-    """
+    """Layers with the most weight buffer and the most accumulators: the scratchpad gets the rest."""
     found: list[LayerPlan] = []
     for space in ("wbuf", "acc"):
         taken: dict[Operation, int] = {}

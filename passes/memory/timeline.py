@@ -1,6 +1,4 @@
-"""
-When buffers are in use: what planning of memory needs to know of a program, be it IR or not yet.
-"""
+"""Lifetimes of buffers, for memory planning of a program that may not be IR yet."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Resident(Generic[Key]):
-    """
-    A buffer that needs a place: the memory it is in, its bytes, and the first and last point of time of its use.
-    """
+    """A buffer that needs a place: its memory, its bytes, and the first and last point of time of its use."""
 
     key: Key
     space: str
@@ -26,35 +22,23 @@ class Resident(Generic[Key]):
     first: int
     last: int
     label: str
-    """
-    The model's name for what it holds.
-    """
+    """The model's name for its contents."""
     path: str
-    """
-    Module path of the layer that it was made for.
-    """
+    """Module path of its layer."""
 
 
 @dataclass(frozen=True)
 class Timeline(Generic[Key]):
-    """
-    The buffers of a program. Points of time are positions in the function's own block; a loop is one position.
-    """
+    """Buffers of a program. Points of time are positions in the function's own block; a loop is one position."""
 
     fixed: Sequence[tuple[Key, int]]
-    """
-    Constants and then arguments with their bytes: they have a place in DRAM of their own.
-    """
+    """Constants and then arguments with their bytes: they have their own place in DRAM."""
     residents: Sequence[Resident[Key]]
     starts: Sequence[int]
-    """
-    Where the lowering of each operation begins: with the buffers that it allocates.
-    """
+    """Positions at which the lowering of each operation begins: with its own buffers."""
 
     def lifetime(self, resident: Resident[Key], ahead: int) -> Lifetime:
-        """
-        When a buffer has its place; one for weights has it from `ahead` operations earlier on.
-        """
+        """Lifetime of a buffer; a buffer for weights is reserved `ahead` operations earlier."""
         first = resident.first
         if resident.space == "wbuf" and ahead:
             begun = bisect_right(self.starts, first) - 1
@@ -64,8 +48,8 @@ class Timeline(Generic[Key]):
 
 def starts_of(declares: Iterable[bool]) -> list[int]:
     """
-    Where the lowering of each operation begins in a block: `declares` says of each position whether a buffer is
-    allocated or a constant declared there.
+    Positions at which the lowering of each operation begins in a block. `declares` says of each position whether a
+    buffer is allocated or a constant declared there.
     """
     starts = [0]
     working = False

@@ -1,1 +1,1 @@
-"""Passes on the `nm` dialect: `nm-foo-bar` is `foo_bar.py`, and nothing else is here."""
+"""Passes on the `nm` dialect, and nothing else: `nm-foo-bar` is `foo_bar.py`."""

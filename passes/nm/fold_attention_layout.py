@@ -1,6 +1,4 @@
-"""
-Attention writes its output in the layout its consumer reads.
-"""
+"""Attention with its output in the layout of its consumer."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ from sta.dialect.ir.quantized_value import keep_meaning
 
 
 class FoldPermutation(RewritePattern):
-    """
-    `permute(attention)` becomes an attention whose result has the permuted axes.
-    """
+    """`permute(attention)` becomes an attention whose result has the permuted axes."""
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: nm.PermuteOp, rewriter: PatternRewriter) -> None:
@@ -47,9 +43,7 @@ class FoldPermutation(RewritePattern):
 
 @dataclass(frozen=True)
 class NmFoldAttentionLayoutPass(ModulePass):
-    """
-    Folds a permutation of an attention's result into the attention.
-    """
+    """Folds a permutation of an attention's result into the attention."""
 
     name = "nm-fold-attention-layout"
 

@@ -1,6 +1,4 @@
-"""
-Gathers what follows a product into its drain, and elementwise chains into single passes of the vector unit.
-"""
+"""Fusion of epilogues into the drains of products, and of elementwise chains into single passes of the vector unit."""
 
 from __future__ import annotations
 
@@ -10,23 +8,22 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.passes import ModulePass
-from xdsl.rewriter import InsertPoint, Rewriter
+from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
 from sta.dialect import nm
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.quantized_value import keep_meaning
-from sta.passes.rewriting.dead_code import erase_dead_code
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.sweep import sweep
 
 STORED = (nm.si8, nm.si16)
-"""
-Element types of stored values that the vector unit adds.
-"""
+"""Element types of stored values that the vector unit adds."""
 
 
 @dataclass
-class Chain:
+class Epilogue:
     """
-    A chain of the vector unit, read backwards from its result: stages not found stay the identity.
+    An epilogue on the vector unit, read backwards from its result: stages not found stay the identity.
 
     An int32 tensor passes the identity unchanged while its values are below 2^29 in magnitude.
     """
@@ -49,48 +46,44 @@ def _is_stored(value: SSAValue) -> bool:
     return nm.tensor_of(value).element_type in STORED
 
 
-def match_chain(value: SSAValue) -> Chain:
-    """
-    The longest chain of the vector unit that ends in `value`, an int32 tensor.
-    """
-    chain = Chain()
-    main = _match_residual(value, chain)
-    main = _match_table(main, chain)
-    _match_first_stage(main, chain)
-    return chain
+def match_epilogue(value: SSAValue) -> Epilogue:
+    """The longest epilogue on the vector unit that ends in `value`, an int32 tensor."""
+    epilogue = Epilogue()
+    main = _match_residual(value, epilogue)
+    main = _match_table(main, epilogue)
+    _match_first_stage(main, epilogue)
+    return epilogue
 
 
-def _match_residual(value: SSAValue, chain: Chain) -> SSAValue:
+def _match_residual(value: SSAValue, epilogue: Epilogue) -> SSAValue:
     op = value.owner
     if isinstance(op, nm.MultiplyOp):
-        return _match_product(op, chain)
+        return _match_product(op, epilogue)
     if not isinstance(op, nm.AddOp):
         return value
     for main, other in ((op.a, op.b), (op.b, op.a)):
         rescale = other.owner
         full = nm.tensor_of(main).get_shape() == nm.tensor_of(value).get_shape()
         if full and isinstance(rescale, nm.RescaleOp) and _is_stored(rescale.x):
-            chain.residual, chain.residual_scale = rescale.x, _scale(rescale)
+            epilogue.residual, epilogue.residual_scale = rescale.x, _scale(rescale)
             return main
     # Neither is a stored tensor: the one that may broadcast is written as int32 first.
-    chain.residual = op.b
+    epilogue.residual = op.b
     return op.a
 
 
-def _match_product(op: nm.MultiplyOp, chain: Chain) -> SSAValue:
+def _match_product(op: nm.MultiplyOp, epilogue: Epilogue) -> SSAValue:
     main, other = op.a, op.b
     exchangeable = not op.bias.value.data and _is_stored(op.a) and nm.tensor_of(op.a) == nm.tensor_of(op.b)
-    # What an activation gives is multiplied as it leaves the table.
+    # The result of an activation is multiplied as it leaves the table.
     if exchangeable and _absorbed(op.b) is not op.b and not _is_looked_up(op.a):
         main, other = op.b, op.a
-    chain.residual, chain.residual_scale, chain.multiply = other, _scale(op), True
+    epilogue.residual, epilogue.residual_scale, epilogue.multiply = other, _scale(op), True
     return _absorbed(main)
 
 
 def _absorbed(value: SSAValue) -> SSAValue:
-    """
-    The value before the clamp that it comes from, if the next stage makes that clamp itself.
-    """
+    """The operand of the clamp that defines `value`, if the next stage clamps anyway."""
     clamp = value.owner
     return clamp.x if isinstance(clamp, nm.ClampOp) and _is_absorbed(clamp) else value
 
@@ -100,90 +93,102 @@ def _is_looked_up(value: SSAValue) -> bool:
     return isinstance(op, nm.TableOp) or (isinstance(op, nm.RescaleOp) and isinstance(op.x.owner, nm.TableOp))
 
 
-def _match_table(value: SSAValue, chain: Chain) -> SSAValue:
+def _match_table(value: SSAValue, epilogue: Epilogue) -> SSAValue:
     op = value.owner
     if isinstance(op, nm.RescaleOp) and isinstance(op.x.owner, nm.TableOp) and not op.bias.value.data:
-        chain.table_scale = _scale(op)[1:]
+        epilogue.table_scale = _scale(op)[1:]
         op = op.x.owner
     if not isinstance(op, nm.TableOp):
         return value
-    chain.table = op.table
+    epilogue.table = op.table
     return _absorbed(op.x)
 
 
 def _is_absorbed(clamp: nm.ClampOp) -> bool:
     """
-    Whether a clamp in front of a table or a product is the one that this makes itself. A sum and a product keep theirs:
-    they would be written as int32 otherwise.
+    True if the next stage clamps anyway, so that a clamp in front of a table or a product is redundant. Sums and
+    products keep their clamps: they would be written as int32 otherwise.
     """
     saturates = clamp.zero_point.value.data == 0 and nm.element_of(clamp.result) == nm.si16
     return saturates and clamp.result.has_one_use() and not isinstance(clamp.x.owner, nm.AddOp | nm.MultiplyOp)
 
 
-def _match_first_stage(value: SSAValue, chain: Chain) -> None:
+def _match_first_stage(value: SSAValue, epilogue: Epilogue) -> None:
     op = value.owner
     if isinstance(op, nm.RescaleChannelsOp) and isinstance(op.x.owner, nm.ProductOp):
-        chain.channels = op
+        epilogue.channels = op
     elif isinstance(op, nm.RescaleOp):
-        chain.source, chain.scale = op.x, _scale(op)
+        epilogue.source, epilogue.scale = op.x, _scale(op)
     elif isinstance(op, nm.RescaleChannelsOp):
         raise ValueError(f"{module_path(op)}: nm.rescale_channels scales what no nm.product made; use nm.rescale")
     else:
-        chain.source = value
+        epilogue.source = value
 
 
-def build(chain: Chain, zero_point: int, result_type: Attribute) -> nm.LinearOp | nm.MapOp:
-    """
-    The fused operation of a chain.
-    """
-    residual_bias, *residual_scale = chain.residual_scale
+def build(epilogue: Epilogue, zero_point: int, result_type: Attribute) -> nm.LinearOp | nm.MapOp:
+    """The fused operation of an epilogue."""
+    residual_bias, *residual_scale = epilogue.residual_scale
     scalars = nm.epilogue_properties(
-        table_scale=chain.table_scale,
+        table_scale=epilogue.table_scale,
         residual_bias=residual_bias,
         residual_scale=(residual_scale[0], residual_scale[1]),
         zero_point=zero_point,
-        multiply=chain.multiply,
+        multiply=epilogue.multiply,
     )
-    if chain.channels is None:
-        assert chain.source is not None
-        return nm.MapOp(chain.source, chain.scale, chain.table, chain.residual, scalars, result_type)
-    product = chain.channels.x.owner
+    if epilogue.channels is None:
+        assert epilogue.source is not None
+        return nm.MapOp(epilogue.source, epilogue.scale, epilogue.table, epilogue.residual, scalars, result_type)
+    product = epilogue.channels.x.owner
     assert isinstance(product, nm.ProductOp)
-    scales = (chain.channels.bias, chain.channels.multiplier, chain.channels.shift)
-    return nm.LinearOp((product.x, product.weight), scales, chain.table, chain.residual, scalars, result_type)
+    scales = (epilogue.channels.bias, epilogue.channels.multiplier, epilogue.channels.shift)
+    return nm.LinearOp((product.x, product.weight), scales, epilogue.table, epilogue.residual, scalars, result_type)
 
 
-def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation) -> None:
+def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation, rewriter: PatternRewriter) -> None:
     fused.location = located.location
     keep_meaning(op.results[0], fused.result)
-    Rewriter.insert_op(fused, InsertPoint.before(op))
-    op.results[0].replace_all_uses_with(fused.result)
+    rewriter.replace(op, fused)
+
+
+class FuseIntoClamp(RewritePattern):
+    """A clamp and the epilogue that ends in it are one operation."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: nm.ClampOp, rewriter: PatternRewriter) -> None:
+        if not op.result.uses:
+            return
+        epilogue = match_epilogue(op.x)
+        located = op if epilogue.channels is None else epilogue.channels
+        _replace(op, build(epilogue, op.zero_point.value.data, op.result.type), located, rewriter)
+
+
+class FuseUnclamped(RewritePattern):
+    """An epilogue that ends in an int32 value which no other one absorbs is one operation, too."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(
+        self,
+        op: nm.AddOp | nm.MultiplyOp | nm.RescaleOp | nm.RescaleChannelsOp | nm.TableOp,
+        rewriter: PatternRewriter,
+    ) -> None:
+        if op.result.uses:
+            _replace(op, build(match_epilogue(op.result), 0, op.result.type), op, rewriter)
 
 
 @dataclass(frozen=True)
 class NmFuseEpiloguesPass(ModulePass):
     """
-    Replaces every chain of elementwise operations by `nm.linear` (where it starts at a product) or `nm.map`; bits stay.
+    Replaces every epilogue by `nm.linear` (if it starts at a product) or `nm.map`; bits stay.
 
-    An int32 value that no chain absorbs is written as it is. Raises ValueError, naming the layer, for a scale per
-    channel of something that is no product.
+    An int32 value that no epilogue absorbs is written as it is. Raises ValueError, naming the layer, for a scale per
+    channel of a value other than a product.
     """
 
     name = "nm-fuse-epilogues"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        operations = [inner for inner in op.walk() if isinstance(inner, nm.ClampOp)]
-        # Consumers first: a clamp before a table belongs to the chain of the clamp after it.
-        for clamp in reversed(operations):
-            if clamp.result.uses:
-                chain = match_chain(clamp.x)
-                located = clamp if chain.channels is None else chain.channels
-                _replace(clamp, build(chain, clamp.zero_point.value.data, clamp.result.type), located)
-        erase_dead_code(op)
-        for leftover in reversed(list(op.walk())):
-            if (
-                isinstance(leftover, nm.AddOp | nm.MultiplyOp | nm.RescaleOp | nm.RescaleChannelsOp | nm.TableOp)
-                and leftover.results[0].uses
-            ):
-                _replace(leftover, build(match_chain(leftover.results[0]), 0, leftover.results[0].type), leftover)
-        erase_dead_code(op)
+        # Consumers first: a clamp before a table belongs to the epilogue of the clamp after it.
+        sweep(op, FuseIntoClamp(), reverse=True)
+        erase_dead(op)
+        sweep(op, FuseUnclamped(), reverse=True)
+        erase_dead(op)

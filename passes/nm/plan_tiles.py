@@ -1,6 +1,4 @@
-"""
-The plan of every layer: how it is cut into tiles, and which values live in DRAM.
-"""
+"""The plan of every layer's tiles, and of the values that live in DRAM."""
 
 from __future__ import annotations
 
@@ -24,8 +22,8 @@ from sta.spec.tiling_policy import TilingPolicy
 @dataclass(frozen=True)
 class NmPlanTilesPass(ModulePass):
     """
-    Plans the lowering of every function: `nm.tiling` on each linear layer and attention, `nm.in_dram` where values do
-    not stay in the scratchpad, and the explanation of the choices, `sta.tiling`, on the function.
+    Plans the lowering of every function: `nm.tiling` on each linear layer and attention, `nm.in_dram` on values outside
+    the scratchpad, and the explanation of the choices, `sta.tiling`, on the function.
     """
 
     name = "nm-plan-tiles"
@@ -38,9 +36,7 @@ class NmPlanTilesPass(ModulePass):
 
 
 def plan_function(function: func.FuncOp, weights: WeightStore, target: Target, policy: TilingPolicy) -> None:
-    """
-    Plans one function; a plan that it has gives way.
-    """
+    """Plans one function, and replaces its present plan."""
     placement = place_values(function, weights, target, policy)
     write_plan(function, placement, target)
     record(function, [layer.explain(module_path(op)) for op, layer in placement.layers.items()])

@@ -1,6 +1,4 @@
-"""
-Moves views away from between a product and what follows it, so that the epilogue can be fused.
-"""
+"""Moves views from between a product and its epilogue, so that the epilogue can be fused."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ from sta.dialect import nm
 from sta.dialect.ir.quantized_value import keep_meaning
 
 Reordering = nm.ViewOp | nm.PermuteOp
-"""
-Views with an inverse.
-"""
+"""Views with an inverse."""
 
 
 def _reordering(value: SSAValue) -> Reordering | None:
@@ -35,18 +31,14 @@ def _reordering(value: SSAValue) -> Reordering | None:
 
 
 def reapplied(view: Reordering, value: SSAValue) -> nm.ViewOp | nm.PermuteOp:
-    """
-    The same view of another value of the operand's shape.
-    """
+    """The same view of another value of the operand's shape."""
     if isinstance(view, nm.ViewOp):
         return nm.ViewOp(value, nm.tensor_of(view.result).get_shape())
     return nm.PermuteOp(value, view.axes)
 
 
 def undone(view: Reordering, value: SSAValue) -> nm.ViewOp | nm.PermuteOp:
-    """
-    A value of the view's result shape as the view's operand would lie.
-    """
+    """A value of the view's result shape in the layout of the view's operand."""
     if isinstance(view, nm.ViewOp):
         return nm.ViewOp(value, nm.tensor_of(view.x).get_shape())
     return nm.PermuteOp(value, [view.axes.index(axis) for axis in range(len(view.axes))])
@@ -60,8 +52,8 @@ def _insert(rewriter: PatternRewriter, place: Operation, *new: IRDLOperation) ->
 
 class SinkBelowAdd(RewritePattern):
     """
-    `add(view(a), b)` becomes `view(add(a, inverse view(b)))` where `a` comes from accumulators and `b` does not: a view
-    of one of them has to stay otherwise.
+    `add(view(a), b)` becomes `view(add(a, inverse view(b)))` if `a` comes from accumulators and `b` does not: otherwise
+    a view of one of them has to stay.
     """
 
     @op_type_rewrite_pattern
@@ -79,9 +71,7 @@ class SinkBelowAdd(RewritePattern):
 
 
 def _from_accumulators(value: SSAValue) -> bool:
-    """
-    Whether the value is what a product's rescaling or a sum of such leaves, possibly seen through views.
-    """
+    """True if the value is a product's rescaling or a sum of such, possibly seen through views."""
     view = _reordering(value)
     if view is not None:
         return _from_accumulators(view.x)
@@ -89,9 +79,7 @@ def _from_accumulators(value: SSAValue) -> bool:
 
 
 class SinkBelowClamp(RewritePattern):
-    """
-    `clamp(view(x))` becomes `view(clamp(x))`.
-    """
+    """`clamp(view(x))` becomes `view(clamp(x))`."""
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: nm.ClampOp, rewriter: PatternRewriter) -> None:
@@ -104,9 +92,7 @@ class SinkBelowClamp(RewritePattern):
 
 
 class RaiseAboveRescale(RewritePattern):
-    """
-    `view(rescale(x))` becomes `rescale(view(x))`: a residual is rescaled as it is added.
-    """
+    """`view(rescale(x))` becomes `rescale(view(x))`: a residual is rescaled as it is added."""
 
     def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
         if not isinstance(op, nm.ViewOp | nm.PermuteOp) or not isinstance(op.x.owner, nm.RescaleOp):
@@ -125,8 +111,8 @@ PATTERNS: tuple[Callable[[], RewritePattern], ...] = (SinkBelowAdd, SinkBelowCla
 @dataclass(frozen=True)
 class NmSinkViewsPass(ModulePass):
     """
-    Sinks reshapes and permutations of accumulators below additions and clamps, raises those of residuals above their
-    rescaling.
+    Sinks reshapes and permutations of accumulators below additions and clamps, and raises reshapes and permutations of
+    residuals above their rescaling.
     """
 
     name = "nm-sink-views"

@@ -1,1 +1,1 @@
-"""How number formats are chosen: ranges, SmoothQuant, GPTQ, 16-bit inputs."""
+"""Choice of number formats: ranges, SmoothQuant, GPTQ, 16-bit inputs."""

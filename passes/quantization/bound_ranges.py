@@ -1,8 +1,8 @@
 """
-Ranges of the values that a quantized model leaves in float, from those that it rounds.
+Ranges of the values that a quantized model leaves in float, from the values that it rounds.
 
-What is rounded to 8 bits cannot leave their range, so that a sum of such values, or an activation of one, has a range
-that is known without calibration data. It is wider than what samples would show, which a 16-bit format has room for.
+A value rounded to 8 bits cannot leave their range, so a sum of such values, or an activation of one, has a range that
+is known without calibration data. It is wider than samples would show, which a 16-bit format has room for.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function
 from sta.dialect.ir.location import describe
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.quantization.calibrate import BOUND, set_range
+from sta.passes.quantization.calibrate import set_range
 from sta.passes.rewriting.torch_operations import array_of
 
 Interval = tuple[float, float]
@@ -26,9 +26,9 @@ Interval = tuple[float, float]
 
 def bound_ranges(module: ModuleOp, store: WeightStore, values: Iterable[SSAValue]) -> list[SSAValue]:
     """
-    Set the bound of each of `values` in the function `main` of `module` that follows from roundings.
+    Sets the bound of each of `values` in the function `main` of `module` that follows from roundings.
 
-    Returns those for which none does: they depend on an input that is not rounded.
+    Returns values without a bound: they depend on an input that is not rounded.
     """
     bounds = _Bounds(store)
     function, open_values = main_function(module), list[SSAValue]()
@@ -37,12 +37,12 @@ def bound_ranges(module: ModuleOp, store: WeightStore, values: Iterable[SSAValue
         if interval is None:
             open_values.append(value)
         else:
-            set_range(function, value, *interval, BOUND)
+            set_range(function, value, *interval, torch.BOUND)
     return open_values
 
 
 def place_of(value: SSAValue) -> str:
-    """How messages name `value`."""
+    """Name of `value` in messages."""
     return describe(value.owner) if isinstance(value.owner, Operation) else "an input"
 
 
@@ -52,7 +52,7 @@ class _Bounds:
         self._known: dict[SSAValue, Interval | None] = {}
 
     def of(self, value: SSAValue) -> Interval | None:
-        """The lowest and highest number that `value` can be; None where that is not known."""
+        """The lowest and highest number of `value`; None if unknown."""
         pending = [value]
         # Without recursion: a chain of residual additions is as long as the model is deep.
         while pending:
@@ -95,7 +95,7 @@ class _Bounds:
         return float((offset - reach).min()), float((offset + reach).max())
 
     def _linear(self, layer: torch.LinearOp) -> Interval | None:
-        """Every weight at the end of the input's interval that is worse."""
+        """Every weight at the worse end of the input's interval."""
         interval = self._known[layer.input]
         weight = layer.weight
         if isinstance(weight.owner, torch.FakeQuantizeChannelsOp):
@@ -111,7 +111,7 @@ class _Bounds:
 
 
 def _sources(value: SSAValue) -> list[SSAValue]:
-    """The values whose intervals that of `value` follows from."""
+    """The values whose intervals determine the interval of `value`."""
     operation = value.owner
     if isinstance(operation, torch.AddTensorOp | torch.MulTensorOp):
         return [operation.input, operation.other]

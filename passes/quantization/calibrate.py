@@ -1,8 +1,8 @@
 """
-The range of every float value of a module, seen on samples; and what attention loses with 8-bit exponentials.
+The range of every float value of a module, observed on samples; and the loss of attention with 8-bit exponentials.
 
-The ranges are written down as the attribute `sta.range` (two float64: lowest, highest) of
-the operation that computes the value, and of the function's argument, where `torch-quantize` reads them.
+The ranges become the annotation `sta.range` of the value's operation, or of the function's argument, for
+`torch-quantize`.
 """
 
 from __future__ import annotations
@@ -12,39 +12,31 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, FloatAttr, ModuleOp, f64
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.interpreter import PythonValues
-from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
+from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import TorchInterpretationError, input_names, main_function, run_torch
+from sta.dialect.interpreters.torch import TorchInterpretationError, input_names, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
+from sta.dialect.ir.main_function import main_function
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
-from sta.passes.quantization.probability_bits import LOSS, NarrowFidelity
+from sta.passes.quantization.probability_bits import NarrowFidelity
 from sta.passes.rewriting.torch_operations import set_argument_attribute
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Array = NDArray[Any]
-Progress = Callable[[int], None]
-
-RANGE = "sta.range"
-"""The attribute that holds a range."""
-NARROW_RANGE = "sta.narrow_range"
-"""The attribute that holds the range to be represented with 8 bits, where it is another one than that of 16 bits."""
-
-BOUND = "sta.bound"
-"""The attribute that holds the range which a value cannot leave, where one is known without samples."""
 
 
 class RangeObserver(Protocol):
-    """Sees a value in every sample and decides on the range that its quantization covers."""
+    """Observer of a value in every sample, which decides on the range of its quantization."""
 
     def update(self, values: Array) -> None:
-        """See the float32 rows [rows, width] that the value has in one sample."""
+        """Observes the float32 rows [rows, width] of the value in one sample."""
         ...
 
     def range(self) -> tuple[float, float]:
@@ -62,7 +54,7 @@ class ExtremesObserver:
         """[width]."""
 
     def update(self, values: Array) -> None:
-        """See the float32 rows [rows, width] that the value has in one sample."""
+        """Observes the float32 rows [rows, width] of the value in one sample."""
         self.low = np.minimum(self.low, values.min(axis=0))
         self.high = np.maximum(self.high, values.max(axis=0))
 
@@ -75,15 +67,15 @@ def calibrate(
     module: ModuleOp,
     context: CompileContext,
     samples: Iterable[Mapping[str, Array]],
-    progress: Progress | None = None,
+    progress: Callable[[int], None] | None = None,
     observer: Callable[[SSAValue], RangeObserver] = lambda value: ExtremesObserver(),
 ) -> dict[SSAValue, RangeObserver]:
     """
-    Run `module` on every sample, inputs by name, and set `sta.range` on what it computes, and on each attention what it
-    loses with 8-bit exponentials (`sta.narrow_fidelity`).
+    Runs `module` on every sample, inputs by name, and sets `sta.range` on every value, and on each attention its loss
+    with 8-bit exponentials (`sta.narrow_fidelity`).
 
-    Positions that a padding mask leaves out do not count (`sta.passes.quantization.padding_rows`). `progress` is called
-    with the number of samples done. `observer` makes what chooses a value's range. Returns the observers; raises
+    Positions excluded by a padding mask do not count (`sta.passes.quantization.padding_rows`). `progress` is called
+    with the number of samples done. `observer` creates the observer of a value's range. Returns the observers; raises
     ValueError if there are no samples, if one cannot be run, or if a value is not finite.
     """
     observation = Observation(module, context, observer)
@@ -96,7 +88,7 @@ def calibrate(
 
 
 class Observation:
-    """What is seen of the values of a module, sample by sample; for the arguments see `calibrate`."""
+    """Statistics of a module's values, collected sample by sample; for the arguments see `calibrate`."""
 
     def __init__(
         self, module: ModuleOp, context: CompileContext, observer: Callable[[SSAValue], RangeObserver]
@@ -111,7 +103,7 @@ class Observation:
         self._attentions: dict[torch.ScaledDotProductAttentionOp, NarrowFidelity] = {}
 
     def update(self, sample: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one sample and see its values; returns the outputs by name. Raises ValueError if it cannot be run."""
+        """Runs one sample and observes its values; returns the outputs by name. Raises ValueError if it fails."""
         names = input_names(self._function)
         known = self._mask is not None and self._mask.name in sample
         counted = self._mask.counted(sample) if self._mask is not None and known else None
@@ -144,24 +136,24 @@ class Observation:
         seen.update(query, key, values, mask, causal, query.shape[-1] ** -0.5 if scale is None else scale)
 
     def write(self) -> None:
-        """Set what was seen as attributes. Raises ValueError if there were no samples or a value is not finite."""
+        """Sets the observations as attributes. Raises ValueError if there were no samples or a value is not finite."""
         if self._count == 0:
             raise ValueError("calibration needs at least one sample")
         for value, seen in self.observers.items():
             set_range(self._function, value, *seen.range())
         for attention, fidelity in self._attentions.items():
-            attention.attributes[LOSS] = FloatAttr(fidelity.decibels(), f64)
+            attention.attributes[torch.NARROW_FIDELITY] = torch.DecibelsAttr(fidelity.decibels())
 
 
-def set_range(function: FuncOp, value: SSAValue, low: float, high: float, name: str = RANGE) -> None:
-    """Write down the range of `value`. Raises ValueError, naming the layer, if it is not finite."""
+def set_range(function: FuncOp, value: SSAValue, low: float, high: float, name: str = torch.RANGE) -> None:
+    """Sets the range of `value`. Raises ValueError, naming the layer, if it is not finite."""
     if not np.isfinite([low, high]).all():
         where = describe(value.owner) if isinstance(value.owner, Operation) else "an input"
         raise ValueError(
             f"{where}: values that are not finite on the calibration samples: look at this layer's weights and at the "
             "samples"
         )
-    attribute = DenseArrayBase.from_list(f64, [low, high])
+    attribute = torch.RangeAttr(low, high)
     if isinstance(value, BlockArgument):
         set_argument_attribute(function, value.index, name, attribute)
         return
@@ -170,18 +162,11 @@ def set_range(function: FuncOp, value: SSAValue, low: float, high: float, name: 
     operation.attributes[name] = attribute
 
 
-def range_of(function: FuncOp, value: SSAValue, name: str = RANGE) -> tuple[float, float] | None:
+def range_of(function: FuncOp, value: SSAValue, name: str = torch.RANGE) -> tuple[float, float] | None:
     """The calibrated range of `value`; None if it has none."""
-    if not isinstance(value, BlockArgument):
-        return _pair(value.owner.attributes.get(name)) if isinstance(value.owner, Operation) else None
-    attributes = function.arg_attrs.data[value.index] if function.arg_attrs is not None else DictionaryAttr({})
-    return _pair(attributes.data.get(name))
-
-
-def _pair(attribute: Attribute | None) -> tuple[float, float] | None:
-    if attribute is None:
-        return None
-    if not isinstance(attribute, DenseArrayBase):
-        raise ValueError(f"{RANGE} is an array of two float64, not {attribute}")
-    low, high = (float(number) for number in attribute.get_values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
-    return low, high
+    if isinstance(value, BlockArgument):
+        noted = DictionaryAttr({}) if function.arg_attrs is None else function.arg_attrs.data[value.index]
+        found = noted.data.get(name)
+    else:
+        found = value.owner.attributes.get(name) if isinstance(value.owner, Operation) else None
+    return found.ends if isinstance(found, torch.RangeAttr) else None

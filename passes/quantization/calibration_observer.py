@@ -1,4 +1,4 @@
-"""What calibration keeps of a value whose rounding is searched for: its extremes, and some of its rows."""
+"""Calibration's record of a value whose rounding is searched: its extremes, and some of its rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sta.passes.quantization.calibrate import ExtremesObserver
 Array = NDArray[Any]
 
 MOST_ROWS = 1024
-"""How many rows are kept at most: evenly spaced ones of all samples."""
+"""Maximum number of rows kept, evenly spaced over all samples."""
 
 
 class RowObserver(ExtremesObserver):
@@ -25,7 +25,7 @@ class RowObserver(ExtremesObserver):
         self._step = 1
 
     def update(self, values: Array) -> None:
-        """See the float32 rows [rows, width] that the value has in one sample."""
+        """Observes the float32 rows [rows, width] of the value in one sample."""
         super().update(values)
         # Copied, or the whole array would stay in memory.
         self._kept.append(values[-self._seen % self._step :: self._step].copy())
@@ -35,11 +35,11 @@ class RowObserver(ExtremesObserver):
             self._step *= 2
 
     def rows(self) -> Array:
-        """The rows that were kept, float32 [rows, width]."""
+        """The kept rows, float32 [rows, width]."""
         return np.concatenate(self._kept)
 
     def divided(self, scale: Array) -> RowObserver:
-        """What would have been seen of the value whose columns are divided by the positive `scale` [width]."""
+        """Record of the value with its columns divided by the positive `scale` [width]."""
         other = RowObserver()
         other.low, other.high = self.low / scale, self.high / scale
         other._kept = [(rows / scale).astype(np.float32) for rows in self._kept]

@@ -1,8 +1,8 @@
 """
-How a model is quantized: which methods beyond the extremes of each value are used, and which inputs get 16 bits.
+Quantization of a model: methods used beyond each value's extremes, and the inputs that get 16 bits.
 
-A candidate is judged by the model's output, on samples that its ranges were not taken from, and kept only if the noise
-there is less. Nothing is judged by the error of a single layer: that can fall while the output gets worse.
+A candidate is judged by the model's output, on samples outside of its ranges' samples, and kept only if the noise there
+is less. Nothing is judged by the error of a single layer: that can fall while the output gets worse.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from xdsl.dialects.builtin import ModuleOp, UnitAttr
 from xdsl.ir import SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function, run_torch
+from sta.dialect.interpreters.torch import TorchInterpretationError, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.option_values import METHODS
-from sta.passes.quantization.calibrate import NARROW_RANGE, ExtremesObserver, Observation, RangeObserver, set_range
+from sta.passes.options import StageProgress, silent
+from sta.passes.quantization.calibrate import ExtremesObserver, Observation, RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
 from sta.passes.quantization.gptq import round_weights
 from sta.passes.quantization.integer_weights import row_scales
@@ -34,22 +36,21 @@ from sta.passes.quantization.range_by_error import range_by_error
 from sta.passes.quantization.smoothquant import smooth
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.rewriting.uses_through_views import source_of_rows
-from sta.passes.torch.quantize import INT16_INPUT, narrow_kind, quantize
+from sta.passes.torch.quantize import narrow_kind, quantize
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]
-Progress = Callable[[str, float | None], None]
 
 _NAMES = {
-    "smoothing": "smoothing, strength {0.smoothing}",
+    "smoothing": "SmoothQuant, strength {0.smoothing}",
     "ranges": "ranges by error",
-    "weights": "weights rounded by calibration",
+    "weights": "GPTQ",
 }
 SMOOTHING_STRENGTHS = (0.5, 0.7)
 HELD_OUT_PART = 4
 """One sample of so many is held out."""
 MOST_HELD_OUT = 8
-"""More samples make the choice slower, and hardly another one."""
+"""Most held-out samples: more make the choice slower, and hardly another one."""
 EXACT = 200.0
 """Decibels that stand for no noise at all."""
 DEFAULT_LEAST_SQNR = 20.0
@@ -72,26 +73,26 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trial:
-    """A plan that was tried, and what became of it."""
+    """A tried plan, and its result."""
 
     method: str
     decibels: float
-    """SQNR of the output on the samples held out."""
+    """SQNR of the output on the held-out samples."""
     kept: bool
 
 
 @dataclass
 class Choice:
-    """What was chosen, and what it was chosen from."""
+    """Chosen methods, and the candidates."""
 
     plan: Plan = field(default_factory=Plan)
     trials: list[Trial] = field(default_factory=list[Trial])
     decibels: float = EXACT
     held_out: int = 0
-    """Samples that the choice was judged on and whose values the ranges that were judged had not seen."""
+    """Samples that judged the choice and that the judged ranges had not observed."""
 
     def __str__(self) -> str:
-        """The trials that were kept, and what each has made of the output."""
+        """The kept trials, and the output's SQNR with each."""
         kept = [trial for trial in self.trials if trial.kept]
         gains = [
             f"{after.method} ({before.decibels:.1f} to {after.decibels:.1f} dB)" for before, after in pairwise(kept)
@@ -109,7 +110,7 @@ class Noise:
     mask: PaddingMask | None
 
     def on_first(self, count: int) -> Noise:
-        """The judge that only looks at the first `count` samples."""
+        """The judge on the first `count` samples only."""
         return replace(self, samples=self.samples[:count], references=self.references[:count])
 
     def decibels(self, module: ModuleOp) -> float:
@@ -142,28 +143,38 @@ class QuantizationChoice:
         context: CompileContext,
         samples: Sequence[Sample],
         methods: Sequence[str] = METHODS,
-        report: Progress = lambda stage, done: None,
+        report: StageProgress = silent,
+        evaluation: Sequence[Sample] = (),
     ) -> None:
+        """
+        Splits samples into those of the ranges and those that judge the output. Without `evaluation` a part of
+        `samples` is held out until the choice is made.
+        """
+        count = len(samples)
+        held_out = 0 if evaluation else min(count // HELD_OUT_PART or count // 2, MOST_HELD_OUT)
         self._module = module
         self._context = context
         self._samples = samples
+        self._seen = count - held_out
+        """Number of samples of the judged ranges."""
+        self._evaluation = evaluation
         self._methods = methods
         self._report = report
         self._observation = Observation(module, context, _observer)
         self._mask = padding_mask(module)
-        # What candidates put into a store of weights must not stay there.
+        # Candidates' arrays must not stay in a store of weights.
         self._scratch = CompileContext(context.weights.copy())
         self._rounded: dict[str, str] = {}
         self._calibrated: dict[str, str] = {}
 
     def choose(self, least_sqnr: float | None, int16_inputs: Sequence[str] = ()) -> Choice:
         """
-        The plan that is best on samples held out, with 16-bit inputs where sensitivity asks for them.
+        The best plan on held-out samples, with 16-bit inputs by sensitivity.
 
-        `least_sqnr` is what the output should reach in decibels, at any cost; None is DEFAULT_LEAST_SQNR, as long as
-        there are samples to hold out: the one that ranges are taken from does not show what others need. Inputs that
-        match a glob in `int16_inputs` have 16 bits in any case. Raises ValueError for samples that cannot be run, and
-        values that are not finite.
+        `least_sqnr` is the required SQNR of the output in decibels, at any cost; None is DEFAULT_LEAST_SQNR, as long as
+        there are samples to hold out: the sample of the ranges does not show the needs of others. Inputs that match a
+        glob in `int16_inputs` have 16 bits in any case. Raises ValueError for samples that cannot be run, and values
+        that are not finite.
         """
         noise, held_out = self._observe()
         if least_sqnr is None:
@@ -176,29 +187,39 @@ class QuantizationChoice:
                 self._try(noise, choice, method, plans)
         if choice.decibels < least_sqnr:
             self._widen(noise, choice, least_sqnr)
-        self._observe_rest(held_out)
+        self._observe_rest()
         return choice
 
     def _observe(self) -> tuple[Noise, int]:
-        """See the samples that ranges are judged with; the rest is what they are judged on."""
-        count = len(self._samples)
-        held_out = min(count // HELD_OUT_PART or count // 2, MOST_HELD_OUT)
-        seen = count - held_out
-        references: list[Mapping[str, Array]] = []
-        for index, sample in enumerate(self._samples[:seen]):
+        """Observes the samples of the judged ranges; the others judge."""
+        outputs: Mapping[str, Array] = {}
+        for index, sample in enumerate(self._samples[: self._seen]):
             outputs = self._observation.update(sample)
-            if not held_out:
-                references = [outputs]
-            self._report("calibrate", (index + 1) / count)
+            self._report("calibrate", (index + 1) / len(self._samples))
         self._observation.write()
-        if held_out:
-            references = [run_torch(self._module, self._context, sample) for sample in self._samples[seen:]]
-            return Noise(self._scratch, self._samples[seen:], references, self._mask), held_out
-        return Noise(self._scratch, self._samples[-1:], references, self._mask), 0
+        if self._evaluation:
+            references = [self._evaluated(index, sample) for index, sample in enumerate(self._evaluation)]
+            return Noise(self._scratch, self._evaluation, references, self._mask), len(self._evaluation)
+        held_out = self._samples[self._seen :]
+        if not held_out:
+            return Noise(self._scratch, self._samples[-1:], [outputs], self._mask), 0
+        references = [run_torch(self._module, self._context, sample) for sample in held_out]
+        return Noise(self._scratch, held_out, references, self._mask), len(held_out)
 
-    def _observe_rest(self, held_out: int) -> None:
-        """The final ranges are those of all samples."""
-        for sample in self._samples[len(self._samples) - held_out :]:
+    def _evaluated(self, index: int, sample: Sample) -> Mapping[str, Array]:
+        """The reference outputs of the model."""
+        try:
+            outputs = run_torch(self._module, self._context, sample)
+        except TorchInterpretationError as error:
+            raise ValueError(f"evaluation sample {index}: {error}") from error
+        for name, output in outputs.items():
+            if not np.isfinite(output).all():
+                raise ValueError(f"evaluation sample {index}: output {name!r} is not finite: look at the sample")
+        return outputs
+
+    def _observe_rest(self) -> None:
+        """Observes the held-out samples, too: the final ranges cover all samples."""
+        for sample in self._samples[self._seen :]:
             self._observation.update(sample)
         self._observation.write()
 
@@ -227,7 +248,7 @@ class QuantizationChoice:
         return noise.decibels(module)
 
     def _module_copy(self) -> tuple[ModuleOp, dict[SSAValue, SSAValue]]:
-        """A copy of the module, and where each of its values is in it."""
+        """A copy of the module, and the positions of its values in it."""
         copy = self._module.clone()
         places: dict[SSAValue, SSAValue] = {}
         for before, after in zip(operations_of(self._module), operations_of(copy), strict=True):
@@ -254,7 +275,7 @@ class QuantizationChoice:
         return module
 
     def _round_weights(self, module: ModuleOp) -> None:
-        """Round the weights of linear layers to 8 bits, as the conversion to integers will."""
+        """Rounds the weights of linear layers to 8 bits, as the conversion to integers will."""
         store = self._scratch.weights
         for operation in operations_of(module):
             literal = literal_of(operation.weight) if isinstance(operation, torch.LinearOp) else None
@@ -269,20 +290,20 @@ class QuantizationChoice:
             operation.operands = [operation.input, weight, operation.bias]
 
     def apply(self, plan: Plan) -> None:
-        """Prepare the module itself, for `torch-quantize`."""
+        """Prepares the module itself, for `torch-quantize`."""
         same = {value: value for value in self._observation.observers}
-        # Not what was rounded for trials: by now there are more rows.
+        # Not the rounded weights of trials: by now there are more rows.
         self._prepared(plan, (self._module, same), self._context.weights, {})
         for operation in operations_of(self._module):
             if isinstance(operation, torch.LinearOp) and matches(module_path(operation), plan.int16_inputs):
-                operation.attributes[INT16_INPUT] = UnitAttr()
+                operation.attributes[torch.INT16_INPUT] = UnitAttr()
 
     def _widen(self, noise: Noise, choice: Choice, least_sqnr: float) -> None:
         """
-        Give inputs 16 bits, those first that take most noise from the output for the cycles that they cost.
+        Gives inputs 16 bits, first those that remove most noise from the output for their cycles.
 
-        Noise of different places adds up nearly, so that each is tried alone, and those together that should be enough;
-        what they reach together is then judged, and more are added until it is enough.
+        Noise of different places nearly adds up, so each input is tried alone, and then as many together as should
+        suffice; their joint result is judged, and more are added until it suffices.
         """
         narrow = choice.plan
         sites = _sites(self._module, narrow.int16_inputs)
@@ -314,7 +335,7 @@ class QuantizationChoice:
             self._leave_out(noise, choice, narrow, taken, least_sqnr)
 
     def _leave_out(self, noise: Noise, choice: Choice, narrow: Plan, taken: list[_Site], least_sqnr: float) -> None:
-        """Take 16 bits away again, first where they cost most, as long as what was asked for is reached."""
+        """Takes 16 bits away again, first where they cost most, as long as the required SQNR is reached."""
         for site in sorted(taken[:-1], key=lambda site: -site.products):
             fewer = [other for other in taken if other is not site]
             plan = _wider(narrow, fewer)
@@ -340,7 +361,7 @@ def _sites(module: ModuleOp, taken: Sequence[str]) -> list[_Site]:
             layers.setdefault(operation.input, []).append(operation)
     products: dict[tuple[str, ...], int] = {}
     for found in layers.values():
-        # A module may hold several layers, as PyTorch's attention does: they have one name, and are taken together.
+        # A module may hold several layers, as PyTorch's attention does: they have one name, and are widened together.
         paths = tuple(dict.fromkeys(module_path(layer) for layer in found))
         products[paths] = products.get(paths, 0) + sum(_products(layer) for layer in found)
     return [_Site(*entry) for entry in products.items()]
@@ -360,7 +381,7 @@ def _power(decibels: float) -> float:
 
 
 def _observer(value: SSAValue) -> RangeObserver:
-    """Rows are kept of what is rounded to 8 bits."""
+    """Records rows of values that are rounded to 8 bits."""
     keep = narrow_kind(value) is not None and source_of_rows(value) is value
     return RowObserver() if keep else ExtremesObserver()
 
@@ -370,10 +391,14 @@ def _set_narrow_ranges(module: ModuleOp, observers: Mapping[SSAValue, RangeObser
     for value, observer in observers.items():
         kind = narrow_kind(value)
         if kind is not None and isinstance(observer, RowObserver):
-            set_range(function, value, *range_by_error(observer, kind == "symmetric"), NARROW_RANGE)
+            set_range(function, value, *range_by_error(observer, kind == "symmetric"), torch.NARROW_RANGE)
 
 
 def rounded_weights(weights: Array) -> Array:
-    """Weights [n, k] rounded to 8 bits, float32: symmetric, each row with the scale that its largest weight needs."""
+    """Weights [n, k] rounded to 8 bits, float32: symmetric, each row with the scale of its largest weight."""
     scales = row_scales(weights)[:, np.newaxis]
-    return (np.rint(weights / scales) * scales).astype(np.float32)
+    # In place: a new array costs as much as a step.
+    rounded = weights / scales
+    np.rint(rounded, out=rounded)
+    rounded *= scales
+    return rounded.astype(np.float32, copy=False)

@@ -1,5 +1,6 @@
 """
-Rounding of weights by calibration: what one weight loses, those of the same output that are rounded later make up for.
+GPTQ: the rounding error of each weight is compensated by the weights of the same output channel that are rounded after
+it.
 
 For inputs X [rows, K] of a linear layer, the squared error of its outputs is that of the weights' errors under the
 matrix H = X^T X. GPTQ (Frantar et al., arXiv 2210.17323) rounds one column of the weights after the other and corrects
@@ -7,9 +8,8 @@ the rest; in the equivalent form of QuIP (Chee et al., arXiv 2307.13304, theorem
 w[k] + sum over j < k of (w[j] - q[j]) * U[j, k], with H = U D U^T and U unit upper triangular: one Cholesky
 decomposition and no inverse. Columns go by the size of their inputs, largest first.
 
-Scales stay as they are: one an output channel, that of its largest weight, which keeps its integer. Weights that are
-zero stay zero, so that a pattern of zeros does. What is stored are multiples of the scale, which the conversion to
-integers rounds to themselves.
+Scales stay: one an output channel, set by its largest weight, which keeps its integer. Zero weights stay zero, and so
+do patterns of zeros. Stored weights are multiples of the scale, which the conversion to integers rounds to themselves.
 
 torchao's implementation (prototype.gptq) wants CUDA, and has no zeros to keep.
 """
@@ -29,7 +29,7 @@ from sta.dialect.interpreters.torch import tensor_from
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.quantization.calibrate import RangeObserver
 from sta.passes.quantization.calibration_observer import RowObserver
-from sta.passes.quantization.integer_weights import WEIGHT_MAGNITUDE, row_scales
+from sta.passes.quantization.integer_weights import WEIGHT_MAGNITUDE, row_magnitudes, row_scales
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.rewriting.uses_through_views import source_of_rows
 
@@ -37,8 +37,8 @@ Array = NDArray[Any]
 
 DAMPING = 1.0
 """
-What is added to the diagonal of H, by its mean. GPTQ takes 0.01, for 262,144 rows; of the few hundred that calibration
-has here, a correction would otherwise learn what is chance.
+Damping of the diagonal of H, relative to its mean. GPTQ uses 0.01 for 262,144 rows; from the few hundred rows here a
+correction would otherwise learn chance.
 """
 BLOCK = 32
 """Columns whose corrections by earlier blocks are one matrix product."""
@@ -51,10 +51,10 @@ def round_weights(
     known: MutableMapping[str, str] | None = None,
 ) -> None:
     """
-    Round the weights of linear layers in the function `main` of a calibrated module by what their inputs were.
+    Rounds the weights of linear layers in the function `main` of a calibrated module by GPTQ.
 
-    `observers` hold rows of each input; a layer for whose input they do not is left alone. `known` are the names in
-    `store` of what weights have been rounded to before, for the same inputs, and is added to.
+    `observers` hold rows of each input; layers without such rows are left alone. `known` are the names in `store` of
+    weights rounded before for the same inputs, and is extended.
     """
     known = {} if known is None else known
     layers = _layers_by_weight(module)
@@ -87,7 +87,7 @@ def _layers_by_weight(module: ModuleOp) -> dict[str, list[torch.LinearOp]]:
 def _groups(
     layers: Mapping[str, Sequence[torch.LinearOp]], observers: Mapping[SSAValue, RangeObserver]
 ) -> Iterator[tuple[list[str], Array]]:
-    """The weights that have the same inputs, and the rows [rows, K] of these."""
+    """The weights with the same inputs, and the inputs' rows [rows, K]."""
     groups: dict[tuple[SSAValue, ...], list[str]] = {}
     for name, found in layers.items():
         groups.setdefault(tuple(dict.fromkeys(source_of_rows(layer.input) for layer in found)), []).append(name)
@@ -103,7 +103,7 @@ def rounded_by_inputs(weights: Array, inputs: Array) -> Array:
 
     The scale is `row_scales`. Zeros stay zero, and the largest of a row keeps its magnitude.
     """
-    largest = np.abs(weights).max(axis=1, initial=0.0)
+    largest = row_magnitudes(weights)
     scales = row_scales(weights.astype(np.float64))
     order = np.argsort(-np.square(inputs, dtype=np.float64).sum(axis=0), kind="stable")
     feedback = _feedback(inputs[:, order])
@@ -125,7 +125,7 @@ def rounded_by_inputs(weights: Array, inputs: Array) -> Array:
 
 
 def _feedback(inputs: Array) -> Array:
-    """How much of the error of column j column k makes up for, float32 [K, K] at [k, j]; used for j < k."""
+    """Share of the error of column j that column k compensates, float32 [K, K] at [k, j]; used for j < k."""
     # PyTorch's is several times as fast as NumPy's, and imported with the model.
     from torch import linalg
 

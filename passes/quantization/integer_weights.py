@@ -1,6 +1,4 @@
-"""
-Float parameters of a layer as the integers of its product: plain NumPy.
-"""
+"""Float parameters of a layer as the integers of its product: plain NumPy."""
 
 from __future__ import annotations
 
@@ -14,23 +12,15 @@ from sta.spec.integers import encode_scale
 from sta.spec.wide_product import PLANE_MAGNITUDES
 
 ACTIVATION_MAGNITUDE = 128
-"""
-Largest magnitude of an int8 activation.
-"""
+"""Largest magnitude of an int8 activation."""
 WEIGHT_MAGNITUDE = 127
 BIAS_LIMIT = 1 << 30
-"""
-Largest magnitude a bias may take: half of int32, so that the product has the other half.
-"""
+"""Largest magnitude of a bias: half of int32, so that the product has the other half."""
 BIAS_REACH = 1 << 60
-"""
-Where biases are cut off before it is proved that they fit.
-"""
+"""Limit at which biases are clamped before they are proved to fit."""
 
 EMPTY_CHANNEL_SCALE = 2.0**-20
-"""
-Scale of the weights of a channel without any: its accumulators are always zero.
-"""
+"""Scale of the weights of a channel without any: its accumulators are always zero."""
 
 Array = NDArray[Any]
 
@@ -38,27 +28,21 @@ Array = NDArray[Any]
 @dataclass(frozen=True)
 class LinearIntegers:
     """
-    A linear layer in integers: `acc = x_q @ weights.T + bias`, one unit of `acc[n]` being `scales[n]`. With a 16-bit
-    input `acc` is what the accumulators of both passes stand for.
+    A linear layer in integers: `acc = x_q @ weights.T + bias`, with a unit of `scales[n]` for `acc[n]`. With a 16-bit
+    input `acc` combines the accumulators of both passes.
     """
 
     weights: NDArray[np.int8]
-    """
-    [N, K], symmetric per output channel.
-    """
+    """[N, K], symmetric per output channel."""
     bias: NDArray[np.int32]
-    """
-    [N], the input's zero point folded in.
-    """
+    """[N], the input's zero point folded in."""
     scales: NDArray[np.float64]
-    """
-    [N].
-    """
+    """[N]."""
 
     def vanishes(self, output_scale: float) -> bool:
         """
-        Whether no input, and no bias, gives anything but zero in units of `output_scale`, though there are weights that
-        are not zero. Unlike a result that is too large, this is what the definitions give; but no one means it.
+        True if no input and no bias gives anything but zero in units of `output_scale`, though some weights are not
+        zero. Unlike a result that is too large, this is well defined; but nobody intends it.
         """
         reach = np.abs(self.weights.astype(np.int64)).sum(axis=1) * (1 << 15) + np.abs(self.bias.astype(np.int64))
         return bool(self.weights.any() and (reach * (self.scales / output_scale) < 0.5).all())
@@ -76,25 +60,28 @@ def quantize_linear(
     """
     Quantizes float weights [N, K] and bias [N] for an input of the given scale and zero point, of 16 bits if `wide`.
 
-    Weights are int8 in [-127, 127], one scale an output channel (docs/numerics.md), or with the scales [N] that came
-    with them (`given_scales`) in [-128, 127], of which one that no weight but zero has is no matter. Raises
-    OverflowError, with the numbers, if an accumulator could leave int32, ValueError if a weight or bias is infinite or
-    not a number.
+    Weights are int8 in [-127, 127], one scale an output channel (docs/numerics.md), or with their own scales [N]
+    (`given_scales`) in [-128, 127]; the scale of a channel of zeros does not matter. Raises OverflowError, with the
+    numbers, if an accumulator could leave int32, ValueError if a weight or bias is infinite or not a number.
     """
     values = np.asarray(weights, np.float64)
     offsets = np.zeros(values.shape[0]) if bias is None else np.asarray(bias, np.float64)
-    _check_finite(values, offsets)
+    magnitudes = row_magnitudes(values)
+    _check_finite(magnitudes, offsets)
     # A channel whose weights are next to nothing beside its bias: the bias must still fit.
     least = np.abs(offsets) / (input_scale * BIAS_LIMIT)
     if given_scales is None:
-        weight_scales = row_scales(values, least)
+        weight_scales = _scales(magnitudes, least)
     else:
         weight_scales = np.asarray(given_scales, np.float64)
-        weight_scales = np.where(values.any(axis=1), weight_scales, np.maximum(weight_scales, least))
-    integers = np.clip(np.rint(values / weight_scales[:, None]), -128, WEIGHT_MAGNITUDE).astype(np.int8)
+        weight_scales = np.where(magnitudes > 0, weight_scales, np.maximum(weight_scales, least))
+    # In place: a new array costs as much as a step.
+    rounded = values / weight_scales[:, None]
+    np.rint(rounded, out=rounded)
+    integers = np.clip(rounded, -128, WEIGHT_MAGNITUDE, out=rounded).astype(np.int8)
     scales = weight_scales * input_scale
     row_sums = integers.sum(axis=1, dtype=np.int64)
-    # A bias that is beyond int64 is beyond int32, which is found out below.
+    # A bias beyond int64 is beyond int32, which is found out below.
     units = np.clip(np.rint(offsets / scales), -BIAS_REACH, BIAS_REACH).astype(np.int64)
     folded = units - input_zero_point * row_sums
     try:
@@ -105,25 +92,35 @@ def quantize_linear(
     return LinearIntegers(integers, folded.astype(np.int32), scales)
 
 
-def row_scales(weights: Array, least: Array | float = 0.0) -> Array:
+def row_magnitudes(weights: Array) -> Array:
+    """The largest magnitude [N] in each row of weights [N, K]."""
+    return np.abs(weights).max(axis=1, initial=0.0)
+
+
+def row_scales(weights: Array) -> Array:
     """
-    The scale [N] of each row of float weights [N, K], in their dtype: its largest magnitude by 127, and no less than
-    `least`. A row that is all zero may have any: it gets one so small that every output's scale can be reached from it.
+    The scale [N] of each row of float weights [N, K], in their dtype: its largest magnitude by 127. A row of zeros may
+    have any scale: it gets one so small that every output's scale can be reached from it.
     """
-    scales = np.maximum(np.abs(weights).max(axis=1, initial=0.0) / WEIGHT_MAGNITUDE, least)
+    return _scales(row_magnitudes(weights), 0.0)
+
+
+def _scales(magnitudes: Array, least: Array | float) -> Array:
+    scales = np.maximum(magnitudes / WEIGHT_MAGNITUDE, least)
     return np.where(scales > 0, scales, EMPTY_CHANNEL_SCALE)
 
 
-def _check_finite(weights: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
-    broken = ~(np.isfinite(weights).all(axis=1) & np.isfinite(bias))
+def _check_finite(magnitudes: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
+    """Raises ValueError if a row's largest magnitude is infinite or not a number."""
+    broken = ~(np.isfinite(magnitudes) & np.isfinite(bias))
     if broken.any():
         raise ValueError(f"a weight or the bias of output channel {int(broken.argmax())} is infinite or not a number")
 
 
 def _prove_no_overflow(weights: NDArray[np.int8], bias: NDArray[np.int64], wide: bool) -> None:
     """
-    An accumulator of 8-bit activations holds its sum and then the bias. With 16-bit activations there are two, one for
-    each byte, and the bias, an int32 itself, is added to what they stand for together.
+    Checks that accumulators fit int32. With 8-bit activations one holds its sum and then the bias. With 16-bit
+    activations there are two, one for each byte, and the bias, an int32 itself, is added to their combination.
     """
     magnitude = np.abs(weights.astype(np.int16)).sum(axis=1, dtype=np.int64)
     bound, what = magnitude * ACTIVATION_MAGNITUDE + np.abs(bias), "an accumulator"
@@ -138,9 +135,7 @@ def _prove_no_overflow(weights: NDArray[np.int8], bias: NDArray[np.int64], wide:
 
 
 def _blame_bias(units: NDArray[np.int64], bias: NDArray[np.float64], input_scale: float, weight_scales: Array) -> str:
-    """
-    Why a bias [N], `units` [N] of its layer's accumulators, does not fit them, and what to do; empty if it does.
-    """
+    """Message, with remedy, for a bias [N] of `units` [N] that does not fit its layer's accumulators; else empty."""
     worst = int(np.abs(units).argmax())
     if abs(units[worst]) <= BIAS_LIMIT:
         return ""
@@ -152,17 +147,13 @@ def _blame_bias(units: NDArray[np.int64], bias: NDArray[np.float64], input_scale
 
 
 def requantization(scales: NDArray[np.float64], output_scale: float) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-    """
-    Multiplier int32[N] and shift int8[N] that take accumulators of the given scales to `output_scale`.
-    """
+    """Multiplier int32[N] and shift int8[N] that take accumulators of the given scales to `output_scale`."""
     multiplier, shift = encode_scale(scales / output_scale)
     return multiplier.astype(np.int32), shift.astype(np.int8)
 
 
 def quantize_symmetric(values: Array, scale: float) -> NDArray[np.int16]:
-    """
-    `round(values / scale)`, ties to even, saturated to int16.
-    """
+    """`round(values / scale)`, ties to even, saturated to int16."""
     rounded = np.rint(np.asarray(values, np.float64) / scale)
     # NumPy makes a scalar of an array without axes.
     return np.asarray(np.clip(rounded, -32768, 32767), np.int16)

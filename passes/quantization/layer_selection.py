@@ -1,6 +1,4 @@
-"""
-Linear layers named by globs over module paths: how a user says which layers an option is about.
-"""
+"""Linear layers named by globs over module paths, for options about layers."""
 
 from __future__ import annotations
 
@@ -11,12 +9,12 @@ from sta.spec.suggestion import suggestion
 
 
 def matches(path: str, globs: Iterable[str]) -> bool:
-    """Whether a module path matches one of the globs."""
+    """True if a module path matches one of the globs."""
     return any(fnmatchcase(path, glob) for glob in globs)
 
 
 def check_globs(globs: Iterable[str], paths: Sequence[str]) -> None:
-    """Raise ValueError, with the closest of `paths`, for the first glob that matches none of them."""
+    """Raises ValueError, with the closest of `paths`, for the first glob that matches none of them."""
     for glob in globs:
         if any(fnmatchcase(path, glob) for path in paths):
             continue

@@ -1,9 +1,9 @@
 """
-The rows of a value that count: not those of positions that a padding mask leaves out.
+The rows of a value that count: those outside of padding.
 
-A row is the part of a value that belongs to one position of one sequence. Rows meet in attention only. Where every
-attention of a model leaves out the positions that one mask names, nothing else depends on the rows at those positions,
-and what they hold is of no use to anybody: neither for the range of a value nor for the noise of an output.
+A row is the part of a value at one position of one sequence. Rows meet in attention only. If every attention of a model
+excludes the positions of one mask, nothing else depends on the rows at those positions, and their numbers matter
+neither for the range of a value nor for the noise of an output.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import BlockArgument, SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import input_names, main_function
+from sta.dialect.interpreters.torch import input_names
+from sta.dialect.ir.main_function import main_function
 from sta.passes.rewriting.torch_operations import operations_of
 
 Array = NDArray[Any]
@@ -26,11 +27,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class PaddingMask:
-    """The input that all attentions of a module take as their padding mask."""
+    """The input that is the padding mask of all attentions of a module."""
 
     name: str
     inverted: bool
-    """Whether the input is true where a position is left out."""
+    """True if the input is true at excluded positions."""
 
     def counted(self, sample: Mapping[str, Array]) -> Array:
         """The positions of a sample that count, bool [batch, positions]."""
@@ -67,8 +68,8 @@ def counted_rows(values: Array, counted: Array | None) -> Array:
     """
     The rows of `values` [..., width] whose positions count, [rows, width].
 
-    `counted` is bool [batch, positions]. All rows are taken if it is None or admits none, or if the shape of `values`
-    does not say which of its axes is that of the positions.
+    `counted` is bool [batch, positions]. All rows count if it is None or admits none, or if the shape of `values` does
+    not identify the axis of the positions.
     """
     width = values.shape[-1] if values.ndim else 1
     every = values.reshape(-1, width)
@@ -78,11 +79,17 @@ def counted_rows(values: Array, counted: Array | None) -> Array:
     if values.shape[:-1].count(positions) == 1 or values.shape[:2] == (batch, positions):
         # Of two axes the second is the width, though it may be as long as the sequence.
         if values.ndim > 2 and values.shape[:2] == (batch, positions):
-            return values[counted].reshape(-1, width)
+            return _at(values, counted)
         if values.ndim == 3 and values.shape[:2] == (positions, batch):
-            return values[counted.T]
+            return _at(values, counted.T)
         if values.ndim == 4 and (values.shape[0], values.shape[2]) == (batch, positions):
-            return np.moveaxis(values, 1, 2)[counted].reshape(-1, width)
+            return _at(np.moveaxis(values, 1, 2), counted)
     if values.ndim == 2 and values.shape[0] == batch * positions and batch == 1:
-        return values[counted[0]]
+        return _at(values, counted[0])
     return every
+
+
+def _at(values: Array, places: Array) -> Array:
+    # Nothing is copied if every position counts, as in most samples.
+    chosen = values if places.all() else values[places]
+    return chosen.reshape(-1, values.shape[-1])

@@ -1,9 +1,9 @@
 """
-How much attention loses with 8-bit exponentials, seen on samples: what decides whether a layer gets 16.
+Loss of attention with 8-bit exponentials, measured on samples: it decides which layers get 16 bits.
 
 Relative to the largest of its row an exponential of 8 bits is a multiple of 1/255, so that keys 6.2 below the maximum
-are dropped. That does not matter where they are few, and is all that matters where one key (an attention sink) lies far
-above thousands of others.
+are dropped. This does not matter for a few such keys, and is decisive if one key (an attention sink) lies far above
+thousands of others.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-LOSS = "sta.narrow_fidelity"
-"""The attribute of an attention that holds the SQNR in decibels of its result with 8-bit exponentials."""
 LEAST_FIDELITY = 30.0
-"""Decibels below which 8 bits are too few: less noise than this disappears in that of 8-bit queries, keys, values."""
+"""Decibels below which 8 bits are too few: less noise disappears in the noise of 8-bit queries, keys and values."""
 BEST_FIDELITY = 200.0
 """Decibels that stand for no noise at all."""
 
@@ -29,7 +27,7 @@ _ROWS = 64
 
 @dataclass
 class NarrowFidelity:
-    """The signal and the noise of attention with 8-bit exponentials, over all samples seen."""
+    """The signal and the noise of attention with 8-bit exponentials, over all samples."""
 
     signal: float = 0.0
     noise: float = 0.0
@@ -37,7 +35,7 @@ class NarrowFidelity:
     def update(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
     ) -> None:
-        """See one attention on float32 [..., heads, rows, width]; of long ones some rows, evenly spaced."""
+        """Observes one attention on float32 [..., heads, rows, width]; of long ones some rows, evenly spaced."""
         import torch
 
         rows = torch.from_numpy(np.unique(np.linspace(0, query.shape[-2] - 1, _ROWS).astype(np.int64)))  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type

@@ -1,8 +1,8 @@
 """
-The range of a value that loses least when it is rounded to 8 bits: what saturates against the size of a step.
+The range of a value with the least error of rounding to 8 bits: saturation against the size of a step.
 
 The mean squared error of rounding is minimized over ranges within the extremes, first over the upper and then over the
-lower end. Less error of one value can mean more of the model's output, so whoever uses these ranges judges them there.
+lower end. Less error of one value can mean more of the model's output, so callers judge these ranges there.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sta.passes.quantization.calibration_observer import RowObserver
 Array = NDArray[Any]
 
 MOST_VALUES = 1 << 17
-"""How many numbers of a value the error is computed of."""
+"""Maximum number of a value's elements that the error is computed on."""
 FRACTIONS = np.linspace(1.0, 0.3, 15)
-"""The parts of an end of the range that are tried."""
+"""Candidates for an end of the range, as fractions of the extreme."""
 
 
 def range_by_error(seen: RowObserver, symmetric: bool) -> tuple[float, float]:

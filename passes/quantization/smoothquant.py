@@ -1,11 +1,11 @@
 """
-SmoothQuant: outliers of a normalization's result go into the weights of the linear layers that take it.
+SmoothQuant: outliers of a normalization's result move into the weights of the linear layers that read it.
 
-Column c of the result is divided by s[c] and column c of the weights multiplied by it, with
-s[c] = max|x[c]|^strength / max|w[c]|^(1 - strength) (Xiao et al., arXiv 2211.10438), divided by its geometric mean,
-which changes no rounding. The division goes into the parameters of the normalization. Where its result is part of the
-residual stream as well, the linear layers get a normalization of their own: one more pass of the vector unit, against
-a second pass of the product with 16-bit inputs.
+Column c of the result is divided by s[c] and column c of the weights multiplied by it, with s[c] = max|x[c]|^strength /
+max|w[c]|^(1 - strength) (Xiao et al., arXiv 2211.10438), divided by its geometric mean, which changes no rounding. The
+division goes into the parameters of the normalization. If its result is part of the residual stream as well, the linear
+layers get a normalization of their own: one more pass of the vector unit, against a second pass of the product with
+16-bit inputs.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ from xdsl.ir import SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.quantization.calibrate import RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
-from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, erase_dead, operations_of
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, operations_of
 from sta.passes.rewriting.uses_through_views import Consumer, consumers_of, redirect
 
 Array = NDArray[Any]
 
 SMALLEST_MAGNITUDE = 1e-5
-"""What SmoothQuant takes for a column that is always zero."""
+"""SmoothQuant's magnitude for a column that is always zero."""
 
 
 def smooth(
     module: ModuleOp, store: WeightStore, observers: MutableMapping[SSAValue, RangeObserver], strength: float
 ) -> list[str]:
     """
-    Smooth what linear layers take from normalizations in the function `main` of a calibrated module.
+    Applies SmoothQuant to the normalizations in front of linear layers in the function `main` of a calibrated module.
 
-    `observers` hold what was seen of each result, and are given what would be seen of those that are added. `strength`
-    is between 0 (all into the weights' favour) and 1. Returns the module paths of the normalizations.
+    `observers` hold the observations of each result, and get those of the added results. `strength` is between 0 (all
+    into the weights' favour) and 1. Returns the module paths of the normalizations.
     """
     smoothed: list[str] = []
     for operation in operations_of(module):
@@ -67,13 +68,13 @@ def smooth(
 
 
 def _is_input(consumer: Consumer) -> bool:
-    """Whether `consumer` is a linear layer that takes its columns from those of the value."""
+    """True if `consumer` is a linear layer whose columns are the columns of the value."""
     layer = consumer.use.operation
     return isinstance(layer, torch.LinearOp) and consumer.use.index == 0 and consumer.keeps_columns
 
 
 def _layers_with_weights(consumers: Sequence[Consumer], store: WeightStore) -> list[tuple[torch.LinearOp, Array]]:
-    """The linear layers whose weights are known, with these."""
+    """The linear layers with known weights, each with its weight."""
     found: list[tuple[torch.LinearOp, Array]] = []
     for consumer in consumers:
         layer = consumer.use.operation
@@ -111,9 +112,7 @@ def _divided_parameters(norm: torch.LayerNormOp, store: WeightStore, scale: Arra
 
 
 def smoothing_scale(inputs: Array, weights: Array, strength: float) -> Array:
-    """
-    What each column is divided by, float64 [width], for the largest magnitudes of its inputs and weights, [width] each.
-    """
+    """Divisor of each column, float64 [width], from the largest magnitudes of inputs and weights, [width] each."""
     inputs = np.maximum(np.asarray(inputs, np.float64), SMALLEST_MAGNITUDE)
     weights = np.maximum(np.asarray(weights, np.float64), SMALLEST_MAGNITUDE)
     logarithm = strength * np.log(inputs) - (1 - strength) * np.log(weights)

@@ -1,1 +1,1 @@
-"""What passes share to look at IR and to change it."""
+"""Shared helpers of passes to inspect and change IR."""

@@ -1,10 +1,10 @@
 """
-What an attention mask is, whatever operations it was made with.
+Analysis of attention masks, independent of the operations that produce them.
 
-A mask is followed back to what it is made from: constants, and at most one integer or bool input. Every element of
-every tensor on the way depends on one element of that input at most, and only on whether it is zero; so a tensor is
-known by three arrays: its elements where the input is zero, its elements where it is not, and the flat index of the
-input's element. Operators are run on the first two by the interpreter, as they are.
+A mask is traced back to its sources: constants, and at most one integer or bool input. Every element of every tensor on
+the way depends on at most one element of that input, and only on whether it is zero. So three arrays describe a tensor:
+its elements where the input is zero, its elements where it is not, and the flat index of the input's element. The
+interpreter runs the operators on the first two.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, operation_name
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.operators.operator import Operator, Role
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,31 +34,15 @@ INDEPENDENT = -1
 EXCLUDED_BELOW = -1e4
 """A score to which this or less is added has weight 0: exp underflows in float32."""
 
-_STRUCTURAL = frozenset(
-    "alias broadcast_to clone contiguous detach expand expand_as flatten.using_ints gather index.Tensor "
-    "index.Tensor_hacked_twin movedim.int permute repeat reshape select.int slice.Tensor squeeze squeeze.dim "
-    "swapaxes swapdims t transpose.int unflatten.int unsqueeze view _unsafe_view".split()
-)
-"""Operators that move elements of their first operand, by constants."""
-
-_ELEMENTWISE = frozenset(
-    "__and__.Tensor __or__.Tensor __not__ add.Scalar add.Tensor bitwise_and.Tensor bitwise_not bitwise_or.Tensor "
-    "eq.Scalar eq.Tensor ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor logical_and logical_not "
-    "logical_or lt.Scalar lt.Tensor masked_fill.Scalar masked_fill.Tensor mul.Scalar mul.Tensor ne.Scalar ne.Tensor "
-    "rsub.Scalar sub.Scalar sub.Tensor to.dtype type_as where.ScalarOther where.ScalarSelf where.Scalar where.self "
-    "_to_copy neg".split()
-)
-"""Operators that combine elements at the same position."""
-
 
 class MaskError(ValueError):
-    """A mask cannot be analysed; the message says what stands in the way."""
+    """A mask cannot be analysed; the message names the obstacle."""
 
 
 @dataclass(frozen=True)
 class Admissible:
     """
-    Which keys a mask admits, [batch or 1, heads or 1, rows, keys].
+    Keys that a mask admits, [batch or 1, heads or 1, rows, keys].
 
     Key j is admissible for row i iff `constant` is true there, and the element of `argument` with flat index `source`
     is not zero (is zero, if `negated`). Where `source` is INDEPENDENT, only `constant` counts.
@@ -71,18 +56,18 @@ class Admissible:
 
 @dataclass(frozen=True)
 class _Known:
-    """A tensor of a mask's making, or a Python value (in `zero` and `other` alike)."""
+    """A tensor in the computation of a mask, or a Python value (in `zero` and `other` alike)."""
 
     argument: BlockArgument | None
     zero: Any
     other: Any
     source: Tensor | None
     is_input: bool = False
-    """Whether the elements are the input's own numbers still, of which `other` holds 1 for any that is not zero."""
+    """True if the elements are still the input's own numbers, of which `other` holds 1 for any that is not zero."""
 
 
 class MaskAnalysis:
-    """Analyses masks of one module; what several masks share is analysed once."""
+    """Analyses masks of one module; shared parts are analysed once."""
 
     def __init__(self, store: WeightStore) -> None:
         self._store = store
@@ -90,7 +75,7 @@ class MaskAnalysis:
 
     def admissible(self, mask: SSAValue) -> Admissible:
         """
-        What the attention mask `mask` admits: true where it is a bool tensor, 0 where it is added to the scores.
+        Keys that the attention mask `mask` admits: true in a bool tensor, 0 in one added to the scores.
 
         Raises MaskError if that is not known before the model runs, or depends on more than whether one element of one
         input is zero.
@@ -127,20 +112,20 @@ class MaskAnalysis:
             literal = evaluate(operation, (), self._store)[0]
             return _Known(None, literal, literal, None)
         operands = [self._know(operand) for operand in operation.operands]
-        overload = operation_name(operation).removeprefix("torch.aten.")
+        row = torch.find_row(operation)
         argument = _one_argument(operands)
         if isinstance(operation, torch.ListConstructOp):
             if argument is not None:
                 raise MaskError("a list is made from an input")
-        elif argument is not None and overload not in _STRUCTURAL | _ELEMENTWISE:
+        elif argument is not None and not _is_followed(row, value):
             raise MaskError(f"it is made with {operation_name(operation).removeprefix('torch.')}")
         zero = self._run(operation, [operand.zero for operand in operands])
-        if argument is None:
+        if argument is None or row is None:
             return _Known(None, zero, zero, None)
         other = self._run(operation, [operand.other for operand in operands])
-        if overload in _STRUCTURAL:
+        if row.moves:
             return self._move(operation, operands, zero, other)
-        is_input = overload in ("to.dtype", "_to_copy", "type_as") and operands[0].is_input
+        is_input = row.role is Role.CONVERSION and operands[0].is_input
         is_input = is_input and torch.tensor_type(value).element_type != i1
         return _Known(argument, zero, other, _combined_source(operands, zero, other), is_input)
 
@@ -158,8 +143,13 @@ class MaskAnalysis:
             raise MaskError(str(error)) from error
 
 
+def _is_followed(row: Operator | None, value: SSAValue) -> bool:
+    """True if each element of `value`, a tensor that the operator of `row` gives, depends on one of each operand."""
+    return isinstance(value.type, torch.VTensorType) and row is not None and (row.moves or row.combines)
+
+
 def _input(argument: BlockArgument) -> _Known:
-    """An input: its elements are told apart by whether they are zero."""
+    """An input; only whether an element is zero distinguishes it."""
     import torch as pytorch
 
     kind = argument.type
@@ -181,7 +171,7 @@ def _one_argument(operands: list[_Known]) -> BlockArgument | None:
 
 
 def _feeds_embedding(argument: BlockArgument) -> bool:
-    """Whether the numbers of `argument` name rows of a table anywhere."""
+    """True if the numbers of `argument` name rows of a table anywhere."""
     pending: list[SSAValue] = [argument]
     seen: set[Operation] = set()
     while pending:
@@ -215,7 +205,7 @@ def _combined_source(operands: list[_Known], zero: Tensor, other: Tensor) -> Ten
 
 
 def _truth(tensor: Tensor) -> BoolArray:
-    """Where a mask admits: true, or 0.0 added to the score."""
+    """Elements at which a mask admits: true, or 0.0 added to the score."""
     array = tensor.numpy()
     if array.dtype == np.bool_:
         return array

@@ -1,4 +1,4 @@
-"""What the passes over the `torch` dialect share: building operations, replacing them, and removing dead ones."""
+"""Shared helpers of the passes over the `torch` dialect: building and replacing operations."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from xdsl.builder import Builder
 from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, ModuleOp, TensorType
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
-from xdsl.rewriter import InsertPoint, Rewriter
-from xdsl.traits import IsTerminator
+from xdsl.pattern_rewriter import PatternRewriter
+from xdsl.rewriter import InsertPoint
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function, operation_name
+from sta.dialect.interpreters.torch import operation_name
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 
 Array = NDArray[Any]
 
 
 class TorchBuilder:
-    """Builds operations of the `torch` dialect in front of `anchor`, with `anchor`'s location."""
+    """
+    Builds operations of the `torch` dialect in front of `anchor`, with `anchor`'s location.
 
-    def __init__(self, anchor: Operation, store: WeightStore) -> None:
+    Inside a pattern, `rewriter` is the pattern's.
+    """
+
+    def __init__(self, anchor: Operation, store: WeightStore, rewriter: PatternRewriter | None = None) -> None:
         self._anchor = anchor
         self._store = store
+        self._inserter = Builder(InsertPoint.before(anchor)) if rewriter is None else rewriter
 
     def insert(self, operation: Operation) -> SSAValue:
-        """Insert `operation` and return its first result."""
+        """Inserts `operation` and returns its first result."""
         operation.location = self._anchor.location
-        Rewriter.insert_op(operation, InsertPoint.before(self._anchor))
+        self._inserter.insert(operation, InsertPoint.before(self._anchor))
         return operation.results[0]
 
     def integer(self, value: int) -> SSAValue:
@@ -81,7 +88,7 @@ class TorchBuilder:
         return self.aten(torch.PermuteOp, [value, self.integers(axes)], result)
 
     def slice(self, value: SSAValue, axis: int, start: int, end: int, step: int = 1) -> SSAValue:
-        """Positions start, start + step, … below end of `axis`; `value` itself if those are all."""
+        """Positions start, start + step, … below end of `axis`; `value` itself if these are all."""
         given = torch.tensor_type(value)
         sizes = list(given.sizes)
         if (start, end, step) == (0, sizes[axis], 1):
@@ -105,27 +112,16 @@ def main_block(module: ModuleOp) -> Block:
 
 
 def operations_of(module: ModuleOp) -> list[Operation]:
-    """The operations of `main`, as they are now: the list stays as it is while operations are replaced."""
+    """The present operations of `main`; the list stays unchanged while operations are replaced."""
     return list(main_block(module).ops)
 
 
 def replace(operation: Operation, values: Sequence[SSAValue]) -> None:
-    """Let `values` take the place of the results of `operation`, and erase it."""
+    """Lets `values` take the place of the results of `operation`, and erases it."""
     for result, value in zip(operation.results, values, strict=True):
         result.replace_all_uses_with(value)
     operation.detach()
     operation.erase()
-
-
-def erase_dead(module: ModuleOp) -> None:
-    """Erase every operation of `main` whose results nothing uses: operations of the `torch` dialect do nothing else."""
-    for operation in reversed(operations_of(module)):
-        if operation.has_trait(IsTerminator, value_if_unregistered=False) or any(
-            result.first_use is not None for result in operation.results
-        ):
-            continue
-        operation.detach()
-        operation.erase()
 
 
 def literal_of(value: SSAValue) -> torch.LiteralOp | None:
@@ -140,12 +136,12 @@ def array_of(value: SSAValue, store: WeightStore) -> Array | None:
 
 
 def single_use(value: SSAValue) -> bool:
-    """Whether `value` is used exactly once."""
+    """True if `value` is used exactly once."""
     return value.has_one_use()
 
 
 def is_aten(operation: object, *overloads: str) -> bool:
-    """Whether `operation` is one of the ATen overloads, spelled as in `add.Tensor`."""
+    """True if `operation` is one of the ATen overloads, spelled as in `add.Tensor`."""
     return isinstance(operation, Operation) and operation_name(operation).removeprefix("torch.aten.") in overloads
 
 
@@ -156,7 +152,7 @@ def identifier(text: str) -> str:
 
 
 def set_argument_attribute(function: FuncOp, index: int, name: str, value: Attribute) -> None:
-    """Set the attribute `name` of argument `index` of `function`, beside those that it has."""
+    """Sets the attribute `name` of argument `index` of `function`, beside its other attributes."""
     from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr
 
     count = len(function.body.block.args)

@@ -1,4 +1,4 @@
-"""What takes a value, through the rearrangements on the way."""
+"""Consumers of a value, seen through rearrangements."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp
 
 @dataclass(frozen=True)
 class Consumer:
-    """A use of a value by something other than a view, and the views on the way there."""
+    """A use of a value by an operation other than a view, and the views on the way."""
 
     use: Use
     path: tuple[Operation, ...]
 
     @property
     def keeps_columns(self) -> bool:
-        """Whether the last axis of the value is that of what is taken, too, whole and in its order."""
+        """True if the operand has the value's last axis, whole and in order."""
         return all(keeps_columns(view) for view in self.path)
 
 
 def consumers_of(value: SSAValue, path: tuple[Operation, ...] = ()) -> list[Consumer]:
-    """What uses `value`, through views."""
+    """Uses of `value`, seen through views."""
     consumers: list[Consumer] = []
     for use in value.uses:
         if isinstance(use.operation, VIEWS):
@@ -37,7 +37,7 @@ def consumers_of(value: SSAValue, path: tuple[Operation, ...] = ()) -> list[Cons
 
 
 def redirect(source: SSAValue, target: SSAValue, consumers: list[Consumer]) -> None:
-    """Let `consumers` of `source` use `target` instead, through views of its own."""
+    """Lets `consumers` of `source` use `target` instead, through views of its own."""
     copies: dict[Operation, SSAValue] = {}
     for consumer in consumers:
         value = target
@@ -51,7 +51,7 @@ def redirect(source: SSAValue, target: SSAValue, consumers: list[Consumer]) -> N
 
 
 def keeps_columns(view: Operation) -> bool:
-    """Whether the last axis of what `view` rearranges is that of its result, too, whole and in its order."""
+    """True if the last axis of the operand of `view` is the last axis of its result, too, whole and in order."""
     if isinstance(view, torch.ViewOp):
         return torch.sizes_of(view.input)[-1:] == torch.sizes_of(view.result)[-1:]
     if isinstance(view, torch.PermuteOp):
@@ -60,7 +60,7 @@ def keeps_columns(view: Operation) -> bool:
 
 
 def source_of_rows(value: SSAValue) -> SSAValue:
-    """What the rows of `value` are rows of, before views."""
+    """Value whose rows are the rows of `value`, before views."""
     while isinstance(value.owner, VIEWS) and keeps_columns(value.owner):
         value = value.owner.input
     return value

@@ -1,6 +1,4 @@
-"""
-Conflicts between work items: which of them may touch the same byte in which iterations.
-"""
+"""Conflicts between work items: pairs that may touch the same byte, and the iterations in which they do."""
 
 from __future__ import annotations
 
@@ -9,16 +7,14 @@ from dataclasses import dataclass
 from sta.passes.scheduling.work import Loop, Range, Work
 
 Iterations = tuple[tuple[Loop, int], ...]
-"""
-The loops around an execution of an item, outermost first, each with its iteration.
-"""
+"""The loops around an execution of an item, outermost first, each with its iteration."""
 
 
 @dataclass(frozen=True)
 class Lag:
     """
-    In which iterations two items are compared: the loops whose iteration they share, and a loop (inside all of those)
-    in which the second is at least so many iterations behind the first. Nothing is known of any other loop.
+    Compared iterations of two items: loops whose iteration they share, and a loop (inside all of those) in which the
+    second is at least `least` iterations behind the first. Nothing is known of any other loop.
     """
 
     shared: tuple[Loop, ...] = ()
@@ -26,11 +22,7 @@ class Lag:
     least: int = 0
 
     def overlap(self, first: Range, second: Range) -> bool:
-        """
-        Whether the two may share a byte.
-        """
-        if first.space != second.space:
-            return False
+        """True if two ranges of one memory may share a byte."""
         apart = first.start.base - second.start.base
         start, stop = apart - second.size, apart + first.size
         steps, others = dict(first.start.terms), dict(second.start.terms)
@@ -47,9 +39,7 @@ class Lag:
         return self._reached(start, stop, lagging)
 
     def _reached(self, start: int, stop: int, step: int) -> bool:
-        """
-        Whether `iterations * step` lies strictly between start and stop for a possible number of iterations.
-        """
+        """True if `iterations * step` lies strictly between start and stop for a possible number of iterations."""
         if step == 0 or self.loop is None:
             return start < 0 < stop
         if step < 0:
@@ -60,8 +50,8 @@ class Lag:
 
 def lag_between(earlier: Iterations, later: Iterations) -> Lag:
     """
-    How the iterations of two executions differ. Inside a loop whose iteration differs all others count as unknown, as a
-    rehearsal does not get to every combination.
+    Difference between the iterations of two executions. Inside a loop whose iteration differs all others count as
+    unknown, as a rehearsal does not reach every combination.
     """
     shared: list[Loop] = []
     for (loop, first), (other, second) in zip(earlier, later, strict=False):
@@ -74,8 +64,6 @@ def lag_between(earlier: Iterations, later: Iterations) -> Lag:
 
 
 def conflict(earlier: Work, later: Work, lag: Lag) -> bool:
-    """
-    Whether the order of two items matters.
-    """
+    """True if the order of two items matters."""
     pairs = ((earlier.writes, later.writes), (earlier.writes, later.reads), (earlier.reads, later.writes))
-    return any(lag.overlap(a, b) for first, second in pairs for a in first for b in second)
+    return any(a.space == b.space and lag.overlap(a, b) for first, second in pairs for a in first for b in second)

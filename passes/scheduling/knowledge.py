@@ -1,6 +1,4 @@
-"""
-Knowledge of the units about each other's progress, and a rehearsal of a program that keeps track of it.
-"""
+"""Knowledge of the units about each other's progress, and a rehearsal of a program that tracks it."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ from sta.passes.scheduling.work import Channel, Loop, Node, Work
 
 
 def learn(known: dict[Channel, int], knew: dict[Channel, int], posting: str, waiting: str) -> None:
-    """
-    Who waits for an item also knows what that item's unit had waited for.
-    """
+    """Extends `known` by what the posting unit had waited for: whoever waits for one of its items knows that, too."""
     for (other, knower), position in knew.items():
         if knower == posting and other != waiting and known.get((other, waiting), -1) < position:
             known[other, waiting] = position
@@ -22,28 +18,20 @@ def learn(known: dict[Channel, int], knew: dict[Channel, int], posting: str, wai
 
 @dataclass
 class Knowledge:
-    """
-    What has happened, and what units know of it, at one point of a rehearsal of the program.
-    """
+    """Executed items, and each unit's knowledge of them, at one point of a rehearsal of the program."""
 
     count: int = 0
     known: dict[Channel, int] = field(default_factory=dict[Channel, int])
-    """
-    For (posting, waiting): the last item of the one that the other knows to be complete.
-    """
+    """For (posting, waiting): the posting unit's last item that the waiting unit knows to be complete."""
     outstanding: dict[Channel, list[int]] = field(default_factory=dict[Channel, list[int]])
-    """
-    Posts nobody has waited for yet, oldest first: the items that made them.
-    """
+    """Posts not waited for yet, oldest first, by their items."""
     history: dict[str, list[tuple[int, Work, Iterations]]] = field(
         default_factory=dict[str, list[tuple[int, Work, Iterations]]]
     )
     knew: list[dict[Channel, int]] = field(default_factory=list[dict[Channel, int]])
 
     def copy(self) -> Knowledge:
-        """
-        A copy that can go on by itself.
-        """
+        """An independent copy."""
         return Knowledge(
             self.count,
             dict(self.known),
@@ -53,9 +41,7 @@ class Knowledge:
         )
 
     def wait(self, channel: Channel) -> int:
-        """
-        The waiting unit of a channel takes the oldest post; returns the item that made it.
-        """
+        """The waiting unit of a channel consumes the oldest post; returns its item."""
         item = self.outstanding[channel].pop(0)
         if item > self.known.get(channel, -1):
             self.known[channel] = item
@@ -63,9 +49,7 @@ class Knowledge:
         return item
 
     def unordered(self, work: Work, iterations: Iterations = ()) -> dict[str, int]:
-        """
-        For each other unit the last item that conflicts with `work` and is not known to be complete.
-        """
+        """Last item of each other unit that conflicts with `work` and is not known to be complete."""
         needs: dict[str, int] = {}
         for unit, items in self.history.items():
             horizon = self.known.get((unit, work.unit), -1)
@@ -78,9 +62,7 @@ class Knowledge:
         return needs
 
     def perform(self, work: Work, iterations: Iterations = ()) -> int:
-        """
-        Adds an item, and its posts; its waits have been met. Returns its number.
-        """
+        """Adds an item, and its posts; its waits have been met. Returns its number."""
         item = self.count
         self.count += 1
         self.knew.append(dict(self.known))
@@ -93,15 +75,13 @@ class Knowledge:
 
 REHEARSED = 3
 """
-Iterations of a loop that a rehearsal runs: its first, its steady state and its end. More of them only add ordering, so
-that this is safe; a loop of fewer is rehearsed exactly.
+Iterations of a loop that a rehearsal runs: its first, its steady state and its end. Loops with more iterations only add
+ordering, so simulating `REHEARSED` is safe; loops with fewer are simulated exactly.
 """
 
 
 def rehearse(knowledge: Knowledge, nodes: Sequence[Node], iterations: Iterations) -> set[Channel]:
-    """
-    Runs synchronized nodes on from `knowledge`; returns the channels on which a wait is missing.
-    """
+    """Runs synchronized nodes from `knowledge` on; returns channels on which a wait is missing."""
     missing: set[Channel] = set()
     for node in nodes:
         if isinstance(node, Loop):
@@ -115,9 +95,7 @@ def rehearse(knowledge: Knowledge, nodes: Sequence[Node], iterations: Iterations
 
 
 def rehearse_loop(knowledge: Knowledge, loop: Loop, body: Sequence[Node], iterations: Iterations) -> set[Channel]:
-    """
-    Runs the iterations of a loop that tell, with a synchronized body.
-    """
+    """Runs the decisive iterations of a loop with a synchronized body."""
     missing: set[Channel] = set()
     for iteration in range(min(REHEARSED, loop.count)):
         missing |= rehearse(knowledge, body, (*iterations, (loop, iteration)))

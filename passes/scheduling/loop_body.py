@@ -1,6 +1,4 @@
-"""
-Synchronization of a loop body: the posts and waits of its steady state.
-"""
+"""Synchronization of a loop body: the posts and waits of its steady state."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ def synchronize_loop_body(block: SynchronizedBlock, loops: Sequence[Loop]) -> No
     """
     Places the posts and waits of the body of the last of `loops`, which are nested.
 
-    Inner loops hand on what they can. Where that is not enough, which a rehearsal shows, they are closed: each gets its
-    credit just before it and gives it back just after.
+    Inner loops hand on their credit where possible. If a rehearsal shows that this is not enough, they are closed: each
+    gets its credit just before it and gives it back just after.
     """
     edges = find_edges([_summary(block, index) for index in range(len(block.nodes))], loops)
     handed_on = _equal_needs(block)
@@ -36,8 +34,8 @@ def _summary(block: SynchronizedBlock, index: int) -> NodeSummary:
 
 def _equal_needs(block: SynchronizedBlock) -> set[Channel]:
     """
-    Channels on which the inner loops could hand their credit on to each other: the outer loop then carries it, and has
-    no edges of its own there.
+    Channels on which the inner loops could hand their credit to each other. It is then loop-carried in the outer loop,
+    which has no edges of its own there.
     """
     needs: dict[Channel, set[int]] = {}
     for inner in block.inner.values():
@@ -47,9 +45,7 @@ def _equal_needs(block: SynchronizedBlock) -> set[Channel]:
 
 
 def _place(block: SynchronizedBlock, edges: Sequence[Edge], handed_on: set[Channel]) -> None:
-    """
-    Places all posts and waits anew.
-    """
+    """Places all posts and waits again."""
     block.clear()
     for edge in edges:
         if edge.channel in handed_on:
@@ -69,9 +65,7 @@ def _place(block: SynchronizedBlock, edges: Sequence[Edge], handed_on: set[Chann
 
 
 def _missing(block: SynchronizedBlock, loops: Sequence[Loop]) -> set[Channel]:
-    """
-    The channels on which a wait is missing when the loop runs by itself.
-    """
+    """Channels on which a wait is missing when the loop runs by itself."""
     knowledge = Knowledge()
     for channel, count in block.credits.items():
         for _ in range(count):

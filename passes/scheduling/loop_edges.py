@@ -1,6 +1,4 @@
-"""
-Edges of a loop body: which of its nodes waits for which, in the steady state.
-"""
+"""Edges of a loop body: the waits between its nodes, in the steady state."""
 
 from __future__ import annotations
 
@@ -12,16 +10,14 @@ from sta.passes.scheduling.knowledge import learn
 from sta.passes.scheduling.work import Channel, Loop, Work
 
 COPIES_LIMIT = 8
-"""
-Iterations by which what the units know of each other has long become periodic.
-"""
+"""Iterations after which the units' knowledge of each other has long become periodic."""
 
 
 @dataclass(frozen=True)
 class Edge:
     """
-    An item of `channel[1]` at position `target` waits for the item of `channel[0]` at `source`; positions count the
-    nodes of a block, and `carried` means that the source is in the iteration before.
+    A wait of an item of `channel[1]` at position `target` for the item of `channel[0]` at `source`. Positions count the
+    nodes of a block; `carried` means that the source is in the iteration before.
     """
 
     channel: Channel
@@ -32,15 +28,11 @@ class Edge:
 
 @dataclass
 class NodeSummary:
-    """
-    What a block needs to know of one of its nodes.
-    """
+    """Summary of a node for the block around it."""
 
     works: list[Work]
     channels: set[Channel]
-    """
-    Channels that are used inside a loop.
-    """
+    """Channels used inside a loop."""
 
     def conflicting(self, unit: str, later: Work, lag: Lag) -> bool:
         return any(work.unit == unit and conflict(work, later, lag) for work in self.works)
@@ -48,9 +40,9 @@ class NodeSummary:
 
 def find_edges(summaries: Sequence[NodeSummary], loops: Sequence[Loop]) -> list[Edge]:
     """
-    The edges of the body of the last of `loops`, which are nested: for each node and each other unit the latest node it
-    must wait for and does not yet know to be complete, in the steady state: the first iteration whose edges are those
-    of the one before it.
+    Edges of the body of the last of `loops`, which are nested. For each node and each other unit they name the latest
+    node that it must wait for and does not yet know to be complete. The steady state is the first iteration with the
+    edges of the one before it.
     """
     count = len(summaries)
     units = sorted({work.unit for summary in summaries for work in summary.works})
@@ -77,9 +69,7 @@ def _edges_into(
     known: dict[Channel, int],
     knew: list[dict[Channel, int]],
 ) -> list[Edge]:
-    """
-    The edges into one node; `known` and `knew` (the former, after each node) are brought up to date.
-    """
+    """Edges into one node; updates `known` and `knew` (the former, after each node)."""
     count = len(summaries)
     summary = summaries[position % count]
     edges: list[Edge] = []
@@ -103,8 +93,8 @@ def _latest(
     summaries: Sequence[NodeSummary], loops: Sequence[Loop], position: int, posting: str, later: Sequence[Work]
 ) -> int:
     """
-    The last position before `position`, in this iteration or the one before, with a conflicting item of `posting`; -1
-    if none. A conflict with an earlier iteration counts as one with the last: units keep their own order.
+    Last position before `position`, in this iteration or the one before, with a conflicting item of `posting`; -1 if
+    none. A conflict with an earlier iteration counts as one with the last: units keep their own order.
     """
     count = len(summaries)
     same, before = Lag(tuple(loops)), Lag(tuple(loops[:-1]), loops[-1], 1)
@@ -116,9 +106,7 @@ def _latest(
 
 
 def _after_loops(summaries: Sequence[NodeSummary], position: int, channel: Channel, source: int) -> int:
-    """
-    A post must not be outstanding across a loop that uses its channel: it is then made after that loop.
-    """
+    """Moves a post after a loop that uses its channel: no post may be outstanding across such a loop."""
     if source < 0:
         return source
     count = len(summaries)

@@ -1,6 +1,4 @@
-"""
-Synchronization of a program's outermost block.
-"""
+"""Synchronization of a program's outermost block."""
 
 from __future__ import annotations
 
@@ -13,22 +11,18 @@ from sta.passes.scheduling.work import Channel, Loop, Work
 
 class StraightLine:
     """
-    The outermost block: what each item must wait for is read off a run of the program so far, so that nothing is waited
-    for twice, and the posts that one loop leaves over serve the next.
+    The outermost block. A run of the program so far determines each item's waits, so that nothing is waited for twice,
+    and the surplus posts of one loop serve the next.
     """
 
     def __init__(self, block: SynchronizedBlock):
         self.block = block
         self.knowledge = Knowledge()
         self.ends: list[int] = []
-        """
-        For each node the number of items up to its end.
-        """
+        """Number of items up to the end of each node."""
 
     def run(self) -> None:
-        """
-        Places the posts and waits of the block.
-        """
+        """Places the posts and waits of the block."""
         for index, node in enumerate(self.block.nodes):
             if isinstance(node, Loop):
                 self._loop(index, node, self.block.inner[index])
@@ -43,9 +37,7 @@ class StraightLine:
         self.knowledge.perform(work)
 
     def _order(self, index: int, channel: Channel, item: int) -> None:
-        """
-        Lets a work item wait until an item of another unit is complete.
-        """
+        """Lets a work item wait until an item of another unit is complete."""
         posts = self.knowledge.outstanding.setdefault(channel, [])
         if all(post < item for post in posts):
             self._post_after(item, channel)
@@ -57,9 +49,7 @@ class StraightLine:
             self.knowledge.wait(channel)
 
     def _post_after(self, item: int, channel: Channel) -> None:
-        """
-        Adds a post by an item that has been: itself, or, from inside a loop, an item behind the loop.
-        """
+        """Adds a post by an earlier item: by itself or, inside a loop, by an item behind the loop."""
         source = bisect_right(self.ends, item)
         node = self.block.nodes[source]
         self.block.post(source, channel)
@@ -80,9 +70,7 @@ class StraightLine:
         self.knowledge = attempt
 
     def _bring_credit(self, index: int, channel: Channel, needed: int) -> None:
-        """
-        Makes exactly as many posts outstanding as the loop's first iteration waits for.
-        """
+        """Makes exactly as many posts outstanding as the loop's first iteration waits for."""
         posts = self.knowledge.outstanding.setdefault(channel, [])
         while len(posts) > needed:
             self._insert(index, Work(channel[1], waits=[channel]))
@@ -90,18 +78,14 @@ class StraightLine:
             self._insert(index, Work(channel[0], posts=[channel]))
 
     def _order_all(self, index: int, channel: Channel, needed: int) -> None:
-        """
-        Lets the waiting unit wait for all that the posting one has done, before the loop.
-        """
+        """Lets the waiting unit wait, before the loop, for all work of the posting unit."""
         self._bring_credit(index, channel, 0)
         self._insert(index, Work(channel[0], posts=[channel]))
         self._insert(index, Work(channel[1], waits=[channel]))
         self._bring_credit(index, channel, needed)
 
     def _insert(self, index: int, work: Work) -> None:
-        """
-        Puts a synchronization item in front of a node.
-        """
+        """Puts a synchronization item in front of a node."""
         self.block.before[index].append(work)
         for channel in work.waits:
             self.knowledge.wait(channel)

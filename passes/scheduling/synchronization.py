@@ -1,16 +1,15 @@
 """
 Synchronization of work on in-order units by counting semaphores: plain Python, no IR.
 
-A program is a tree of work items and loops. Each unit runs its own items in program order; what one unit reads or
-writes after another has touched it must wait. For every ordered pair of units there is one channel, a counting
+A program is a tree of work items and loops. Each unit runs its own items in program order; a unit must wait before it
+reads or writes bytes that another has touched. For every ordered pair of units there is one channel, a counting
 semaphore: an item of the first unit posts when it is complete, an item of the second waits. A channel is first in,
-first out, so that correctness is a matter of counting: the k-th wait must not be met by a post older than the item it
-needs.
+first out, so correctness is a matter of counting: the k-th wait must not be met by a post older than the item it needs.
 
-In a straight line, an item waits for the latest conflicting item of each other unit, unless a wait before it already
-implies that. In a loop the same holds for the steady state: in the first iteration, waits for the iteration before are
-met by posts made before the loop, and as many posts are left over at its end. Those are carried to the next loop that
-needs such credit, where that is safe, so that units do not drain between the layers of a model.
+In a straight line, an item waits for the latest conflicting item of each other unit, unless an earlier wait implies it.
+In a loop the same holds for the steady state: posts made before the loop meet the loop-carried waits of its first
+iteration, and equally many posts are left over at its end. Where it is safe they are carried to the next loop that
+needs such credit, so that units do not drain between the layers of a model.
 """
 
 from __future__ import annotations
@@ -35,9 +34,7 @@ def synchronize(program: Sequence[Node]) -> list[Node]:
 
 
 def _inner_blocks(nodes: Sequence[Node], loops: tuple[Loop, ...]) -> dict[int, SynchronizedBlock]:
-    """
-    The bodies of the loops among the nodes of a block, synchronized, by the positions of the loops.
-    """
+    """Synchronized bodies of the loops among the nodes of a block, by the positions of the loops."""
     blocks: dict[int, SynchronizedBlock] = {}
     for index, node in enumerate(nodes):
         if not isinstance(node, Loop):

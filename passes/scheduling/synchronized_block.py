@@ -1,6 +1,4 @@
-"""
-A block with the synchronization that is put into it.
-"""
+"""A block with its synchronization."""
 
 from __future__ import annotations
 
@@ -22,33 +20,23 @@ class SynchronizedBlock:
         self.clear()
 
     def clear(self) -> None:
-        """
-        Removes what has been put into the block.
-        """
+        """Removes all synchronization from the block."""
         self.before: list[list[Work]] = [[] for _ in self.nodes]
         self.after: list[list[Work]] = [[] for _ in self.nodes]
         self.credits: dict[Channel, int] = {}
-        """
-        Posts that an iteration takes from the one before it.
-        """
+        """Loop-carried posts, which the next iteration consumes."""
         self.ordered: set[Channel] = set()
-        """
-        Channels of the edges between nodes of the block.
-        """
+        """Channels of the edges between nodes of the block."""
         for node in self.nodes:
             if isinstance(node, Work):
                 node.waits, node.posts = [], []
 
     def channels(self) -> set[Channel]:
-        """
-        All channels used in the block and the loops in it.
-        """
+        """All channels used in the block and the loops in it."""
         return self.ordered.union(self.credits, *(inner.channels() for inner in self.inner.values()))
 
     def post(self, index: int, channel: Channel) -> None:
-        """
-        Lets a node post: itself, or an item of its unit after it.
-        """
+        """Lets a node post: itself, or an item of its unit after it."""
         node = self.nodes[index]
         if isinstance(node, Work) and channel not in node.posts:
             node.posts.append(channel)
@@ -56,9 +44,7 @@ class SynchronizedBlock:
             self.after[index].append(Work(channel[0], posts=[channel]))
 
     def wait(self, index: int, channel: Channel) -> None:
-        """
-        Lets a node wait: itself, or an item of its unit before it.
-        """
+        """Lets a node wait: itself, or an item of its unit before it."""
         node = self.nodes[index]
         if isinstance(node, Work) and channel not in node.waits:
             node.waits.append(channel)
@@ -66,9 +52,7 @@ class SynchronizedBlock:
             self.before[index].insert(0, Work(channel[1], waits=[channel]))
 
     def result(self) -> list[Node]:
-        """
-        The nodes with the synchronization items between them.
-        """
+        """The nodes with the synchronization items between them."""
         nodes: list[Node] = []
         for index, node in enumerate(self.nodes):
             nodes += self.before[index]

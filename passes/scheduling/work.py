@@ -1,6 +1,4 @@
-"""
-Work on in-order units: items, the bytes that they touch, and loops of them. Plain Python, no IR.
-"""
+"""Work on in-order units: items, the bytes that they touch, and loops of them. Plain Python, no IR."""
 
 from __future__ import annotations
 
@@ -10,16 +8,12 @@ from dataclasses import dataclass, field
 from sta.spec.affine import Affine
 
 Channel = tuple[str, str]
-"""
-The posting and the waiting unit.
-"""
+"""The posting and the waiting unit."""
 
 
 @dataclass(eq=False)
 class Loop:
-    """
-    A body that is repeated, at least once.
-    """
+    """A repeated body, with at least one iteration."""
 
     body: list[Node]
     count: int
@@ -28,9 +22,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Range:
-    """
-    Bytes of a memory: `size` of them, from a `start` that is affine in the iterations of loops.
-    """
+    """Bytes of a memory: `size` of them, from a `start` that is affine in the iterations of loops."""
 
     space: str
     start: Affine[Loop]
@@ -39,9 +31,7 @@ class Range:
 
 @dataclass(eq=False)
 class Work:
-    """
-    One item of a unit: the bytes it may read and write, the channels it waits on and posts to.
-    """
+    """One item of a unit: the bytes it may read and write, the channels it waits on and posts to."""
 
     unit: str
     reads: tuple[Range, ...] = ()
@@ -51,15 +41,11 @@ class Work:
 
 
 Node = Work | Loop
-"""
-A work item without reads and writes is a synchronization item: it only waits and posts.
-"""
+"""A node of a program. A work item without reads and writes is a synchronization item: it only waits and posts."""
 
 
 def works_of(node: Node) -> Iterator[Work]:
-    """
-    The work items of a node, in program order.
-    """
+    """The work items of a node, in program order."""
     if isinstance(node, Work):
         yield node
         return

@@ -1,1 +1,1 @@
-"""Passes on the `sta` dialect: `sta-foo-bar` is `foo_bar.py`, and nothing else is here."""
+"""Passes on the `sta` dialect, and nothing else: `sta-foo-bar` is `foo_bar.py`."""

@@ -1,6 +1,4 @@
-"""
-Byte offsets for every buffer, constant and argument.
-"""
+"""Byte offsets for every buffer, constant and argument."""
 
 from __future__ import annotations
 
@@ -9,10 +7,12 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects import func
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
+from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
 from sta.dialect import sta
 from sta.dialect.ir.context import policy_of, target_of
+from sta.dialect.ir.port_attribute import PORT, port_of
 from sta.dialect.nm import integer
 from sta.passes.memory.memory_plan import MemoryPlan, plan_memory
 
@@ -33,10 +33,8 @@ class StaAllocatePass(ModulePass):
                 assign_offsets(function, plan_memory(function, target, policy))
 
 
-def assign_offsets(function: func.FuncOp, plan: MemoryPlan) -> None:
-    """
-    Writes a memory plan into the IR.
-    """
+def assign_offsets(function: func.FuncOp, plan: MemoryPlan[SSAValue]) -> None:
+    """Writes a memory plan into the IR."""
     for op in function.body.block.ops:
         if isinstance(op, sta.AllocOp | sta.ConstantOp):
             op.offset = integer(plan.offsets[op.result])
@@ -45,6 +43,6 @@ def assign_offsets(function: func.FuncOp, plan: MemoryPlan) -> None:
     assert attributes is not None
     entries = zip(attributes, arguments, strict=True)
     function.arg_attrs = type(attributes)(
-        [DictionaryAttr({**entry.data, "sta.offset": integer(plan.offsets[value])}) for entry, value in entries]
+        [DictionaryAttr({**entry.data, PORT: port_of(entry).placed(plan.offsets[value])}) for entry, value in entries]
     )
     function.attributes["sta.memory"] = DictionaryAttr({space: integer(size) for space, size in plan.sizes.items()})

@@ -1,6 +1,4 @@
-"""
-Semaphores that make the machine's queues keep program order where it matters.
-"""
+"""Semaphores that make the machine's queues keep program order where it matters."""
 
 from __future__ import annotations
 
@@ -11,22 +9,19 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.traits import MemoryEffectKind
 
 from sta.dialect import nm, sta
-from sta.dialect.instruction_fields import instruction_of
 from sta.dialect.ir.addresses import address_of, expect_addresses
 from sta.passes.scheduling.synchronization import synchronize
 from sta.passes.scheduling.work import Channel, Loop, Node, Range, Work
 from sta.spec.affine import Affine
 from sta.spec.instructions.definition import SEMAPHORE_COUNT
-from sta.spec.instructions.table import definition_of
 
 
 @dataclass(eq=False)
 class Item(Work):
-    """
-    The work of one operation.
-    """
+    """The work of one operation."""
 
     op: sta.UnitOp | None = None
 
@@ -34,8 +29,8 @@ class Item(Work):
 @dataclass(frozen=True)
 class StaSynchronizePass(ModulePass):
     """
-    Gives operations the semaphores they wait for and post to (`sta.passes.scheduling.synchronization` says
-    which), one semaphore for each ordered pair of units, and inserts `sta.sync` where no operation can do so itself.
+    Gives operations the semaphores they wait for and post to (by `sta.passes.scheduling.synchronization`), one
+    semaphore for each ordered pair of units, and inserts `sta.sync` where no operation can do so itself.
     """
 
     name = "sta-synchronize"
@@ -51,14 +46,10 @@ class _Synchronizer:
     function: func.FuncOp
     semaphores: dict[Channel, int] = field(default_factory=dict[Channel, int])
     counters: dict[SSAValue, Affine[Loop]] = field(default_factory=dict[SSAValue, Affine[Loop]])
-    """
-    The iteration of its loop, for each counter.
-    """
+    """The iteration of its loop, for each counter."""
 
     def run(self) -> None:
-        """
-        Synchronizes the function.
-        """
+        """Synchronizes the function."""
         expect_addresses(self.function)
         block = self.function.body.block
         self._write(block, synchronize(self._read(block)))
@@ -67,7 +58,7 @@ class _Synchronizer:
         nodes: list[Node] = []
         for op in block.ops:
             if isinstance(op, sta.LoopOp):
-                # What is never run orders nothing.
+                # Code that never runs orders nothing.
                 nodes += [self._loop(op)] if op.count.value.data else []
             elif isinstance(op, sta.UnitOp):
                 nodes.append(self._item(op))
@@ -80,27 +71,21 @@ class _Synchronizer:
         return loop
 
     def _item(self, op: sta.UnitOp) -> Item:
-        written = set(sta.written(op))
-        memory = [operand for operand in op.operands if isinstance(operand.type, sta.MemRefType)]
-        writes = tuple(self._range(operand) for operand in memory if operand in written)
-        reads = tuple(self._range(operand) for operand in memory if operand not in written)
-        if isinstance(op, sta.ProductOp) and op.accumulate is not None:
-            reads += (self._range(op.acc),)
-        return Item(definition_of(instruction_of(op)[0]).unit, reads, writes, op=op)
+        reads, writes = (
+            tuple(self._range(value) for value in sta.operands_with(op, kind))
+            for kind in (MemoryEffectKind.READ, MemoryEffectKind.WRITE)
+        )
+        return Item(op.definition.unit, reads, writes, op=op)
 
     def _range(self, value: SSAValue) -> Range:
-        """
-        The bytes from a view's first element to the end of its last, and how they move from iteration to iteration.
-        """
+        """The bytes from a view's first element to the end of its last, and their shift from iteration to iteration."""
         size = sta.element_bytes(value)
         shape, strides = sta.memref_of(value).get_shape(), sta.strides_of(value)
         elements = sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)) + 1
         return Range(sta.space_of(value), address_of(value).substituted(self.counters), elements * size)
 
     def _write(self, block: Block, nodes: list[Node]) -> None:
-        """
-        Writes waits and posts back; new items become operations in front of the one that follows them.
-        """
+        """Writes waits and posts back; new items become operations in front of the next one."""
         pending: list[sta.SyncOp] = []
         for node in nodes:
             op = node.op if isinstance(node, Item) else node.source if isinstance(node, Loop) else None

@@ -1,8 +1,8 @@
 """
-How attention is cut into tiles: rows of queries, and chunks of keys where the softmax is online. Plain arithmetic.
+Tiling of attention: rows of queries, and chunks of keys for an online softmax. Plain arithmetic.
 
-The product array should never wait: a tile has whole array rows, and is no larger than it takes, because what attention
-occupies, other values of the model cannot. Sizes are compared by an estimate of cycles from `sta.spec.cost`.
+The product array should never wait. A tile has whole array rows, and no more than necessary, because the model's other
+values need the memory. Sizes are compared by an estimate of cycles from `sta.spec.cost`.
 """
 
 from __future__ import annotations
@@ -17,44 +17,34 @@ from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
 KEYS_LIMIT = definition_of("softmax").field("keys").maximum
-"""
-Keys that one instruction of the softmax unit takes.
-"""
+"""Keys that one instruction of the softmax unit accepts."""
 
 
 @dataclass(frozen=True)
 class AttentionShape:
-    """
-    What an attention asks of each head.
-    """
+    """Sizes of each head of an attention."""
 
     queries: int
     keys: int
     depth: int
     bits: int
-    """
-    Width of the exponentials.
-    """
+    """Width of the exponentials."""
     has_mask: bool = False
     causal: bool = False
     sharing: int = 1
-    """
-    Heads of queries that have the same keys and values, where those have to be loaded.
-    """
+    """Heads of queries that share keys and values, if those have to be loaded."""
 
     @property
     def planes(self) -> int:
-        """
-        Bytes of an exponential, and so passes of P.V.
-        """
+        """Bytes of an exponential, and so passes of P.V."""
         return self.bits // 8
 
 
 @dataclass(frozen=True)
 class Tiling:
     """
-    Rows of a tile, and the keys of a chunk, or None where a tile has all keys. Tiles of as many `heads` that share keys
-    and values take turns at each chunk, while it is on the chip.
+    Rows of a tile, and the keys of a chunk, or None if a tile has all keys. While a chunk is on the chip, the tiles of
+    `heads` heads that share keys and values alternate on it.
     """
 
     rows: int
@@ -63,34 +53,30 @@ class Tiling:
 
 
 @dataclass(frozen=True)
-class Group:
-    """
-    Rows that have the same number of keys.
-    """
+class RowGroup:
+    """Rows with the same number of keys."""
 
     first: int
     rows: int
     keys: int
 
 
-def row_groups(policy: TilingPolicy, shape: AttentionShape, tile: int) -> list[Group]:
-    """
-    The rows of a head, in groups of whole tiles of `tile` rows with equally many keys.
-    """
+def row_groups(policy: TilingPolicy, shape: AttentionShape, tile: int) -> list[RowGroup]:
+    """The rows of a head, in groups of whole tiles of `tile` rows with equally many keys."""
     if not shape.causal:
-        return [Group(0, shape.queries, shape.keys)]
+        return [RowGroup(0, shape.queries, shape.keys)]
     tiles = -(-shape.queries // tile)
     count = min(tiles, policy.causal_groups)
     ends = [min(tiles * (index + 1) // count * tile, shape.queries) for index in range(count)]
     starts = [0, *ends[:-1]]
-    return [Group(start, end - start, min(end, shape.keys)) for start, end in zip(starts, ends, strict=True)]
+    return [RowGroup(start, end - start, min(end, shape.keys)) for start, end in zip(starts, ends, strict=True)]
 
 
 def tile_bytes(shape: AttentionShape, tiling: Tiling, ahead: bool = False) -> int:
     """
-    Bytes on the chip: two tiles of everything, but of what each head sums up only one where several take turns; and
-    keys and values: two chunks of each, or those of one head, `ahead` of two. What happens to be on the chip anyway is
-    not counted out.
+    Bytes on the chip: two tiles of everything, except each head's sums if several heads alternate, which are single;
+    and keys and values, two chunks of each, or those of one head, `ahead` of two. Operands that are on the chip anyway
+    are counted, too.
     """
     span, rows = tiling.chunk or shape.keys, tiling.rows
     score_bytes = span * (4 + shape.planes + shape.has_mask)
@@ -101,10 +87,7 @@ def tile_bytes(shape: AttentionShape, tiling: Tiling, ahead: bool = False) -> in
 
 
 def head_cycles(target: Target, policy: TilingPolicy, shape: AttentionShape, tiling: Tiling) -> int:
-    """
-    An estimate of the cycles of one head: those of the unit that has most to do, and the latencies at which the array
-    may wait, once a row tile.
-    """
+    """Estimated cycles of one head: the bottleneck's, and latencies at which the array may wait, once a row tile."""
     return sum(
         _group_cycles(target, replace(shape, queries=group.rows, keys=group.keys), tiling)
         for group in row_groups(policy, shape, tiling.rows)
@@ -125,8 +108,8 @@ def _group_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
 
 def filling_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
     """
-    An estimate of what an online softmax takes longer than `head_cycles` says: every row tile begins and ends with a
-    chunk whose softmax, or whose products, nothing runs under. Whole rows go on from tile to tile.
+    Estimated cycles of an online softmax beyond `head_cycles`: every row tile begins and ends with a chunk whose
+    softmax or products nothing overlaps. Whole rows are pipelined from tile to tile.
     """
     chunk = replace(shape, keys=min(tiling.chunk or shape.keys, shape.keys))
     parts = tile_parts(target, chunk, replace(tiling, rows=min(tiling.rows, shape.queries)))
@@ -134,9 +117,7 @@ def filling_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int
 
 
 def tile_parts(target: Target, shape: AttentionShape, tiling: Tiling) -> dict[str, int]:
-    """
-    The cycles of each part of the machine for a tile of rows, of all heads that take turns.
-    """
+    """Cycles of each part of the machine for a tile of rows, of all alternating heads."""
     rows, chunk, heads = tiling.rows, tiling.chunk, tiling.heads
     span = min(chunk or shape.keys, shape.keys)
     full, rest = divmod(shape.keys, span)
@@ -158,16 +139,12 @@ def tile_parts(target: Target, shape: AttentionShape, tiling: Tiling) -> dict[st
 
 
 def row_tiling(target: Target, policy: TilingPolicy, shape: AttentionShape) -> Tiling | None:
-    """
-    The best tiling for a softmax over whole rows; None if not even a tile of one row fits the chip.
-    """
+    """The best tiling for a softmax over whole rows; None if not even a tile of one row fits the chip."""
     return next(iter(row_tilings(target, policy, shape)), None)
 
 
 def row_tilings(target: Target, policy: TilingPolicy, shape: AttentionShape, budget: int | None = None) -> list[Tiling]:
-    """
-    All tilings for a softmax over whole rows that may be chosen, the best first; of at most `budget` bytes if given.
-    """
+    """Candidate tilings for a softmax over whole rows, the best first; of at most `budget` bytes if given."""
     if shape.keys > KEYS_LIMIT:
         return []
     candidates = [Tiling(rows) for rows in _row_counts(target, shape.queries)]
@@ -177,18 +154,14 @@ def row_tilings(target: Target, policy: TilingPolicy, shape: AttentionShape, bud
 def online_tiling(
     target: Target, policy: TilingPolicy, shape: AttentionShape, chunk: int | None = None
 ) -> Tiling | None:
-    """
-    The best tiling for an online softmax, its chunk given or to be chosen; None if nothing fits the chip.
-    """
+    """The best tiling for an online softmax, with a given chunk or any; None if nothing fits the chip."""
     return next(iter(online_tilings(target, policy, shape, chunk)), None)
 
 
 def online_tilings(
     target: Target, policy: TilingPolicy, shape: AttentionShape, chunk: int | None = None, budget: int | None = None
 ) -> list[Tiling]:
-    """
-    All tilings for an online softmax that may be chosen, the best first; of at most `budget` bytes if given.
-    """
+    """Candidate tilings for an online softmax, the best first; of at most `budget` bytes if given."""
     chunks = list(_chunks(target, shape.keys)) if chunk is None else [chunk]
     most = min(shape.sharing, policy.sharing_heads)
     turns = [heads for heads in range(1, most + 1) if shape.sharing % heads == 0]
@@ -206,13 +179,11 @@ def _ranked(
     share: float,
     budget: int | None,
 ) -> list[Tiling]:
-    """
-    The fastest of whole array rows within a share of the chip first, or if there are none the fastest that fits at all.
-    """
+    """The fastest tilings of whole array rows within a share of the chip first; without any, the fastest that fit."""
 
     def rank(tiling: Tiling) -> tuple[int, int, int, int]:
-        # Of equally fast ones the longest chunk: every shift between chunks rounds, and takes an instruction. Then the
-        # fewest heads: tiles of more rows keep the array busy for longer than the latencies of a turn.
+        # Among equally fast ones the longest chunk: every shift between chunks rounds, and costs an instruction. Then
+        # the fewest heads: tiles of more rows keep the array busy for longer than the latencies of one head's step.
         cycles = head_cycles(target, policy, shape, tiling)
         return cycles, -(tiling.chunk or 0), tiling.heads, tile_bytes(shape, tiling)
 
@@ -226,16 +197,12 @@ def _ranked(
 
 
 def capacity(target: Target, policy: TilingPolicy) -> int:
-    """
-    Bytes of the chip that attention may take.
-    """
+    """Bytes of the chip that attention may use."""
     return int(target.sram_bytes * (1 - policy.attention_reserve))
 
 
 def too_long(target: Target, policy: TilingPolicy, shape: AttentionShape, chunk: int | None) -> str:
-    """
-    Why no tile of an attention fits the chip, and what to do.
-    """
+    """Message, with remedy, for an attention of which no tile fits the chip."""
     needed = tile_bytes(shape, Tiling(1, chunk))
     room = f"{capacity(target, policy):,} of its {target.sram_bytes:,} are there"
     if chunk is not None:
@@ -251,18 +218,14 @@ def too_long(target: Target, policy: TilingPolicy, shape: AttentionShape, chunk:
 
 
 def _row_counts(target: Target, queries: int) -> Iterator[int]:
-    """
-    Rows of a tile to choose from: whole array rows, and fewer than one of them.
-    """
+    """Candidate rows of a tile: whole array rows, and fewer than one of them."""
     array = target.array_rows
     yield from range(array, min(queries, target.tile_rows) + 1, array)
     yield from range(min(queries, array, target.tile_rows), 0, -1)
 
 
 def _chunks(target: Target, keys: int) -> Iterator[int]:
-    """
-    Lengths of a chunk to choose from: a tile of columns and its doubles.
-    """
+    """Candidate lengths of a chunk: a tile of columns and its doubles."""
     chunk = target.tile_columns
     while chunk < min(keys, KEYS_LIMIT):
         yield chunk

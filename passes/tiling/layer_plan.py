@@ -1,8 +1,8 @@
 """
-The plan of one layer: how it is cut into tiles, what that costs, and what it would cost with less memory.
+The plan of one layer: its tiles, their cost, and the cost with less memory.
 
-A plan is a function of a shape, a target, a policy and a budget of bytes; no IR is needed, so that an exploration can
-ask for thousands of them.
+A plan is a function of a shape, a target, a policy and a budget of bytes. It needs no IR, so that an exploration can
+request thousands of plans.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ from sta.spec.tiling_policy import TilingPolicy
 
 @dataclass(frozen=True)
 class LinearPlan:
-    """
-    The tiling of a linear layer.
-    """
+    """The tiling of a linear layer."""
 
     target: Target
     policy: TilingPolicy
@@ -41,54 +39,38 @@ class LinearPlan:
 
     @property
     def key(self) -> Hashable:
-        """
-        What layers of the same size have in common.
-        """
+        """Key that layers of the same size share."""
         return self.shape
 
     @property
     def tiling(self) -> LinearTiling:
-        """
-        The tiles.
-        """
+        """The tiles."""
         return self.choice.tiling
 
     @property
     def size(self) -> int:
-        """
-        Bytes on the chip that the tiles take.
-        """
+        """Bytes of the tiles on the chip."""
         return self.choice.estimate.size
 
     @property
     def cycles(self) -> int:
-        """
-        An estimate.
-        """
+        """Estimated cycles."""
         return self.choice.estimate.cycles
 
     def keeps_weights(self) -> bool:
-        """
-        Whether all weights stay on the chip.
-        """
+        """True if all weights stay on the chip."""
         return self.tiling.order == ROWS
 
     def smaller_budget(self) -> int | None:
-        """
-        A budget under which the tiles take less; None if there is nothing smaller.
-        """
+        """A budget for smaller tiles; None if there are none."""
         return linear_tiling.smaller_budget(self.target, self.policy, self.shape, self.size)
 
     def extra_cycles(self, budget: int) -> int:
-        """
-        The cycles, by the estimate, that the layer takes more if its tiles have that many bytes.
-        """
+        """Estimated additional cycles of the layer if its tiles have that many bytes."""
         return choose(self.target, self.policy, self.shape, budget).estimate.cycles - self.cycles
 
     def explain(self, path: str) -> TileChoice:
-        """
-        What was chosen and why.
-        """
+        """Explanation of the choice."""
         choice = self.choice
         other = {}
         if choice.other is not None and choice.other_estimate is not None:
@@ -98,75 +80,55 @@ class LinearPlan:
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """
-    The tiling of an attention: `tilings` are the ways to cut it, the best first.
-    """
+    """The tiling of an attention: `tilings` are the candidates, the best first."""
 
     target: Target
     policy: TilingPolicy
     shape: AttentionShape
     chunk: int | None
-    """
-    Keys of a chunk of an online softmax; None for one over whole rows.
-    """
+    """Keys of a chunk of an online softmax; None for whole rows."""
     heads: int
-    """
-    Heads in all, those of every batch.
-    """
+    """Number of heads over all batches."""
     tilings: tuple[Tiling, ...]
 
     @property
     def key(self) -> Hashable:
-        """
-        What attentions of the same size have in common.
-        """
+        """Key that attentions of the same size share."""
         return self.shape, self.chunk
 
     @property
     def tiling(self) -> Tiling:
-        """
-        The tiles.
-        """
+        """The tiles."""
         return self.tilings[0]
 
     @property
     def size(self) -> int:
-        """
-        Bytes on the chip that the tiles take.
-        """
+        """Bytes of the tiles on the chip."""
         return tile_bytes(self.shape, self.tiling)
 
     @property
     def cycles(self) -> int:
-        """
-        An estimate.
-        """
+        """Estimated cycles."""
         return self._cycles(self.tiling)
 
     def keeps_weights(self) -> bool:
-        """
-        Whether all weights stay on the chip: an attention has none.
-        """
+        """True if all weights stay on the chip: an attention has none."""
         return False
 
     def smaller_budget(self) -> int | None:
         """
-        A budget under which the tiles take less; None if there is nothing smaller. Only just less: keys and values do
-        not shrink with the rows, and half of everything would leave next to none of them.
+        A budget for smaller tiles; None if there are none. Only just smaller: keys and values do not shrink with the
+        rows, and half of everything would leave next to none of them.
         """
         least = tile_bytes(self.shape, self._within(0).tiling)
         return self.size - 1 if least < self.size else None
 
     def extra_cycles(self, budget: int) -> int:
-        """
-        The cycles, by the estimate, that the attention takes more if its tiles have that many bytes.
-        """
+        """Estimated additional cycles of the attention if its tiles have that many bytes."""
         return self._within(budget).cycles - self.cycles
 
     def explain(self, path: str) -> TileChoice:
-        """
-        What was chosen and why.
-        """
+        """Explanation of the choice."""
         first, *others = (self._choice(path, tiling) for tiling in self.tilings[:2])
         runner_up = {**others[0].tile, "cycles": others[0].cycles} if others else {}
         return replace(first, runner_up=runner_up)
@@ -192,8 +154,8 @@ LayerPlan = LinearPlan | AttentionPlan
 
 def plan_linear(target: Target, policy: TilingPolicy, shape: LinearShape, budget: int | None = None) -> LinearPlan:
     """
-    The plan of a linear layer whose tiles take at most `budget` bytes, by default the policy's share of the chip; the
-    smallest there is if nothing else does.
+    The plan of a linear layer with tiles of at most `budget` bytes, by default the policy's share of the chip; if
+    nothing fits that, with the smallest tiles.
     """
     budget = int(target.sram_bytes * policy.layer_share) if budget is None else budget
     return LinearPlan(target, policy, shape, choose(target, policy, shape, budget))
@@ -208,10 +170,10 @@ def plan_attention(
     budget: int | None = None,
 ) -> AttentionPlan:
     """
-    The plan of an attention whose tiles take at most `budget` bytes, by default the policy's share of the chip; the
-    smallest there is if nothing else does.
+    The plan of an attention with tiles of at most `budget` bytes, by default the policy's share of the chip; if nothing
+    fits that, with the smallest tiles.
 
-    Raises CapacityError, with the bytes that are needed and there, if none fits.
+    Raises CapacityError, with the bytes needed and available, if no tile fits.
     """
     if chunk is None:
         tilings = row_tilings(target, policy, shape, budget)

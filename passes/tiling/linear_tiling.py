@@ -1,8 +1,8 @@
 """
-How a linear layer is cut into tiles, in which order they are walked, and what stays on the chip. Plain arithmetic.
+Tiling of a linear layer: sizes, loop order, and placement on the chip. Plain arithmetic.
 
-All ways are compared by the cycles that the machine's cost functions (`sta.spec.cost`) give them, and the fastest that
-keeps to its share of the chip is taken.
+Candidates are compared by the cycles of the machine's cost functions (`sta.spec.cost`). The fastest within its share of
+the chip is chosen.
 """
 
 from __future__ import annotations
@@ -16,29 +16,23 @@ from sta.spec.cost import dma_cycles, product_cycles, vector_cycles
 from sta.spec.instructions.table import definition_of
 from sta.spec.nm_format import Pattern, packed_size
 from sta.spec.target import Target
-from sta.spec.tiling_policy import TilingPolicy
+from sta.spec.tiling_policy import LOOP_ORDERS, TilingPolicy
 
 DEPTH_LIMIT = definition_of("mm").field("depth").maximum
-"""
-Largest reduction an `mm` instruction's depth field holds.
-"""
+"""Largest reduction that the depth field of an `mm` instruction holds."""
 SLOTS = 2
+"""Buffers of each kind: one is filled while the other is in use."""
+COLUMNS, ROWS, RELOADED = LOOP_ORDERS
 """
-Buffers of each kind: one is filled while the other is in use.
-"""
-COLUMNS, ROWS, STREAMED = "columns", "rows", "streamed"
-"""
-The orders of the loops. `columns`: groups of columns outermost, so that each weight is loaded once if all rows make one
-tile or the depth is not cut. `rows`: rows outermost, all weights stay on the chip. `streamed`: rows outermost, weights
-are loaded for each tile of rows; for activations that are in DRAM, which are then loaded once.
+Loop orders. `columns`: groups of columns outermost, so that each weight is loaded once if all rows make one tile or the
+depth is not cut. `rows`: rows outermost, all weights stay on the chip. `reloaded`: rows outermost, weights are loaded
+for each tile of rows; for activations in DRAM, which are then loaded once.
 """
 
 
 @dataclass(frozen=True)
 class LinearShape:
-    """
-    What decides about the tiles of a linear layer.
-    """
+    """Parameters that determine the tiles of a linear layer."""
 
     rows: int
     columns: int
@@ -46,37 +40,25 @@ class LinearShape:
     pattern: Pattern
     encoding: str
     x_bytes: int = 0
-    """
-    Bytes of an element of the activations if they are loaded from DRAM, else 0; for what follows likewise.
-    """
+    """Bytes of an element of the activations if they are loaded from DRAM, else 0; likewise the next field."""
     residual_bytes: int = 0
     result_bytes: int = 0
     batches: int = 1
-    """
-    How often there are so many rows: tiles do not span what lies apart in memory.
-    """
+    """Number of batches of so many rows: tiles do not span separate regions of memory."""
     norm: bool = False
-    """
-    Whether a norm follows that can be made of each tile of rows.
-    """
+    """True if a norm of each tile of rows follows."""
     wide: bool = False
-    """
-    Whether the activations have 16 bits: two passes, each with accumulators of its own.
-    """
+    """True if the activations have 16 bits: two passes, each with its own accumulators."""
 
     @property
     def passes(self) -> int:
-        """
-        Passes of the array over each tile.
-        """
+        """Passes of the array over each tile."""
         return 2 if self.wide else 1
 
 
 @dataclass(frozen=True)
 class LinearTiling:
-    """
-    Sizes of a tile, and the order of the loops.
-    """
+    """Sizes of a tile, and the order of the loops."""
 
     rows: int
     columns: int
@@ -86,40 +68,29 @@ class LinearTiling:
 
 @dataclass(frozen=True)
 class Estimate:
-    """
-    What a tiling costs: cycles of each unit, and cycles in which the array waits.
-    """
+    """Estimated cost of a tiling: cycles of each unit, and cycles in which the array waits."""
 
     products: int
     loads: int
     stores: int
     vector: int
     turnaround: int
-    """
-    Cycles that the buffers in most demand need to be filled and used in turn, latencies included.
-    """
+    """Cycles for filling and using the busiest buffers in turn, latencies included."""
     issue: int
-    """
-    Cycles of the sequencer.
-    """
+    """Cycles of the sequencer."""
     waiting: int
-    """
-    Cycles in which the products wait for what cannot be done under them: the first load, the last drain, norms.
-    """
+    """Cycles in which the products wait for work that they do not overlap: the first load, the last drain, norms."""
     size: int
-    """
-    Bytes on the chip.
-    """
+    """Bytes on the chip."""
     hidden_divisor: int
     """
-    One in so many hidden cycles is charged: `TilingPolicy.hidden_divisor`.
+    Share of hidden cycles that is charged anyway: one in `TilingPolicy.hidden_divisor`. Overlap is never perfect; among
+    tilings with the same bottleneck this prefers the one with less work.
     """
 
     @property
     def bound(self) -> str:
-        """
-        The part of the machine that has most to do.
-        """
+        """The bottleneck."""
         parts = {
             "compute": self.products,
             "DMA": max(self.loads, self.stores),
@@ -131,40 +102,32 @@ class Estimate:
 
     @property
     def cycles(self) -> int:
-        """
-        About how many cycles there are from the first load to the last result.
-        """
+        """Estimated cycles from the first load to the last result."""
         parts = (self.products, self.loads, self.stores, self.vector, self.turnaround, self.issue)
         return max(parts) + (sum(parts) - max(parts)) // self.hidden_divisor + self.waiting
 
 
 def cuts(size: int, tile: int) -> list[tuple[int, int]]:
-    """
-    How many tiles of which size cover an axis.
-    """
+    """Number and size of the tiles that cover an axis."""
     full, rest = divmod(size, tile)
     return [(count, part) for count, part in ((full, tile), (1, rest)) if count and part]
 
 
 def is_rolled(policy: TilingPolicy, size: int, tile: int) -> bool:
-    """
-    Whether pairs of tiles of an axis are a loop, rather than unrolled.
-    """
+    """True if pairs of tiles of an axis form a loop, rather than being unrolled."""
     full, rest = divmod(size, tile)
     uneven = full % SLOTS or rest
     return full // SLOTS > 1 and not (uneven and full + (rest > 0) <= policy.unrolled_tiles)
 
 
 def row_cuts(shape: LinearShape, tiling: LinearTiling) -> list[tuple[int, int]]:
-    """
-    How many tiles of how many rows there are.
-    """
+    """Number of tiles for each number of rows."""
     return [(count * shape.batches, part) for count, part in cuts(shape.rows, tiling.rows)]
 
 
 def program_products(shape: LinearShape, tiling: LinearTiling) -> int:
     """
-    How many products of a layer stand in the program, about: loops take two tiles at a time, cuts of the depth are
+    Approximate number of a layer's product instructions: loops take two tiles at a time, cuts of the depth are
     unrolled.
     """
     rows = shape.batches * -(-shape.rows // tiling.rows)
@@ -173,9 +136,7 @@ def program_products(shape: LinearShape, tiling: LinearTiling) -> int:
 
 
 def weight_bytes(shape: LinearShape, columns: int, depth: int) -> int:
-    """
-    Bytes of all weights, cut into blocks.
-    """
+    """Bytes of all weights, cut into blocks."""
     return sum(
         count * times * aligned(packed_size(width, length, shape.pattern, shape.encoding))
         for count, width in cuts(shape.columns, columns)
@@ -184,9 +145,7 @@ def weight_bytes(shape: LinearShape, columns: int, depth: int) -> int:
 
 
 def tile_bytes(shape: LinearShape, tiling: LinearTiling) -> int:
-    """
-    Bytes on the chip that the tiles of a layer take.
-    """
+    """Bytes of a layer's tiles on the chip."""
     if tiling.order == ROWS:
         weights = weight_bytes(shape, tiling.columns, tiling.depth)
     else:
@@ -197,9 +156,7 @@ def tile_bytes(shape: LinearShape, tiling: LinearTiling) -> int:
 
 
 def estimate(target: Target, policy: TilingPolicy, shape: LinearShape, tiling: LinearTiling) -> Estimate:
-    """
-    The cost of a tiling.
-    """
+    """Estimated cost of a tiling."""
     rows = row_cuts(shape, tiling)
     columns, depths = cuts(shape.columns, tiling.columns), cuts(shape.depth, tiling.depth)
     row_tiles, column_tiles, cut = (sum(count for count, _ in parts) for parts in (rows, columns, depths))
@@ -255,7 +212,7 @@ def estimate(target: Target, policy: TilingPolicy, shape: LinearShape, tiling: L
 def _norm_cycles(target: Target, shape: LinearShape, tiling: LinearTiling, product: int) -> tuple[int, int, int]:
     """
     For the norm that follows: cycles in which the products wait for accumulators, cycles of the vector unit under them,
-    and cycles after the last product. A norm of rows whose statistics were gathered takes one pass.
+    and cycles after the last product. A norm of rows whose statistics are known takes one pass.
     """
     if not shape.norm:
         return 0, 0, 0
@@ -268,24 +225,22 @@ def _norm_cycles(target: Target, shape: LinearShape, tiling: LinearTiling, produ
 
 
 def candidates(target: Target, shape: LinearShape) -> Iterator[LinearTiling]:
-    """
-    The tilings to choose from.
-    """
+    """Candidate tilings."""
     for columns in _sizes(shape.columns, target.tile_columns, target.array_columns):
         for rows in _sizes(shape.rows, target.tile_rows, target.array_rows):
-            # With all rows in one tile both orders are the same.
+            # If all rows are one tile, both orders are the same.
             if shape.depth <= DEPTH_LIMIT and rows < shape.rows * shape.batches:
                 yield LinearTiling(rows, columns, shape.depth, ROWS)
             for depth in _depths(shape):
                 yield LinearTiling(rows, columns, depth, COLUMNS)
                 if shape.x_bytes:
-                    yield LinearTiling(rows, columns, depth, STREAMED)
+                    yield LinearTiling(rows, columns, depth, RELOADED)
 
 
 def _sizes(size: int, limit: int, array: int) -> list[int]:
     """
-    Sizes of a tile: what the array takes at once and its doubles, all there is if that is less, and below the array's
-    size single elements for chips that hold no more.
+    Candidate sizes of a tile: the array's size and its doubles, or all elements if they are fewer; below the array's
+    size single elements, for chips that hold no more.
     """
     sizes = [min(size, limit)]
     doubled = array
@@ -296,9 +251,7 @@ def _sizes(size: int, limit: int, array: int) -> list[int]:
 
 
 def _depths(shape: LinearShape) -> list[int]:
-    """
-    Cuts of the depth in whole groups of the pattern: all of it, halves, quarters.
-    """
+    """Cuts of the depth in whole groups of the pattern: all of it, halves, quarters."""
     group = shape.pattern.m
     depth = min(shape.depth, DEPTH_LIMIT // group * group)
     depths = [depth]
@@ -310,22 +263,16 @@ def _depths(shape: LinearShape) -> list[int]:
 
 @lru_cache(maxsize=1024)
 def ranked(target: Target, policy: TilingPolicy, shape: LinearShape) -> tuple[tuple[LinearTiling, Estimate], ...]:
-    """
-    All tilings, the fastest first; of equally fast ones the smallest first.
-    """
+    """All tilings, the fastest first; among equally fast ones the smallest first."""
     all_of_them = [
         (tiling, estimate(target, policy, shape, tiling)) for tiling in dict.fromkeys(candidates(target, shape))
     ]
-    order = (COLUMNS, ROWS, STREAMED)
-    return tuple(sorted(all_of_them, key=lambda one: (one[1].cycles, one[1].size, order.index(one[0].order))))
+    return tuple(sorted(all_of_them, key=lambda one: (one[1].cycles, one[1].size, LOOP_ORDERS.index(one[0].order))))
 
 
 @dataclass(frozen=True)
 class LinearChoice:
-    """
-    The tiling that was chosen, and the next best that would do something else: another order of the loops or other
-    sizes. None where nothing else fits.
-    """
+    """The chosen tiling, and the next best of another loop order or other sizes; None if nothing else fits."""
 
     tiling: LinearTiling
     estimate: Estimate
@@ -336,9 +283,9 @@ class LinearChoice:
 @lru_cache(maxsize=1024)
 def choose(target: Target, policy: TilingPolicy, shape: LinearShape, budget: int) -> LinearChoice:
     """
-    The fastest tiling that takes at most `budget` bytes, or the smallest if none does. Of those that are about as fast,
-    the smallest, as room on the chip is worth more than a few cycles. What takes less than a small part of the chip
-    counts as equally small: of these, the one with the shortest program, and then the least waiting.
+    The fastest tiling of at most `budget` bytes, or the smallest if there is none. Among about equally fast tilings the
+    smallest wins, as room on the chip is worth more than a few cycles. Tilings below a small share of the chip count as
+    equally small: among them the shortest program wins, then the least waiting.
     """
     fitting = [one for one in ranked(target, policy, shape) if one[1].size <= budget]
     fitting = fitting or [min(ranked(target, policy, shape), key=lambda one: one[1].size)]
@@ -355,10 +302,7 @@ def choose(target: Target, policy: TilingPolicy, shape: LinearShape, budget: int
 
 
 def smaller_budget(target: Target, policy: TilingPolicy, shape: LinearShape, size: int) -> int | None:
-    """
-    The budget under which a layer takes less than `size` bytes: at most half, or whatever is the least. None if there
-    is nothing smaller.
-    """
+    """A budget below `size` bytes: at most half, or the least that a tiling needs. None if there is nothing smaller."""
     sizes = [one[1].size for one in ranked(target, policy, shape)]
     if min(sizes) >= size:
         return None

@@ -1,6 +1,4 @@
-"""
-The plan of a function as it stands in the IR: attributes of the layers and of the values' operations.
-"""
+"""The plan of a function in the IR: attributes of the layers and of the values' operations."""
 
 from __future__ import annotations
 
@@ -20,23 +18,15 @@ from sta.passes.tiling.linear_tiling import LinearShape, LinearTiling
 from sta.spec.target import Target
 
 TARGET = "nm.planned_for"
-"""
-The attribute of a function that names the target it was planned for.
-"""
+"""Attribute of a function: the target of its plan."""
 TILING = "nm.tiling"
-"""
-The attribute of a layer with its tiling.
-"""
+"""Attribute of a layer: its tiling."""
 IN_DRAM = "nm.in_dram"
-"""
-The attribute of an operation, and of the function for its arguments, with the numbers of the values that live in DRAM.
-"""
+"""Attribute of an operation, and of the function for its arguments: the numbers of the values that live in DRAM."""
 
 
 def write_plan(function: func.FuncOp, placement: Placement, target: Target) -> None:
-    """
-    Puts a plan on a function, in the place of one that is there.
-    """
+    """Puts a plan on a function, and replaces the present one."""
     function.attributes[TARGET] = StringAttr(target.name)
     for op, values in _values(function):
         numbers = [number for number, value in enumerate(values) if value in placement.in_dram]
@@ -52,24 +42,18 @@ def write_plan(function: func.FuncOp, placement: Placement, target: Target) -> N
 
 
 def is_planned(function: func.FuncOp, target: Target) -> bool:
-    """
-    Whether a function has a plan for a target.
-    """
+    """True if a function has a plan for a target."""
     return function.attributes.get(TARGET) == StringAttr(target.name)
 
 
 def read_plan(function: func.FuncOp) -> Plan:
-    """
-    The plan that is on a function. Tilings are checked against the layers when lowering asks for them.
-    """
+    """The plan on a function. Lowering checks tilings against the layers when it uses them."""
     in_dram = {value for op, values in _values(function) for value in _numbered(op, values)}
     return Plan(in_dram, _linear, _attention)
 
 
 def _values(function: func.FuncOp) -> Iterator[tuple[Operation, list[SSAValue]]]:
-    """
-    The operations with the values that they make; the function itself makes its arguments.
-    """
+    """The operations with the values that they produce; the function itself produces its arguments."""
     yield function, list(function.body.block.args)
     for op in function.body.block.ops:
         yield op, list(op.results)
@@ -79,7 +63,7 @@ def _numbered(op: Operation, values: list[SSAValue]) -> list[SSAValue]:
     numbers = op.attributes.get(IN_DRAM)
     if numbers is None:
         return []
-    given = nm.integers_of(cast(DenseArrayBase, numbers)) if isinstance(numbers, DenseArrayBase) else (-1,)
+    given = nm.integer_values(cast(DenseArrayBase, numbers)) if isinstance(numbers, DenseArrayBase) else (-1,)
     if not all(0 <= number < len(values) for number in given):
         raise ValueError(f"{describe(op)}: {IN_DRAM} = {numbers} does not name values of {op.name}: run nm-plan-tiles")
     return [values[number] for number in given]

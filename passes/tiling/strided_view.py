@@ -1,9 +1,9 @@
 """
-Strided views as plain arithmetic: how the elements of a tensor lie in its buffer.
+Strided views as plain arithmetic: the layout of a tensor's elements in its buffer.
 
-A logical axis is a list of (size, stride) factors, outermost first, so that a reshape which splits or merges axes
-stays a view where a single stride an axis would force a copy (a sequence-first `[S, B*H, D]` view of attention inputs).
-Strides are in elements. No IR here: the passes that lower tensors to buffers call it, and its tests need nothing else.
+A logical axis is a list of (size, stride) factors, outermost first. So a reshape which splits or merges axes stays a
+view where a single stride an axis would force a copy (a sequence-first `[S, B*H, D]` view of attention inputs). Strides
+are in elements. No IR here: the passes that lower tensors to buffers call it, and its tests need nothing else.
 """
 
 from __future__ import annotations
@@ -14,21 +14,15 @@ from itertools import pairwise
 from math import prod
 
 Factor = tuple[int, int]
-"""
-Size and stride of one step of an axis.
-"""
+"""Size and stride of one step of an axis."""
 
 
 class NotAView(ValueError):
-    """
-    The elements cannot be reached by strides: they have to be copied first.
-    """
+    """The elements cannot be reached by strides and have to be copied first."""
 
 
 def merge(factors: Sequence[Factor]) -> tuple[Factor, ...]:
-    """
-    The same order of elements with the fewest factors; factors of size 1 go, broadcast factors (stride 0) join.
-    """
+    """The same order of elements with the fewest factors; factors of size 1 vanish, broadcast ones (stride 0) join."""
     merged: list[Factor] = []
     for size, stride in factors:
         if size == 1:
@@ -54,9 +48,7 @@ def split(factors: Sequence[Factor], sizes: Sequence[int]) -> tuple[tuple[Factor
 
 
 def _take_last(rest: list[Factor], size: int) -> tuple[Factor, ...]:
-    """
-    Removes the innermost `size` elements from `rest`, which is innermost first.
-    """
+    """Removes the innermost `size` elements from `rest`, which is innermost first."""
     group: list[Factor] = []
     while size > 1:
         if not rest:
@@ -76,26 +68,20 @@ def _take_last(rest: list[Factor], size: int) -> tuple[Factor, ...]:
 
 @dataclass(frozen=True)
 class StridedView:
-    """
-    Axes as tuples of factors, and the offset of the first element; all in elements of the buffer.
-    """
+    """Axes as tuples of factors, and the offset of the first element; all in elements of the buffer."""
 
     axes: tuple[tuple[Factor, ...], ...]
     offset: int = 0
 
     @classmethod
     def contiguous(cls, shape: Sequence[int]) -> StridedView:
-        """
-        The row-major view of a buffer of `shape`.
-        """
+        """The row-major view of a buffer of `shape`."""
         strides = [prod(shape[i + 1 :]) for i in range(len(shape))]
         return cls(tuple(((size, stride),) for size, stride in zip(shape, strides, strict=True)))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """
-        The logical shape.
-        """
+        """The logical shape."""
         return tuple(prod(size for size, _ in axis) for axis in self.axes)
 
     def reshaped(self, shape: Sequence[int]) -> StridedView:
@@ -108,9 +94,7 @@ class StridedView:
         return StridedView(split(factors, shape), self.offset)
 
     def permuted(self, axes: Sequence[int]) -> StridedView:
-        """
-        Axis i of the result is axis `axes[i]` of this view.
-        """
+        """Axis i of the result is axis `axes[i]` of this view."""
         return StridedView(tuple(self.axes[axis] for axis in axes), self.offset)
 
     def sliced(self, axis: int, start: int, stop: int) -> StridedView:
@@ -123,9 +107,7 @@ class StridedView:
         return self._replaced(axis, factors, self.offset + offset)
 
     def broadcast(self, shape: Sequence[int]) -> StridedView:
-        """
-        The view with NumPy's broadcasting to `shape`: axes of size 1, and axes it has not, repeat with stride 0.
-        """
+        """The view with NumPy's broadcasting to `shape`: axes of size 1, and axes it has not, repeat with stride 0."""
         axes = ((),) * (len(shape) - len(self.axes)) + self.axes
         sizes = (1,) * (len(shape) - len(self.axes)) + self.shape
         return StridedView(
@@ -138,9 +120,7 @@ class StridedView:
 
 
 def _run(factors: Sequence[Factor], start: int, stop: int) -> tuple[tuple[Factor, ...], int]:
-    """
-    Factors and position of elements `start:stop`: whole steps of one factor, whatever is outside of it.
-    """
+    """Factors and position of elements `start:stop`: whole steps of one factor, with any factors outside it."""
     if not factors:
         return (), 0
     stride, rest = factors[0][1], tuple(factors[1:])
@@ -156,9 +136,7 @@ def _run(factors: Sequence[Factor], start: int, stop: int) -> tuple[tuple[Factor
 
 @dataclass(frozen=True)
 class Axis:
-    """
-    One axis of a common iteration space: its size and each view's stride along it.
-    """
+    """One axis of a common iteration space: its size and each view's stride along it."""
 
     size: int
     strides: tuple[int, ...]
@@ -192,8 +170,8 @@ def iteration_space(views: Sequence[Sequence[Sequence[Factor]]]) -> tuple[Axis, 
 
 def row_space(views: Sequence[StridedView]) -> tuple[Axis, ...]:
     """
-    The axes along which the rows of several views (all axes but the last) move together, the longest innermost: rows
-    may be taken in any order, and a tile of them lies along one axis.
+    The axes along which the rows of several views (all axes but the last) move together, the longest innermost. Rows
+    may be visited in any order, and a tile of them lies along one axis.
 
     Raises NotAView if the views' rows do not nest.
     """

@@ -1,6 +1,4 @@
-"""
-What the compiler chose for a layer and why, kept with the function: `sta.tiling`, one entry a layer.
-"""
+"""Tiling of each layer and the reason for it, kept with the function: `sta.tiling`, one entry a layer."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
 from xdsl.ir import Attribute
 
-from sta.dialect.nm import integer, integer_of
+from sta.dialect.nm import integer, integer_value
 from sta.dialect.sta import TilingAttr
 
 ATTRIBUTE = "sta.tiling"
@@ -20,40 +18,24 @@ ATTRIBUTE = "sta.tiling"
 
 @dataclass(frozen=True)
 class TileChoice:
-    """
-    One layer's tiling.
-    """
+    """One layer's tiling."""
 
     path: str
-    """
-    Module path of the layer.
-    """
+    """Module path of the layer."""
     kind: str
     tile: Mapping[str, int | str]
-    """
-    Sizes of a tile and the order of the loops, by name.
-    """
+    """Sizes of a tile and the order of the loops, by name."""
     bound: str
-    """
-    The part of the machine that has most to do.
-    """
+    """The bottleneck."""
     cycles: int
-    """
-    An estimate, by which tilings were compared.
-    """
+    """Estimated cycles, by which tilings were compared."""
     chip_bytes: int
-    """
-    Bytes on the chip that the tiles take.
-    """
+    """Bytes of the tiles on the chip."""
     runner_up: Mapping[str, int | str] = field(default_factory=dict[str, "int | str"])
-    """
-    The tile of the next best choice, and its `cycles`; empty where there is no other.
-    """
+    """The tile of the next best choice, and its `cycles`; empty if there is no other."""
 
     def to_attribute(self) -> TilingAttr:
-        """
-        The choice as it stands in the IR.
-        """
+        """The choice in the form of the IR."""
         return TilingAttr(
             StringAttr(self.path),
             StringAttr(self.kind),
@@ -72,16 +54,12 @@ def _dictionary(values: Mapping[str, int | str]) -> DictionaryAttr:
 
 
 def record(function: func.FuncOp, choices: Sequence[TileChoice]) -> None:
-    """
-    Keeps the choices with a lowered function.
-    """
+    """Stores the choices on a lowered function."""
     function.attributes[ATTRIBUTE] = ArrayAttr([choice.to_attribute() for choice in choices])
 
 
 def recorded(module: ModuleOp) -> list[dict[str, Any]]:
-    """
-    The choices of a lowered module, in the order of its layers, as JSON holds them: the fields of `TileChoice`.
-    """
+    """Choices of a lowered module, in the order of its layers, in the form of JSON: the fields of `TileChoice`."""
     lists = [op.attributes.get(ATTRIBUTE) for op in module.ops if isinstance(op, func.FuncOp)]
     entries = [entry for one in lists if isinstance(one, ArrayAttr) for entry in cast("ArrayAttr[Attribute]", one)]
     return [_plain(entry) for entry in entries if isinstance(entry, TilingAttr)]
@@ -101,6 +79,6 @@ def _plain(tiling: TilingAttr) -> dict[str, Any]:
 
 def _values(attribute: DictionaryAttr) -> dict[str, int | str]:
     return {
-        name: value.data if isinstance(value, StringAttr) else integer_of(value)
+        name: value.data if isinstance(value, StringAttr) else integer_value(value)
         for name, value in attribute.data.items()
     }

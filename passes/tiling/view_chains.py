@@ -1,6 +1,4 @@
-"""
-Views of a tensor as operators: slices, a view, a permutation and a view at most, in this order.
-"""
+"""Views of a tensor as operators: slices, at most a view, a permutation and a view, in this order."""
 
 from __future__ import annotations
 
@@ -14,47 +12,33 @@ from sta.passes.tiling.strided_view import Factor, StridedView
 @dataclass(frozen=True)
 class ViewChain:
     """
-    Operators that make a view of a tensor, in this order.
+    Operators that express a view of a tensor, in this order.
 
-    Where one does nothing, its fields say so: slices are whole axes, the order is that of the axes.
+    Operators without effect are represented: slices are whole axes, the order is that of the axes.
     """
 
     slices: tuple[tuple[int, int], ...]
-    """
-    Start and end along each axis of the source.
-    """
+    """Start and end along each axis of the source."""
     split: tuple[int, ...]
-    """
-    The shape of the first view.
-    """
+    """The shape of the first view."""
     order: tuple[int, ...]
-    """
-    The permutation.
-    """
+    """The permutation."""
     sizes: tuple[int, ...]
-    """
-    The shape of the last view, the result.
-    """
+    """The shape of the last view, the result."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """
-    Elements of one axis of the source that a view steps through.
-    """
+    """Elements of one axis of the source that a view visits."""
 
     axis: int
     size: int
     stride: int
-    """
-    In elements of the axis.
-    """
+    """Stride in elements of the axis."""
 
 
 def view_chain(view: StridedView, shape: Sequence[int]) -> ViewChain | None:
-    """
-    The operators that make `view` of a contiguous tensor of `shape`; None if no such chain makes it.
-    """
+    """Operators that express `view` of a contiguous tensor of `shape`; None if no such chain does."""
     parts = _parts([factor for axis in view.axes for factor in axis if factor[0] != 1], shape)
     if parts is None:
         return None
@@ -73,8 +57,8 @@ def view_chain(view: StridedView, shape: Sequence[int]) -> ViewChain | None:
 
 def _parts(factors: Sequence[Factor], shape: Sequence[int]) -> list[_Part] | None:
     """
-    The factors of a view, cut where they go from one axis of the source to the next; None if they do so elsewhere than
-    at its end.
+    Factors of a view, cut where they go from one axis of the source to the next; None if they do so elsewhere than at
+    an end.
     """
     parts: list[_Part] = []
     for size, stride in factors:
@@ -105,9 +89,7 @@ def _cut(size: int, stride: int, shape: Sequence[int]) -> list[_Part] | None:
 
 
 def _slices(parts: Sequence[_Part], offset: int, shape: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
-    """
-    The range of each axis that the parts cover; None if they leave gaps.
-    """
+    """Range of each axis that the parts cover; None if they leave gaps."""
     slices: list[tuple[int, int]] = []
     for axis, extent in enumerate(shape):
         length = 1
@@ -123,9 +105,7 @@ def _slices(parts: Sequence[_Part], offset: int, shape: Sequence[int]) -> tuple[
 
 
 def _runs(order: list[int]) -> list[list[int]]:
-    """
-    `order` as runs of consecutive numbers: factors that stay beside each other are one axis.
-    """
+    """`order` as runs of consecutive numbers: factors that stay adjacent are one axis."""
     runs: list[list[int]] = []
     for number in order:
         if runs and number == runs[-1][-1] + 1:
@@ -139,8 +119,8 @@ def _with_units(
     source: list[int], split: list[int], order: list[int], result: Sequence[int]
 ) -> tuple[list[int], list[int]]:
     """
-    The first view and the permutation with axes of size 1, where that saves a view: those of the source, which need
-    no first view, or those of the result, which need no last one.
+    The first view and the permutation with axes of size 1, where that saves a view: axes of the source, which need no
+    first view, or axes of the result, which need no last one.
     """
     if split == [size for size in source if size != 1]:
         return list(source), _keep_units(source, order)
@@ -155,9 +135,7 @@ def _with_units(
 
 
 def _keep_units(shape: Sequence[int], order: list[int]) -> list[int]:
-    """
-    The permutation of all axes of `shape` that is `order` for those larger than 1 and leaves the others in place.
-    """
+    """The permutation of all axes of `shape` that is `order` for those larger than 1 and leaves the others in place."""
     places = [axis for axis, size in enumerate(shape) if size != 1]
     complete = list(range(len(shape)))
     for place, axis in zip(places, order, strict=True):

@@ -1,1 +1,1 @@
-"""Passes on the `torch` dialect: `torch-foo-bar` is `foo_bar.py`, and nothing else is here."""
+"""Passes on the `torch` dialect, and nothing else: `torch-foo-bar` is `foo_bar.py`."""

@@ -1,8 +1,8 @@
 """
-The formats of numbers, from samples: methods are tried and kept where they make the output better, ranges are observed.
+Number formats from samples: methods are tried and kept if they improve the output, ranges are observed.
 
-A model that is quantized already keeps its formats. Only values for which it has none are observed, or get the ranges
-that follow from those that have one.
+A quantized model keeps its formats. Only values without one are observed, or get the ranges that follow from values
+with one.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from sta.passes.torch.quantize import check_int16_inputs, values_without_format
 @dataclass(frozen=True)
 class TorchCalibratePass(ModulePass):
     """
-    Choose how a float module is quantized, and set the ranges of its values (`sta.range`), from sample inputs.
+    Chooses how a float module is quantized, and sets the ranges of its values (`sta.range`), from sample inputs.
 
-    `methods` are tried in their order (`sta.passes.quantization.choice`). `min_sqnr` is what the output must reach, in
-    decibels. Linear layers that match a glob of `int16_inputs` have 16-bit inputs in any case.
+    `methods` are tried in their order (`sta.passes.quantization.choice`). `min_sqnr` is the required SQNR of the
+    output, in decibels. Linear layers that match a glob of `int16_inputs` have 16-bit inputs in any case.
     """
 
     name = "torch-calibrate"
@@ -43,7 +43,7 @@ class TorchCalibratePass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """
-        Set ranges on `op`, which smoothing and rounding may change. The context notes the `Choice` under the pass's
+        Sets ranges on `op`, which smoothing and rounding may change. The context notes the `Choice` under the pass's
         name.
 
         Raises CompileError if the model cannot be quantized as asked, ValueError for samples that cannot be run.
@@ -54,39 +54,41 @@ class TorchCalibratePass(ModulePass):
             self._complete(op, context)
             return
         samples = _samples(context, needed=True)
-        chooser = QuantizationChoice(op, context, samples, self.methods, context.report)
+        evaluation = context.samples.of("evaluation")
+        chooser = QuantizationChoice(op, context, samples, self.methods, context.report, evaluation)
         choice = chooser.choose(self.min_sqnr, self.int16_inputs)
-        self._check_reached(choice)
+        self._check_reached(choice, "evaluation" if evaluation else "calibration")
         chooser.apply(choice.plan)
         context.notes[self.name] = choice
 
-    def _check_reached(self, choice: Choice) -> None:
+    def _check_reached(self, choice: Choice, judges: str) -> None:
         if self.min_sqnr is not None and choice.decibels < self.min_sqnr:
             raise CompileError(
-                f"the output reaches {choice.decibels:.1f} dB against the model on calibration samples, with 16 bits "
+                f"the output reaches {choice.decibels:.1f} dB against the model on {judges} samples, with 16 bits "
                 f"for the input of every linear layer, and not the {self.min_sqnr:g} dB that were asked for: ask "
                 "for less"
             )
 
     def _complete(self, op: ModuleOp, context: CompileContext) -> None:
-        """Give the values of a quantized model that have no format one."""
-        if self.int16_inputs or self.min_sqnr is not None:
+        """Gives a format to values of a quantized model that have none."""
+        if self.int16_inputs or self.min_sqnr is not None or context.samples.given("evaluation"):
             raise CompileError(
-                "the model is quantized already and keeps its number formats: leave out int16_inputs and min_sqnr"
+                "the model is quantized already and keeps its number formats: leave out int16_inputs, min_sqnr and "
+                "evaluation"
             )
         values = _values_to_see(op, context)
         samples = _samples(context, needed=bool(values))
         if samples:
             count = len(samples)
             calibrate(op, context, samples, lambda done: context.report("calibrate", done / count))
-        if not context.samples.given:
+        if not context.samples.given("calibration"):
             # Safer than what a single example shows.
             _bound(op, context)
 
 
 def _values_to_see(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
     """The values of a quantized model whose formats only samples can tell."""
-    if context.samples.given:
+    if context.samples.given("calibration"):
         return values_without_format(module, context.weights)
     values = _bound(module, context)
     if values and not context.samples.examples:
@@ -96,17 +98,14 @@ def _values_to_see(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
 
 
 def _bound(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
-    """
-    Give the values of a quantized model that have no format the ranges that follow from those that have one; return the
-    others.
-    """
+    """Gives values of a quantized model without format the ranges that follow from others; returns the rest."""
     return bound_ranges(module, context.weights, values_without_format(module, context.weights))
 
 
 def _samples(context: CompileContext, needed: bool) -> list[Sample]:
-    """Calibration data, or else the example inputs; there may be none where they are not `needed` for ranges."""
-    if context.samples.given:
-        return context.samples.calibration
+    """Calibration data, or else the example inputs; there may be none if they are not `needed` for ranges."""
+    if context.samples.given("calibration"):
+        return context.samples.of("calibration")
     examples = context.samples.examples
     if needed and not examples:
         raise CompileError("the model came without example inputs: give calibration data")

@@ -2,10 +2,9 @@
 One spelling for every rearrangement, and one for every product with a weight.
 
 unsqueeze, squeeze, flatten, unflatten, reshape, t, transpose, select, chunk and split become `aten.view`,
-`aten.permute` and `aten.slice.Tensor`. A chain of those becomes slices, a view, a permutation and a view at most, in
-this order, and nothing where it does nothing. mm, addmm and matmul with a constant weight become `aten.linear`; a
-linear layer whose result is only ever taken in parts (a packed projection of query, key and value) becomes one for
-each part.
+`aten.permute` and `aten.slice.Tensor`. A chain of them becomes slices, at most a view, a permutation and a view, in
+this order, or nothing if it has no effect. mm, addmm and matmul with a constant weight become `aten.linear`. A linear
+layer whose result is used in parts only (a packed projection of query, key and value) becomes one layer for each part.
 """
 
 from __future__ import annotations
@@ -18,38 +17,18 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 from xdsl.transforms.common_subexpression_elimination import cse
 
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.rewriting.torch_operations import (
-    TorchBuilder,
-    erase_dead,
-    is_aten,
-    literal_of,
-    operations_of,
-    replace,
-    single_use,
-)
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.sweep import sweep
+from sta.passes.rewriting.torch_operations import TorchBuilder, is_aten, literal_of, operations_of, replace, single_use
 from sta.passes.tiling.strided_view import NotAView, StridedView
 from sta.passes.tiling.view_chains import view_chain
-
-_RESHAPES = (
-    "_unsafe_view",
-    "flatten.using_ints",
-    "reshape",
-    "squeeze",
-    "squeeze.dim",
-    "squeeze.dims",
-    "unflatten.int",
-    "unsqueeze",
-    "view",
-)
-"""Operators that keep the elements in their order: all that matters is the shape of the result."""
-
-_EXCHANGES = ("swapaxes", "swapdims", "transpose.int")
-_SPLITS = ("chunk", "split.Tensor", "split_with_sizes", "unbind.int")
+from sta.spec.operators.operator import Elements
 
 
 @dataclass(frozen=True)
@@ -74,31 +53,32 @@ _Step = _View | _Permute | _Slice
 
 def canonicalize_views(module: ModuleOp, store: WeightStore, split_linears: bool = True) -> None:
     """
-    Rewrite the function `main` of `module`; new layouts of weights go into `store`.
+    Rewrites the function `main` of `module`; new layouts of weights go into `store`.
 
-    With `split_linears` unset a linear layer whose result is taken in parts stays whole.
+    With `split_linears` unset a linear layer whose result is used in parts stays whole.
     """
-    rewriting = _Rewriting(store)
+    rearrangements = _Rearrangements(store)
     for operation in operations_of(module):
-        rewriting.visit_view(operation)
+        rearrangements.visit(operation)
     erase_dead(module)
-    for operation in operations_of(module):
-        rewriting.visit_product(operation)
+    sweep(module, MatmulToLinear(store), AddmmToLinear(store), TakeInBias(store))
     erase_dead(module)
-    for operation in operations_of(module) if split_linears else ():
-        rewriting.visit_linear(operation)
-    erase_dead(module)
+    if split_linears:
+        sweep(module, SplitLinear(store))
+        erase_dead(module)
     cse(module)
 
 
-class _Rewriting:
+class _Rearrangements:
+    """Rewrites chains of rearrangements: what each makes depends on where its chain begins, however far that is."""
+
     def __init__(self, store: WeightStore) -> None:
         self._store = store
         self._views: dict[SSAValue, tuple[SSAValue, StridedView]] = {}
-        """Values that are views, each with what it is a view of."""
+        """Values that are views, each with its root and its view."""
 
-    def visit_view(self, operation: Operation) -> None:
-        """Replace `operation` if it only rearranges its operand."""
+    def visit(self, operation: Operation) -> None:
+        """Replaces `operation` if it only rearranges its operand."""
         if isinstance(operation, torch.ListUnpackOp):
             self._visit_split(operation)
             return
@@ -114,7 +94,7 @@ class _Rewriting:
     def _visit_split(self, operation: torch.ListUnpackOp) -> None:
         """Parts of a tensor along an axis as slices of it."""
         split = operation.list.owner
-        if not isinstance(split, Operation) or not is_aten(split, *_SPLITS):
+        if not isinstance(split, Operation) or _elements(split) is not Elements.PARTED:
             return
         source = split.operands[0]
         axis = torch.integer_of(split.operands[-1]) % torch.tensor_type(source).rank
@@ -130,14 +110,14 @@ class _Rewriting:
         replace(operation, parts)
 
     def _apply(self, builder: TorchBuilder, value: SSAValue, step: _Step) -> SSAValue:
-        """`value` after `step`, as one canonical chain from where its own chain begins."""
+        """`value` after `step`, as one canonical chain from the root of its own chain."""
         if 0 in torch.sizes_of(value):
             return _emit_plain(builder, value, step)
         root, view = self._views.get(value, (value, _whole(value)))
         after = _after(view, step)
         result = None if after is None else _emit(builder, root, after)
         if result is None:
-            # The chain ends where the axes cannot be told apart any more.
+            # The chain ends where the axes cannot be distinguished any more.
             root, after = value, _after(_whole(value), step)
             result = None if after is None else _emit(builder, root, after)
         if result is None or after is None:
@@ -146,72 +126,94 @@ class _Rewriting:
         self._views[result] = (root, after) if result is not root else (root, _whole(root))
         return result
 
-    def visit_product(self, operation: Operation) -> None:
-        """Replace a product with a constant weight by a linear layer, and move a constant added to one into it."""
-        if isinstance(operation, torch.MmOp | torch.MatmulOp):
-            self._visit_matmul(operation)
-        elif isinstance(operation, torch.AddmmOp):
-            self._visit_addmm(operation)
-        elif isinstance(operation, torch.AddTensorOp):
-            self._visit_bias(operation)
 
-    def _visit_matmul(self, operation: torch.MmOp | torch.MatmulOp) -> None:
-        builder = TorchBuilder(operation, self._store)
-        weight = self._transposed(builder, operation.other)
-        if weight is None or torch.tensor_type(operation.input).rank < 2:
+@dataclass(frozen=True)
+class MatmulToLinear(RewritePattern):
+    """A product with a constant matrix is a linear layer."""
+
+    store: WeightStore
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: torch.MmOp | torch.MatmulOp, rewriter: PatternRewriter) -> None:
+        builder = TorchBuilder(op, self.store, rewriter)
+        weight = _transposed(builder, op.other, self.store)
+        if weight is None or torch.tensor_type(op.input).rank < 2:
             return
-        operands = [operation.input, weight, builder.none()]
-        replace(operation, [builder.aten(torch.LinearOp, operands, operation.result.type)])
+        operands = [op.input, weight, builder.none()]
+        rewriter.replace(op, (), [builder.aten(torch.LinearOp, operands, op.result.type)])
 
-    def _visit_addmm(self, operation: torch.AddmmOp) -> None:
-        builder = TorchBuilder(operation, self._store)
-        weight = self._transposed(builder, operation.mat2)
-        scaled = torch.number_of(operation.alpha) != 1 or torch.number_of(operation.beta) != 1
-        bias = literal_of(operation.input)
+
+@dataclass(frozen=True)
+class AddmmToLinear(RewritePattern):
+    """A product with a constant matrix and a constant added to it is a linear layer."""
+
+    store: WeightStore
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: torch.AddmmOp, rewriter: PatternRewriter) -> None:
+        builder = TorchBuilder(op, self.store, rewriter)
+        weight = _transposed(builder, op.mat2, self.store)
+        scaled = torch.number_of(op.alpha) != 1 or torch.number_of(op.beta) != 1
+        bias = literal_of(op.input)
         if weight is None or scaled or bias is None or bias.result.type.sizes != torch.sizes_of(weight)[:1]:
             return
-        operands = [operation.mat1, weight, operation.input]
-        replace(operation, [builder.aten(torch.LinearOp, operands, operation.result.type)])
+        rewriter.replace(op, (), [builder.aten(torch.LinearOp, [op.mat1, weight, op.input], op.result.type)])
 
-    def _visit_bias(self, operation: torch.AddTensorOp) -> None:
-        linear, bias = operation.input.owner, literal_of(operation.other)
+
+@dataclass(frozen=True)
+class TakeInBias(RewritePattern):
+    """A constant that is added to a linear layer without bias is its bias."""
+
+    store: WeightStore
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: torch.AddTensorOp, rewriter: PatternRewriter) -> None:
+        linear, bias = op.input.owner, literal_of(op.other)
         if not isinstance(linear, torch.LinearOp) or not isinstance(linear.bias.type, torch.NoneType) or bias is None:
             return
-        if not single_use(linear.result) or torch.constant_of(operation.alpha) != 1:
+        if not single_use(linear.result) or torch.constant_of(op.alpha) != 1:
             return
         if bias.result.type.sizes != torch.sizes_of(linear.weight)[:1]:
             return
-        builder = TorchBuilder(operation, self._store)
-        operands = [linear.input, linear.weight, operation.other]
-        replace(operation, [builder.aten(torch.LinearOp, operands, operation.result.type)])
+        builder = TorchBuilder(op, self.store, rewriter)
+        operands = [linear.input, linear.weight, op.other]
+        rewriter.replace(op, (), [builder.aten(torch.LinearOp, operands, op.result.type)])
 
-    def _transposed(self, builder: TorchBuilder, value: SSAValue) -> SSAValue | None:
-        """The weight [n, k] of a product with the constant matrix `value` [k, n]; None if that is none."""
-        if isinstance(value.owner, torch.PermuteOp) and value.owner.axes == (1, 0):
-            return value.owner.input if literal_of(value.owner.input) is not None else None
-        literal = literal_of(value)
-        if literal is None or literal.result.type.rank != 2:
-            return None
-        name = f"{literal.resource or 'constant'}.transposed"
-        return builder.literal(np.array(literal.array(self._store).T, order="C"), name)
 
-    def visit_linear(self, operation: Operation) -> None:
-        """Split a linear layer of which every use is a slice of its features."""
-        if not isinstance(operation, torch.LinearOp) or any(literal_of(one) is None for one in _of_weight(operation)):
+def _transposed(builder: TorchBuilder, value: SSAValue, store: WeightStore) -> SSAValue | None:
+    """The weight [n, k] of a product with the constant matrix `value` [k, n]; None if that is none."""
+    if isinstance(value.owner, torch.PermuteOp) and value.owner.axes == (1, 0):
+        return value.owner.input if literal_of(value.owner.input) is not None else None
+    literal = literal_of(value)
+    if literal is None or literal.result.type.rank != 2:
+        return None
+    name = f"{literal.resource or 'constant'}.transposed"
+    return builder.literal(np.array(literal.array(store).T, order="C"), name)
+
+
+@dataclass(frozen=True)
+class SplitLinear(RewritePattern):
+    """A linear layer of which every use is a slice of its features becomes one for each."""
+
+    store: WeightStore
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: torch.LinearOp, rewriter: PatternRewriter) -> None:
+        if any(literal_of(one) is None for one in _of_weight(op)):
             return
-        if isinstance(operation.bias.type, torch.VTensorType) and literal_of(operation.bias) is None:
+        if isinstance(op.bias.type, torch.VTensorType) and literal_of(op.bias) is None:
             return
-        slices = [use.operation for use in operation.result.uses]
+        slices = [use.operation for use in op.result.uses]
         for part in slices:
-            if not isinstance(part, torch.SliceTensorOp) or part.bounds[0] != operation.result.type.rank - 1:
+            if not isinstance(part, torch.SliceTensorOp) or part.bounds[0] != op.result.type.rank - 1:
                 return
         for part in slices:
             assert isinstance(part, torch.SliceTensorOp)
-            self._split_off(operation, part)
+            self._split_off(op, part, rewriter)
 
-    def _split_off(self, linear: torch.LinearOp, part: torch.SliceTensorOp) -> None:
+    def _split_off(self, linear: torch.LinearOp, part: torch.SliceTensorOp, rewriter: PatternRewriter) -> None:
         _, start, end, step = part.bounds
-        builder = TorchBuilder(linear, self._store)
+        builder = TorchBuilder(linear, self.store, rewriter)
         rows = slice(start, end, step)
         suffix = f"rows_{start}_{end}" + (f"_{step}" if step != 1 else "")
         constants: list[SSAValue] = []
@@ -220,39 +222,40 @@ class _Rewriting:
             if literal is None:
                 constants.append(value)
                 continue
-            array = np.array(literal.array(self._store)[rows], order="C")
+            array = np.array(literal.array(self.store)[rows], order="C")
             constants.append(builder.literal(array, f"{literal.resource or 'constant'}.{suffix}"))
         bias, weight, *scales = constants
         if scales:
             weight = builder.insert(torch.FakeQuantizeChannelsOp(weight, scales[0]))
-        replace(part, [builder.aten(torch.LinearOp, [linear.input, weight, bias], part.result.type)])
+        rewriter.replace(part, (), [builder.aten(torch.LinearOp, [linear.input, weight, bias], part.result.type)])
 
 
 def _of_weight(linear: torch.LinearOp) -> list[SSAValue]:
-    """The weight of a linear layer, and the scales of its rows if it came with some."""
+    """The weight of a linear layer, and the scales of its rows if it has some."""
     rounded = linear.weight.owner
     return list(rounded.operands) if isinstance(rounded, torch.FakeQuantizeChannelsOp) else [linear.weight]
 
 
 def _steps(operation: Operation) -> Sequence[_Step] | None:
-    """The steps that `operation` consists of; None if it does more than rearranging, or keeps its form."""
+    """The steps of `operation`; None if it does more than rearranging, or keeps its form."""
     if not operation.operands or not isinstance(operation.operands[0].type, torch.VTensorType):
         return None
     source = operation.operands[0].type
     result = operation.results[0].type if operation.results else None
     if not isinstance(result, torch.VTensorType):
         return None
-    if is_aten(operation, *_RESHAPES):
+    elements = _elements(operation)
+    if elements is Elements.RESHAPED:
         return [_View(result.sizes)]
-    if is_aten(operation, "expand", "broadcast_to"):
+    if elements is Elements.EXPANDED:
         return [_View(result.sizes)] if result.element_count == source.element_count else None
-    if isinstance(operation, torch.PermuteOp):
-        return [_Permute(operation.axes)]
-    if is_aten(operation, "t"):
-        return [_Permute(tuple(reversed(range(source.rank))))]
-    if is_aten(operation, *_EXCHANGES):
+    if elements is Elements.EXCHANGED:
         first, second = (torch.integer_of(operand) % source.rank for operand in operation.operands[1:])
         return [_Permute(_exchanged(source.rank, first, second))]
+    if isinstance(operation, torch.PermuteOp):
+        return [_Permute(operation.axes)]
+    if isinstance(operation, torch.TOp):
+        return [_Permute(tuple(reversed(range(source.rank))))]
     if isinstance(operation, torch.SelectIntOp):
         axis = torch.integer_of(operation.dim) % source.rank
         index = torch.integer_of(operation.index) % source.sizes[axis]
@@ -261,6 +264,11 @@ def _steps(operation: Operation) -> Sequence[_Step] | None:
         axis, start, end, step = operation.bounds
         return [_Slice(axis, start, end)] if step == 1 else None
     return None
+
+
+def _elements(operation: Operation) -> Elements | None:
+    row = torch.find_row(operation)
+    return None if row is None else row.elements
 
 
 def _exchanged(rank: int, first: int, second: int) -> tuple[int, ...]:
@@ -288,7 +296,7 @@ def _after(view: StridedView, step: _Step) -> StridedView | None:
 
 
 def _emit(builder: TorchBuilder, root: SSAValue, view: StridedView) -> SSAValue | None:
-    """The operations that make `view` of `root`; None if no chain does."""
+    """The operations that express `view` of `root`; None if no chain does."""
     chain = view_chain(view, torch.sizes_of(root))
     if chain is None:
         return None
@@ -312,10 +320,10 @@ def _emit_plain(builder: TorchBuilder, value: SSAValue, step: _Step) -> SSAValue
 
 @dataclass(frozen=True)
 class TorchCanonicalizeViewsPass(ModulePass):
-    """Spell rearrangements as view, permute and slice only, and products with a weight as linear."""
+    """Spells rearrangements as view, permute and slice only, and products with a weight as linear."""
 
     name = "torch-canonicalize-views"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Rewrite `op` in place; new layouts of weights go into the context's weight store."""
+        """Rewrites `op` in place; new layouts of weights go into the context's weight store."""
         canonicalize_views(op, weights_of(ctx))

@@ -1,8 +1,8 @@
 """
-Refuses what cannot be compiled, all of it at once, before any work.
+Refusal of unsupported operations, all at once, before any work.
 
-Runs on the folded and canonicalized module, so that what is computed from constants never counts. Each lowering says
-which forms of its operation it has (`sta.passes.lowering.torch_to_nm`); operators without one have a remedy in their
+Runs on the folded and canonicalized module, so that operations on constants never count. Each lowering defines the
+supported forms of its operation (`sta.passes.lowering.torch_to_nm`); operators without lowering have a remedy in their
 row (`sta.spec.operators`).
 """
 
@@ -26,9 +26,7 @@ from sta.spec.operators.registry import remedy_of, supported_operators
 
 
 def check_supported(module: ModuleOp) -> None:
-    """
-    Raises UnsupportedOperationsError with every operation in the function `main` of `module` that cannot be compiled.
-    """
+    """Raises UnsupportedOperationsError with every operation in `main` of `module` that cannot be compiled."""
     operations = operations_of(module)
     of_masks = _of_masks(operations)
     counted = [operation for operation in operations if operation not in of_masks]
@@ -38,7 +36,7 @@ def check_supported(module: ModuleOp) -> None:
 
 
 def _of_masks(operations: list[Operation]) -> set[Operation]:
-    """What only masks are made with: an attention whose mask is not supported is the one to be reported."""
+    """Operations that only masks use: instead of them, the attention with the unsupported mask is reported."""
     found: set[Operation] = set()
     for operation in reversed(operations):
         uses = [use for result in operation.results for use in result.uses]
@@ -99,7 +97,7 @@ _ALWAYS = (
 
 @dataclass(frozen=True)
 class TorchCheckSupportedPass(ModulePass):
-    """Refuse a module with operations that cannot be compiled, and list all of them."""
+    """Refuses a module with operations that cannot be compiled, and lists all of them."""
 
     name = "torch-check-supported"
 

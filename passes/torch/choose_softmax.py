@@ -1,8 +1,8 @@
 """
-How each attention computes its softmax: over whole rows or chunk by chunk, and with how many bits.
+Softmax of each attention: over whole rows or chunk by chunk, and its number of bits.
 
-Both decide on bits of the result, so they are settled before there are integers, by what the target can hold and what
-calibration has seen, and then honoured by everything below.
+Both decide on bits of the result, so they are settled before there are integers, by the target's memory and the
+calibrated samples, and then honoured by everything below.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr, ModuleOp, i64
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute
 from xdsl.passes import ModulePass
 
 from sta.dialect import torch
 from sta.dialect.ir.context import policy_of, target_of
 from sta.dialect.ir.location import describe
-from sta.passes.option_values import probability_bits_of, softmax_of
-from sta.passes.quantization.probability_bits import LEAST_FIDELITY, LOSS
+from sta.passes.option_values import as_probability_bits, as_softmax
+from sta.passes.quantization.probability_bits import LEAST_FIDELITY
 from sta.passes.rewriting.torch_operations import operations_of
 from sta.passes.tiling.attention_tiling import (
     AttentionShape,
@@ -33,14 +33,9 @@ from sta.passes.tiling.capacity import CapacityError
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
-CHUNK = "sta.softmax_chunk"
-"""The attribute of an attention that holds the keys of a chunk; without it the softmax is over whole rows."""
-BITS = "sta.probability_bits"
-"""The attribute of an attention that holds the width of its exponentials."""
-
 ROW_PREFERENCE = 1 / 16
 """
-The part of its cycles by which a softmax over whole rows may be slower and is still taken: it keeps up to a bit more of
+Share of its cycles by which a softmax over whole rows may be slower and is still chosen: it keeps up to a bit more of
 each exponential.
 """
 
@@ -49,9 +44,9 @@ def choose_softmax(
     module: ModuleOp, target: Target, policy: TilingPolicy, mode: str = "auto", bits: str = "auto"
 ) -> None:
     """
-    Set `sta.softmax_chunk` and `sta.probability_bits` on every attention in the function `main` of `module`.
+    Sets `sta.softmax` on every attention in the function `main` of `module`.
 
-    Raises CapacityError, naming the layer and the bytes needed and there, if the mode does not fit the target.
+    Raises CapacityError, naming the layer and the bytes needed and available, if the mode does not fit the target.
     """
     for operation in operations_of(module):
         if isinstance(operation, torch.ScaledDotProductAttentionOp):
@@ -61,22 +56,21 @@ def choose_softmax(
 def _choose(
     operation: torch.ScaledDotProductAttentionOp, target: Target, policy: TilingPolicy, mode: str, bits: str
 ) -> None:
-    width = _narrowest(operation.attributes.get(LOSS)) if bits == "auto" else int(bits)
+    width = _narrowest(operation.attributes.get(torch.NARROW_FIDELITY)) if bits == "auto" else int(bits)
     queries, depth = torch.sizes_of(operation.query)[-2:]
     has_mask = not isinstance(operation.attn_mask.type, torch.NoneType)
     shape = AttentionShape(queries, torch.sizes_of(operation.key)[-2], depth, width, has_mask)
-    operation.attributes[BITS] = IntegerAttr(width, i64)
     row = row_tiling(target, policy, shape) if mode != "online" else None
     online = online_tiling(target, policy, shape) if mode != "row" else None
     if row is None and online is None:
         chunk = None if mode == "row" else target.tile_columns
         raise CapacityError(f"{describe(operation)}: {too_long(target, policy, shape, chunk)}")
-    if online is not None and online.chunk is not None and _is_online(target, policy, shape, row, online):
-        operation.attributes[CHUNK] = IntegerAttr(online.chunk, i64)
+    is_online = online is not None and _is_online(target, policy, shape, row, online)
+    operation.attributes[torch.SOFTMAX] = torch.SoftmaxAttr(width, online.chunk if online and is_online else None)
 
 
 def _is_online(target: Target, policy: TilingPolicy, shape: AttentionShape, row: Tiling | None, online: Tiling) -> bool:
-    """Whether an online softmax is the better one, or the only one."""
+    """True if an online softmax is the better one, or the only one."""
     if row is None:
         return True
     whole = online.chunk is not None and online.chunk >= shape.keys
@@ -85,16 +79,16 @@ def _is_online(target: Target, policy: TilingPolicy, shape: AttentionShape, row:
 
 
 def _narrowest(fidelity: Attribute | None) -> int:
-    """The bits that exponentials need: 8, if calibration has seen that they do."""
-    if not isinstance(fidelity, FloatAttr):
+    """The bits that exponentials need: 8, if calibration has shown that they suffice."""
+    if not isinstance(fidelity, torch.DecibelsAttr):
         return 8
-    return 8 if fidelity.value.data >= LEAST_FIDELITY else 16
+    return 8 if fidelity.number.value.data >= LEAST_FIDELITY else 16
 
 
 @dataclass(frozen=True)
 class TorchChooseSoftmaxPass(ModulePass):
     """
-    Decide for each attention on a softmax over whole rows or chunk by chunk, and on the width of its exponentials.
+    Chooses for each attention a softmax over whole rows or chunk by chunk, and the width of its exponentials.
 
     `mode` is `auto`, `row` or `online`; `bits` is `auto`, `8` or `16`. Raises ValueError for others.
     """
@@ -105,9 +99,9 @@ class TorchChooseSoftmaxPass(ModulePass):
     bits: str = "auto"
 
     def __post_init__(self) -> None:
-        softmax_of(self.mode)
-        probability_bits_of(self.bits)
+        as_softmax(self.mode)
+        as_probability_bits(self.bits)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Set attributes on every attention of `op`; see `choose_softmax`."""
+        """Sets attributes on every attention of `op`; see `choose_softmax`."""
         choose_softmax(op, target_of(ctx), policy_of(ctx), self.mode, self.bits)

@@ -1,9 +1,8 @@
 """
-Fold what does not depend on the inputs, and remove what does nothing.
+Folding of operations that do not depend on the inputs, and removal of operations without effect.
 
-Masks, positions and tables that a model computes from constants become literals; operators that hand their operand on
-(dropout in evaluation, contiguous, a conversion to the type it has) disappear; two constants added one after the other
-become one.
+Masks, positions and tables computed from constants become literals. Operators that pass their operand on (dropout in
+evaluation, contiguous, a conversion to the same type) disappear. Two constants added one after the other become one.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, i
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.torch_operations import (
     TorchBuilder,
-    erase_dead,
     identifier,
     is_aten,
     literal_of,
@@ -36,45 +35,22 @@ from sta.passes.rewriting.torch_operations import (
 _UNKNOWN = object()
 
 _COMPUTED = ("torch.aten.", "torch.prim.ListUnpack")
-"""How the names of operations begin that may be folded: the others are constants already."""
-
-_PASS_ON = (
-    "alias",
-    "broadcast_to",
-    "clone",
-    "contiguous",
-    "detach",
-    "dropout",
-    "expand",
-    "expand_as",
-    "lift_fresh_copy",
-    "reshape",
-    "to.device",
-    "to.dtype",
-    "to.dtype_layout",
-    "_to_copy",
-    "type_as",
-    "view",
-)
-"""Operators whose result is their first operand where both have the same type."""
-
-_NEUTRAL = {"add.Scalar": 0, "sub.Scalar": 0, "mul.Scalar": 1, "div.Scalar": 1}
-"""Operators with a number, and the number for which they do nothing."""
+"""Prefixes of the operations that may be folded, besides those of other packages; the others are constants."""
 
 
 def fold_constants(module: ModuleOp, store: WeightStore) -> None:
-    """Fold the function `main` of `module`; results that are still needed go into `store`."""
+    """Folds the function `main` of `module`; results that are still needed go into `store`."""
     folder = _Folder(store)
     for operation in operations_of(module):
         folder.visit(operation)
-    # What reassociation left behind must not keep constants alive.
+    # Leftovers of reassociation must not keep constants alive.
     erase_dead(module)
     folder.materialize()
     erase_dead(module)
 
 
 class _Folder:
-    """Knows the value of everything that does not depend on an input; writes down what is needed at the end only."""
+    """Values of everything that does not depend on an input; needed ones are materialized at the end only."""
 
     def __init__(self, store: WeightStore) -> None:
         self._store = store
@@ -83,8 +59,9 @@ class _Folder:
         self._folded: list[Operation] = []
 
     def visit(self, operation: Operation) -> None:
-        """Remove, reassociate or evaluate `operation`."""
-        if not operation_name(operation).startswith(_COMPUTED) or _waits_for_product(operation):
+        """Removes, reassociates or evaluates `operation`."""
+        is_computed = operation_name(operation).startswith(_COMPUTED) or torch.find_row(operation) is not None
+        if not is_computed or _waits_for_product(operation):
             return
         if (passed_on := self._passed_on(operation)) is not None:
             replace(operation, [passed_on])
@@ -95,7 +72,7 @@ class _Folder:
         self._evaluate(operation)
 
     def materialize(self) -> None:
-        """Put literals and constants in the place of folded operations that others use."""
+        """Replaces folded operations with other users by literals and constants."""
         folded = set(self._folded)
         for operation in self._folded:
             for value in operation.results:
@@ -133,7 +110,7 @@ class _Folder:
         try:
             results = evaluate(operation, tuple(values), self._store)
         except TorchInterpretationError:
-            # Whatever cannot be evaluated stays, and is reported with all else that is not supported.
+            # Operations that cannot be evaluated stay, and are reported with all other unsupported ones.
             return
         base = self._base(operation)
         for value, result in zip(operation.results, results, strict=True):
@@ -160,7 +137,7 @@ class _Folder:
         return value in self._values or literal_of(value) is not None
 
     def _base(self, operation: Operation) -> str:
-        """What a result of `operation` is named after: its largest named constant, else its module."""
+        """Name to derive a result's from: the largest named constant of `operation`, else its module."""
         largest, size = identifier(module_path(operation)) or "constant", -1
         for operand in operation.operands:
             literal = literal_of(operand)
@@ -198,12 +175,12 @@ class _Folder:
         if is_aten(operation, "dropout"):
             probability, training = (torch.constant_of(operand) for operand in operation.operands[1:])
             return first if not training or probability == 0 else None
-        if is_aten(operation, *_PASS_ON):
-            return first
-        if is_aten(operation, *_NEUTRAL) and torch.is_constant(operation.operands[1]):
-            neutral = _NEUTRAL[operation_name(operation).removeprefix("torch.aten.")]
-            return first if torch.constant_of(operation.operands[1]) == neutral else None
-        return None
+        row = torch.find_row(operation)
+        if row is None:
+            return None
+        has_neutral = row.neutral is not None and torch.is_constant(operation.operands[1])
+        is_neutral = has_neutral and torch.constant_of(operation.operands[1]) == row.neutral
+        return first if row.may_do_nothing or is_neutral else None
 
     def _plus_zero(self, operation: torch.AddTensorOp) -> SSAValue | None:
         for value, zero in ((operation.input, operation.other), (operation.other, operation.input)):
@@ -219,7 +196,7 @@ def _sum_type(left: SSAValue, right: SSAValue) -> torch.VTensorType:
 
 
 def _is_needed(value: SSAValue, folded: set[Operation]) -> bool:
-    """Whether anything that stays uses `value`, directly or in a list."""
+    """True if any remaining operation uses `value`, directly or in a list."""
     for use in value.uses:
         user = use.operation
         if user in folded:
@@ -230,7 +207,7 @@ def _is_needed(value: SSAValue, folded: set[Operation]) -> bool:
 
 
 def _waits_for_product(operation: Operation) -> bool:
-    """Whether `operation` transposes a weight for a matrix product: a linear layer wants it as it was."""
+    """True if `operation` transposes a weight for a matrix product: a linear layer wants the original."""
     if not is_aten(operation, "t", "transpose.int", "permute") or literal_of(operation.operands[0]) is None:
         return False
     users = [use.operation for use in operation.results[0].uses]
@@ -239,10 +216,10 @@ def _waits_for_product(operation: Operation) -> bool:
 
 @dataclass(frozen=True)
 class TorchFoldConstantsPass(ModulePass):
-    """Evaluate what does not depend on an input, remove operators that do nothing, and drop what is not used."""
+    """Evaluates operations that do not depend on an input, removes operators without effect, and drops unused ones."""
 
     name = "torch-fold-constants"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Fold `op` in place; the arrays it comes to name go into the context's weight store."""
+        """Folds `op` in place; its new arrays go into the context's weight store."""
         fold_constants(op, weights_of(ctx))

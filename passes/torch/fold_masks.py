@@ -1,9 +1,8 @@
 """
 Attention masks in the few forms that the machine has.
 
-Whatever a model computes its masks with, what comes out is no mask at all, a padding mask over the keys that is an
-input, a causal mask, both, or a constant. An attention whose mask is none of those keeps it, and is reported as
-unsupported.
+A model may compute its masks in any way. The result is no mask, a padding mask over the keys that is an input, a causal
+mask, both, or a constant. An attention with any other mask keeps it, and is reported as unsupported.
 """
 
 from __future__ import annotations
@@ -20,19 +19,15 @@ from xdsl.passes import ModulePass
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.mask_analysis import INDEPENDENT, Admissible, IndexArray, MaskAnalysis, MaskError
-from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, operations_of, replace
-
-TORCH_BOOL = 11
-"""PyTorch's number for torch.bool."""
+from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace
 
 BoolArray = NDArray[np.bool_]
-REASON = "sta.mask_error"
-"""The attribute of an attention that keeps its mask: why it could not be brought into a supported form."""
 
 
 def fold_masks(module: ModuleOp, store: WeightStore) -> None:
-    """Rewrite the masks of every attention in the function `main` of `module`."""
+    """Rewrites the masks of every attention in the function `main` of `module`."""
     analysis = MaskAnalysis(store)
     negated: dict[BlockArgument, bool] = {}
     for operation in operations_of(module):
@@ -47,7 +42,7 @@ def _fold_mask(
     negated: dict[BlockArgument, bool],
     store: WeightStore,
 ) -> None:
-    """Rewrite the mask of `attention`; `negated` tells of each input how the attentions before it take it."""
+    """Rewrites the mask of `attention`; `negated` holds for each input the sense in which earlier attentions use it."""
     if isinstance(attention.attn_mask.type, torch.NoneType) or attention.result.type.rank != 4:
         return
     builder = TorchBuilder(attention, store)
@@ -56,7 +51,7 @@ def _fold_mask(
         mask, is_causal = _simplest(builder, attention, admissible)
         _check_one_sense(admissible, negated)
     except MaskError as error:
-        attention.attributes[REASON] = StringAttr(str(error))
+        attention.attributes[torch.MASK_ERROR] = StringAttr(str(error))
         return
     operands = list(attention.operands)
     operands[3], operands[5] = mask, builder.boolean(is_causal)
@@ -64,7 +59,7 @@ def _fold_mask(
 
 
 def _check_one_sense(admissible: Admissible, negated: dict[BlockArgument, bool]) -> None:
-    """Raise MaskError if one attention leaves out the keys that another counts: the host inverts an input or not."""
+    """Raises MaskError if one attention excludes the keys that another counts: the host inverts an input or not."""
     argument = admissible.argument
     if argument is not None and negated.setdefault(argument, admissible.negated) != admissible.negated:
         raise MaskError("another attention counts the keys that this one leaves out; pass each a mask of its own")
@@ -79,13 +74,13 @@ def _on_four_axes(admissible: Admissible) -> Admissible:
 def _simplest(
     builder: TorchBuilder, attention: torch.ScaledDotProductAttentionOp, admissible: Admissible
 ) -> tuple[SSAValue, bool]:
-    """The mask operand, None where there need be none, and whether the attention is causal."""
+    """The mask operand, None if there need be none, and whether the attention is causal."""
     rows, keys = torch.sizes_of(attention.query)[-2], torch.sizes_of(attention.key)[-2]
     triangle = np.tril(np.ones((rows, keys), np.bool_))
     constant = _shrunk(admissible.constant)
     was_causal = bool(torch.constant_of(attention.is_causal))
     is_causal = was_causal or bool(np.all(constant == triangle))
-    # What the causal mask excludes anyway is free to be anything.
+    # Elements that the causal mask excludes anyway are free.
     is_free = bool(np.all(constant | ~triangle)) if is_causal else bool(np.all(constant))
     if admissible.argument is None:
         return (builder.none() if is_free else builder.literal(constant, "attention_mask")), is_causal
@@ -95,7 +90,7 @@ def _simplest(
 
 
 def _shrunk(array: BoolArray) -> BoolArray:
-    """`array` with one element along each of the first two axes along which it does not change."""
+    """`array` with one element along each of the first two axes if it is constant along them."""
     for axis in (0, 1):
         first = array.take([0], axis=axis)
         if np.array_equal(np.broadcast_to(first, array.shape), array):
@@ -104,7 +99,7 @@ def _shrunk(array: BoolArray) -> BoolArray:
 
 
 def _padding(builder: TorchBuilder, admissible: Admissible, counts: BoolArray) -> SSAValue:
-    """The padding mask [batch or 1, 1, 1, keys] as a view of the input that it is; `counts` tells where it matters."""
+    """The padding mask [batch or 1, 1, 1, keys] as a view of its input; `counts` marks the elements that matter."""
     assert admissible.argument is not None
     sources = _key_sources(admissible.source, counts)
     argument = admissible.argument
@@ -132,22 +127,22 @@ def _key_sources(source: IndexArray, counts: BoolArray) -> IndexArray:
 
 
 def _as_bool(builder: TorchBuilder, argument: BlockArgument, negated: bool) -> SSAValue:
-    """Whether each element of the input is not zero; whether it is, if `negated`."""
+    """True for each element of the input that is not zero; for each that is, if `negated`."""
     if negated:
         return builder.aten(torch.LogicalNotOp, [argument], torch.VTensorType(torch.sizes_of(argument), i1))
     if torch.tensor_type(argument).element_type == i1:
         return argument
     false = builder.boolean(False)
-    operands = [argument, builder.integer(TORCH_BOOL), false, false, builder.none()]
+    operands = [argument, builder.integer(torch.dtype_number(np.dtype(np.bool_))), false, false, builder.none()]
     return builder.aten(torch.ToDtypeOp, operands, torch.VTensorType(torch.sizes_of(argument), i1))
 
 
 @dataclass(frozen=True)
 class TorchFoldMasksPass(ModulePass):
-    """Bring attention masks into the forms none, padding over the keys, causal, both, or constant."""
+    """Brings attention masks into the forms none, padding over the keys, causal, both, or constant."""
 
     name = "torch-fold-masks"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Rewrite `op` in place; constant masks go into the context's weight store."""
+        """Rewrites `op` in place; constant masks go into the context's weight store."""
         fold_masks(op, weights_of(ctx))

@@ -1,10 +1,10 @@
 """
-Quantize-dequantize pairs of quantized models become `torch.fake_quantize`, with the scales that they carry.
+Conversion of quantize-dequantize pairs of quantized models to `torch.fake_quantize`, with their scales.
 
 Pairs are those of PyTorch's export quantization, `quantized_decomposed`. A pair on a value becomes one operation; the
-integers of a weight become its numbers and a `torch.fake_quantize_channels` that gives them back. Unsigned values are
-taken as signed ones, both the integers and the zero point less 128, which changes no number. `fold_value` and
-`fold_weight` are what other forms of quantized models are folded with.
+integers of a weight become its numbers and a `torch.fake_quantize_channels` that restores them. Unsigned values become
+signed, with 128 subtracted from integers and zero point, which changes no number. `fold_value` and `fold_weight` fold
+other forms of quantized models.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import IntegerType, ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.pattern_rewriter import PatternRewriter, RewritePattern
 
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.context import weights_of
-from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.location import ROOT, describe, module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import si8, si16
-from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, erase_dead, operations_of, replace
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.sweep import sweep
+from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, operations_of, replace
 
 Array = NDArray[Any]
 
 PREFIX = "torch.quantized_decomposed."
 UNSIGNED_OFFSET = 128
 _PRODUCTS = torch.LinearOp | torch.MatmulOp | torch.MmOp | torch.AddmmOp
-ROOT = "forward"
-"""The module path of what is in no module of the model."""
 
 _RANGES: dict[tuple[int, int], tuple[IntegerType, int]] = {
     (-128, 127): (si8, 0),
@@ -42,7 +43,7 @@ _RANGES: dict[tuple[int, int], tuple[IntegerType, int]] = {
     (-32768, 32767): (si16, 0),
     (-32767, 32767): (si16, 0),
 }
-"""How integers of a range are stored, and what is taken off them for that."""
+"""Storage of integers of a range, and the offset subtracted for it."""
 
 
 class QuantizationError(ValueError):
@@ -51,7 +52,7 @@ class QuantizationError(ValueError):
 
 @dataclass(frozen=True)
 class Grid:
-    """The numbers that a quantize-dequantize pair leaves: (integer - zero_point) * scale, low <= integer <= high."""
+    """The numbers of a quantize-dequantize pair: (integer - zero_point) * scale, low <= integer <= high."""
 
     scale: float
     zero_point: int
@@ -115,7 +116,7 @@ def _storage(low: int, high: int, where: str) -> tuple[IntegerType, int]:
 
 
 def _check_scales(scales: Array, where: str) -> None:
-    # Computed in float32: what is too small or too large there is no scale.
+    # Computed in float32: numbers too small or too large there are no scales.
     with np.errstate(over="ignore", under="ignore"):
         single = np.asarray(scales, np.float32)
     wrong = ~(np.isfinite(single) & (single >= np.finfo(np.float32).tiny))
@@ -125,59 +126,86 @@ def _check_scales(scales: Array, where: str) -> None:
 
 def fold_quantization(module: ModuleOp, store: WeightStore) -> None:
     """
-    Fold the pairs in the function `main` of `module`. Raises QuantizationError, naming the layer, for those that are
-    none, or that the machine does not have.
+    Folds the pairs in the function `main` of `module`. Raises QuantizationError, naming the layer, for malformed pairs
+    and pairs that the machine does not support.
     """
-    for operation in operations_of(module):
-        name = operation_name(operation).removeprefix(PREFIX)
-        if name.startswith("dequantize_per_tensor"):
-            _fold_per_tensor(operation, store)
-        elif name.startswith("dequantize_per_channel"):
-            _fold_per_channel(operation, store)
+    sweep(module, FoldTensor(store), FoldChannels(store))
     erase_dead(module)
     _merge_equal(module)
 
 
-def _fold_per_tensor(operation: Operation, store: WeightStore) -> None:
-    where = _where(operation)
-    grid = _grid(operation, store)
-    builder = TorchBuilder(operation, store)
-    source = operation.operands[0]
-    integers = array_of(source, store)
-    if integers is not None and integers.ndim == 2 and _is_weight(operation.results[0]):
-        scales = np.full(integers.shape[0], grid.scale, np.float32)
-        zero_points = np.full(integers.shape[0], grid.zero_point)
-        replace(operation, [fold_weight(builder, integers, scales, zero_points, 0, _name(source), where)])
-        return
-    if integers is not None:
-        numbers = ((integers.astype(np.int64) - grid.zero_point) * grid.scale).astype(np.float32)
-        replace(operation, [builder.literal(numbers, f"{_name(source)}.dequantized")])
-        return
-    quantize = source.owner
-    if not isinstance(quantize, Operation) or not operation_name(quantize).startswith(f"{PREFIX}quantize_per_tensor"):
-        raise QuantizationError(f"{where}: a value is dequantized that was not quantized, but computed as integers")
-    if (given := _grid(quantize, store)) != grid:
-        raise QuantizationError(
-            f"{where}: a value is quantized as {_text(given)} and dequantized as {_text(grid)}: both must be the same"
-        )
-    replace(operation, [fold_value(builder, quantize.operands[0], grid, where)])
+def _is_pair_half(operation: Operation, name: str) -> bool:
+    return operation_name(operation).startswith(f"{PREFIX}{name}")
 
 
-def _fold_per_channel(operation: Operation, store: WeightStore) -> None:
-    where = _where(operation)
-    source, scales, zero_points = operation.operands[:3]
-    integers, steps = (array_of(value, store) for value in (source, scales))
-    if integers is None or steps is None:
-        raise QuantizationError(f"{where}: only constants have a scale for each channel: fold weights when converting")
-    offsets = array_of(zero_points, store) if isinstance(zero_points.type, torch.VTensorType) else np.zeros(len(steps))
-    assert offsets is not None
-    axis = int(torch.number_of(operation.operands[3]))
-    builder = TorchBuilder(operation, store)
-    replace(operation, [fold_weight(builder, integers, steps, offsets, axis, _name(source), where)])
+@dataclass(frozen=True)
+class FoldTensor(RewritePattern):
+    """A dequantized tensor with one scale: a rounded value, a weight, or a constant."""
+
+    store: WeightStore
+
+    def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
+        """Rewrites the second half of a pair."""
+        if not _is_pair_half(op, "dequantize_per_tensor"):
+            return
+        where = _where(op)
+        grid = _grid(op, self.store)
+        builder = TorchBuilder(op, self.store, rewriter)
+        source = op.operands[0]
+        integers = array_of(source, self.store)
+        if integers is not None and integers.ndim == 2 and _is_weight(op.results[0]):
+            scales = np.full(integers.shape[0], grid.scale, np.float32)
+            zero_points = np.full(integers.shape[0], grid.zero_point)
+            value = fold_weight(builder, integers, scales, zero_points, 0, _name(source), where)
+        elif integers is not None:
+            numbers = ((integers.astype(np.int64) - grid.zero_point) * grid.scale).astype(np.float32)
+            value = builder.literal(numbers, f"{_name(source)}.dequantized")
+        else:
+            value = fold_value(builder, self._rounded(source, grid, where), grid, where)
+        rewriter.replace(op, (), [value])
+
+    def _rounded(self, integers: SSAValue, grid: Grid, where: str) -> SSAValue:
+        """Operand of the first half of the pair. Raises QuantizationError if it is another grid's, or none."""
+        quantize = integers.owner
+        if not isinstance(quantize, Operation) or not _is_pair_half(quantize, "quantize_per_tensor"):
+            raise QuantizationError(f"{where}: a value is dequantized that was not quantized, but computed as integers")
+        if (given := _grid(quantize, self.store)) != grid:
+            raise QuantizationError(
+                f"{where}: a value is quantized as {_text(given)} and dequantized as {_text(grid)}: both must be the "
+                "same"
+            )
+        return quantize.operands[0]
+
+
+@dataclass(frozen=True)
+class FoldChannels(RewritePattern):
+    """A tensor dequantized with a scale for each channel: a weight."""
+
+    store: WeightStore
+
+    def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
+        """Rewrites the second half of a pair."""
+        if not _is_pair_half(op, "dequantize_per_channel"):
+            return
+        where = _where(op)
+        source, scales, zero_points = op.operands[:3]
+        integers, steps = (array_of(value, self.store) for value in (source, scales))
+        if integers is None or steps is None:
+            raise QuantizationError(
+                f"{where}: only constants have a scale for each channel: fold weights when converting"
+            )
+        offsets = np.zeros(len(steps))
+        if isinstance(zero_points.type, torch.VTensorType):
+            given = array_of(zero_points, self.store)
+            assert given is not None
+            offsets = given
+        axis = int(torch.number_of(op.operands[3]))
+        builder = TorchBuilder(op, self.store, rewriter)
+        rewriter.replace(op, (), [fold_weight(builder, integers, steps, offsets, axis, _name(source), where)])
 
 
 def _is_weight(value: SSAValue) -> bool:
-    """Whether the constant `value` is what a linear layer multiplies with, and not one that is added or looked up."""
+    """True if the constant `value` is the weight of a linear layer, rather than added or looked up."""
     for use in value.uses:
         if isinstance(use.operation, torch.TOp | torch.TransposeIntOp):
             if _is_weight(use.operation.results[0]):
@@ -188,16 +216,14 @@ def _is_weight(value: SSAValue) -> bool:
 
 
 def _where(operation: Operation) -> str:
-    """
-    The layer that a pair belongs to: what it rounds or is taken by, since converters leave their own operators nowhere.
-    """
+    """The layer of a pair: its producer's or consumer's, since converters give their own operators no module."""
     near = [operation, *_makers(operation, 2), *(use.operation for use in operation.results[0].uses)]
     named = [one for one in near if module_path(one) not in ("", ROOT)]
     return describe((named or [operation])[0])
 
 
 def _makers(operation: Operation, steps: int) -> list[Operation]:
-    """What makes the first operand, what makes the first operand of that, and so on."""
+    """Chain of defining operations along first operands."""
     found: list[Operation] = []
     while len(found) < steps and operation.operands and isinstance(owner := operation.operands[0].owner, Operation):
         found.append(owner)
@@ -230,7 +256,7 @@ def _text(grid: Grid) -> str:
 
 
 def _merge_equal(module: ModuleOp) -> None:
-    """A value that is rounded twice to the same numbers is rounded once."""
+    """Merges two roundings of a value to the same numbers."""
     seen: dict[tuple[SSAValue, float, int, IntegerType], SSAValue] = {}
     for operation in operations_of(module):
         if not isinstance(operation, torch.FakeQuantizeOp):
@@ -251,16 +277,16 @@ def _merge_equal(module: ModuleOp) -> None:
 
 
 def is_quantized(module: ModuleOp) -> bool:
-    """Whether `module` came with number formats of its own."""
+    """True if `module` has number formats of its own."""
     return any(isinstance(operation, torch.FakeQuantizeOp) for operation in operations_of(module))
 
 
 @dataclass(frozen=True)
 class TorchFoldQuantizationPass(ModulePass):
-    """Fold the quantize-dequantize pairs of quantized models, with the scales that they carry."""
+    """Folds the quantize-dequantize pairs of quantized models, and keeps their scales."""
 
     name = "torch-fold-quantization"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Fold the pairs of `op`. Raises QuantizationError for those that the machine does not have."""
+        """Folds the pairs of `op`. Raises QuantizationError for pairs that the machine does not support."""
         fold_quantization(op, weights_of(ctx))

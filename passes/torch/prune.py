@@ -20,7 +20,8 @@ from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.errors import CompileError
 from sta.passes.quantization.layer_selection import check_globs
-from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, literal_of, operations_of
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.torch.fold_quantization import is_quantized
 from sta.spec.nm_format import Pattern, prune_by_magnitude
 
@@ -29,11 +30,11 @@ def prune(
     module: ModuleOp, store: WeightStore, default: Pattern | None, patterns: Mapping[str, Pattern] | None = None
 ) -> dict[str, Pattern]:
     """
-    Prune the weights of the linear layers in the function `main` of `module`.
+    Prunes the weights of the linear layers in the function `main` of `module`.
 
-    A layer takes the pattern of the first glob in `patterns` that its module path matches, else `default`; None leaves
-    it as it is. Returns the pattern of every layer that was pruned, by module path. Raises ValueError for a glob that
-    matches no linear layer.
+    A layer gets the pattern of the first glob in `patterns` that its module path matches, else `default`; None leaves
+    it as it is. Returns the pattern of every pruned layer, by module path. Raises ValueError for a glob that matches no
+    linear layer.
     """
     patterns = patterns or {}
     layers = [operation for operation in operations_of(module) if _weight(operation) is not None]
@@ -65,18 +66,18 @@ def _prune_layer(layer: torch.LinearOp, store: WeightStore, pattern: Pattern) ->
 
 @dataclass(frozen=True)
 class TorchPrunePass(ModulePass):
-    """Keep the N largest weights of every group of M in linear layers."""
+    """Keeps the N largest weights of every group of M in linear layers."""
 
     name = "torch-prune"
 
     pattern: str | None = None
-    """N:M, for every layer that no glob names; none if left out."""
+    """N:M, for every layer that no glob names; empty for none."""
 
     patterns: tuple[str, ...] = ()
     """Globs over module paths with their patterns: "encoder.layer.0.*=2:4"."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Prune `op` in place; pruned weights go into the context's weight store."""
+        """Prunes `op` in place; pruned weights go into the context's weight store."""
         if is_quantized(op):
             raise CompileError("the model is quantized already, and cannot be pruned any more: prune it before")
         default = Pattern.parse(self.pattern) if self.pattern else None

@@ -1,17 +1,17 @@
 """
-The number format of every value: which are 8 bits wide, which 16, and their scales.
+The number format of every value: 8 or 16 bits, and a scale.
 
-Policy, which the rows of the operators are (`sta.spec.operators`: what each takes). What a product takes is 8 bits
-wide: the input of a linear layer with a zero point, query, key and value of attention without. The residual stream and
-everything else between products is 16 bits wide and symmetric: what an addition, a product of two values, a
-normalization, an activation and the outside world take. A value that both kinds take is 16 bits wide, and rounded once
-more to 8 for the products. A linear layer that is named to have a 16-bit input takes the value as the stream has it, in
-two passes, which is twice the cycles. A linear layer whose only use is an addition stays in the accumulators and is not
-rounded before it. Scales come from the ranges that calibration saw (`sta.range`); those of tables and constants from
-themselves. Weights, biases and the parameters of normalizations stay float here.
+The rows of the operators hold the policy (`sta.spec.operators`: the forms that each accepts). Operands of products are
+8 bits wide: the input of a linear layer with a zero point, query, key and value of attention without. The residual
+stream and everything else between products is 16 bits wide and symmetric: operands of additions, of products of two
+values, of normalizations and of activations, and outputs. A value with both kinds of consumers is 16 bits wide, and
+rounded once more to 8 for the products. A linear layer with a 16-bit input by request reads the stream's value in two
+passes, at twice the cycles. A linear layer whose only use is an addition stays in the accumulators and is not rounded
+before it. Scales come from the calibrated ranges (`sta.range`); scales of tables and constants from their own values.
+Weights, biases and the parameters of normalizations stay float here.
 
-The result is the module with a `torch.fake_quantize` on every value that is stored, which is what
-`convert-torch-to-nm` turns into integers.
+The result is the module with a `torch.fake_quantize` on every stored value, which `convert-torch-to-nm` converts to
+integers.
 """
 
 from __future__ import annotations
@@ -29,29 +29,24 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import main_function
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import si8, si16
-from sta.passes.quantization.calibrate import BOUND, NARROW_RANGE, range_of
+from sta.passes.quantization.calibrate import range_of
 from sta.passes.quantization.layer_selection import check_globs, matches
-from sta.passes.rewriting.torch_operations import array_of, erase_dead, operations_of, replace, single_use
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import array_of, operations_of, replace, single_use
 from sta.passes.rewriting.uses_through_views import VIEWS, Consumer, consumers_of, redirect
-from sta.spec.integers import HEADROOM, SMALLEST_RANGE
+from sta.spec.integers import HEADROOM, SMALLEST_RANGE, STREAM_LIMIT
 from sta.spec.norm import EPSILON_LIMIT
 from sta.spec.operators.operator import Form, stored
-
-INT16_INPUT = "sta.int16_input"
-"""The attribute of a linear layer whose input has 16 bits, by sensitivity."""
-
-STREAM_LIMIT = 32767
-"""The largest integer of a symmetric 16-bit value."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a value is stored: real = (integer - zero_point) * scale."""
+    """Storage format of a value: real = (integer - zero_point) * scale."""
 
     storage: IntegerType
     scale: float
@@ -59,13 +54,13 @@ class Format:
 
 
 def symmetric(storage: IntegerType, low: float, high: float) -> Format:
-    """The format without zero point that just holds `low` and `high`."""
+    """The format without zero point with the smallest range around `low` and `high`."""
     largest = max(abs(low), abs(high), SMALLEST_RANGE)
     return Format(storage, _float32(largest / ((1 << (storage.width.data - 1)) - 1)))
 
 
 def affine(low: float, high: float) -> Format:
-    """The 8-bit format with a zero point that just holds `low`, `high` and 0."""
+    """The 8-bit format with a zero point and the smallest range around `low`, `high` and 0."""
     low, high = min(low, 0.0), max(high, 0.0, min(low, 0.0) + SMALLEST_RANGE)
     scale = _float32((high - low) / 255)
     return Format(si8, scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
@@ -73,11 +68,11 @@ def affine(low: float, high: float) -> Format:
 
 def _smallest_norm_range(norm: torch.NormOp) -> float:
     """
-    The smallest range of a norm's input: on a finer scale, its epsilon would be more than the machine can hold.
+    The smallest range of a norm's input: on a finer scale, its epsilon would exceed the machine's.
 
-    Samples that are zero, or small against epsilon, make a program that way like any others.
+    Samples that are zero, or small against epsilon, so compile like any others.
 
-    Raises ValueError for an epsilon that is negative, which only a dump that was edited has here.
+    Raises ValueError for a negative epsilon, which only an edited dump has here.
     """
     width, epsilon = torch.sizes_of(norm.input)[-1], torch.epsilon_of(norm)
     if not epsilon >= 0.0:
@@ -93,10 +88,10 @@ def _float32(number: float) -> float:
 
 def quantize(module: ModuleOp, store: WeightStore, int16_inputs: Sequence[str] = ()) -> None:
     """
-    Insert `torch.fake_quantize` into the function `main` of a calibrated module, by the policy of this file.
+    Inserts `torch.fake_quantize` into the function `main` of a calibrated module, by the policy of this file.
 
-    `int16_inputs` are globs over the module paths of linear layers whose input has 16 bits. Raises ValueError for one
-    that matches no linear layer, and for a module that was not calibrated.
+    `int16_inputs` are globs over the module paths of linear layers whose input has 16 bits. Raises ValueError for a
+    glob that matches no linear layer, and for a module that was not calibrated.
     """
     check_int16_inputs(module, int16_inputs)
     hoist_roundings(module)
@@ -113,14 +108,12 @@ def quantize(module: ModuleOp, store: WeightStore, int16_inputs: Sequence[str] =
 
 
 def check_int16_inputs(module: ModuleOp, globs: Sequence[str]) -> None:
-    """Raise ValueError for the first glob that matches the module path of no linear layer."""
+    """Raises ValueError for the first glob that matches the module path of no linear layer."""
     check_globs(globs, [module_path(op) for op in operations_of(module) if isinstance(op, torch.LinearOp)])
 
 
 def hoist_roundings(module: ModuleOp) -> None:
-    """
-    Round each value where it is made, if all that takes it takes it rounded to the same numbers behind rearrangements.
-    """
+    """Rounds each value at its producer if all consumers round it to the same numbers behind rearrangements."""
     values = [*main_function(module).body.block.args]
     values += [op.results[0] for op in operations_of(module) if op.results and not isinstance(op, VIEWS)]
     for value in filter(_is_float, values):
@@ -152,12 +145,12 @@ def _numbers(rounding: torch.FakeQuantizeOp) -> tuple[float, int, IntegerType]:
 
 
 def _is_rounded(value: SSAValue) -> bool:
-    """Whether all that takes `value` is roundings: those of a quantized model."""
+    """True if all uses of `value` are roundings: those of a quantized model."""
     return value.first_use is not None and all(isinstance(use.operation, torch.FakeQuantizeOp) for use in value.uses)
 
 
 def values_without_format(module: ModuleOp, store: WeightStore) -> list[SSAValue]:
-    """The values in the function `main` of `module` whose format calibration has to find out."""
+    """The values in the function `main` of `module` whose format calibration has to determine."""
     hoist_roundings(module)
     quantizer = _Quantizer(main_function(module), store, ())
     arguments = [argument for argument in main_function(module).body.block.args if _is_float(argument)]
@@ -176,7 +169,7 @@ class _Quantizer:
         self._int16_inputs = int16_inputs
 
     def visit(self, value: SSAValue) -> None:
-        """Round `value` where it is made, and once more where its consumers want something else."""
+        """Rounds `value` at its producer, and once more for consumers of another format."""
         if value.first_use is None or self._stays_in_accumulators(value) or _is_rounded(value):
             return
         wanted = [(consumer, self._wanted(value, consumer)) for consumer in consumers_of(value)]
@@ -191,11 +184,11 @@ class _Quantizer:
                 redirect(rounded, narrow, [consumer for consumer, wants in wanted if wants == kind])
 
     def lacks_format(self, value: SSAValue) -> bool:
-        """Whether `value` is one that `visit` rounds."""
+        """True if `value` is one that `visit` rounds."""
         return value.first_use is not None and not self._stays_in_accumulators(value) and not _is_rounded(value)
 
     def visit_literal(self, literal: torch.LiteralOp) -> None:
-        """Round a constant that is stored like a value: one that is added, normalized or attended to."""
+        """Rounds a constant that is stored like a value: one that is added, normalized or attended to."""
         uses = [use for use in literal.result.uses if not _is_parameter(use)]
         if not uses:
             return
@@ -208,7 +201,7 @@ class _Quantizer:
                 self._round(literal.result, symmetric(storage, *extremes), only=wanting)
 
     def _wanted(self, value: SSAValue, consumer: Consumer) -> Format:
-        """The format in which `consumer` takes `value`."""
+        """The format in which `consumer` accepts `value`."""
         operation = consumer.use.operation
         if isinstance(operation, torch.FakeQuantizeOp):
             return _format(operation)
@@ -227,16 +220,16 @@ class _Quantizer:
         return symmetric(si16, low * room, max([high * room, *(_smallest_norm_range(norm) for norm in norms)]))
 
     def _is_bound(self, value: SSAValue) -> bool:
-        """Whether the range of `value` is not what samples showed, but all that it can be."""
+        """True if the range of `value` is a bound of all its numbers, rather than observed on samples."""
         if isinstance(value.owner, torch.EmbeddingOp):
             return array_of(value.owner.weight, self._store) is not None
-        return range_of(self._function, value, BOUND) is not None
+        return range_of(self._function, value, torch.BOUND) is not None
 
     def _is_wide(self, layer: Operation) -> bool:
-        return INT16_INPUT in layer.attributes or matches(module_path(layer), self._int16_inputs)
+        return torch.INT16_INPUT in layer.attributes or matches(module_path(layer), self._int16_inputs)
 
     def _narrow_range(self, value: SSAValue) -> tuple[float, float]:
-        return range_of(self._function, value, NARROW_RANGE) or self._range(value)
+        return range_of(self._function, value, torch.NARROW_RANGE) or self._range(value)
 
     def _range(self, value: SSAValue) -> tuple[float, float]:
         if isinstance(value.owner, torch.EmbeddingOp):
@@ -245,25 +238,25 @@ class _Quantizer:
                 raise ValueError(f"{describe(value.owner)}: its table holds numbers that are not finite")
             if table is not None:
                 return float(table.min()), float(table.max())
-        found = range_of(self._function, value, BOUND) or range_of(self._function, value)
+        found = range_of(self._function, value, torch.BOUND) or range_of(self._function, value)
         if found is None:
             place = describe(value.owner) if isinstance(value.owner, Operation) else "an input"
             raise ValueError(f"{place} has no calibrated range: calibrate the module before it is quantized")
         return found
 
     def _stays_in_accumulators(self, value: SSAValue) -> bool:
-        """Whether `value` is that of a linear layer which only an addition takes, beside something that is rounded."""
+        """True if `value` is the result of a linear layer used by one addition only, beside a rounded addend."""
         addition = _only_addition(value)
         if addition is None:
             return False
         rivals = [side for side in (addition.input, addition.other) if _source(side) is not value]
         if not rivals:
             return False
-        # Where two linear layers are added, the first operand is the one that stays.
+        # Of two added linear layers, the first operand stays.
         return _only_addition(_source(rivals[0])) is None or _source(addition.input) is value
 
     def _round(self, value: SSAValue, kind: Format, only: list[Use] | None = None) -> SSAValue:
-        """Insert a fake_quantize after `value`, for the uses in `only` (all, if None)."""
+        """Inserts a fake_quantize after `value`, for the uses in `only` (all, if None)."""
         uses = list(value.uses) if only is None else only
         operation = torch.FakeQuantizeOp(value, kind.scale, kind.zero_point, kind.storage)
         if isinstance(value, BlockArgument):
@@ -280,13 +273,13 @@ class _Quantizer:
 
 
 def form_of(use: Use) -> Form:
-    """How the value of `use` is stored where it is taken: the policy that the operators' rows are."""
+    """Form in which the consumer accepts the value of `use`, by the policy of the operators' rows."""
     row = torch.find_row(use.operation)
     return Form.STREAM if row is None else row.form_of(use.index)
 
 
 def narrow_kind(value: SSAValue) -> str | None:
-    """How `value` is stored where it is 8 bits wide, "symmetric" or "affine"; None if nothing takes it so."""
+    """Storage of `value` at 8 bits, "symmetric" or "affine"; None if no consumer accepts it so."""
     forms = [form_of(consumer.use) for consumer in consumers_of(value)]
     if Form.OPERAND in forms:
         return "symmetric"
@@ -299,7 +292,7 @@ def _makes_value(operation: Operation) -> bool:
 
 
 def _is_parameter(use: Use) -> bool:
-    """Whether `use` is that of a weight, a bias or a table, which are converted with their operation."""
+    """True if `use` is the use of a weight, a bias or a table, which are converted with their operation."""
     row = torch.find_row(use.operation)
     if row is None:
         return isinstance(use.operation, torch.FakeQuantizeOp | torch.FakeQuantizeChannelsOp)
@@ -307,14 +300,14 @@ def _is_parameter(use: Use) -> bool:
 
 
 def _source(value: SSAValue) -> SSAValue:
-    """What `value` is a rearrangement of, past its rounding."""
+    """Value that `value` rearranges, past its rounding."""
     while isinstance(value.owner, VIEWS | torch.FakeQuantizeOp):
         value = value.owner.operands[0]
     return value
 
 
 def _only_addition(value: SSAValue) -> torch.AddTensorOp | None:
-    """The addition that is all that uses the linear layer `value`, through views; None if there is other use."""
+    """The addition that is the only user of the linear layer `value`, through views; None if there are others."""
     if not isinstance(value.owner, torch.LinearOp):
         return None
     current = value
@@ -330,7 +323,7 @@ def _only_addition(value: SSAValue) -> torch.AddTensorOp | None:
 
 @dataclass(frozen=True)
 class TorchQuantizePass(ModulePass):
-    """Round every value that is stored to 8 or 16 bits, by the ranges that calibration saw."""
+    """Rounds every stored value to 8 or 16 bits, by the calibrated ranges."""
 
     name = "torch-quantize"
 
@@ -338,5 +331,5 @@ class TorchQuantizePass(ModulePass):
     """Globs over the module paths of linear layers whose input has 16 bits: "encoder.layer.*.output.dense"."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Insert torch.fake_quantize into `op`. Raises ValueError as `quantize` does."""
+        """Inserts torch.fake_quantize into `op`. Raises ValueError as `quantize` does."""
         quantize(op, weights_of(ctx), self.int16_inputs)

@@ -1,5 +1,5 @@
 """
-RMSNorm that a model spells out becomes one operation.
+Recognition of spelled-out RMSNorm as one operation.
 
 `x * rsqrt(mean(x ** 2, last axis) + eps)`, and `weight *` that, is `aten.rms_norm`: LLaMA and its relatives spell it
 out.
@@ -13,37 +13,63 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, is_aten, literal_of, operations_of, replace
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.sweep import sweep
+from sta.passes.rewriting.torch_operations import TorchBuilder, is_aten, literal_of
 
 
 def recognize_norms(module: ModuleOp, store: WeightStore) -> None:
-    """Rewrite the function `main` of `module`."""
-    for operation in operations_of(module):
-        if isinstance(operation, torch.MulTensorOp) and not _recognize(operation, store):
-            _take_in_weight(operation, store)
+    """Rewrites the functions of `module`."""
+    sweep(module, RecognizeNorm(store), TakeInWeight(store))
     erase_dead(module)
 
 
-def _recognize(product: torch.MulTensorOp, store: WeightStore) -> bool:
+@dataclass(frozen=True)
+class RecognizeNorm(RewritePattern):
     """`x * rsqrt(..)` becomes a norm without weight."""
-    for value, root in ((product.input, product.other), (product.other, product.input)):
-        epsilon = _epsilon(value, root)
-        if epsilon is None or value.type != product.result.type:
-            continue
-        builder = TorchBuilder(product, store)
-        width = torch.sizes_of(value)[-1]
-        operands = [value, builder.integers([width]), builder.none(), builder.number(epsilon)]
-        replace(product, [builder.aten(torch.RmsNormOp, operands, value.type)])
-        return True
-    return False
+
+    store: WeightStore
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: torch.MulTensorOp, rewriter: PatternRewriter) -> None:
+        for value, root in ((op.input, op.other), (op.other, op.input)):
+            epsilon = _epsilon(value, root)
+            if epsilon is None or value.type != op.result.type:
+                continue
+            builder = TorchBuilder(op, self.store, rewriter)
+            width = torch.sizes_of(value)[-1]
+            operands = [value, builder.integers([width]), builder.none(), builder.number(epsilon)]
+            rewriter.replace(op, (), [builder.aten(torch.RmsNormOp, operands, value.type)])
+            return
+
+
+@dataclass(frozen=True)
+class TakeInWeight(RewritePattern):
+    """`weight * rms_norm(x)` becomes a norm with that weight."""
+
+    store: WeightStore
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: torch.MulTensorOp, rewriter: PatternRewriter) -> None:
+        for weight, value in ((op.input, op.other), (op.other, op.input)):
+            norm = value.owner
+            if literal_of(weight) is None or not isinstance(norm, torch.RmsNormOp) or not norm.result.has_one_use():
+                continue
+            if not isinstance(norm.weight.type, torch.NoneType) or torch.sizes_of(weight) != torch.sizes_of(value)[-1:]:
+                continue
+            operands = [norm.input, norm.normalized_shape, weight, norm.eps]
+            builder = TorchBuilder(op, self.store, rewriter)
+            rewriter.replace(op, (), [builder.aten(torch.RmsNormOp, operands, value.type)])
+            return
 
 
 def _epsilon(value: SSAValue, root: SSAValue) -> float | None:
-    """What is added to the mean square of `value` before `root` is its reciprocal root; None if it is no such thing."""
+    """Epsilon added to the mean square of `value` before its reciprocal root `root`; None for any other pattern."""
     reciprocal = _made_by(root, "rsqrt")
     total = None if reciprocal is None else _made_by(reciprocal.operands[0], "add.Scalar")
     mean = None if total is None else _made_by(total.operands[0], "mean.dim")
@@ -57,7 +83,7 @@ def _epsilon(value: SSAValue, root: SSAValue) -> float | None:
 
 
 def _made_by(value: SSAValue, overload: str) -> Operation | None:
-    """The operation that `value` comes from, if it is the one named."""
+    """The defining operation of `value`, if it has the given name."""
     return value.owner if isinstance(value.owner, Operation) and is_aten(value.owner, overload) else None
 
 
@@ -68,26 +94,12 @@ def _is_square_of(square: SSAValue, value: SSAValue) -> bool:
     return power is not None and power.operands[0] is value and torch.constant_of(power.operands[1]) == 2
 
 
-def _take_in_weight(product: torch.MulTensorOp, store: WeightStore) -> None:
-    """`weight * rms_norm(x)` becomes a norm with that weight."""
-    for weight, value in ((product.input, product.other), (product.other, product.input)):
-        norm = value.owner
-        if literal_of(weight) is None or not isinstance(norm, torch.RmsNormOp) or not norm.result.has_one_use():
-            continue
-        if not isinstance(norm.weight.type, torch.NoneType) or torch.sizes_of(weight) != torch.sizes_of(value)[-1:]:
-            continue
-        operands = [norm.input, norm.normalized_shape, weight, norm.eps]
-        builder = TorchBuilder(product, store)
-        replace(product, [builder.aten(torch.RmsNormOp, operands, value.type)])
-        return
-
-
 @dataclass(frozen=True)
 class TorchRecognizeNormsPass(ModulePass):
-    """Replace spelled out RMSNorm by `torch.aten.rms_norm`."""
+    """Replaces spelled-out RMSNorm by `torch.aten.rms_norm`."""
 
     name = "torch-recognize-norms"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Rewrite `op`."""
+        """Rewrites `op`."""
         recognize_norms(op, weights_of(ctx))

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from sta.runtime.analysis.schedule import SEQUENCER, Integers, Schedule, handovers
 from sta.runtime.validate import ValidProgram
 from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.table import PRODUCT_UNIT
 
-_PRODUCTS = UNITS.index("mm")
+_PRODUCTS = UNITS.index(PRODUCT_UNIT)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Charges:
     end: Integers
     row: Integers
     issued: NDArray[np.bool_]
-    """Whether the row is charged because the sequencer issues it (or the ``lea`` and loop instructions before it)."""
+    """True if the row is charged because the sequencer issues it (or the ``lea`` and loop instructions before it)."""
 
 
 def attribute(program: ValidProgram, schedule: Schedule) -> Charges:

@@ -20,8 +20,9 @@ from sta.runtime.analysis.trace import TraceText
 from sta.runtime.native_engine import LARGEST_TIME, NativeProgram
 from sta.runtime.timing import Timing, dram_traffic, simulate
 from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.table import PRODUCT_UNIT
 
-_PRODUCTS = UNITS.index("mm")
+_PRODUCTS = UNITS.index(PRODUCT_UNIT)
 
 
 class NativeReports:

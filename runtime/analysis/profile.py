@@ -20,12 +20,15 @@ from sta.runtime.analysis.cycle_attribution import attribute
 from sta.runtime.analysis.schedule import SEQUENCER, Integers, Schedule
 from sta.runtime.analysis.traffic import CLASSES, dram_traffic
 from sta.runtime.validate import ValidProgram
-from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.definition import RESOURCES, UNITS
+from sta.spec.instructions.table import PRODUCT_UNIT
 from sta.spec.target import Target
 
 CAUSES = (*UNITS, "sequencer")
 """Causes of an idle product unit: the work or latency of a unit, or an instruction to be issued."""
-BOUNDS = {"compute": ("mm",), "dma": ("ld", "st"), "softmax": ("sm",), "vector": ("vp",)}
+BOUNDS = {
+    resource: [unit for unit in UNITS if RESOURCES[unit] == resource] for resource in sorted(set(RESOURCES.values()))
+}
 """The units whose work may be what a module cannot be faster than."""
 
 
@@ -277,10 +280,10 @@ class _Sums:
         return sums
 
     def _cycles(self, module: Integers) -> tuple[Integers, Integers]:
-        """Returns for each module the cycles in which its products work, and by cause those that it makes them wait."""
+        """Returns for each module the cycles in which its products work, and by cause the cycles in which they wait."""
         charges, rows = self.charges, self.charges.row
         lengths = charges.end - charges.start
-        products = (self.schedule.unit[rows] == UNITS.index("mm")) & ~charges.issued
+        products = (self.schedule.unit[rows] == UNITS.index(PRODUCT_UNIT)) & ~charges.issued
         works = products & (charges.end <= self.schedule.end[rows])
         cause = np.where(charges.issued, SEQUENCER, self.schedule.unit[rows])
         idle = [self._sums(module, lengths * (~works & (cause == number))) for number in range(len(CAUSES))]

@@ -30,14 +30,14 @@ Effect = Callable[[Sequence[int]], None]
 
 @dataclass(frozen=True)
 class TaintRule:
-    """What an instruction does to the taint bits of acc and spad."""
+    """Effect of an instruction on the taint bits of acc and spad."""
 
     transfers: bool
-    """Whether it moves bytes from or to DRAM, and must not read tainted ones."""
+    """True if it moves bytes from or to DRAM, and must not read tainted ones."""
     always: bool
-    """Whether its results are tainted whatever it reads."""
+    """True if its results are tainted whatever it reads."""
     never: bool
-    """Whether they are untainted whatever it reads."""
+    """True if they are untainted whatever it reads."""
     sources: Sequence[Access]
     results: Sequence[tuple[Access, bool]]
     """The results, and whether they may leave the chip in any case."""

@@ -55,7 +55,7 @@ class TraceText:
     ends: list[bytes]
     """For each instruction its slice's text from the duration up to the stall."""
     modules: list[bytes]
-    """Module paths as JSON without quotes, with a space behind those that are not empty."""
+    """Module paths as JSON without quotes, with a space behind each non-empty one."""
     module_of_pc: Integers
     times: tuple[Integers, ...]
     """In nanoseconds, by row: start, end and last cycle of the units' slices, and then, but in cycles, how long a unit
@@ -221,7 +221,7 @@ class _Tracer:
         return sizes
 
     def _arrows(self) -> tuple[dict[int, list[tuple[int, int]]], dict[int, list[tuple[int, int]]]]:
-        """Returns the arrows, as number and semaphore, that end at each row and those that start there."""
+        """Returns the arrows, as number and semaphore, that end and that start at each row."""
         met = handovers(self.program, self.schedule)
         shown = self.schedule.start_order[met.wait] < len(self.shown)
         arrows_in: dict[int, list[tuple[int, int]]] = {}

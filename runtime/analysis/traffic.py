@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from sta.backend.container import is_integer
 from sta.runtime.steps import Step
@@ -75,30 +75,32 @@ def dram_traffic(program: ValidProgram) -> dict[int, Counter[str]]:
     dram = DramMap(program)
     traffic: dict[int, Counter[str]] = {}
     for step in program.steps:
-        moving = [access for access in step.accesses if access.space == "dram" and step.executions]
-        if moving:
-            traffic[step.pc] = sum((_traffic(dram, step, access) for access in moving), Counter[str]())
+        for access in step.accesses:
+            if access.space == "dram" and step.executions:
+                sums = traffic.setdefault(step.pc, Counter())
+                for kind, size in _traffic(dram, step, access):
+                    sums[kind] += size
     return traffic
 
 
-def _traffic(dram: DramMap, step: Step, access: Access) -> Counter[str]:
-    rows, row_bytes = access.rows, access.row_bytes
-    moved = step.executions * access.bytes_moved
+def _traffic(dram: DramMap, step: Step, access: Access) -> Iterable[tuple[str, int]]:
+    """Returns the bytes that one operand moves, by class, which may come more than once."""
+    rows, row_bytes, ranges = access.rows, access.row_bytes, step.ranges
     address = step.registers[access.address]
+    low = address.bounds(ranges)[0]
     if access.rows_register is not None:
-        first = address.bounds(step.ranges)[0]
-        ((kind, _),) = dram.classify(first, first + 1)
-        return Counter({kind: moved})
+        ((kind, _),) = dram.classify(low, low + 1)
+        return [(kind, step.executions * access.bytes_moved)]
     stride = Affine(row_bytes) if access.stride is None else step.registers[access.stride]
-    low, high = address.bounds(step.ranges)[0], _end(address, stride, rows, row_bytes).bounds(step.ranges)[1]
-    classes = list(dram.classify(low, high))
+    classes = list(dram.classify(low, _end(address, stride, rows, row_bytes).bounds(ranges)[1]))
     if len(classes) == 1:
-        return Counter({classes[0][0]: moved})
-    found: Counter[str] = Counter()
-    for counters in itertools.product(*map(range, step.counts)):
-        for start, end in _spans(address.at(counters), stride.at(counters), rows, row_bytes):
-            found += _summed(dram.classify(start, end))
-    return found
+        return [(classes[0][0], step.executions * access.bytes_moved)]
+    return (
+        found
+        for counters in itertools.product(*map(range, step.counts))
+        for start, end in _spans(address.at(counters), stride.at(counters), rows, row_bytes)
+        for found in dram.classify(start, end)
+    )
 
 
 def _end(address: Affine[int], stride: Affine[int], rows: int, row_bytes: int) -> Affine[int]:
@@ -110,10 +112,3 @@ def _spans(first: int, stride: int, rows: int, row_bytes: int) -> Sequence[tuple
     if rows == 1 or stride == row_bytes:
         return [(first, first + rows * row_bytes)]
     return [(first + row * stride, first + row * stride + row_bytes) for row in range(rows)]
-
-
-def _summed(classes: Iterator[tuple[str, int]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for kind, size in classes:
-        total[kind] += size
-    return total

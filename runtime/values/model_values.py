@@ -89,7 +89,7 @@ def buffers_of(container: Container) -> list[Value]:
 
 
 def _whole(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the entry of a buffer as that of a value that takes all of it, row by row."""
+    """Returns the entry of a buffer as the entry of a value that fills it, row by row."""
     shape: object = entry["shape"]
     sizes = cast(list[object], shape) if isinstance(shape, list) else []
     if not all(is_integer(size) and cast(int, size) >= 0 for size in sizes):

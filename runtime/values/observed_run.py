@@ -65,12 +65,11 @@ def run_values(
 
 @contextmanager
 def _row_statistics(engine: ReferenceEngine, step: Step, counters: Sequence[int]) -> Generator[None]:
-    """Keeps the row statistics those of what an instruction has written while that is replaced."""
-    flag = step.instruction.definition.statistics_flag
-    if not flag or not step.instruction[flag]:
+    """Replaces the row statistics of an instruction's result along with the result."""
+    if not step.instruction.definition.adds_statistics(step.instruction):
         yield
         return
     (written,) = written_by(step, counters)
     before = read_rectangle(engine.memories, written)
     yield
-    engine.replace_gathered(before, read_rectangle(engine.memories, written))
+    engine.replace_statistics(before, read_rectangle(engine.memories, written))

@@ -32,7 +32,7 @@ class Written:
     """Bytes from row to row."""
 
     def overlaps(self, space: str, start: int, end: int) -> bool:
-        """Whether some row of it touches bytes start..end-1 of a memory."""
+        """True if some row of it touches bytes start..end-1 of a memory."""
         if self.access.space != space:
             return False
         if not self.stride:
@@ -66,10 +66,10 @@ class Stepper:
         self._interval = FIRST_INTERVAL
         self._checkpoints: list[_Checkpoint] = []
         self._counters = [0] * MAXIMUM_LOOP_DEPTH
-        self._stream: Iterator[tuple[Step, int]] = execution(program.steps, self._counters)
+        self._execution: Iterator[tuple[Step, int]] = execution(program.steps, self._counters)
         self.position = 0
         """Instructions executed so far."""
-        self.step = next(self._stream)[0]
+        self.step = next(self._execution)[0]
         """The instruction that is executed next; the program's last is its halt, which does nothing."""
 
     @property
@@ -84,7 +84,7 @@ class Stepper:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether everything has been executed."""
+        """True if everything has been executed."""
         return self.step.instruction.definition.control == "halt"
 
     @property
@@ -112,7 +112,7 @@ class Stepper:
         if self.position % self._interval == 0:
             self._keep()
         self._engine.execute(self.step, self._counters)
-        self.step = next(self._stream)[0]
+        self.step = next(self._execution)[0]
         self.position += 1
 
     def go_to(self, position: int, visit: Callable[[], None] | None = None) -> None:
@@ -144,8 +144,8 @@ class Stepper:
         checkpoint = next(one for one in reversed(self._checkpoints) if one.position <= position)
         self._engine.restore(checkpoint.state)
         self._counters[:] = checkpoint.counters
-        self._stream = execution(self._program.steps, self._counters, checkpoint.pc)
-        self.step = next(self._stream)[0]
+        self._execution = execution(self._program.steps, self._counters, checkpoint.pc)
+        self.step = next(self._execution)[0]
         self.position = checkpoint.position
 
 

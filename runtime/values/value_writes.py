@@ -20,19 +20,16 @@ from sta.runtime.steps import execution
 from sta.runtime.validate import Port, ValidProgram
 from sta.runtime.values.model_values import Value
 from sta.runtime.values.stepper import Written, written_by
-from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH
+from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH, RESOURCES, InstructionDefinition
+from sta.spec.instructions.table import DEFINITIONS
 
 Indices = NDArray[np.int64]
 
 OUTPUT = "output"
 """The operation of a value that is a program's output."""
-_WRITERS = {
-    "nm.norm": ("norm", "st"),
-    "nm.gather": ("gather", "ld", "st"),
-    OUTPUT: ("map", "norm", "gather", "ld", "st"),
-}
-"""The instructions that write the result of an operation; of those that are not listed _OTHERS."""
-_OTHERS = ("map", "st")
+_DMA = RESOURCES[DEFINITIONS["ld"].unit]
+_DRAIN = "map"
+"""The instruction that writes the result of an operation which has none of its own name."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ def _addresses(value: Value, writable_base: int) -> Indices:
 
 
 class _Place:
-    """Places of a value's elements, to find those that an instruction writes."""
+    """Places of a value's elements, for finding the ones that an instruction writes."""
 
     def __init__(self, value: Value, addresses: Indices) -> None:
         self._space = value.space
@@ -171,21 +168,30 @@ def _written_at(program: ValidProgram, values: Sequence[Value]) -> list[list[int
             index
             for index, value in enumerate(values)
             if value.first <= pc <= value.last
-            and instruction.name in _writers(value)
+            and _may_write(instruction.definition, value)
             and (value.operation == OUTPUT or container.module_path(pc) == value.name)
         ]
         for pc, instruction in enumerate(container.code)
     ]
 
 
-def _writers(value: Value) -> tuple[str, ...]:
-    return _WRITERS.get(value.operation, _OTHERS)
+def _writer(value: Value) -> InstructionDefinition:
+    """Returns the instruction that makes a value on the chip."""
+    return DEFINITIONS.get(value.operation.removeprefix("nm."), DEFINITIONS[_DRAIN])
+
+
+def _may_write(instruction: InstructionDefinition, value: Value) -> bool:
+    """True if an instruction may write a value: it makes the value, or it is of DMA, as is the one that makes it."""
+    if value.space == "dram":
+        return True
+    writer = _writer(value)
+    return instruction == writer or RESOURCES.get(instruction.unit) == RESOURCES[writer.unit] == _DMA
 
 
 def _turns(values: Sequence[Value]) -> list[tuple[int, int]]:
-    """Returns for each value its turn among those that one module makes in the same place, and how many these are."""
+    """Returns for each value its number among values of one module in the same place, and how many these are."""
     groups: defaultdict[object, list[int]] = defaultdict(list)
-    keys = [(value.name, _writers(value), value.space, value.offset, value.first, value.last) for value in values]
+    keys = [(value.name, _writer(value).name, value.space, value.offset, value.first, value.last) for value in values]
     for index, key in enumerate(keys):
         groups[key].append(index)
     return [(groups[key].index(index), len(groups[key])) for index, key in enumerate(keys)]

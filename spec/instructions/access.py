@@ -1,8 +1,7 @@
 """
-What an instruction reads and writes: rectangles of memory.
+Operands that an instruction reads and writes: rectangles of memory.
 
-An instruction reads all of its sources before it writes. Where it has two results, they are written in the order in
-which its file names them.
+An instruction reads all of its sources before it writes. Two results are written in the order of its file.
 """
 
 from __future__ import annotations
@@ -43,23 +42,23 @@ class Access:
     columns: int
     """Elements in a row."""
     stride: str | None = None
-    """The register field with the bytes from row to row; None: the rows lie next to each other."""
+    """The register field with the bytes from row to row; None: the rows are adjacent."""
     alignment: int = 0
-    """Bytes that address and stride must be multiples of; 0: the size of an element."""
+    """Divisor of address and stride in bytes; 0: the size of an element."""
     pitch: int = 0
-    """Bytes from one element of a row to the next; 0: they lie next to each other."""
+    """Bytes from one element of a row to the next; 0: they are adjacent."""
     rows_register: str | None = None
-    """The register field that holds the number of rows where it is not fixed (the table of a gather)."""
+    """The register field with the number of rows if it is not fixed (the table of a gather)."""
     rows_taken: int = 0
-    """How many of these rows are read; which ones, data decide."""
+    """Number of these rows that are read; data decides which."""
     updates: bool = False
-    """Whether what is written is made of what was there before."""
+    """True if the result depends on its former contents."""
     may_leave: bool = False
-    """Whether the result may leave the chip, whatever it is made of."""
+    """True if the result may leave the chip, whatever its sources."""
 
     @property
     def row_bytes(self) -> int:
-        """Bytes from the first of a row to its last; with a pitch also those between its elements."""
+        """Bytes from the first of a row to its last; with a pitch including those between its elements."""
         pitch = self.pitch or self.dtype.itemsize
         return (self.columns - 1) * pitch + self.dtype.itemsize
 
@@ -70,15 +69,15 @@ class Access:
 
 
 def read(name: str, space: str, dtype: np.dtype[Any], rows: int, columns: int, stride: str | None = None) -> Access:
-    """Return a source whose address is in the register field of the same name."""
+    """Returns a source whose address is in the register field of the same name."""
     return Access(name, space, False, name, dtype, rows, columns, stride)
 
 
 def write(name: str, space: str, dtype: np.dtype[Any], rows: int, columns: int, stride: str | None = None) -> Access:
-    """Return a result whose address is in the register field of the same name."""
+    """Returns a result whose address is in the register field of the same name."""
     return Access(name, space, True, name, dtype, rows, columns, stride)
 
 
 def parameter_block(size: int) -> Access:
-    """Return the access to a parameter block of `size` bytes, which holds int32 words."""
+    """Returns the access to a parameter block of `size` bytes, which holds int32 words."""
     return Access("parameters", "wbuf", False, "parameters", BYTE, 1, size, alignment=4)

@@ -1,5 +1,5 @@
 """
-What the file of an instruction defines, and what all instructions have in common.
+Definition of an instruction, and the parts common to all instructions.
 
 An instruction is one little-endian word. The opcode comes first, the fields follow from the least significant bit on in
 the order of their definition; the bits left over are reserved and must be zero. Instructions of a unit share the first
@@ -30,8 +30,10 @@ REGISTER_COUNT = 1 << REGISTER_FIELD_BITS
 REGISTER_BITS = 48
 SEMAPHORE_COUNT = 32
 MAXIMUM_LOOP_DEPTH = 8
-UNITS: tuple[str, ...] = ("ld", "st", "mm", "sm", "vp")
-"""The execution units, in the order in which they are served where they compete in one cycle."""
+RESOURCES: Mapping[str, str] = {"ld": "dma", "st": "dma", "mm": "compute", "sm": "softmax", "vp": "vector"}
+"""The part of the machine that each execution unit works with."""
+UNITS: tuple[str, ...] = tuple(RESOURCES)
+"""The execution units, in the order of service if they compete in one cycle."""
 
 FieldKind = Literal["unsigned", "signed", "register", "choice", "flag", "mask"]
 FieldValue = SupportsIndex | str | Iterable[int]
@@ -59,9 +61,9 @@ class Field:
     bias: int = 0
     """Subtracted from the value before it is stored, so that 1..32 fits five bits."""
     lowest: int | None = None
-    """The smallest value where it is not the smallest that the bits can hold."""
+    """The smallest value, if it is not the smallest that the bits can hold."""
     default: int | None = None
-    """The value when the field is left out; None: the field must be given."""
+    """The value of an omitted field; None: the field is required."""
     supported: int | None = None
     """Values above this one are reserved for later versions: they encode, but no program may use them yet."""
 
@@ -87,7 +89,7 @@ class Field:
         return 1 << (self.maximum.bit_length() - 1)
 
     def check(self, value: int) -> None:
-        """Raise EncodingError unless ``value`` is one the field may take."""
+        """Raises EncodingError unless the field accepts ``value``."""
         if self.minimum <= value <= self.maximum:
             return
         if self.kind == "choice":
@@ -97,7 +99,7 @@ class Field:
 
     def number(self, value: FieldValue) -> int:
         """
-        Return the integer for a value given as integer, register or choice name, or semaphore numbers.
+        Returns the integer for a value given as integer, register or choice name, or semaphore numbers.
 
         Raises:
             EncodingError: the value has the wrong form or is out of range.
@@ -133,7 +135,7 @@ class Field:
 
     @property
     def expected(self) -> str:
-        """What a value of this field looks like, for error messages and the documentation."""
+        """Description of the field's values, for error messages and the documentation."""
         match self.kind:
             case "register":
                 return f"a register r0..r{REGISTER_COUNT - 1}"
@@ -148,22 +150,22 @@ class Field:
 
 
 def register(name: str, description: str, *, optional: bool = False) -> Field:
-    """Return a field that names an address register."""
+    """Returns a field that names an address register."""
     return Field(name, REGISTER_FIELD_BITS, "register", description, default=0 if optional else None)
 
 
 def size(name: str, bits: int, description: str) -> Field:
-    """Return a field for a size, which is at least 1."""
+    """Returns a field for a size, which is at least 1."""
     return Field(name, bits, "unsigned", description, lowest=1)
 
 
 def tile_size(name: str, description: str) -> Field:
-    """Return a field for the rows or columns of a product's tile, which every target's tiles fit."""
+    """Returns a field for the rows or columns of a product's tile, which every target's tiles fit."""
     return size(name, LARGEST_TILE.bit_length(), description)
 
 
 def flag(name: str, description: str) -> Field:
-    """Return a field of one bit that is 0 unless given."""
+    """Returns a field of one bit that is 0 unless given."""
     return Field(name, 1, "flag", description, default=0)
 
 
@@ -185,11 +187,11 @@ class Settings(Protocol):
     """The values of an instruction's fields."""
 
     def __getitem__(self, name: str, /) -> int:
-        """Return the value of a field."""
+        """Returns the value of a field."""
         ...
 
     def choice(self, name: str) -> str:
-        """Return the name of the value of a choice field."""
+        """Returns the name of the value of a choice field."""
         ...
 
 
@@ -197,25 +199,25 @@ class Rule(Protocol):
     """A condition on the fields of one instruction; its docstring is the message when it is broken."""
 
     def __call__(self, settings: Settings, target: Target, /) -> bool:
-        """Return whether the condition holds."""
+        """Returns whether the condition holds."""
         ...
 
 
 Operands: TypeAlias = Mapping[str, Array]
 """The accesses of one execution by name, as arrays ``[rows, columns]`` that share the machine's memory."""
 Scalars: TypeAlias = Mapping[str, int]
-"""The numbers in those registers that hold no address, by field name."""
+"""The numbers in registers that hold no address, by field name."""
 Execute: TypeAlias = Callable[[Operands, Scalars, RowStatistics], None]
 """One execution of an instruction: writes its results, and changes the row statistics of the vector unit."""
 
 
 class Taint(NamedTuple):
-    """What an instruction does to the marks of attention scores, beside passing them from its sources on."""
+    """Effect of an instruction on the marks of attention scores, beside passing them on from its sources."""
 
     sets: bool = False
-    """Whether its results are marked whatever it reads."""
+    """True if its results are marked whatever it reads."""
     clears: bool = False
-    """Whether they are unmarked whatever it reads."""
+    """True if they are unmarked whatever it reads."""
 
 
 class Products(NamedTuple):
@@ -224,7 +226,7 @@ class Products(NamedTuple):
     dense: int
     """Multiply-accumulates of the dense product of the same sizes."""
     pattern: Pattern
-    """Of a group of M weights only N are multiplied."""
+    """N:M of the weights: only N of each group of M are multiplied."""
 
 
 def _no_accesses(_settings: Settings) -> Iterable[Access]:
@@ -246,13 +248,17 @@ def _no_latency(_target: Target) -> int:
     return 0
 
 
+def _adds_no_statistics(_settings: Settings) -> bool:
+    return False
+
+
 def _passes_taint(_settings: Settings) -> Taint:
     return Taint()
 
 
 @dataclass(frozen=True)
 class InstructionDefinition:
-    """One instruction, all that there is to know of it."""
+    """The complete definition of an instruction."""
 
     name: str
     opcode: int
@@ -261,34 +267,34 @@ class InstructionDefinition:
     summary: str
     own_fields: tuple[Field, ...] = ()
     details: str = ""
-    """What the documentation says after the summary."""
+    """Text of the documentation after the summary."""
     control: Literal["", "address", "loop", "end", "fence", "halt"] = ""
-    """What it does to the order of execution, for an instruction of the sequencer."""
+    """Effect on the order of execution, for an instruction of the sequencer."""
     sets_register: str = ""
     """The field that names the register it writes, for an instruction of the sequencer."""
     scalars: tuple[str, ...] = ()
     """Register fields that hold a number and no address or stride of an access."""
     accesses: Callable[[Settings], Iterable[Access]] = _no_accesses
-    """What it reads and writes; raises ValueError where the fields contradict each other."""
+    """Operands read and written; raises ValueError if the fields contradict each other."""
     rules: tuple[Rule, ...] = ()
-    """What the validator demands of the fields."""
+    """Rules of the validator for the fields."""
     semantics: Callable[[Settings], Execute] = _do_nothing
-    """What it does for given fields, as a function that may be called any number of times."""
+    """Returns, for given fields, the function that executes the instruction any number of times."""
     cycles: Callable[[Settings, Target, int], int] = _no_cycles
-    """Cycles for which it keeps its unit busy; the last argument is what ``timed_register`` holds."""
+    """Cycles for which it keeps its unit busy; the last argument is the value of ``timed_register``."""
     timed_register: str = ""
     """The register field on whose value the cycles depend."""
     latency: Callable[[Target], int] = _no_latency
     """Cycles from the end of the work to the completion of the result."""
     taint: Callable[[Settings], Taint] = _passes_taint
     products: Callable[[Settings], Products] | None = None
-    """The multiplications it does, where it is a matrix product."""
-    statistics_flag: str = ""
-    """The flag with which it adds what it writes to the row statistics."""
+    """Its multiplications, if it is a matrix product."""
+    adds_statistics: Callable[[Settings], bool] = _adds_no_statistics
+    """True if it adds its result to the row statistics."""
 
     @property
     def is_sequencer(self) -> bool:
-        """Whether the sequencer executes the instruction itself, without a unit's queue."""
+        """True if the sequencer executes the instruction itself, without a unit's queue."""
         return self.unit == "sequencer"
 
     @cached_property
@@ -303,11 +309,11 @@ class InstructionDefinition:
 
     @cached_property
     def used_bits(self) -> int:
-        """Bits taken by the opcode and the fields; the rest of the word is reserved and zero."""
+        """Bits of the opcode and the fields; the rest of the word is reserved and zero."""
         return OPCODE_BITS + sum(field.bits for field in self.fields)
 
     def field(self, name: str) -> Field:
-        """Return the field of that name; raise EncodingError with a suggestion if there is none."""
+        """Returns the field of that name; raises EncodingError with a suggestion if there is none."""
         if name not in self.index:
             raise EncodingError(f"'{self.name}' has no field '{name}'{suggestion(name, self.index)}")
         return self.fields[self.index[name]]

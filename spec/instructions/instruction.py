@@ -30,7 +30,7 @@ class Instruction:
     @staticmethod
     def make(name: str, /, **fields: FieldValue) -> Instruction:
         """
-        Return the instruction ``name`` with the given fields; fields left out take their default.
+        Returns the instruction ``name`` with the given fields; omitted fields get their default.
 
         A register is given as number or ``"r5"``, a choice as index or name, wait and post as bit mask or as the
         semaphores' numbers.
@@ -58,7 +58,7 @@ class Instruction:
         return self.choice("unit") if self.definition.unit == "any" else self.definition.unit
 
     def __getitem__(self, name: str) -> int:
-        """Return the value of a field; raise EncodingError if the instruction has no such field."""
+        """Returns the value of a field; raises EncodingError if the instruction has no such field."""
         definition = self.definition
         position = definition.index.get(name)
         if position is None:
@@ -67,16 +67,16 @@ class Instruction:
         return self.values[position]
 
     def __iter__(self) -> Iterator[tuple[Field, int]]:
-        """Iterate over the fields and their values."""
+        """Iterates over the fields and their values."""
         return zip(self.definition.fields, self.values, strict=True)
 
     def choice(self, name: str) -> str:
-        """Return the name of the value of a choice field."""
+        """Returns the name of the value of a choice field."""
         return self.definition.field(name).choices[self[name]]
 
     def accesses(self) -> tuple[Access, ...]:
         """
-        Return what the instruction reads and writes.
+        Returns the operands that the instruction reads and writes.
 
         Raises:
             ValueError: the fields contradict each other: the pattern of a product is none, or does not go with its
@@ -85,7 +85,7 @@ class Instruction:
         return tuple(self.definition.accesses(self))
 
     def semaphores(self, name: str) -> tuple[int, ...]:
-        """Return the semaphores of a mask field (``wait`` or ``post``), ascending."""
+        """Returns the semaphores of a mask field (``wait`` or ``post``), ascending."""
         mask = self[name]
         return tuple(bit for bit in range(SEMAPHORE_COUNT) if mask >> bit & 1)
 

@@ -18,6 +18,7 @@ from sta.spec.instructions.definition import (
     size,
     tile_size,
 )
+from sta.spec.instructions.row_statistics import fits_row_statistics
 from sta.spec.parameters import MapParameters
 from sta.spec.tables import TABLE_ENTRIES
 from sta.spec.target import Target
@@ -25,7 +26,7 @@ from sta.spec.vector import RowStatistics, map_tile
 
 
 def _channels(settings: Settings) -> int:
-    """Return how many biases, multipliers and shifts there are."""
+    """Returns the number of biases, multipliers and shifts."""
     return settings["columns"] if settings["per_channel"] else 1
 
 
@@ -60,19 +61,15 @@ def _multiplies_by_a_residual(settings: Settings, _: Target) -> bool:
     return not settings["multiply"] or settings.choice("residual_type") != "none"
 
 
-def _gathers_rows_of_s16(settings: Settings, _: Target) -> bool:
-    """A map that gathers statistics must write s16."""
-    return not settings["gather"] or settings.choice("destination_type") == "s16"
-
-
-def _has_registers_for_its_rows(settings: Settings, target: Target) -> bool:
-    """Row statistics are of as many rows as the target's tiles have."""
-    return not settings["gather"] or settings["rows"] <= target.tile_rows
+def _adds_rows_of_s16(settings: Settings, _: Target) -> bool:
+    """A map that adds to row statistics must write s16."""
+    return not settings["statistics"] or settings.choice("destination_type") == "s16"
 
 
 def _semantics(settings: Settings) -> Execute:
-    channels, gather = _channels(settings), bool(settings["gather"])
+    channels = _channels(settings)
     wide, multiply = settings.choice("source_type") == "acc_wide", bool(settings["multiply"])
+    adds_statistics = _adds_statistics(settings)
 
     def execute(operands: Operands, scalars: Scalars, statistics: RowStatistics) -> None:
         destination, table, sums = operands["destination"], operands.get("table"), operands.get("sums")
@@ -87,8 +84,8 @@ def _semantics(settings: Settings) -> Execute:
             multiply=multiply,
         )
         destination[...] = result
-        if gather:
-            statistics.gather(result)
+        if adds_statistics:
+            statistics.add(result)
 
     return execute
 
@@ -100,6 +97,10 @@ def _parameters(block: bytes, channels: int) -> MapParameters:
 
 def _cycles(settings: Settings, target: Target, _timed: int) -> int:
     return vector_cycles(target, settings["rows"], settings["columns"], 1)
+
+
+def _adds_statistics(settings: Settings) -> bool:
+    return bool(settings["statistics"])
 
 
 def _taint(settings: Settings) -> Taint:
@@ -142,7 +143,7 @@ DEFINITION = InstructionDefinition(
         flag("has_table", "apply the table"),
         flag("per_channel", "bias, multiplier and shift come one a column, not one for all"),
         flag("normalize", "divide each row by its sum, as the drain of the product after a softmax does"),
-        flag("gather", "add each row of an s16 result to the unit's row statistics, from which a `norm` may start"),
+        flag("statistics", "add each row of an s16 result to the unit's row statistics, from which a `norm` may start"),
         flag("multiply", "multiply by the residual, instead of adding it"),
     ),
     details=(
@@ -157,11 +158,11 @@ DEFINITION = InstructionDefinition(
         _normalizes_without_residual,
         _normalizes_by_scalars,
         _multiplies_by_a_residual,
-        _gathers_rows_of_s16,
-        _has_registers_for_its_rows,
+        _adds_rows_of_s16,
+        fits_row_statistics,
     ),
     semantics=_semantics,
     cycles=_cycles,
     taint=_taint,
-    statistics_flag="gather",
+    adds_statistics=_adds_statistics,
 )

@@ -84,7 +84,7 @@ def _semantics(settings: Settings) -> Execute:
 
 
 def _weights(settings: Settings) -> Callable[[Array], Array]:
-    """Return the function that makes of the second operand an int8 array ``[columns, depth]``."""
+    """Returns the function that converts the second operand to an int8 array ``[columns, depth]``."""
     if settings.choice("b_space") == "spad":
         return np.transpose if settings["b_transposed"] else np.asarray
     rows, depth = settings["columns"], settings["depth"]
@@ -96,7 +96,7 @@ def _weights(settings: Settings) -> Callable[[Array], Array]:
 
 @lru_cache(maxsize=32)
 def _unpacked(block: bytes, rows: int, depth: int, pattern: Pattern, encoding: str) -> npt.NDArray[np.int8]:
-    """Return unpacked weights; a block is used by several row tiles in succession."""
+    """Returns unpacked weights; a block is used by several row tiles in succession."""
     return unpack(np.frombuffer(block, np.uint8), rows, depth, pattern, encoding)
 
 

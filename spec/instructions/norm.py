@@ -17,6 +17,7 @@ from sta.spec.instructions.definition import (
     size,
     tile_size,
 )
+from sta.spec.instructions.row_statistics import fits_row_statistics
 from sta.spec.norm import KINDS, LARGEST_WIDTH
 from sta.spec.parameters import NormParameters
 from sta.spec.target import Target
@@ -43,18 +44,13 @@ def _fits_norm(settings: Settings, _: Target) -> bool:
 _fits_norm.__doc__ = f"'columns' must not exceed {LARGEST_WIDTH}, the longest row that can be normalized."
 
 
-def _has_registers_for_its_rows(settings: Settings, target: Target) -> bool:
-    """Row statistics are of as many rows as the target's tiles have."""
-    return not settings["gathered"] or settings["rows"] <= target.tile_rows
-
-
 def _semantics(settings: Settings) -> Execute:
     kind, rows, columns = settings.choice("kind"), settings["rows"], settings["columns"]
-    gathered = bool(settings["gathered"])
+    takes_statistics = bool(settings["statistics"])
 
     def execute(operands: Operands, scalars: Scalars, statistics: RowStatistics) -> None:
         block = _parameters(operands["parameters"].tobytes(), columns)
-        known = statistics.take(rows) if gathered else None
+        known = statistics.take(rows) if takes_statistics else None
         stream, narrow = norm_tile(operands["source"], block, kind, known)
         destination, copy = operands.get("destination"), operands.get("copy")
         if destination is not None:
@@ -71,7 +67,7 @@ def _parameters(block: bytes, columns: int) -> NormParameters:
 
 
 def _cycles(settings: Settings, target: Target, _timed: int) -> int:
-    return vector_cycles(target, settings["rows"], settings["columns"], _PASSES - settings["gathered"])
+    return vector_cycles(target, settings["rows"], settings["columns"], _PASSES - settings["statistics"])
 
 
 DEFINITION = InstructionDefinition(
@@ -98,17 +94,17 @@ DEFINITION = InstructionDefinition(
             choices=("none", "destination", "copy", "both"),
             lowest=1,
         ),
-        flag("gathered", "take the rows' sums from the unit's row statistics, which saves a pass and clears them"),
+        flag("statistics", "take the rows' sums from the unit's row statistics, which saves a pass and clears them"),
     ),
     details=(
-        "Defined by `sta.spec.vector.norm_tile`. Two passes, or one with `gathered`: the maps that wrote the rows have "
-        "then gathered their sums and sums of squares in the unit's row statistics (`sta.spec.vector.RowStatistics`), "
-        "which the norm takes and clears. Parameter block: `sta.spec.parameters.NormParameters`. At most "
-        f"{LARGEST_WIDTH} columns. The int16 result is written before the copy. Cycles: 2 * ceil(rows * columns / "
-        "`vector_lanes`)."
+        "Defined by `sta.spec.vector.norm_tile`. Two passes, or one with `statistics`: the maps that wrote the rows "
+        "have then added their sums and sums of squares to the unit's row statistics "
+        "(`sta.spec.vector.RowStatistics`), which the norm takes and clears. "
+        f"Parameter block: `sta.spec.parameters.NormParameters`. At most {LARGEST_WIDTH} columns. "
+        "The int16 result is written before the copy. Cycles: 2 * ceil(rows * columns / `vector_lanes`)."
     ),
     accesses=_accesses,
-    rules=(_fits_norm, _has_registers_for_its_rows),
+    rules=(_fits_norm, fits_row_statistics),
     semantics=_semantics,
     cycles=_cycles,
 )

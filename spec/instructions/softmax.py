@@ -21,11 +21,12 @@ from sta.spec.instructions.definition import (
 )
 from sta.spec.parameters import SoftmaxParameters
 from sta.spec.softmax import RowState, softmax_online, softmax_row
+from sta.spec.tables import EXPONENTIAL_BITS
 from sta.spec.target import Target
 from sta.spec.vector import RowStatistics
 
 _STATE_ROWS = len(RowState._fields)
-"""Arrays that say of each row how far it has come; the last are the shifts, which nobody reads again."""
+"""Arrays of the rows' state between chunks; the last, the shifts, is not read again."""
 
 
 def _accesses(settings: Settings) -> Iterable[Access]:
@@ -36,13 +37,15 @@ def _accesses(settings: Settings) -> Iterable[Access]:
         yield read("mask", "spad", BYTE, rows, keys, "mask_stride")
     if mode == "online":
         yield Access("state", "spad", False, "sums", WORD, _STATE_ROWS - 1, rows)
-    yield write("destination", "spad", DTYPES[f"u{settings.choice('p_bits')}"], rows, keys, "destination_stride")
+    yield write(
+        "destination", "spad", DTYPES[f"u{settings.choice('probability_bits')}"], rows, keys, "destination_stride"
+    )
     # Sums and the rest of a row's state may leave the chip: a few numbers a row.
     yield Access("sums", "spad", True, "sums", WORD, 1 if mode == "row" else _STATE_ROWS, rows, may_leave=True)
 
 
 def _semantics(settings: Settings) -> Execute:
-    admissible, bits = _admissible(settings), int(settings.choice("p_bits"))
+    admissible, bits = _admissible(settings), int(settings.choice("probability_bits"))
     if settings.choice("mode") == "row":
 
         def execute_row(operands: Operands, scalars: Scalars, statistics: RowStatistics) -> None:
@@ -69,7 +72,7 @@ def _semantics(settings: Settings) -> Execute:
 
 
 def _admissible(settings: Settings) -> Callable[[Operands, Scalars], npt.NDArray[np.bool_]]:
-    """Return the function that gives the admissible keys, broadcastable to ``[rows, keys]``."""
+    """Returns the function that gives the admissible keys, broadcastable to ``[rows, keys]``."""
     queries, keys = np.arange(settings["rows"])[:, np.newaxis], np.arange(settings["keys"])
     masked, causal = bool(settings["has_mask"]), bool(settings["causal"])
 
@@ -110,7 +113,14 @@ DEFINITION = InstructionDefinition(
         Field("keys", 13, "unsigned", "number of columns (keys)", bias=1),
         flag("has_mask", "read a mask"),
         flag("causal", "key j is admissible only if j + key_offset <= i + row_offset"),
-        Field("p_bits", 1, "choice", "width of the exponentials", choices=("8", "16"), default=0),
+        Field(
+            "probability_bits",
+            1,
+            "choice",
+            "width of the exponentials",
+            choices=tuple(map(str, EXPONENTIAL_BITS)),
+            default=0,
+        ),
         Field(
             "mode",
             2,
@@ -128,7 +138,7 @@ DEFINITION = InstructionDefinition(
         "sum 0. Parameter block: `sta.spec.parameters.SoftmaxParameters`. Cycles: 2 * ceil(rows * keys / "
         "`softmax_lanes`)."
     ),
-    # Where rows and keys lie may be said even if no causal test asks for it.
+    # Places of rows and keys are permitted even without a causal test.
     scalars=("row_offset", "key_offset"),
     accesses=_accesses,
     semantics=_semantics,

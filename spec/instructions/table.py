@@ -10,8 +10,8 @@ import sta.spec.instructions
 from sta.spec.instructions.definition import EncodingError, InstructionDefinition
 from sta.spec.suggestion import suggestion
 
-_ABOUT_ALL = ("access", "definition", "instruction", "table")
-"""The files that are not about one instruction."""
+_ABOUT_ALL = ("access", "definition", "instruction", "row_statistics", "table")
+"""Files that define no instruction."""
 
 
 def _definitions() -> Iterator[InstructionDefinition]:
@@ -26,9 +26,12 @@ INSTRUCTIONS = tuple(sorted(_definitions(), key=lambda definition: definition.op
 DEFINITIONS: Mapping[str, InstructionDefinition] = {definition.name: definition for definition in INSTRUCTIONS}
 """The instruction table by mnemonic."""
 
+(PRODUCT_UNIT,) = {definition.unit for definition in INSTRUCTIONS if definition.products is not None}
+"""The unit that multiplies matrices: the array."""
+
 
 def definition_of(name: str) -> InstructionDefinition:
-    """Return the definition of a mnemonic; raise EncodingError with a suggestion if there is none."""
+    """Returns the definition of a mnemonic; raises EncodingError with a suggestion if there is none."""
     if name not in DEFINITIONS:
         raise EncodingError(f"unknown instruction '{name}'{suggestion(name, DEFINITIONS)}")
     return DEFINITIONS[name]

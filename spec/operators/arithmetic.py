@@ -1,4 +1,4 @@
-"""Operators on two values, element by element, and those that scores go through inside attention."""
+"""Operators on two values, element by element, and operators on scores inside attention."""
 
 import numpy as np
 
@@ -49,8 +49,8 @@ OPERATORS = (
         onnx=Onnx("Mul"),
     ),
     Operator("aten.div.Tensor", Role.SCALING, "input / other, broadcast", reference=divide, onnx=Onnx("Div")),
-    Operator("aten.mul.Scalar", Role.SCALING, "input * other, a Python number", reference=multiply),
-    Operator("aten.div.Scalar", Role.SCALING, "input / other, a Python number", reference=divide),
+    Operator("aten.mul.Scalar", Role.SCALING, "input * other, a Python number", reference=multiply, neutral=1),
+    Operator("aten.div.Scalar", Role.SCALING, "input / other, a Python number", reference=divide, neutral=1),
     Operator("aten.masked_fill.Scalar", Role.SELECTION, reference=masked_fill),
     Operator("aten.masked_fill.Tensor", Role.SELECTION, reference=masked_fill),
     Operator("aten.where.self", Role.SELECTION, reference=where),

@@ -1,18 +1,18 @@
-"""Attention, and the softmax that it is spelled out with."""
+"""Attention, and the softmax of spelled-out attention."""
 
 import math
 from typing import Any
 
 import numpy as np
 
-from sta.spec.operators.operator import Form, Operator, Role
+from sta.spec.operators.operator import Attribute, Form, Onnx, Operator, Role
 from sta.spec.tables import Float64Array
 
 REMEDY = "softmax is supported inside attention: matmul, scale, mask, softmax over the keys, matmul"
 
 
 def softmax(x: Float64Array, dim: int, dtype: Any = None) -> Float64Array:
-    """``exp(x) / sum(exp(x))`` over axis `dim`; a row of which everything is masked (-inf) is not a number."""
+    """``exp(x) / sum(exp(x))`` over axis `dim`; a completely masked row (-inf) is not a number."""
     with np.errstate(invalid="ignore"):
         weights = np.exp(x - x.max(axis=dim, keepdims=True))
         return weights / weights.sum(axis=dim, keepdims=True)
@@ -54,7 +54,14 @@ OPERATORS = (
         takes=(Form.OPERAND, Form.OPERAND, Form.OPERAND),
         reference=scaled_dot_product_attention,
     ),
-    Operator("aten.softmax.int", Role.SOFTMAX, "the softmax over an axis", remedy=REMEDY, reference=softmax),
+    Operator(
+        "aten.softmax.int",
+        Role.SOFTMAX,
+        "the softmax over an axis",
+        remedy=REMEDY,
+        reference=softmax,
+        onnx=Onnx("Softmax", (Attribute("axis", -1), None)),
+    ),
     Operator(
         "aten._softmax",
         Role.SOFTMAX,

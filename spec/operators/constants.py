@@ -1,32 +1,49 @@
-"""Operators that are computed when a model is compiled, where they depend on no input or only make a mask."""
+"""Operators computed at compile time, if they depend on no input or only compute a mask."""
 
-from sta.spec.operators.operator import Operator, Role
+from sta.spec.operators.operator import Elements, Operator, Role
 
 _NAMES = (
-    "__and__.Tensor add.Scalar all.dim arange arange.start arange.start_step bitwise_and.Tensor bitwise_not "
-    "bitwise_or.Tensor constant_pad_nd cumsum div.Tensor_mode empty.memory_format eq.Scalar eq.Tensor exp fill.Scalar "
-    "full full_like ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor lift_fresh_copy logical_and logical_or "
-    "lt.Scalar lt.Tensor mul.int ne.Scalar ne.Tensor new_ones new_zeros ones ones_like pow.Tensor_Scalar repeat rsqrt "
-    "scalar_tensor sqrt sub.Scalar sum.dim_IntList to.device tril triu zeros zeros_like"
+    "all.dim arange arange.start arange.start_step constant_pad_nd cumsum empty.memory_format fill.Scalar full "
+    "full_like mul.int new_ones new_zeros ones ones_like scalar_tensor sum.dim_IntList tril triu zeros zeros_like"
 ).split()
+
+_COMBINING = (
+    "__and__.Tensor __or__.Tensor bitwise_and.Tensor bitwise_not bitwise_or.Tensor div.Tensor_mode eq.Scalar "
+    "eq.Tensor exp ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor logical_and logical_or lt.Scalar "
+    "lt.Tensor ne.Scalar ne.Tensor neg pow.Tensor_Scalar rsqrt sqrt"
+).split()
+"""Functions of the elements at one position."""
 
 _LOOK_UP = "tables are read with embedding"
 
 
-def _constant(name: str, remedy: str = "", *, kept: bool = False) -> Operator:
-    return Operator(f"aten.{name}", Role.CONSTANT, remedy=remedy, kept=kept)
+def _constant(
+    name: str,
+    remedy: str = "",
+    *,
+    elements: Elements | None = None,
+    neutral: float | None = None,
+    kept: bool = False,
+) -> Operator:
+    return Operator(f"aten.{name}", Role.CONSTANT, remedy=remedy, elements=elements, neutral=neutral, kept=kept)
 
 
 OPERATORS = (
     *map(_constant, _NAMES),
-    _constant("rsub.Scalar", kept=True),
+    *(_constant(name, elements=Elements.COMBINED) for name in _COMBINING),
+    _constant("add.Scalar", elements=Elements.COMBINED, neutral=0),
+    _constant("sub.Scalar", elements=Elements.COMBINED, neutral=0),
+    _constant("rsub.Scalar", elements=Elements.COMBINED, kept=True),
+    _constant("lift_fresh_copy", elements=Elements.SAME),
+    _constant("to.device", elements=Elements.SAME),
+    _constant("repeat", elements=Elements.MOVED),
     _constant("cat", "values cannot be concatenated"),
     _constant("convolution", "patches that do not overlap can be cut by the host, and projected with linear"),
-    _constant("gather", _LOOK_UP),
-    _constant("index.Tensor", _LOOK_UP),
-    _constant("index.Tensor_hacked_twin", _LOOK_UP),
-    _constant("index_select", _LOOK_UP),
+    _constant("gather", _LOOK_UP, elements=Elements.MOVED),
+    _constant("index.Tensor", _LOOK_UP, elements=Elements.MOVED),
+    _constant("index.Tensor_hacked_twin", _LOOK_UP, elements=Elements.MOVED),
+    _constant("index_select", _LOOK_UP, elements=Elements.MOVED),
     _constant("mean.dim", "leave pooling to the host: return the last hidden state", kept=True),
     _constant("native_layer_norm", "layer_norm is supported", kept=True),
-    _constant("sub.Tensor", "only additions are supported"),
+    _constant("sub.Tensor", "only additions are supported", elements=Elements.COMBINED),
 )

@@ -1,7 +1,7 @@
 """
-Functions of each element, of which the machine looks up a table: a function on float64, and a row.
+Functions of each element, computed by tables: a function on float64, and a row.
 
-A value of 8 bits is looked up exactly; between the entries of a 16-bit table lie straight lines, whose error
+A value of 8 bits is looked up exactly; a 16-bit table is interpolated linearly between its entries, with the error that
 `interpolation_bound` states.
 """
 
@@ -16,7 +16,7 @@ from sta.spec.tables import Float64Array, RealFunction
 
 def pointwise(function: Callable[[float], float]) -> RealFunction:
     """
-    Apply a function of Python floats to arrays.
+    Applies a function of Python floats to arrays.
 
     Python's `math` gives the same last bit whatever the processor; NumPy's vectorised versions need not.
     """
@@ -38,7 +38,7 @@ def elementwise(
     onnx: Onnx | None = None,
     examples: tuple[tuple[Constant, ...], ...] = ((),),
 ) -> Operator:
-    """The row of a function of each element, taken from and given to the stream; see `Operator` for the columns."""
+    """The row of a function of each element, from stream to stream; see `Operator` for the columns."""
     return Operator(
         name,
         Role.ELEMENTWISE,
@@ -53,19 +53,19 @@ def elementwise(
 
 
 def _sigmoid(x: float) -> float:
-    """Return the logistic function, without overflow for large negative x."""
+    """Returns the logistic function, without overflow for large negative x."""
     if x >= 0:
         return 1.0 / (1.0 + math.exp(-x))
     return math.exp(x) / (1.0 + math.exp(x))
 
 
 def _gelu(x: float) -> float:
-    """Return x times the normal distribution function; `erfc` keeps the negative tail's digits."""
+    """Returns x times the normal distribution function; `erfc` keeps the negative tail's digits."""
     return 0.5 * x * math.erfc(-x / math.sqrt(2.0))
 
 
 def _gelu_tanh(x: float) -> float:
-    """Return GELU's tanh approximation (Hendrycks and Gimpel 2016)."""
+    """Returns GELU's tanh approximation (Hendrycks and Gimpel 2016)."""
     return 0.5 * x * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
 
 

@@ -1,4 +1,4 @@
-"""Rearrangements of elements without a copy, and what takes and gives the same elements."""
+"""Rearrangements of elements without a copy, and operators that keep the elements."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.spec.operators.operator import Operator, Reference, Role
+from sta.spec.operators.operator import Elements, Operator, Reference, Role
 
 Array: TypeAlias = NDArray[Any]
 
@@ -64,50 +64,56 @@ def _repeat_interleave(x: Array, repeats: int, dim: int | None = None, output_si
     return np.repeat(x, repeats, axis=dim)
 
 
-def _view(name: str, summary: str, reference: Reference, *, kept: bool = True, remedy: str = "") -> Operator:
-    return Operator(f"aten.{name}", Role.VIEW, summary, reference=reference, kept=kept, remedy=remedy)
+def _view(
+    name: str, summary: str, reference: Reference, elements: Elements, *, kept: bool = True, remedy: str = ""
+) -> Operator:
+    return Operator(
+        f"aten.{name}", Role.VIEW, summary, reference=reference, elements=elements, kept=kept, remedy=remedy
+    )
 
 
 OPERATORS = (
-    _view("view", "the same elements in row-major order under another shape", np.reshape),
-    _view("permute", "the axes in another order", np.transpose),
-    Operator(
-        "aten.slice.Tensor",
-        Role.VIEW,
-        "positions of an axis",
-        reference=_slice,
-    ),
-    _view("reshape", "as view, for tensors of any layout", np.reshape),
-    _view("_unsafe_view", "as view, as decompositions leave it", np.reshape, kept=False),
-    _view("flatten.using_ints", "several axes as one", _flatten),
-    _view("unflatten.int", "one axis as several", _unflatten),
-    _view("unsqueeze", "an axis of size 1 more", np.expand_dims),
-    _view("squeeze", "no axes of size 1", _squeeze),
-    _view("squeeze.dim", "an axis of size 1 less", _squeeze),
-    _view("squeeze.dims", "axes of size 1 less", _squeeze, kept=False),
-    _view("transpose.int", "two axes exchanged", np.swapaxes),
-    _view("swapaxes", "two axes exchanged", np.swapaxes, kept=False),
-    _view("swapdims", "two axes exchanged", np.swapaxes, kept=False),
-    _view("movedim.int", "an axis at another place", np.moveaxis, kept=False),
-    _view("t", "the transpose of a matrix; a vector as it is", np.transpose),
-    _view("select.int", "one position of an axis, which disappears", _select),
-    _view("chunk", "equal parts of an axis", _chunk),
-    _view("split.Tensor", "parts of one size of an axis", _split),
-    _view("split_with_sizes", "parts of given sizes of an axis", _split),
-    _view("unbind.int", "the positions of an axis", _unbind, kept=False),
+    _view("view", "the same elements in row-major order under another shape", np.reshape, Elements.RESHAPED),
+    _view("permute", "the axes in another order", np.transpose, Elements.MOVED),
+    _view("slice.Tensor", "positions of an axis", _slice, Elements.MOVED),
+    _view("reshape", "as view, for tensors of any layout", np.reshape, Elements.RESHAPED),
+    _view("_unsafe_view", "as view, as decompositions leave it", np.reshape, Elements.RESHAPED, kept=False),
+    _view("flatten.using_ints", "several axes as one", _flatten, Elements.RESHAPED),
+    _view("unflatten.int", "one axis as several", _unflatten, Elements.RESHAPED),
+    _view("unsqueeze", "an axis of size 1 more", np.expand_dims, Elements.RESHAPED),
+    _view("squeeze", "no axes of size 1", _squeeze, Elements.RESHAPED),
+    _view("squeeze.dim", "an axis of size 1 less", _squeeze, Elements.RESHAPED),
+    _view("squeeze.dims", "axes of size 1 less", _squeeze, Elements.RESHAPED, kept=False),
+    _view("transpose.int", "two axes exchanged", np.swapaxes, Elements.EXCHANGED),
+    _view("swapaxes", "two axes exchanged", np.swapaxes, Elements.EXCHANGED, kept=False),
+    _view("swapdims", "two axes exchanged", np.swapaxes, Elements.EXCHANGED, kept=False),
+    _view("movedim.int", "an axis at another place", np.moveaxis, Elements.MOVED, kept=False),
+    _view("t", "the transpose of a matrix; a vector as it is", np.transpose, Elements.MOVED),
+    _view("select.int", "one position of an axis, which disappears", _select, Elements.MOVED),
+    _view("chunk", "equal parts of an axis", _chunk, Elements.PARTED),
+    _view("split.Tensor", "parts of one size of an axis", _split, Elements.PARTED),
+    _view("split_with_sizes", "parts of given sizes of an axis", _split, Elements.PARTED),
+    _view("unbind.int", "the positions of an axis", _unbind, Elements.PARTED, kept=False),
     _view(
         "expand",
         "axes of size 1 repeated",
         _expand,
+        Elements.EXPANDED,
         remedy="values cannot be repeated, except by the broadcast of an addition",
     ),
-    _view("broadcast_to", "axes of size 1 repeated", _expand, kept=False),
-    _view("expand_as", "axes of size 1 repeated", _expand_as, kept=False),
-    _view("repeat_interleave.self_int", "each position of an axis repeated", _repeat_interleave, kept=False),
-    _view("alias", "the same", _same, kept=False),
-    _view("clone", "the same", _same, kept=False),
-    _view("contiguous", "the same", _same, kept=False),
-    _view("detach", "the same", _same, kept=False),
+    _view("broadcast_to", "axes of size 1 repeated", _expand, Elements.EXPANDED, kept=False),
+    _view("expand_as", "axes of size 1 repeated", _expand_as, Elements.EXPANDED, kept=False),
+    _view(
+        "repeat_interleave.self_int",
+        "each position of an axis repeated",
+        _repeat_interleave,
+        Elements.MOVED,
+        kept=False,
+    ),
+    _view("alias", "the same", _same, Elements.SAME, kept=False),
+    _view("clone", "the same", _same, Elements.SAME, kept=False),
+    _view("contiguous", "the same", _same, Elements.SAME, kept=False),
+    _view("detach", "the same", _same, Elements.SAME, kept=False),
     Operator("aten.to.dtype", Role.CONVERSION),
     Operator("aten._to_copy", Role.CONVERSION, kept=False),
     Operator("aten.to.dtype_layout", Role.CONVERSION, kept=False),

@@ -1,4 +1,4 @@
-"""The row of an operator, and the words that its columns are written in."""
+"""The row of an operator, and the types of its columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from sta.spec.tables import Float64Array, RealFunction
 
 Constant: TypeAlias = Any
-"""A Python value that an operator takes beside tensors: a number, a string, None, or a list of such."""
+"""A Python value that an operator accepts beside tensors: a number, a string, None, or a list of such."""
 
 Reference: TypeAlias = Callable[..., Any]
 """An operator's arguments to its result, in float64."""
@@ -38,17 +38,30 @@ class Role(Enum):
     CONVERSION = "conversion of elements"
     DROPOUT = "dropout"
     CONSTANT = "computed where it depends on no input"
+    COMPOSITION = "made of other operators, taken apart when a model is imported"
 
 
 class Form(Enum):
-    """How a value is stored where an operator takes it: the format policy of both quantizers."""
+    """Form in which an operator accepts a value: the format policy of both quantizers."""
 
     INPUT = "int8 with a zero point"
     """The input of a linear layer."""
     OPERAND = "int8, symmetric"
     """Query, key and value of attention."""
     STREAM = "int16, symmetric"
-    """Everything between products: the residual stream, and what goes in and out."""
+    """Everything between products: the residual stream, inputs and outputs."""
+
+
+class Elements(Enum):
+    """Effect of an operator on the elements of its tensors, if it is the same for all of them."""
+
+    SAME = "leaves them as they are"
+    RESHAPED = "keeps their order, under another shape"
+    EXCHANGED = "exchanges two axes of the first operand"
+    PARTED = "gives the parts of an axis of the first operand, as a list"
+    EXPANDED = "repeats axes of size 1 of the first operand"
+    MOVED = "takes those of the first operand from elsewhere, or several times"
+    COMBINED = "makes one of those at the same position"
 
 
 T = TypeVar("T")
@@ -56,10 +69,10 @@ T = TypeVar("T")
 
 def stored(taken: Iterable[T], stream: T, *, always_stream: bool) -> T:
     """
-    The format in which a value is rounded where it is made, when its users take it in the formats `taken`.
+    The format to which a value is rounded where it is produced, for consumers of the formats `taken`.
 
-    That in which everything takes it; else `stream`, of which the others are made where they are taken. Inputs of the
-    model and rows of tables (`always_stream`) are stored as the stream is.
+    The consumers' common format; else `stream`, from which each consumer derives its own. Inputs of the model and rows
+    of tables (`always_stream`) are stored as the stream is.
     """
     first, *others = dict.fromkeys(taken) or [stream]
     return stream if others or always_stream else first
@@ -75,11 +88,11 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Onnx:
-    """The ONNX operator that takes the same tensors."""
+    """The ONNX operator that accepts the same tensors."""
 
     name: str
     arguments: tuple[Constant, ...] = ()
-    """What the operator takes behind the tensors: an `Attribute` of the node, or always the same value."""
+    """Arguments after the tensors: an `Attribute` of the node, or a fixed value."""
 
 
 @dataclass(frozen=True)
@@ -90,19 +103,29 @@ class Operator:
     """As torch-mlir spells it: `aten.gelu`, `aten.add.Tensor`."""
     role: Role
     summary: str = ""
-    """What it computes, as a noun phrase; the operator's own name for it in PyTorch says enough where it is empty."""
+    """Result of the operator, as a noun phrase; empty where its name in PyTorch says enough."""
     takes: tuple[Form, ...] = ()
-    """The forms of its first operands. What follows is no value: weights, tables and numbers are converted with it."""
+    """
+    The forms of its first operands. Later operands are no values: weights, tables and numbers are converted with it.
+    """
     remedy: str = ""
-    """What to do instead of it."""
+    """Remedy for the user."""
     reference: Reference | None = None
-    """The float reference: NumPy on float64, called with the operator's arguments. It raises ValueError for those that
-    are not supported, whose message users read. Every operator that the machine computes has one."""
+    """
+    The float reference: NumPy on float64, called with the operator's arguments. It raises ValueError for unsupported
+    arguments, with a message for users. Every operator that the machine computes has one.
+    """
+    parts: Callable[..., Any] | None = None
+    """Of a composition: a function of PyTorch tensors that calls other operators with the operator's arguments."""
     onnx: Onnx | None = None
+    elements: Elements | None = None
+    """Effect on elements, of a view and of a constant; None if one of the result depends on many, or on none."""
+    neutral: float | None = None
+    """The number which, as its second operand, leaves the first as it is."""
     kept: bool = True
-    """Whether torch-mlir leaves it whole; else it may take it apart."""
+    """True if torch-mlir keeps the operator whole; else it may decompose it."""
     examples: tuple[tuple[Constant, ...], ...] = ((),)
-    """Of an elementwise function: the arguments behind the tensor that tests and benchmarks try."""
+    """Of an elementwise function: arguments after the tensor, for tests and benchmarks."""
     curvature: float = 0.0
     """Of an elementwise function: the largest magnitude of its second derivative."""
     bend: float = 0.0
@@ -110,27 +133,49 @@ class Operator:
 
     @property
     def label(self) -> str:
-        """The name without namespace and overload: `gelu`, `add`."""
-        return self.name.split(".")[1]
+        """The name without overload, and without the namespace of PyTorch's own: `gelu`, `add`, `acme.gelu`."""
+        return ".".join(self.name.split(".")[:2]).removeprefix("aten.")
 
     @property
     def makes_value(self) -> bool:
-        """Whether the machine computes a value that is stored: all but rearrangements, masks and parts of attention."""
+        """True if the machine computes a value that is stored: all but rearrangements, masks and parts of attention."""
         return self.role in _COMPUTED
 
+    @property
+    def moves(self) -> bool:
+        """True if each element of the result is one of the first operand, and further operands say which."""
+        return self.elements is not None and self.elements is not Elements.COMBINED
+
+    @property
+    def combines(self) -> bool:
+        """True if each element of the result depends on those at its position, broadcast, and on no others."""
+        return self.elements is Elements.COMBINED or self.role in _COMBINING
+
+    @property
+    def may_do_nothing(self) -> bool:
+        """True if the result is the first operand where both have one type."""
+        return self.elements in (Elements.SAME, Elements.RESHAPED, Elements.EXPANDED) or self.role is Role.CONVERSION
+
     def form_of(self, operand: int) -> Form:
-        """How the operand of this index is stored where it is taken."""
+        """Form in which the operand of this index is accepted."""
         return self.takes[operand] if operand < len(self.takes) else Form.STREAM
 
     # --- Elementwise functions ---
 
     def function(self, *arguments: Constant) -> RealFunction:
-        """The function on float64 arrays that an elementwise operator is with `arguments` behind its tensor."""
+        """
+        The function on float64 arrays of an elementwise operator with `arguments` after its tensor.
+
+        It raises ValueError where the reference has no value: outside its domain, or on overflow.
+        """
         reference = self.reference
         assert reference is not None
 
         def apply(x: Float64Array) -> Float64Array:
-            return reference(x, *arguments)
+            try:
+                return reference(x, *arguments)
+            except ArithmeticError as error:
+                raise ValueError(f"{self.name} has no value there ({type(error).__name__}: {error})") from error
 
         return apply
 
@@ -142,13 +187,13 @@ class Operator:
 
     @property
     def defaults(self) -> tuple[Constant, ...]:
-        """The defaults of the arguments behind the tensor of an elementwise operator; None where there is none."""
+        """The defaults of an elementwise operator's arguments after the tensor; None where there is none."""
         assert self.reference is not None
         _, *parameters = inspect.signature(self.reference).parameters.values()
         return tuple(None if one.default is one.empty else one.default for one in parameters)
 
     def refusal(self, *arguments: Constant) -> str | None:
-        """What is wrong with the arguments of an elementwise operator; None if it takes them."""
+        """Fault in the arguments of an elementwise operator; None if they are accepted."""
         try:
             self.function(*arguments)(np.zeros(1))
         except ValueError as error:
@@ -165,5 +210,17 @@ _COMPUTED = frozenset(
         Role.ELEMENTWISE,
         Role.ADDITION,
         Role.MULTIPLICATION,
+    }
+)
+
+_COMBINING = frozenset(
+    {
+        Role.ELEMENTWISE,
+        Role.ADDITION,
+        Role.MULTIPLICATION,
+        Role.MASK,
+        Role.SCALING,
+        Role.SELECTION,
+        Role.CONVERSION,
     }
 )

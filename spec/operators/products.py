@@ -1,4 +1,4 @@
-"""Products with constants, and the matrix products that attention is spelled out with."""
+"""Products with constants, and the matrix products of spelled-out attention."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Float64Array:
-    """The rows of `weight` [rows, n] that `indices` name; the other arguments are about training."""
+    """The rows of `weight` [rows, n] named by `indices`; the other arguments concern training."""
     return weight[indices]
 
 

@@ -1,16 +1,19 @@
-"""All rows together: those of this folder, one module a kind of operator, and those of other packages."""
+"""All rows: one module of this folder for each kind of operator, and rows of other packages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
+
+import numpy as np
 
 from sta.spec.operators.operator import Operator, Role
-from sta.spec.outside import OPERATORS, load_all
+from sta.spec.outside import OPERATORS, find_addition, load_all, warn_once
 from sta.spec.suggestion import suggestion
 from sta.spec.tables import TABLE_FRACTION_BITS, RealFunction
 
@@ -21,15 +24,34 @@ _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 def operators() -> Mapping[str, Operator]:
     """The rows of all operators, by name; the toolchain's own first."""
     own = {row.name: row for row in _own()}
-    taken = {row.onnx.name: row.name for row in own.values() if row.onnx is not None}
+    onnx = {row.onnx.name: row.name for row in own.values() if row.onnx is not None}
 
     def accept(name: str, row: object) -> Operator:
         accepted = _accept(name, row)
-        if accepted.onnx is not None and accepted.onnx.name in taken:
-            raise ValueError(f"its ONNX operator {accepted.onnx.name!r} is that of {taken[accepted.onnx.name]!r}")
+        if accepted.onnx is not None and accepted.onnx.name in onnx:
+            raise ValueError(f"its ONNX operator {accepted.onnx.name!r} is that of {onnx[accepted.onnx.name]!r}")
         return accepted
 
-    return MappingProxyType({**own, **load_all(OPERATORS, own.keys(), accept)})
+    added = load_all(OPERATORS, own.keys(), accept)
+    return MappingProxyType({**own, **_without_shared_onnx(added)})
+
+
+def _without_shared_onnx(added: Mapping[str, Operator]) -> dict[str, Operator]:
+    """The rows without those of which several are for one ONNX operator; a warning for each of these."""
+    kept: dict[str, Operator] = {}
+    for name, row in added.items():
+        others = [
+            other.name
+            for other in added.values()
+            if row.onnx and other.onnx and other is not row and other.onnx.name == row.onnx.name
+        ]
+        if not others:
+            kept[name] = row
+            continue
+        assert row.onnx is not None
+        reason = f"its ONNX operator {row.onnx.name!r} is that of {others[0]!r} too"
+        warn_once(f"{find_addition(OPERATORS, name).refusal(reason)}; both are left out")
+    return kept
 
 
 def _own() -> list[Operator]:
@@ -41,24 +63,97 @@ def _own() -> list[Operator]:
 
 
 def _accept(name: str, row: object) -> Operator:
-    """The row that another package adds under `name`. Raises ValueError for what is none."""
+    """The row that another package adds under `name`. Raises ValueError for anything else."""
     if not isinstance(row, Operator):
         raise ValueError(f"it is a {type(row).__name__}, not an Operator of sta.spec.operators.operator")
     if len(name.split(".")) not in (2, 3):
         raise ValueError("its name must be that of an operator: namespace.operator, or namespace.operator.overload")
     if row.name != name:
         raise ValueError(f"its row is that of {row.name!r}: the entry point must have the operator's name")
-    if row.role is not Role.ELEMENTWISE:
-        raise ValueError(f"its role is {row.role.name}: packages can add functions of each element (ELEMENTWISE)")
-    if row.reference is None:
+    check = _CHECKS.get(row.role)
+    if check is None:
+        raise ValueError(
+            f"its role is {row.role.name}: packages can add functions of each element (ELEMENTWISE), operators made of "
+            "others (COMPOSITION) and operators that depend on no input (CONSTANT)"
+        )
+    if row.onnx is not None and row.role is not Role.ELEMENTWISE:
+        raise ValueError(f"it has an ONNX operator, and its role is {row.role.name}: ELEMENTWISE ones can have one")
+    check(row)
+    return row
+
+
+def _check_composition(row: Operator) -> None:
+    if not callable(row.parts):
+        raise ValueError("it has no parts: give it the function of PyTorch tensors that calls other operators")
+
+
+def _check_reference(row: Operator) -> None:
+    if not callable(row.reference):
         raise ValueError("it has no reference: give it the function on float64 arrays")
+
+
+def _check_elementwise(row: Operator) -> None:
+    """Raises ValueError for a reference that is no function of each element."""
+    _check_reference(row)
+    assert row.reference is not None
     by_keyword = [one.name for one in signature(row.reference).parameters.values() if one.kind not in _BY_POSITION]
     if by_keyword:
         raise ValueError(
             f"its reference takes {', '.join(by_keyword)} by keyword: give it a function of the array and the "
             "operator's arguments"
         )
-    return row
+    tried = np.array([-1.0, 0.0, 1.0])
+    for example in row.examples:
+        try:
+            with np.errstate(all="ignore"):
+                given = np.asarray(row.function(*example)(tried))
+        except Exception as error:
+            raise ValueError(f"its reference fails on the array {tried.tolist()} ({_described(error)})") from error
+        if given.shape != tried.shape or given.dtype != tried.dtype:
+            raise ValueError(f"its reference makes {given.dtype}{list(given.shape)} of float64{list(tried.shape)}")
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+_CHECKS: dict[Role, Callable[[Operator], None]] = {
+    Role.ELEMENTWISE: _check_elementwise,
+    Role.COMPOSITION: _check_composition,
+    Role.CONSTANT: _check_reference,
+}
+"""The roles that rows of other packages may have, and what is asked of such a row."""
+
+
+def row_of_overload(name: str) -> Operator | None:
+    """
+    The row of an overload as PyTorch spells it, `aten::add.Tensor` or, in place, `aten::add_.Tensor`; None if it has
+    none.
+    """
+    namespace, _, name = name.partition("::")
+    label, dot, overload = name.partition(".")
+    if label.endswith("_") and not label.endswith("__"):
+        label = label[:-1]
+    return operators().get(f"{namespace}.{label}{dot}{overload}")
+
+
+def parts_of(name: str) -> Callable[..., Any] | None:
+    """
+    The function of PyTorch tensors that an overload as PyTorch spells it is to be replaced with; None if it is no
+    composition. It raises OutsideError, which names the package, for whatever its parts raise.
+    """
+    row = row_of_overload(name)
+    if row is None or row.parts is None:
+        return None
+    parts, of = row.parts, row.name
+
+    def made(*arguments: Any, **keywords: Any) -> Any:
+        try:
+            return parts(*arguments, **keywords)
+        except Exception as error:
+            raise find_addition(OPERATORS, of).refusal(f"its parts fail ({_described(error)})") from error
+
+    return made
 
 
 def rows_of(*roles: Role) -> list[Operator]:
@@ -67,7 +162,7 @@ def rows_of(*roles: Role) -> list[Operator]:
 
 
 def remedy_of(name: str) -> str:
-    """What to do instead of the operator `name`; empty if nothing is known."""
+    """Remedy for a model with the operator `name`; empty if none is known."""
     return operators()[name].remedy if name in operators() else ""
 
 
@@ -75,6 +170,7 @@ def supported_operators() -> str:
     """The operators that compile, as messages list them."""
     whole = [row.label for row in rows_of(Role.LINEAR, Role.EMBEDDING, Role.NORM, Role.ATTENTION)]
     others = [row.label for row in rows_of(Role.ELEMENTWISE, Role.ADDITION, Role.MULTIPLICATION)]
+    others += [row.label for row in rows_of(Role.COMPOSITION)]
     return (
         f"{', '.join(whole[:-1])} and {whole[-1]} (also spelled out), {', '.join(others)}, rearrangements without "
         "copies (view, permute, slice, …), and whatever depends on no input"
@@ -96,7 +192,7 @@ def activations() -> Mapping[str, RealFunction]:
 
 
 def activation(name: str) -> RealFunction:
-    """Return an activation function on float64 arrays; raise `ValueError` with a suggestion for an unknown name."""
+    """Returns an activation function on float64 arrays; raises `ValueError` with a suggestion for an unknown name."""
     found = activations()
     if name in found:
         return found[name]
@@ -105,11 +201,11 @@ def activation(name: str) -> RealFunction:
 
 def interpolation_bound(name: str, input_scale: float) -> float:
     """
-    Return how far (as a real number) straight lines between exact values at the entries of a 16-bit table of the
-    activation `name` are from it: ``h^2 / 8 * max |f''| + h / 4 * |jump of f'|`` with ``h = 128 * input_scale``; a bend
-    at an entry, like that of ReLU at 0, costs nothing.
+    Returns the bound (as a real number) of the distance between the activation `name` and straight lines between exact
+    values at the entries of its 16-bit table: ``h^2 / 8 * max |f''| + h / 4 * |jump of f'|`` with ``h = 128 *
+    input_scale``; a bend at an entry, like that of ReLU at 0, costs nothing.
 
-    What `table_16` returns is off by at most this and half a unit of the table's output, from rounding the entries,
+    The result of `table_16` is off by at most this and half a unit of the table's output, from rounding the entries,
     wherever no entry saturates. Raises `ValueError` for an unknown activation.
     """
     activation(name)

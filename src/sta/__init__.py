@@ -16,7 +16,7 @@ __all__ = ["Program", "Result", "compile", "load", "load_ipython_extension"]
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """What `%load_ext sta` does: notebooks show IR as text that can be folded."""
+    """Implementation of `%load_ext sta`: notebooks show IR as text that can be folded."""
     from sta.api.inspect.notebook import show_modules
 
     show_modules(shell)

@@ -213,3 +213,5 @@ def test_values_that_are_not_finite_on_the_samples_name_the_layer(count: int) ->
 def test_a_quantized_model_takes_no_other_formats() -> None:
     with pytest.raises(CompileError, match="the model is quantized already and keeps its number formats"):
         sta.compile(Model(Dense(ones(3, 8))).eval(), (torch.zeros(2, 8),), min_sqnr=20)
+    with pytest.raises(CompileError, match="leave out int16_inputs, min_sqnr and evaluation"):
+        sta.compile(Model(Dense(ones(3, 8))).eval(), (torch.zeros(2, 8),), evaluation={"x": np.zeros((1, 2, 8))})

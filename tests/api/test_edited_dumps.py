@@ -1,4 +1,4 @@
-"""Dumps that somebody has edited: a mistake is shown at its place, and nothing ends in a traceback."""
+"""Edited dumps: a mistake is shown at its place, and nothing ends in a traceback."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ EDITS = [
     ("convert-torch-to-nm", r"scale <\d+", "scale <-5", "multiplier -5 is outside [0, 2^31)"),
     ("convert-torch-to-nm", r'@"layer\.linear1\.w', '@"layer.linear3.w', "holds no array called 'layer.linear3.w"),
     ("convert-torch-to-nm", r"\n    func\.return[^\n]*", "", "terminates block in single-block region"),
-    ("convert-torch-to-nm", r'sta\.name = "ids", ', "", "argument 0 of the function: the attribute sta.name is expec"),
+    (
+        "convert-torch-to-nm",
+        r'sta\.port = #sta\.port<"ids"[^>]+>',
+        "",
+        "argument 0 of the function: the attribute sta.po",
+    ),
     ("convert-torch-to-nm", r"tensor<20x16xsi16>", "tensor<21x16xsi16>", "int16[20, 16] in the weight store, expected"),
     ("nm-fuse-norm-copies", r"2:4, bitmap", "5:4, bitmap", "pattern 5:4 is not 1 <= N <= M <= 32"),
     ("nm-fuse-norm-copies", r"2:4, bitmap", "1:4, bitmap", "has groups with more than 1 non-zeros, expected 1:4"),
     ("nm-fuse-norm-copies", r'conftest\.py":', "conftest.py:", "a string begins here and does not end on this line"),
     ("sta-synchronize", r"wait \[\d+", "wait [77", f"names semaphore 77, outside 0..{SEMAPHORE_COUNT - 1}"),
-    ("sta-synchronize", r"#sta\.acc", "#sta.spad", "memref<10x16xsi32, #sta.spad>"),
-    ("sta-synchronize", r'sta\.direction = "input"', 'sta.direction = "in"', 'to be "input" or "output"'),
+    ("sta-synchronize", r" acc<", " spad<", "defined with type memref<10x16xsi32, #sta.spad>"),
+    ("sta-synchronize", r"#sta\.port<input ", "#sta.port<", "its sta.port is expected to begin with input or outp"),
     ("sta-synchronize", r'(sta\.alloc "[^"]*:parameters" at )\d+', r"\g<1>8388608", "outside 0.."),
-    ("sta-allocate", r"sta\.offset = \d+", "sta.offset = 9999999", "is not a multiple of"),
+    ("sta-allocate", r", at \d+>", ", at 9999999>", "is not a multiple of"),
     ("sta-synchronize", r"post \[0\]", "post []", "deadlock: no unit can start its next instru"),
     ("sta-synchronize", r'(sta\.alloc "[^"]*:parameters") at \d+', r"\1", "an offset is expected, as s"),
     ("sta-allocate", r"(sta\.constant .* at )\d+", r"\g<1>-1", "a byte offset is not negative"),
@@ -39,6 +44,9 @@ EDITS = [
     ("sta-synchronize", r"by \d+, depths", "by 1.0, depths", "Expected integer literal"),
     ("nm-sink-views", r"nm\.clamp %18", "nm.clamp %14", "nm.product stands alone: nm-fuse-epilogues makes one opera"),
     ("torch-calibrate", r"1\.000000e-05", "-1.000000e-05", "its eps must be a number that is not negative, not -1e-05"),
+    ("torch-calibrate", r"(sta\.range = #torch\.range<)[^>]*", r"\g<1>2.0, 1.0", "the lowest number comes first"),
+    ("torch-calibrate", r"sta\.range = #torch\.range<[^>]*>", "sta.range = 5", "sta.range is a #torch.range, not 5"),
+    ("torch-choose-softmax", r"#torch\.softmax<8", "#torch.softmax<9", "exponentials have 8 or 16 bits, not 9"),
     ("torch-quantize", r"torch\.aten\.linear", "torch.aten.liner", "did you mean 'torch.aten.linear'?"),
 ]
 

@@ -67,7 +67,7 @@ def test_the_command_lists_what_cannot_be_compiled(tmp_path: Path, capsys: pytes
 
 
 def _smart_turn() -> Path | None:
-    """Where pipecat-ai is installed, of which the model is a part."""
+    """Folder of the installed pipecat-ai, which holds the model."""
     found = importlib.util.find_spec("pipecat")
     places = [] if found is None else list(found.submodule_search_locations or ())
     return Path(places[0]).parent if places else None

@@ -1,4 +1,4 @@
-"""`sta opt` on dumps: what leads to the model stays, and the compile goes on from what it writes."""
+"""`sta opt` on dumps: locations stay, and the compile resumes from its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sta quantize`: a model file to a quantized model file, and what is made of that."""
+"""`sta quantize`: from a model file to a quantized model file, and its compile."""
 
 import json
 from importlib import import_module
@@ -86,7 +86,7 @@ def test_a_run_is_compared_with_either_model(
 
 
 def compared(capsys: pytest.CaptureFixture[str], model: Path, program: Path, inputs: Path) -> list[dict[str, Any]]:
-    """What `sta diff` finds: all is compared, and nothing with another tensor."""
+    """Findings of `sta diff`: all is compared, and nothing with another tensor."""
     found = json.loads(run(capsys, "diff", model, program, "--inputs", inputs, "--json")[0])
     assert found["not_compared"] == []
     decibels = [one["isolated"]["sqnr_db"] for one in found["operations"]]

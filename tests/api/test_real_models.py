@@ -1,4 +1,4 @@
-"""MiniLM with its own weights, and BERT-base's shapes: bits, and how the program grows."""
+"""MiniLM with its own weights, and BERT-base's shapes: bits, and sizes of programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `sta run` says about a run: the race check, the profile, the trace."""
+"""Reports of `sta run`: the race check, the profile, the trace."""
 
 import json
 import re

@@ -21,7 +21,7 @@ def program(dump: Dump) -> Program:
 
 
 def where(place: object, dump: Dump, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """What the command says about a place."""
+    """Output of the command for a place."""
     assert main(["where", str(place), str(dump.directory.parent / "m.sta"), "--json"]) == 0
     return json.loads(capsys.readouterr().out)["modules"]
 

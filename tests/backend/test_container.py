@@ -1,4 +1,4 @@
-"""The container file: round trips, determinism, and everything that can be wrong with a file."""
+"""The container file: round trips, determinism, and every fault of a file."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""Microcode from the `sta` dialect: registers, loops and addresses that the validator takes, and the same bits."""
+"""Microcode from the `sta` dialect: valid registers, loops and addresses, and the same bits."""
 
 from __future__ import annotations
 
@@ -158,11 +158,11 @@ def test_steps_that_do_not_fit_their_field(width: int) -> None:
     source, target, tile = ports(builder, 3)
     scratch = builder.buffer("dram", (3, width), nm.si8)
     with builder.loop(3) as i:
-        window = builder.view(scratch, ROW, 0, [(i, width)], (width, 1))
-        move(builder, row(builder, source, 0, [(i, 16)]), tile, window)
+        view = builder.view(scratch, ROW, 0, [(i, width)], (width, 1))
+        move(builder, row(builder, source, 0, [(i, 16)]), tile, view)
     with builder.loop(3) as i:
-        window = builder.view(scratch, ROW, 2 * width, [(i, -width)], (width, 1))
-        move(builder, window, tile, row(builder, target, 0, [(i, 16)]))
+        view = builder.view(scratch, ROW, 2 * width, [(i, -width)], (width, 1))
+        move(builder, view, tile, row(builder, target, 0, [(i, 16)]))
     check(builder)
 
 
@@ -206,7 +206,7 @@ def test_waits_and_posts_are_those_of_the_operations() -> None:
     assert any(op.wait is not None for op in units)
     for op, instruction in zip(units, code, strict=True):
         for name, attribute in (("wait", op.wait), ("post", op.post)):
-            assert instruction.semaphores(name) == (() if attribute is None else nm.integers_of(attribute))
+            assert instruction.semaphores(name) == (() if attribute is None else nm.integer_values(attribute))
 
 
 def model(sequence: int, blocks: int) -> Transformer:

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and errors that name what the caller named."""
+"""Files that appear complete or not at all, and errors that name the caller's path."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What the benchmark of the emulator makes of what it has measured; the measuring itself is not for tests."""
+"""Evaluation of the emulator benchmark's measurements; the measuring itself is not for tests."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a systolic array takes, by brute force, and what explains the difference to ours."""
+"""Cycles of a systolic array, by brute force, and the terms that explain its difference to ours."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def program() -> Program:
 
 
 def simulated(extra: int = 0) -> list[Simulated]:
-    """What SCALE-Sim should report, and `extra` cycles."""
+    """Expected report of SCALE-Sim, and `extra` cycles."""
     systolic = Systolic(32, "os")
     return [Simulated(product, systolic, systolic.reported(product) + extra) for product in BERT.products()]
 

@@ -1,4 +1,4 @@
-"""STAQuantizer on models nobody tuned it to: nothing is left without a format."""
+"""STAQuantizer on models nobody tuned it to: no value lacks a format."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""STAQuantizer: what it annotates, and that what comes out compiles with exactly the scales that it carries."""
+"""STAQuantizer: its annotations, and compiled models with exactly its scales."""
 
 import warnings
 from collections.abc import Callable
@@ -211,7 +211,7 @@ def test_query_key_and_value_of_one_projection_have_scales_of_their_own(name: st
 
 
 def _source(value: SSAValue) -> Any:
-    """What makes `value`, before rearrangements."""
+    """Operation that produces `value`, before rearrangements."""
     while isinstance(value.owner, dialect.ViewOp | dialect.PermuteOp) or ".transpose" in getattr(
         value.owner, "name", ""
     ):

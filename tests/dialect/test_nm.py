@@ -1,4 +1,4 @@
-"""The `nm` dialect: what its verifier refuses, and that its text comes back as it was."""
+"""The `nm` dialect: refusals of its verifier, and round trips of its text."""
 
 from __future__ import annotations
 

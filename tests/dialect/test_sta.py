@@ -1,4 +1,4 @@
-"""The `sta` dialect: what its verifier refuses, windows behind chains of views, and text that comes back as it was."""
+"""The `sta` dialect: refusals of its verifier, views behind chains of views, and round trips of its text."""
 
 from __future__ import annotations
 
@@ -98,12 +98,14 @@ def mapped(
     *,
     per_channel: bool = False,
     normalize: bool = False,
-    gather: bool = False,
+    statistics: bool = False,
     wide: bool = False,
 ) -> Operation:
     """A pass of the vector unit with possibly broken operands."""
     operands = (source or value((4, 5)), destination or value((4, 5)), parameters or value((44,), "wbuf", nm.ui8))
-    return sta.MapOp(operands, table, residual, per_channel=per_channel, normalize=normalize, gather=gather, wide=wide)
+    return sta.MapOp(
+        operands, table, residual, per_channel=per_channel, normalize=normalize, statistics=statistics, wide=wide
+    )
 
 
 def norm(
@@ -194,8 +196,8 @@ BROKEN: dict[str, tuple[Callable[[], Operation], str]] = {
         lambda: sta.ProductOp(value((4, 5), "acc", nm.si32), value((4, 6)), value((5, 6)), DENSE_OPERAND, plane="low"),
         "a must hold si16 or ui16, got si8",
     ),
-    "rescale": (
-        lambda: sta.RescaleOp(value((4, 5), "acc", nm.si32), value((5,), "spad", nm.si32)),
+    "shift": (
+        lambda: sta.ShiftOp(value((4, 5), "acc", nm.si32), value((5,), "spad", nm.si32)),
         r"the shifts must have shape \(4,\), got \(5,\)",
     ),
     "map wide": (lambda: mapped(wide=True), "wide accumulators come in pairs, in acc"),
@@ -215,7 +217,7 @@ BROKEN: dict[str, tuple[Callable[[], Operation], str]] = {
         lambda: mapped(residual=value((5,), "spad", nm.si32), normalize=True),
         r"the sums must have shape \(4,\), got \(5,\)",
     ),
-    "statistics": (lambda: mapped(gather=True), "only rows of si16 have statistics"),
+    "statistics": (lambda: mapped(statistics=True), "only rows of si16 have statistics"),
     "norm of nothing": (norm, "a norm that writes nothing"),
     "norm copy": (lambda: norm(copy=value((4, 5), "spad", nm.si16)), "must hold si8, got si16"),
     "norm shape": (lambda: norm(destination=value((4, 6), "spad", nm.si16)), r"must have shape \(4, 5\)"),

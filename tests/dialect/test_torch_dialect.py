@@ -1,4 +1,4 @@
-"""The torch dialect: text there and back, and what its verifiers refuse."""
+"""The torch dialect: round trips of its text, and refusals of its verifiers."""
 # ruff: noqa: E501 - a line of IR is an operation
 
 import struct

@@ -1,4 +1,4 @@
-"""A sweep of a knob asks for plans only, and what it finds is what compiling under that policy does."""
+"""A sweep of a constant requests plans only, and agrees with compiles under that policy."""
 
 from __future__ import annotations
 

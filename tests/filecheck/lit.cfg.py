@@ -1,4 +1,4 @@
-"""How lit runs the tests of dialects and passes: `// RUN:` lines with `sta opt` and `filecheck`."""
+"""Configuration of lit for the tests of dialects and passes: `// RUN:` lines with `sta opt` and `filecheck`."""
 # pyright: basic, reportUndefinedVariable=false, reportMissingImports=false
 # ruff: noqa: F821 - lit defines `config` and `lit_config`
 

@@ -17,9 +17,10 @@ from torch import nn
 from xdsl.dialects.builtin import StringAttr
 
 from sta.dialect import torch as dialect
-from sta.dialect.interpreters.torch import main_function, run_torch
+from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.main_function import main_function
 from sta.frontend.errors import ModelError
 from sta.frontend.importer import node_module_path, portable_path, resource_name
 from sta.frontend.model import ImportedModel, import_model

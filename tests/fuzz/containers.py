@@ -1,5 +1,5 @@
 """
-What a container with any bytes may come to: the rule that the fuzzer, the kept corpus and the tests of damage check.
+Permitted endings of a container with arbitrary bytes, as fuzzer, kept corpus and tests of damage check them.
 
 A container is refused by the loader or by the validator with an error that names a section or an instruction, or it is
 run on both engines, which end in the same bits or in the same error. Anything else is a bug.
@@ -29,7 +29,7 @@ from sta.runtime.validate import ValidProgram, validate
 SECTION_COUNT = 7
 HEADER_BYTES, ENTRY_BYTES = 32, 40
 INSTRUCTION_LIMIT = 400
-MEMORY_LIMIT = 1 << 20
+MOST_MEMORY = 1 << 20
 SIZES = ("rows", "columns", "depth", "keys", "row_bytes")
 LARGEST_WORK = 1 << 18
 """Bytes accessed and products formed in a run: longer ones take the fuzzer's time."""
@@ -39,7 +39,7 @@ NAMES_A_PLACE = re.compile(r"section '\w+'|section 'signature, |instruction \d+ 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a container ended."""
+    """Ending of a container."""
 
     stage: str
     """``loader``, ``validator``, ``too long``, ``idle`` (no unit has anything to do), ``failed`` (on both engines) or
@@ -99,7 +99,7 @@ def attempt(data: bytes) -> Ending:
         return _refused("loader", error)
     assert container_bytes(container) == data, "a container that is read is written with other bytes"
     try:
-        program = validate(container, instruction_limit=INSTRUCTION_LIMIT, memory_limit=MEMORY_LIMIT)
+        program = validate(container, instruction_limit=INSTRUCTION_LIMIT, memory_limit=MOST_MEMORY)
     except ProgramError as error:
         return _refused("validator", error)
     work = _work(program)

@@ -273,7 +273,7 @@ private:
             read_operands(reader, program_, added.type->extents(added), added);
             read_rules(reader, added);
         }
-        if (added.choices.contains("p_bits")) add_exponentials(std::stoi(added.choice("p_bits")));
+        if (added.choices.contains("probability_bits")) add_exponentials(std::stoi(added.choice("probability_bits")));
         program_.instructions.push_back(std::move(added));
     }
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from sta.runtime import native_engine
 from sta.runtime.validate import ValidProgram
 from sta.spec.instructions.definition import UNITS, Field, InstructionDefinition
+from sta.spec.instructions.instruction import Instruction
 from sta.spec.instructions.table import INSTRUCTIONS
-from sta.spec.tables import exp2_results
+from sta.spec.tables import EXPONENTIAL_BITS, exp2_results
 
 HEADER_BYTES = 16
 RECORD_BYTES = 176
@@ -52,8 +53,9 @@ def choices(definition: InstructionDefinition) -> list[Field]:
 
 def registers(definition: InstructionDefinition) -> list[str]:
     """Returns the registers that the engine reads itself; the others are addresses and strides of operands."""
-    wanted = {"gather": ["limit"], "softmax": ["row_offset", "key_offset"]}
-    return wanted.get(definition.name, [])
+    smallest = {field.name: field.minimum for field in definition.fields if field.default is None}
+    accesses = definition.accesses(Instruction.make(definition.name, **smallest))
+    return [*(access.rows_register for access in accesses if access.rows_register is not None), *definition.scalars]
 
 
 class Recorder:
@@ -301,7 +303,7 @@ def header() -> str:
         words = ", ".join(f'{{"{field.name}", {_braces(_options(field))}}}' for field in choices(definition))
         lines.append(f'    {{"{definition.name}", {{{told}}}, {{{words}}}, {_braces(registers(definition))}}},')
     lines.append("};")
-    for bits in (8, 16):
+    for bits in EXPONENTIAL_BITS:
         results = exp2_results(bits).astype(f"<u{bits // 8}").tobytes()
         lines.append(f"inline const std::uint8_t exponentials_{bits}[] = {{{','.join(map(str, results))}}};")
     return "\n".join(lines)

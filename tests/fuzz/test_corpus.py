@@ -1,4 +1,4 @@
-"""What the fuzzers found is kept, and must go well: containers here, inputs of the native engine in `make sanitize`."""
+"""Tests of the kept finds of the fuzzers: containers here, inputs of the native engine in `make sanitize`."""
 
 import subprocess
 import sys

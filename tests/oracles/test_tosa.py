@@ -26,7 +26,7 @@ ATTRIBUTES = "scale32 = true, rounding_mode = SINGLE_ROUND, input_unsigned = fal
 def rescaled(
     graph: TosaGraph, values: Array, scales: tuple[Array, Array], dtype: Any, zero_points: tuple[int, int]
 ) -> None:
-    """Add a RESCALE of `values`, with a multiplier and a shift a column or one of each for all."""
+    """Adds a RESCALE of `values`, with a multiplier and a shift a column or one of each for all."""
     multiplier, shift = scales
     constants = [
         graph.constant(array)

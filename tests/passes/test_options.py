@@ -70,6 +70,19 @@ def test_values_of_the_command_line() -> None:
     )
 
 
+def test_samples_are_given_by_calibration_and_evaluation(tmp_path: Path) -> None:
+    path = tmp_path / "e.npz"
+    path.touch()
+    given = parsed("--evaluation", str(path))
+    given["calibration"] = {"x": 1}
+    assert Options.of(**given).samples == {"calibration": {"x": 1}, "evaluation": path}
+    assert Options().samples == {}
+    with pytest.raises(TypeError, match=r"^evaluation is a mapping from input name to array, .*, not list$"):
+        Options.of(evaluation=[1])  # pyright: ignore[reportArgumentType] - what is refused
+    with pytest.raises(OSError, match="missing"):
+        Options.of(evaluation=tmp_path / "missing.npz")
+
+
 def test_every_option_of_the_command_line_has_a_keyword() -> None:
     parser = Parser(add_help=False)
     add_options(parser)

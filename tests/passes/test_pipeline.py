@@ -58,4 +58,4 @@ def test_options_reach_their_steps() -> None:
     assert steps["torch-calibrate"].options["min_sqnr"] == 30.0
     assert steps["torch-calibrate"].options["int16_inputs"] == steps["torch-quantize"].options["int16_inputs"] == ("b",)
     assert steps["torch-choose-softmax"].options == {"mode": "row", "bits": "8"}
-    assert [step.name for step in STEPS if not step.enabled] == ["torch-prune"]
+    assert "torch-prune" in [step.name for step in STEPS if not step.enabled]

@@ -18,10 +18,10 @@ _LONGEST_LINE = 400
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between a program and its entry."""
+    """Difference between a program and its entry."""
 
     parts: tuple[str, ...]
-    """What differs, in words; nothing if all is equal."""
+    """Differences in words; empty if all is equal."""
     lines: tuple[str, ...] = ()
     """The first lines of the disassembly that differ, as a diff."""
     of_floats: bool = False

@@ -170,7 +170,7 @@ def fingerprint() -> str:
 
 
 def machine() -> dict[str, str]:
-    """Whatever the floats of calibration depend on."""
+    """Parts of the machine that the floats of calibration depend on."""
     return {
         "floats": fingerprint(),
         "machine": platform.machine(),

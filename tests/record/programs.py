@@ -1,4 +1,4 @@
-"""The programs of the record, by name: what is compiled, with which options, and what it is run on."""
+"""The programs of the record, by name: models, options and inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The programs of the record are made and run as they were, and a difference is noticed."""
+"""The programs of the record compile and run as recorded, and a difference is noticed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def record() -> Record:
 
 @cache
 def is_of_this_machine() -> bool:
-    """Whether calibration computes here what it computed for the record."""
+    """True if calibration computes here what it computed for the record."""
     return fingerprint() == record().machine["floats"]
 
 

@@ -1,4 +1,4 @@
-"""Damaged containers are refused with one error that says where, or run to the same bits on both engines."""
+"""Damaged containers: refused with one error that names the place, or run to the same bits on both engines."""
 
 import itertools
 import tracemalloc

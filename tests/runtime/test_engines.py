@@ -1,4 +1,4 @@
-"""Which engine runs, with and without the native one."""
+"""Choice of the engine, with and without the native one."""
 
 import shutil
 import subprocess

@@ -74,7 +74,7 @@ class Overtaking(RandomProgram):
     """Random programs of tall tiles, in which hardly anything makes threads wait for each other but what they touch."""
 
     def _instruction(self) -> None:
-        kinds = {"ld_weights": 1, "mm": 3, "mm_weights": 5, "softmax": 3, "map": 6, "norm": 3, "gathered": 2}
+        kinds = {"ld_weights": 1, "mm": 3, "mm_weights": 5, "softmax": 3, "map": 6, "norm": 3, "statistics": 2}
         weights = np.array(list(kinds.values()))
         getattr(self, f"_{self.random.choice(list(kinds), p=weights / weights.sum())}")()
 
@@ -152,7 +152,7 @@ def test_times_beyond_what_is_counted_natively(bench: Any, monkeypatch: pytest.M
 
 
 class CountedInPythonError(Exception):
-    """What stands for the timing in Python's integers was called."""
+    """Raised by the stand-in for the timing in Python's integers when it is called."""
 
 
 def not_natively(program: ValidProgram) -> None:

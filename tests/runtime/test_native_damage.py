@@ -73,7 +73,7 @@ class Liar(Builder):
         self.told: set[str] = set()
 
     def lies(self, name: str) -> bool:
-        """Whether it is this that is told wrongly, for the first time."""
+        """True if it is this that is told wrongly, for the first time."""
         first = name == self.lie and name not in self.told
         self.told.add(name)
         return first

@@ -1,4 +1,4 @@
-"""The native engine knows the instructions of the table, and has room for what their fields can say."""
+"""The native engine has the instructions of the table, and room for all values of their fields."""
 
 from pathlib import Path
 

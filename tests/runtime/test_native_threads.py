@@ -1,4 +1,4 @@
-"""What becomes of the native engine's threads where the system does not do as usual."""
+"""Threads of the native engine on a system that behaves unusually."""
 
 import subprocess
 import sys

@@ -61,7 +61,7 @@ class Row:
                 accumulators[column] = halved(accumulator, down) + sum(products)
 
     def normalized(self) -> list[int]:
-        """What the drain makes of it: 2^16 times the weighted mean."""
+        """Result of the drain: 2^16 times the weighted mean."""
         if not self.total:
             return [0] * len(self.planes[0])
         sums = [sum(part << 8 * plane for plane, part in enumerate(parts)) for parts in zip(*self.planes, strict=True)]
@@ -72,7 +72,7 @@ class Row:
 
 
 class Attention:
-    """Emits online attention on a bench: scores, softmax, rescale, products with the values, normalizing drain."""
+    """Emits online attention on a bench: scores, softmax, shift, products with the values, normalizing drain."""
 
     def __init__(self, bench: Any, rows: int, width: int, chunk: int, bits: int) -> None:
         self.bench, self.rows, self.width, self.bits = bench, rows, width, bits
@@ -111,7 +111,7 @@ class Attention:
             destination_stride=at(self.stride),
             rows=self.rows,
             keys=keys,
-            p_bits=str(self.bits),
+            probability_bits=str(self.bits),
             mode="online_first" if first else "online",
             **fields,
         )
@@ -119,7 +119,7 @@ class Attention:
             shifts = at(self.state + 8 * self.rows)
             columns = self.bits // 8 * self.width
             places = {"acc": at(self.acc), "shifts": shifts, "acc_stride": at(self.acc_stride)}
-            bench.emit("rescale", rows=self.rows, columns=columns, **places)
+            bench.emit("shift", rows=self.rows, columns=columns, **places)
         values = bench.place(v)
         # The high bytes' sums come first in a row.
         planes = [(0, 1), (4 * self.width, 0)] if self.bits == 16 else [(0, 0)]
@@ -254,12 +254,12 @@ def test_a_wide_product_and_its_drain(bench: Any) -> None:
 
 @pytest.mark.parametrize("shift", [-1, 32])
 def test_a_shift_out_of_range_stops_the_run(bench: Any, shift: int) -> None:
-    bench.paths = [[0, "encoder.attention", "sta.rescale"]]
+    bench.paths = [[0, "encoder.attention", "sta.shift"]]
     shifts = bench.place(np.array([0, shift], np.int32))
     stride = bench.register(16)
     bench.emit("mm", acc=0, a=0, b=0, acc_stride=stride, a_stride=stride, rows=2, columns=4, depth=1)
-    bench.emit("rescale", acc=0, shifts=shifts, acc_stride=stride, rows=2, columns=4)
-    with pytest.raises(ProgramError, match=rf"\(rescale, encoder.attention\): .* must be in 0..31, got {shift}"):
+    bench.emit("shift", acc=0, shifts=shifts, acc_stride=stride, rows=2, columns=4)
+    with pytest.raises(ProgramError, match=rf"\(shift, encoder.attention\): .* must be in 0..31, got {shift}"):
         bench.run()
 
 

@@ -124,11 +124,11 @@ def test_softmax_map_norm_gather(bench: Any) -> None:
         # One plane of 16-bit activations is a product like any other: ceil(5 / 4) * ceil(3 / 2) * ceil(7 / 2).
         ({**mm(5, 3, 7), "a_wide": 1, "a_type": "u8"}, "mm", 2 * 2 * 4),
         # Two passes over 15 scores, 2 lanes, whatever the mode and the width of the result.
-        ({"name": "softmax", "mode": "online_first", "p_bits": "16"}, "sm", 2 * 8),
+        ({"name": "softmax", "mode": "online_first", "probability_bits": "16"}, "sm", 2 * 8),
         ({"name": "softmax", "mode": "online"}, "sm", 2 * 8),
         # One pass over 15 results, each of two accumulators; one over 15 accumulators; 4 lanes.
         ({"name": "map", "source_type": "acc_wide", "destination_type": "s8"}, "vp", 4),
-        ({"name": "rescale", "acc": 0, "shifts": 0}, "vp", 4),
+        ({"name": "shift", "acc": 0, "shifts": 0}, "vp", 4),
     ],
 )
 def test_long_and_precise_attention(bench: Any, fields: dict[str, Any], unit: str, cycles: int) -> None:
@@ -139,7 +139,7 @@ def test_long_and_precise_attention(bench: Any, fields: dict[str, Any], unit: st
         | {"destination_stride": wide, "scores_stride": wide},
         "map": {"source": 0, "destination": 0, "parameters": 0, "rows": 3, "columns": 5}
         | {"source_stride": wide, "destination_stride": wide},
-        "rescale": {"acc_stride": wide, "rows": 3, "columns": 5},
+        "shift": {"acc_stride": wide, "rows": 3, "columns": 5},
     }
     emit(bench, {**own[fields["name"]], **fields})
     timing = bench.program().timing

@@ -17,7 +17,7 @@ SOFTMAX = {"scores": 0, "destination": 0, "sums": 0, "parameters": 0, "rows": 1,
 TYPES = {"source_type": "s16", "destination_type": "s8"}
 MAP = {"source": 0, "destination": 0, "parameters": 0, "rows": 1, "columns": 4, **TYPES}
 NORM = {"source": 0, "destination": 0, "parameters": 0, "rows": 1, "columns": 4, "outputs": "destination"}
-RESCALE = {"acc": 0, "shifts": 0, "rows": 2, "columns": 3}
+SHIFT = {"acc": 0, "shifts": 0, "rows": 2, "columns": 3}
 COPY = {"dram": 0, "sram": 0, "rows": 1, "row_bytes": 64}
 GATHER = {"table": 0, "indices": 0, "destination": 0, "limit": 0, "rows": 2, "row_bytes": 8}
 
@@ -76,7 +76,7 @@ STRIDES = {"acc_stride": 12, "a_stride": 8}
         ("softmax", SOFTMAX, {"scores": 8192 - 20}, {}, "scores", "acc"),
         ("softmax", SOFTMAX, {"sums": 8192 - 12}, {"mode": "online"}, "sums", "spad"),
         ("softmax", SOFTMAX, {"sums": 8192 - 12}, {"mode": "online_first"}, "sums", "spad"),
-        ("softmax", SOFTMAX, {"destination": 8192 - 10}, {"p_bits": "16"}, "destination", "spad"),
+        ("softmax", SOFTMAX, {"destination": 8192 - 10}, {"probability_bits": "16"}, "destination", "spad"),
         ("softmax", SOFTMAX, {"destination": 8192 - 5}, {}, "destination", "spad"),
         ("softmax", SOFTMAX, {"sums": 8192 - 4}, {}, "sums", "spad"),
         ("softmax", SOFTMAX, {"parameters": 8192 - 16}, {}, "parameters", "wbuf"),
@@ -94,8 +94,8 @@ STRIDES = {"acc_stride": 12, "a_stride": 8}
         ("norm", NORM, {"destination": 8192 - 8}, {}, "destination", "spad"),
         ("norm", NORM, {"copy": 8192 - 4}, {"outputs": "both"}, "copy", "spad"),
         ("norm", NORM, {"parameters": 8192 - 64}, {}, "parameters", "wbuf"),
-        ("rescale", RESCALE, {"acc": 8192 - 28, "acc_stride": 16}, {}, "acc", "acc"),
-        ("rescale", RESCALE, {"shifts": 8192 - 8, "acc_stride": 12}, {}, "shifts", "spad"),
+        ("shift", SHIFT, {"acc": 8192 - 28, "acc_stride": 16}, {}, "acc", "acc"),
+        ("shift", SHIFT, {"shifts": 8192 - 8, "acc_stride": 12}, {}, "shifts", "spad"),
     ],
 )
 def test_address_ranges_are_exact(
@@ -165,9 +165,15 @@ def test_addresses_over_a_whole_loop_are_checked(bench: Any) -> None:
         ),
         ("softmax", SOFTMAX, {"sums": 2}, {}, "'sums' is not always a multiple of 4 bytes"),
         ("softmax", SOFTMAX, {"parameters": 2}, {}, "'parameters' is not always a multiple of 4 bytes"),
-        ("softmax", SOFTMAX, {"destination": 1}, {"p_bits": "16"}, "'destination' is not always a multiple of 2 bytes"),
-        ("rescale", RESCALE, {"acc_stride": 8}, {}, "'acc_stride' is 8, rows of 12 bytes would overlap"),
-        ("rescale", RESCALE, {"shifts": 2, "acc_stride": 12}, {}, "'shifts' is not always a multiple of 4 bytes"),
+        (
+            "softmax",
+            SOFTMAX,
+            {"destination": 1},
+            {"probability_bits": "16"},
+            "'destination' is not always a multiple of 2 bytes",
+        ),
+        ("shift", SHIFT, {"acc_stride": 8}, {}, "'acc_stride' is 8, rows of 12 bytes would overlap"),
+        ("shift", SHIFT, {"shifts": 2, "acc_stride": 12}, {}, "'shifts' is not always a multiple of 4 bytes"),
         ("map", MAP, {"source": 1}, {}, "'source' is not always a multiple of 2 bytes"),
         ("map", MAP, {"table": 1}, {"has_table": 1}, "'table' is not always a multiple of 2 bytes"),
         ("map", MAP, {"residual": 2}, {"normalize": 1}, "'residual' is not always a multiple of 4 bytes"),

@@ -1,6 +1,4 @@
-"""
-Affine forms against the functions that they stand for.
-"""
+"""Affine forms against the functions that they represent."""
 
 from itertools import product
 

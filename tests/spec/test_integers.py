@@ -28,7 +28,7 @@ SHIFTS = st.one_of(st.integers(2, 62), st.sampled_from([2, 23, 24, 25, 31, 32, 3
 
 
 def scaled(value: int, multiplier: int, shift: int) -> int:
-    """Return TOSA's apply_scale_32 on unbounded integers, the value saturated first."""
+    """Returns TOSA's apply_scale_32 on unbounded integers, the value saturated first."""
     limit = 1 << (shift - 1)
     return (max(-limit, min(limit - 1, value)) * multiplier + limit) >> shift
 
@@ -172,7 +172,7 @@ def test_saturate_clamps(values: list[int], source: type[np.integer[Any]], targe
 def extreme_or_random(
     generator: np.random.Generator, dtype: type[np.integer[Any]], shape: tuple[int, ...], kind: str
 ) -> npt.NDArray[Any]:
-    """Return operands that are random, or all at the end of the range where the magnitude is largest."""
+    """Returns operands that are random, or all at the end of the range where the magnitude is largest."""
     limits = np.iinfo(dtype)
     if kind == "random":
         return generator.integers(int(limits.min), int(limits.max) + 1, shape).astype(dtype)

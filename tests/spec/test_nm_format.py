@@ -31,7 +31,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 def sparse_weights(rows: int, k: int, pattern: Pattern, seed: int) -> npt.NDArray[np.int8]:
-    """Return random weights that satisfy the pattern, many groups with fewer non-zeros than allowed."""
+    """Returns random weights that satisfy the pattern, many groups with fewer non-zeros than allowed."""
     generator = np.random.default_rng(seed)
     weights = generator.integers(-128, 128, (rows, k)).astype(np.int8)
     for row in range(rows):
@@ -43,7 +43,7 @@ def sparse_weights(rows: int, k: int, pattern: Pattern, seed: int) -> npt.NDArra
 
 
 def packed_bit_by_bit(weights: npt.NDArray[np.int8], pattern: Pattern, encoding: str) -> bytes:
-    """Return the packed block, written one bit at a time."""
+    """Returns the packed block, written one bit at a time."""
     values, metadata = bytearray(), bytearray()
     for row in weights.tolist():
         bits: list[int] = []
@@ -165,7 +165,7 @@ def test_encodings_go_with_their_patterns() -> None:
 
 
 def block(values: list[int], metadata: list[int]) -> npt.NDArray[np.uint8]:
-    """Return a packed block."""
+    """Returns a packed block."""
     return np.array(values + metadata, dtype=np.uint8)
 
 
@@ -218,7 +218,7 @@ def test_unpack_accepts_only_blocks_of_their_pattern(
 
 
 def largest_count(weights: npt.NDArray[Any], m: int) -> int:
-    """Return the most non-zeros in a group of `m`."""
+    """Returns the most non-zeros in a group of `m`."""
     return max(
         (sum(value != 0 for value in row[at : at + m]) for row in weights.tolist() for at in range(0, len(row), m)),
         default=0,

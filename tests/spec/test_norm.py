@@ -16,14 +16,14 @@ INT32 = st.one_of(st.integers(-(2**31), 2**31 - 1), st.sampled_from([-(2**31), 2
 
 
 def half_up(value: int, shift: int) -> int:
-    """Return the value shifted right and rounded."""
+    """Returns the value shifted right and rounded."""
     return (value + ((1 << shift) >> 1)) >> shift
 
 
 def row_by_definition(
     row: list[int], gamma: list[int], beta: list[int], epsilon: int, shift: int, kind: str
 ) -> list[int]:
-    """Return one normalized row, on unbounded integers."""
+    """Returns one normalized row, on unbounded integers."""
     n, total = len(row), sum(row) if kind == "layer" else 0
     radicand = n * sum(x * x for x in row) - total * total + epsilon
     half = (radicand.bit_length() + 1) // 2
@@ -68,7 +68,7 @@ def test_the_largest_reciprocal_root_is_below_one() -> None:
 
 
 def extreme_rows(n: int) -> npt.NDArray[np.int16]:
-    """Return rows at the ends of the ranges: constant, two-valued, one value apart from the rest."""
+    """Returns rows at the ends of the ranges: constant, two-valued, one value apart from the rest."""
     rows = np.zeros((7, n), dtype=np.int16)
     rows[0], rows[1] = 32767, -32768
     rows[2, ::2], rows[2, 1::2] = 32767, -32768

@@ -1,46 +1,20 @@
 """Additions of other packages: what cannot be used is one warning, or an error where it is asked for by name."""
 
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
-from sta.spec.outside import TARGETS, OutsideError, load_all, load_one, names, warn_once
-from sta.spec.target import load_target, target_names
-from tests.support.packages import lay_package
+from sta.spec.outside import TARGETS, OutsideError, load_all, load_one, names
+from sta.spec.target import load_target, preset_names, target_names
+from tests.support.packages import Lay, warned
 
-Lay = Callable[[str, str, Mapping[str, Mapping[str, str]]], None]
-
-OURS = ["sta-base", "sta-large", "sta-small"]
+OURS = preset_names()
 
 FASTER = """
 import dataclasses
 from sta.spec.target import load_target
 FASTER = dataclasses.replace(load_target("sta-base"), name="acme-fast", clock_mhz=400)
 """
-
-
-@pytest.fixture
-def lay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lay]:
-    """Lays packages into a folder that Python looks into."""
-    site = tmp_path / "site"
-    site.mkdir()
-    monkeypatch.setattr(sys, "path", [str(site), *sys.path])
-    before = set(sys.modules)
-    warn_once.cache_clear()
-    yield lambda name, source, entries: lay_package(site, name, source, entries)
-    for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) and Path(str(sys.modules[name].__file__)).parent == site:
-            del sys.modules[name]
-
-
-def warned(action: Callable[[], object]) -> list[str]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        action()
-    return [str(warning.message) for warning in caught]
 
 
 def test_a_target_of_another_package_is_a_preset(lay: Lay) -> None:

@@ -25,7 +25,7 @@ SHIFT = st.integers(2, 62)
 
 
 def int32(*values: int) -> npt.NDArray[np.int32]:
-    """Return an int32 row."""
+    """Returns an int32 row."""
     return np.array(values, dtype=np.int32)
 
 
@@ -52,6 +52,17 @@ def test_a_norm_block() -> None:
 def test_a_softmax_block() -> None:
     assert SoftmaxParameters(5, 6).to_bytes() == struct.pack("<2i8x", 5, 6)
     assert SoftmaxParameters.size() == SOFTMAX_PARAMETERS_SIZE == 16
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9), st.integers(1, 10), st.data())
+def test_map_parameters_are_cut_into_blocks(columns: int, each: int, data: st.DataObject) -> None:
+    bias, multiplier = (data.draw(hnp.arrays(np.int32, columns, elements=of)) for of in (INT32, MULTIPLIER))
+    shift = data.draw(hnp.arrays(np.int8, columns, elements=SHIFT))
+    parts = [slice(start, start + each) for start in range(0, columns, each)]
+    assert MapParameters(bias, multiplier, shift, 10, 11, -12, 13, 14, -15).blocks(each) == [
+        MapParameters(bias[part], multiplier[part], shift[part], 10, 11, -12, 13, 14, -15).to_bytes() for part in parts
+    ]
 
 
 @settings(deadline=None)

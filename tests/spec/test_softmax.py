@@ -29,7 +29,7 @@ MULTIPLIERS = st.one_of(st.integers(0, 2**31 - 1), st.sampled_from([0, 1, 2**31 
 
 
 def saturated_scale(value: int, multiplier: int, shift: int) -> int:
-    """Return apply_scale_32 of one value."""
+    """Returns apply_scale_32 of one value."""
     limit = 1 << (shift - 1)
     return (max(-limit, min(limit - 1, value)) * multiplier + limit) >> shift
 
@@ -37,7 +37,7 @@ def saturated_scale(value: int, multiplier: int, shift: int) -> int:
 def exponentials_by_definition(
     scores: list[int], admissible: list[bool], multiplier: int, shift: int, bits: int
 ) -> list[int]:
-    """Return the exponentials of one row."""
+    """Returns the exponentials of one row."""
     allowed = [score for score, is_allowed in zip(scores, admissible, strict=True) if is_allowed]
     result: list[int] = []
     for score, is_allowed in zip(scores, admissible, strict=True):
@@ -89,7 +89,7 @@ def test_softmax_row_refuses() -> None:
 
 
 def reciprocal_by_definition(value: int, total: int, multiplier: int, shift: int) -> int:
-    """Return one normalized value."""
+    """Returns one normalized value."""
     if total == 0:
         return 0
     length = total.bit_length()
@@ -168,13 +168,13 @@ def test_sums_of_equal_scores() -> None:
 
 
 def power_by_definition(t: int, bits: int) -> int:
-    """Return exp2 of one exponent."""
+    """Returns exp2 of one exponent."""
     down = min(7 - (t >> 10), 40)
     return (int(exp2_table(bits)[t & 1023]) + (1 << (down - 1))) >> down
 
 
 def halved(value: int, shift: int) -> int:
-    """Return the rounded shift of one value."""
+    """Returns the rounded shift of one value."""
     return (value + ((1 << shift) >> 1)) >> shift
 
 
@@ -188,7 +188,7 @@ class OnlineRow:
     def step(
         self, scores: list[int], admissible: list[bool], multiplier: int, shift: int, bits: int
     ) -> tuple[list[int], int]:
-        """Return a chunk's exponentials, and the shift of what came before it."""
+        """Returns a chunk's exponentials, and the shift of what came before it."""
         scaled = [saturated_scale(score, multiplier, shift) for score in scores]
         allowed = [t for t, is_allowed in zip(scaled, admissible, strict=True) if is_allowed]
         if not allowed:
@@ -266,7 +266,7 @@ def test_shift_rows_refuses(shift: int) -> None:
 def attention(
     scores: npt.NDArray[np.int32], values: npt.NDArray[np.int8], score_scale: float, bits: int, chunk: int | None
 ) -> npt.NDArray[np.float64]:
-    """Return the rows of attention, its values in units of 2^-16; `chunk` keys at a time, or all (None)."""
+    """Returns the rows of attention, its values in units of 2^-16; `chunk` keys at a time, or all (None)."""
     multiplier, shift = (int(part) for part in encode_scale(score_scale * 1024 / math.log(2)))
     if chunk is None:
         exponentials, sums = softmax_row(scores, np.array(True), multiplier, shift, bits)
@@ -283,7 +283,7 @@ def attention(
 
 
 def decibels(expected: npt.NDArray[np.float64], result: npt.NDArray[np.float64]) -> float:
-    """Return the signal-to-noise ratio."""
+    """Returns the signal-to-noise ratio."""
     return float(10 * np.log10((expected**2).sum() / ((expected - result) ** 2).sum()))
 
 

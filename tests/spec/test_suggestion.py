@@ -1,6 +1,4 @@
-"""
-Suggestions for misspelt words.
-"""
+"""Suggestions for misspelt words."""
 
 from sta.spec.suggestion import suggestion
 

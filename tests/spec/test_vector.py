@@ -24,18 +24,18 @@ RESIDUALS = st.sampled_from([None, np.int8, np.int16, np.int32])
 
 
 def saturated_scale(value: int, multiplier: int, shift: int) -> int:
-    """Return apply_scale_32 of one value."""
+    """Returns apply_scale_32 of one value."""
     limit = 1 << (shift - 1)
     return (max(-limit, min(limit - 1, value)) * multiplier + limit) >> shift
 
 
 def clamp(value: int, dtype: Any) -> int:
-    """Return the value inside the range of a dtype."""
+    """Returns the value inside the range of a dtype."""
     return max(int(np.iinfo(dtype).min), min(int(np.iinfo(dtype).max), value))
 
 
 def looked_up(value: int, table: list[int]) -> int:
-    """Return the table's result for one value, with 7 fraction bits."""
+    """Returns the table's result for one value, with 7 fraction bits."""
     index, fraction = (clamp(value, np.int16) + 32768) >> 7, value & 0x7F if -32768 <= value <= 32767 else 0
     if value > 32767:
         fraction = 127
@@ -43,7 +43,7 @@ def looked_up(value: int, table: list[int]) -> int:
 
 
 def drawn_parameters(data: st.DataObject, columns: int) -> MapParameters:
-    """Return any parameters whose bias keeps the source inside int32 most of the time."""
+    """Returns any parameters whose bias keeps the source inside int32 most of the time."""
     return MapParameters(
         data.draw(hnp.arrays(np.int32, columns, elements=st.integers(-(2**24), 2**24))),
         data.draw(hnp.arrays(np.int32, columns, elements=MULTIPLIER)),
@@ -101,7 +101,7 @@ def test_map_tile_is_the_pipeline(
 
 
 def scalar_parameters(**changes: int) -> MapParameters:
-    """Return scalar parameters: bias 3, a scale of 1/2."""
+    """Returns scalar parameters: bias 3, a scale of 1/2."""
     one = np.array([2**30], dtype=np.int32)
     return MapParameters(np.array([3], dtype=np.int32), one, np.array([31], dtype=np.int8), **changes)
 
@@ -161,7 +161,7 @@ def test_norm_tile_writes_stream_and_copy(
 
 
 @given(st.data())
-def test_gathered_statistics_are_those_of_whole_rows(data: st.DataObject) -> None:
+def test_added_statistics_are_those_of_whole_rows(data: st.DataObject) -> None:
     rows, widths = data.draw(st.integers(1, 5)), data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
     x = data.draw(hnp.arrays(np.int16, (rows, sum(widths))))
     gamma, beta = (np.full(sum(widths), value, np.int32) for value in (1 << 20, 77))
@@ -169,12 +169,12 @@ def test_gathered_statistics_are_those_of_whole_rows(data: st.DataObject) -> Non
     statistics = RowStatistics(8)
     start = 0
     for width in widths:
-        statistics.gather(x[:, start : start + width])
+        statistics.add(x[:, start : start + width])
         start += width
     whole, copy = norm_tile(x, parameters, "layer")
-    gathered, gathered_copy = norm_tile(x, parameters, "layer", statistics.take(rows))
-    assert np.array_equal(whole, gathered)
-    assert np.array_equal(copy, gathered_copy)
+    found, found_copy = norm_tile(x, parameters, "layer", statistics.take(rows))
+    assert np.array_equal(whole, found)
+    assert np.array_equal(copy, found_copy)
     assert not np.any(statistics.take(rows))
 
 
@@ -185,7 +185,7 @@ def test_replaced_statistics_are_those_of_the_new_tile(data: st.DataObject) -> N
     statistics, expected = RowStatistics(8), RowStatistics(8)
     for registers, tiles in ((statistics, (first, before)), (expected, (first, after))):
         for tile in tiles:
-            registers.gather(tile)
+            registers.add(tile)
     statistics.replace(before, after)
     for found, wanted in zip(statistics.values, expected.values, strict=True):
         assert np.array_equal(found, wanted)

@@ -38,32 +38,32 @@ LEVELS = (
 _PAGE = """\
 # Architecture
 
-A model goes through the rooms of the repository, from floats to microcode. The picture and the tables are made from the
-code (`make docs`): the rooms' imports, and the list of steps in `passes/pipeline.py`.
+A model goes through the rooms of the repository, from floats to microcode. `make docs` generates picture and tables
+from the code: the rooms' imports, and the list of steps in `passes/pipeline.py`.
 
 ![rooms, and a model's way through them](architecture.svg)
 
 ## Rooms
 
 A room is a folder of the top level and a package `sta.<room>`: `src/sta` has one link for each. `tests/test_rooms.py`
-enforces what a room may import.
+enforces the imports of rooms.
 
 {rooms}
 
 ## A model's way
 
-`sta compile` imports the model (`frontend/`), takes these steps (`passes/`), and makes a container of the last module
-(`backend/`). Each step says what it owes to the one before, and `--check` holds it to that:
+`sta compile` imports the model (`frontend/`), runs these steps (`passes/`), and writes the last module into a container
+(`backend/`). Each step has a kind, which `--check` enforces:
 
 {kinds}
 
 {steps}
 
-What a run does: `runtime/validate.py` checks the container, completely and before anything runs; `runtime/steps.py`
+A run: `runtime/validate.py` checks the container, completely and before anything runs; `runtime/steps.py`
 resolves loops and address registers; an engine executes the steps, `runtime/reference.py` in NumPy or `runtime/native/`
 in C++; the analyses in `runtime/analysis/` (timing, profile, trace, races, taint) draw from the same steps.
 
-## What is defined where
+## Places of definitions
 
 | fact | place |
 |---|---|
@@ -73,7 +73,7 @@ in C++; the analyses in `runtime/analysis/` (timing, profile, trace, races, tain
 | a target | a YAML file in `spec/targets/`, or of another package |
 | a step of the pipeline, and its kind | `passes/pipeline.py` |
 | an option of the compiler | `passes/options.py` |
-| how layers are tiled, in numbers | `TilingPolicy` in `spec/tiling_policy.py` |
+| constants of tiling | `TilingPolicy` in `spec/tiling_policy.py` |
 
 How to add one: [an operator](adding-an-operator.md), [a pass](adding-a-pass.md),
 [an instruction](adding-an-instruction.md), [a command or an option](adding-a-command.md),

@@ -64,9 +64,7 @@ def _text(type_: object) -> str:
 
 
 def lit_test(dialect: Dialect) -> str:
-    """
-    The lit test of a dialect: what is read is printed as it stands in the docstrings.
-    """
+    """The lit test of a dialect: what is read is printed as it stands in the docstrings."""
     lines = [_HEAD.format(name=dialect.name)]
     for operation in dialect.operations:
         example = example_of(operation)
@@ -79,16 +77,12 @@ def lit_test(dialect: Dialect) -> str:
 
 
 def path_of(dialect: Dialect) -> Path:
-    """
-    Where the lit test of a dialect is kept.
-    """
+    """Path of a dialect's lit test."""
     return FILECHECK / dialect.name / "examples.mlir"
 
 
 def main() -> None:
-    """
-    Writes the lit tests.
-    """
+    """Writes the lit tests."""
     for dialect in DIALECTS:
         path_of(dialect).write_text(lit_test(dialect), encoding="utf-8")
 

@@ -140,7 +140,7 @@ class Graph:
 
 
 def fits(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
-    """Whether a shape broadcasts to another without repeating its last axis."""
+    """True if a shape broadcasts to another without repeating its last axis."""
     if len(shape) > len(full) or shape[-1] != full[-1]:
         return False
     return all(size in (1, whole) for size, whole in zip(reversed(shape), reversed(full), strict=False))

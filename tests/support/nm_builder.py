@@ -17,7 +17,7 @@ from sta.dialect import nm
 from sta.dialect.interpreters.nm import element_dtype, tensor_dtype
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import named
-from sta.dialect.ir.signature_attributes import signature_attribute
+from sta.dialect.ir.port_attribute import port_entry
 from sta.spec.integers import encode_scale
 from sta.spec.nm_format import Pattern, prune_by_magnitude
 from sta.spec.signature import TensorSignature
@@ -252,4 +252,4 @@ class NmBuilder:
 
 
 def _attributes(signatures: Sequence[TensorSignature]) -> ArrayAttr[DictionaryAttr]:
-    return ArrayAttr([signature_attribute(signature) for signature in signatures])
+    return ArrayAttr([port_entry(signature) for signature in signatures])

@@ -27,16 +27,16 @@ class Builder:
         self._random = np.random.default_rng(seed)
 
     def node(self, kind: str, *inputs: str, name: str, **attributes: Any) -> str:
-        """Add a node that is called as its result is; returns the name."""
+        """Adds a node that is called as its result is; returns the name."""
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name
 
     def weight(self, name: str, *sizes: int, scale: float = 1.0, offset: float = 0.0) -> str:
-        """Add a random float32 weight; returns its name."""
+        """Adds a random float32 weight; returns its name."""
         return self.constant(name, (self._random.normal(size=sizes) * scale + offset).astype(np.float32))
 
     def constant(self, name: str, array: Array) -> str:
-        """Add a constant; returns its name."""
+        """Adds a constant; returns its name."""
         self.weights.append(numpy_helper.from_array(array, name))
         return name
 

@@ -1,5 +1,5 @@
 """
-Whether a synchronized `sta` function keeps program order where it matters: an independent check.
+True if a synchronized `sta` function keeps program order where it matters: an independent check.
 
 Loops are unrolled, and every operation gets the exact bytes it reads and writes. What a unit knows of the others when
 it starts an operation follows from the machine's rules alone: a unit starts and completes its operations in order; a
@@ -78,9 +78,9 @@ class Event:
     counters: Counters
     bases: Mapping[SSAValue, int]
     place: int = 0
-    """How many operations of its unit come before it."""
+    """Number of operations of its unit that come before it."""
     clock: Clock = field(default_factory=Clock)
-    """What is known to be complete when it starts."""
+    """Operations known to be complete when it starts."""
 
     @property
     def unit(self) -> str:
@@ -90,7 +90,7 @@ class Event:
     def semaphores(self, name: str) -> tuple[int, ...]:
         """The semaphores of `wait` or `post`."""
         attribute = getattr(self.op, name)
-        return () if attribute is None else nm.integers_of(attribute)
+        return () if attribute is None else nm.integer_values(attribute)
 
     @cached_property
     def writes(self) -> list[tuple[str, Addresses]]:
@@ -111,7 +111,7 @@ class Event:
         return [(sta.space_of(value), touched_bytes(value, self.counters, self.bases)) for value in values]
 
     def conflicts(self, later: Event) -> bool:
-        """Whether the result depends on the order of the two."""
+        """True if the result depends on the order of the two."""
         return _share(self.writes, later.writes) or _share(self.writes, later.reads) or _share(self.reads, later.writes)
 
 
@@ -125,16 +125,9 @@ def _share(first: list[tuple[str, Addresses]], second: list[tuple[str, Addresses
 
 def base_addresses(function: func.FuncOp) -> dict[SSAValue, int]:
     """Returns the byte offset of every buffer, constant and argument of an allocated function."""
-    attributes = function.arg_attrs
-    assert attributes is not None
     block = function.body.block
-    bases: dict[SSAValue, int] = {}
-    for value, entry in zip(block.args, attributes, strict=True):
-        bases[value] = nm.integer_of(entry.data["sta.offset"])
-    for op in block.ops:
-        if isinstance(op, sta.AllocOp | sta.ConstantOp):
-            bases[op.result] = offset_of(op.result)
-    return bases
+    buffers = [op.result for op in block.ops if isinstance(op, sta.AllocOp | sta.ConstantOp)]
+    return {value: offset_of(value) for value in (*block.args, *buffers)}
 
 
 @dataclass

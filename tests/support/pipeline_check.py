@@ -12,8 +12,9 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 
 from sta.backend.emit import emit
-from sta.dialect.interpreters.any_level import level_of, main_function, run_integers
+from sta.dialect.interpreters.any_level import level_of, run_integers
 from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.main_function import main_function
 from sta.passes.lowering.useful_macs import UsefulMacs, useful_macs
 from sta.passes.pipeline import INTEGER_PIPELINE, pass_registry
 from sta.runtime import Program

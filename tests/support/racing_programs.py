@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sta.runtime import Program, ProgramError
 from sta.spec.instructions.definition import UNITS
+from sta.spec.instructions.table import definition_of
 
 Fields = dict[str, Any]
 Make = Callable[[], Any]
@@ -22,7 +23,7 @@ PLACES = st.sampled_from([0, 4, 8, 32, 64, 96])
 Owners = Sequence[tuple[set[str], set[str]]]
 """For each semaphore the units that may post to it and those that may wait for it."""
 
-UNIT_OF = {"wbuf": "ld", "map": "vp", "acc": "vp"}
+UNIT_OF = {kind: definition_of(name).unit for kind, name in {"wbuf": "ld", "map": "map", "acc": "map"}.items()}
 KINDS = ["ld", "wbuf", "st", "mm", "mm", "map", "map", "acc", *UNITS, "fence"]
 FEW = st.sampled_from([0, 0, 0, 1])
 

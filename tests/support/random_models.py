@@ -20,7 +20,7 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What a random Transformer looks like."""
+    """Shape of a random Transformer."""
 
     batch: int
     sequence: int

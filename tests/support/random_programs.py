@@ -50,7 +50,7 @@ DTYPES = {"s8": 1, "u8": 1, "s16": 2, "s32": 4, "acc": 4, "acc_wide": 4}
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large a random program is; all in bytes but for the target, and for what is said to be elements."""
+    """Sizes of a random program, in bytes except for the target and where elements are named."""
 
     target: Target
     memories: dict[str, int]
@@ -72,7 +72,7 @@ class Sizes:
     block: int
     """Most bytes that are loaded into wbuf at once."""
     choices: int
-    """How many parameter blocks, tables and packed weights of a kind there are to choose from."""
+    """Number of parameter blocks, tables and packed weights of a kind to choose from."""
 
 
 LARGE = Sizes(
@@ -332,7 +332,7 @@ class RandomProgram:
 
     def _instruction(self) -> None:
         kinds = {"ld": 2, "ld_weights": 2, "st": 1, "gather": 1, "mm": 3, "mm_weights": 4, "softmax": 3, "map": 5}
-        kinds |= {"norm": 2, "gathered": 1, "rescale": 1, "sync": 0.3, "fence": 0.2}
+        kinds |= {"norm": 2, "statistics": 1, "shift": 1, "sync": 0.3, "fence": 0.2}
         weights = np.array(list(kinds.values()))
         name = str(self.random.choice(list(kinds), p=weights / weights.sum()))
         getattr(self, f"_{name}")()
@@ -441,13 +441,13 @@ class RandomProgram:
             **fields,
         )
 
-    def _rescale(self) -> None:
+    def _shift(self) -> None:
         rows, columns = self.up_to(self.target.tile_rows), self.up_to(self.sizes.width)
         shifts = self.random.integers(0, 33 if self.chance(0.03) else 32, rows).astype("<i4").tobytes()
         place = self.fixed(WORD * self.below(self.memories["spad"] // WORD - rows))
         self.emit("ld", dram=self.fixed(self._indices(shifts)), sram=place, rows=1, row_bytes=len(shifts))
         acc = self.tile("acc", rows, WORD * columns, self.memories["acc"], WORD, writes=True)
-        self.emit("rescale", **acc, shifts=place, rows=rows, columns=columns)
+        self.emit("shift", **acc, shifts=place, rows=rows, columns=columns)
 
     # ----------------------------------------------------------------------------------------------- vectors
 
@@ -471,7 +471,7 @@ class RandomProgram:
             "rows": rows,
             "keys": keys,
             "causal": self.chance(0.4),
-            "p_bits": bits,
+            "probability_bits": bits,
         }
         size = (rows, bytes_each * keys, self.memories["spad"], bytes_each)
         if mode == "online":
@@ -537,14 +537,14 @@ class RandomProgram:
             destination_type=destination_type,
             per_channel=per_channel,
             normalize=normalize,
-            gather=destination_type == "s16" and self.chance(0.1),
+            statistics=destination_type == "s16" and self.chance(0.1),
             **fields,
         )
 
     def _norm(self) -> None:
-        self._norm_of(self.up_to(self.target.tile_rows), gathered=self.chance(0.02))
+        self._norm_of(self.up_to(self.target.tile_rows), statistics=self.chance(0.02))
 
-    def _norm_of(self, rows: int, gathered: bool, source: dict[str, int] | None = None, columns: int = 0) -> None:
+    def _norm_of(self, rows: int, statistics: bool, source: dict[str, int] | None = None, columns: int = 0) -> None:
         columns = columns or self.one_of(self.widths)
         source = source or self.tile("source", rows, 2 * columns, self.memories["spad"], 2)
         outputs = self.one_of(["destination", "copy", "both"])
@@ -565,11 +565,11 @@ class RandomProgram:
             columns=columns,
             kind=self.one_of(["layer", "rms"]),
             outputs=outputs,
-            gathered=gathered,
+            statistics=statistics,
         )
 
-    def _gathered(self) -> None:
-        """Rows whose statistics are gathered in two parts, and the norm of these rows."""
+    def _statistics(self) -> None:
+        """Rows whose statistics are added up in two parts, and the norm of these rows."""
         columns = self.one_of(self.widths)
         rows = self.up_to(self.target.tile_rows)
         stride = 2 * columns
@@ -588,7 +588,7 @@ class RandomProgram:
                 columns=last - first,
                 source_type="acc",
                 destination_type="s16",
-                gather=1,
+                statistics=1,
             )
         source = {"source": self.fixed(start), "source_stride": self.fixed(stride)}
-        self._norm_of(rows, gathered=True, source=source, columns=columns)
+        self._norm_of(rows, statistics=True, source=source, columns=columns)

@@ -35,7 +35,7 @@ def outcome(report: Callable[[], Any]) -> Outcome:
 
 
 def same(left: Outcome, right: Outcome) -> bool:
-    """Whether two outcomes are equal, arrays in them included."""
+    """True if two outcomes are equal, arrays in them included."""
     if isinstance(left, str) or isinstance(right, str):
         return left == right
     return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)

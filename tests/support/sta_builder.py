@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects import func
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, IntegerType, ModuleOp, StringAttr, UnknownLoc
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, IntegerType, ModuleOp, UnknownLoc
 from xdsl.ir import Block, Region, SSAValue
 from xdsl.irdl import IRDLOperation
 
@@ -20,7 +20,7 @@ from sta.dialect.interpreters.nm import element_dtype
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import named
 from sta.dialect.ir.parameter_blocks import scalar_map_parameters
-from sta.dialect.ir.signature_attributes import signature_attribute
+from sta.dialect.ir.port_attribute import PORT, PortAttr
 from sta.spec.alignment import aligned
 from sta.spec.nm_format import DENSE
 from sta.spec.signature import TensorSignature
@@ -90,8 +90,7 @@ class StaBuilder:
             self.inputs[name] = self.random.integers(limits.min, limits.max + 1, shape).astype(np.float32)
         signature = TensorSignature(name, tuple(shape), "float32", dtype.name, "quantized")
         offset = self._place("dram", prod(shape) * dtype.itemsize)
-        own = {"sta.direction": StringAttr(direction), "sta.offset": nm.integer(offset)}
-        self.entries.append(DictionaryAttr({**signature_attribute(signature).data, **own}))
+        self.entries.append(DictionaryAttr({PORT: PortAttr(signature, direction, offset)}))
         return self.function.insert_arg(sta.memref(shape, element, "dram"), len(self.function.args))
 
     def identity(self) -> SSAValue:
@@ -107,7 +106,7 @@ class StaBuilder:
         terms: Sequence[tuple[SSAValue, int]] = (),
         strides: Sequence[int] | None = None,
     ) -> SSAValue:
-        """A window of a buffer; rows keep the distance they have in the buffer unless `strides` says otherwise."""
+        """A view of a buffer; rows keep the distance they have in the buffer unless `strides` says otherwise."""
         reference = sta.memref_of(source)
         steps = sta.strides_of(source)[-len(shape) :] if strides is None else strides
         type_ = sta.memref(shape, reference.element_type, sta.space_of(source), steps)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from xdsl.dialects import func
 from xdsl.dialects.builtin import IntegerType, ModuleOp
 from xdsl.interpreter import Interpreter
-from xdsl.interpreters.func import FuncFunctions
 from xdsl.ir import Region
 
-from sta.dialect.interpreters.sta import StaFunctions, argument_window
+from sta.dialect.interpreters.func import FuncFunctions
+from sta.dialect.interpreters.sta import StaFunctions, argument_view
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.program_ir import to_ir
 from sta.passes.lowering.tile_builder import TileBuilder
@@ -39,6 +39,6 @@ def run(builder: TileBuilder, values: NDArray[Any]) -> NDArray[Any]:
     interpreter = Interpreter(module)
     interpreter.register_implementations(FuncFunctions())
     interpreter.register_implementations(StaFunctions(builder.weights))
-    windows = (argument_window(arguments[0], values, 0xA5), argument_window(arguments[1], None, 0xA5))
-    interpreter.call_op(function, windows)
-    return windows[1].array()
+    views = (argument_view(arguments[0], values, 0xA5), argument_view(arguments[1], None, 0xA5))
+    interpreter.call_op(function, views)
+    return views[1].array()

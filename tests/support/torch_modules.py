@@ -75,7 +75,7 @@ def signal_to_noise(reference: Array, result: Array) -> float:
 
 
 def outputs_of(model: nn.Module, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """What PyTorch computes: outputs named as the front end names them, for a tensor, a tuple or a dictionary."""
+    """Outputs of PyTorch, named as the front end names them, for a tensor, a tuple or a dictionary."""
     with torch.no_grad():
         result: Any = model(**{name: torch.tensor(array) for name, array in inputs.items()})
     if isinstance(result, torch.Tensor):
@@ -90,7 +90,7 @@ def outputs_of(model: nn.Module, inputs: Mapping[str, Array]) -> dict[str, Array
 def through_float_passes(
     model: nn.Module, inputs: Mapping[str, Array], tolerance: float = 2e-5
 ) -> tuple[ImportedModel, CompileContext]:
-    """Import `model` and run every float pass, comparing with PyTorch after each."""
+    """Imports `model` and run every float pass, comparing with PyTorch after each."""
     reference = outputs_of(model, inputs)
     imported = import_model(model, dict(inputs))
     context = CompileContext(imported.weights)

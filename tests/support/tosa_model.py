@@ -22,27 +22,27 @@ class TosaGraph:
         self._results: list[tuple[str, str]] = []
 
     def argument(self, values: Array) -> str:
-        """Add an argument, and what it will be; returns its name."""
+        """Adds an argument, and what it will be; returns its name."""
         name = f"%a{len(self._arguments)}"
         self._arguments.append((name, values))
         return name
 
     def constant(self, values: Array) -> str:
-        """Add a constant of one axis; returns its name."""
+        """Adds a constant of one axis; returns its name."""
         name = f"%c{len(self._lines)}"
         kind = tensor_type(values.dtype, values.shape)
         self._lines.append(f'{name} = "tosa.const"() {{values = dense<{values.tolist()}> : {kind}}} : () -> {kind}')
         return name
 
     def apply(self, operation: str, operands: Sequence[str], kinds: Sequence[str], attributes: str = "") -> None:
-        """Add an operation whose result is one of the graph; `kinds` are the types of its operands and its result."""
+        """Adds an operation whose result is one of the graph; `kinds` are the types of its operands and its result."""
         name = f"%r{len(self._lines)}"
         types = f"({', '.join(kinds[:-1])}) -> {kinds[-1]}"
         self._lines.append(f"{name} = tosa.{operation} {', '.join(operands)} {attributes} : {types}")
         self._results.append((name, kinds[-1]))
 
     def run(self, folder: Path) -> list[Array]:
-        """Run the graph; returns its results. Files go to `folder`."""
+        """Runs the graph; returns its results. Files go to `folder`."""
         arguments = ", ".join(f"{name}: {tensor_type(array.dtype, array.shape)}" for name, array in self._arguments)
         names, kinds = (", ".join(column) for column in zip(*self._results, strict=True))
         body = "\n  ".join([*self._lines, f"return {names} : {kinds}"])

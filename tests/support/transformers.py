@@ -51,7 +51,7 @@ PATTERNS = st.one_of(
 
 @dataclass(frozen=True)
 class Transformer:
-    """What a drawn model looks like."""
+    """Shape of a drawn model."""
 
     target: Target
     batch: int
@@ -72,7 +72,7 @@ class Transformer:
     pooled: bool
     seed: int
     wide: tuple[bool, ...] = (False,)
-    """Whether inputs of linear layers have 16 bits: each layer draws one of these."""
+    """True if inputs of linear layers have 16 bits: each layer draws one of these."""
 
     @property
     def width(self) -> int:

@@ -1,6 +1,6 @@
 """
-docs/troubleshooting.md: mistakes that somebody new makes, made; `python -m tests.support.troubleshooting` writes what
-the command says about each into the file.
+docs/troubleshooting.md: common mistakes, made on purpose. `python -m tests.support.troubleshooting` writes the message
+of each command into the file.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ from sta.api.cli.command_line import main
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 _HEAD = """# Troubleshooting
 
-The mistakes that people new to the toolchain make most often, what it says about them, and what helps. `make docs`
-makes each of them and writes this page.
+The most common mistakes of new users, the messages, and the remedies. `make docs` makes each mistake and writes this
+page.
 
-Every error is one message on standard error, and no output file is written or changed. The exit code is 1 for input
-that cannot be used and 2 for a command that was called wrongly; `--debug` adds Python's traceback.
+Every error is one message on standard error, and no output file is written or changed. The exit code is 1 for unusable
+input and 2 for a wrong call of a command; `--debug` adds Python's traceback.
 """
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A command that fails, and what helps."""
+    """A failing command, and the remedy."""
 
     title: str
     command: str
@@ -42,60 +42,59 @@ MISTAKES = (
     Mistake(
         "A checkpoint in place of a model",
         "sta compile checkpoint.pt -o model.sta",
-        "A file of `torch.save` holds weights, or Python objects, but not what the model computes. Export the model: "
+        "A file of `torch.save` holds weights, or Python objects, but not the model's computation. Export the model: "
         "`torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')`. Or stay in Python: "
         "`sta.compile(model, [example])`.",
     ),
     Mistake(
         "An operator that the machine does not have",
         "sta compile convolutions.pt2 -o model.sta",
-        "All such operators are listed at once, each with the module that uses it. Compile the part of the model "
+        "All such operators are listed at once, each with its module. Compile the part of the model "
         "without them, or add the operator: [adding-an-operator.md](adding-an-operator.md).",
     ),
     Mistake(
         "A model exported with dynamic shapes",
         "sta compile dynamic.pt2 -o model.sta",
-        "A program is for one batch size and one sequence length. Leave out `dynamic_shapes`, and pad inputs to the "
+        "A program has one batch size and one sequence length. Omit `dynamic_shapes`, and pad inputs to the "
         "length, with an attention mask.",
     ),
     Mistake(
         "A model in half precision",
         "sta compile half.pt2 -o model.sta",
-        "The compiler makes integers of float32 weights. Call `model.float()` before the export.",
+        "The compiler quantizes float32 weights. Call `model.float()` before the export.",
     ),
     Mistake(
         "A program without calibration data",
         "sta compile model.pt2 -o model.sta",
-        "A warning: the program is made, but the ranges of its activations are those of one input. Save some real "
-        "inputs with `numpy.savez('samples.npz', ids=...)`, the first axis counting them, and give "
-        "`--calibration samples.npz`.",
+        "A warning: the program is compiled, but its activation ranges come from one input. Save some real inputs with "
+        "`numpy.savez('samples.npz', ids=...)`, along the first axis, and give `--calibration samples.npz`.",
     ),
     Mistake(
         "Calibration data with other names than the model's",
         "sta compile model.pt2 -o model.sta --calibration other_names.npz",
-        "Arrays are called like the parameters of the model's `forward`.",
+        "Name the arrays like the parameters of the model's `forward`.",
     ),
     Mistake(
         "A target that does not exist",
         "sta compile model.pt2 -o model.sta --target sta-bse",
-        "`sta targets` lists those that come along. One of your own is a YAML file: "
+        "`sta targets` lists the presets. A target of your own is a YAML file: "
         "[adding-a-target.md](adding-a-target.md).",
     ),
     Mistake(
         "A misspelt option",
         "sta compile model.pt2 -o model.sta --sparcity 2:4",
-        "`sta COMMAND --help` lists the options of a command. Abbreviations are not taken.",
+        "`sta COMMAND --help` lists the options of a command. Abbreviations are not accepted.",
     ),
     Mistake(
         "A model in place of a program",
         "sta run model.pt2 --inputs inputs.npz -o outputs.npz",
-        "`sta run` takes what `sta compile` has written.",
+        "`sta run` accepts files written by `sta compile`.",
     ),
     Mistake(
         "Inputs of another shape",
         "sta run model.sta --inputs longer.npz -o outputs.npz",
-        "The shapes are those of the export; `sta info model.sta` shows them. With one more axis "
-        "in front, the file holds the inputs of several runs.",
+        "The shapes are fixed at export; `sta info model.sta` shows them. With one more leading "
+        "axis the file holds the inputs of several runs.",
     ),
 )
 
@@ -121,7 +120,7 @@ class _Convolutions(torch.nn.Module):
 
 
 def troubleshooting() -> str:
-    """Returns the page with what the commands say now."""
+    """Returns the page with the present messages of the commands."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         _make_files()
         sections = [_section(mistake) for mistake in MISTAKES]
@@ -153,7 +152,7 @@ def _export(model: torch.nn.Module, example: torch.Tensor, path: str, dynamic: o
 
 @contextlib.contextmanager
 def _quiet() -> Generator[io.StringIO]:
-    """Keeps what a command says to itself; yields what it writes to standard error."""
+    """Captures a command's output; yields its standard error."""
     errors = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
         yield errors

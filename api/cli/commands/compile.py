@@ -14,6 +14,7 @@ from sta.api.cli.progress import Progress
 from sta.api.cli.tables import count, duration, percent, print_json, print_table, size
 from sta.api.compiler.explanation import explanation, print_explanation
 from sta.api.files.output_file import check_output
+from sta.passes.options import options
 from sta.runtime.losses import EXACT
 from sta.spec.target import Target, load_target
 
@@ -31,8 +32,8 @@ def execute(arguments: Namespace) -> None:
         keywords["target"] = _target(arguments.target)
     _check_decibels(arguments.min_sqnr)
     output = Path(arguments.output)
-    inputs = [Path(arguments.model), *([Path(arguments.calibration)] if arguments.calibration else [])]
-    check_output(output, *inputs)
+    samples: list[str | None] = [getattr(arguments, name) for name, one in options().items() if one.is_samples]
+    check_output(output, Path(arguments.model), *(Path(given) for given in samples if given is not None))
     if arguments.dump_ir is not None and Path(arguments.dump_ir).resolve() == output.resolve():
         raise UsageError("--output and --dump-ir name the same path")
     with Progress() as progress:
@@ -83,7 +84,7 @@ def _check_decibels(number: float | None) -> None:
 
 
 def summarize(compilation: Compilation, output: Path) -> dict[str, Any]:
-    """Returns what there is to say about a compilation and the file it was saved to, for JSON to hold."""
+    """Returns the facts of a compilation and its saved file, for JSON."""
     program = compilation.program
     assert program is not None
     return {
@@ -122,7 +123,7 @@ def _sparsity(compilation: Compilation) -> list[dict[str, Any]]:
     packed: Counter[tuple[Pattern, str]] = Counter()
     padding: Counter[tuple[Pattern, str]] = Counter()
     if compilation.integer_module is None:
-        # The compile was taken up from what is tiled already.
+        # The compile was resumed from a tiled module.
         return []
     for op in compilation.integer_module.walk():
         if not isinstance(op, nm.LinearOp | nm.ProductOp):
@@ -147,7 +148,7 @@ def _sparsity(compilation: Compilation) -> list[dict[str, Any]]:
 
 
 def _quantization(compilation: Compilation) -> dict[str, Any] | None:
-    """What was tried when number formats were chosen, and what was taken; None if the model came with its formats."""
+    """Table of the quantization methods tried and kept; None if the model came with its formats."""
     choice = compilation.quantization
     if choice is None:
         return None
@@ -162,7 +163,7 @@ def _quantization(compilation: Compilation) -> dict[str, Any] | None:
 def _fidelity(compilation: Compilation) -> list[dict[str, Any]]:
     """
     Every step with its kind, and its signal-to-noise ratio in decibels against the step before and the imported model;
-    None where nothing differs. A step that stands in the list twice changed something each time.
+    None if nothing differs. A step that occurs twice in the list changed something each time.
     """
     if compilation.check is None:
         return []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PROMPT = "(sta) "
 HISTORY = ".sta_debug_history"
-"""The file in the home directory that keeps what has been typed."""
+"""The file in the home directory with the history of commands."""
 
 
 def execute(arguments: Namespace) -> None:
@@ -55,14 +55,14 @@ def execute(arguments: Namespace) -> None:
 
 
 class _StageProgress:
-    """Progress of the one command that is being carried out."""
+    """Progress of the present command."""
 
     def __init__(self) -> None:
         self.total = 1
         self.shown: Progress | None = None
 
     def report(self, position: int) -> None:
-        """Takes the position of the run."""
+        """Receives the position of the run."""
         if self.shown is not None:
             self.shown.report("run", position / max(self.total, 1))
 
@@ -73,7 +73,7 @@ def _carry_out(debugger: Debugger, line: str, progress: _StageProgress) -> None:
 
 
 def _converse(debugger: Debugger, progress: _StageProgress) -> None:
-    """Reads commands at a terminal until the user leaves; an error ends nothing."""
+    """Reads commands at a terminal until the user leaves; errors end nothing."""
     debugger.show_place()
     for line in _typed(_prompt(debugger)):
         try:
@@ -88,7 +88,7 @@ def _converse(debugger: Debugger, progress: _StageProgress) -> None:
 
 
 def _typed(prompt: PromptSession[str]) -> Iterator[str]:
-    """Iterates over what is typed; an empty line means the one before again."""
+    """Iterates over the typed lines; an empty line repeats the last one."""
     line = ""
     while True:
         try:
@@ -107,10 +107,10 @@ def _prompt(debugger: Debugger) -> PromptSession[str]:
     from prompt_toolkit.history import FileHistory
 
     class Completions(Completer):
-        """Completes commands, and the names that they take."""
+        """Completes commands and their names."""
 
         def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-            """Iterates over the completions of what stands before the cursor."""
+            """Iterates over the completions of the word before the cursor."""
             line = document.text_before_cursor
             argument = line.lstrip().partition(" ")[2].lstrip()
             start = -len(argument) if " " in line.lstrip() else -len(line.lstrip())

@@ -54,7 +54,7 @@ def execute(arguments: Namespace) -> None:
 
 
 def _encoded(program: Program, sample: Arrays, number: int, of: int) -> Arrays:
-    """The device's integers for the inputs of a run; says which of several runs cannot be used."""
+    """The device's integers for the inputs of a run; errors name the unusable run."""
     if of == 1:
         return program.encode_inputs(sample)
     with about(f"run {number}"):

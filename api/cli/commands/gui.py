@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def execute(arguments: Namespace) -> None:
-    """Opens the window; raises what ``window`` raises, and ValueError where there is no terminal."""
-    from sta.api.inspect.gui import window
+    """Opens the window; raises the errors of ``application``, and ValueError without a terminal."""
+    from sta.api.inspect.gui import application
 
-    app = window(None if arguments.module is None else Path(arguments.module))
+    app = application(None if arguments.module is None else Path(arguments.module))
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ValueError("a window needs a terminal: use `sta opt` elsewhere")
     app.run()

@@ -72,7 +72,7 @@ def _code(container: Container, globs: Sequence[str] | None) -> Iterator[str]:
 
 
 def _contents(container: Container, globs: Sequence[str] | None) -> dict[str, Any]:
-    """Returns every section as JSON can hold it; of the constants, which are bytes, only how many there are."""
+    """Returns every section for JSON; of the constants, which are bytes, only their number."""
     return {
         "code": [
             {

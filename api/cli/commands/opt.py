@@ -37,7 +37,7 @@ from sta.spec.target import Target, load_target
 
 
 class _KeptText(StringIO):
-    """Text that can still be read when the driver has closed its output."""
+    """A text stream that stays readable when the driver has closed its output."""
 
     def close(self) -> None:
         """Does nothing."""
@@ -55,7 +55,7 @@ def _add_context_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _context(arguments: Sequence[str]) -> tuple[CompileContext, Dump | None]:
-    """The context with the weights and the target that a command line asks for, and the dump that they are of."""
+    """The context with the weights and the target of a command line, and their dump."""
     parser = Parser(add_help=False)
     _add_context_arguments(parser)
     chosen, others = parser.parse_known_args(arguments)
@@ -72,7 +72,7 @@ def _context(arguments: Sequence[str]) -> tuple[CompileContext, Dump | None]:
 
 
 def _dump_of(arguments: Sequence[str]) -> Dump | None:
-    """The dump whose directory holds one of the files that are named; None if there is none."""
+    """The dump whose directory holds one of the given files; None if there is none."""
     for argument in arguments:
         path = Path(argument)
         if path.suffix == ".mlir" and path.is_file() and (path.parent / INDEX).is_file():
@@ -84,7 +84,7 @@ class OptimizerDriver(xDSLOptMain):
     """
     Parses a module, runs passes on it and prints it.
 
-    Passes find the arrays that the module names and the target in its context (``CompileContext``).
+    The context (``CompileContext``) gives passes the module's arrays and the target.
     """
 
     ctx: CompileContext
@@ -106,7 +106,9 @@ class OptimizerDriver(xDSLOptMain):
         self._context, self._dump = _context(arguments)
         self._named: set[str] = set()
         super().__init__(
-            "Run passes on a module of the torch, nm or sta dialect, or of any dialect of xDSL.", arguments
+            "Run passes on a module of the torch, nm or sta dialect, or of any dialect of xDSL, and print it; "
+            "-t sta-asm prints the instructions of a module that sta-allocate and sta-synchronize have been run on.",
+            arguments,
         )
         self._debuginfo: bool | None = self.args.print_debuginfo
 
@@ -119,17 +121,17 @@ class OptimizerDriver(xDSLOptMain):
         for name, dialect in Universe.get_multiverse().all_dialects.items():
             if name not in ours:
                 self.ctx.register_dialect(name, dialect)
-        # The printer asks it for the arrays that literals name, also where a pass made the first literal.
+        # The printer asks it for the arrays that literals name, also if a pass made the first literal.
         self.ctx.load_registered_dialect("builtin")
 
     def register_all_frontends(self) -> None:
-        """Reads MLIR so that what is wrong is shown at its place, unless errors are what is to be tested."""
+        """Reads MLIR, and shows errors at their place, unless errors are under test."""
         super().register_all_frontends()
         parse = self.available_frontends["mlir"]
 
         def parse_mlir(file: IO[bytes]) -> ModuleOp:
             module = parse(file) if self._is_for_xdsl() else self._read(file)
-            # Locations are what leads to the model: a module that came with some is printed with them.
+            # Locations lead to the model: a module with locations is printed with them.
             self.args.print_debuginfo = has_locations(module) if self._debuginfo is None else self._debuginfo
             return module
 
@@ -149,14 +151,14 @@ class OptimizerDriver(xDSLOptMain):
         return read.module
 
     def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
-        """Adds our options, and looks for unknown ones before xDSL's parser does."""
+        """Adds our options, and finds unknown ones before xDSL's parser does."""
         arg_parser.prog = "sta opt"
         arg_parser.error = raise_usage_error
         arg_parser.print_help = lambda file=None: print_help(arg_parser)
         self._add_arguments(arg_parser)
         if {"-h", "--help"} & set(self._given):
             self._describe_passes(arg_parser)
-        # A parser that knows the spellings, to suggest from.
+        # A parser that knows the spellings, for suggestions.
         shadow = Parser()
         self._add_arguments(shadow)
         check_options(self._given, shadow.options)
@@ -245,11 +247,11 @@ class OptimizerDriver(xDSLOptMain):
             raise shown from error
 
     def prepare_output(self) -> IO[str]:
-        """A file is written when everything has gone well."""
+        """The output file, written when everything has gone well."""
         return sys.stdout if self.args.output_file is None else self._written
 
     def run(self) -> None:
-        """Does the work; raises what parser, verifiers and passes raise."""
+        """Does the work; raises the errors of parser, verifiers and passes."""
         given = self.args.input_file
         sources = [] if given in (None, "-") else [Path(given)]
         for path in (self.args.output_file, self.args.save_weights):
@@ -266,7 +268,7 @@ class OptimizerDriver(xDSLOptMain):
                 self.ctx.weights.save(self.args.save_weights)
 
     def output_resulting_program(self, prog: ModuleOp) -> str:
-        """The text; what arrays it names is remembered."""
+        """The text; remembers the arrays that it names."""
         self._named.update(name for operation in prog.walk() if (name := named_array(operation)) is not None)
         given = self.args
         other = given.print_op_generic or given.print_no_properties or given.syntax_highlight or given.target != "mlir"
@@ -318,7 +320,7 @@ def _summary(kind: type[ModulePass], room: int) -> str:
 
 
 def _level(module: ModuleOp) -> str:
-    """The dialect that a module is in; "" for one without a function `main`."""
+    """The dialect of a module; "" for one without a function `main`."""
     try:
         return level_of(module)
     except ValueError:
@@ -337,7 +339,7 @@ def _parse_message(error: ParseError) -> str:
 
 
 def _diagnostic_message(error: DiagnosticException) -> str:
-    """The message, then the operation that it is about, of the whole module that xDSL prints."""
+    """The message, then its operation in the whole module that xDSL prints."""
     notes = "\n".join(getattr(error, "__notes__", [])).splitlines()
     marks = [position for position, line in enumerate(notes) if re.fullmatch(r"\s*\^+-*", line)]
     return "\n".join([str(error).strip(), *(notes[position - 1] for position in marks[:1] if position)])

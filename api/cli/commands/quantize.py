@@ -90,7 +90,7 @@ def _input_types(program: ExportedProgram, names: list[str]) -> dict[str, InputT
 
 
 def summarize(program: ExportedProgram, output: Path, samples: int) -> dict[str, Any]:
-    """Returns what there is to say about a quantized program and the file it was saved to, for JSON to hold."""
+    """Returns the facts of a quantized program and its saved file, for JSON."""
     import torch
 
     calls = [node for node in program.graph.nodes if node.op == "call_function"]

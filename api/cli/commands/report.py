@@ -16,7 +16,7 @@ from sta.runtime import load
 
 
 def execute(arguments: Namespace) -> None:
-    """Runs the command; raises what ``Program.load``, ``run``, ``Dump.read`` and ``write_report`` raise."""
+    """Runs the command; raises the errors of ``Program.load``, ``run``, ``Dump.read`` and ``write_report``."""
     program_path, output = Path(arguments.program), Path(arguments.output)
     check_output(output, program_path, *([Path(arguments.inputs)] if arguments.inputs else []))
     dump = None if arguments.ir is None else Dump.read(Path(arguments.ir))

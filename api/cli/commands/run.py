@@ -22,7 +22,7 @@ from sta.spec.suggestion import suggestion
 
 
 def execute(arguments: Namespace) -> None:
-    """Runs the command; raises what ``read_arrays``, ``Program.load``, ``run``, ``check_races`` and so on raise."""
+    """Runs the command; raises the errors of ``read_arrays``, ``Program.load``, ``run``, ``check_races`` and so on."""
     engines = (*ENGINES, "both")
     if arguments.engine not in engines:
         known = f"known: {', '.join(engines)}"
@@ -73,7 +73,7 @@ def execute(arguments: Namespace) -> None:
 
 
 def _run(program: Program, runs: Runs, arguments: Namespace) -> list[Result]:
-    """Returns the result of every run, showing how many are done."""
+    """Returns the result of every run, with progress."""
     with Progress() as progress:
 
         def report(done: int) -> None:
@@ -95,7 +95,7 @@ def _run(program: Program, runs: Runs, arguments: Namespace) -> list[Result]:
 
 
 def _profile(program: Program, arguments: Namespace) -> Profile | None:
-    """Returns the profile that the options ask for."""
+    """Returns the profile that the options request."""
     if arguments.profile_depth is not None:
         return program.profile().grouped(arguments.profile_depth)
     return program.profile() if arguments.profile else None

@@ -1,4 +1,4 @@
-"""``sta targets``: the machines that come with the toolchain, and those that other packages add."""
+"""``sta targets``: the machines of the toolchain and of other packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``sta where``: which module of the model a place belongs to, and what became of it."""
+"""``sta where``: the model's module of a place, and its source, instructions and cycles."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sta.api.inspect.place_lookup import Origin, find, instruction_at
 from sta.runtime import Program
 
 _MOST_RUNS = 4
-"""Runs of instructions that a row of the table lists."""
+"""Runs of instructions listed in a row of the table."""
 
 
 def execute(arguments: Namespace) -> None:
-    """Runs the command; raises what ``sta.load`` raises, and ValueError if there is nothing at the place."""
+    """Runs the command; raises the errors of ``sta.load``, and ValueError if there is nothing at the place."""
     program = None if arguments.program is None else _load(arguments.program)
     origins = find(arguments.place, program)
     address = instruction_at(arguments.place)

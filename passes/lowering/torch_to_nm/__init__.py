@@ -1,1 +1,1 @@
-"""From operators of the `torch` dialect to integers: one file an operator with structure, its rules included."""
+"""From operators of the `torch` dialect to integers: one file for each operator with structure, its rules included."""

@@ -8,12 +8,11 @@ from xdsl.dialects.builtin import StringAttr, i1
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from sta.dialect import nm, torch
-from sta.passes.lowering.torch_to_nm.conversion import STREAM_LIMIT, Conversion, Quantized, Storage, scale_pair
+from sta.passes.lowering.torch_to_nm.conversion import Conversion, Quantized, Storage, scale_pair
 from sta.passes.lowering.torch_to_nm.lowering import Lowering
 from sta.passes.lowering.torch_to_nm.norm import LARGEST_FLOAT32
 from sta.passes.rewriting.torch_operations import literal_of
-from sta.passes.torch.choose_softmax import BITS, CHUNK
-from sta.passes.torch.fold_masks import REASON
+from sta.spec.integers import STREAM_LIMIT
 from sta.spec.operators.registry import remedy_of
 
 LOG2_UNITS = 1024 / math.log(2)
@@ -22,7 +21,7 @@ LOG2_UNITS = 1024 / math.log(2)
 
 def refusal(operation: torch.ScaledDotProductAttentionOp) -> str | None:
     """Attention has four axes, heads of one width, no dropout, and one of the masks that torch-fold-masks makes."""
-    if isinstance(reason := operation.attributes.get(REASON), StringAttr):
+    if isinstance(reason := operation.attributes.get(torch.MASK_ERROR), StringAttr):
         return f"its mask is not supported: {reason.data}"
     scale = operation.scale
     if not isinstance(scale.type, torch.NoneType) and not 0.0 < torch.number_of(scale) <= LARGEST_FLOAT32:
@@ -49,7 +48,7 @@ def _is_mask(value: SSAValue) -> bool:
 
 
 def attend(conversion: Conversion, op: torch.ScaledDotProductAttentionOp, storage: Storage) -> Quantized:
-    """The attention; a zero point of the values is taken off its result."""
+    """The attention; a zero point of the values is subtracted from its result."""
     q, k, v = (conversion.quantized(value) for value in (op.query, op.key, op.value))
     if torch.sizes_of(op.key) != torch.sizes_of(op.value):
         raise conversion.error("values of another width than the keys are not supported")
@@ -64,6 +63,7 @@ def attend(conversion: Conversion, op: torch.ScaledDotProductAttentionOp, storag
     if not isinstance(op.attn_mask.type, torch.NoneType):
         mask = _four_axes(conversion, conversion.quantized(op.attn_mask).value)
     result = Storage(nm.si16, v.scale * 128 / STREAM_LIMIT, 0) if v.zero_point else storage
+    softmax = _softmax_of(op)
     attention = conversion.emit(
         nm.AttentionOp(
             (
@@ -76,8 +76,8 @@ def attend(conversion: Conversion, op: torch.ScaledDotProductAttentionOp, storag
             (*scale_pair(v.scale / result.scale), result.zero_point),
             torch.constant_of(op.is_causal) is True,
             result.element,
-            bits=_number(op, BITS) or 8,
-            chunk=_number(op, CHUNK),
+            bits=softmax.bits.data,
+            chunk=softmax.chunk,
         )
     )
     shape = torch.sizes_of(op.result)
@@ -86,7 +86,7 @@ def attend(conversion: Conversion, op: torch.ScaledDotProductAttentionOp, storag
         value = conversion.emit(nm.ViewOp(value, shape)).result
     if not v.zero_point:
         return Quantized(value, storage.scale, storage.zero_point)
-    # The weights of a row add up to one, so that the zero point of the values comes out of attention as it went in.
+    # The weights of a row add up to one, so a zero point of the values passes through attention unchanged.
     offset = -round(v.zero_point * v.scale / result.scale)
     rescaled = conversion.emit(nm.RescaleOp(value, offset, *scale_pair(result.scale / storage.scale))).result
     return conversion.clamp(rescaled, storage)
@@ -96,9 +96,9 @@ def _centred(conversion: Conversion, q: Quantized) -> Quantized:
     """
     Queries without zero point.
 
-    One in the queries would add a term to each score that depends on the key, other than that of the keys, which is the
-    same in all scores of a row and cancels in the softmax. Without it they have up to 9 bits, so that they are rounded
-    to a grid that is up to twice as coarse.
+    A zero point of the queries would add a term to each score that depends on the key. (A zero point of the keys adds
+    the same to all scores of a row and cancels in the softmax.) Queries without it have up to 9 bits, so they are
+    rounded to a grid that is up to twice as coarse.
     """
     if not q.zero_point:
         return q
@@ -107,7 +107,7 @@ def _centred(conversion: Conversion, q: Quantized) -> Quantized:
 
 
 def _four_axes(conversion: Conversion, value: SSAValue) -> SSAValue:
-    """`[..., S, D]` as `[B, H, S, D]`: missing axes are 1, further ones join the batch."""
+    """`[..., S, D]` as `[B, H, S, D]`: missing axes are 1, additional ones join the batch."""
     shape = nm.tensor_of(value).get_shape()
     if len(shape) == 4:
         return value
@@ -116,10 +116,10 @@ def _four_axes(conversion: Conversion, value: SSAValue) -> SSAValue:
     return conversion.emit(nm.ViewOp(value, (*leading, *rest))).result
 
 
-def _number(op: Operation, attribute: str) -> int | None:
-    """The integer that a pass before has set on an operation; None if it has not."""
-    found = op.attributes.get(attribute)
-    return None if found is None else nm.integer_of(found)
+def _softmax_of(op: Operation) -> torch.SoftmaxAttr:
+    """The softmax that torch-choose-softmax has chosen; over whole rows with 8 bits where it has not run."""
+    found = op.attributes.get(torch.SOFTMAX)
+    return found if isinstance(found, torch.SoftmaxAttr) else torch.SoftmaxAttr(8)
 
 
 LOWERINGS = (Lowering(torch.ScaledDotProductAttentionOp, refusal, attend),)

@@ -1,4 +1,4 @@
-"""The function on integers while it is made: the values so far, and the conversions that the lowerings share."""
+"""The integer function under construction: its values so far, and conversions shared by the lowerings."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ from sta.dialect.ir.tensor_names import origin
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.integers import encode_scale
 
-STREAM_LIMIT = 32767
-"""The largest integer of a symmetric 16-bit value."""
-
 Array = NDArray[Any]
 
 UNQUANTIZED = "a value is used without being quantized: run torch-quantize first"
 
 
 class ConversionError(ValueError):
-    """A module is not in the form the conversion takes; names the layer."""
+    """A module in a form that the conversion does not accept; names the layer."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Quantized:
 
 @dataclass(frozen=True)
 class Storage:
-    """The number format a `torch.fake_quantize` asks for."""
+    """The number format of a `torch.fake_quantize`."""
 
     element: IntegerType
     scale: float
@@ -60,7 +57,7 @@ def scale_pair(real: float) -> tuple[int, int]:
 
 @dataclass
 class Conversion:
-    """The integer form of one function, as far as it is made."""
+    """The integer form of one function, as far as it is converted."""
 
     weights: WeightStore
     names: dict[SSAValue, str]
@@ -68,7 +65,7 @@ class Conversion:
     block: Block = field(default_factory=Block)
     values: dict[SSAValue, Quantized] = field(default_factory=dict[SSAValue, Quantized])
     current: Operation | None = None
-    """The operation being converted: the location of what is emitted."""
+    """The operation being converted: the location of emitted operations."""
 
     @property
     def path(self) -> str:
@@ -80,7 +77,7 @@ class Conversion:
         return ConversionError(f"{self.path}: {reason}")
 
     def emit(self, op: Any) -> Any:
-        """Add an operation of the `nm` dialect."""
+        """Adds an operation of the `nm` dialect."""
         assert self.current is not None
         op.location = self.current.location
         self.block.add_op(op)
@@ -107,11 +104,11 @@ class Conversion:
         return op.resource or f"{self.path}.constant", op.array(self.weights)
 
     def meaning(self, quantized: Quantized, value: SSAValue) -> Meaning:
-        """The meaning of the integers of `value`, for whoever looks at a run."""
+        """The meaning of the integers of `value`, for the inspection of runs."""
         return Meaning(quantized.scale, quantized.zero_point, self.names.get(origin(value), ""))
 
     def rearranged(self, op: torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp, value: SSAValue) -> SSAValue:
-        """The integers `value` as `op` rearranges its input."""
+        """The integers `value`, rearranged as `op` rearranges its input."""
         match op:
             case torch.ViewOp():
                 return self.emit(nm.ViewOp(value, torch.sizes_of(op.result))).result
@@ -141,7 +138,7 @@ class Conversion:
         return self.clamp(self.rescaled(quantized, storage.scale), storage)
 
     def stream(self, quantized: Quantized) -> Quantized:
-        """A value as int16 without zero point, which norms take. Of 8 bits it is the same numbers."""
+        """A value as int16 without zero point, as norms require. 8-bit values keep their numbers."""
         if nm.element_of(quantized.value) == nm.si16 and quantized.zero_point == 0:
             return quantized
         return self.clamp(self.rescaled(quantized, quantized.scale), Storage(nm.si16, quantized.scale, 0))
@@ -164,10 +161,10 @@ class Conversion:
 
 
 def is_parameter(value: SSAValue) -> bool:
-    """Whether `value` is a constant tensor or None."""
+    """True if `value` is a constant tensor or None."""
     return isinstance(value.type, torch.NoneType) or isinstance(value.owner, torch.LiteralOp)
 
 
 def float_array(found: tuple[str, Array] | None, default: Array) -> Array:
-    """A parameter in float64; `default` if it was left out."""
+    """A parameter in float64; `default` if it is absent."""
     return default if found is None else found[1].astype(np.float64)

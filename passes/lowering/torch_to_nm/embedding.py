@@ -23,7 +23,7 @@ def refusal(operation: torch.EmbeddingOp) -> str | None:
 
 
 def gather(conversion: Conversion, op: torch.EmbeddingOp, storage: Storage) -> Quantized:
-    """The rows of the table, which is rounded to the format of the result."""
+    """The rows of the table, rounded to the format of the result."""
     table = conversion.array(op.weight)
     assert table is not None
     values = conversion.constant(f"{table[0]}@int16", quantize_symmetric(table[1], storage.scale), nm.si16)

@@ -27,7 +27,7 @@ def multiply(conversion: Conversion, op: torch.LinearOp, storage: Storage) -> Qu
 
 
 def accumulated(conversion: Conversion, value: SSAValue, scale: float, is_sum: bool = True) -> SSAValue:
-    """A linear's accumulators in units of `scale`, seen through views of its result; for a sum, or by themselves."""
+    """A linear's accumulators in units of `scale`, seen through views of its result; for a sum, or alone."""
     op = value.owner
     if isinstance(op, VIEWS):
         return conversion.rearranged(op, accumulated(conversion, op.input, scale, is_sum))

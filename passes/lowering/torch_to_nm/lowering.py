@@ -1,5 +1,5 @@
 """
-The list of lowerings: how each operation of the `torch` dialect becomes integers, and which of its forms do.
+The list of lowerings: the integers of each operation of the `torch` dialect, and its supported forms.
 
 A module of this folder adds an operation by its `LOWERINGS`.
 """
@@ -24,7 +24,7 @@ def every_form(operation: Operation) -> None:
 
 @dataclass(frozen=True)
 class Lowering:
-    """What becomes of one kind of operation."""
+    """Lowering of one kind of operation."""
 
     operation: type[Operation]
     refusal: Callable[[Any], str | None] = every_form
@@ -32,7 +32,7 @@ class Lowering:
     round: Callable[[Conversion, Any, Storage], Quantized] | None = None
     """The integers of the operation's result in the format of the `torch.fake_quantize` that follows it."""
     follow: Callable[[Conversion, Any], None] | None = None
-    """Converts an operation where it stands: it computes nothing that has to be rounded."""
+    """Converts in place an operation that computes nothing to be rounded."""
 
 
 @cache

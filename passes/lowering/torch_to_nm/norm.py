@@ -7,7 +7,6 @@ import numpy as np
 from sta.dialect import nm, torch
 from sta.dialect.ir.quantized_value import Meaning, set_meaning
 from sta.passes.lowering.torch_to_nm.conversion import (
-    STREAM_LIMIT,
     Conversion,
     Quantized,
     Storage,
@@ -15,10 +14,11 @@ from sta.passes.lowering.torch_to_nm.conversion import (
     is_parameter,
 )
 from sta.passes.lowering.torch_to_nm.lowering import Lowering
+from sta.spec.integers import STREAM_LIMIT
 from sta.spec.norm import LARGEST_WIDTH, quantize_norm_parameters
 
 LARGEST_FLOAT32 = 3.4e38
-"""PyTorch computes in float32: a number above it is infinite there."""
+"""Bound of float32, in which PyTorch computes: larger numbers are infinite there."""
 
 
 def refusal(operation: torch.NormOp) -> str | None:
@@ -37,7 +37,7 @@ def refusal(operation: torch.NormOp) -> str | None:
 
 
 def normalize(conversion: Conversion, op: torch.NormOp, storage: Storage) -> Quantized:
-    """The norm with its parameters in integers; its result has 16 bits, of which 8 are made if they are asked for."""
+    """The norm with its parameters in integers; its result has 16 bits, or 8 bits on request."""
     x = conversion.stream(conversion.quantized(op.input))
     width = torch.sizes_of(op.input)[-1]
     kind = "layer" if isinstance(op, torch.LayerNormOp) else "rms"

@@ -14,7 +14,7 @@ from sta.passes.rewriting.uses_through_views import VIEWS
 
 
 def users_through_views(value: SSAValue) -> list[Operation]:
-    """The operations that take `value` or a rearrangement or conversion of it, those on the way included."""
+    """Operations that consume `value` or a rearrangement or conversion of it, including those on the way."""
     users: list[Operation] = []
     for use in value.uses:
         users.append(use.operation)

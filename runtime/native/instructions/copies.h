@@ -19,7 +19,7 @@ inline void copy_rows(const std::uint8_t* source, std::int64_t source_stride, st
     }
 }
 
-class Copy : public Operation {
+class Copy : public DecodedInstruction {
 public:
     Copy(const Operand& source, const Operand& destination) : source_(source), destination_(destination) {}
 

@@ -25,7 +25,7 @@ std::vector<Extent> extents(const InstructionDescription& instruction) {
              .writes = true}};
 }
 
-class Gather : public Operation {
+class Gather : public DecodedInstruction {
 public:
     explicit Gather(const InstructionDescription& instruction)
         : table_(instruction.operand("table")),
@@ -54,7 +54,7 @@ private:
     Affine limit_;
 };
 
-std::unique_ptr<Operation> make(const InstructionDescription& instruction, Shared&) {
+std::unique_ptr<DecodedInstruction> make(const InstructionDescription& instruction, Shared&) {
     return std::make_unique<Gather>(instruction);
 }
 

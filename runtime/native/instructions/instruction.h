@@ -37,9 +37,9 @@ struct Extent {
 };
 
 // An instruction, decoded: what the program does with it.
-class Operation {
+class DecodedInstruction {
 public:
-    virtual ~Operation() = default;
+    virtual ~DecodedInstruction() = default;
     // False if the instruction breaks a rule of the machine with the data it meets; then it has written nothing that
     // matters to another attempt.
     virtual bool execute(Machine& machine) const = 0;
@@ -55,7 +55,7 @@ struct InstructionType {
     // instruction has.
     std::vector<Extent> (*extents)(const InstructionDescription&);
     // Null: there is nothing to do.
-    std::unique_ptr<Operation> (*make)(const InstructionDescription&, Shared&);
+    std::unique_ptr<DecodedInstruction> (*make)(const InstructionDescription&, Shared&);
 };
 
 // Adds an instruction to the table; a static object of its file.

@@ -29,7 +29,7 @@ std::vector<Extent> extents(const InstructionDescription& instruction) {
              .writes = true}};
 }
 
-class LoadWeights : public Operation {
+class LoadWeights : public DecodedInstruction {
 public:
     LoadWeights(const Operand& source, const Operand& destination) : source_(source), destination_(destination) {}
 
@@ -59,7 +59,7 @@ private:
     Operand source_, destination_;
 };
 
-std::unique_ptr<Operation> make(const InstructionDescription& instruction, Shared&) {
+std::unique_ptr<DecodedInstruction> make(const InstructionDescription& instruction, Shared&) {
     const Operand &dram = instruction.operand("dram"), &sram = instruction.operand("sram");
     if (sram.space == Space::wbuf) return std::make_unique<LoadWeights>(dram, sram);
     return std::make_unique<Copy>(dram, sram);

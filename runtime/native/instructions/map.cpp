@@ -39,9 +39,9 @@ struct Fields {
           has_table(instruction.flag("has_table")),
           per_channel(instruction.flag("per_channel")),
           normalize(instruction.flag("normalize")),
-          gather(instruction.flag("gather")),
+          statistics(instruction.flag("statistics")),
           multiply(instruction.flag("multiply")) {
-        if (gather && destination_type != Element::s16) instruction.refuse("statistics of no s16");
+        if (statistics && destination_type != Element::s16) instruction.refuse("statistics of no s16");
     }
 
     bool has_residual() const { return residual_type != Element::none; }
@@ -51,7 +51,7 @@ struct Fields {
     int rows, columns;
     Source source;
     Element destination_type, residual_type;
-    bool has_table, per_channel, normalize, gather, multiply;
+    bool has_table, per_channel, normalize, statistics, multiply;
 };
 
 std::int64_t parameter_bytes(std::int64_t channels) {
@@ -153,7 +153,7 @@ void add_statistics(const Statistics& statistics, const Map& map, int first, int
     }
 }
 
-class MapRows : public Operation {
+class MapRows : public DecodedInstruction {
 public:
     MapRows(const InstructionDescription& instruction, Shared& shared)
         : source_(instruction.operand("source")),
@@ -161,7 +161,7 @@ public:
           parameters_(instruction.operand("parameters")),
           fields_(instruction),
           cache_(shared.cache<MapParameters>({fields_.channels()})) {
-        if (fields_.gather && fields_.rows > shared.tile_rows) instruction.refuse("more rows than have statistics");
+        if (fields_.statistics && fields_.rows > shared.tile_rows) instruction.refuse("more rows than have statistics");
         if (fields_.has_table) table_ = instruction.operand("table");
         if (fields_.has_residual()) residual_ = instruction.operand("residual");
         if (fields_.normalize) sums_ = instruction.operand("sums");
@@ -186,7 +186,7 @@ public:
         map.destination_stride = result.stride;
         if (!run(machine, map)) return false;
         if (!direct) result.copy_to(destination);
-        if (fields_.gather) {
+        if (fields_.statistics) {
             map.destination = destination.bytes;
             map.destination_stride = destination.stride;
             add_statistics(machine.statistics(), map, 0, fields_.rows);
@@ -276,12 +276,12 @@ private:
 
     // False if that is not possible, because something that it reads may change; then nothing has happened.
     bool run_ahead(Machine& machine, const Map& map, const Tile& destination) const {
-        if ((fields_.normalize && fields_.gather) || (fields_.has_table && !machine.weights(table_).constant)) return false;
+        if ((fields_.normalize && fields_.statistics) || (fields_.has_table && !machine.weights(table_).constant)) return false;
         std::array<SharedRows, 4> touched{destination.written_by_rows(), machine.tile(source_).read_by_rows()};
         std::size_t count = 2;
         const auto touch = [&](const SharedRows& rows) { touched[count++] = rows; };
         if (fields_.has_residual()) touch(machine.tile(residual_).read_by_rows());
-        if (fields_.gather) touch(machine.statistics().written_by_rows());
+        if (fields_.statistics) touch(machine.statistics().written_by_rows());
         const auto all = [&] { return std::span(touched).first(count); };
         // The machine itself is the caller's: its lines of cache had better not be asked for.
         const auto kernel = machine.kernels.map_rows;
@@ -294,7 +294,7 @@ private:
                 return normalize(its, sums, first, last, scratch) && kernel(its, first, last);
             });
         }
-        if (fields_.gather) {
+        if (fields_.statistics) {
             const auto work = [kernel, map, statistics = machine.statistics()](int first, int last) {
                 if (!kernel(map, first, last)) return false;
                 add_statistics(statistics, map, first, last);
@@ -320,7 +320,7 @@ private:
     Cache<MapParameters>& cache_;
 };
 
-std::unique_ptr<Operation> make(const InstructionDescription& instruction, Shared& shared) {
+std::unique_ptr<DecodedInstruction> make(const InstructionDescription& instruction, Shared& shared) {
     return std::make_unique<MapRows>(instruction, shared);
 }
 

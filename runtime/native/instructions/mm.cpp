@@ -76,7 +76,7 @@ struct LaidOutWeights {
     void read_ahead() const { __builtin_prefetch(column_sums); }
 };
 
-class Multiply : public Operation {
+class Multiply : public DecodedInstruction {
 public:
     Multiply(const InstructionDescription& instruction, const Shared& shared)
         : a_(instruction.operand("a")),
@@ -282,9 +282,9 @@ private:
         auto* quads = reinterpret_cast<std::uint16_t*>(machine.quads.take(quads_size()));
         auto* sums = reinterpret_cast<std::int32_t*>(machine.column_sums.take(column_sums_size()));
         const std::size_t size = sparse_->count_quads(matrix, quads);
-        std::uint8_t* stream = machine.laid_out.take(size);
-        sparse_->lay_out(matrix, quads, stream, sums);
-        return {reinterpret_cast<const std::int8_t*>(stream), size, sums, quads, false};
+        std::uint8_t* bytes = machine.laid_out.take(size);
+        sparse_->lay_out(matrix, quads, bytes, sums);
+        return {reinterpret_cast<const std::int8_t*>(bytes), size, sums, quads, false};
     }
 
     PackedShape shape_;
@@ -293,7 +293,7 @@ private:
     Arena& arena_;
 };
 
-std::unique_ptr<Operation> make(const InstructionDescription& instruction, Shared& shared) {
+std::unique_ptr<DecodedInstruction> make(const InstructionDescription& instruction, Shared& shared) {
     const Space b_space = instruction.operand("b").space;
     if (b_space == Space::spad) return std::make_unique<MultiplyActivations>(instruction, shared);
     return std::make_unique<MultiplyWeights>(instruction, shared);

@@ -25,12 +25,12 @@ struct Fields {
           outputs(choice_field<Outputs>(
               instruction, "outputs",
               {{"destination", {true, false}}, {"copy", {false, true}}, {"both", {true, true}}})),
-          gathered(instruction.flag("gathered")) {}
+          statistics(instruction.flag("statistics")) {}
 
     int rows, columns;
     bool centred;
     Outputs outputs;
-    bool gathered;
+    bool statistics;
 };
 
 std::vector<Extent> extents(const InstructionDescription& instruction) {
@@ -83,14 +83,14 @@ std::int64_t integer_root(std::uint64_t value) {
     return static_cast<std::int64_t>(root);
 }
 
-class NormRows : public Operation {
+class NormRows : public DecodedInstruction {
 public:
     NormRows(const InstructionDescription& instruction, Shared& shared)
         : source_(instruction.operand("source")),
           parameters_(instruction.operand("parameters")),
           fields_(instruction),
           cache_(shared.cache<NormParameters>({fields_.columns})) {
-        if (fields_.gathered && fields_.rows > shared.tile_rows) instruction.refuse("more rows than have statistics");
+        if (fields_.statistics && fields_.rows > shared.tile_rows) instruction.refuse("more rows than have statistics");
         if (fields_.outputs.destination) destination_ = instruction.operand("destination");
         if (fields_.outputs.copy) copy_ = instruction.operand("copy");
     }
@@ -141,12 +141,12 @@ private:
                                [this](const std::uint8_t* bytes) { return read_parameters(bytes, fields_.columns); });
     }
 
-    // Finds what some rows are normalized with; false if statistics that were gathered are not those of such a row.
+    // Finds what some rows are normalized with; false if the row statistics are not those of such a row.
     bool find_rows(const Statistics& statistics, const Norm& norm, int first, int last, RowNorm* rows) const {
         bool possible = true;
         for (int row = first; row < last; ++row) {
             std::int64_t sum, squares;
-            if (fields_.gathered) {
+            if (fields_.statistics) {
                 sum = statistics.sums[row];
                 squares = statistics.squares[row];
             } else {
@@ -157,9 +157,9 @@ private:
         return possible;
     }
 
-    // What was gathered has been used.
+    // The row statistics have been taken.
     void clear(const Statistics& statistics, int first, int last) const {
-        if (!fields_.gathered) return;
+        if (!fields_.statistics) return;
         std::fill(statistics.sums + first, statistics.sums + last, 0);
         std::fill(statistics.squares + first, statistics.squares + last, 0);
     }
@@ -180,7 +180,7 @@ private:
         std::size_t count = 1;
         if (fields_.outputs.destination) touched[count++] = destination.written_by_rows();
         if (fields_.outputs.copy) touched[count++] = copy.written_by_rows();
-        if (fields_.gathered) touched[count++] = machine.statistics().written_by_rows();
+        if (fields_.statistics) touched[count++] = machine.statistics().written_by_rows();
         const auto work = [this, its = machine.statistics(), norm, kernel = machine.kernels.norm_rows](int first, int last) {
             thread_local Scratch scratch;
             auto* rows = reinterpret_cast<RowNorm*>(scratch.take(sizeof(RowNorm) * static_cast<std::size_t>(last)));
@@ -222,7 +222,7 @@ private:
     Cache<NormParameters>& cache_;
 };
 
-std::unique_ptr<Operation> make(const InstructionDescription& instruction, Shared& shared) {
+std::unique_ptr<DecodedInstruction> make(const InstructionDescription& instruction, Shared& shared) {
     return std::make_unique<NormRows>(instruction, shared);
 }
 

@@ -21,7 +21,7 @@ std::vector<Extent> extents(const InstructionDescription& instruction) {
              .writes = true}};
 }
 
-class Shift : public Operation {
+class Shift : public DecodedInstruction {
 public:
     explicit Shift(const InstructionDescription& instruction)
         : acc_(instruction.operand("acc")), shifts_(instruction.operand("shifts")) {}
@@ -49,11 +49,11 @@ private:
     Operand acc_, shifts_;
 };
 
-std::unique_ptr<Operation> make(const InstructionDescription& instruction, Shared&) {
+std::unique_ptr<DecodedInstruction> make(const InstructionDescription& instruction, Shared&) {
     return std::make_unique<Shift>(instruction);
 }
 
-const InstructionType type{"rescale", extents, make};
+const InstructionType type{"shift", extents, make};
 const Registration registration(type);
 
 }  // namespace

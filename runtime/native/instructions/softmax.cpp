@@ -16,7 +16,7 @@ struct Fields {
     explicit Fields(const InstructionDescription& instruction)
         : rows(size_field(instruction, "rows")),
           keys(size_field(instruction, "keys")),
-          exponential_bits(choice_field<int>(instruction, "p_bits", {{"8", 8}, {"16", 16}})),
+          exponential_bits(choice_field<int>(instruction, "probability_bits", {{"8", 8}, {"16", 16}})),
           mode(choice_field<Mode>(
               instruction, "mode",
               {{"row", Mode::row}, {"online", Mode::online}, {"online_first", Mode::online_first}})),
@@ -72,7 +72,7 @@ bool read_parameters(const std::uint8_t* block, Scale& scale) {
     return is_scale(scale);
 }
 
-class Softmaxes : public Operation {
+class Softmaxes : public DecodedInstruction {
 public:
     Softmaxes(const InstructionDescription& instruction, const Shared& shared)
         : scores_(instruction.operand("scores")),
@@ -175,7 +175,7 @@ private:
     Exponentials exponentials_;
 };
 
-std::unique_ptr<Operation> make(const InstructionDescription& instruction, Shared& shared) {
+std::unique_ptr<DecodedInstruction> make(const InstructionDescription& instruction, Shared& shared) {
     return std::make_unique<Softmaxes>(instruction, shared);
 }
 

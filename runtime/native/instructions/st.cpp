@@ -17,7 +17,7 @@ std::vector<Extent> extents(const InstructionDescription& instruction) {
              .writes = true}};
 }
 
-std::unique_ptr<Operation> make(const InstructionDescription& instruction, Shared&) {
+std::unique_ptr<DecodedInstruction> make(const InstructionDescription& instruction, Shared&) {
     return std::make_unique<Copy>(instruction.operand("sram"), instruction.operand("dram"));
 }
 

@@ -9,7 +9,7 @@ std::vector<Extent> extents(const InstructionDescription&) {
     return {};
 }
 
-std::unique_ptr<Operation> make(const InstructionDescription&, Shared&) {
+std::unique_ptr<DecodedInstruction> make(const InstructionDescription&, Shared&) {
     return nullptr;
 }
 

@@ -166,16 +166,16 @@ struct Norm {
     int columns;
 };
 
-// For weights of which at most a quarter is kept. They are laid out as a stream: for each vector of columns, for each
-// window of the depth, as many quads as `quads` says.
+// For weights of which at most a quarter is kept. They are laid out one after the other: for each vector of columns,
+// for each segment of the depth, as many quads as `quads` says.
 struct SparseKernels {
     bool (*runs_here)();
     // How many counts of quads there are.
     int (*quad_counts)(int columns, int depth);
-    // Counts the quads and returns the size of the stream.
+    // Counts the quads and returns the size of the layout.
     std::size_t (*count_quads)(const Matrix&, std::uint16_t* quads);
     // Lays a matrix out, and sums its columns (filled up with zeros).
-    void (*lay_out)(const Matrix&, const std::uint16_t* quads, std::uint8_t* stream, std::int32_t* column_sums);
+    void (*lay_out)(const Matrix&, const std::uint16_t* quads, std::uint8_t* laid_out, std::int32_t* column_sums);
     // As that of all kernels.
     bool (*multiply_rows)(const Product&, int first, int last);
 };

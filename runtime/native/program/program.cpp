@@ -24,8 +24,8 @@ const Kernels& kernels_called(const std::string& name) {
 // A small instruction moves fewer bytes, or multiplies 64 times as often.
 constexpr std::int64_t small_work = 1 << 18;
 
-int weight_of(const InstructionDescription& instruction, const Operation* operation) {
-    std::int64_t work = operation ? operation->work() : 0;
+int weight_of(const InstructionDescription& instruction, const DecodedInstruction* decoded) {
+    std::int64_t work = decoded ? decoded->work() : 0;
     for (const Operand& operand : instruction.operands) work += operand.rows * operand.row_bytes;
     return static_cast<int>(std::min<std::int64_t>(1 + work / small_work, instructions_between_looks));
 }
@@ -78,10 +78,10 @@ void Program::add(const InstructionDescription& instruction) {
     } else if (instruction.role == Role::unit) {
         rules_of_pc_.back() = static_cast<int>(rules_.size());
         rules_.push_back({instruction.job, instruction.taint, accesses_of(instruction)});
-        operations_.push_back(instruction.type->make(instruction, *shared_));
-        node.operation = operations_.back().get();
+        decoded_.push_back(instruction.type->make(instruction, *shared_));
+        node.decoded = decoded_.back().get();
     }
-    node.weight = weight_of(instruction, node.operation);
+    node.weight = weight_of(instruction, node.decoded);
     nodes_.push_back(node);
 }
 
@@ -94,8 +94,8 @@ Progress Program::advance(Machine& machine, std::chrono::duration<double> time) 
     return machine.settle() ? progress : Progress::uncertain;
 }
 
-bool Program::execute(const Operation& operation, Machine& machine) {
-    return (operation.runs_ahead() || machine.settle()) && operation.execute(machine);
+bool Program::execute(const DecodedInstruction& decoded, Machine& machine) {
+    return (decoded.runs_ahead() || machine.settle()) && decoded.execute(machine);
 }
 
 Progress Program::run(Machine& machine, std::chrono::duration<double> time) const {
@@ -110,7 +110,7 @@ Progress Program::run(Machine& machine, std::chrono::duration<double> time) cons
         since_look += node.weight;
         switch (node.role) {
             case Role::unit:
-                if (node.operation && !execute(*node.operation, machine)) return Progress::failed;
+                if (node.decoded && !execute(*node.decoded, machine)) return Progress::failed;
                 ++position;
                 break;
             case Role::fence: ++position; break;

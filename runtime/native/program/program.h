@@ -69,7 +69,7 @@ private:
         int depth;                // of the loop, for a loop and its end
         std::int64_t iterations;
         std::size_t target;       // after the end for a loop, after the loop for an end
-        const Operation* operation;
+        const DecodedInstruction* decoded;
         std::int64_t issued;  // instructions that the sequencer issues here: address arithmetic before it, and itself
         int weight;           // how many small instructions take as long, at most as many as a look at the clock is after
     };
@@ -85,14 +85,14 @@ private:
         return rules_[static_cast<std::size_t>(rules_of_pc_[static_cast<std::size_t>(pc)])];
     }
     Progress run(Machine& machine, std::chrono::duration<double> time) const;
-    static bool execute(const Operation& operation, Machine& machine);
+    static bool execute(const DecodedInstruction& decoded, Machine& machine);
     void add(const InstructionDescription& instruction);
 
     MachineDescription machine_;
     int loop_depth_;
     const Kernels& kernels_;
     std::unique_ptr<Shared> shared_;
-    std::vector<std::unique_ptr<Operation>> operations_;
+    std::vector<std::unique_ptr<DecodedInstruction>> decoded_;
     std::vector<Node> nodes_;
     std::vector<Rules> rules_;
     std::vector<int> rules_of_pc_;  // where they are; -1 for instructions that are not of a unit

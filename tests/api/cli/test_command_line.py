@@ -1,4 +1,4 @@
-"""The `sta` command: what it prints, what it writes, and what it says about bad input."""
+"""The `sta` command: output, files, and messages for bad input."""
 
 import io
 import json
@@ -26,7 +26,7 @@ Save = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did."""
+    """Result of a command."""
 
     status: int
     output: str
@@ -88,6 +88,18 @@ def test_compile_in_json_is_canonical_and_complete(shell: Shell, files: Files) -
     assert summary["file_bytes"] == Path("m.sta").stat().st_size
     assert [row["pattern"] for row in summary["sparsity"]] == ["dense"]
     assert "convert-torch-to-nm" in [row["step"] for row in summary["check"]]
+
+
+def test_compile_judges_on_samples_for_evaluation(shell: Shell, files: Files) -> None:
+    given = ("compile", files.model, "-o", "m.sta", "--calibration", files.calibration)
+    done = shell(*given, "--evaluation", files.calibration, "--json")
+    assert done.status == 0
+    assert json.loads(done.output)["quantization"]["held_out_samples"] == 4
+    assert json.loads(shell(*given, "--json").output)["quantization"]["held_out_samples"] == 1
+    Path("e.npz").write_bytes(files.calibration.read_bytes())
+    refused = shell("compile", files.model, "-o", "e.npz", "--evaluation", "e.npz")
+    assert refused.status != 0
+    assert Path("e.npz").read_bytes() == files.calibration.read_bytes()
 
 
 def test_compile_says_how_much_is_padding(shell: Shell) -> None:

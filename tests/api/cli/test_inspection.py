@@ -17,7 +17,7 @@ from tests.api.conftest import TOKENS, VOCABULARY, Files
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Any:
-    """What a command prints."""
+    """The output of a command."""
 
     def run(*arguments: object, status: int = 0) -> str:
         capsys.readouterr()
@@ -119,7 +119,7 @@ def test_the_help_of_opt_lists_our_passes_first(said: Any) -> None:
     text = said("opt", "--help")
     ours, options, others = (text.index(part) for part in ("  nm-sink-views  ", "options:", "canonicalize,"))
     assert ours < options < others
-    assert re.search(r"  torch-prune +Keep the N largest", text)
+    assert re.search(r"  torch-prune +Keeps the N largest", text)
     assert max(map(len, text.splitlines())) <= 80
 
 

@@ -56,7 +56,7 @@ def heavy_are_slow(names: Sequence[str]) -> list[object]:
 
 @pytest.fixture(scope="module")
 def paths(files: Files, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the calls name."""
+    """Paths that the calls name."""
     folder = tmp_path_factory.mktemp("matrix")
     (folder / "m.mlir").write_text(MODULE)
     assert main(["objdump", str(files.program), "-o", str(folder / "m.s")]) == 0

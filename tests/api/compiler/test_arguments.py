@@ -1,4 +1,4 @@
-"""Wrong arguments of `sta.compile`: what is expected, and before the work that they would spoil."""
+"""Wrong arguments of `sta.compile`: messages name the expected ones, before the work that they would spoil."""
 
 from __future__ import annotations
 
@@ -92,6 +92,17 @@ def test_arguments_are_read_before_the_model(arguments: dict[str, Any], message:
 def test_calibration_data_that_does_not_fit(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compiled(calibration={name: array[None] for name, array in EXAMPLE.items()} | changes)
+
+
+def test_evaluation_data_that_does_not_fit_is_told_from_calibration_data() -> None:
+    given = {name: array[None] for name, array in EXAMPLE.items()}
+    with pytest.raises(ValueError, match=r"^evaluation: the samples lack 'offset'"):
+        compiled(calibration=given, evaluation={"ids": given["ids"]})
+    reason = r"^evaluation sample 0: cannot run torch.aten.embedding of table .*: its table has rows 0..8"
+    with pytest.raises(ValueError, match=reason):
+        compiled(calibration=given, evaluation=given | {"ids": given["ids"] + 1})
+    with pytest.raises(ValueError, match=r"reaches .* dB against the model on evaluation samples, .*not the 190 dB"):
+        compiled(calibration=given, evaluation=given, min_sqnr=190)
 
 
 class Narrow(nn.Module):

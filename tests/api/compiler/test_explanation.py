@@ -1,4 +1,4 @@
-"""What `--explain` shows: a tiling for every layer with products, and a memory map without collisions."""
+"""Output of `--explain`: a tiling for every layer with products, and a memory map without collisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that change the function on purpose: `--check` reports what they cost, and refuses what else changes."""
+"""Steps that change the function on purpose: `--check` reports their cost, and refuses other changes."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_loss_of_calibration_stands_beside_what_it_was_kept_for() -> None:
     program, _, _ = checked(ctrl)
     calibration = next(loss for loss in program.losses if loss.step == "torch-calibrate")
     assert calibration.decibels < float("inf")
-    assert "weights rounded by calibration (" in calibration.kept_for
+    assert "GPTQ (" in calibration.kept_for
     assert " dB)" in calibration.kept_for
 
 

@@ -1,4 +1,4 @@
-"""Dumps of the IR: what they hold, and that the compile goes on from each of them."""
+"""Dumps of the IR: contents, and resumption of the compile from each of them."""
 
 from __future__ import annotations
 
@@ -210,6 +210,7 @@ def test_options_about_what_has_been_done_are_refused(
         (["--sparsity", "1:4"], "weights have been pruned in"),
         (["--softmax", "online"], "has been chosen in"),
         (["--calibration", str(files.calibration)], "calibration data are given, and nothing uses them in"),
+        (["--evaluation", str(files.calibration)], "evaluation data are given, and number formats have been chosen in"),
         (["--min-sqnr", "30", "--check"], "number formats are asked for, and have been chosen in"),
         (["--no-smoothing"], "number formats are asked for, and have been chosen in"),
         (["--target", "sta-small"], "is tiled for sta-base, not for sta-small"),

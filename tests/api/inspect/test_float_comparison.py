@@ -13,7 +13,7 @@ from sta.frontend.forward_names import input_names
 from tests.support.random_models import SHAPES, RandomTransformer, Shape
 
 LEAST_DECIBELS = 20
-"""What the worst operation keeps on the samples that it was calibrated on; a wrong match has about 0 dB."""
+"""Least SQNR of the worst operation on its calibration samples; a wrong match has about 0 dB."""
 SLOW = [HealthCheck.too_slow]
 
 

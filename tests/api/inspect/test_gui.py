@@ -1,4 +1,4 @@
-"""`sta gui`: xDSL's window as a user has it, in Textual's own driver."""
+"""`sta gui`: xDSL's window, in Textual's own driver."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xdsl.interactive.app import InputApp
 
 from sta.api.cli.command_line import main
 from sta.api.dump.ir_dump import Dump
-from sta.api.inspect.gui import window
+from sta.api.inspect.gui import application
 from sta.passes.pipeline import pass_registry
 from tests.api.conftest import files_of
 
@@ -40,7 +40,7 @@ def applied(app: InputApp, name: str) -> tuple[list[str], str]:
 )
 def test_a_pass_is_applied_to_a_dump(before: str, name: str, dump: Dump, capsys: pytest.CaptureFixture[str]) -> None:
     path = next(path for path in files_of(dump) if path.stem.partition("-")[2] == before)
-    listed, shown = applied(window(path), name)
+    listed, shown = applied(application(path), name)
     assert pass_registry().keys() <= set(listed)
     assert main(["opt", str(path), "-p", name, "--no-print-debuginfo"]) == 0
     assert shown.rstrip() == capsys.readouterr().out.rstrip()
@@ -49,9 +49,9 @@ def test_a_pass_is_applied_to_a_dump(before: str, name: str, dump: Dump, capsys:
 def test_a_module_of_no_dump_has_no_weights(tmp_path: Path) -> None:
     path = tmp_path / "m.mlir"
     path.write_text("func.func @main(%x: tensor<4xsi8>) -> tensor<4xsi8> { func.return %x : tensor<4xsi8> }")
-    _, shown = applied(window(path), "nm-sink-views")
+    _, shown = applied(application(path), "nm-sink-views")
     assert "func.return %x : tensor<4xsi8>" in shown
-    _, shown = applied(window(None), "nm-sink-views")
+    _, shown = applied(application(None), "nm-sink-views")
     assert "arith.addi" in shown
 
 

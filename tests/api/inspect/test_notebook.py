@@ -1,4 +1,4 @@
-"""How programs, results and IR show themselves in a notebook."""
+"""Display of programs, results and IR in a notebook."""
 
 import pytest
 from xdsl.context import Context

@@ -1,6 +1,4 @@
-"""
-Every `sta` operation on the interpreter and on the emulator, against plain NumPy; what memory held before is no matter.
-"""
+"""Every `sta` operation on the interpreter and on the emulator, against plain NumPy, whatever memory held before."""
 
 from __future__ import annotations
 
@@ -118,13 +116,13 @@ def test_copies_of_windows(bench: Bench) -> None:
     bench.begin()
     # Rows 1, 3 and 5, columns 4 to 14, to rows of 16 bytes; then to rows 0, 2 and 4 of the output.
     source = builder.view(constant, (3, 10), 24, strides=(40, 1))
-    window = builder.view(tile, (3, 10), 2)
-    builder.add(sta.LoadOp(source, window))
-    builder.add(sta.StoreOp(window, builder.view(out, (3, 10), 5, strides=(30, 1))))
+    view = builder.view(tile, (3, 10), 2)
+    builder.add(sta.LoadOp(source, view))
+    builder.add(sta.StoreOp(view, builder.view(out, (3, 10), 5, strides=(30, 1))))
     filler = builder.view(tile, (2, 10), 2)
     builder.add(sta.StoreOp(filler, builder.view(out, (2, 10), 20, strides=(30, 1))))
     for row in range(5):
-        # What no window covers must be written as well: outputs start poisoned.
+        # What no view covers must be written as well: outputs start poisoned.
         builder.add(sta.StoreOp(builder.view(tile, (1, 5), 2), builder.view(out, (1, 5), 15 * row)))
     found = output(bench)
     assert np.array_equal(found[::2, 5:], values[1::2, 4:14])
@@ -242,12 +240,12 @@ def test_softmax(rows: int, keys: int, causal: bool, masked: str, base: int) -> 
     weights, sums = builder.buffer("spad", (rows, keys), nm.ui8), builder.buffer("spad", (rows,), nm.si32)
     normal = builder.buffer("spad", (rows, keys), nm.si16)
     bench.begin()
-    window = builder.view(mask, (rows, keys), strides=(0 if masked == "one row" else keys, 1))
+    view = builder.view(mask, (rows, keys), strides=(0 if masked == "one row" else keys, 1))
     with builder.loop(2) as i:
         builder.add(sta.ProductOp(scores, left, right, DENSE_OPERAND, scores=True))
         operands = (scores, weights, sums, parameters)
         first_row = Affine(base, ((i, 2),)) if causal else None
-        builder.add(sta.SoftmaxOp(operands, None if masked == "none" else window, causal, first_row))
+        builder.add(sta.SoftmaxOp(operands, None if masked == "none" else view, causal, first_row))
         # The weights leave the chip normalized: times one, divided by their sum, in units of 2^-8.
         builder.add(sta.ProductOp(acc, weights, one, DENSE_OPERAND))
         builder.add(sta.MapOp((acc, normal, bench.identity), None, sums, normalize=True))
@@ -337,8 +335,8 @@ def test_map(
 
 @pytest.mark.parametrize("results", ["stream", "copy", "both"])
 @pytest.mark.parametrize("kind", ["layer", "rms"])
-@pytest.mark.parametrize("gathered", [False, True])
-def test_norm(bench: Bench, results: str, kind: str, gathered: bool) -> None:
+@pytest.mark.parametrize("statistics", [False, True])
+def test_norm(bench: Bench, results: str, kind: str, statistics: bool) -> None:
     builder = bench.builder
     x = random_of(bench, (4, 6), nm.si16)
     gamma = builder.random.integers(-(2**20), 2**20, 6).astype(np.int32)
@@ -353,9 +351,9 @@ def test_norm(bench: Bench, results: str, kind: str, gathered: bool) -> None:
         for start in (0, 3)
     ]
     for a, b in halves:
-        builder.add(sta.MapOp((a, b, bench.identity), gather=gathered))
+        builder.add(sta.MapOp((a, b, bench.identity), statistics=statistics))
     written = (stream if results != "copy" else None, copy if results != "stream" else None)
-    builder.add(sta.NormOp(work, block, *written, kind, gathered=gathered))
+    builder.add(sta.NormOp(work, block, *written, kind, statistics=statistics))
     for name, value in zip(("stream", "copy"), written, strict=True):
         if value is not None:
             bench.result(value, name)

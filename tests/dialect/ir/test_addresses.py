@@ -1,6 +1,4 @@
-"""
-Addresses of chains of views, against the sums of their offsets.
-"""
+"""Addresses of chains of views, against the sums of their offsets."""
 
 from __future__ import annotations
 
@@ -14,6 +12,8 @@ from xdsl.utils.exceptions import VerifyException
 
 from sta.dialect import nm, sta
 from sta.dialect.ir.addresses import address_of, expect_addresses, first_element_of, offset_of
+from sta.dialect.ir.port_attribute import PORT, PortAttr
+from sta.spec.signature import TensorSignature
 
 TERMS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9)), max_size=3)
 
@@ -50,7 +50,8 @@ def test_arguments_have_addresses_after_allocation_only() -> None:
     (argument,) = function.body.block.args
     with pytest.raises(VerifyException, match="run sta-allocate first"):
         address_of(argument)
-    function.arg_attrs = ArrayAttr([DictionaryAttr({"sta.offset": nm.integer(128)})])
+    port = PortAttr(TensorSignature("x", (4, 3), "float32", "int32", "quantized"), "input", 128)
+    function.arg_attrs = ArrayAttr([DictionaryAttr({PORT: port})])
     assert address_of(argument).at({}) == 128
     with pytest.raises(ValueError, match="the function has no addresses yet: run sta-allocate first"):
         expect_addresses(function)

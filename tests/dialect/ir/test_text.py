@@ -1,4 +1,4 @@
-"""Modules as text: what xDSL's printer prints, also where texts of another module are used again."""
+"""Modules as text: the output of xDSL's printer, even if texts of another module are reused."""
 
 from io import StringIO
 

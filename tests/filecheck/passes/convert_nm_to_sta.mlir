@@ -2,7 +2,7 @@
 // RUN: sta opt %s --weights %t.safetensors -p convert-nm-to-sta | filecheck %s
 
 // 512 rows are four tiles of 128, 256 columns four of 64. Loops stay loops.
-func.func @main(%x: tensor<512x64xsi8> {sta.name = "x", sta.host_dtype = "float32", sta.device_dtype = "int8", sta.kind = "quantized", sta.scale = 1.000000e+00 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) -> (tensor<512x256xsi8> {sta.name = "y", sta.host_dtype = "float32", sta.device_dtype = "int8", sta.kind = "quantized", sta.scale = 1.000000e+00 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) {
+func.func @main(%x: tensor<512x64xsi8> {sta.port = #sta.port<"x", quantized float32 as int8>}) -> (tensor<512x256xsi8> {sta.port = #sta.port<"y", quantized float32 as int8>}) {
   %w = nm.weight @w : tensor<256x64xsi8, #nm.pattern<2:4, bitmap>>
   %b = nm.weight @b : tensor<256xsi32>
   %m = nm.weight @m : tensor<256xsi32>
@@ -11,13 +11,13 @@ func.func @main(%x: tensor<512x64xsi8> {sta.name = "x", sta.host_dtype = "float3
   func.return %y : tensor<512x256xsi8>
 }
 
-// CHECK:     func.func @main(%[[X:.*]]: memref<512x64xsi8, #sta.dram> {sta.name = "x", {{.*}}sta.direction = "input"}, %[[Y:.*]]: memref<512x256xsi8, #sta.dram> {sta.name = "y", {{.*}}sta.direction = "output"})
+// CHECK:     func.func @main(%[[X:.*]]: memref<512x64xsi8, #sta.dram> {sta.port = #sta.port<input "x", quantized float32 as int8>}, %[[Y:.*]]: memref<512x256xsi8, #sta.dram> {sta.port = #sta.port<output "y", quantized float32 as int8>})
 // CHECK:     sta.load %[[X]] to %{{.*}} :
-// CHECK:     %[[PACKED:.*]] = sta.constant @"w@packed" weights {{.*}} : memref<{{[0-9]+}}xui8, #sta.dram>
+// CHECK:     %[[PACKED:.*]] = sta.constant @"w@packed" weights {{.*}} : dram<{{[0-9]+}}xui8>
 // CHECK:     sta.loop %{{.*}} = 0 to {{[0-9]+}} {
 // CHECK:       sta.view %[[PACKED]][%{{.*}}]
 // CHECK:       sta.loop %{{.*}} = 0 to {{[0-9]+}} {
-// CHECK:         sta.mm %{{.*}}, %{{.*}} to %[[ACC:.*]] pattern <2:4, bitmap> : {{.*}}, memref<128x64xsi32, #sta.acc>
+// CHECK:         sta.mm %{{.*}}, %{{.*}} to %[[ACC:.*]] pattern <2:4, bitmap> : {{.*}}, acc<128x64xsi32>
 // CHECK:         sta.map %[[ACC]] to %{{.*}} parameters %{{.*}} per_channel
 // CHECK:     sta.store
 // CHECK-NOT: nm.linear

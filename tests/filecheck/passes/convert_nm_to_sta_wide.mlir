@@ -2,7 +2,7 @@
 // RUN: sta opt %s --weights %t.safetensors -p nm-fuse-epilogues,convert-nm-to-sta | filecheck %s
 
 // 16-bit activations: a pass over their high bytes and one over their low, with the same weights, and one drain of both.
-func.func @main(%x: tensor<32x64xsi16> {sta.name = "x", sta.host_dtype = "float32", sta.device_dtype = "int16", sta.kind = "quantized", sta.scale = 1.000000e+00 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) -> (tensor<32x64xsi16> {sta.name = "y", sta.host_dtype = "float32", sta.device_dtype = "int16", sta.kind = "quantized", sta.scale = 1.000000e+00 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) {
+func.func @main(%x: tensor<32x64xsi16> {sta.port = #sta.port<"x", quantized float32 as int16>}) -> (tensor<32x64xsi16> {sta.port = #sta.port<"y", quantized float32 as int16>}) {
   %w = nm.weight @w : tensor<64x64xsi8, #nm.pattern<2:4, bitmap>>
   %b = nm.weight @b : tensor<64xsi32>
   %m = nm.weight @m : tensor<64xsi32>
@@ -13,8 +13,8 @@ func.func @main(%x: tensor<32x64xsi16> {sta.name = "x", sta.host_dtype = "float3
   func.return %y : tensor<32x64xsi16>
 }
 
-// CHECK:      %[[HIGH:.*]] = sta.view %[[ACC:.*]][0] sizes [16, 64] strides [128, 1] : memref<16x128xsi32, #sta.acc>
-// CHECK-NEXT: %[[LOW:.*]] = sta.view %[[ACC]][64] sizes [16, 64] strides [128, 1] : memref<16x128xsi32, #sta.acc>
+// CHECK:      %[[HIGH:.*]] = sta.view %[[ACC:.*]][0] sizes [16, 64] strides [128, 1] : acc<16x128xsi32>
+// CHECK-NEXT: %[[LOW:.*]] = sta.view %[[ACC]][64] sizes [16, 64] strides [128, 1] : acc<16x128xsi32>
 // CHECK-NEXT: sta.mm %[[X:.*]], %[[W:.*]] to %[[HIGH]] pattern <2:4, bitmap> plane high :
 // CHECK-NEXT: sta.mm %[[X]], %[[W]] to %[[LOW]] pattern <2:4, bitmap> plane low :
 // CHECK:      sta.map %[[ACC]] to %{{.*}} parameters %{{.*}} per_channel wide

@@ -12,7 +12,7 @@ func.func @main(%x: !torch.vtensor<[1,6,8],f32> {sta.name = "x"}) -> (!torch.vte
   func.return %y16 : !torch.vtensor<[1,6,4],f32>
 }
 
-// CHECK:      func.func @main(%[[X:.*]]: tensor<1x6x8xsi16> {sta.name = "x", {{.*}} sta.kind = "quantized", sta.scale = 1.000000e-03 : f64
+// CHECK:      func.func @main(%[[X:.*]]: tensor<1x6x8xsi16> {sta.port = #sta.port<"x", quantized float32 as int16, scale 0.001>}
 // CHECK-NEXT: %[[WIDE:.*]] = nm.rescale %[[X]] scale <1099511628, 38> :
 // CHECK-NEXT: %[[NARROW:.*]] = nm.clamp %[[WIDE]] zero_point -3 {nm.meaning = [#nm.meaning<0.25, -3, "x:input">]} : tensor<1x6x8xsi32> -> tensor<1x6x8xsi8>
 // CHECK-NEXT: %[[WEIGHT:.*]] = nm.weight @{{.*}} : tensor<4x8xsi8>

@@ -3,7 +3,7 @@
 // RUN: sta opt %s --weights %t.safetensors -p nm-plan-tiles | sta opt --weights %t.safetensors -p convert-nm-to-sta | filecheck %s --check-prefix=LOWERED
 
 // The plan of a layer is an attribute of it, and why it was chosen one of the function.
-func.func @main(%x: tensor<512x64xsi8> {sta.name = "x", sta.host_dtype = "float32", sta.device_dtype = "int8", sta.kind = "quantized", sta.scale = 1.000000e+00 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) -> (tensor<512x256xsi8> {sta.name = "y", sta.host_dtype = "float32", sta.device_dtype = "int8", sta.kind = "quantized", sta.scale = 1.000000e+00 : f64, sta.zero_point = 0 : i64, sta.limit = 0 : i64}) {
+func.func @main(%x: tensor<512x64xsi8> {sta.port = #sta.port<"x", quantized float32 as int8>}) -> (tensor<512x256xsi8> {sta.port = #sta.port<"y", quantized float32 as int8>}) {
   %w = nm.weight @w : tensor<256x64xsi8, #nm.pattern<2:4, bitmap>>
   %b = nm.weight @b : tensor<256xsi32>
   %m = nm.weight @m : tensor<256xsi32>
@@ -18,5 +18,5 @@ func.func @main(%x: tensor<512x64xsi8> {sta.name = "x", sta.host_dtype = "float3
 // CHECK-SAME:  nm.tiling = #nm.linear_tiling<128 x 64 x 32, columns>
 
 // LOWERED:   sta.tiling = [#sta.tiling<"", linear
-// LOWERED:   sta.mm {{.*}}memref<128x64xsi32
+// LOWERED:   sta.mm {{.*}}acc<128x64xsi32
 // LOWERED-NOT: nm.tiling

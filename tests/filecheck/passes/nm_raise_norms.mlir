@@ -9,6 +9,6 @@ func.func @main(%x: tensor<6x4xsi8>, %w: tensor<4x4xsi8>, %b: tensor<4xsi32>, %s
 
 // CHECK:      %y = nm.linear
 // CHECK-NEXT: %v = nm.view %y : tensor<6x4xsi16> -> tensor<2x3x4xsi16>
-// CHECK-NEXT: %0 = nm.norm {{[a-z]+}} %y, %b, %b {{.*}} -> tensor<6x4xsi16>
-// CHECK-NEXT: %z = nm.view %0 : tensor<6x4xsi16> -> tensor<2x3x4xsi16>
-// CHECK-NEXT: func.return %v, %z
+// CHECK-NEXT: %[[NORM:.*]] = nm.norm {{[a-z]+}} %y, %b, %b {{.*}} -> tensor<6x4xsi16>
+// CHECK-NEXT: %[[SEEN:.*]] = nm.view %[[NORM]] : tensor<6x4xsi16> -> tensor<2x3x4xsi16>
+// CHECK-NEXT: func.return %v, %[[SEEN]]

@@ -7,13 +7,12 @@ func.func @main(%q: !torch.vtensor<[1,2,6,4],f32> {sta.name = "q"}) -> (!torch.v
   %zero = torch.constant.float 0.000000e+00
   %false = torch.constant.bool false
   %scale = torch.constant.float 5.000000e-01
-  %y = torch.aten.scaled_dot_product_attention %q, %q, %q, %none, %zero, %false, %scale, %false {sta.narrow_fidelity = 10.0 : f64} : !torch.vtensor<[1,2,6,4],f32>, !torch.vtensor<[1,2,6,4],f32>, !torch.vtensor<[1,2,6,4],f32>, !torch.none, !torch.float, !torch.bool, !torch.float, !torch.bool -> !torch.vtensor<[1,2,6,4],f32>
+  %y = torch.aten.scaled_dot_product_attention %q, %q, %q, %none, %zero, %false, %scale, %false {sta.narrow_fidelity = #torch.decibels<10.0>} : !torch.vtensor<[1,2,6,4],f32>, !torch.vtensor<[1,2,6,4],f32>, !torch.vtensor<[1,2,6,4],f32>, !torch.none, !torch.float, !torch.bool, !torch.float, !torch.bool -> !torch.vtensor<[1,2,6,4],f32>
   func.return %y : !torch.vtensor<[1,2,6,4],f32>
 }
 
 // AUTO:      torch.aten.scaled_dot_product_attention
-// AUTO-NOT:  sta.softmax_chunk
-// AUTO-SAME: sta.probability_bits = 16 : i64
+// AUTO-SAME: sta.softmax = #torch.softmax<16 bits>
 
 // ONLINE:      torch.aten.scaled_dot_product_attention
-// ONLINE-SAME: sta.probability_bits = 8 : i64, sta.softmax_chunk = 6 : i64
+// ONLINE-SAME: sta.softmax = #torch.softmax<8 bits, 6 keys>

@@ -1,4 +1,4 @@
-"""ONNX files as models: the numbers onnxruntime computes, names that survive, and errors that name the node."""
+"""ONNX files as models: onnxruntime's numbers, names that survive, and errors that name the node."""
 # pyright: basic
 # onnx has no types that pyright could check.
 

@@ -1,1 +1,1 @@
-"""A package of somebody else that adds an operator, two passes and a target to the toolchain."""
+"""A package of somebody else that adds operators, two passes and a target to the toolchain."""

@@ -8,18 +8,19 @@ from xdsl.passes import ModulePass
 
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
-from sta.passes.rewriting.torch_operations import TorchBuilder, erase_dead, literal_of, operations_of, replace
+from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of, replace
 
 
 class DropDoubledNegation(ModulePass):
-    """Leave out a value's product with -1 and with -1 again."""
+    """Leaves out a value's product with -1 and with -1 again."""
 
     name = "acme-drop-doubled-negation"
     after = "torch-canonicalize-views"
     kind = "close"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Rewrite `op` in place."""
+        """Rewrites `op` in place."""
         for operation in operations_of(op):
             factor = _negated(operation.results[0]) if operation.results else None
             value = None if factor is None else _negated(factor)
@@ -29,7 +30,7 @@ class DropDoubledNegation(ModulePass):
 
 
 def _negated(value: SSAValue) -> SSAValue | None:
-    """What `value` is the product of with -1; None if it is no such thing."""
+    """Value whose product with -1 is `value`; None if there is none."""
     product = value.owner
     if not isinstance(product, torch.MulScalarOp) or torch.number_of(product.operands[1]) != -1.0:
         return None
@@ -44,7 +45,7 @@ class ClearLowBits(ModulePass):
     kind = "lossy"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Round the weights of linear layers to multiples of 1/64."""
+        """Rounds the weights of linear layers to multiples of 1/64."""
         store = weights_of(ctx)
         for operation in operations_of(op):
             if not isinstance(operation, torch.LinearOp):

@@ -207,7 +207,7 @@ KIBIBYTES = (8, 12, 16, 20, 24, 32)
 
 
 def fits(model: Transformer, kibibytes: int) -> bool:
-    """Whether a model compiles for its machine with so much memory."""
+    """True if a model compiles for its machine with so much memory."""
     case = replace(model, target=replace(model.target, sram_bytes=1024 * kibibytes)).case()
     try:
         apply(case.module, case.context, *INTEGER_PIPELINE)
@@ -217,7 +217,7 @@ def fits(model: Transformer, kibibytes: int) -> bool:
 
 
 def check_memory(model: Transformer) -> None:
-    """What compiles for some memory compiles for more, and any small model for 32 KiB."""
+    """Checks that a model that compiles for some memory compiles for more, and any small model for 32 KiB."""
     fitting = [fits(model, kibibytes) for kibibytes in KIBIBYTES]
     assert fitting == sorted(fitting)
     assert fitting[-1]

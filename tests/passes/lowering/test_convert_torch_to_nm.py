@@ -1,4 +1,4 @@
-"""Activations of 8-bit values, as models bring them that were quantized before."""
+"""Activations of 8-bit values, as in models that were quantized before."""
 
 import numpy as np
 import pytest

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sta.dialect import nm, sta
 from sta.passes.lowering.double_buffering import Segment, pipeline, rotate
 from sta.passes.lowering.tile_builder import Part
-from sta.passes.lowering.tile_program import Counter, Instruction, Loop, Node, Position, Window
+from sta.passes.lowering.tile_program import Counter, Instruction, Loop, Node, Position, View
 from sta.spec.affine import Affine
 from tests.support.tile_programs import builder_for
 
@@ -47,7 +47,7 @@ class Recorder:
                 source, destination = node.operands
                 assert not isinstance(source, Affine | None)
                 assert not isinstance(destination, Affine | None)
-                start = source.position.at(counters) if isinstance(source, Window) else 0
+                start = source.position.at(counters) if isinstance(source, View) else 0
                 stage = next(index for index, pair in enumerate(self.stages) if destination.buffer in pair)
                 slot = self.stages[stage].index(destination.buffer)  # pyright: ignore[reportArgumentType] - a pair's
                 found.append((stage, slot, start, source.shape[0]))

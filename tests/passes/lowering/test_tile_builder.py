@@ -1,4 +1,4 @@
-"""Tile programs: windows, buffers outside of loops, and what planning of memory reads from them."""
+"""Tile programs: views, buffers outside of loops, and lifetimes for memory planning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xdsl.ir import Region
 from sta.dialect import nm, sta
 from sta.passes.lowering.program_ir import to_ir
 from sta.passes.lowering.tile_builder import Operand, Part
-from sta.passes.lowering.tile_program import Allocation, Loop, Tile, Window
+from sta.passes.lowering.tile_program import Allocation, Loop, Tile, View
 from sta.passes.memory.memory_plan import MemoryPlan, place, plan_memory
 from sta.passes.tiling.strided_view import StridedView
 from sta.spec.affine import Affine
@@ -52,7 +52,7 @@ def test_a_window_of_a_window_is_one_of_the_buffer_and_made_once_a_loop() -> Non
     outer = builder.view(buffer, Affine(6), (4, 5), (6, 1))
     assert builder.view(outer, Affine(), (4, 5), (6, 1)) is outer
     inner = builder.view(outer, Affine(7), (2, 2), (6, 1))
-    assert isinstance(inner, Window)
+    assert isinstance(inner, View)
     assert (inner.buffer, inner.position) == (buffer, Affine(13))
     assert builder.view(buffer, Affine(13), (2, 2), (6, 1)) is inner
     assert builder.view(buffer, Affine(), (60,), (1,)) is buffer

@@ -30,7 +30,7 @@ def test_aligned_rounds_up(size: int) -> None:
 
 
 def share_a_position(a: Lifetime, b: Lifetime) -> bool:
-    """Whether some position of the program lies in both lifetimes, tried one by one."""
+    """True if some position of the program lies in both lifetimes, tried one by one."""
     return any(a.first <= position <= a.last and b.first <= position <= b.last for position in range(POSITIONS))
 
 

@@ -1,4 +1,4 @@
-"""Where buffers go: nothing that is needed at once overlaps, and what does not fit is named with its sizes."""
+"""Places of buffers: live buffers never overlap, and a buffer that does not fit is named with its sizes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
 from sta.dialect.ir.addresses import first_element_of
+from sta.dialect.ir.port_attribute import port_of
 from sta.passes.memory.memory_plan import Crowding, place, plan_memory, timeline_of
 from sta.passes.pipeline import INTEGER_PIPELINE
 from sta.passes.tiling.capacity import CapacityError
@@ -49,7 +50,7 @@ def test_what_is_live_at_once_does_not_overlap(model: Transformer) -> None:
     bases, live = base_addresses(function), uses(case)
     sizes = function.attributes["sta.memory"]
     assert isinstance(sizes, DictionaryAttr)
-    memory = {space: nm.integer_of(size) for space, size in sizes.data.items()}
+    memory = {space: nm.integer_value(size) for space, size in sizes.data.items()}
     assert memory["spad"] + memory["wbuf"] + memory["acc"] == model.target.sram_bytes
     placed = [
         (sta.space_of(buffer), bases[buffer], bases[buffer] + sta.buffer_bytes(buffer), live[buffer]) for buffer in live
@@ -96,13 +97,15 @@ def test_allocation_writes_the_plan_and_keeps_the_rest() -> None:
     apply(case.module, case.context, *BEFORE)
     function = function_of(case)
     assert function.arg_attrs is not None
-    before = [dict(entry.data) for entry in function.arg_attrs]
-    assert all("sta.offset" not in entry for entry in before)
+    before = [port_of(entry) for entry in function.arg_attrs]
+    assert all(port.address is None for port in before)
     expected = integers(case)
     apply(case.module, case.context, "sta-allocate")
     assert function.arg_attrs is not None
     for old, new in zip(before, function.arg_attrs, strict=True):
-        assert {key: value for key, value in new.data.items() if key != "sta.offset"} == old
+        port = port_of(new)
+        assert port.address is not None
+        assert port == old.placed(port.address)
     for op in operations(case, sta.AllocOp, sta.ConstantOp):
         assert "offset" in op.properties
     assert integers(case)["out0"].tolist() == expected["out0"].tolist()

@@ -1,4 +1,4 @@
-"""Finding sparsity: which patterns weights get, which they do not, and that the zeros decide."""
+"""Detection of sparsity: zeros alone decide the patterns of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folding permutations into attention: composed orders, and where it must not happen."""
+"""Folding of permutations into attention: composed orders, and cases where it must not happen."""
 
 from __future__ import annotations
 

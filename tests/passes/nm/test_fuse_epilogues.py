@@ -1,4 +1,4 @@
-"""Fusing epilogues: which chains become one operation, which do not, and that no bit changes."""
+"""Fusion of epilogues: chains that become one operation, chains that do not, and unchanged bits."""
 
 from __future__ import annotations
 

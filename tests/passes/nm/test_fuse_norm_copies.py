@@ -1,4 +1,4 @@
-"""The 8-bit copy of a norm: when it is written with the 16-bit stream, and when it is a pass of its own."""
+"""The 8-bit copy of a norm: written with the 16-bit stream, or in a pass of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans in the IR: lowering does what they say, and makes one where there is none for its target."""
+"""Plans in the IR: lowering follows them, and makes one if there is none for its target."""
 
 from __future__ import annotations
 

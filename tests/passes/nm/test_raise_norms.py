@@ -1,4 +1,4 @@
-"""Norms above views: which views they pass, and that they then run under the products of the layer before."""
+"""Norms above views: the views they pass, and their overlap with the products of the layer before."""
 
 from __future__ import annotations
 

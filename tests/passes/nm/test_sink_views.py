@@ -1,4 +1,4 @@
-"""Sinking views: what moves where, what stays, and that the pass ends."""
+"""Sinking of views: views that move, views that stay, and termination."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_view_of_accumulators_sinks_below_the_clamp(view: View) -> None:
     _ = list(check_passes(case, PASS))
     clamp = operations(case, nm.ClampOp)[0]
     assert isinstance(clamp.operands[0].owner, nm.RescaleChannelsOp)
-    assert nm.integer_of(clamp.properties["zero_point"]) == 3
+    assert nm.integer_value(clamp.properties["zero_point"]) == 3
 
 
 @VIEWS

@@ -1,4 +1,4 @@
-"""Ranges that follow from roundings: no value ever leaves them, and where none follows, none is set."""
+"""Ranges that follow from roundings: no value ever leaves them, and none is set without grounds."""
 
 from typing import Any
 
@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sta.dialect.interpreters.torch import main_function, run_torch
+from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
-from sta.dialect.torch import tensor_type
+from sta.dialect.torch import BOUND, tensor_type
 from sta.passes.quantization.bound_ranges import bound_ranges
-from sta.passes.quantization.calibrate import BOUND, range_of
+from sta.passes.quantization.calibrate import range_of
 from sta.passes.rewriting.torch_operations import operations_of
 from tests.support.torch_modules import parse
 

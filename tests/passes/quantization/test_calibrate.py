@@ -1,4 +1,4 @@
-"""Calibration: the ranges that values were seen to have."""
+"""Calibration: the observed ranges of values."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from xdsl.ir import SSAValue
 
-from sta.dialect.interpreters.torch import main_function
 from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.main_function import main_function
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.quantization.calibrate import calibrate, range_of
 from tests.support.torch_modules import parse, printed

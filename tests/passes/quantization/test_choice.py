@@ -10,19 +10,20 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sta.dialect import torch as dialect
-from sta.dialect.interpreters.torch import main_function, run_torch
+from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.quantization import choice as quantization_choice
-from sta.passes.quantization.calibrate import NARROW_RANGE, RANGE, calibrate, range_of
+from sta.passes.quantization.calibrate import calibrate, range_of
 from sta.passes.quantization.calibration_observer import MOST_ROWS, RowObserver
 from sta.passes.quantization.choice import Plan, QuantizationChoice, rounded_weights
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
 from sta.passes.quantization.range_by_error import range_by_error, rounding_error
 from sta.passes.quantization.smoothquant import smooth, smoothing_scale
 from sta.passes.rewriting.torch_operations import array_of
-from sta.passes.torch.quantize import INT16_INPUT, affine, quantize
+from sta.passes.torch.quantize import affine, quantize
 from tests.support.torch_modules import FLOAT_PASSES, encoder, signal_to_noise
 
 
@@ -104,6 +105,45 @@ def test_a_single_sample_decides_on_nothing_but_ranges() -> None:
     assert len(choice.trials) == 1
 
 
+def test_samples_for_evaluation_are_judged_on_as_those_that_are_held_out() -> None:
+    given = samples(8)
+    choices: list[tuple[list[tuple[str, float, bool]], int]] = []
+    for calibration, evaluation in ((given, []), (given[:6], given[6:])):
+        model, context = imported(outliers(False))
+        choice = QuantizationChoice(model.module, context, calibration, evaluation=evaluation).choose(0.0)
+        choices.append(([(one.method, one.decibels, one.kept) for one in choice.trials], choice.held_out))
+    assert choices[0] == choices[1]
+    assert choices[0][1] == 2
+
+
+def test_ranges_are_those_of_calibration_and_every_sample_for_evaluation_counts() -> None:
+    found: list[tuple[set[tuple[float, float] | None], float]] = []
+    loud = [{"src": sample["src"] * 100} for sample in samples(11, 1)]
+    for evaluation in ([], samples(11, 1), loud):
+        model, context = imported(outliers(True))
+        choice = QuantizationChoice(model.module, context, samples(4), (), evaluation=evaluation).choose(0.0)
+        assert choice.held_out == (11 if evaluation else 1)
+        function = main_function(model.module)
+        ranges = {range_of(function, result) for op in model.module.walk() for result in op.results}
+        found.append((ranges, choice.decibels))
+    assert found[0][0] == found[1][0] == found[2][0]
+    assert found[2][1] < 5 < found[1][1]
+
+
+def test_one_sample_is_enough_for_ranges_where_others_are_for_evaluation() -> None:
+    model, context = imported(outliers(False))
+    choice = QuantizationChoice(model.module, context, samples(1), evaluation=samples(2, 1)).choose(None)
+    assert choice.held_out == 2
+    assert len(choice.trials) > 1
+
+
+def test_a_sample_for_evaluation_that_cannot_be_judged_on_is_named() -> None:
+    model, context = imported(encoder(True, layers=1))
+    broken = [*samples(1), {"src": np.full((1, 7, 24), 3e38, np.float32)}]
+    with pytest.raises(ValueError, match=r"^evaluation sample 1: output 'output' is not finite: look at the sample$"):
+        QuantizationChoice(model.module, context, samples(2), evaluation=broken).choose(0.0)
+
+
 @pytest.mark.parametrize(("count", "default", "wide"), [(8, 36.0, True), (1, 90.0, False)])
 def test_without_a_figure_asked_for_the_default_holds_where_samples_are_held_out(
     count: int, default: float, wide: bool, monkeypatch: pytest.MonkeyPatch
@@ -123,7 +163,7 @@ def test_inputs_get_16_bits_until_what_is_asked_for_is_reached() -> None:
         chooser = QuantizationChoice(model.module, context, samples(8), ())
         choice = chooser.choose(asked)
         chooser.apply(choice.plan)
-        marked = {module_path(op) for op in model.module.walk() if INT16_INPUT in op.attributes}
+        marked = {module_path(op) for op in model.module.walk() if dialect.INT16_INPUT in op.attributes}
         assert marked == set(choice.plan.int16_inputs)
         reached.append((len(marked), choice.decibels))
         if asked < 90.0:
@@ -227,7 +267,7 @@ def test_ranges_are_those_of_what_was_smoothed() -> None:
     own = [op for op in model.module.walk() if isinstance(op, dialect.LayerNormOp) and _is_smoothed(op)]
     assert len(own) == 3
     for norm in own:
-        narrow, wide = (range_of(function, norm.result, name) for name in (NARROW_RANGE, RANGE))
+        narrow, wide = (range_of(function, norm.result, name) for name in (dialect.NARROW_RANGE, dialect.RANGE))
         assert narrow is not None
         assert wide is not None
         assert wide[0] <= narrow[0] <= 0 <= narrow[1] <= wide[1]
@@ -242,7 +282,7 @@ def test_weights_are_rounded_by_calibration_where_the_output_gets_better() -> No
     chooser = QuantizationChoice(model.module, context, samples(32), ["weights"])
     # With 16 bits for inputs, weights are what most of the noise comes from.
     choice = chooser.choose(None, ["layers.*"])
-    assert [trial.method for trial in choice.trials] == ["extremes", "weights rounded by calibration"]
+    assert [trial.method for trial in choice.trials] == ["extremes", "GPTQ"]
     assert choice.plan.weights_by_calibration
     assert choice.decibels > choice.trials[0].decibels + 0.5
     chooser.apply(choice.plan)

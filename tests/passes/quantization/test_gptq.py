@@ -1,4 +1,4 @@
-"""Rounding of weights by calibration: less error at a layer's outputs, on the same grid, and zeros stay."""
+"""GPTQ: less error at a layer's outputs, on the same grid, and zeros stay."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which rows of a value count, by the shape of the value."""
+"""Rows of a value that count, by the shape of the value."""
 
 import numpy as np
 import pytest
@@ -29,3 +29,15 @@ def test_without_a_mask_all_rows_count() -> None:
     values = np.arange(12).reshape(1, 3, 4)
     np.testing.assert_array_equal(counted_rows(values, None), values[0])
     np.testing.assert_array_equal(counted_rows(values, np.zeros((1, 3), np.bool_)), values[0])
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5), (3, 2, 5), (2, 4, 3, 5), (2, 3, 4, 5)])
+def test_rows_of_a_mask_that_admits_all_come_in_the_order_of_the_positions(shape: tuple[int, ...]) -> None:
+    values = np.arange(np.prod(shape)).reshape(shape)
+    most = np.ones((2, 3), np.bool_)
+    most[1, 2] = False
+    rows = counted_rows(values, np.ones((2, 3), np.bool_))
+    assert rows.shape == (values.size // 5, 5)
+    # A mask that leaves one position out takes the same rows without those of the position.
+    kept = {tuple(row) for row in counted_rows(values, most).tolist()}
+    assert [row for row in rows.tolist() if tuple(row) in kept] == counted_rows(values, most).tolist()

@@ -81,7 +81,7 @@ class Execution:
     clock: dict[str, int]
 
     def conflicts(self, later: Execution) -> bool:
-        """Whether the order of the two matters."""
+        """True if the order of the two matters."""
         return bool(self.writes & later.writes or self.writes & later.reads or self.reads & later.writes)
 
 

@@ -48,7 +48,7 @@ def check(case: Case) -> None:
 
 @dataclass
 class Parts:
-    """What most programs below are made of."""
+    """Common parts of the programs below."""
 
     builder: StaBuilder
     identity: SSAValue
@@ -79,7 +79,7 @@ def parts(builder: StaBuilder, buffers: int = 2) -> Parts:
 
 
 def copies(builder: StaBuilder) -> None:
-    """Load, map, store: each needs the one before."""
+    """Loads, map, store: each needs the one before."""
     p = parts(builder)
     p.load(p.buffers[0])
     p.map(*p.buffers)
@@ -205,13 +205,13 @@ def unit_operations(case: Case) -> list[sta.UnitOp]:
 
 def without_one_wait(build: Build) -> Iterator[Case]:
     """Iterates over a program's versions that lack one wait each."""
-    count = sum(len(nm.integers_of(op.wait)) for op in unit_operations(synchronized(build)) if op.wait)
+    count = sum(len(nm.integer_values(op.wait)) for op in unit_operations(synchronized(build)) if op.wait)
     for index in range(count):
         case = synchronized(build)
-        waits = [(op, semaphore) for op in unit_operations(case) if op.wait for semaphore in nm.integers_of(op.wait)]
+        waits = [(op, semaphore) for op in unit_operations(case) if op.wait for semaphore in nm.integer_values(op.wait)]
         op, semaphore = waits[index]
         assert op.wait is not None
-        op.wait = nm.integers([other for other in nm.integers_of(op.wait) if other != semaphore])
+        op.wait = nm.integers([other for other in nm.integer_values(op.wait) if other != semaphore])
         yield case
 
 
@@ -255,7 +255,7 @@ def test_work_that_does_not_touch_is_not_ordered() -> None:
 
     waits = [op.wait for op in unit_operations(synchronized(apart))]
     # The map waits for its parameters and for nothing else.
-    assert [nm.integers_of(wait) for wait in waits if wait is not None] == [(0,)]
+    assert [nm.integer_values(wait) for wait in waits if wait is not None] == [(0,)]
 
 
 def test_new_operations_have_a_place_in_the_model() -> None:

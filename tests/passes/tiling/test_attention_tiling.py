@@ -1,4 +1,4 @@
-"""What attention is estimated to cost: causal attention only for the pairs that its groups of rows compute."""
+"""Estimated cost of attention: causal attention counts only the pairs that its groups of rows compute."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""How linear layers are cut: the arithmetic by hand, and choices that hold for any shape."""
+"""Tiling of linear layers: the arithmetic by hand, and choices that hold for any shape."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sta.passes.tiling.linear_tiling import (
     COLUMNS,
+    RELOADED,
     ROWS,
-    STREAMED,
     LinearShape,
     LinearTiling,
     candidates,
@@ -65,7 +65,7 @@ def test_bytes_by_hand() -> None:
     half = -(-packed_size(64, 384, SPARSE, "index") // 64) * 64
     assert tile_bytes(shape, LinearTiling(32, 64, 384, COLUMNS)) == 2 * half + tiles + activations // 2
     # A tile of rows that streams weights keeps the whole depth of its activations.
-    assert tile_bytes(shape, LinearTiling(32, 64, 384, STREAMED)) == 2 * half + tiles + activations
+    assert tile_bytes(shape, LinearTiling(32, 64, 384, RELOADED)) == 2 * half + tiles + activations
 
 
 def test_cycles_by_hand() -> None:
@@ -79,8 +79,8 @@ def test_cycles_by_hand() -> None:
     assert cost.bound == "compute"
     by_rows = estimate(BASE, POLICY, shape, LinearTiling(32, 64, 768, ROWS))
     assert by_rows.loads == 96 * 768 // 64 + 100 * 12
-    streamed = estimate(BASE, POLICY, shape, LinearTiling(32, 64, 768, STREAMED))
-    assert streamed.loads == 4 * 96 * 768 // 64 + 100 * 12
+    reloaded = estimate(BASE, POLICY, shape, LinearTiling(32, 64, 768, RELOADED))
+    assert reloaded.loads == 4 * 96 * 768 // 64 + 100 * 12
 
 
 def test_16_bit_activations_take_two_passes_and_twice_the_accumulators() -> None:

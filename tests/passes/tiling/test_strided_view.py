@@ -61,7 +61,7 @@ def fewest_factors(sequence: NDArray[Any]) -> int | None:
 
 
 def expressible(array: Positions) -> bool:
-    """Whether factors reach the positions in `array`: the axes must be independent, and each made of factors."""
+    """True if factors reach the positions in `array`: the axes must be independent, and each made of factors."""
     lines = [
         array[(0,) * axis + (slice(None),) + (0,) * (array.ndim - axis - 1)] - array.flat[0]
         for axis in range(array.ndim)
@@ -139,7 +139,7 @@ def test_reshape_fails_only_where_no_factors_do_it(case: tuple[StridedView, Posi
 
 
 def is_run(factors: Sequence[Factor], start: int, stop: int) -> bool:
-    """Whether elements `start:stop` are whole steps of one factor."""
+    """True if elements `start:stop` are whole steps of one factor."""
     inner = 1
     for size, _ in reversed(merge(factors)):
         block = inner * size

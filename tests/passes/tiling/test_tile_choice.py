@@ -1,4 +1,4 @@
-"""What was chosen is kept in the IR, text included."""
+"""Choices of tilings, kept in the IR and its text."""
 
 from __future__ import annotations
 

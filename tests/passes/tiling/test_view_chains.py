@@ -1,4 +1,4 @@
-"""Chains of views, permutations and slices: what the chain does is what the steps did."""
+"""Chains of views, permutations and slices have the effect of their steps."""
 
 from typing import Any
 

@@ -66,7 +66,7 @@ NUMBERS: list[tuple[Callable[[Tensor, Tensor], Tensor], list[str]]] = [
     (lambda x, _: x + 2 - 1.5, ["linear", "add.Tensor"]),
     (lambda x, _: x * 1 + 0, ["linear"]),
 ]
-"""What models do with numbers, and the operators that it becomes."""
+"""Arithmetic of models with numbers, and the resulting operators."""
 
 
 @pytest.mark.parametrize(("how", "expected"), NUMBERS)

@@ -1,4 +1,4 @@
-"""The report of what cannot be compiled: all of it, with places, and nothing else."""
+"""The report of unsupported operations: all of them, with places, and nothing else."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from tests.support.torch_modules import FLOAT_PASSES, encoder
 
 
 def problems(model: nn.Module, *inputs: torch.Tensor) -> list[tuple[str, str, str]]:
-    """Name, module path and note of everything that is reported."""
+    """Names, module path and note of everything that is reported."""
     imported = import_model(model.eval(), inputs)
     context = CompileContext(imported.weights)
     for rewrite in FLOAT_PASSES:

@@ -1,4 +1,4 @@
-"""Folding: what depends on no input becomes a literal, what does nothing goes."""
+"""Folding: operations on constants become literals, operations without effect vanish."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Attention masks: whatever they are made with, what comes out is one of a few forms, or an error that says why."""
+"""Attention masks: one of a few forms, whatever produced them, or an error with the reason."""
 
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.torch.fold_constants import fold_constants
-from sta.passes.torch.fold_masks import REASON, TorchFoldMasksPass
+from sta.passes.torch.fold_masks import TorchFoldMasksPass
 from tests.support.torch_modules import largest_difference, outputs_of, overloads
 
 B, H, S, D = 2, 3, 4, 2
@@ -94,6 +94,14 @@ def added(m: torch.Tensor) -> Any:
     return (1.0 - m[:, None, None, :].float()) * torch.finfo(torch.float32).min
 
 
+def divided(m: torch.Tensor) -> Any:
+    return (m[:, None, None, :].float() - 1.0) / 1e-9
+
+
+def selected(m: torch.Tensor) -> Any:
+    return torch.index_select(m, 1, torch.arange(S)).bool()[:, None, None, :]
+
+
 def chosen(m: torch.Tensor) -> Any:
     return torch.where(m.bool()[:, None, None, :], 0.0, float("-inf"))
 
@@ -143,6 +151,8 @@ def band_by_head(m: torch.Tensor) -> Any:
         (equal_to_one, (PADDING, False)),
         (not_excluded, (PADDING, False)),
         (added, (PADDING, False)),
+        (divided, (PADDING, False)),
+        (selected, (PADDING, False)),
         (chosen, (PADDING, False)),
         (filled, (PADDING, False)),
         (indexed, (PADDING, False)),
@@ -213,11 +223,11 @@ class Twice(Masked):
 def test_an_input_has_one_sense(first: Any, second: Any) -> None:
     imported, _ = folded(Twice(lambda m: (first(m), second(m))), KEEP)  # pyright: ignore[reportUnknownLambdaType]
     attentions = [one for one in imported.module.walk() if isinstance(one, dialect.ScaledDotProductAttentionOp)]
-    assert REASON not in attentions[0].attributes
+    assert dialect.MASK_ERROR not in attentions[0].attributes
     if (first is left_out) == (second is left_out):
-        assert REASON not in attentions[1].attributes
+        assert dialect.MASK_ERROR not in attentions[1].attributes
         return
-    assert "another attention counts the keys" in cast(StringAttr, attentions[1].attributes[REASON]).data
+    assert "another attention counts the keys" in cast(StringAttr, attentions[1].attributes[dialect.MASK_ERROR]).data
 
 
 def rows_too(m: torch.Tensor) -> Any:
@@ -263,18 +273,18 @@ def partly(m: torch.Tensor) -> Any:
 def test_other_masks_stay_and_say_why(make: Any, message: str) -> None:
     _, attention = folded(Masked(make), KEEP)
     assert not isinstance(attention.attn_mask.type, dialect.NoneType)
-    assert message in cast(StringAttr, attention.attributes[REASON]).data
+    assert message in cast(StringAttr, attention.attributes[dialect.MASK_ERROR]).data
 
 
 @pytest.mark.parametrize("make", [compared, left_out])
 def test_an_index_input_is_no_mask(make: Any) -> None:
     _, attention = folded(Indexed(make), np.array([[3, 5, 2, 0], [4, 7, 0, 0]]))
-    assert "made of the indices of an embedding" in cast(StringAttr, attention.attributes[REASON]).data
+    assert "made of the indices of an embedding" in cast(StringAttr, attention.attributes[dialect.MASK_ERROR]).data
 
 
 def test_a_float_input_is_no_mask() -> None:
     _, attention = folded(Masked(lambda m: m[:, None, None, :]), KEEP.astype(np.float32))  # pyright: ignore[reportUnknownLambdaType]
-    assert "floating-point input" in cast(StringAttr, attention.attributes[REASON]).data
+    assert "floating-point input" in cast(StringAttr, attention.attributes[dialect.MASK_ERROR]).data
 
 
 @settings(max_examples=8, deadline=None)
@@ -295,5 +305,5 @@ def test_conjunctions_keep_their_meaning(parts: list[Any], seed: int) -> None:
     keep = np.random.default_rng(seed).integers(0, 2, (B, S))
     keep[:, 0] = 1
     _, attention = folded(Masked(make), keep)
-    supported = REASON not in attention.attributes
+    supported = dialect.MASK_ERROR not in attention.attributes
     assert supported or band in parts

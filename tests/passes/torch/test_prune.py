@@ -1,4 +1,4 @@
-"""One-shot pruning: which layers, which pattern, under which name."""
+"""One-shot pruning: layers, patterns and names."""
 
 import numpy as np
 import pytest

@@ -11,9 +11,10 @@ from torch import nn
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from sta.dialect import torch as dialect
-from sta.dialect.interpreters.torch import main_function, run_torch
+from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.torch import si8, si16
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.quantization.calibrate import calibrate
@@ -52,7 +53,7 @@ def quantized(model: nn.Module, *inputs: Any, int16_inputs: tuple[str, ...] = ()
 
 
 def source(value: SSAValue) -> SSAValue:
-    """What `value` is a rearrangement of."""
+    """Value that `value` rearranges."""
     while isinstance(value.owner, VIEWS):
         value = value.owner.operands[0]
     return value
@@ -65,7 +66,7 @@ def rounding(value: SSAValue) -> dialect.FakeQuantizeOp:
 
 
 def check_contract(imported: ImportedModel) -> None:
-    """What the conversion to integers relies on."""
+    """Checks the assumptions of the conversion to integers."""
     function = main_function(imported.module)
     for argument in function.body.block.args:
         if dialect.tensor_type(argument).is_float and argument.first_use is not None:

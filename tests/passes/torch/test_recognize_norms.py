@@ -1,4 +1,4 @@
-"""RMSNorm as models spell it, and what is no RMSNorm."""
+"""RMSNorm as models spell it, and patterns that are no RMSNorm."""
 
 from typing import Any
 

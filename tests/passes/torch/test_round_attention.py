@@ -1,4 +1,4 @@
-"""Roundings inside attention: which are left out, which move, and that moving one changes no number."""
+"""Roundings inside attention: some are removed, some move, and moving changes no number."""
 
 from typing import Any
 

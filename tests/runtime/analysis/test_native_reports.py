@@ -1,4 +1,4 @@
-"""The compiled reports on a run against the Python that defines them."""
+"""The compiled reports on a run against their definitions in Python."""
 
 import itertools
 from collections import Counter
@@ -23,7 +23,7 @@ SAMPLE = 60
 ALL = 3000
 CHUNK = 20
 DENSITIES = (0.05, 0.3, 1.0)
-"""How many of the pairs of instructions of one loop body are put in order."""
+"""Share of the instruction pairs of one loop body that are put in order."""
 SEMAPHORE_OF = dict(zip(list(itertools.permutations(UNITS, 2)), range(16), strict=False))
 """For most pairs of a posting and a waiting unit a semaphore of their own."""
 

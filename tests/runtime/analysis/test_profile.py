@@ -1,4 +1,4 @@
-"""Where the time goes: charges and traffic counted by hand, and that nothing is lost or counted twice."""
+"""Attribution of time: charges and traffic counted by hand; nothing is lost or counted twice."""
 
 import dataclasses
 import json

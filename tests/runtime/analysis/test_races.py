@@ -140,22 +140,22 @@ def softmax(sums: int, **fields: Any) -> Fields:
     return {"name": "softmax", **places, "rows": 1, "keys": 4, **fields}
 
 
-def rescale(acc: int = 0, shifts: int = 512, columns: int = 4, **fields: Any) -> Fields:
-    """A rescale of one row."""
-    return {"name": "rescale", "acc": at(acc), "shifts": at(shifts), "rows": 1, "columns": columns, **fields}
+def shift(acc: int = 0, shifts: int = 512, columns: int = 4, **fields: Any) -> Fields:
+    """A shift of one row."""
+    return {"name": "shift", "acc": at(acc), "shifts": at(shifts), "rows": 1, "columns": columns, **fields}
 
 
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
         # Accumulators are read and written by the array and by the vector unit.
-        (mm(), rescale(), ("acc", 0, 4, 4)),
-        (mm(accumulate=1), rescale(), ("acc", 0, 4, 4)),
+        (mm(), shift(), ("acc", 0, 4, 4)),
+        (mm(accumulate=1), shift(), ("acc", 0, 4, 4)),
         # The third word of the state of one row is its shift.
-        (softmax(504, mode="online"), rescale(), ("spad", 512, 516, 4)),
-        (softmax(504, mode="online_first"), rescale(), ("spad", 512, 516, 4)),
+        (softmax(504, mode="online"), shift(), ("spad", 512, 516, 4)),
+        (softmax(504, mode="online_first"), shift(), ("spad", 512, 516, 4)),
         (vp(1024, 500, columns=8), softmax(500, mode="online"), ("spad", 500, 508, 8)),
-        (softmax(504, p_bits="16"), vp(1030, 2048, columns=2), ("spad", 1030, 1032, 2)),
+        (softmax(504, probability_bits="16"), vp(1030, 2048, columns=2), ("spad", 1030, 1032, 2)),
         # Of the byte planes of 16-bit data the bytes between count as read.
         (mm(a=2048, a_wide=1, depth=3), vp(1024, 2048, columns=8), ("spad", 2048, 2053, 5)),
         (mm(acc=at(16)), vp(0, columns=3, source_type="acc_wide"), ("acc", 16, 20, 4)),
@@ -170,7 +170,7 @@ def test_what_races_in_long_and_precise_attention(
 
 
 def test_what_does_not_race_in_long_and_precise_attention(make_bench: Make) -> None:
-    program_of(make_bench, softmax(508, mode="row"), rescale()).check_races()
+    program_of(make_bench, softmax(508, mode="row"), shift()).check_races()
     program_of(make_bench, mm(a=2048, a_wide=1, depth=3), vp(1024, 2053, columns=8)).check_races()
     program_of(make_bench, mm(acc=at(24)), vp(0, columns=3, source_type="acc_wide")).check_races()
 

@@ -1,4 +1,4 @@
-"""When everything happens: schedules counted by hand, and bounds that no schedule may break."""
+"""Schedules counted by hand, and bounds that no schedule may break."""
 
 import dataclasses
 import math

@@ -31,11 +31,11 @@ class Steps:
         fields = {"a_stride": self.at(8), "acc_stride": self.at(32), "b_stride": self.at(8), "b_space": "spad"}
         self.bench.emit("mm", acc=0, a=self.at(A), b=self.at(b), rows=4, columns=8, depth=8, **fields)
 
-    def softmax(self, destination: int, sums: int, p_bits: str = "8", **fields: Any) -> None:
+    def softmax(self, destination: int, sums: int, probability_bits: str = "8", **fields: Any) -> None:
         """A softmax of the accumulators."""
-        stride = {"8": 8, "16": 16}[p_bits]
+        stride = {"8": 8, "16": 16}[probability_bits]
         fields |= {"scores_stride": self.at(32), "destination_stride": self.at(stride), "rows": 4, "keys": 8}
-        fields |= {"p_bits": p_bits}
+        fields |= {"probability_bits": probability_bits}
         self.bench.emit(
             "softmax", scores=0, destination=self.at(destination), sums=self.at(sums), parameters=0, **fields
         )
@@ -126,9 +126,9 @@ def test_taint_passes_through_products_until_normalized(steps: Steps) -> None:
 
 
 @pytest.mark.parametrize("scores", [0, 1])
-def test_a_rescale_keeps_taint(steps: Steps, scores: int) -> None:
+def test_a_shift_keeps_taint(steps: Steps, scores: int) -> None:
     steps.scores(scores=scores)
-    steps.bench.emit("rescale", acc=0, shifts=steps.at(C), acc_stride=steps.at(32), rows=4, columns=8)
+    steps.bench.emit("shift", acc=0, shifts=steps.at(C), acc_stride=steps.at(32), rows=4, columns=8)
     steps.map(0, B, "acc")
     steps.store(B)
     assert steps.leaks() == bool(scores)
@@ -137,7 +137,7 @@ def test_a_rescale_keeps_taint(steps: Steps, scores: int) -> None:
 @pytest.mark.parametrize("mode", ["online_first", "online"])
 def test_online_exponentials_taint_and_the_state_of_rows_does_not(steps: Steps, mode: str) -> None:
     steps.scores()
-    steps.softmax(B, C, mode=mode, p_bits="16")
+    steps.softmax(B, C, mode=mode, probability_bits="16")
     steps.store(C, 48)
     assert not steps.leaks()
     steps.store(B + 48, 16)
@@ -147,7 +147,7 @@ def test_online_exponentials_taint_and_the_state_of_rows_does_not(steps: Steps, 
 @pytest.mark.parametrize("byte", [0, 1])
 def test_a_wide_product_of_exponentials_is_tainted_until_normalized(steps: Steps, byte: int) -> None:
     steps.scores()
-    steps.softmax(B, C, p_bits="16")
+    steps.softmax(B, C, probability_bits="16")
     fields = {"a_stride": steps.at(16), "acc_stride": steps.at(64), "rows": 4, "columns": 8, "depth": 8}
     steps.bench.emit("mm", acc=steps.at(32), a=steps.at(B + byte), b=0, a_wide=1, **fields)
     steps.map(0, D, "acc_wide", normalize=1, residual=C)

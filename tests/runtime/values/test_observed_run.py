@@ -1,4 +1,4 @@
-"""Every value of a run is seen as it was written, and what replaces it is what later operations read."""
+"""Every value of a run is observed as written, and later operations read its replacement."""
 
 import dataclasses
 import warnings
@@ -16,9 +16,9 @@ from xdsl.ir import Operation, SSAValue
 
 from sta.api.compiler.compilation import Compilation, compile_model
 from sta.dialect import nm
-from sta.dialect.interpreters.any_level import main_function
 from sta.dialect.interpreters.nm import NmFunctions
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.quantized_value import meaning_of
 from sta.runtime.reference import ReferenceEngine
 from sta.runtime.values.model_values import Value, values_of
@@ -79,7 +79,7 @@ def interpreted(
     compilation: Compilation, inputs: dict[str, Array], replacements: dict[tuple[Any, ...], Array]
 ) -> dict[tuple[Any, ...], Array]:
     """
-    What operations of the last `nm` module return, flat, by what the debug map says of a value; replacements take
+    Results of operations of the last `nm` module, flat, by the debug map's description of a value; replacements take
     the place of results.
     """
     module, program = compilation.integer_module, compilation.program

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import nn
 from xdsl.dialects import func
 from xdsl.interpreter import Interpreter, PythonValues
-from xdsl.interpreters.func import FuncFunctions
 from xdsl.ir import Operation
 
 from sta.api.compiler.compilation import Compilation, compile_model
-from sta.dialect.interpreters.any_level import main_function
+from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.interpreters.nm import NmFunctions
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.quantized_value import meaning_of
 from sta.runtime.values import stepper
 from sta.runtime.values.model_values import Value, values_of
@@ -71,7 +71,7 @@ def interpreted(compilation: Compilation, inputs: dict[str, Array]) -> list[tupl
 
 
 def is_undisturbed(value: Value, values: list[Value]) -> bool:
-    """Whether nothing else is written to a value's buffer while it is."""
+    """True if nothing else is written to a value's buffer while it is."""
     others = [other for other in values if other is not value and other.offset == value.offset]
     return not any(other.first <= value.last and value.first <= other.last for other in others)
 

@@ -1,4 +1,4 @@
-"""What is planned fits the word: the table of `docs/dynamic-control.md` beside the instructions as they are."""
+"""Room in the word for planned fields: the table of `docs/dynamic-control.md` beside the present instructions."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Functions of each element, and how far straight lines between the entries of a table are from them."""
+"""Functions of each element, and the distance of straight lines between the entries of a table from them."""
 
 from collections.abc import Callable
 

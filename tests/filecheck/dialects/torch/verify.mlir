@@ -67,3 +67,23 @@
 // CHECK: stores numbers as si8 or si16, not ui8
 %x = "test.op"() : () -> !torch.vtensor<[6],f32>
 %y = torch.fake_quantize %x to ui8 scale 1.000000e-02 zero_point 0 : !torch.vtensor<[6],f32>
+
+// -----
+
+// CHECK: a range from 2.0 to 1.0: the lowest number comes first
+%x = "test.op"() {sta.range = #torch.range<2.0, 1.0>} : () -> !torch.vtensor<[6],f32>
+
+// -----
+
+// CHECK: float literal expected for the highest number
+%x = "test.op"() {sta.bound = #torch.range<-1.0, "much">} : () -> !torch.vtensor<[6],f32>
+
+// -----
+
+// CHECK: exponentials have 8 or 16 bits, not 12
+%x = "test.op"() {sta.softmax = #torch.softmax<12 bits>} : () -> !torch.vtensor<[6],f32>
+
+// -----
+
+// CHECK: a chunk has at least one key, not 0
+%x = "test.op"() {sta.softmax = #torch.softmax<8 bits, 0 keys>} : () -> !torch.vtensor<[6],f32>

@@ -38,7 +38,7 @@ def _cycles(settings: Settings, target: Target, _timed: int) -> int:
 
 
 DEFINITION = InstructionDefinition(
-    "rescale",
+    "shift",
     42,
     "vp",
     "Shifts each row of accumulators right, in place: what a row has summed up is brought to its new maximum. A shift "
