@@ -158,12 +158,14 @@ def _add_diff_arguments(parser: Parser) -> None:
 
 def _add_report_arguments(parser: Parser) -> None:
     parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+    parser.add_argument("other", metavar="FILE.sta", nargs="?", help="a program to compare with")
     parser.add_argument("-o", "--output", metavar="FILE.html", required=True, help="the report")
     parser.add_argument("--inputs", metavar="FILE.npz|DIR", help="inputs by name: run on these, and show the outputs")
     _add_sample(parser)
     parser.add_argument(
         "--ir", metavar="DIR", help="a folder of `sta compile --dump-ir DIR`: show the IR of every pass"
     )
+    parser.add_argument("--diff", metavar="FILE.json", help="output of `sta diff --json`: show what operations lose")
     _add_json(parser)
 
 

@@ -12,7 +12,7 @@ from sta.backend.container import Container
 from sta.backend.instruction_text import print_instruction
 from sta.runtime import Program
 from sta.runtime.steps import Step
-from sta.runtime.values.stepper import registers_at
+from sta.runtime.values.walk import registers_at
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,15 @@ from sta.passes.quantization.calibration_observer import RowObserver
 from sta.passes.quantization.gptq import round_weights
 from sta.passes.quantization.integer_weights import row_scales
 from sta.passes.quantization.layer_selection import matches
+from sta.passes.quantization.loudest_rounding import loudest_rounding
 from sta.passes.quantization.padding_rows import PaddingMask, counted_rows, padding_mask
 from sta.passes.quantization.range_by_error import range_by_error
 from sta.passes.quantization.smoothquant import smooth
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.rewriting.uses_through_views import source_of_rows
 from sta.passes.torch.quantize import narrow_kind, quantize
+from sta.passes.torch.round_weights import name_rounded_weights
+from sta.spec.accuracy import Fidelity, Trial
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]
@@ -55,6 +58,11 @@ EXACT = 200.0
 """Decibels that stand for no noise at all."""
 DEFAULT_LEAST_SQNR = 20.0
 """Decibels at the output below which inputs get 16 bits: noise of a hundredth of the signal's power."""
+USEFUL_PART, USEFUL_DECIBELS = 0.01, 0.1
+"""
+Least part of the noise that 16 bits for an input remove if the required SQNR is out of reach, and most decibels that
+the output may lose by leaving out those that remove less.
+"""
 SENSITIVITY_SAMPLES = 4
 """Samples on which single inputs are tried with 16 bits."""
 
@@ -71,16 +79,6 @@ class Plan:
     """Module paths of linear layers whose input has 16 bits."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A tried plan, and its result."""
-
-    method: str
-    decibels: float
-    """SQNR of the output on the held-out samples."""
-    kept: bool
-
-
 @dataclass
 class Choice:
     """Chosen methods, and the candidates."""
@@ -88,8 +86,20 @@ class Choice:
     plan: Plan = field(default_factory=Plan)
     trials: list[Trial] = field(default_factory=list[Trial])
     decibels: float = EXACT
+    """SQNR of the output against the pruned model."""
+    given: float = EXACT
+    """The same against the model as it was given."""
+    missed: float | None = None
+    """The SQNR that is aimed at if none is asked for, if the output does not reach it."""
+    loudest: str | None = None
+    """Rounding that costs most of a missed SQNR; None if it is not one place alone."""
     held_out: int = 0
     """Samples that judged the choice and that the judged ranges had not observed."""
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """Both figures, rounded to hundredths: sums of floats differ in their last digits between processors."""
+        return Fidelity(*(round(figure, 2) for figure in (self.given, self.decibels)))
 
     def __str__(self) -> str:
         """The kept trials, and the output's SQNR with each."""
@@ -109,10 +119,6 @@ class Noise:
     references: Sequence[Mapping[str, Array]]
     mask: PaddingMask | None
 
-    def on_first(self, count: int) -> Noise:
-        """The judge on the first `count` samples only."""
-        return replace(self, samples=self.samples[:count], references=self.references[:count])
-
     def decibels(self, module: ModuleOp) -> float:
         """The SQNR of the outputs of `module`, the worst of them; rows of padding do not count."""
         signal: dict[str, float] = {}
@@ -131,7 +137,7 @@ class Noise:
 def _decibels(signal: float, noise: float) -> float:
     if noise == 0.0 or signal == 0.0:
         return EXACT
-    return min(10 * math.log10(signal / noise), EXACT)
+    return max(min(10 * math.log10(signal / noise), EXACT), -EXACT)
 
 
 class QuantizationChoice:
@@ -145,10 +151,12 @@ class QuantizationChoice:
         methods: Sequence[str] = METHODS,
         report: StageProgress = silent,
         evaluation: Sequence[Sample] = (),
+        given: ModuleOp | None = None,
     ) -> None:
         """
         Splits samples into those of the ranges and those that judge the output. Without `evaluation` a part of
-        `samples` is held out until the choice is made.
+        `samples` is held out until the choice is made. `given` is the module before weights were pruned, if some were:
+        the choice is measured against it, too.
         """
         count = len(samples)
         held_out = 0 if evaluation else min(count // HELD_OUT_PART or count // 2, MOST_HELD_OUT)
@@ -158,6 +166,7 @@ class QuantizationChoice:
         self._seen = count - held_out
         """Number of samples of the judged ranges."""
         self._evaluation = evaluation
+        self._given = given
         self._methods = methods
         self._report = report
         self._observation = Observation(module, context, _observer)
@@ -177,6 +186,7 @@ class QuantizationChoice:
         that are not finite.
         """
         noise, held_out = self._observe()
+        asked = least_sqnr
         if least_sqnr is None:
             least_sqnr = DEFAULT_LEAST_SQNR if held_out else 0.0
         choice = Choice(Plan(int16_inputs=tuple(int16_inputs)), held_out=held_out)
@@ -187,8 +197,24 @@ class QuantizationChoice:
                 self._try(noise, choice, method, plans)
         if choice.decibels < least_sqnr:
             self._widen(noise, choice, least_sqnr)
+        if asked is None and choice.decibels < least_sqnr:
+            choice.missed = least_sqnr
+            choice.loudest = self._loudest(noise, choice.plan)
+        choice.given = self._against_given(noise, choice)
         self._observe_rest()
         return choice
+
+    def _loudest(self, noise: Noise, plan: Plan) -> str | None:
+        self._report("find what costs most", None)
+        return loudest_rounding(self._quantized(plan), noise.on_first(SENSITIVITY_SAMPLES).decibels)
+
+    def _against_given(self, noise: Noise, choice: Choice) -> float:
+        """The SQNR of the choice against the model as it was given, on the samples that judge."""
+        if self._given is None:
+            return choice.decibels
+        self._report("compare with the model given", None)
+        references = [run_torch(self._given, self._context, sample) for sample in noise.samples]
+        return self._judge(replace(noise, references=references), choice.plan)
 
     def _observe(self) -> tuple[Noise, int]:
         """Observes the samples of the judged ranges; the others judge."""
@@ -241,11 +267,15 @@ class QuantizationChoice:
                 choice.plan, choice.decibels = plan, decibels
 
     def _judge(self, noise: Noise, plan: Plan) -> float:
+        return noise.decibels(self._quantized(plan))
+
+    def _quantized(self, plan: Plan) -> ModuleOp:
+        """A copy of the module with values and weights that are rounded by a plan."""
         store = self._scratch.weights
         module = self._prepared(plan, self._module_copy(), store, self._calibrated)
         quantize(module, store, plan.int16_inputs)
         self._round_weights(module)
-        return noise.decibels(module)
+        return module
 
     def _module_copy(self) -> tuple[ModuleOp, dict[SSAValue, SSAValue]]:
         """A copy of the module, and the positions of its values in it."""
@@ -266,10 +296,7 @@ class QuantizationChoice:
     ) -> ModuleOp:
         module, places = copy
         observers = {places[value]: observer for value, observer in self._observation.observers.items()}
-        if plan.smoothing is not None:
-            smooth(module, store, observers, plan.smoothing)
-        if plan.ranges_by_error:
-            _set_narrow_ranges(module, observers)
+        _smooth_and_narrow(plan, module, store, observers)
         if plan.weights_by_calibration:
             round_weights(module, store, observers, calibrated)
         return module
@@ -290,10 +317,12 @@ class QuantizationChoice:
             operation.operands = [operation.input, weight, operation.bias]
 
     def apply(self, plan: Plan) -> None:
-        """Prepares the module itself, for `torch-quantize`."""
-        same = {value: value for value in self._observation.observers}
-        # Not the rounded weights of trials: by now there are more rows.
-        self._prepared(plan, (self._module, same), self._context.weights, {})
+        """Prepares the module itself, for `torch-round-weights` and `torch-quantize`."""
+        store, observers = self._context.weights, dict(self._observation.observers)
+        _smooth_and_narrow(plan, self._module, store, observers)
+        if plan.weights_by_calibration:
+            # Not the rounded weights of trials: by now there are more rows.
+            name_rounded_weights(self._module, lambda: round_weights(self._module, store, observers))
         for operation in operations_of(self._module):
             if isinstance(operation, torch.LinearOp) and matches(module_path(operation), plan.int16_inputs):
                 operation.attributes[torch.INT16_INPUT] = UnitAttr()
@@ -333,6 +362,14 @@ class QuantizationChoice:
             expected = max(expected, _power(decibels))
         if choice.decibels >= least_sqnr:
             self._leave_out(noise, choice, narrow, taken, least_sqnr)
+            return
+        # Out of reach: 16 bits only where they remove a part of the noise worth speaking of.
+        useful = [site for gain, site in gains if gain > USEFUL_PART * before]
+        plan = _wider(narrow, useful)
+        decibels = self._judge(noise, plan)
+        if len(useful) < len(gains) and decibels > choice.decibels - USEFUL_DECIBELS:
+            choice.plan, choice.decibels = plan, decibels
+            choice.trials.append(Trial(f"16 bits for {len(useful) or 'no'} inputs", decibels, True))
 
     def _leave_out(self, noise: Noise, choice: Choice, narrow: Plan, taken: list[_Site], least_sqnr: float) -> None:
         """Takes 16 bits away again, first where they cost most, as long as the required SQNR is reached."""
@@ -384,6 +421,16 @@ def _observer(value: SSAValue) -> RangeObserver:
     """Records rows of values that are rounded to 8 bits."""
     keep = narrow_kind(value) is not None and source_of_rows(value) is value
     return RowObserver() if keep else ExtremesObserver()
+
+
+def _smooth_and_narrow(
+    plan: Plan, module: ModuleOp, store: WeightStore, observers: MutableMapping[SSAValue, RangeObserver]
+) -> None:
+    """Does what a plan does to the module before weights are rounded, which keeps its function."""
+    if plan.smoothing is not None:
+        smooth(module, store, observers, plan.smoothing)
+    if plan.ranges_by_error:
+        _set_narrow_ranges(module, observers)
 
 
 def _set_narrow_ranges(module: ModuleOp, observers: Mapping[SSAValue, RangeObserver]) -> None:

@@ -38,6 +38,7 @@ def execute(arguments: Namespace) -> None:
             ["useful MACs", count(facts["macs"])],
             ["dense-equivalent MACs", count(facts["dense_macs"])],
             ["DRAM traffic", size(facts["dram_bytes"])],
+            *_accuracy(program),
             *([f"memory {space}", size(taken)] for space, taken in facts["memory"].items()),
         ],
         numbers=[1],
@@ -49,6 +50,15 @@ def execute(arguments: Namespace) -> None:
             print_table([title, ""], rows)
     if not facts["versions"]:
         print("\nhow it was made is not in the file")
+
+
+def _accuracy(program: Program) -> list[list[str]]:
+    """The rows about accuracy; none if the compile did not measure it."""
+    if program.fidelity is None:
+        return []
+    given = ["SQNR against the model given", f"{program.fidelity.given:.1f} dB"]
+    pruned = ["SQNR against the pruned model", f"{program.fidelity.pruned:.1f} dB"]
+    return [pruned, given] if program.pruned else [given]
 
 
 def _text(value: object) -> str:
@@ -72,6 +82,7 @@ def summarize(program: Program, path: Path) -> dict[str, Any]:
         "dense_macs": program.dense_macs,
         "dram_bytes": program.dram_bytes,
         "memory": {space: container.program[space] for space in ("spad", "wbuf", "acc", "dram")},
+        "fidelity": None if program.fidelity is None else program.fidelity.to_json(),
         "options": container.options,
         "versions": container.versions,
     }
