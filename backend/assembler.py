@@ -60,17 +60,26 @@ def disassemble(container: Container) -> str:
         ContainerError: a section does not have its documented form.
     """
     container.check()
-    debug = {key: value for key, value in container.debug.items() if key != "instructions"}
     lines = [f".version {VERSION[0]}.{VERSION[1]}"]
-    for name, value in zip(
-        _JSON_SECTIONS, (container.target, container.program, container.signature, debug), strict=True
-    ):
-        lines += ["", f".{name}", *_print_json(value)]
-    lines += ["", ".code", *print_code(container.code, container.debug["instructions"])]
-    lines += ["", ".constants", *_print_constants(container.constants, container.debug["constants"])]
-    lines += ["", ".ir", *_print_ir(container.ir)]
+    for name in _SECTIONS:
+        lines += ["", f".{name}", *section_lines(container, name)]
     lines += ["", END]
     return "\n".join(lines) + "\n"
+
+
+def section_lines(container: Container, name: str) -> Iterator[str]:
+    """Returns the lines of one section, without its title."""
+    match name:
+        case "code":
+            return print_code(container.code, container.debug["instructions"])
+        case "constants":
+            return _print_constants(container.constants, container.debug["constants"])
+        case "ir":
+            return _print_ir(container.ir)
+        case "debug":
+            return _print_json({key: value for key, value in container.debug.items() if key != "instructions"})
+        case _:
+            return _print_json(getattr(container, name))
 
 
 def _compact(value: object) -> str:

@@ -10,6 +10,7 @@ sections are canonical: sorted keys, no spaces, UTF-8. Constants are memory-mapp
 from __future__ import annotations
 
 import bisect
+import hashlib
 import itertools
 import json
 import math
@@ -58,6 +59,10 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 """A container's origin: a path, the bytes of the file, or a file object that gives them."""
 
 
+PROVENANCE = "provenance"
+"""Key of the program section for how a program was made: objects `options` and `versions`."""
+
+
 class ContainerError(ValueError):
     """A container is corrupt, truncated, of another version or inconsistent; the message names the section."""
 
@@ -77,7 +82,8 @@ class Container:
     program: Json
     """
     The integers of ``PROGRAM_KEYS``. If the compile measured it, ``fidelity``: decibels for ``given`` and ``pruned``,
-    as in ``sta.spec.accuracy.Fidelity``. If it pruned layers, ``pruned``: module paths with their patterns.
+    as in ``sta.spec.accuracy.Fidelity``. If it pruned layers, ``pruned``: module paths with their patterns. Of a
+    compiled model also `PROVENANCE`.
     """
     signature: Json
     """``inputs`` and ``outputs``: lists of TensorSignature as JSON, with ``address`` and ``bytes`` in DRAM."""
@@ -99,6 +105,16 @@ class Container:
     def writable_base(self) -> int:
         """The first writable DRAM address: the size of the constants, rounded up to the alignment."""
         return aligned(len(self.constants))
+
+    @property
+    def options(self) -> Json:
+        """The options that the program was compiled with, but for defaults; empty where that is not known."""
+        return self.program.get(PROVENANCE, {}).get("options", {})
+
+    @property
+    def versions(self) -> Json:
+        """The versions of the packages that made the program, by name; empty where that is not known."""
+        return self.program.get(PROVENANCE, {}).get("versions", {})
 
     def module_path(self, pc: int) -> str:
         """Returns the module path of the instruction at ``pc``, or an empty string."""
@@ -150,6 +166,10 @@ def _check_program(program: object) -> None:
     for key in PROGRAM_KEYS:
         if not is_integer(entries.get(key)) or not 0 <= entries[key] <= LARGEST_INTEGER:
             raise ContainerError(f"section 'program': '{key}' is missing or not an integer from 0 to 2^63-1")
+    made: object = entries.get(PROVENANCE, {"options": {}, "versions": {}})
+    parts = cast(Json, made) if isinstance(made, dict) else {}
+    if not all(isinstance(parts.get(key), dict) for key in ("options", "versions")):
+        raise ContainerError(f"section 'program': '{PROVENANCE}' has no objects 'options' and 'versions'")
     _check_fidelity(entries.get("fidelity", {"given": 0.0, "pruned": 0.0}))
     _check_pruned(entries.get("pruned", {}))
 
@@ -281,6 +301,15 @@ def _pieces(container: Container) -> list[bytes | memoryview]:
 def container_bytes(container: Container) -> bytes:
     """Returns the bytes of the file; raises ContainerError if a section cannot be written."""
     return b"".join(_pieces(container))
+
+
+def container_digest(container: Container) -> str:
+    """Returns a hash by which a program is known: of all sections but ``program``, which says how it was made."""
+    digest = hashlib.sha256()
+    for name, payload in zip(SECTIONS, _payloads(container), strict=True):
+        if name != "program":
+            digest.update(_ENTRY.pack(name.encode(), 0, payload.nbytes, zlib.crc32(payload), b""))
+    return digest.hexdigest()
 
 
 def write_container(container: Container, path: str | os.PathLike[str]) -> None:

@@ -36,14 +36,12 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
     imported first. Raises ModelError if the file is missing, is no `.pt2` file, would run code while it loads, or does
     not load.
     """
-    import torch
-
     check_archive(Path(path))
     _register_output_classes(Path(path))
     _register_operators(Path(path))
     with quiet(), tensors_only(), _collected_log("torch.export", "torch._export") as log:
         try:
-            return torch.export.load(os.fspath(path))
+            return _load(os.fspath(path))
         except Exception as error:  # whatever a damaged archive makes the loader raise
             raise ModelError(f"cannot load {path}: {_reason(_last_line(log) or _last_line([str(error)]))}") from error
 
@@ -54,6 +52,19 @@ def _reason(text: str) -> str:
     if unknown is None:
         return text
     return f"it calls {unknown[1]}, which PyTorch does not have here: install the package that registers this operator"
+
+
+def _load(path: str) -> ExportedProgram:
+    """The program; raises the errors of PyTorch."""
+    import torch
+
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        # Not UTF-8, which PyTorch's own reader of files takes names to be.
+        with open(path, "rb") as file:
+            return torch.export.load(file)
+    return torch.export.load(path)
 
 
 def export_module(module: Module, example_inputs: ExampleInputs | None) -> ExportedProgram:

@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 
 from sta.spec.suggestion import suggestion
 
+OUTPUTS = ("output", "output_file", "save_weights", "trace")
+"""Names of the arguments that are files to be written."""
+
 
 class UsageError(Exception):
     """The command was called wrongly; the message is one line."""
@@ -28,18 +31,29 @@ class Parser(argparse.ArgumentParser):
     """
     An argument parser that raises UsageError, and does not accept abbreviated options.
 
-    ``options`` are the spellings of all options, for suggestions.
+    ``options`` are the spellings of all options, for suggestions, and ``flags`` of those without a value. An argument
+    whose metavar has the word FILE or MODEL is a file, to be read unless it is one of `OUTPUTS`: ``reads`` and
+    ``writes`` are the spellings of those options, and ``reads`` has "" if a file stands without an option.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         """Accepts the arguments of ``argparse.ArgumentParser``."""
         self.options: list[str] = []
+        self.reads: set[str] = set()
+        self.writes: set[str] = set()
+        self.flags: set[str] = set()
         super().__init__(*arguments, allow_abbrev=False, **keywords)
 
     def add_argument(self, *names: Any, **keywords: Any) -> argparse.Action:
         """Adds an argument, and remembers its spellings if it is an option."""
         action = super().add_argument(*names, **keywords)
         self.options += action.option_strings
+        if action.nargs == 0:
+            self.flags.update(action.option_strings)
+        if action.dest in OUTPUTS:
+            self.writes.update(action.option_strings)
+        elif re.search("FILE|MODEL", str(action.metavar)):
+            self.reads.update(action.option_strings or [""])
         return action
 
     def print_help(self, file: Any = None) -> None:

@@ -23,6 +23,7 @@ def print_profile(profile: Profile) -> None:
         [*(_cells(row.module_path or "-", row) for row in profile.rows), _cells("all", profile.total)],
         title=_TITLE,
         numbers=[1, 2, 4, 6, 7, 8],
+        drop=[5, 6, 8, 3, 7, 4, 9],
     )
     print()
     print_table(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
+
+from sta.api.cli.terminal import Verbosity, verbosity
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -18,7 +21,8 @@ _LINE_INTERVAL = 1.0
 
 class Progress:
     """
-    Shows stages of work: a line that changes on a terminal, a line now and then elsewhere.
+    Shows stages of work: a line that changes on a terminal, a line now and then elsewhere; with `--verbose` a line for
+    every stage, with the seconds since the beginning, and with `--quiet` none.
 
     A context manager; call ``report`` inside.
     """
@@ -27,7 +31,9 @@ class Progress:
         """Starts the clock."""
         self._start = time.monotonic()
         self._last_line = float("-inf")
+        self._last_stage = ""
         self._status: Status | None = None
+        self._verbosity = verbosity()
 
     def __enter__(self) -> Progress:
         """Returns itself."""
@@ -42,23 +48,37 @@ class Progress:
 
     def report(self, stage: str, done: float | None) -> None:
         """Receives the name of the stage, and its completed fraction 0..1, or None if unknown."""
-        now = time.monotonic()
-        if now - self._start < _PATIENCE:
+        elapsed = time.monotonic() - self._start
+        if self._verbosity == Verbosity.QUIET:
+            return
+        if self._verbosity == Verbosity.VERBOSE:
+            self._note(stage, elapsed)
+            return
+        if elapsed < _PATIENCE:
             return
         text = stage if done is None else f"{stage} {done:.0%}"
         if sys.stderr.isatty() and self._show(text):
             return
-        if now - self._last_line >= _LINE_INTERVAL:
+        if elapsed - self._last_line >= _LINE_INTERVAL:
             print(f"sta: {text}", file=sys.stderr, flush=True)
-            self._last_line = now
+            self._last_line = elapsed
+
+    def _note(self, stage: str, elapsed: float) -> None:
+        """Prints a stage when it begins."""
+        if stage != self._last_stage:
+            print(f"sta: {elapsed:7.2f} s  {stage}", file=sys.stderr, flush=True)
+            self._last_stage = stage
 
     def _show(self, text: str) -> bool:
+        if os.environ.get("TERM") == "dumb":
+            return False
         if self._status is None:
             try:
                 from rich.console import Console
             except ModuleNotFoundError:
                 return False
-            self._status = Console(stderr=True, markup=False).status(text)
+            spinner = "dots" if sys.stderr.encoding.lower().startswith("utf") else "line"
+            self._status = Console(stderr=True, markup=False).status(text, spinner=spinner)
             self._status.start()
         self._status.update(text)
         return True

@@ -1,13 +1,19 @@
-"""Tables and numbers for people: with rich if it is installed, in plain columns if only NumPy is."""
+"""Tables and numbers for people; a table fits the terminal."""
 
 from __future__ import annotations
 
 import json
-import sys
+import re
+import textwrap
+import unicodedata
 from collections.abc import Sequence
 
-_WIDTH = 200
-"""Width of a table that does not go to a terminal; nothing is cut off at a narrow one's edge."""
+from sta.api.cli.terminal import columns, has_characters
+
+_GAP = "   "
+_MARGIN = " "
+_BREAK = re.compile(r"(?<=\s)|(?<=[./_:])(?=[^\d\s.])")
+"""Places at which a text may go on in the next line; none is inside of a number."""
 
 Row = Sequence[str]
 
@@ -38,51 +44,117 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
-def print_table(header: Row, rows: Sequence[Row], title: str = "", numbers: Sequence[int] = ()) -> None:
+def print_table(
+    header: Row, rows: Sequence[Row], title: str = "", numbers: Sequence[int] = (), drop: Sequence[int] | None = None
+) -> None:
     """
     Prints a table on standard output.
+
+    Where the terminal is too narrow, columns are left out and named below, and then texts go on in a next line; a
+    number is never cut.
 
     Args:
         header: the columns' titles.
         rows: the cells, one text a column.
         title: the line above.
         numbers: positions of the columns that are aligned on the right.
+        drop: positions of the columns that may be left out, in this order (default: the last first, all but the first
+            two).
     """
-    try:
-        from rich.console import Console
-        from rich.table import Table
-    except ModuleNotFoundError:
-        _print_plain(header, rows, title, numbers)
-        return
-    from rich import box
-
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
-    for position, name in enumerate(header):
-        table.add_column(name, justify="right" if position in numbers else "left")
-    for row in rows:
-        table.add_row(*row)
-    width = None if sys.stdout.isatty() else _WIDTH
-    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
-
-
-def _print_plain(header: Row, rows: Sequence[Row], title: str, numbers: Sequence[int]) -> None:
-    widths = [max(len(row[position]) for row in [header, *rows]) for position in range(len(header))]
-    rule = ["-" * width for width in widths]
+    available = columns()
+    order = range(len(header) - 1, 1, -1) if drop is None else drop
+    kept, widths = _layout([header, *rows], numbers, order, available)
     if title:
-        print(title)
-    for row in [header, rule, *rows]:
-        cells = [
-            cell.rjust(width) if position in numbers else cell.ljust(width)
-            for position, (cell, width) in enumerate(zip(row, widths, strict=True))
+        print("\n".join(textwrap.wrap(title, available, break_long_words=False)) if available else title)
+    for number, row in enumerate([header, *rows]):
+        for line in _lines([row[position] for position in kept], widths, [position in numbers for position in kept]):
+            print(line)
+        if number == 0:
+            print("─" * (2 * len(_MARGIN) + sum(widths) + len(_GAP) * (len(widths) - 1)))
+    if len(kept) < len(header):
+        left_out = ", ".join(" ".join(name.split()) for place, name in enumerate(header) if place not in kept)
+        note = f"left out at {available} columns: {left_out} (-v shows all)"
+        print("\n".join(textwrap.wrap(note, available or 0, break_long_words=False)))
+
+
+def _layout(
+    table: Sequence[Row], numbers: Sequence[int], order: Sequence[int], available: int | None
+) -> tuple[list[int], list[int]]:
+    """The positions of the columns that are shown, and their widths."""
+    kept = list(range(len(table[0])))
+    texts = [[row[position] for row in table] for position in kept]
+    widths = [max(map(_width, column)) for column in texts]
+    if available is None:
+        return kept, widths
+    least = [_least(column, position in numbers) for position, column in enumerate(texts)]
+    # While there are columns to leave out, the names of rows keep half of the line, and other texts a quarter.
+    shares = [0 if place in numbers else min(widths[place], available // (4 if place else 2)) for place in kept]
+    readable = [max(pair) for pair in zip(least, shares, strict=True)]
+    for position in order:
+        if _total([readable[one] for one in kept]) <= available:
+            break
+        kept.remove(position)
+    for limits in (readable, least):
+        # The widest gives way first.
+        for place in sorted(kept, key=lambda place: widths[place], reverse=True):
+            excess = _total([widths[one] for one in kept]) - available
+            widths[place] -= max(0, min(excess, widths[place] - limits[place]))
+    return kept, [widths[position] for position in kept]
+
+
+def _least(texts: Sequence[str], is_number: bool) -> int:
+    """The least width of a column, title first: that of its longest piece, or number."""
+    pieces = max(_width(piece.rstrip()) for text in texts for piece in _BREAK.split(text))
+    return max(pieces, max(map(_width, texts[1:]), default=0)) if is_number else pieces
+
+
+def _total(widths: Sequence[int]) -> int:
+    """The width of a line."""
+    return 2 * len(_MARGIN) + sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
+def _lines(cells: Row, widths: Sequence[int], right: Sequence[bool]) -> list[str]:
+    """A row in one line, or more where a text is longer than its column."""
+    folded = [_folded(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    lines: list[str] = []
+    for number in range(max(map(len, folded))):
+        parts = [
+            _padded(pieces[number] if number < len(pieces) else "", width, on_right)
+            for pieces, width, on_right in zip(folded, widths, right, strict=True)
         ]
-        print("  ".join(cells).rstrip())
+        lines.append((_MARGIN + _GAP.join(parts)).rstrip())
+    return lines
 
 
-def json_text(value: object) -> str:
+def _folded(text: str, width: int) -> list[str]:
+    """The text in lines of a width; what cannot be split is longer."""
+    lines = [""]
+    for piece in _BREAK.split(text) if _width(text) > width else [text]:
+        if lines[-1] and _width((lines[-1] + piece).rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return [line.rstrip() for line in lines]
+
+
+def _padded(text: str, width: int, on_right: bool) -> str:
+    space = " " * (width - _width(text))
+    return space + text if on_right else text + space
+
+
+def _width(text: str) -> int:
+    """The columns that a text takes: two for characters of East Asia, none for accents that stand alone."""
+    return sum(
+        2 if unicodedata.east_asian_width(character) in "WF" else not unicodedata.combining(character)
+        for character in text
+    )
+
+
+def json_text(value: object, ascii_only: bool = False) -> str:
     """Returns a value as one line of canonical JSON: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=ascii_only, allow_nan=False)
 
 
 def print_json(value: object) -> None:
-    """Prints a value as one line of canonical JSON."""
-    print(json_text(value))
+    """Prints a value as one line of canonical JSON; escapes what the encoding of standard output does not have."""
+    text = json_text(value)
+    print(text if has_characters(text) else json_text(value, ascii_only=True))

@@ -21,13 +21,15 @@ from xdsl.utils.exceptions import DiagnosticException
 
 from sta.api.cli.progress import Progress
 from sta.api.compiler.bit_check import BitCheck
+from sta.api.compiler.decisive_options import decisive_options
 from sta.api.compiler.keywords import describe_keywords
+from sta.api.compiler.package_versions import versions
 from sta.api.compiler.pass_errors import explain_failures
 from sta.api.compiler.progress_log import LOG, both, logged
 from sta.api.compiler.resume import Resumed, check_options, input_types, read_dump_file
 from sta.api.dump.dump_writer import IrDump
 from sta.api.files.npz import read_arrays
-from sta.backend.container import ContainerError
+from sta.backend.container import PROVENANCE, ContainerError
 from sta.backend.emit import OperationError, emit, operation_of
 from sta.dialect.interpreters.any_level import level_of
 from sta.dialect.interpreters.torch import input_names as argument_names
@@ -77,6 +79,8 @@ class Compilation:
     original: Original | None = None
     """The model as it was given, which the imported one is compared with; None for a dump."""
     report: StageProgress = silent
+    options: Callable[[], dict[str, Any]] = dict[str, Any]
+    """Returns the options that the program keeps."""
     seconds: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
     """Every step, in order, with its time; the time spent in --dump-ir and --check is last."""
     integer_module: ModuleOp | None = None
@@ -187,6 +191,7 @@ class Compilation:
         # Every step ends with a dump, so its last text is this module.
         printed = None if self.dump is None else self.dump.printed
         container = emit(self.module, self.context.weights, self.context.target, macs.kept, macs.dense, printed)
+        container.program[PROVENANCE] = {"options": self.options(), "versions": versions()}
         self.program = Program(container)
         self.program.losses = self.losses
         self.program.quantization = self._quantization
@@ -200,7 +205,7 @@ class Compilation:
             self._checking += time.perf_counter() - start
         if self.dump is not None:
             start = time.perf_counter()
-            self.dump.wait()
+            self.dump.finish(container)
             self.seconds.append(("--dump-ir", self._dumping + time.perf_counter() - start))
         if self.check is not None:
             self.seconds.append(("--check", self._checking))
@@ -297,7 +302,13 @@ def _compile_imported(
 
 def _compilation(context: CompileContext, module: ModuleOp, options: Options, dump: IrDump | None) -> Compilation:
     context.report = options.report
-    return Compilation(context, module, dump=dump, report=options.report)
+    return Compilation(
+        context,
+        module,
+        dump=dump,
+        report=options.report,
+        options=lambda: decisive_options(options, context.samples),
+    )
 
 
 def _first(samples: Samples) -> Sample:
@@ -319,6 +330,7 @@ def _compile_dump(path: Path, options: Options, steps: Sequence[Step], dump: IrD
     resumed.context.samples = Samples(_readers(options, _types_of(resumed)))
     if options.check:
         compilation.sample = lambda: _check_sample(resumed.context.samples)
+    compilation.options = lambda: resumed.options(decisive_options(options, resumed.context.samples))
     compilation.after(IMPORT, time.perf_counter() - start)
     if SUPPORTED not in resumed.names:
         compilation.start_check()

@@ -57,6 +57,7 @@ def print_explanation(explained: Mapping[str, Any]) -> None:
         [_cells(layer, earlier) for layer, earlier in zip(layers, [{}, *layers], strict=False)],
         title=_TITLE,
         numbers=[2, 4, 5, 7],
+        drop=[7, 6, 2, 4, 3],
     )
 
 

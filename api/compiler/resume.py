@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
@@ -37,11 +38,18 @@ class Resumed:
     read: IrText
     steps: tuple[Step, ...]
     """Steps left to do."""
+    decided: dict[str, Any]
+    """The options of the dump, as the program keeps them."""
 
     @property
     def names(self) -> list[str]:
         """The names of the steps that are left."""
         return [step.name for step in self.steps]
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of the program: those of the dump, and those given that steps which are left carry out."""
+        late = {name for name, option in all_options().items() if option.decided and option.decided.step in self.names}
+        return {**self.decided, **{name: value for name, value in given.items() if name in late or name == "passes"}}
 
     @property
     def module(self) -> ModuleOp:
@@ -85,7 +93,7 @@ def read_dump_file(path: Path, target: Target | None, steps: Sequence[Step]) -> 
         raise ValueError(
             f"{path} is tiled for {own.name}, not for {target.name}: compile a dump from before convert-nm-to-sta"
         )
-    resumed = Resumed(path, context, read, _steps_left(path.name, read.module, steps))
+    resumed = Resumed(path, context, read, _steps_left(path.name, read.module, steps), dump.options)
     if level == "sta" and "sta-allocate" not in resumed.names:
         _check_allocated(read)
     return resumed

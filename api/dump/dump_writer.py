@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from xdsl.dialects.builtin import ModuleOp
 
@@ -17,6 +20,7 @@ from sta.api.dump.ir_diff import difference
 from sta.api.dump.ir_dump import ARRAYS, INDEX, Dump, Step
 from sta.api.dump.ir_excerpt import excerpt, module_paths
 from sta.api.files.output_file import write_text
+from sta.backend.container import Container, container_digest
 from sta.dialect.ir.array_store import ArrayFolder
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.text import AttributeTexts, print_with_arrays
@@ -51,6 +55,8 @@ class IrDump:
         self._folder = ArrayFolder(directory / ARRAYS)
         self._texts = AttributeTexts()
         self._begun = False
+        self._lock: int | None = None
+        """The directory, opened and locked, while files are written to it."""
         self._writer = ThreadPoolExecutor(1)
         # The fields below are the thread's, once there is one.
         self._steps: list[Step] = []
@@ -59,6 +65,7 @@ class IrDump:
         self._arrays: dict[str, str] = {}
         self._summary = ArraySummary()
         self._old_arrays: set[str] = set()
+        self._target: Target | None = None
         self._failure: Exception | None = None
 
     def __enter__(self) -> IrDump:
@@ -74,6 +81,8 @@ class IrDump:
         Raises OSError, unless the compile has failed itself.
         """
         self._writer.shutdown()
+        if self._lock is not None:
+            os.close(self._lock)
         if self._failure is None:
             self._finish()
         elif kind is None:
@@ -102,9 +111,12 @@ class IrDump:
         step = Step(name, seconds, operations)
         self._writer.submit(self._take, step, text, named, context.weights.copy(), context.target)
 
-    def wait(self) -> None:
-        """Waits until everything noted is written."""
-        self._writer.submit(lambda: None).result()
+    def finish(self, container: Container) -> None:
+        """Notes the program that the compile has made, and waits until all is written."""
+        digest = container_digest(container)
+        self._writer.submit(self._write_index, container.options, digest).result()
+        if self._failure is not None:
+            raise self._failure
 
     def _take(self, step: Step, text: str, named: list[tuple[int, str]], weights: WeightStore, target: Target) -> None:
         if self._failure is not None:
@@ -114,7 +126,17 @@ class IrDump:
             if self._last is None or text != self._last[1]:
                 step = self._write(step, text)
             self._steps.append(step)
-            Dump(self.directory, target.to_json(), self._only, tuple(self._steps), self._arrays).write()
+            self._target = target
+            self._write_index({}, None)
+        except Exception as error:
+            self._failure = error
+
+    def _write_index(self, options: dict[str, Any], program: str | None) -> None:
+        if self._target is None or self._failure is not None:
+            return
+        target, steps = self._target.to_json(), tuple(self._steps)
+        try:
+            Dump(self.directory, target, self._only, steps, self._arrays, options, program).write()
         except Exception as error:
             self._failure = error
 
@@ -133,6 +155,11 @@ class IrDump:
             examples = f"; there are {', '.join(paths[:3])}, …" if paths else ""
             raise ValueError(f"--only {self._only}: no module path matches{suggestion(self._only, paths) or examples}")
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.directory, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"cannot write the IR to {self.directory}: another compile is writing to it") from None
         if not (self.directory / INDEX).is_file():
             return
         try:

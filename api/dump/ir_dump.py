@@ -17,6 +17,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sta.api.files.output_file import write_text
+from sta.backend.container import Container, container_digest
 from sta.dialect.ir.array_store import ArrayFolder
 from sta.dialect.ir.weight_store import WeightStore
 
@@ -60,6 +61,10 @@ class Dump:
     steps: tuple[Step, ...]
     arrays: dict[str, str] = field(repr=False)
     """The digest of every array by its name."""
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+    """The options that the program of the compile was made with."""
+    program: str | None = None
+    """The digest of the program that the compile made; None if it has not come to its end."""
 
     @staticmethod
     def read(directory: Path) -> Dump:
@@ -76,12 +81,22 @@ class Dump:
             steps = tuple(Step(**step) for step in index["steps"])
             files = [file for step in steps for file in (step.file, step.diff_file) if file is not None]
             arrays = {str(name): str(digest) for name, digest in index["arrays"].items()}
-            dump = Dump(directory, dict(index["target"]), index["only"], steps, arrays)
+            options, program = dict(index.get("options", {})), index.get("program")
+            dump = Dump(directory, dict(index["target"]), index["only"], steps, arrays, options, program)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no index of a dump: make the dump again ({error})") from error
         if not all(_FILE.fullmatch(str(file)) for file in files):
             raise ValueError(f"{path} is no index of a dump: make the dump again (a file has another name)")
         return dump
+
+    def check_is_of(self, container: Container) -> None:
+        """Raises ValueError unless the compile that wrote the dump has made this program."""
+        if self.program is None:
+            raise ValueError(f"{self.directory}: the compile that wrote this dump has not come to its end: repeat it")
+        if self.program != container_digest(container):
+            raise ValueError(
+                f"{self.directory} is the dump of another program: compile this one with --dump-ir to get its own"
+            )
 
     def text(self, step: Step) -> str:
         """The module after a step, or "" if the step changed nothing; raises OSError."""
@@ -98,6 +113,8 @@ class Dump:
             "target": self.target,
             "steps": [asdict(step) for step in self.steps],
             "arrays": self.arrays,
+            "options": self.options,
+            "program": self.program,
         }
         write_text(self.directory / INDEX, json.dumps(index, indent=1) + "\n")
 

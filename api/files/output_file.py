@@ -34,10 +34,10 @@ def check_output(path: Path, *inputs: Path) -> None:
             raise ValueError(f"cannot write {path}: it is an input of the same command")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text; raises OSError if that fails."""
+def write_text(path: Path, text: str) -> int:
+    """Writes UTF-8 text, bytes of files' names in it as they are; returns its bytes, or raises OSError."""
     with new_file(path) as file:
-        file.write(text.encode())
+        return file.write(text.encode("utf-8", "surrogateescape"))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -24,7 +24,8 @@ class Runs:
     """The inputs of one or more runs, and the place of their outputs."""
 
     inputs: list[Arrays]
-    output: Path
+    output: Path | None
+    """None: nowhere."""
     files: list[str]
     """In a folder, the name of each run's file; else empty."""
     stacked: bool = False
@@ -40,7 +41,9 @@ class Runs:
         return self.files[index] if self.files else f"run {index + 1}"
 
     def write(self, results: Sequence[Result]) -> None:
-        """Writes the outputs of all runs; raises OSError if that fails."""
+        """Writes the outputs of all runs, if they go anywhere; raises OSError if that fails."""
+        if self.output is None:
+            return
         if self.files:
             new_folder(self.output)
             for name, result in zip(self.files, results, strict=True):
@@ -52,7 +55,7 @@ class Runs:
             write_arrays(self.output, results[0].outputs)
 
 
-def check_files(program: Path, inputs: Path, output: Path) -> None:
+def check_files(program: Path, inputs: Path, output: Path | None) -> None:
     """
     Checks that the outputs can be written, before anything is run.
 
@@ -60,6 +63,8 @@ def check_files(program: Path, inputs: Path, output: Path) -> None:
         ValueError: they cannot, or would replace something that the command reads.
         UsageError: inputs are a folder and the output is a file.
     """
+    if output is None:
+        return
     if not inputs.is_dir():
         check_output(output, program, inputs)
         return
@@ -73,10 +78,35 @@ def check_files(program: Path, inputs: Path, output: Path) -> None:
 
 def read_inputs(program: Program, inputs: Path) -> list[Arrays]:
     """Reads the inputs of all runs, for a command without outputs; raises the errors of ``read_runs``."""
-    return read_runs(program, inputs, Path()).inputs
+    return read_runs(program, inputs, None).inputs
 
 
-def read_runs(program: Program, inputs: Path, output: Path) -> Runs:
+def read_sample(program: Program, inputs: Path, number: int | None) -> Arrays:
+    """
+    Reads the inputs of one run.
+
+    Args:
+        program: what they are for.
+        inputs: a file, or a folder of files.
+        number: which of several runs, from 1; None where there is but one.
+
+    Raises:
+        OSError, ValueError: as ``read_runs``; there is no such run, or several and no number.
+    """
+    if number is None and not inputs.is_dir():
+        arrays = read_arrays(inputs)
+        if not _is_batch(program, arrays):
+            return arrays
+    runs = read_inputs(program, inputs)
+    if number is None and len(runs) > 1:
+        raise ValueError(f"{inputs} holds the inputs of {len(runs):,} runs: choose one with --sample 1 to {len(runs)}")
+    chosen = 1 if number is None else number
+    if not 1 <= chosen <= len(runs):
+        raise ValueError(f"{inputs}: there is no run {chosen}, they are 1 to {len(runs)}")
+    return runs[chosen - 1]
+
+
+def read_runs(program: Program, inputs: Path, output: Path | None) -> Runs:
     """
     Reads the inputs of all runs.
 

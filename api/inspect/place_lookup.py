@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from sta.api.dump.ir_dump import INDEX, Dump
 from sta.backend.container import Container
-from sta.backend.instruction_text import print_instruction
 from sta.runtime import Program
 from sta.spec.suggestion import suggestion
 
@@ -62,7 +62,7 @@ def find(place: str, program: Program | None) -> list[Origin]:
 
     Args:
         place: `NN-pass.mlir:LINE` of a dump, `@ADDRESS` of an instruction, `FILE.py:LINE` of the model's source, or a
-            pattern of the shell for module paths.
+            pattern of the shell for module paths, of which one also stands for all that is in the module.
         program: what to look for instructions and cycles in; only a line of a dump can do without.
 
     Raises:
@@ -70,37 +70,49 @@ def find(place: str, program: Program | None) -> list[Origin]:
         OSError: the dump cannot be read.
     """
     if (line := _DUMPED_LINE.fullmatch(place)) is not None:
+        folder = Path(line[1]).parent
+        if program is not None and (folder / INDEX).is_file():
+            Dump.read(folder).check_is_of(program.container)
         path, source = _at_line(Path(line[1]), int(line[2]))
         return [Origin(path, source)] if program is None else _origins(program, [path], place)
     if program is None:
         raise ValueError(f"{place}: give the program as well, for all but a line of a dump (NN-pass.mlir:LINE)")
     if (address := _INSTRUCTION.fullmatch(place)) is not None:
         return _origins(program, [_path_of_instruction(program.container, int(address[1]))], place)
-    known = _paths(program)
+    _paths(program.container)
     if (line := _SOURCE_LINE.fullmatch(place)) is not None:
         wanted = [path for path, source in locations(program.container.ir) if _is_line(source, line[1], line[2])]
         if not wanted:
             raise ValueError(f"{place}: no operation of the program comes from this line")
         return _origins(program, wanted, place)
-    matching = [path for path in known if fnmatchcase(path, place)]
+    return _origins(program, matching_modules(program.container, place), place)
+
+
+def matching_modules(container: Container, place: str) -> list[str]:
+    """
+    The module paths of the debug map that a pattern of the shell matches, or that are in a module of this path, in the
+    order of the program; raises ValueError if there are none.
+    """
+    known = _paths(container)
+    matching = [path for path in known if fnmatchcase(path, place) or path.startswith(f"{place.rstrip('.')}.")]
     if not matching:
         raise ValueError(f"no module path matches {place!r}{suggestion(place, known)}")
-    return _origins(program, matching, place)
+    return matching
 
 
-def instruction_at(place: str, program: Program) -> str | None:
-    """The text of the instruction for a place of the form `@ADDRESS`; None for others."""
+def instruction_at(place: str) -> int | None:
+    """The address of the instruction for a place of the form `@ADDRESS`; None for others."""
     address = _INSTRUCTION.fullmatch(place)
-    return None if address is None else print_instruction(program.container.code[int(address[1])])
+    return None if address is None else int(address[1])
 
 
 def _is_line(source: str, file: str, line: str) -> bool:
     return source == f"{file}:{line}" or source.endswith(f"/{file}:{line}")
 
 
-def _paths(program: Program) -> list[str]:
-    """The module paths of the debug map, in their order."""
-    paths = dict.fromkeys(path for _, path, _ in program.container.debug["instructions"] if path)
+def _paths(container: Container) -> list[str]:
+    """The module paths of the debug map, in their order; raises ValueError if there are none."""
+    paths = dict.fromkeys(path for _, path, _ in container.debug["instructions"] if path)
     if not paths:
         raise ValueError("the program has no debug map from instructions to modules of the model")
     return list(paths)

@@ -34,8 +34,7 @@ def write_report(path: Path, sources: Sources) -> int:
     text = page.joinpath("page.html").read_text(encoding="utf-8")
     pieces = text.split("{{")
     filled = pieces[0] + "".join(parts[piece.split("}}", 1)[0]] + piece.split("}}", 1)[1] for piece in pieces[1:])
-    write_text(path, filled)
-    return len(filled.encode())
+    return write_text(path, filled)
 
 
 def _charts() -> str:

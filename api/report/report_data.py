@@ -93,26 +93,7 @@ def _missing(program: Program, dump: Dump | None) -> list[str]:
     if dump is None:
         shown = "there is the final IR only, without passes" if container.ir else "there are no passes"
         missing.append(f"No dump of the compile was given (--ir): {shown}.")
-    elif not _is_of(program, dump):
-        missing.append(
-            "The dump that was given (--ir) is of another program, or of a part of it: its IR is shown as it is."
-        )
     return missing
-
-
-def _is_of(program: Program, dump: Dump) -> bool:
-    """True if the program was compiled from the last module of a dump."""
-    last = next((step for step in reversed(dump.steps) if step.file is not None), None)
-    try:
-        return last is not None and _without_comments(dump.text(last)) == _without_comments(program.container.ir)
-    except _UNREADABLE:
-        # The page says so at its place.
-        return True
-
-
-def _without_comments(text: str) -> list[str]:
-    """Returns the lines of IR without the comments on arrays at their ends."""
-    return [line.rpartition(" // ")[0].rstrip() or line.rstrip() for line in text.strip().splitlines()]
 
 
 def _run(program: Program, result: Result | None) -> Json:

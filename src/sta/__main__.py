@@ -1,5 +1,20 @@
-"""`python -m sta` is the `sta` command."""
+"""The `sta` command: `sta`, or `python -m sta`."""
 
-from sta.api.cli.command_line import command
+import os
+import sys
+from typing import NoReturn
 
-command()
+
+def command() -> NoReturn:
+    """Runs the command line and ends the process; an interrupt ends it in the same words from the first import on."""
+    try:
+        from sta.api.cli.command_line import command
+
+        command()
+    except KeyboardInterrupt:
+        print("sta: error: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+
+
+if __name__ == "__main__":
+    command()

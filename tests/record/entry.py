@@ -138,7 +138,7 @@ def read_sections(data: bytes) -> tuple[str, dict[str, bytes]]:
 def text_of(program: sta.Program) -> list[str]:
     """The lines of a disassembly that are compared."""
     # Constants are compared by their hash, and the text of the IR is not the program's.
-    # Figures about accuracy are floats of the compile.
+    # Versions, options and figures about accuracy are how the program was made, not what it is.
     costs = {key: value for key, value in program.container.program.items() if isinstance(value, int)}
     bare = replace(program.container, constants=np.zeros(0, np.uint8), program=costs, ir="", target={})
     text = disassemble(bare)

@@ -93,7 +93,7 @@ MISTAKES = (
     Mistake(
         "Inputs of another shape",
         "sta run model.sta --inputs longer.npz -o outputs.npz",
-        "The shapes are fixed at export; `sta objdump model.sta` shows them under `.signature`. With one more leading "
+        "The shapes are fixed at export; `sta info model.sta` shows them. With one more leading "
         "axis the file holds the inputs of several runs.",
     ),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -18,10 +17,8 @@ def execute(arguments: Namespace) -> None:
     """Runs the command; raises ValueError naming the source and its line or instruction, or OSError."""
     source, output = Path(arguments.source), Path(arguments.output)
     check_output(output, source)
-    from_standard_input = arguments.source == "-"
-    name = "standard input" if from_standard_input else arguments.source
-    data = sys.stdin.buffer.read() if from_standard_input else source.read_bytes()
-    with about(name):
+    data = source.read_bytes()
+    with about(arguments.source):
         container = assemble(_decoded(data))
         program = Program(container)
     write_container(container, output)

@@ -53,6 +53,8 @@ def execute(arguments: Namespace) -> None:
     if arguments.json:
         print_json(summary)
         return
+    if arguments.quiet:
+        return
     _print_summary(summary)
     if arguments.explain:
         print_explanation(summary["explanation"])

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sta.api.cli.argument_parser import about
+from sta.api.cli.argument_parser import UsageError, about
 from sta.api.cli.progress import Progress
-from sta.api.files.npz import read_arrays
+from sta.api.files.run_files import read_sample
 from sta.api.inspect.debug_commands import CommandError, Debugger, Quit
 from sta.api.inspect.debug_session import Session
 from sta.runtime import load
@@ -33,10 +33,12 @@ def execute(arguments: Namespace) -> None:
         OSError: a file cannot be read.
         ValueError: the program or the inputs cannot be used, or a command that was not typed at a terminal failed.
     """
-    inputs = read_arrays(Path(arguments.inputs))
+    if arguments.standard_input_is_read and arguments.command is None:
+        raise UsageError("standard input is a file here: give the commands with --command")
     with about(arguments.program):
         program = load(arguments.program)
         program.check()
+    inputs = read_sample(program, Path(arguments.inputs), arguments.sample)
     progress = _StageProgress()
     session = Session(program, inputs, POISON, progress.report)
     progress.total = session.total

@@ -114,6 +114,7 @@ def _print(comparison: Comparison) -> None:
         rows,
         title=f"{runs} against the float model, the worst first: by itself, and accumulated (acc.); largest errors",
         numbers=range(3, 12),
+        drop=[11, 10, 9, 7, 6, 5, 2, 1],
     )
     if comparison.unseen:
         print("\nnot compared:")

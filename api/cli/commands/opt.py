@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -19,6 +20,7 @@ from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseE
 from xdsl.xdsl_opt_main import xDSLOptMain
 
 from sta.api.cli.argument_parser import Parser, UsageError, check_options, print_help, raise_usage_error
+from sta.api.cli.terminal import WIDTH, columns
 from sta.api.compiler.pass_errors import explain_failures
 from sta.api.dump.ir_dump import INDEX, Dump
 from sta.api.files.output_file import check_output, write_text
@@ -154,10 +156,27 @@ class OptimizerDriver(xDSLOptMain):
         arg_parser.error = raise_usage_error
         arg_parser.print_help = lambda file=None: print_help(arg_parser)
         self._add_arguments(arg_parser)
+        if {"-h", "--help"} & set(self._given):
+            self._describe_passes(arg_parser)
         # A parser that knows the spellings, for suggestions.
         shadow = Parser()
         self._add_arguments(shadow)
         check_options(self._given, shadow.options)
+
+    def _describe_passes(self, parser: argparse.ArgumentParser) -> None:
+        """Has the help list our passes first, with a line for each, and those of xDSL where they are asked for."""
+        ours = [name for name in self.available_passes if dialect_taken_by(name) is not None]
+        width = max(map(len, ours))
+        room = max((columns() or 2 * WIDTH) - width - 4, WIDTH // 3)
+        lines = [f"  {name:<{width}}  {_summary(self.available_passes[name](), room)}" for name in ours]
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.description = "\n".join(
+            [textwrap.fill(parser.description or "", columns() or 2 * WIDTH), "", "passes:", *lines]
+        )
+        others = ", ".join(sorted(set(self.available_passes) - set(ours)))
+        for action in parser._actions:  # pyright: ignore[reportPrivateUsage] - argparse has no other way
+            if action.dest == "passes":
+                action.help = f"passes to run, with commas between them: those above, or of others: {others}"
 
     def _add_arguments(self, parser: argparse.ArgumentParser) -> None:
         super().register_all_arguments(parser)
@@ -292,6 +311,12 @@ def execute(arguments: Sequence[str]) -> int:
     except UnicodeDecodeError as error:
         raise ValueError(f"the input is not UTF-8 text: {error}") from error
     return 0
+
+
+def _summary(kind: type[ModulePass], room: int) -> str:
+    """The first sentence of a pass's docstring, in a line with room for so many characters."""
+    text = " ".join((kind.__doc__ or "").split())
+    return textwrap.shorten(re.split(r"(?<=[.;:]) ", text)[0].rstrip(".;:"), room, placeholder=" …")
 
 
 def _level(module: ModuleOp) -> str:

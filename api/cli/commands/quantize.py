@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,15 @@ def execute(arguments: Namespace) -> None:
         import torch
 
         with new_file(output) as file:
-            torch.export.save(quantized, file)
+            # Not into the file itself: PyTorch's writer ends the process at an error of a disk that is full.
+            archive = BytesIO()
+            torch.export.save(quantized, archive)
+            file.write(archive.getbuffer())
     summary = summarize(quantized, output, len(samples))
     if arguments.json:
         print_json(summary)
+        return
+    if arguments.quiet:
         return
     print_table(
         [summary["output"], f"{summary['samples']} samples"],

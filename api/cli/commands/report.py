@@ -7,12 +7,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any, cast
 
-from sta.api.cli.argument_parser import about
+from sta.api.cli.argument_parser import UsageError, about
 from sta.api.cli.progress import Progress
 from sta.api.cli.tables import print_json, size
 from sta.api.dump.ir_dump import Dump
-from sta.api.files.npz import read_arrays
 from sta.api.files.output_file import check_output
+from sta.api.files.run_files import read_sample
 from sta.api.report.report import write_report
 from sta.api.report.report_data import Sources
 from sta.runtime import load
@@ -28,11 +28,15 @@ def execute(arguments: Namespace) -> None:
     check_output(output, program_path, *(Path(path) for path in others if path is not None))
     diff = None if arguments.diff is None else _operations(Path(arguments.diff))
     dump = None if arguments.ir is None else Dump.read(Path(arguments.ir))
-    inputs = None if arguments.inputs is None else read_arrays(Path(arguments.inputs))
+    if arguments.sample is not None and arguments.inputs is None:
+        raise UsageError("argument --sample: it chooses among inputs: give --inputs as well")
     with Progress() as progress:
         progress.report("load", None)
         with about(arguments.program):
             program = load(program_path)
+        if dump is not None:
+            dump.check_is_of(program.container)
+        inputs = None if arguments.inputs is None else read_sample(program, Path(arguments.inputs), arguments.sample)
         other = None
         if arguments.other is not None:
             with about(arguments.other):
@@ -43,6 +47,8 @@ def execute(arguments: Namespace) -> None:
         written = write_report(output, Sources(program_path.name, program, result, dump, diff, other))
     if arguments.json:
         print_json({"report": str(output), "bytes": written})
+        return
+    if arguments.quiet:
         return
     print(f"{output}: {size(written)}; open it in a browser, it needs no network")
 

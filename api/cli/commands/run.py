@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
@@ -30,17 +31,20 @@ def execute(arguments: Namespace) -> None:
         raise UsageError(f"argument --threads: {arguments.threads} is outside 1..{MOST_THREADS}")
     if (arguments.profile_depth or 0) < 0:
         raise UsageError(f"argument --profile-depth: {arguments.profile_depth} is negative")
-    paths = (Path(arguments.program), Path(arguments.inputs), Path(arguments.output))
-    check_files(*paths)
+    program_path, inputs_path = Path(arguments.program), Path(arguments.inputs)
+    output = None if arguments.output is None else Path(arguments.output)
+    check_files(program_path, inputs_path, output)
     if arguments.trace is not None:
-        check_output(Path(arguments.trace), *paths[:2])
-        if Path(arguments.trace).resolve() == paths[2].resolve():
+        check_output(Path(arguments.trace), program_path, inputs_path)
+        if output is not None and Path(arguments.trace).resolve() == output.resolve():
             raise UsageError("--output and --trace name the same file")
     with about(arguments.program):
         program = load(arguments.program)
-    runs = read_runs(program, *paths[1:])
+    runs = read_runs(program, inputs_path, output)
     races = program.check_races() if arguments.check_races else None
+    start = time.perf_counter()
     results = _run(program, runs, arguments)
+    elapsed = time.perf_counter() - start
     with new_files():
         traced = None if arguments.trace is None else program.write_trace(arguments.trace)
         runs.write(results)
@@ -52,10 +56,12 @@ def execute(arguments: Namespace) -> None:
         extra = {**counts, **parts, "trace": trace}
         print_json(results[0].to_json() | {name: part for name, part in extra.items() if part})
         return
+    if arguments.quiet:
+        return
     if not runs.is_single:
         noun = "run" if len(results) == 1 else "runs"
         print(f"{count(len(results))} {noun}; the first, and the cost of each:")
-    _print_result(results[0], program.target.name)
+    _print_result(results[0], program.target.name, elapsed)
     if profile is not None:
         print_profile(profile)
     if races is not None:
@@ -95,7 +101,8 @@ def _profile(program: Program, arguments: Namespace) -> Profile | None:
     return program.profile() if arguments.profile else None
 
 
-def _print_result(result: Result, target: str) -> None:
+def _print_result(result: Result, target: str, elapsed: float) -> None:
+    """Prints outputs and cost of a run, and the seconds that the emulator has taken for all runs."""
     print_table(
         ["output", "shape", "smallest", "largest"],
         [
@@ -114,6 +121,7 @@ def _print_result(result: Result, target: str) -> None:
             ["MAC efficiency", percent(result.mac_efficiency)],
             ["useful MACs", count(result.macs)],
             ["DRAM traffic", size(result.dram_bytes)],
+            ["emulated in", duration(elapsed)],
         ],
         numbers=[1],
     )

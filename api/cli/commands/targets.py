@@ -10,6 +10,9 @@ from sta.spec.target import Target, load_target, target_names
 
 def execute(arguments: Namespace) -> None:
     """Runs the command."""
+    if arguments.target is not None:
+        _show(load_target(arguments.target), arguments.json)
+        return
     targets = sorted((load_target(name) for name in target_names()), key=lambda target: target.macs_per_cycle)
     if arguments.json:
         print_json({target.name: target.to_json() for target in targets})
@@ -19,6 +22,16 @@ def execute(arguments: Namespace) -> None:
         [_row(target) for target in targets],
         numbers=[1, 2, 3, 4, 5, 6, 7],
     )
+
+
+def _show(target: Target, as_json: bool) -> None:
+    """Prints everything about one machine, by the keys of its YAML file."""
+    values = target.to_json()
+    if as_json:
+        print_json(values)
+        return
+    rows = [[key, value if isinstance(value, str) else f"{value:,}"] for key, value in values.items() if key != "name"]
+    print_table([target.name, ""], [*rows, ["MAC/cycle", count(target.macs_per_cycle)]], numbers=[1])
 
 
 def _row(target: Target) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import asdict
+from typing import Any
 
 from sta.api.cli.argument_parser import about
 from sta.api.cli.tables import count, percent, print_json, print_table
+from sta.api.inspect.instruction_lookup import InstructionFacts, instruction_facts
 from sta.api.inspect.place_lookup import Origin, find, instruction_at
 from sta.runtime import Program
 
@@ -18,19 +20,43 @@ def execute(arguments: Namespace) -> None:
     """Runs the command; raises the errors of ``sta.load``, and ValueError if there is nothing at the place."""
     program = None if arguments.program is None else _load(arguments.program)
     origins = find(arguments.place, program)
+    address = instruction_at(arguments.place)
+    facts = None if program is None or address is None else instruction_facts(program, address)
     if arguments.json:
-        print_json({"place": arguments.place, "modules": [asdict(origin) for origin in origins]})
+        found: dict[str, Any] = {"place": arguments.place, "modules": [asdict(origin) for origin in origins]}
+        print_json(found if facts is None else {**found, "instruction": asdict(facts)})
         return
     if program is None:
         print_table(["module", "source"], [[origin.path, " ".join(origin.source)] for origin in origins])
         return
-    if (text := instruction_at(arguments.place, program)) is not None:
-        print(f"{arguments.place}  {text}\n")
+    if facts is not None:
+        _print_instruction(facts)
     print_table(
         ["module", "source", "instructions", "cycles", "share"],
         [_cells(origin, program.cycles) for origin in origins],
         numbers=[3, 4],
     )
+
+
+def _print_instruction(facts: InstructionFacts) -> None:
+    print(f"@{facts.address}  {facts.text}")
+    if facts.start is not None:
+        times = "" if facts.executions == 1 else f", {count(facts.executions)} times, {count(facts.busy)} cycles in all"
+        print(f"from cycle {count(facts.start)} to {count(facts.end or 0)}{times}")
+    print()
+    if facts.operands:
+        rows = [
+            [
+                operand.name,
+                operand.direction,
+                f"{operand.space} {operand.address:#x}",
+                f"{operand.shape[0]} x {operand.shape[1]} {operand.dtype}",
+                operand.buffer or "-",
+            ]
+            for operand in facts.operands
+        ]
+        print_table(["operand", "", "first at", "tile", "buffer"], rows)
+        print()
 
 
 def _load(path: str) -> Program:

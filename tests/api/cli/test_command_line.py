@@ -109,7 +109,7 @@ def test_compile_says_how_much_is_padding(shell: Shell) -> None:
     (row,) = json.loads(shell(*arguments, "--json").output)["sparsity"]
     group = int(row["pattern"].split(":")[1])
     assert row["padding"] == 8 * (-23 % group) > 0
-    assert re.search(rf"packed +padding.*\n.*\n.* {row['padding']} ", shell(*arguments).output)
+    assert re.search(rf"packed +padding.*\n.*\n.* {row['padding']}\n", shell(*arguments).output)
 
 
 def test_compile_without_calibration_data_warns(shell: Shell, files: Files) -> None:

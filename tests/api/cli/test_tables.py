@@ -1,10 +1,14 @@
 """Tables and numbers for people."""
 
+import re
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sta.api.cli.tables import count, duration, percent, print_json, print_table, size
+from sta.api.cli.terminal import Verbosity, saying
 
 
 @pytest.mark.parametrize(
@@ -28,14 +32,7 @@ def words(output: str) -> list[list[str]]:
     return [line.split() for line in output.splitlines() if line.strip()]
 
 
-@pytest.mark.parametrize("has_rich", [True, False])
-def test_a_table_shows_every_cell_with_and_without_rich(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, has_rich: bool
-) -> None:
-    if not has_rich:
-        for name in [name for name in sys.modules if name.split(".")[0] == "rich"]:
-            monkeypatch.delitem(sys.modules, name)
-        monkeypatch.setitem(sys.modules, "rich", None)
+def test_a_table_shows_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
     long = "x" * 100
     print_table(["name", "bytes"], [["[weights]", "12"], [long, "1,234"]], title="All of it", numbers=[1])
     lines = words(capsys.readouterr().out)
@@ -48,6 +45,68 @@ def test_numbers_are_aligned_on_the_right(capsys: pytest.CaptureFixture[str]) ->
     print_table(["name", "bytes"], [["a", "1"], ["b", "1,234"]], numbers=[1])
     *_, short, long = (line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip())
     assert len(short) == len(long)
+
+
+def test_characters_of_east_asia_take_two_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["name", "bytes"], [["層", "1"], ["ab", "2"]], numbers=[1])
+    *_, wide, narrow = capsys.readouterr().out.splitlines()
+    assert (wide, narrow) == (" 層         1", " ab         2")
+
+
+TITLES = [f"column {letter}" for letter in "abcdefgh"]
+TEXTS = st.lists(st.sampled_from(["encoder", "layer.0", "query", "sm 1,234"]), min_size=1, max_size=6).map(".".join)
+NUMBERS = st.integers(0, 10**9).map(count)
+TABLES = st.lists(st.tuples(TEXTS, *[NUMBERS] * 5, TEXTS, NUMBERS), min_size=1, max_size=4)
+
+
+@given(TABLES, st.integers(40, 120))
+def test_a_table_fits_by_leaving_out_columns_and_never_digits(rows: list[tuple[str, ...]], width: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(width))
+        written = Written()
+        patch.setattr(sys, "stdout", written)
+        print_table(TITLES, rows, numbers=[1, 2, 3, 4, 5, 7], drop=[5, 4, 3, 6, 7])
+    lines = written.text.splitlines()
+    assert max(map(len, lines)) <= width
+    text = " ".join(written.text.split())
+    note = re.search(r"left out at \d+ columns: (.*) \(-v shows all\)", text)
+    left_out = note[1].split(", ") if note is not None else []
+    # In the order that was asked for, and only as many as it takes.
+    assert left_out == sorted(TITLES[column] for column in [5, 4, 3, 6, 7][: len(left_out)])
+    numbers = set(re.findall(r"(?<![\d,])\d[\d,]*", written.text))
+    for row in rows:
+        assert {row[column] for column in (1, 2, 3, 4, 5, 7) if TITLES[column] not in left_out} <= numbers
+
+
+class Written:
+    """A standard output that keeps what is written."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def fileno(self) -> int:
+        raise OSError
+
+
+def test_a_text_goes_on_behind_a_dot(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table(["module", "cycles"], [["encoder.layer.10.attention.self.query", "1,234,567"]], numbers=[1])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[2:]] == [["encoder.layer.10.", "1,234,567"], ["attention.self.query"]]
+
+
+def test_a_table_has_all_columns_where_they_are_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with saying(Verbosity.VERBOSE):
+        print_table(TITLES, [TITLES])
+    assert " ".join(capsys.readouterr().out.splitlines()[0].split()) == " ".join(TITLES)
 
 
 def test_json_is_canonical_and_finite(capsys: pytest.CaptureFixture[str]) -> None:

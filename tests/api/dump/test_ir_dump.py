@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType] - its path type is
 
+import sta
 from sta.api.cli.command_line import main
 from sta.api.dump.ir_dump import Dump
 from tests.api.conftest import Files, files_of
@@ -105,6 +108,34 @@ def test_a_second_dump_replaces_the_first_and_adds_no_array_again(files: Files, 
     left = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "ir" / "weights").iterdir()}
     assert left.keys() == {f"{digest}.safetensors" for digest in second.arrays.values()}
     assert all(kept[name] == time for name, time in left.items() if name in kept)
+
+
+def test_two_compiles_do_not_mix_in_one_folder(
+    files: Files, dump: Dump, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(dump.directory, tmp_path / "ir")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "ir").glob("*.*")}
+    arguments = ["compile", str(files.model), "-o", str(tmp_path / "m.sta"), "--dump-ir", str(tmp_path / "ir")]
+    # A lock by another file descriptor is one of another process.
+    folder = os.open(tmp_path / "ir", os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        assert main(arguments) == 1
+    finally:
+        os.close(folder)
+    assert f"cannot write the IR to {tmp_path / 'ir'}: another compile is writing to it" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "ir").glob("*.*")} == before
+    assert not (tmp_path / "m.sta").exists()
+    assert main(arguments) == 0
+
+
+def test_a_program_keeps_its_options_and_so_does_what_is_made_of_its_dump(dump: Dump, tmp_path: Path) -> None:
+    program = sta.load(dump.directory.parent / "m.sta")
+    assert program.container.options == {"calibration": "4 samples", "sparsity": "2:4"}
+    assert program.container.versions["sta-toolchain"]
+    assert dump.options == program.container.options
+    sta.compile(files_of(dump)[-1]).save(tmp_path / "m.sta")
+    assert sta.load(tmp_path / "m.sta").container.options == program.container.options
 
 
 def test_program_and_dump_have_names_of_their_own(

@@ -227,15 +227,22 @@ def test_the_header_hides_no_title(browser: Browser, files: Files, width: int) -
     assert errors == []
 
 
-def test_a_dump_of_another_program_is_noticed(files: Files, tmp_path: Path) -> None:
+def test_a_dump_of_another_program_is_refused(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = nn.TransformerEncoderLayer(64, 2, 32, 0.0, batch_first=True).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sta.compile(other, {"src": torch.randn(1, 24, 64)}, target="sta-small").save(tmp_path / "other.sta")
     folder = files.program.parent / "ir"
-    for program, is_of in ((files.program, True), (tmp_path / "other.sta", False)):
-        assert main(["report", str(program), "--ir", str(folder), "-o", str(tmp_path / "r.html")]) == 0
-        assert any("of another program" in text for text in embedded(tmp_path / "r.html")["missing"]) != is_of
+    report = ["report", str(tmp_path / "other.sta"), "--ir", str(folder), "-o", str(tmp_path / "r.html")]
+    for command in (report, ["where", f"{folder / '00-import.mlir'}:12", str(tmp_path / "other.sta")]):
+        assert main(command) == 1
+        assert f"{folder} is the dump of another program" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()
+    # One that has not come to its end may be of any program.
+    shutil.copytree(folder, tmp_path / "ir")
+    dataclasses.replace(Dump.read(tmp_path / "ir"), program=None).write()
+    assert main(["where", f"{tmp_path / 'ir' / '00-import.mlir'}:12", str(files.program)]) == 1
+    assert "has not come to its end" in capsys.readouterr().err
 
 
 def test_files_of_the_dump_that_are_gone_are_named(files: Files, tmp_path: Path) -> None:
