@@ -39,7 +39,7 @@ from sta.passes.lowering.useful_macs import recorded_macs
 from sta.passes.option_values import Data
 from sta.passes.options import Keywords, Options, StageProgress, silent
 from sta.passes.pipeline import IMPORT, SUPPORTED, dialect_made_by, dialect_taken_by, pass_of, pipeline
-from sta.passes.quantization.choice import Choice
+from sta.passes.quantization.plan import Choice
 from sta.passes.step import Kind, Step
 from sta.passes.tiling.capacity import CapacityError
 from sta.passes.torch.calibrate import TorchCalibratePass

@@ -21,7 +21,8 @@ from sta.passes.errors import CompileError
 from sta.passes.option_values import METHODS
 from sta.passes.quantization.bound_ranges import bound_ranges, place_of
 from sta.passes.quantization.calibrate import calibrate
-from sta.passes.quantization.choice import Choice, QuantizationChoice
+from sta.passes.quantization.choice import QuantizationChoice
+from sta.passes.quantization.plan import Choice
 from sta.passes.torch.fold_quantization import is_quantized
 from sta.passes.torch.quantize import check_int16_inputs, values_without_format
 

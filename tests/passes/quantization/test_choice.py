@@ -18,8 +18,10 @@ from sta.frontend.model import ImportedModel, import_model
 from sta.passes.quantization import choice as quantization_choice
 from sta.passes.quantization.calibrate import calibrate, range_of
 from sta.passes.quantization.calibration_observer import MOST_ROWS, RowObserver
-from sta.passes.quantization.choice import Plan, QuantizationChoice, rounded_weights
+from sta.passes.quantization.candidate import rounded_weights
+from sta.passes.quantization.choice import QuantizationChoice
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
+from sta.passes.quantization.plan import Plan
 from sta.passes.quantization.range_by_error import range_by_error, rounding_error
 from sta.passes.quantization.smoothquant import smooth, smoothing_scale
 from sta.passes.rewriting.torch_operations import array_of
