@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from sta.api.cli.time_left import TimeLeft, left
+
 if TYPE_CHECKING:
     from rich.status import Status
 
@@ -27,6 +29,7 @@ class Progress:
         """Starts the clock."""
         self._start = time.monotonic()
         self._last_line = float("-inf")
+        self._time_left = TimeLeft()
         self._status: Status | None = None
 
     def __enter__(self) -> Progress:
@@ -43,9 +46,12 @@ class Progress:
     def report(self, stage: str, done: float | None) -> None:
         """Receives the name of the stage, and its completed fraction 0..1, or None if unknown."""
         now = time.monotonic()
+        seconds = self._time_left.seconds(now, done)
         if now - self._start < _PATIENCE:
             return
         text = stage if done is None else f"{stage} {done:.0%}"
+        if seconds is not None:
+            text += f", {left(seconds)}"
         if sys.stderr.isatty() and self._show(text):
             return
         if now - self._last_line >= _LINE_INTERVAL:
