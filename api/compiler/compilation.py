@@ -22,7 +22,7 @@ from sta.api.compiler.keywords import describe_keywords
 from sta.api.compiler.pass_errors import explain_failures
 from sta.api.compiler.resume import Resumed, check_options, input_types, read_dump_file
 from sta.api.dump.dump_writer import IrDump
-from sta.api.files.npz import read_arrays
+from sta.api.files.sample_files import read_samples
 from sta.backend.container import ContainerError
 from sta.backend.emit import OperationError, emit, operation_of
 from sta.dialect.interpreters.torch import input_names as argument_names
@@ -31,12 +31,10 @@ from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.reader import IrError, IrText, verify
 from sta.dialect.ir.samples import Sample, Samples
-from sta.frontend.errors import ModelError
 from sta.frontend.model import ImportedModel, import_model
-from sta.frontend.samples import InputType, check_finite, split_samples
+from sta.frontend.samples import InputType, check_finite
 from sta.passes.errors import CompileError
 from sta.passes.lowering.useful_macs import recorded_macs
-from sta.passes.option_values import Data
 from sta.passes.options import Keywords, Options, StageProgress, silent
 from sta.passes.pipeline import IMPORT, SUPPORTED, dialect_made_by, dialect_taken_by, pass_of, pipeline
 from sta.passes.quantization.plan import Choice
@@ -172,17 +170,9 @@ class Compilation:
             self.seconds.append(("--check", self._checking))
 
 
-def _read(option: str, data: Data, types: Mapping[str, InputType]) -> list[Sample]:
-    assert data is not None
-    try:
-        return split_samples(read_arrays(data) if isinstance(data, Path) else data, types)
-    except ModelError as error:
-        raise ModelError(f"{option}: {error}") from error
-
-
 def _readers(options: Options, types: Mapping[str, InputType]) -> dict[str, Callable[[], list[Sample]]]:
     """Readers of the samples of each option that gives some."""
-    return {option: partial(_read, option, data, types) for option, data in options.samples.items()}
+    return {option: partial(read_samples, option, data, types) for option, data in options.samples.items()}
 
 
 def _samples(model: ImportedModel, options: Options) -> Samples:

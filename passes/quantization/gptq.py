@@ -110,7 +110,7 @@ def products_of_rounding(module: ModuleOp) -> int:
 
 
 def _products(outputs: int, width: int) -> int:
-    """Those of H, of its decomposition and of the corrections, each half of a square or a sixth of a cube."""
+    """Multiply-accumulates of H and of the corrections, half of a square each, and of a decomposition."""
     return width**2 * (3 * outputs + 3 * MOST_ROWS + width) // 6
 
 

@@ -33,7 +33,8 @@ class TorchCalibratePass(ModulePass):
     Chooses how a float module is quantized, and sets the ranges of its values (`sta.range`), from sample inputs.
 
     `methods` are tried in their order (`sta.passes.quantization.choice`). `min_sqnr` is the required SQNR of the
-    output, in decibels. Linear layers that match a glob of `int16_inputs` have 16-bit inputs in any case.
+    output, in decibels. Linear layers that match a glob of `int16_inputs` have 16-bit inputs in any case. `fast` tries
+    no methods and looks for no other inputs.
     """
 
     name = "torch-calibrate"
@@ -41,6 +42,7 @@ class TorchCalibratePass(ModulePass):
     methods: tuple[str, ...] = METHODS
     min_sqnr: float | None = None
     int16_inputs: tuple[str, ...] = ()
+    fast: bool = False
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """
@@ -56,8 +58,9 @@ class TorchCalibratePass(ModulePass):
             return
         samples = _samples(context, needed=True)
         evaluation = context.samples.of("evaluation")
-        chooser = QuantizationChoice(op, context, samples, self.methods, context.report, evaluation)
-        choice = chooser.choose(self.min_sqnr, self.int16_inputs)
+        methods, least_sqnr = ((), 0.0) if self.fast else (self.methods, self.min_sqnr)
+        chooser = QuantizationChoice(op, context, samples, methods, context.report, evaluation)
+        choice = chooser.choose(least_sqnr, self.int16_inputs)
         self._check_reached(choice, "evaluation" if evaluation else "calibration")
         chooser.apply(choice.plan)
         context.notes[self.name] = choice

@@ -77,8 +77,8 @@ def test_samples_are_given_by_calibration_and_evaluation(tmp_path: Path) -> None
     given["calibration"] = {"x": 1}
     assert Options.of(**given).samples == {"calibration": {"x": 1}, "evaluation": path}
     assert Options().samples == {}
-    with pytest.raises(TypeError, match=r"^evaluation is a mapping from input name to array, .*, not list$"):
-        Options.of(evaluation=[1])  # pyright: ignore[reportArgumentType] - what is refused
+    with pytest.raises(TypeError, match=r"^evaluation is a mapping from input name to array, .*, not int$"):
+        Options.of(evaluation=1)  # pyright: ignore[reportArgumentType] - what is refused
     with pytest.raises(OSError, match="missing"):
         Options.of(evaluation=tmp_path / "missing.npz")
 
