@@ -12,6 +12,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import json
+import math
 import mmap
 import os
 import struct
@@ -19,7 +20,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from sta.backend.new_file import new_file
 from sta.spec.alignment import aligned
 from sta.spec.instructions.definition import EncodingError
 from sta.spec.instructions.instruction import Instruction
+from sta.spec.pattern import Pattern
 
 MAGIC = b"STA\x00"
 VERSION = (2, 0)
@@ -52,6 +54,8 @@ _HEADER = struct.Struct("<4sHHIIQ8s")
 _ENTRY = struct.Struct("<16sQQI4s")
 
 Json = dict[str, Any]
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+"""A container's origin: a path, the bytes of the file, or a file object that gives them."""
 
 
 class ContainerError(ValueError):
@@ -71,7 +75,10 @@ class Container:
     constants: NDArray[np.uint8]
     """One-dimensional; read-only and backed by the file where it was read from one."""
     program: Json
-    """The integers of ``PROGRAM_KEYS``."""
+    """
+    The integers of ``PROGRAM_KEYS``. If the compile measured it, ``fidelity``: decibels for ``given`` and ``pruned``,
+    as in ``sta.spec.accuracy.Fidelity``. If it pruned layers, ``pruned``: module paths with their patterns.
+    """
     signature: Json
     """``inputs`` and ``outputs``: lists of TensorSignature as JSON, with ``address`` and ``bytes`` in DRAM."""
     debug: Json = field(default_factory=lambda: {"instructions": [], "buffers": [], "constants": []})
@@ -83,6 +90,10 @@ class Container:
     """The final IR, as text."""
     target: Json = field(default_factory=dict[str, Any])
     """The target the program was compiled for, as JSON."""
+
+    def __repr__(self) -> str:
+        """``<Container: 1,234 instructions, 25,000,000 bytes of constants>``."""
+        return f"<Container: {len(self.code):,} instructions, {len(self.constants):,} bytes of constants>"
 
     @property
     def writable_base(self) -> int:
@@ -139,6 +150,25 @@ def _check_program(program: object) -> None:
     for key in PROGRAM_KEYS:
         if not is_integer(entries.get(key)) or not 0 <= entries[key] <= LARGEST_INTEGER:
             raise ContainerError(f"section 'program': '{key}' is missing or not an integer from 0 to 2^63-1")
+    _check_fidelity(entries.get("fidelity", {"given": 0.0, "pruned": 0.0}))
+    _check_pruned(entries.get("pruned", {}))
+
+
+def _check_fidelity(fidelity: object) -> None:
+    entries = cast(Json, fidelity) if isinstance(fidelity, dict) else {}
+    figures = [entries.get("given"), entries.get("pruned")]
+    if len(entries) != 2 or not all(isinstance(figure, float) and math.isfinite(figure) for figure in figures):
+        raise ContainerError("section 'program': 'fidelity' is not decibels for 'given' and 'pruned'")
+
+
+def _check_pruned(pruned: object) -> None:
+    if not isinstance(pruned, dict):
+        raise ContainerError("section 'program': 'pruned' is not module paths with patterns")
+    for path, pattern in cast(Json, pruned).items():
+        try:
+            Pattern.parse(pattern)
+        except (TypeError, ValueError) as error:
+            raise ContainerError(f"section 'program': the pruned layer {path!r}: {error}") from None
 
 
 def _check_signature(signature: object) -> None:
@@ -266,19 +296,34 @@ def write_container(container: Container, path: str | os.PathLike[str]) -> None:
         file.writelines(pieces)
 
 
-def read_container(path: str | os.PathLike[str]) -> Container:
+def read_container(source: Source) -> Container:
     """
-    Reads a container; its constants are mapped from the file, which must not be changed in place while in use.
+    Reads a container. Given a path, its constants are mapped from the file, which must not be changed in place while in
+    use; of a file object everything from its position on is read.
 
     Raises:
-        ContainerError: the file is not a container, or is corrupt, truncated or of another version.
-        OSError: the file cannot be opened.
+        ContainerError: the bytes are no container, or are corrupt, truncated or of another version.
+        ValueError: the file object gives text.
+        OSError: the file cannot be opened or read.
     """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return parse_container(np.frombuffer(bytes(source), np.uint8))
+    read = getattr(source, "read", None)
+    return _read_path(cast("str | os.PathLike[str]", source)) if read is None else read_container(_bytes_of(read()))
+
+
+def _bytes_of(read: object) -> bytes:
+    if not isinstance(read, bytes):
+        raise ValueError(f"the file object gives {type(read).__name__}, not bytes: open the file with mode 'rb'")
+    return read
+
+
+def _read_path(path: str | os.PathLike[str]) -> Container:
     path = Path(path)
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            raise ContainerError("section 'header': the file is empty")
+        # Nothing cannot be mapped.
+        if os.fstat(file.fileno()).st_size == 0:
+            return parse_container(np.zeros(0, np.uint8))
         mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     return parse_container(mapped)
 
@@ -312,6 +357,8 @@ def parse_container(data: NDArray[np.uint8]) -> Container:
 
 def _read_table(data: NDArray[np.uint8]) -> Mapping[str, tuple[int, int, int]]:
     """Returns offset, size and checksum of every section, after checking header and table."""
+    if not len(data):
+        raise ContainerError("section 'header': the file is empty")
     if data[: len(MAGIC)].tobytes() != MAGIC:
         raise ContainerError("section 'header': not an STA container, which `sta compile` makes")
     if len(data) < _HEADER.size:

@@ -22,6 +22,7 @@ from xdsl.traits import MemoryEffectKind
 
 from sta.backend.container import Container
 from sta.dialect import nm, sta
+from sta.dialect.ir.accuracy import fidelity_of, pruned_layers
 from sta.dialect.ir.addresses import address_of, argument_attributes, expect_addresses, offset_of
 from sta.dialect.ir.location import describe, module_path
 from sta.dialect.ir.port_attribute import port_of
@@ -287,6 +288,7 @@ def emit(
             **{space: nm.integer_value(size) for space, size in memory.data.items()},
             "macs": macs,
             "dense_macs": dense_macs,
+            **_accuracy(function),
         },
         signature=_signature(function),
         debug={
@@ -298,6 +300,17 @@ def emit(
         ir=print_with_locations(module) if ir is None else ir,
         target=target.to_json(),
     )
+
+
+def _accuracy(function: func.FuncOp) -> dict[str, Any]:
+    """Entries of the section ``program`` about accuracy, as far as the compile knows them."""
+    entries: dict[str, Any] = {}
+    fidelity, pruned = fidelity_of(function), pruned_layers(function)
+    if fidelity is not None:
+        entries["fidelity"] = fidelity.to_json()
+    if pruned:
+        entries["pruned"] = {path: str(pattern) for path, pattern in pruned.items()}
+    return entries
 
 
 def emit_code(module: ModuleOp) -> tuple[list[Instruction], list[list[int | str]]]:

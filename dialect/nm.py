@@ -33,7 +33,7 @@ from xdsl.dialects.builtin import (
     f64,
     i64,
 )
-from xdsl.ir import Attribute, Dialect, Operation, ParametrizedAttribute, SSAValue
+from xdsl.ir import Attribute, Dialect, ParametrizedAttribute, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
     AttrSizedResultSegments,
@@ -57,8 +57,8 @@ from xdsl.utils.exceptions import VerifyException
 from sta.dialect.ir.format_directives import OptionalTypes, Word, float_text
 from sta.spec.integers import IDENTITY_SCALE
 from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
-from sta.spec.norm import EPSILON_LIMIT, LARGEST_WIDTH
-from sta.spec.tables import EXPONENTIAL_BITS
+from sta.spec.norm import EPSILON_LIMIT, KINDS, LARGEST_WIDTH
+from sta.spec.tables import EXPONENTIAL_BITS, TABLE_ENTRIES
 from sta.spec.tiling_policy import LOOP_ORDERS
 
 si8 = IntegerType(8, Signedness.SIGNED)
@@ -547,7 +547,7 @@ class TableOp(IRDLOperation):
 
 def _verify_table(table: SSAValue) -> None:
     shape = _expect_element(table, (si16,), "the table").get_shape()
-    _expect(shape == (513,), f"the table must have 513 entries, got shape {shape}")
+    _expect(shape == (TABLE_ENTRIES,), f"the table must have {TABLE_ENTRIES} entries, got shape {shape}")
 
 
 @irdl_op_definition
@@ -797,7 +797,7 @@ class NormOp(IRDLOperation):
     """  # noqa: E501
 
     name = "nm.norm"
-    KINDS: ClassVar[tuple[str, ...]] = ("layer", "rms")
+    KINDS: ClassVar[tuple[str, ...]] = KINDS
 
     x = operand_def(TensorType)
     gamma = operand_def(TensorType)
@@ -1119,9 +1119,6 @@ class SliceOp(IRDLOperation):
         _expect(list(result.get_shape()) == expected, f"the result must have shape {expected}")
         _expect(x.element_type == result.element_type, "a slice keeps the element type")
 
-
-VIEW_OPERATIONS: tuple[type[Operation], ...] = (ViewOp, PermuteOp, SliceOp)
-"""Operations that only rename elements."""
 
 NM = Dialect(
     "nm",

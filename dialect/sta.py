@@ -92,6 +92,7 @@ from sta.spec.instructions.definition import UNITS, InstructionDefinition
 from sta.spec.instructions.table import definition_of
 from sta.spec.nm_format import DENSE, packed_size
 from sta.spec.packing import Packing
+from sta.spec.softmax import STATE_ARRAYS
 
 STORED_TYPES: tuple[IntegerType, ...] = (*ELEMENT_TYPES, ui16)
 """Element types of a memref: the types of tensors, and 16-bit exponentials."""
@@ -601,9 +602,7 @@ _SEMAPHORES = "(`wait` $wait^)? (`post` $post^)? attr-dict"
 
 
 Fields = dict[str, int | str]
-"""
-Fields of an instruction by name.
-"""
+"""Fields of an instruction by name."""
 
 
 @dataclass(frozen=True)
@@ -631,20 +630,14 @@ class UnitOp(IRDLOperation):
     """An operation that runs on a unit of the machine: it may wait for semaphores and post to them."""
 
     MNEMONIC: ClassVar[str]
-    """
-    The instruction that it stands for.
-    """
+    """The instruction that it stands for."""
     ADDRESSES: ClassVar[Mapping[str, str]] = {}
-    """
-    Operands by the register field of their address, where that has another name.
-    """
+    """Operands by the register field of their address, where that has another name."""
 
     wait = opt_prop_def(INTEGERS)
     """Semaphores that must be at least 1 before it starts; each is decremented."""
     post = opt_prop_def(INTEGERS)
-    """
-    Semaphores incremented when its result is complete.
-    """
+    """Semaphores incremented when its result is complete."""
     traits = traits_def(InstructionEffects())
 
     @property
@@ -696,7 +689,8 @@ class LoadOp(UnitOp):
 
     def verify_(self) -> None:
         _expect(space_of(self.source) == "dram", "a load reads dram")
-        _expect(space_of(self.destination) in ("spad", "wbuf"), "a load writes spad or wbuf")
+        spaces = self.definition.field("space").choices
+        _expect(space_of(self.destination) in spaces, f"a load writes {' or '.join(spaces)}")
         _verify_transfer(self.source, self.destination)
 
 
@@ -887,7 +881,6 @@ class SoftmaxOp(UnitOp):
 
     name = "sta.softmax"
     MNEMONIC: ClassVar[str] = "softmax"
-    MODES: ClassVar[tuple[str, ...]] = ("row", "online", "online_first")
     scores = operand_def(MemRefType)
     destination = operand_def(MemRefType)
     sums = operand_def(MemRefType)
@@ -955,11 +948,12 @@ class SoftmaxOp(UnitOp):
 
     def verify_(self) -> None:
         shape = _expect_operand(self.scores, "the scores", "acc", (si32,), 2).get_shape()
-        _expect(self.mode.data in self.MODES, f"mode '{self.mode.data}' is none of {', '.join(self.MODES)}")
+        modes = self.definition.field("mode").choices
+        _expect(self.mode.data in modes, f"mode '{self.mode.data}' is none of {', '.join(modes)}")
         _expect_operand(self.destination, "the exponentials", "spad", (ui8, ui16), 2)
         _expect_shape(self.destination, shape, "the exponentials")
         _expect_operand(self.sums, "the sums", "spad", (si32,), 1)
-        _expect_shape(self.sums, (shape[0] * (1 if self.mode.data == "row" else 3),), "the sums")
+        _expect_shape(self.sums, (shape[0] * (1 if self.mode.data == "row" else STATE_ARRAYS),), "the sums")
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
         for counters, coefficients in (
             (self.row_offset, self.row_coefficients),
@@ -1123,7 +1117,8 @@ class NormOp(UnitOp):
     def verify_(self) -> None:
         shape = _expect_operand(self.source, "the source", "spad", (si16,), 2).get_shape()
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
-        _expect(self.kind.data in ("layer", "rms"), f"kind '{self.kind.data}' is neither layer nor rms")
+        kinds = self.definition.field("kind").choices
+        _expect(self.kind.data in kinds, f"kind '{self.kind.data}' is neither {' nor '.join(kinds)}")
         _expect(self.destination is not None or self.copy is not None, "a norm that writes nothing")
         for value, element in ((self.destination, si16), (self.copy, si8)):
             if value is not None:

@@ -314,7 +314,6 @@ def _print_nested(printer: Printer, element_type: Attribute) -> None:
     element_type.print_parameters(printer)
 
 
-any_tensor = VTensorType(None, None)
 TENSOR = BaseAttr(VTensorType)
 OPTIONAL_TENSOR = BaseAttr(VTensorType) | BaseAttr(NoneType)
 INTEGER_LIST = BaseAttr(ListType)
@@ -441,6 +440,14 @@ SOFTMAX = "sta.softmax"
 """Of an attention: its softmax."""
 INT16_INPUT = "sta.int16_input"
 """Of a linear layer: its input has 16 bits, by sensitivity."""
+DENSE_WEIGHT = "sta.dense_weight"
+"""Of a linear layer with a pruned weight: the name of the weight before."""
+ROUNDED_WEIGHT = "sta.rounded_weight"
+"""Of a linear layer: the name of its weight as calibration has rounded it, which is to take the place of its own."""
+SMOOTHED = "sta.smoothed"
+"""
+Of a normalization with columns that SmoothQuant has divided: "beside" the one of the float model, or "instead" of it.
+"""
 MASK_ERROR = "sta.mask_error"
 """Of an attention that keeps its mask: the reason why the mask has no supported form."""
 
@@ -451,6 +458,9 @@ ANNOTATIONS: Mapping[str, type[Attribute]] = {
     NARROW_FIDELITY: DecibelsAttr,
     SOFTMAX: SoftmaxAttr,
     INT16_INPUT: UnitAttr,
+    DENSE_WEIGHT: StringAttr,
+    ROUNDED_WEIGHT: StringAttr,
+    SMOOTHED: StringAttr,
     MASK_ERROR: StringAttr,
 }
 """An annotation of one pass for another, and the kind of its attribute."""

@@ -22,7 +22,7 @@ from xdsl.utils.exceptions import ParseError, VerifyException
 
 from sta.dialect.interpreters.torch import FOREIGN_OPERATOR, operation_name
 from sta.dialect.ir.context import CompileContext
-from sta.dialect.ir.location import ROOT
+from sta.dialect.ir.location import ROOT, describe
 from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.unicode_strings import UnicodeParser
 from sta.dialect.ir.weight_store import WeightStore
@@ -35,6 +35,9 @@ from sta.spec.outside import OPERATORS, OutsideError, find_addition
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
+
+_PLACE = ("nn_module_stack", "stack_trace")
+"""Entries about a node's place in the model."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,30 @@ def import_program(program: ExportedProgram, input_names: list[str], output_name
     dynamic shapes, empty inputs, a model that changes its buffers, and anything that torch-mlir cannot import.
     """
     _check_static(program)
+    try:
+        module, weights = _imported(program)
+    except TorchMlirError:
+        # torch-mlir decomposes what no row knows. Where that fails, it stays as it is, to be folded or refused by name.
+        module, weights = _imported(program, whole=True)
+    _adopt_known_operators(module)
+    _name_values(module, input_names, output_names)
+    return RawImport(module, weights)
+
+
+class TorchMlirError(ModelError):
+    """A model that torch-mlir cannot import, in its words or in those of the reader of its text."""
+
+
+def _imported(program: ExportedProgram, whole: bool = False) -> tuple[ModuleOp, WeightStore]:
+    """The verified module of `program`, and its arrays; with `whole` no operator without a row is decomposed."""
     decomposed = _decomposed(program)
     # Only a functional program shows its changes.
     _check_pure(decomposed)
     names = _literal_names(decomposed)
+    _alias_listed_state(decomposed)
     weights = WeightStore()
-    text = _torch_mlir_text(decomposed, names, weights)
-    module = _parse(text)
-    _adopt_known_operators(module)
-    _name_values(module, input_names, output_names)
-    return RawImport(module, weights)
+    text = _torch_mlir_text(decomposed, names, weights, whole)
+    return _parse(text), weights
 
 
 def _check_static(program: ExportedProgram) -> None:
@@ -87,11 +104,17 @@ def _check_static(program: ExportedProgram) -> None:
 
 def _check_pure(program: ExportedProgram) -> None:
     signature = program.graph_signature
+    parameters = list(signature.parameters_to_mutate.values())
+    if parameters:
+        raise ModelError(
+            f"the model changes {', '.join(parameters)} when it runs, and only models without state can be compiled: "
+            "an embedding with max_norm scales its rows while it reads them; scale them once, and leave max_norm out"
+        )
     changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
     if changed:
         raise ModelError(
             f"the model changes {', '.join(changed)} when it runs, and only models without state can be compiled: "
-            "export it in evaluation mode and without caches"
+            "export it in evaluation mode and without caches (use_cache=False)"
         )
 
 
@@ -115,9 +138,32 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
     return copy
 
 
-def _literal_names(program: ExportedProgram) -> dict[int, str]:
-    """The resource name of every parameter, buffer and constant, by the identity of its tensor; tied ones share one."""
-    names: dict[int, str] = {}
+def _alias_listed_state(program: ExportedProgram) -> None:
+    """
+    Lets `program` take parameters and buffers in lists through an alias.
+
+    torch-mlir puts the tensors themselves in their place, and refuses lists of tensors and values.
+    """
+    import torch
+
+    graph = program.graph
+    placeholders = {node for node in graph.nodes if node.op == "placeholder"}
+    placeholders -= {node for node in placeholders if node.name in program.graph_signature.user_inputs}
+    for node in [node for node in graph.nodes if node.op == "call_function"]:
+        listed = [one for part in node.args if isinstance(part, list | tuple) for one in part]
+        for state in dict.fromkeys(one for one in listed if one in placeholders):
+            with graph.inserting_before(node):
+                alias = graph.call_function(torch.ops.aten.alias.default, (state,))
+            alias.meta = {**state.meta, **{key: node.meta[key] for key in _PLACE if key in node.meta}}
+            node.replace_input_with(state, alias)
+
+
+def _literal_names(program: ExportedProgram) -> dict[int, tuple[str, str]]:
+    """
+    The resource name and the name of every parameter, buffer and constant, by the identity of its tensor; tied ones
+    share one.
+    """
+    names: dict[int, tuple[str, str]] = {}
     taken: set[str] = set()
     for parameter, tensor in [*program.state_dict.items(), *program.constants.items()]:
         if id(tensor) in names:
@@ -126,7 +172,7 @@ def _literal_names(program: ExportedProgram) -> dict[int, str]:
         while name in taken:
             name += "_"
         taken.add(name)
-        names[id(tensor)] = name
+        names[id(tensor)] = (name, parameter)
     return names
 
 
@@ -148,7 +194,9 @@ def _array(name: str, tensor: Any) -> np.ndarray:
         raise ModelError(f"{name} cannot be read as an array of numbers: {error}") from error
 
 
-def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: WeightStore) -> str:
+def _torch_mlir_text(
+    program: ExportedProgram, names: dict[int, tuple[str, str]], weights: WeightStore, whole: bool = False
+) -> str:
     """torch-mlir's generic text of `program`, with locations; puts the tensors it names into `weights`."""
     import torch
     from torch_mlir import ir
@@ -162,10 +210,11 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
         def resolve_literal(self, gni, literal, info):
             if not isinstance(literal, torch.Tensor) or literal.numel() <= 1:
                 return None
-            name = names.setdefault(id(literal), f"constant_{len(weights)}")
+            number = f"constant_{len(weights)}"
+            name, parameter = names.setdefault(id(literal), (number, number))
             # MLIR would rename a second resource of the same name.
             if name not in resources:
-                weights.put(name, _array(name, literal))
+                weights.put(name, _array(parameter, literal))
                 kind = fx_importer._create_mlir_tensor_type(literal.dtype, literal.size())
                 resources[name] = ir.DenseResourceElementsAttr.get_from_buffer(np.zeros(1, np.uint8), name, kind)
             result = gni._cc.tensor_to_vtensor_type(literal)
@@ -188,13 +237,16 @@ def _torch_mlir_text(program: ExportedProgram, names: dict[int, str], weights: W
     try:
         with quiet(), context:
             importer.import_frozen_program(program, func_name="main")
-            _hide_unknown_operators(ir, importer.module)
+            _hide_unknown_operators(ir, importer.module, whole)
             PassManager.parse(f"builtin.module({pipeline})").run(importer.module.operation)
     except ModelError:
         raise
     except Exception as error:
+        for message in (*diagnostics, str(error)):
+            if (refusal := _of_diagnostic(message)) is not None:
+                raise refusal from error
         reason = "\n  ".join(diagnostics) or str(error)
-        raise ModelError(f"torch-mlir cannot import the model:\n  {reason}") from error
+        raise TorchMlirError(f"torch-mlir cannot import the model:\n  {reason}") from error
     text = importer.module.operation.get_asm(enable_debug_info=True, print_generic_op_form=True, use_local_scope=True)
     return _store_special_numbers(text, weights)
 
@@ -219,26 +271,33 @@ def _store_special_numbers(text: str, weights: WeightStore) -> str:
     return re.sub(pattern, name_tensor, text)
 
 
-def _hide_unknown_operators(ir: Any, module: Any) -> None:
+def _hide_unknown_operators(ir: Any, module: Any, whole: bool) -> None:
     """
     Replaces `torch.operator`, in which torch-mlir wraps unknown operators, and at which its pipeline stops.
 
-    Whether such an operator folds away, or is reported with all other unsupported ones, is decided later.
+    With `whole` also the operators that torch-mlir knows, but no row does. Whether such an operator folds away, or is
+    reported with all other unsupported ones, is decided later.
     """
     found: list[Any] = []
+    known = operators()
 
     def visit(operation: Any) -> Any:
-        if operation.name == "torch.operator":
-            found.append(operation)
+        name = operation.name
+        if name == "torch.operator":
+            found.append((operation, operation.attributes["name"]))
+            return ir.WalkResult.ADVANCE
+        is_operator = name.startswith("torch.aten.") and len(operation.results) > 0
+        if whole and is_operator and name.removeprefix("torch.") not in known:
+            found.append((operation, ir.StringAttr.get(name, context=module.context)))
         return ir.WalkResult.ADVANCE
 
     module.operation.walk(visit)
-    for operation in found:
+    for operation, name in found:
         foreign = ir.Operation.create(
             FOREIGN_OPERATOR,
             results=[result.type for result in operation.results],
             operands=list(operation.operands),
-            attributes={"name": operation.attributes["name"]},
+            attributes={"name": name},
             loc=operation.location,
             ip=ir.InsertionPoint(operation),
         )
@@ -304,10 +363,43 @@ def _parse(text: str) -> ModuleOp:
     context.allow_unregistered = True
     try:
         module = UnicodeParser(context, text, "<torch-mlir>").parse_module()
-        module.verify()
-    except (ParseError, VerifyException) as error:
-        raise ModelError(f"what torch-mlir made of the model cannot be read: {error}") from error
+    except ParseError as error:
+        raise _unreadable(error) from error
+    for operation in module.walk():
+        try:
+            operation.verify(verify_nested_ops=False)
+        except VerifyException as error:
+            raise _refusal(operation_name(operation), describe(operation), str(error)) from error
     return module
+
+
+def _unreadable(error: ParseError) -> TorchMlirError:
+    """The error for the line of torch-mlir's text at which its reader stops."""
+    text, stop = str(error.span.input.content), error.span.start
+    line = text[text.rfind("\n", 0, stop) + 1 :].partition("\n")[0]
+    operator = re.search(r'"torch\.([\w.]+)"', line)
+    if operator is None:
+        return TorchMlirError(f"what torch-mlir made of the model cannot be read: {error}")
+    reason = "the size of its result depends on numbers, and every size must be known: leave it to the host"
+    return _refusal(operator[1], _place_in(line), reason if "?" in line else error.msg)
+
+
+def _of_diagnostic(message: str) -> TorchMlirError | None:
+    """The error for what torch-mlir says about one operation; None for other messages."""
+    found = re.search(r"'torch\.([\w.]+)' op (.*)", message)
+    return None if found is None else _refusal(found[1], _place_in(message), f"torch-mlir says: {found[2]}")
+
+
+def _place_in(text: str) -> str:
+    """The module path and the source line of the first location in a text of torch-mlir."""
+    found = re.search(r'"([^"]*)"\((?:"([^"]*)":(\d+):\d+|unknown)\)', text)
+    if found is None:
+        return "the model"
+    return f"{found[1]} ({found[2]}:{found[3]})" if found[2] else found[1]
+
+
+def _refusal(name: str, place: str, reason: str) -> TorchMlirError:
+    return TorchMlirError(f"{name.removeprefix('torch.')} in {place} cannot be compiled: {reason}")
 
 
 def _name_values(module: ModuleOp, input_names: list[str], output_names: list[str]) -> None:

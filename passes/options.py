@@ -62,6 +62,7 @@ class Keywords(TypedDict, total=False):
     check: bool
     dump_ir: str | os.PathLike[str] | None
     only: str | None
+    progress: bool
     report: StageProgress
 
 
@@ -186,8 +187,8 @@ class Options:
     min_sqnr: float | None = _option(
         as_decibels,
         None,
-        "decibels that the output must reach on held-out samples; inputs of linear layers get 16 bits "
-        "where necessary (default: 20 are aimed at; 0: 8 bits for all)",
+        "decibels that the output must reach on held-out samples, against the model after pruning; inputs of linear "
+        "layers get 16 bits where necessary (default: 20 are aimed at; 0: 8 bits for all)",
         command_line={"metavar": "DB", "type": float},
         decided=_FORMATS,
     )
@@ -234,6 +235,7 @@ class Options:
         "limit the dump to module paths: 'encoder.layer.0.*'",
         command_line={"metavar": "GLOB"},
     )
+    progress: bool = _option(bool, False, "show the present step on standard error, as the command does")
     report: StageProgress = _option(
         as_given, silent, "progress callback, called with the stage and its completed share"
     )

@@ -67,15 +67,15 @@ def pipeline(options: Options) -> tuple[Step, ...]:
         ),
         Step(
             "torch-calibrate",
-            lossy,
+            close,
             {
                 "methods": options.methods,
                 "min_sqnr": options.min_sqnr,
                 "int16_inputs": options.int16_inputs,
                 "fast": options.fast,
             },
-            purpose="smoother activations and weights rounded for them, where that is better in the end",
         ),
+        Step("torch-round-weights", lossy, purpose="weights rounded for their inputs, where that is better in the end"),
         Step("torch-quantize", lossy, {"int16_inputs": options.int16_inputs}, purpose="values of 8 and 16 bits"),
         Step("torch-choose-softmax", close, {"mode": options.softmax, "bits": options.probability_bits}),
         Step(FIRST_INTEGER_STEP, lossy, purpose="weights of 8 bits, integers only"),
@@ -197,7 +197,7 @@ def _blamed(added: type[ModulePass]) -> type[ModulePass]:
         refusal = outside.find_addition(outside.PASSES, added.name).refusal
         try:
             added.apply(self, ctx, op)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise refusal(f"it failed ({type(error).__name__}: {error})") from error
         try:
             op.verify()

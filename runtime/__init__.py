@@ -8,4 +8,4 @@ from sta.runtime.program import Program, Result
 __all__ = ["EnginesDifferError", "Program", "ProgramError", "RaceError", "Result", "load"]
 
 load = Program.load
-"""Reads a program from a ``.sta`` file; see ``Program.load``."""
+"""Reads a program from a ``.sta`` file or its bytes; see ``Program.load``."""

@@ -105,12 +105,19 @@ class Machine:
     def reset(self, poison: int, goes_ahead: bool) -> None:
         """Overwrites what is writable; threads stay at one instruction together unless they may go ahead."""
 
-    def advance(self, seconds: float) -> bool | None:
-        """Runs for a time; returns None if the program goes on, True if it has ended, False if it has failed."""
+    def advance(self, seconds: float, executed: int) -> bool | None:
+        """
+        Runs for a time, or until so many instructions of units and fences have been executed since the start; returns
+        None if the program goes on, True if it has ended, False if it has failed.
+        """
 
     @property
     def has_gone_wrong(self) -> bool:
         """True if something has failed that threads had gone ahead of, so that the memories say nothing."""
+
+    @property
+    def executed(self) -> int:
+        """Instructions of units and fences that have been executed since the start."""
 
     @property
     def pc(self) -> int:

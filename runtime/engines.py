@@ -21,6 +21,7 @@ from sta.runtime.memory import Array, Memories
 from sta.runtime.reference import ReferenceEngine, RunProgress
 from sta.runtime.timing import Timing, simulate
 from sta.runtime.validate import ValidProgram
+from sta.runtime.values.stepper import ReferenceStepper, Stepper
 from sta.spec.integers import Int64Array
 from sta.spec.suggestion import suggestion
 
@@ -87,7 +88,10 @@ def chosen(name: str) -> str:
 
 
 class Engines:
-    """The engines of one program: created on first use, and kept for the next run."""
+    """
+    The engines of one program: created on first use, and kept for the next run. Several threads may use them at once;
+    copies of a program, pickled ones too, have their own.
+    """
 
     def __init__(self, program: ValidProgram) -> None:
         """Accepts a checked program."""
@@ -95,7 +99,12 @@ class Engines:
         self._native: NativeProgram | None = None
         self._idle: dict[tuple[str, int, int], list[Engine]] = {}
         """By name, threads and process: a forked process has no threads of its parent's engines."""
-        self._lock = threading.Lock()
+        # A thread that takes an engine decodes the program while it holds the lock.
+        self._lock = threading.RLock()
+
+    def __reduce__(self) -> tuple[type[Engines], tuple[ValidProgram]]:
+        """Parts for pickle and copy: the program, without engines."""
+        return Engines, (self._program,)
 
     def timing(self) -> Timing:
         """Returns the cost of a run; ProgramError if it ends in a deadlock."""
@@ -130,9 +139,10 @@ class Engines:
         # Not needed, and perhaps not there, where programs run on the reference engine.
         from sta.runtime.native_engine import NativeProgram
 
-        if self._native is None:
-            self._native = NativeProgram(self._program)
-        return self._native
+        with self._lock:
+            if self._native is None:
+                self._native = NativeProgram(self._program)
+            return self._native
 
     def _reports(self) -> NativeReports:
         from sta.runtime.analysis.native_reports import NativeReports
@@ -150,6 +160,14 @@ class Engines:
             from sta.runtime.native_engine import NativeEngine
 
             return NativeEngine(self._decoded(), threads)
+
+    def stepper(self, name: str, inputs: Mapping[str, Array], poison: int) -> Stepper:
+        """Returns a run that stops between instructions, on the engine ``native`` or ``reference``."""
+        if name == "reference":
+            return ReferenceStepper(self._program, inputs, poison)
+        from sta.runtime.values.native_stepper import NativeStepper
+
+        return NativeStepper(self._decoded(), inputs, poison)
 
     def give_back(self, name: str, threads: int, engine: Engine) -> None:
         """Returns an engine to the pool."""

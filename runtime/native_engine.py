@@ -28,6 +28,7 @@ from sta.spec.vector import RowStatistics
 
 _SLICE = 0.1
 """Seconds between two checks for an interrupt."""
+_TO_THE_END = (1 << 63) - 1
 LARGEST_TIME = 1 << 62
 """Cycles that are counted natively; longer runs are timed in Python's integers."""
 
@@ -93,15 +94,37 @@ class NativeEngine:
         program, writable = self._program, self._machine.memory("writable")
         return {port.signature.name: port_view(program, writable, port).copy() for port in program.outputs}
 
-    def _execute(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None, goes_ahead: bool) -> bool:
-        """Runs the program; returns whether it has come to its end."""
+    @property
+    def executed(self) -> int:
+        """Instructions of units and fences that have been executed since ``begin``."""
+        return self._machine.executed
+
+    def begin(self, inputs: Mapping[str, Array], poison: int, goes_ahead: bool = False) -> None:
+        """Brings the machine into the initial state of ``run``; its threads may go ahead of each other, or not."""
         self._machine.reset(poison, goes_ahead)
         for port in self._program.inputs:
             port_view(self._program, self._machine.memory("writable"), port)[...] = inputs[port.signature.name]
+
+    def run_to(self, executed: int) -> None:
+        """
+        Goes on until so many instructions of units and fences have been executed, or the program has ended.
+
+        Raises:
+            ProgramError: an instruction failed; the machine stays before it.
+        """
+        halted = None
+        while halted is None and self._machine.executed < executed:
+            halted = self._machine.advance(_SLICE, executed)
+        if halted is False:
+            raise self._failure()
+
+    def _execute(self, inputs: Mapping[str, Array], poison: int, report: RunProgress | None, goes_ahead: bool) -> bool:
+        """Runs the program; returns whether it has come to its end."""
+        self.begin(inputs, poison, goes_ahead)
         halted = None
         while halted is None:
             # Between slices Python handles an interrupt.
-            halted = self._machine.advance(_SLICE)
+            halted = self._machine.advance(_SLICE, _TO_THE_END)
             if report is not None:
                 report(None)
         return halted

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.backend.container import Container, read_container, write_container
+from sta.backend.container import Container, Source, read_container, write_container
 from sta.runtime.analysis.profile import Profile
 from sta.runtime.analysis.races import RaceCheck
 from sta.runtime.analysis.schedule import Schedule
@@ -22,9 +22,13 @@ from sta.runtime.engines import Engines, check_same, chosen
 from sta.runtime.errors import ProgramError
 from sta.runtime.html import table
 from sta.runtime.losses import StepLoss
+from sta.runtime.quantization import Quantization
 from sta.runtime.reference import RunProgress
 from sta.runtime.timing import Timing
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
+from sta.runtime.values.stepper import Stepper
+from sta.spec.accuracy import Fidelity
+from sta.spec.pattern import Pattern
 from sta.spec.signature import TensorSignature
 from sta.spec.suggestion import suggestion
 from sta.spec.target import Target
@@ -61,6 +65,11 @@ class Result:
         """Bytes read from and written to DRAM."""
         return self.timing.dram_bytes
 
+    def __repr__(self) -> str:
+        """``<Result: output (1, 24, 64) float32; 12,345 cycles, 61.7 µs>``."""
+        outputs = ", ".join(f"{name} {values.shape} {values.dtype}" for name, values in self.outputs.items())
+        return f"<Result: {outputs or 'no outputs'}; {self.cycles:,} cycles, {self.seconds * 1e6:,.1f} µs>"
+
     def _repr_html_(self) -> str:
         """HTML for a notebook."""
         outputs = [
@@ -90,10 +99,11 @@ class Result:
 
 class Program:
     """
-    A compiled model, ready to run. Not for use by several threads at once.
+    A compiled model, ready to run. Several threads may use one at once: each run has an engine to itself.
 
     Creating one validates the container; everything that does not depend on data (timing, the check that attention
-    scores stay on the chip) is computed once, on first use.
+    scores stay on the chip) is computed once, on first use. Programs can be pickled and copied; what engines keep from
+    run to run stays behind.
     """
 
     def __init__(
@@ -113,23 +123,44 @@ class Program:
         """
         container.check()
         self._valid = validate(container, instruction_limit=instruction_limit, memory_limit=memory_limit)
+        self._engines = Engines(self._valid)
         self._scores_stay_on_chip = False
         self.losses: tuple[StepLoss, ...] = ()
         """Cost of lossy steps, for a program just compiled with a check; files do not keep it."""
+        self.quantization: Quantization | None = None
+        """
+        Methods of quantization tried and kept, for a program just compiled; files do not keep it. None for a model that
+        came with its formats.
+        """
 
     @staticmethod
     def load(
-        path: str | os.PathLike[str], *, instruction_limit: int = INSTRUCTION_LIMIT, memory_limit: int = MEMORY_LIMIT
+        source: Source, *, instruction_limit: int = INSTRUCTION_LIMIT, memory_limit: int = MEMORY_LIMIT
     ) -> Program:
         """
-        Reads a program from a ``.sta`` file and checks it; the limits are those of ``Program``.
+        Reads a program and checks it.
+
+        Args:
+            source: the path of a ``.sta`` file, its bytes, or a file object opened with mode ``rb``.
+            instruction_limit: as for ``Program``.
+            memory_limit: as for ``Program``.
 
         Raises:
             OSError: the file cannot be opened.
+            ValueError: the file object gives text.
             ContainerError: the file is not a container, or is corrupt, truncated or of another version.
             ProgramError: the program breaks a rule of the machine or exceeds a limit.
         """
-        return Program(read_container(path), instruction_limit=instruction_limit, memory_limit=memory_limit)
+        return Program(read_container(source), instruction_limit=instruction_limit, memory_limit=memory_limit)
+
+    def __repr__(self) -> str:
+        """``<Program for sta-base: src (1, 24, 64) -> output (1, 24, 64); 1,234 instructions>``."""
+        inputs, outputs = (
+            ", ".join(f"{port.name} {port.shape}" for port in ports) or "nothing"
+            for ports in (self.inputs, self.outputs)
+        )
+        code = f"{len(self.container.code):,} instructions"
+        return f"<Program for {self.target.name}: {inputs} -> {outputs}; {code}>"
 
     def _repr_html_(self) -> str:
         """HTML for a notebook: inputs, outputs, and the cost of a run."""
@@ -144,6 +175,10 @@ class Program:
             ("MAC efficiency", f"{self.mac_efficiency:.1%}"),
             ("DRAM bytes", f"{self.dram_bytes:,}"),
         ]
+        if self.fidelity is not None:
+            costs.append(("SQNR against the model given", f"{self.fidelity.given:.1f} dB"))
+        if self.fidelity is not None and self.pruned:
+            costs.append(("SQNR against the pruned model", f"{self.fidelity.pruned:.1f} dB"))
         title = f"Program for {self.target.name}"
         return table(ports, ("", "name", "shape", "host", "machine", "kind"), title) + table(costs)
 
@@ -216,6 +251,22 @@ class Program:
         """Useful MACs divided by the array's capacity in all cycles, 0..1."""
         return self.macs / (self.cycles * self.target.macs_per_cycle)
 
+    @property
+    def fidelity(self) -> Fidelity | None:
+        """
+        SQNR of the output against the model given and against the pruned one, as the compile measured it on samples.
+
+        None for a model that came quantized, and for a program without a compile. It says what the file says.
+        """
+        found = self.container.program.get("fidelity")
+        return None if found is None else Fidelity(**found)
+
+    @property
+    def pruned(self) -> dict[str, Pattern]:
+        """The layers whose weights the compile pruned, by module path, with their patterns."""
+        found: dict[str, str] = self.container.program.get("pruned", {})
+        return {path: Pattern.parse(pattern) for path, pattern in found.items()}
+
     def check(self) -> None:
         """
         Runs the checks that need a walk through the whole run: no deadlock, and attention scores stay on the chip.
@@ -268,10 +319,6 @@ class Program:
         """
         return self._engines.write_trace(self.schedule, path, limit)
 
-    @cached_property
-    def _engines(self) -> Engines:
-        return Engines(self._valid)
-
     def encode_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """
         Returns the device's integers for host arrays, by input name.
@@ -313,6 +360,15 @@ class Program:
         encoded = self.encode_inputs(inputs)
         self.check()
         return self._result(self._raw(name, encoded, poison, threads, report))
+
+    def stepper(self, inputs: Mapping[str, NDArray[Any]], engine: str = "auto", poison: int = POISON) -> Stepper:
+        """
+        Starts a run that stops between any two instructions, and goes back; the parameters are those of ``run``.
+
+        Raises:
+            TypeError, ValueError: as ``run``.
+        """
+        return self._engines.stepper(_checked(engine, poison, 1), self.encode_inputs(inputs), poison)
 
     def run_batch(
         self,

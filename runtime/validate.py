@@ -58,6 +58,10 @@ class ValidProgram:
     instructions: int
     """Instructions that a run issues."""
 
+    def __repr__(self) -> str:
+        """``<ValidProgram for sta-base: 1,234 instructions>``."""
+        return f"<ValidProgram for {self.target.name}: {len(self.steps):,} instructions>"
+
     def at(self, pc: int) -> str:
         """Returns the instruction at ``pc`` and its module path, for messages."""
         return at(self.container, pc)

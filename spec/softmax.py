@@ -79,6 +79,10 @@ class RowState(NamedTuple):
         return RowState(np.zeros(shape, np.int64), np.full(shape, NO_MAXIMUM, np.int64), np.zeros(shape, np.int64))
 
 
+STATE_ARRAYS = len(RowState._fields)
+"""Arrays of the rows' state between chunks."""
+
+
 def softmax_online(
     scores: IntegerArray,
     admissible: npt.NDArray[np.bool_],

@@ -5,6 +5,7 @@ import importlib
 import re
 from pathlib import Path
 
+from sta.dialect.ir.accuracy import FIDELITY, PRUNED
 from sta.dialect.ir.port_attribute import PORT
 from sta.dialect.nm import NM
 from sta.dialect.sta import STA
@@ -60,7 +61,7 @@ def test_the_documented_operations_and_annotations_exist() -> None:
     operations = {operation.name for dialect in (NM, STA) for operation in dialect.operations}
     # A word with a dot after the dialect's name is an operation, an annotation, or a module of the package `sta`.
     named = set(re.findall(r"`((?:nm|sta)\.\w+)`", text_of("dialects.md"))) - {"sta.spec"}
-    assert named <= operations | set(ANNOTATIONS) | {PORT}
+    assert named <= operations | set(ANNOTATIONS) | {PORT, FIDELITY, PRUNED}
 
 
 def test_the_passes_are_listed_in_their_order() -> None:

@@ -25,7 +25,14 @@ from sta.spec.target import LARGEST_TILE
 
 ROOT = Path(__file__).parents[1]
 ROOMS = sorted(link.name for link in (ROOT / "src" / "sta").iterdir() if link.is_symlink())
-HOME = ("spec/instructions/", "spec/alignment.py", "spec/target.py", "spec/norm.py", "spec/tables.py")
+HOME = (
+    "spec/instructions/",
+    "spec/alignment.py",
+    "spec/nm_format.py",
+    "spec/norm.py",
+    "spec/tables.py",
+    "spec/target.py",
+)
 """Modules that define the facts."""
 
 NAMES = frozenset(DEFINITIONS)
@@ -38,6 +45,13 @@ NUMBERS = [
     if field.choices and all(map(str.isdecimal, field.choices))
 ]
 """Choices of fields that are numbers."""
+CHOICES = [
+    frozenset(field.choices)
+    for instruction in INSTRUCTIONS
+    for field in instruction.own_fields
+    if len(field.choices) > 1 and not any(map(str.isdecimal, field.choices))
+]
+"""Choices of fields that are words."""
 OPERATORS = frozenset(name.removeprefix("aten.") for name in operators())
 
 NAMED_LIMITS = {
@@ -174,6 +188,8 @@ def second_sources(source: str) -> list[str]:
             found.append(f"{line}: lists the units {', '.join(sorted(names))}")
         elif len(names & NAMES) > 2 and names <= NAMES:
             found.append(f"{line}: lists the instructions {', '.join(sorted(names))}")
+        elif names in CHOICES:
+            found.append(f"{line}: lists the choices {', '.join(sorted(names))}")
     return found
 
 
@@ -247,6 +263,8 @@ def test_no_module_repeats_the_instruction_table() -> None:
         "def f(name):\n    return {'gather': ['limit']}[name]",
         "BITS = (8, 16)",
         "WIDTHS = ('auto', '8', '16')",
+        "MODES = ('row', 'online', 'online_first')",
+        "def f(kind):\n    return kind in ('layer', 'rms')",
         "def f(name):\n    return name in ('lea', 'loop', 'end')",
         "def f(x):\n    match x:\n        case 'ld' | 'st':\n            pass\n        case 'mm':\n            pass",
     ],

@@ -75,7 +75,12 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "aten.where.ScalarOther": [(MASK, X, 2.0)],
     "aten.where.ScalarSelf": [(MASK, 2.0, X)],
     "aten.where.Scalar": [(MASK, 2.0, 3.0)],
-    "aten.logical_not": [(MASK,), (X,)],
+    "aten.logical_not": [(MASK,)],
+    "aten.logical_and": [(MASK, MASK[:1])],
+    "aten.logical_or": [(MASK, MASK[:1])],
+    **{f"aten.{name}.Tensor": [(X, Y), (np.round(X), np.round(Y[0]))] for name in ("eq", "ge", "gt", "le", "lt")},
+    "aten.sub.Tensor": [(X, Y), (X, Y[0])],
+    "aten.sqrt": [(np.abs(X),)],
     "aten.view": [(X, [6, 8])],
     "aten._unsafe_view": [(X, [6, 8])],
     "aten.reshape": [(X, [4, -1])],
@@ -349,7 +354,8 @@ def test_operators_with_structure_have_the_same_bits_on_every_level() -> None:
 def test_the_onnx_operator_computes_the_same(row: Operator, tmp_path: Path) -> None:
     assert row.onnx is not None
     for index, arguments in enumerate(arguments_of(row)):
-        arrays = [one.astype(np.float32) for one in arguments if isinstance(one, np.ndarray)]
+        given_arrays = [one for one in arguments if isinstance(one, np.ndarray)]
+        arrays = [one.astype(np.float32) if one.dtype.kind == "f" else one for one in given_arrays]
         names = [f"x{position}" for position in range(len(arrays))]
         rest = arguments[len(arrays) :]
         given = {
@@ -357,11 +363,13 @@ def test_the_onnx_operator_computes_the_same(row: Operator, tmp_path: Path) -> N
         }
         node = helper.make_node(row.onnx.name, names, ["y"], **given)
         values = [
-            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, one.shape)
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(one.dtype), one.shape)
             for name, one in zip(names, arrays, strict=True)
         ]
         output = helper.make_tensor_value_info(
-            "y", onnx.TensorProto.FLOAT, np.broadcast_shapes(*(a.shape for a in arrays))
+            "y",
+            onnx.TensorProto.BOOL if row.onnx.truth else onnx.TensorProto.FLOAT,
+            np.broadcast_shapes(*(a.shape for a in arrays)),
         )
         graph = helper.make_graph([node], "row", values, [output])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])

@@ -113,6 +113,9 @@ PARTLESS = Operator("bolt.partless", Role.COMPOSITION, "without parts", referenc
 TANH = elementwise("bolt.tanh", lambda x: np.tanh(x), "tanh", onnx=Onnx("Tanh"), curvature=0.0)
 CELU = elementwise("bolt.celu", lambda x: x, "celu", onnx=Onnx("Celu"), curvature=0.0)
 SELU = elementwise("bolt.selu", lambda x: x, "celu, too", onnx=Onnx("Celu"), curvature=0.0)
+LEAKY = elementwise(
+    "bolt.leaky", lambda x, slope=0.01: np.where(x < 0, slope * x, x), "leaky", onnx=Onnx("LeakyRelu"), curvature=0.0
+)
 GEMM = elementwise("bolt.gemm", lambda x: x, "a product", onnx=Onnx("Gemm"), curvature=0.0)
 TWICE = elementwise("both.twice", lambda x: 2 * x, "twice", curvature=0.0)
 """
@@ -147,7 +150,7 @@ def test_what_cannot_be_used_is_left_out_with_one_warning_that_names_its_package
     entries = {"aten.relu": "RELU", "bolt.bare": "BARE", "bolt.another": "OTHER", "plain": "OTHER", "bolt.none": "NONE"}
     entries |= {
         f"bolt.{name.lower()}": name
-        for name in "UFUNC NUMBER SCALAR PLAIN ASKS NORM PARTLESS TANH CELU SELU GEMM".split()
+        for name in "UFUNC NUMBER SCALAR PLAIN ASKS NORM PARTLESS TANH CELU SELU LEAKY GEMM".split()
     }
     entries["both.twice"] = "TWICE"
     lay_package(tmp_path, "nut-operators", BAD, {"sta.operators": {"both.twice": "TWICE"}})
@@ -187,6 +190,11 @@ WARNINGS = [
     ("bolt.bare", "bolt", ":BARE: it has no reference: give it the function on float64 arrays; it is left out"),
     ("bolt.celu", "bolt", "its ONNX operator 'Celu' is that of 'bolt.selu' too; both are left out"),
     ("bolt.gemm", "bolt", "ONNX operator 'Gemm' has another translation, which is used"),
+    (
+        "bolt.leaky",
+        "bolt",
+        ":LEAKY: its ONNX operator 'LeakyRelu' gives 0 arguments after the tensor, and its reference takes 1: give",
+    ),
     (
         "bolt.none",
         "bolt",
@@ -317,3 +325,40 @@ def test_an_operator_that_is_made_of_others_is_compiled_as_they_are(tmp_path: Pa
     assert fails.startswith(f"operator 'acme.fails' {package}its parts fail (AttributeError: ")
     assert two.startswith(f"operator 'acme.two' {package}its row does not fit a model: takes 0 arguments beside its")
     assert steep.startswith("forward: acme.steep has no value there (ZeroDivisionError: ")
+
+
+HARD = """
+from sta.spec.operators.elementwise import elementwise, pointwise
+from sta.spec.operators.operator import Onnx
+
+HARD = elementwise(
+    "aten.hardsigmoid",
+    pointwise(lambda x: min(max(x + 3.0, 0.0), 6.0) / 6.0),
+    "min(max(x + 3.0, 0.0), 6.0) / 6.0",
+    onnx=Onnx("HardSigmoid"),
+    curvature=0.0,
+)
+"""
+
+
+def test_a_node_with_an_attribute_that_its_row_does_not_name_is_refused(tmp_path: Path) -> None:
+    lay_package(tmp_path, "hard-operators", HARD, {"sta.operators": {"aten.hardsigmoid": "HARD"}})
+    code = """
+import sta
+from onnx import TensorProto, helper, save
+
+def compiled(**attributes):
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [5, 8]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("HardSigmoid", ["x"], ["y"], "hard", **attributes)], "main", [x], [y])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), PATH)
+    return sta.compile(PATH, calibration={"x": [[[1.0] * 8] * 5]})
+
+assert compiled().cycles > 0
+try:
+    compiled(alpha=0.3)
+except ValueError as error:
+    print(error)
+"""
+    result = run(tmp_path, f"PATH = {str(tmp_path / 'model.onnx')!r}\n{code}")
+    assert result.returncode == 0, result.stderr
+    assert "onnx.HardSigmoid in hard: its attribute alpha = 0.3" in result.stdout

@@ -22,6 +22,18 @@ def test_the_tour_prints_what_the_readme_shows() -> None:
     assert stable(run_tour(text)) == stable(text), "the output has changed: `make docs` writes the new one"
 
 
+def test_every_compile_of_the_tour_passes_its_check() -> None:
+    text = README.read_text(encoding="utf-8")
+    checked = text.replace("$ sta compile ", "$ sta compile --check ").replace("sparsity=", "check=True, sparsity=")
+    assert checked.count("--check layer") == 2
+    assert checked.count("check=True") == 1
+    found = run_tour(checked)
+    assert "check: bits are equal after every pass" in found
+    # The check changes nothing.
+    shown = stable(found.replace("--check ", "").replace("check=True, ", "")).splitlines()
+    assert [line for line in stable(text).splitlines() if line not in shown] == []
+
+
 def test_a_tour_that_prints_something_else_is_seen() -> None:
     text = "```python\n>>> x = 20\n>>> x + 1\n20\n```\n```console\n$ echo 4\n5\n```\n"
     assert run_tour(text) == text.replace("\n20\n", "\n21\n").replace("\n5\n", "\n4\n")

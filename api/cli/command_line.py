@@ -177,11 +177,13 @@ def _add_diff_arguments(parser: Parser) -> None:
 
 def _add_report_arguments(parser: Parser) -> None:
     parser.add_argument("program", metavar="FILE.sta", help="a compiled program")
+    parser.add_argument("other", metavar="OTHER.sta", nargs="?", help="a program to compare with")
     parser.add_argument("-o", "--output", metavar="FILE.html", required=True, help="the report")
     parser.add_argument("--inputs", metavar="FILE.npz", help="inputs by name: run on these, and show the outputs")
     parser.add_argument(
         "--ir", metavar="DIR", help="a folder of `sta compile --dump-ir DIR`: show the IR of every pass"
     )
+    parser.add_argument("--diff", metavar="FILE.json", help="output of `sta diff --json`: show what operations lose")
     _add_json(parser)
 
 
@@ -205,7 +207,7 @@ COMMANDS = {
     "diff": _Command("compare a run with the float model, operation by operation", _add_diff_arguments),
     "where": _Command("show source, instructions and cycles of a module or a line", _add_where_arguments),
     "report": _Command("write a page about a program, for a browser", _add_report_arguments),
-    "targets": _Command("list the machines that come with the toolchain", _add_json),
+    "targets": _Command("list the machines to compile for", _add_json),
 }
 """All commands by name."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -17,9 +18,11 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 from xdsl.utils.exceptions import DiagnosticException
 
+from sta.api.cli.progress import Progress
 from sta.api.compiler.bit_check import BitCheck
 from sta.api.compiler.keywords import describe_keywords
 from sta.api.compiler.pass_errors import explain_failures
+from sta.api.compiler.progress_log import LOG, both, logged
 from sta.api.compiler.resume import Resumed, check_options, input_types, read_dump_file
 from sta.api.dump.dump_writer import IrDump
 from sta.api.files.sample_files import read_samples
@@ -43,6 +46,7 @@ from sta.passes.tiling.capacity import CapacityError
 from sta.passes.torch.calibrate import TorchCalibratePass
 from sta.runtime import Program, ProgramError
 from sta.runtime.losses import StepLoss
+from sta.runtime.quantization import Quantization
 from sta.spec.target import Target
 
 Array = NDArray[Any]
@@ -81,6 +85,13 @@ class Compilation:
     def quantization(self) -> Choice | None:
         """Choice of number formats; None if the model, or the resumed dump, came with them."""
         return self.context.notes.get(TorchCalibratePass.name)
+
+    @property
+    def _quantization(self) -> Quantization | None:
+        choice = self.quantization
+        if choice is None:
+            return None
+        return Quantization(choice.decibels, choice.held_out, tuple(choice.trials), choice.plan.int16_inputs)
 
     @property
     def losses(self) -> tuple[StepLoss, ...]:
@@ -154,6 +165,7 @@ class Compilation:
         container = emit(self.module, self.context.weights, self.context.target, macs.kept, macs.dense, printed)
         self.program = Program(container)
         self.program.losses = self.losses
+        self.program.quantization = self._quantization
         # Reports a deadlock.
         _ = self.program.timing
         self.seconds.append(("emit", time.perf_counter() - start))
@@ -168,6 +180,8 @@ class Compilation:
             self.seconds.append(("--dump-ir", self._dumping + time.perf_counter() - start))
         if self.check is not None:
             self.seconds.append(("--check", self._checking))
+        spent = sum(seconds for _, seconds in self.seconds)
+        LOG.info("compiled for %s in %.1f s: %d cycles", self.program.target.name, spent, self.program.cycles)
 
 
 def _readers(options: Options, types: Mapping[str, InputType]) -> dict[str, Callable[[], list[Sample]]]:
@@ -199,12 +213,27 @@ def _collector_paused() -> Generator[None]:
             gc.enable()
 
 
-@_collector_paused()
+@contextmanager
+def _shown(options: Options) -> Generator[Options]:
+    """Gives options whose callback writes progress into the log, and shows it where that is asked for."""
+    with Progress() if options.progress else nullcontext() as progress:
+        report = options.report if progress is None else both(progress.report, options.report)
+        yield replace(options, report=logged(report))
+
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Lock of the thread that compiles: PyTorch's export has one state for all threads, and silences standard output."""
+
+
 def compile_model(
     model: Any, example_inputs: Mapping[str, Any] | Sequence[Any] | None = None, **keywords: Unpack[Keywords]
 ) -> Compilation:
     """Like `compile`, but returns the whole compilation: the program and its modules."""
-    options = Options.of(**keywords)
+    with _ONE_AT_A_TIME, _collector_paused(), _shown(Options.of(**keywords)) as options:
+        return _compile_model(model, example_inputs, options)
+
+
+def _compile_model(model: Any, example_inputs: Any, options: Options) -> Compilation:
     steps = pipeline(options)
     dump = None if options.dump_ir is None else IrDump(options.dump_ir, options.only)
     is_dump = isinstance(model, str | os.PathLike) and Path(cast("os.PathLike[str]", model)).suffix == ".mlir"
@@ -323,7 +352,8 @@ def compile(
     model: Any, example_inputs: Mapping[str, Any] | Sequence[Any] | None = None, **keywords: Unpack[Keywords]
 ) -> Program:
     """
-    Compiles a Transformer to STA microcode.
+    Compiles a Transformer to STA microcode. Of several threads that compile, one does while the others wait. The logger
+    `sta.compile` has the progress.
 
     Args:
         model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` or `.onnx` file, or of an `.mlir` file that

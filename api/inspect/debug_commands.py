@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from sta.api.cli.tables import count, print_table
 from sta.api.inspect.debug_session import AtInstruction, AtModule, AtUnit, AtWrite, Session, Watch
 from sta.backend.instruction_text import print_instruction
+from sta.runtime.analysis.schedule import Schedule
 from sta.runtime.memory import Memories
+from sta.runtime.validate import Port
 from sta.runtime.values.model_values import Value
 from sta.spec.instructions.definition import UNITS
 from sta.spec.suggestion import suggestion
@@ -24,6 +26,8 @@ Array = NDArray[Any]
 SPACES = ("spad", "wbuf", "acc", "dram")
 LIST_LINES = 5
 """Instructions that `list` shows before and after the next one."""
+UNWRITTEN = "--"
+"""Sign for an element, or the two digits of a byte, that no instruction has written yet."""
 DUMP_BYTES = 64
 MOST_DUMPED = 1 << 16
 _REFERENCE = re.compile(r"(?P<name>[^\[\]]*?)(?:#(?P<number>\d+))?(?:\[(?P<slices>[^\[\]]*)\])?")
@@ -46,6 +50,20 @@ class Command(NamedTuple):
     execute: Callable[[Debugger, str], None]
     completes: str = ""
     """Kind of its argument, for completion: ``value``, ``path`` or ``command``."""
+
+
+class Shown(NamedTuple):
+    """A value, port or buffer."""
+
+    title: str
+    state: str
+    """Its progress in the run, in words; empty if there is nothing to say."""
+    place: tuple[str, int, int]
+    """The memory that it lies in, and the bytes start..end-1 that have all of it."""
+    read: Callable[[Memories], Array]
+    """Returns the integers that a memory holds."""
+    real: Callable[[Array], NDArray[np.float64]] | None
+    """Returns the real numbers of integers; None where the compiler did not say."""
 
 
 @dataclass
@@ -96,7 +114,7 @@ class Debugger:
         buffers = [buffer.name for buffer in self.session.buffers]
         return list(dict.fromkeys([*ports, *(self.name_of(value) for value in self.session.values), *buffers]))
 
-    def _ports(self) -> list[Any]:
+    def _ports(self) -> list[Port]:
         valid = self.session.program.valid
         return [*valid.inputs, *valid.outputs]
 
@@ -107,35 +125,68 @@ class Debugger:
 
     def show_place(self) -> None:
         """Prints the position of the run: loops, module, and the next instruction."""
-        session, run = self.session, self.session.run
+        session, run = self.session, self.session.run.walk
         loops = " ".join(f"{at + 1}/{of}" for at, of in zip(run.counters, run.step.counts, strict=True))
         position = f"{count(run.position)} of {count(session.total)}"
         print("  ".join(part for part in (position, loops and f"loops {loops}", session.path) if part))
         print(f"=> {run.step.pc:>5}  {print_instruction(run.step.instruction)}")
+        if session.schedule is not None:
+            print(self._time(session.schedule, run.position))
 
-    def value(self, text: str) -> tuple[str, Array, NDArray[np.float64] | None, str]:
-        """Returns title, integers, real numbers and state of the value, input or output named by a text."""
+    def _time(self, schedule: Schedule, position: int) -> str:
+        """Returns when the instruction at a position is executed, and what the units do meanwhile."""
+        start, end = int(schedule.start[position]), int(schedule.end[position])
+        path = self.session.program.container.module_path
+        own = int(schedule.unit[position])
+        others = {
+            work.unit: f"{work.unit} @{work.pc} {path(work.pc)} to {count(work.end)}"
+            for work in self.session.work(start)
+        }
+        shown = [others.get(unit, f"{unit} idle") for number, unit in enumerate(UNITS) if number != own]
+        return f"   cycles {count(start)} to {count(end)} of {count(schedule.cycles)}; meanwhile {', '.join(shown)}"
+
+    def value(self, text: str) -> Shown:
+        """Returns the value, input, output or buffer named by a text."""
         match = _REFERENCE.fullmatch(text)
         if match is None or not match["name"]:
             raise CommandError(f"{text!r} names no value: NAME, NAME#2 or NAME[0, :4]; `values` lists all")
-        memories = self.session.run.memories
         for port in self._ports():
             if port.signature.name == match["name"]:
-                integers, signature = memories.port(port).copy(), port.signature
-                selected = _sliced(integers, match["slices"])
-                real = signature.decode(integers) if signature.kind == "quantized" else None
-                chosen = None if real is None else _sliced(real.astype(np.float64), match["slices"])
-                scale = f", scale {signature.scale:.6g}, zero point {signature.zero_point}" if real is not None else ""
-                is_open = port in self.session.program.valid.outputs and self.session.run.position < self.session.total
-                state = "not complete before the end of the run" if is_open else ""
-                return f"{match['name']}: {_shape(integers)}{scale}", selected, chosen, state
+                return self._port(port, match["slices"])
         value = self._named(match["name"], match["number"])
-        integers = value.read(memories)
-        selected = _sliced(integers, match["slices"])
+
+        def read(memories: Memories) -> Array:
+            return _sliced(value.read(memories), match["slices"])
+
         scale = "" if value.scale is None else f", scale {value.scale:.6g}, zero point {value.zero_point}"
         what = f"{self.name_of(value)}: {value.operation}" if value.operation else f"{value.name}: {value.space}"
-        title = f"{what}, {_shape(integers)}{scale}"
-        return title, selected, None if value.scale is None else value.real(selected), self._state(value)
+        return Shown(
+            f"{what}, {_shape(value.shape, value.dtype)}{scale}",
+            self._state(value),
+            (value.space, value.offset, value.end),
+            read,
+            None if value.scale is None else value.real,
+        )
+
+    def _port(self, port: Port, slices: str | None) -> Shown:
+        signature, session = port.signature, self.session
+
+        def read(memories: Memories) -> Array:
+            return _sliced(memories.port(port).copy(), slices)
+
+        def real(integers: Array) -> NDArray[np.float64]:
+            return signature.decode(integers).astype(np.float64)
+
+        is_real = signature.kind == "quantized"
+        scale = f", scale {signature.scale:.6g}, zero point {signature.zero_point}" if is_real else ""
+        is_open = port in session.program.valid.outputs and session.run.walk.position < session.total
+        return Shown(
+            f"{signature.name}: {_shape(signature.shape, np.dtype(signature.device_dtype))}{scale}",
+            "not complete before the end of the run" if is_open else "",
+            ("dram", port.address, port.address + port.bytes),
+            read,
+            real if is_real else None,
+        )
 
     def _named(self, name: str, number: str | None) -> Value:
         same = [value for value in self.session.values if value.name == name]
@@ -154,7 +205,7 @@ class Debugger:
 
     def _state(self, value: Value) -> str:
         """Returns the state of a value in its buffer: whether the buffer holds it now."""
-        pc = self.session.run.step.pc
+        pc = self.session.run.walk.step.pc
         if not value.operation:
             return "" if value.first <= pc <= value.last else "not in use now"
         if pc <= value.first:
@@ -168,8 +219,8 @@ class Debugger:
         return "its buffer has been written again since" if reused else ""
 
 
-def _shape(array: Array) -> str:
-    return f"{' x '.join(map(str, array.shape))} {array.dtype.name}"
+def _shape(shape: Sequence[int], dtype: np.dtype[Any]) -> str:
+    return f"{' x '.join(map(str, shape))} {dtype.name}"
 
 
 def _sliced(array: Array, text: str | None) -> Array:
@@ -186,7 +237,7 @@ def _sliced(array: Array, text: str | None) -> Array:
     try:
         return array[tuple(parts)]
     except IndexError:
-        raise CommandError(f"[{text}] is outside of {_shape(array)}") from None
+        raise CommandError(f"[{text}] is outside of {_shape(array.shape, array.dtype)}") from None
 
 
 def _number(text: str, what: str, default: int | None = None) -> int:
@@ -275,10 +326,10 @@ def _watch(debugger: Debugger, argument: str) -> None:
     session = debugger.session
     if words[0] in SPACES:
         where = _range(debugger, words)
-        number = session.add(Watch(argument, _bytes(debugger, *where)))
+        number = session.add(Watch(argument, *where, _bytes(debugger, *where)))
     else:
-        debugger.value(argument)
-        number = session.add(Watch(argument, lambda _: debugger.value(argument)[1]))
+        shown = debugger.value(argument)
+        number = session.add(Watch(argument, *shown.place, shown.read))
     print(f"{number}: {session.stops[number]}")
 
 
@@ -308,7 +359,7 @@ def _continue(debugger: Debugger, argument: str) -> None:
 def _step(debugger: Debugger, argument: str) -> None:
     session = debugger.session
     for _ in range(_number(argument, "the number of steps", 1)):
-        if session.run.is_at_end:
+        if session.run.walk.is_at_end:
             print("the program has ended")
             break
         debugger.show_place()
@@ -321,8 +372,8 @@ def _tile(debugger: Debugger, argument: str) -> None:
     session = debugger.session
     reasons: list[str] = []
     for _ in range(_number(argument, "the number of tiles", 1)):
-        place = (session.path, session.run.counters)
-        reasons = session.run_until(lambda place=place: (session.path, session.run.counters) != place)
+        here = (session.path, session.run.walk.counters)
+        reasons = session.run_until(lambda place, here=here: (place.path, place.walk.counters) != here)
         if reasons:
             break
     _stopped(debugger, reasons)
@@ -333,7 +384,7 @@ def _layer(debugger: Debugger, argument: str) -> None:
     reasons: list[str] = []
     for _ in range(_number(argument, "the number of layers", 1)):
         path = session.path
-        reasons = session.run_until(lambda path=path: session.path != path)
+        reasons = session.run_until(lambda place, path=path: place.path != path)
         if reasons:
             break
     _stopped(debugger, reasons)
@@ -341,7 +392,7 @@ def _layer(debugger: Debugger, argument: str) -> None:
 
 def _back(debugger: Debugger, argument: str) -> None:
     steps = _number(argument, "the number of steps", 1)
-    debugger.session.go_to(max(debugger.session.run.position - steps, 0))
+    debugger.session.go_to(max(debugger.session.run.walk.position - steps, 0))
     debugger.show_place()
 
 
@@ -355,15 +406,24 @@ def _goto(debugger: Debugger, argument: str) -> None:
 
 
 def _print(debugger: Debugger, argument: str) -> None:
-    title, integers, real, state = debugger.value(argument)
-    print(title + (f" ({state})" if state else ""))
-    print(_text(integers if real is None else real))
+    shown = debugger.value(argument)
+    _show(debugger, shown, shown.real)
 
 
 def _integers(debugger: Debugger, argument: str) -> None:
-    title, integers, _, state = debugger.value(argument)
-    print(title + (f" ({state})" if state else ""))
-    print(_text(integers))
+    _show(debugger, debugger.value(argument), None)
+
+
+def _show(debugger: Debugger, shown: Shown, real: Callable[[Array], NDArray[np.float64]] | None) -> None:
+    integers, undefined = shown.read(debugger.session.run.memories), debugger.session.undefined(shown.read)
+    number = int(np.count_nonzero(undefined))
+    if number:
+        missing = f"{count(number)} of {count(undefined.size)} elements are not written, {UNWRITTEN} in their places"
+    else:
+        missing = ""
+    states = "; ".join(state for state in (shown.state, missing) if state)
+    print(shown.title + (f" ({states})" if states else ""))
+    print(_text(integers if real is None else real(integers), undefined))
 
 
 def _matching(known: Sequence[Value], argument: str, what: str) -> list[Value]:
@@ -390,8 +450,17 @@ def _buffers(debugger: Debugger, argument: str) -> None:
     print_table(["buffer", "place", "shape", "type", "in use"], rows)
 
 
-def _text(array: Array) -> str:
-    return np.array2string(np.asarray(array), max_line_width=100, threshold=200, edgeitems=3, precision=5)
+def _text(array: Array, undefined: NDArray[np.bool_]) -> str:
+    """Returns numbers as text, with a sign in the place of each that is undefined."""
+    array = np.asarray(array)
+    if array.dtype.kind == "f":
+        array = np.where(undefined, np.nan, array)
+    elif undefined.any():
+        array = np.where(undefined, UNWRITTEN, array.astype(str))
+        width = max(map(len, array.reshape(-1).tolist()))
+        array = np.char.rjust(array, width)
+    with np.printoptions(nanstr=UNWRITTEN, formatter={"numpystr": str} if array.dtype.kind == "U" else None):
+        return np.array2string(array, max_line_width=100, threshold=200, edgeitems=3, precision=5)
 
 
 def _values(debugger: Debugger, argument: str) -> None:
@@ -422,13 +491,15 @@ def _memory(debugger: Debugger, argument: str) -> None:
     space, start, end = _range(debugger, words)
     if end - start > MOST_DUMPED:
         raise CommandError(f"{end - start} bytes are more than the {MOST_DUMPED} that are shown at once")
-    data = _bytes(debugger, space, start, end)(debugger.session.run.memories).tobytes()
-    for line in range(0, len(data), 16):
-        print(f"{space} {start + line:#08x}  {data[line : line + 16].hex(' ')}")
+    read = _bytes(debugger, space, start, end)
+    data, undefined = read(debugger.session.run.memories), debugger.session.undefined(read)
+    shown = [UNWRITTEN if unknown else f"{byte:02x}" for byte, unknown in zip(data, undefined, strict=True)]
+    for line in range(0, len(shown), 16):
+        print(f"{space} {start + line:#08x}  {' '.join(shown[line : line + 16])}")
 
 
 def _registers(debugger: Debugger, argument: str) -> None:
-    run = debugger.session.run
+    run = debugger.session.run.walk
     for name, value in run.registers.items():
         print(f"{name} = {value:#x} ({count(value)})")
 
@@ -436,7 +507,7 @@ def _registers(debugger: Debugger, argument: str) -> None:
 def _list(debugger: Debugger, argument: str) -> None:
     lines = _number(argument, "the number of lines", LIST_LINES)
     session = debugger.session
-    here, container = session.run.step.pc, session.program.container
+    here, container = session.run.walk.step.pc, session.program.container
     path = None
     for step in session.program.valid.steps[max(here - lines, 0) : here + lines + 1]:
         if container.module_path(step.pc) != path:

@@ -6,20 +6,42 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.runtime import Program
+from sta.runtime import Program, ProgramError
+from sta.runtime.analysis.schedule import Schedule
 from sta.runtime.memory import Memories
 from sta.runtime.values.model_values import Value, buffers_of, values_of
-from sta.runtime.values.stepper import Stepper, total_positions
+from sta.runtime.values.walk import Walk, total_positions
+from sta.spec.instructions.definition import UNITS
 
 Array = NDArray[Any]
 
 REPORT_INTERVAL = 64
 """Instructions between two reports."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place of a run, with the modules around it."""
+
+    walk: Walk
+    paths: list[str]
+    """The module path of every instruction."""
+
+    @property
+    def path(self) -> str:
+        """The path of the next instruction's module."""
+        return self.paths[self.walk.step.pc]
+
+    @property
+    def previous_path(self) -> str:
+        """The path of the previous instruction's module; empty at the start."""
+        return "" if self.walk.previous is None else self.paths[self.walk.previous.pc]
 
 
 @dataclass(frozen=True)
@@ -32,9 +54,9 @@ class AtInstruction:
         """The breakpoint as a user types it."""
         return f"break {self.pc}"
 
-    def stops(self, session: Session) -> bool:
-        """True if the run stops at its present position."""
-        return session.run.step.pc == self.pc
+    def stops(self, place: Place) -> bool:
+        """True if a run stops at a place."""
+        return place.walk.step.pc == self.pc
 
 
 @dataclass(frozen=True)
@@ -47,9 +69,9 @@ class AtModule:
         """The breakpoint as a user types it."""
         return f"break {self.pattern}"
 
-    def stops(self, session: Session) -> bool:
-        """True if the run stops at its present position."""
-        return session.path != session.previous_path and fnmatchcase(session.path, self.pattern)
+    def stops(self, place: Place) -> bool:
+        """True if a run stops at a place."""
+        return place.path != place.previous_path and fnmatchcase(place.path, self.pattern)
 
 
 @dataclass(frozen=True)
@@ -62,9 +84,9 @@ class AtUnit:
         """The breakpoint as a user types it."""
         return f"break unit {self.unit}"
 
-    def stops(self, session: Session) -> bool:
-        """True if the run stops at its present position."""
-        return session.run.step.instruction.definition.unit == self.unit
+    def stops(self, place: Place) -> bool:
+        """True if a run stops at a place."""
+        return place.walk.step.instruction.definition.unit == self.unit
 
 
 @dataclass(frozen=True)
@@ -79,9 +101,9 @@ class AtWrite:
         """The breakpoint as a user types it."""
         return f"break write {self.space} {self.start:#x} {self.end - self.start}"
 
-    def stops(self, session: Session) -> bool:
-        """True if the run stops at its present position."""
-        return any(written.overlaps(self.space, self.start, self.end) for written in session.run.written())
+    def stops(self, place: Place) -> bool:
+        """True if a run stops at a place."""
+        return place.walk.writes(self.space, self.start, self.end)
 
 
 @dataclass
@@ -89,6 +111,10 @@ class Watch:
     """Stops after an instruction that has changed the watched bytes."""
 
     text: str
+    space: str
+    start: int
+    end: int
+    """The watched bytes lie in start..end-1 of the memory."""
     read: Callable[[Memories], Array]
     last: bytes = b""
 
@@ -110,6 +136,15 @@ class Watch:
 Breakpoint = AtInstruction | AtModule | AtUnit | AtWrite
 
 
+@dataclass(frozen=True)
+class Work:
+    """An instruction that a unit executes, and the cycle in which it ends."""
+
+    unit: str
+    pc: int
+    end: int
+
+
 class Session:
     """One program, its inputs, and the present state of its run."""
 
@@ -124,18 +159,24 @@ class Session:
         self.program = program
         self.values: list[Value] = values_of(program.container)
         self.buffers: list[Value] = buffers_of(program.container)
-        self.run = Stepper(program.valid, program.encode_inputs(inputs), poison)
+        self.run = program.stepper(inputs, poison=poison)
+        # The same run in memory that held other bytes at the start: what differs comes from there.
+        self._shadow = program.stepper(inputs, poison=poison ^ 0xFF)
         self.total = total_positions(program.valid)
         self.stops: dict[int, Breakpoint | Watch] = {}
-        self.previous_path = ""
-        """The module of the previous instruction."""
+        self._paths = program.container.module_paths()
         self._report = report
         self._number = 0
 
     @property
+    def place(self) -> Place:
+        """The present place of the run."""
+        return Place(self.run.walk, self._paths)
+
+    @property
     def path(self) -> str:
         """The path of the next instruction's module."""
-        return self.program.container.module_path(self.run.step.pc)
+        return self.place.path
 
     def add(self, stop: Breakpoint | Watch) -> int:
         """Adds a breakpoint or watchpoint, and returns its number."""
@@ -145,6 +186,30 @@ class Session:
         self.stops[self._number] = stop
         return self._number
 
+    def undefined(self, read: Callable[[Memories], Array]) -> NDArray[np.bool_]:
+        """True for elements of memory that depend on its contents at the start: nothing has been written there."""
+        self._shadow.go_to(self.run.walk.position)
+        return read(self.run.memories) != read(self._shadow.memories)
+
+    @cached_property
+    def schedule(self) -> Schedule | None:
+        """Times of all instructions; None for a run that is too long to be recorded."""
+        try:
+            return self.program.schedule
+        except ProgramError:
+            return None
+
+    def work(self, cycle: int) -> list[Work]:
+        """Returns what the units execute in a cycle of the run."""
+        schedule, works = self.schedule, list[Work]()
+        for unit, rows in enumerate([] if schedule is None else schedule.rows_of_unit):
+            assert schedule is not None
+            begun = int(np.searchsorted(schedule.start[rows], cycle, "right"))
+            row = int(rows[begun - 1]) if begun else -1
+            if begun and schedule.end[row] > cycle:
+                works.append(Work(UNITS[unit], int(schedule.pc[row]), int(schedule.end[row])))
+        return works
+
     def written(self) -> list[str]:
         """
         Executes the next instruction, and describes the written bytes: place, smallest and largest number, checksum.
@@ -152,8 +217,8 @@ class Session:
         Raises:
             ProgramError: the instruction failed.
         """
-        announced = self.run.written()
-        self._advance()
+        announced = self.run.walk.written()
+        self.run.advance()
         lines: list[str] = []
         for written in announced:
             array = self.run.read(written)
@@ -164,9 +229,11 @@ class Session:
             )
         return lines
 
-    def run_until(self, is_there: Callable[[], bool] = lambda: False) -> list[str]:
+    def run_until(self, is_there: Callable[[Place], bool] = lambda _: False) -> list[str]:
         """
         Runs until a breakpoint, a watchpoint, the end or a place; at least one instruction.
+
+        Where a run may stop does not depend on data, so that the run goes there at once.
 
         Returns:
             Why it stopped, a line each; empty if ``is_there`` is the reason.
@@ -174,47 +241,48 @@ class Session:
         Raises:
             ProgramError: an instruction failed; the run stays before it.
         """
-        while not self.run.is_at_end:
-            self._advance()
+        ahead = Place(Walk(self.program.valid, self.run.walk), self._paths)
+        while not ahead.walk.is_at_end:
+            may_change = any(ahead.walk.writes(one.space, one.start, one.end) for one in self._watches())
+            ahead.walk.go_on()
+            arrived = is_there(ahead)
+            if not (may_change or arrived or self._stops_at(ahead)):
+                continue
+            self.run.go_to(ahead.walk.position, self._visited)
             if reasons := self._reasons():
                 return reasons
-            if is_there():
+            if arrived:
                 return []
+        self.run.go_to(ahead.walk.position, self._visited)
         return ["the program has ended"]
 
     def go_to(self, position: int) -> None:
         """Goes to a position, forwards or backwards, without regard to breakpoints; raises ProgramError."""
-        self.run.go_to(max(position - 1, 0), self._visited)
-        self.previous_path = self.path if position > 0 else ""
         self.run.go_to(position, self._visited)
-        self._remember()
+        for watch in self._watches():
+            watch.remember(self.run.memories)
 
     def back_to_stop(self) -> list[str]:
         """Goes back to the last breakpoint before the present position, or to the start; returns why it stopped."""
-        here, found = self.run.position, 0
-        self.run.go_to(0)
-        self.previous_path = ""
-        while self.run.position < here:
-            if any(stop.stops(self) for stop in self.stops.values() if not isinstance(stop, Watch)):
-                found = self.run.position
-            self._advance()
+        here, found = self.run.walk.position, 0
+        place = Place(Walk(self.program.valid), self._paths)
+        while place.walk.position < here:
+            if self._stops_at(place):
+                found = place.walk.position
+            place.walk.go_on()
         self.go_to(found)
         return self._reasons() if found else ["the start of the program"]
 
-    def _advance(self) -> None:
-        path = self.path
-        self.run.advance()
-        self.previous_path = path
-        self._visited()
+    def _visited(self, position: int) -> None:
+        if position % REPORT_INTERVAL == 0:
+            self._report(position)
 
-    def _visited(self) -> None:
-        if self.run.position % REPORT_INTERVAL == 0:
-            self._report(self.run.position)
+    def _watches(self) -> list[Watch]:
+        return [stop for stop in self.stops.values() if isinstance(stop, Watch)]
 
-    def _remember(self) -> None:
-        for stop in self.stops.values():
-            if isinstance(stop, Watch):
-                stop.remember(self.run.memories)
+    def _stops_at(self, place: Place) -> bool:
+        """True if a breakpoint stops a run at a place."""
+        return any(stop.stops(place) for stop in self.stops.values() if not isinstance(stop, Watch))
 
     def _reasons(self) -> list[str]:
         """Returns the reason why the run stops at its present position."""
@@ -223,6 +291,6 @@ class Session:
             if isinstance(stop, Watch):
                 changed = stop.changed(self.run.memories)
                 reasons += [f"{number}: {stop}: {changed} bytes have changed"] if changed else []
-            elif stop.stops(self):
+            elif stop.stops(self.place):
                 reasons.append(f"{number}: {stop}")
         return reasons

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sta.api.inspect.float_model import FloatModel, FloatTensor, Order
 from sta.api.inspect.signal_to_noise import Agreement
+from sta.dialect.nm import LinearOp, ProductOp
 from sta.passes.options import StageProgress
 from sta.runtime import Program
 from sta.runtime.program import POISON
@@ -25,6 +26,7 @@ from sta.runtime.reference import ReferenceEngine
 from sta.runtime.values.model_values import Value, values_of
 from sta.runtime.values.observed_run import run_values
 from sta.runtime.values.value_writes import OUTPUT, ValueWrites, output_values, value_writes
+from sta.spec.pattern import Pattern
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Sample = tuple[Mapping[str, Array], Mapping[str, Array]]
 """The inputs of a run by name, for the host and as the device's integers."""
+PRODUCTS = (LinearOp.name, ProductOp.name)
+"""The operations with weights that a compile prunes, as a debug map names them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Compared:
     tensor: FloatTensor
     isolated: Agreement
     accumulated: Agreement
+    pruned: Pattern | None
+    """The pattern to which the compile pruned its weights, on purpose; None if it did not."""
 
     @property
     def path(self) -> str:
@@ -52,6 +58,10 @@ class Compared:
     def float_operation(self) -> str:
         """The operation of the float model with this result; earlier ones may be part of it."""
         return self.tensor.operation
+
+    def is_wrong(self, decibels: float) -> bool:
+        """True if it is below a bound by itself, and not for weights that were pruned."""
+        return self.pruned is None and self.isolated.decibels < decibels
 
     def to_json(self) -> dict[str, Any]:
         """Returns all figures, for JSON."""
@@ -66,6 +76,7 @@ class Compared:
             "type": self.value.dtype.name,
             "scale": self.value.scale,
             "zero_point": self.value.zero_point,
+            "pruned": None if self.pruned is None else str(self.pruned),
             "isolated": self.isolated.to_json(),
             "accumulated": self.accumulated.to_json(),
         }
@@ -87,6 +98,10 @@ class Comparison:
     def first_below(self, decibels: float) -> Compared | None:
         """The first operation whose accumulated SQNR is below a bound; None if there is none."""
         return next((one for one in self.compared if one.accumulated.decibels < decibels), None)
+
+    def first_wrong(self, decibels: float) -> Compared | None:
+        """The first operation below a bound by itself, though its weights are the float model's; None if none is."""
+        return next((one for one in self.compared if one.is_wrong(decibels)), None)
 
     def worst_until(self, last: Compared) -> Compared:
         """The worst operation by itself up to a given one."""
@@ -213,6 +228,7 @@ class _Comparer:
     ) -> None:
         self._model, self._writes, self._report = model, writes, report
         self._engine = ReferenceEngine(program.valid)
+        self._pruned = program.pruned
         self._tensors = {
             index: tensor for index, tensor in enumerate(tensors) if tensor is not None and index in writes.last
         }
@@ -252,7 +268,13 @@ class _Comparer:
         order = sorted(self._tensors, key=lambda index: (self._writes.last[index], index))
         values = self._writes.values
         compared = [
-            Compared(values[index], self._tensors[index], self._isolated[index], self._accumulated[index])
+            Compared(
+                values[index],
+                self._tensors[index],
+                self._isolated[index],
+                self._accumulated[index],
+                self._pruned.get(values[index].name) if values[index].operation in PRODUCTS else None,
+            )
             for index in order
         ]
         unseen = [(value, self._reason(index)) for index, value in enumerate(values) if index not in self._tensors]

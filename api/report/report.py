@@ -10,22 +10,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from sta.api.dump.ir_dump import Dump
 from sta.api.files.output_file import write_text
-from sta.api.report.report_data import report_data
-from sta.runtime import Program, Result
+from sta.api.report.report_data import Sources, report_data
 
 
-def write_report(path: Path, title: str, program: Program, result: Result | None, dump: Dump | None) -> int:
+def write_report(path: Path, sources: Sources) -> int:
     """
-    Writes a report, completely or not at all, and returns its size in bytes.
-
-    Args:
-        path: the HTML file.
-        title: what it says at the top.
-        program: the program.
-        result: of a run on somebody's inputs, if there was one.
-        dump: the IR of its compile, if there is one.
+    Writes a report to an HTML file, completely or not at all, and returns its size in bytes.
 
     Raises:
         OSError: the file cannot be written.
@@ -34,9 +25,9 @@ def write_report(path: Path, title: str, program: Program, result: Result | None
     """
     page = files("sta.api.report.page")
     parts = {
-        "title": html.escape(title),
+        "title": html.escape(sources.title),
         "style": page.joinpath("page.css").read_text(encoding="utf-8"),
-        "data": _packed(report_data(program, result, dump)),
+        "data": _packed(report_data(sources)),
         "charts": _script(_charts()),
         "script": _script(page.joinpath("page.js").read_text(encoding="utf-8")),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -32,19 +33,39 @@ _UNREADABLE = (OSError, UnicodeDecodeError)
 """Errors of a dump's file that is missing, or is no text."""
 
 
-def report_data(program: Program, result: Result | None, dump: Dump | None) -> Json:
-    """
-    Returns the contents of a report of a program, for JSON.
+@dataclass(frozen=True)
+class Sources:
+    """Everything that a report is made of."""
 
-    Args:
-        program: the program.
-        result: of a run on somebody's inputs, if there was one.
-        dump: the IR of its compile, if there is one; without it the report has the final IR only.
+    title: str
+    """The name of the program."""
+    program: Program
+    result: Result | None = None
+    """Of a run on somebody's inputs, if there was one."""
+    dump: Dump | None = None
+    """The IR of its compile, if there is one."""
+    diff: Sequence[Json] | None = None
+    """The operations of ``sta diff --json``, if there are any."""
+    other: tuple[str, Program] | None = None
+    """Name and program to compare with."""
+
+
+def report_data(sources: Sources) -> Json:
     """
+    Returns the contents of a report of a program, for JSON; without a dump it has the final IR only.
+
+    Raises:
+        ProgramError: a program deadlocks, or is too long to be recorded.
+    """
+    program, result, dump = sources.program, sources.result, sources.dump
     missing = _missing(program, dump)
     return {
+        "title": sources.title,
         "target": program.target.to_json(),
         "program": {**program.container.program, "instructions": len(program.container.code)},
+        "ports": program.container.signature,
+        "accuracy": {"fidelity": program.container.program.get("fidelity"), "diff": sources.diff},
+        "other": None if sources.other is None else _other(*sources.other),
         "run": _run(program, result),
         "outputs": [] if result is None else _outputs(result),
         "timeline": _timeline(program),
@@ -104,6 +125,10 @@ def _run(program: Program, result: Result | None) -> Json:
         "dram_bytes": program.dram_bytes,
     }
     return {**(costs if result is None else result.to_json()), "profile": program.profile().to_json()}
+
+
+def _other(title: str, program: Program) -> Json:
+    return {"title": title, "target": program.target.name, "run": _run(program, None)}
 
 
 def _outputs(result: Result) -> list[Json]:

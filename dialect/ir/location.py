@@ -39,6 +39,13 @@ def sources_of(location: Attribute) -> Iterator[FileLineColLoc]:
         yield from sources_of(part)
 
 
+def source_operator(operation: Operation) -> str:
+    """The operator of a model of another form than PyTorch's, which `operation` was made of; "" if there is none."""
+    location = operation.location
+    inner = location.location if isinstance(location, NameLoc) else None
+    return inner.desc.data if isinstance(inner, NameLoc) else ""
+
+
 def describe(operation: Operation) -> str:
     """The module path of `operation` and, in parentheses, its source line, for messages."""
     path, line = module_path(operation), source_line(operation)

@@ -16,9 +16,7 @@ from sta.dialect.nm import Integer, integer
 from sta.spec.signature import TensorSignature
 
 PORT = "sta.port"
-"""
-The attribute of an argument or result that says which input or output of the model it is.
-"""
+"""The attribute of an argument or result that says which input or output of the model it is."""
 DIRECTIONS = ("input", "output")
 
 

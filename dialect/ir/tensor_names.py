@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from xdsl.dialects.builtin import StringAttr
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
 
@@ -13,6 +14,9 @@ from sta.dialect.ir.location import module_path
 
 REARRANGEMENTS = (torch.ViewOp, torch.PermuteOp, torch.FakeQuantizeOp)
 """Operations that change only the order of a tensor's elements, or round as a quantized model does."""
+
+BESIDE, INSTEAD = StringAttr("beside"), StringAttr("instead")
+"""Values of the annotation `sta.smoothed`."""
 
 
 def origin(value: SSAValue) -> SSAValue:
@@ -36,7 +40,8 @@ def float_names(function: FuncOp) -> dict[SSAValue, str]:
     kind on with its number, `layer:gelu#2`.
 
     Rearrangements, slices and constants have none, so that passes may copy and move them: the name of a tensor stays
-    from the last pass on the float model to the conversion to integers.
+    from the last pass on the float model to the conversion to integers. So a normalization smoothed by calibration has
+    none either: it is another tensor, and one that stands instead of the float model's counts like it.
     """
     block = function.body.block
     names: dict[SSAValue, str] = {}
@@ -46,10 +51,15 @@ def float_names(function: FuncOp) -> dict[SSAValue, str]:
     for operation in block.ops:
         if isinstance(operation, (*REARRANGEMENTS, torch.SliceTensorOp, torch.LiteralOp)):
             continue
+        smoothed = operation.attributes.get(torch.SMOOTHED)
+        if smoothed == BESIDE:
+            continue
         for result in operation.results:
             if not isinstance(result.type, torch.VTensorType):
                 continue
             kind = f"{module_path(operation)}:{short_name(result)}"
             seen[kind] += 1
+            if smoothed is not None:
+                continue
             names[result] = kind if seen[kind] == 1 else f"{kind}#{seen[kind]}"
     return names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,9 @@ class UnsupportedForm(Exception):
 class OnnxGraph:
     """Values by their names in the graph, and the operations that compute them."""
 
-    def __init__(self, constants: dict[str, Array], inputs: Mapping[str, InputType]) -> None:
+    def __init__(self, constants: dict[str, Array], inputs: Mapping[str, InputType], opset: int) -> None:
+        self.opset = opset
+        """The version of ONNX's own operators."""
         self.weights = WeightStore()
         self.constants = constants
         """Arrays of values that depend on no input."""
@@ -38,6 +40,8 @@ class OnnxGraph:
         self.block = Block(arg_types=kinds)
         self.values: dict[str, SSAValue] = dict(zip(inputs, self.block.args, strict=True))
         """Values that depend on an input."""
+        self.used: frozenset[str] = frozenset()
+        """Names that a node takes, or that are outputs."""
         self.location: Any = UnknownLoc()
         """Location of operations to come."""
         self._literals: dict[str, SSAValue] = {}
@@ -74,7 +78,15 @@ class OnnxGraph:
         return self.insert(kind.with_operands(operands, VTensorType(sizes, like)))
 
     def literal(self, array: Array, name: str) -> SSAValue:
-        """A constant tensor, kept in the store under `name`."""
+        """
+        A constant tensor, kept in the store under `name`.
+
+        Raises UnsupportedForm for floats other than float32, ModelError for elements that no tensor here has.
+        """
+        if array.dtype.kind not in "biu" and array.dtype != np.float32:
+            raise UnsupportedForm(
+                f"its operand {name!r} is {array.dtype}, and only float32 is supported: export the model in float32"
+            )
         array = np.ascontiguousarray(array).reshape(array.shape)
         try:
             kept = self.weights.put_unique(resource_name(name), array)
@@ -125,9 +137,34 @@ class OnnxGraph:
         """`value` under the shape `sizes`."""
         return self.aten(torch.ViewOp, [value, self.integers(sizes)], sizes, tensor_type(value).element_type)
 
-    def gelu(self, name: str, approximate: str) -> SSAValue:
-        """The GELU of the value `name`."""
-        x = self.value(name)
+    def permuted(self, value: SSAValue, axes: Sequence[int]) -> SSAValue:
+        """`value` with its axes in the order `axes`."""
+        kind = tensor_type(value)
+        sizes = [kind.sizes[axis] for axis in axes]
+        return self.aten(torch.PermuteOp, [value, self.integers(axes)], sizes, kind.element_type)
+
+    def part(self, value: SSAValue, axis: int, start: int, end: int, step: int = 1) -> SSAValue:
+        """Positions start, start + step, … below end of an axis of `value`."""
+        sizes = list(sizes_of(value))
+        sizes[axis] = len(range(start, end, step))
+        operands = [value, *(self.integer(number) for number in (axis % len(sizes), start, end, step))]
+        return self.aten(torch.SliceTensorOp, operands, sizes, tensor_type(value).element_type)
+
+    def converted(self, value: SSAValue, dtype: np.dtype[Any]) -> SSAValue:
+        """`value` converted to elements of `dtype`; `value` itself if it has them."""
+        if torch.numpy_dtype(tensor_type(value).element_type) == dtype:
+            return value
+        operands = [
+            value,
+            self.integer(torch.dtype_number(dtype)),
+            self.boolean(False),
+            self.boolean(False),
+            self.none(),
+        ]
+        return self.aten(torch.ToDtypeOp, operands, sizes_of(value), element_type_of(dtype))
+
+    def gelu(self, x: SSAValue, approximate: str = "none") -> SSAValue:
+        """The GELU of `x`."""
         return self.aten(torch.operator_class("aten.gelu"), [x, self.text(approximate)], sizes_of(x))
 
     def pairs(self, operator: str, operands: list[SSAValue], sizes: Any, element: Any) -> SSAValue:

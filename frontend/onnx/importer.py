@@ -10,8 +10,8 @@ without translation becomes an operation that stands for it, and is reported wit
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,15 @@ from xdsl.utils.exceptions import VerifyException
 from sta.dialect.interpreters.torch import FOREIGN_OPERATOR
 from sta.dialect.ir.location import named
 from sta.dialect.ir.model_errors import UnsupportedOperation, UnsupportedOperationsError
-from sta.dialect.torch import VTensorType, element_type_of, sizes_of
+from sta.dialect.torch import VTensorType, element_type_of, numpy_dtype, sizes_of, tensor_type
 from sta.frontend.errors import ModelError
 from sta.frontend.importer import RawImport
-from sta.frontend.onnx.file import attributes_of, constants_of, input_types, label, real_inputs
-from sta.frontend.onnx.gelu import find_gelu
+from sta.frontend.onnx.file import constants_of, input_types, label, names_taken, opset_of, real_inputs
+from sta.frontend.onnx.folding import FROM_SHAPE, fold, is_foldable
+from sta.frontend.onnx.gelu import SpelledGelu, find_gelu
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
+from sta.frontend.onnx.guards import find_guards
+from sta.frontend.onnx.notes import note_of, operator_name
 from sta.frontend.onnx.operators import is_known, supported_operators, translate
 from sta.frontend.onnx.paths import node_paths
 from sta.frontend.samples import InputType
@@ -47,12 +50,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-LARGEST_FOLDED = 1 << 26
-"""Elements of the largest tensor that is computed from its shape: a larger one is an attack, or a mistake."""
-
-_FROM_SHAPES = ("ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "OneHot", "EyeLike")
-_NEVER_FOLDED = ("If", "Loop", "Scan", "DequantizeLinear", *_FROM_SHAPES)
-
 
 def import_graph(model: ModelProto, directory: Path, examples: Mapping[str, Array]) -> RawImport:
     """
@@ -61,48 +58,74 @@ def import_graph(model: ModelProto, directory: Path, examples: Mapping[str, Arra
     The function is called `main`; its arguments and results carry their names as `sta.name`. Raises ModelError for
     dynamic shapes and for scales that cannot be compiled.
     """
+    _refuse_dynamic_quantization(model)
     inputs = input_types(model.graph, examples)
     importing = Importing(model, constants_of(model.graph, directory), inputs)
     module = importing.module()
     return RawImport(module, importing.weights)
 
 
+_DYNAMIC = ("DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
+
+
+def _refuse_dynamic_quantization(model: ModelProto) -> None:
+    """Raises UnsupportedOperationsError, once for the whole model, if it computes scales when it runs."""
+    nodes = [node for node in model.graph.node if node.op_type in _DYNAMIC]
+    if not nodes:
+        return
+    first, names = nodes[0], " and ".join(sorted({operator_name(node) for node in nodes}))
+    note = (
+        f"the model is quantized dynamically, with {len(nodes)} nodes {names}, and scales must be "
+        "constants: compile the float model with calibration data, or use onnxruntime.quantization.quantize_static"
+    )
+    found = UnsupportedOperation(operator_name(first), first.name or first.output[0], note)
+    raise UnsupportedOperationsError([found], supported_operators())
+
+
 class Importing(OnnxGraph):
     """The import of one graph."""
 
     def __init__(self, model: ModelProto, constants: dict[str, Array], inputs: Mapping[str, InputType]) -> None:
-        super().__init__(constants, inputs)
+        super().__init__(constants, inputs, opset_of(model))
         self._model = model
         self._inputs = inputs
         self._foreign: list[UnsupportedOperation] = []
         self._shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] | None = None
-        self._path = ""
+        self._nodes = list(model.graph.node)
+        taken = (name for node in self._nodes for name in names_taken(node))
+        self.used = frozenset([*taken, *(value.name for value in model.graph.output)])
+        self._paths: dict[str, str] = {}
 
     def module(self) -> ModuleOp:
         """The module with the function `main`."""
-        graph = self._model.graph
-        for node in graph.node:
-            self._take_constant(node)
-        gelus = find_gelu(graph, self.constants)
+        for node in self._nodes:
+            with suppress(UnsupportedForm):
+                self._take_constant(node)
+        gelus = find_gelu(self._model.graph, self.constants)
+        guards = find_guards(self._model.graph, self.constants)
         skipped = {output for gelu in gelus.values() for output in gelu.inner}
-        paths = node_paths(graph, self.constants)
-        for node in graph.node:
-            self._place(paths[node.output[0]])
+        skipped |= {test for _, test in guards.values()}
+        self._paths = node_paths(self._model.graph, self.constants)
+        for node in self._nodes:
+            self.location = named(self._paths[node.output[0]], named(operator_name(node), UnknownLoc()))
             if node.output[0] in gelus:
-                self.set(node.output[0], self.gelu(gelus[node.output[0]].input, "none"))
+                self._set_gelu(node.output[0], gelus[node.output[0]])
+            elif node.output[0] in guards:
+                self.set(node.output[0], self.value(guards[node.output[0]][0]))
             elif node.output[0] not in skipped:
                 self._visit(node)
         return self._finish()
 
-    def _place(self, path: str) -> None:
-        self._path = path
-        self.location = named(path, UnknownLoc())
+    def _set_gelu(self, name: str, gelu: SpelledGelu) -> None:
+        result = self.gelu(self.value(gelu.input))
+        sizes = sizes_of(result)
+        more = gelu.rank - len(sizes)
+        self.set(name, self.view(result, (*(1,) * more, *sizes)) if more > 0 else result)
 
     def _visit(self, node: NodeProto) -> None:
-        if self._take_constant(node):
-            return
         try:
-            translate(self, node)
+            if not self._take_constant(node):
+                translate(self, node)
         except UnsupportedForm as error:
             self._stand_in(node, str(error))
         except ModelError:
@@ -113,73 +136,56 @@ class Importing(OnnxGraph):
 
     def _take_constant(self, node: NodeProto) -> bool:
         """Computes `node` if it depends on no input; returns whether it does not."""
-        if node.op_type == "Shape" and node.input[0] in self.values:
-            sizes = np.array(sizes_of(self.values[node.input[0]]), np.int64)
-            attributes = attributes_of(node)
-            self.constants[node.output[0]] = sizes[attributes.get("start", 0) : attributes.get("end")]
+        if node.output[0] in self.constants:
             return True
-        known = all(not name or self.constant(name) is not None for name in node.input)
-        if not known or node.op_type in _NEVER_FOLDED or node.op_type.startswith("Random") or node.domain:
-            return known and node.op_type in ("ConstantOfShape", "Expand") and self._fill(node)
-        if node.output[0] not in self.constants:
-            self._compute(node)
+        if node.op_type in FROM_SHAPE and not node.domain and node.input[0] in self.values:
+            kind = tensor_type(self.values[node.input[0]])
+            # A view of one element, whatever the shape: only the shape counts.
+            given = {node.input[0]: np.broadcast_to(np.zeros((), numpy_dtype(kind.element_type)), kind.sizes)}
+        elif is_foldable(node) and all(not name or self.constant(name) is not None for name in node.input):
+            given = {name: self.constants[name] for name in dict.fromkeys(node.input) if name}
+        else:
+            return False
+        self.constants.update(fold(node, given, self.opset))
         return True
-
-    def _fill(self, node: NodeProto) -> bool:
-        shape = self.constants[node.input[-1]].reshape(-1)
-        if math.prod(int(size) for size in shape) > LARGEST_FOLDED:
-            raise ModelError(f"{label(node)}: a constant of shape {shape.tolist()} is too large")
-        self._compute(node)
-        return True
-
-    def _compute(self, node: NodeProto) -> None:
-        from onnx import helper
-        from onnx.reference import ReferenceEvaluator
-
-        names = [name for name in dict.fromkeys(node.input) if name]
-        given = {name: self.constants[name] for name in names}
-        value = helper.make_tensor_value_info
-        types = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in given.items()}
-        graph = helper.make_graph(
-            [node],
-            "constant",
-            [value(name, types[name], given[name].shape) for name in names],
-            [helper.make_empty_tensor_value_info(name) for name in node.output if name],
-        )
-        versions = [entry for entry in self._model.opset_import if entry.domain in ("", "ai.onnx")]
-        model = helper.make_model(graph, opset_imports=versions)
-        try:
-            results = ReferenceEvaluator(model).run(None, given)
-        except Exception as error:  # whatever an operator raises for operands that do not fit
-            raise ModelError(f"{label(node)} cannot be computed: {error}") from error
-        for name, result in zip([name for name in node.output if name], results, strict=True):
-            self.constants[name] = np.asarray(result)
 
     def _stand_in(self, node: NodeProto, note: str) -> None:
         """A stand-in for an operation that cannot be compiled, to be reported with the others."""
-        name = f"onnx.{node.op_type}" if not node.domain else f"{node.domain}.{node.op_type}"
-        where = self._path if self._path == node.name or not node.name else f"{self._path} ({node.name})"
-        self._foreign.append(UnsupportedOperation(name, where, note))
-        kinds = [self._inferred().get(output) for output in node.output if output]
-        operands = [self.values[name] for name in node.input if name in self.values]
-        if any(kind is None for kind in kinds):
-            # Without its shape, later nodes cannot be analysed: the unknown ones are reported right away.
+        found = UnsupportedOperation(operator_name(node), self._where(node), note)
+        self._foreign.append(found)
+        results = self._result_types(node)
+        if results is None:
+            # Without its type, later nodes cannot be analysed: the unknown ones are reported right away.
             self._foreign += self._unknown_behind(node)
             raise UnsupportedOperationsError(self._foreign, supported_operators())
-        results = [VTensorType(kind[0], element_type_of(kind[1])) for kind in kinds if kind is not None]
+        operands = [self.values[name] for name in node.input if name in self.values]
+        attributes = {"name": StringAttr(found.name), "note": StringAttr(note)}
         kind = UnregisteredOp.with_name(FOREIGN_OPERATOR)
-        attributes = {"name": StringAttr(name), "note": StringAttr(note)}
         operation = kind.create(operands=operands, result_types=results, attributes=attributes)
-        self.location = named(where, UnknownLoc())
+        self.location = named(found.module_path, UnknownLoc())
         self.insert(operation)
         for output, result in zip([output for output in node.output if output], operation.results, strict=True):
             self.set(output, result)
 
+    def _result_types(self, node: NodeProto) -> list[VTensorType] | None:
+        """Types of the results of `node`; None if one is unknown, or has no elements that the dialect has."""
+        kinds = [self._inferred().get(output) for output in node.output if output]
+        try:
+            types = [VTensorType(kind[0], element_type_of(kind[1])) for kind in kinds if kind is not None]
+        except ValueError:
+            return None
+        return types if len(types) == len(kinds) else None
+
+    def _where(self, node: NodeProto) -> str:
+        """The module path of `node`, and its name if that is another."""
+        path = self._paths[node.output[0]]
+        return path if path == node.name or not node.name else f"{path} ({node.name})"
+
     def _unknown_behind(self, node: NodeProto) -> list[UnsupportedOperation]:
-        nodes = list(self._model.graph.node)
-        position = next(index for index, other in enumerate(nodes) if other.output[0] == node.output[0])
-        unknown = [other for other in nodes[position + 1 :] if not is_known(other)]
-        return [UnsupportedOperation(f"onnx.{other.op_type}", other.name or other.output[0], "") for other in unknown]
+        position = next(index for index, other in enumerate(self._nodes) if other.output[0] == node.output[0])
+        unknown = [other for other in self._nodes[position + 1 :] if not is_known(other)]
+        unknown = [other for other in unknown if other.output[0] not in self.constants]
+        return [UnsupportedOperation(operator_name(other), self._where(other), note_of(other)) for other in unknown]
 
     def _inferred(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Shapes and dtypes as ONNX infers them, for known sizes."""
@@ -189,7 +195,7 @@ class Importing(OnnxGraph):
 
     def _finish(self) -> ModuleOp:
         outputs = [value.name for value in self._model.graph.output]
-        self._place("outputs")
+        self.location = named("outputs", UnknownLoc())
         results = [self.value(name) for name in outputs]
         self.block.add_op(ReturnOp(*results))
         kinds = ([argument.type for argument in self.block.args], [result.type for result in results])

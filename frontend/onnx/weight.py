@@ -30,3 +30,9 @@ class QuantizedConstant:
         return ((self.integers.astype(np.int64) - offsets.astype(np.int64)) * scales.astype(np.float64)).astype(
             np.float32
         )
+
+
+def integer_range(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """The least and the largest integer of a dtype."""
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)

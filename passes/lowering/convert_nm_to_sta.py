@@ -12,6 +12,7 @@ from xdsl.ir import Region
 from xdsl.passes import ModulePass
 
 from sta.dialect import sta
+from sta.dialect.ir.accuracy import keep_accuracy
 from sta.dialect.ir.context import policy_of, target_of, weights_of
 from sta.dialect.ir.port_attribute import PORT, port_of
 from sta.dialect.ir.weight_store import WeightStore
@@ -60,6 +61,7 @@ def _lowered(function: func.FuncOp, weights: WeightStore, target: Target, policy
         function.sym_name.data, (types, []), Region(made.block), arg_attrs=_argument_attributes(function)
     )
     result.location = function.location
+    keep_accuracy(function, result)
     if ATTRIBUTE in function.attributes:
         result.attributes[ATTRIBUTE] = function.attributes[ATTRIBUTE]
     return result

@@ -18,6 +18,7 @@ from xdsl.passes import ModulePass
 
 from sta.dialect import nm, torch
 from sta.dialect.interpreters.nm import tensor_dtype
+from sta.dialect.ir.accuracy import keep_accuracy
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.port_attribute import port_entry
 from sta.dialect.ir.quantized_value import set_meaning
@@ -65,6 +66,7 @@ class FunctionConversion:
             res_attrs=ArrayAttr([port_entry(signature) for signature in outputs]),
         )
         function.location = self._source.location
+        keep_accuracy(self._source, function)
         return function
 
     def _input(self, value: SSAValue, name: str) -> TensorSignature:

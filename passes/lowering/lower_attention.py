@@ -26,6 +26,7 @@ from sta.passes.tiling.strided_view import Axis, StridedView, iteration_space, m
 from sta.spec.affine import Affine
 from sta.spec.nm_format import DENSE
 from sta.spec.parameters import SoftmaxParameters
+from sta.spec.softmax import STATE_ARRAYS
 
 DENSE_OPERAND = nm.PatternAttr(DENSE, "dense")
 HEADS = slice(0, 2)
@@ -178,7 +179,7 @@ def _begin(
     chunk = min(tiling.chunk or shape.keys, shape.keys)
     exponential = nm.ui8 if planes == 1 else nm.ui16
     # An online softmax keeps for each row its sum, its maximum and its shift.
-    numbers = 1 if tiling.chunk is None else 3
+    numbers = 1 if tiling.chunk is None else STATE_ARRAYS
     scores = builder.pair("scores", (rows, chunk), nm.si32, "acc")
     exponentials = builder.pair("exponentials", (rows, chunk), exponential, "spad")
     turns = range(tiling.heads)
@@ -415,7 +416,7 @@ class _Attention:
         builder.loop(chunk.count, builder.target.tile_columns, slot, columns)
         causal = self.op.causal is not None
         shape, strides = (rows, chunk.count), (self.chunk, 1)
-        numbers = 1 if mode == "row" else 3
+        numbers = 1 if mode == "row" else STATE_ARRAYS
         builder.emit(
             partial(_softmax_op, causal=causal, mode=mode),
             builder.view(scores, Affine(), shape, strides),

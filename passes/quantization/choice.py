@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,18 @@ from sta.passes.quantization.calibration_observer import RowObserver
 from sta.passes.quantization.candidate import Candidate
 from sta.passes.quantization.gptq import products_of_rounding
 from sta.passes.quantization.layer_selection import matches
+from sta.passes.quantization.loudest_rounding import loudest_rounding
 from sta.passes.quantization.noise import Noise
 from sta.passes.quantization.padding_rows import padding_mask
-from sta.passes.quantization.plan import Choice, Plan, Trial
-from sta.passes.quantization.wide_inputs import WideInputs
+from sta.passes.quantization.plan import Choice, Plan
+from sta.passes.quantization.wide_inputs import SENSITIVITY_SAMPLES, WideInputs
 from sta.passes.quantization.work import Work, products_of_layers
 from sta.passes.quantization.workers import in_parallel
 from sta.passes.rewriting.torch_operations import operations_of
 from sta.passes.rewriting.uses_through_views import source_of_rows
 from sta.passes.torch.quantize import narrow_kind
+from sta.passes.torch.round_weights import name_rounded_weights
+from sta.spec.accuracy import Trial
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]
@@ -65,10 +69,12 @@ class QuantizationChoice:
         methods: Sequence[str] = METHODS,
         report: StageProgress = silent,
         evaluation: Sequence[Sample] = (),
+        given: ModuleOp | None = None,
     ) -> None:
         """
         Splits samples into those of the ranges and those that judge the output. Without `evaluation` a part of
-        `samples` is held out until the choice is made.
+        `samples` is held out until the choice is made. `given` is the module before weights were pruned, if some were:
+        the choice is measured against it, too.
         """
         count = len(samples)
         held_out = 0 if evaluation else min(count // HELD_OUT_PART or count // 2, MOST_HELD_OUT)
@@ -78,6 +84,7 @@ class QuantizationChoice:
         self._seen = count - held_out
         """Number of samples of the judged ranges."""
         self._evaluation = evaluation
+        self._given = given
         self._methods = methods
         self._report = report
         self._observation = Observation(module, context, _observer)
@@ -95,6 +102,7 @@ class QuantizationChoice:
         that are not finite.
         """
         noise, held_out = self._observe()
+        asked = least_sqnr
         if least_sqnr is None:
             least_sqnr = DEFAULT_LEAST_SQNR if held_out else 0.0
         choice = Choice(Plan(int16_inputs=tuple(int16_inputs)), held_out=held_out)
@@ -105,8 +113,27 @@ class QuantizationChoice:
             kept = self._try(noise, choice, kept, method, plans(choice.plan))
         if choice.decibels < least_sqnr:
             WideInputs(self._module, kept, noise, self._report).choose(choice, least_sqnr)
+        if asked is None and choice.decibels < least_sqnr:
+            choice.missed = least_sqnr
+            choice.loudest = self._loudest(noise, kept, choice.plan)
+        choice.given = self._against_given(noise, kept, choice)
         self._observe_rest()
         return choice
+
+    def _loudest(self, noise: Noise, candidate: Candidate, plan: Plan) -> str | None:
+        self._report("find what costs most", None)
+        quantized, few = candidate.quantized(plan.int16_inputs), noise.on_first(SENSITIVITY_SAMPLES)
+        return loudest_rounding(quantized.module, lambda module: few.decibels(module, quantized.context))
+
+    def _against_given(self, noise: Noise, candidate: Candidate, choice: Choice) -> float:
+        """The SQNR of the choice against the model as it was given, on the samples that judge."""
+        given = self._given
+        if given is None:
+            return choice.decibels
+        self._report("compare with the model given", None)
+        references: list[Mapping[str, Array]] = []
+        in_parallel(lambda sample: run_torch(given, self._context, sample), noise.samples, references.append)
+        return candidate.decibels(replace(noise, references=references), choice.plan.int16_inputs)
 
     def _observe(self) -> tuple[Noise, int]:
         """Observes the samples of the judged ranges; the others judge."""
@@ -188,10 +215,13 @@ class QuantizationChoice:
         return candidate.decibels(noise, plan.int16_inputs, lambda: self._work.add(stage, self._forward))
 
     def apply(self, plan: Plan) -> None:
-        """Prepares the module itself, for `torch-quantize`."""
-        # Not the weights of trials: by now there are more rows.
+        """Prepares the module itself, for `torch-round-weights` and `torch-quantize`."""
         whole = Candidate(self._module, self._context, dict(self._observation.observers))
-        whole.prepare(plan, lambda products: self._work.add("round weights by GPTQ", products))
+        whole.prepare(replace(plan, weights_by_calibration=False))
+        if plan.weights_by_calibration:
+            # Not the rounded weights of trials: by now there are more rows.
+            count = partial(self._work.add, "round weights by GPTQ")
+            name_rounded_weights(self._module, lambda: whole.prepare(plan, count))
         for operation in operations_of(self._module):
             if isinstance(operation, torch.LinearOp) and matches(module_path(operation), plan.int16_inputs):
                 operation.attributes[torch.INT16_INPUT] = UnitAttr()

@@ -38,7 +38,7 @@ class Noise:
         """The judge on the first `count` samples only."""
         return replace(self, samples=self.samples[:count], references=self.references[:count])
 
-    def decibels(self, module: ModuleOp, context: CompileContext, progress: Callable[[], None]) -> float:
+    def decibels(self, module: ModuleOp, context: CompileContext, progress: Callable[[], None] = lambda: None) -> float:
         """
         The SQNR of the outputs of `module`, the worst of them; rows of padding do not count.
 
@@ -69,4 +69,4 @@ class Noise:
 def _decibels(signal: float, noise: float) -> float:
     if noise == 0.0 or signal == 0.0:
         return EXACT
-    return min(10 * math.log10(signal / noise), EXACT)
+    return max(min(10 * math.log10(signal / noise), EXACT), -EXACT)

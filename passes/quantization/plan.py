@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from sta.passes.quantization.noise import EXACT
+from sta.spec.accuracy import Fidelity, Trial
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,6 @@ class Plan:
     """Module paths of linear layers whose input has 16 bits."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A tried plan, and its result."""
-
-    method: str
-    decibels: float
-    """SQNR of the output on the held-out samples."""
-    kept: bool
-
-
 @dataclass
 class Choice:
     """Chosen methods, and the candidates."""
@@ -37,8 +28,20 @@ class Choice:
     plan: Plan = field(default_factory=Plan)
     trials: list[Trial] = field(default_factory=list[Trial])
     decibels: float = EXACT
+    """SQNR of the output against the pruned model."""
+    given: float = EXACT
+    """The same against the model as it was given."""
+    missed: float | None = None
+    """The SQNR that is aimed at if none is asked for, if the output does not reach it."""
+    loudest: str | None = None
+    """Rounding that costs most of a missed SQNR; None if it is not one place alone."""
     held_out: int = 0
     """Samples that judged the choice and that the judged ranges had not observed."""
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """Both figures, rounded to hundredths: sums of floats differ in their last digits between processors."""
+        return Fidelity(*(round(figure, 2) for figure in (self.given, self.decibels)))
 
     def __str__(self) -> str:
         """The kept trials, and the output's SQNR with each."""

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import torch
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.main_function import main_function
+from sta.dialect.ir.tensor_names import BESIDE, INSTEAD
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.quantization.calibrate import RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
@@ -45,6 +46,7 @@ def smooth(
     into the weights' favour) and 1. Returns the module paths of the normalizations.
     """
     smoothed: list[str] = []
+    divided: list[tuple[torch.LayerNormOp, SSAValue]] = []
     for operation in operations_of(module):
         if not isinstance(operation, torch.LayerNormOp):
             continue
@@ -63,7 +65,11 @@ def smooth(
             linear.operands = [linear.input, multiplied, linear.bias]
         redirect(operation.result, own, consumers)
         smoothed.append(module_path(operation))
+        divided.append((operation, own))
     erase_dead(module)
+    for norm, own in divided:
+        assert isinstance(own.owner, Operation)
+        own.owner.attributes[torch.SMOOTHED] = INSTEAD if norm.parent is None else BESIDE
     return smoothed
 
 

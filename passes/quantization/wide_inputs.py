@@ -19,10 +19,16 @@ from sta.passes.options import StageProgress
 from sta.passes.quantization.candidate import Candidate
 from sta.passes.quantization.layer_selection import matches
 from sta.passes.quantization.noise import Noise
-from sta.passes.quantization.plan import Choice, Plan, Trial
+from sta.passes.quantization.plan import Choice, Plan
 from sta.passes.quantization.work import products_of
 from sta.passes.rewriting.torch_operations import operations_of
+from sta.spec.accuracy import Trial
 
+USEFUL_PART, USEFUL_DECIBELS = 0.01, 0.1
+"""
+Least part of the noise that 16 bits for an input remove if the required SQNR is out of reach, and most decibels that
+the output may lose by leaving out those that remove less.
+"""
 SENSITIVITY_SAMPLES = 4
 """Samples on which single inputs are tried with 16 bits."""
 
@@ -44,7 +50,7 @@ class WideInputs:
         """
         narrow = choice.plan
         sites = _sites(self._module, narrow.int16_inputs)
-        gains = self._gains(narrow, sites)
+        before, gains = self._gains(narrow, sites)
         gains.sort(key=lambda pair: -pair[0] / pair[1].products)
         taken: list[_Site] = []
         expected = _power(choice.decibels)
@@ -62,16 +68,24 @@ class WideInputs:
             expected = max(expected, _power(decibels))
         if choice.decibels >= least_sqnr:
             self._leave_out(choice, narrow, taken, least_sqnr)
+            return
+        # Out of reach: 16 bits only where they remove a part of the noise worth speaking of.
+        useful = [site for gain, site in gains if gain > USEFUL_PART * before]
+        plan = _wider(narrow, useful)
+        decibels = self._judge(self._noise, plan)
+        if len(useful) < len(gains) and decibels > choice.decibels - USEFUL_DECIBELS:
+            choice.plan, choice.decibels = plan, decibels
+            choice.trials.append(Trial(f"16 bits for {len(useful) or 'no'} inputs", decibels, True))
 
-    def _gains(self, narrow: Plan, sites: Sequence[_Site]) -> list[tuple[float, _Site]]:
-        """Each input with the noise that 16 bits for it alone remove, relative to the signal."""
+    def _gains(self, narrow: Plan, sites: Sequence[_Site]) -> tuple[float, list[tuple[float, _Site]]]:
+        """The noise relative to the signal, and each input with the noise that 16 bits for it alone remove."""
         few = self._noise.on_first(SENSITIVITY_SAMPLES)
         before = _power(self._judge(few, narrow))
         gains: list[tuple[float, _Site]] = []
         for index, site in enumerate(sites):
             self._report("find inputs that need 16 bits", index / len(sites))
             gains.append((before - _power(self._judge(few, _wider(narrow, [site]))), site))
-        return gains
+        return before, gains
 
     def _leave_out(self, choice: Choice, narrow: Plan, taken: list[_Site], least_sqnr: float) -> None:
         """Takes 16 bits away again, first where they cost most, as long as the required SQNR is reached."""

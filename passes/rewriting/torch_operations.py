@@ -87,6 +87,17 @@ class TorchBuilder:
         result = torch.VTensorType([given.sizes[axis] for axis in axes], given.element_type)
         return self.aten(torch.PermuteOp, [value, self.integers(axes)], result)
 
+    def transposed(self, value: SSAValue) -> SSAValue:
+        """`value` with its last two axes exchanged."""
+        rank = torch.tensor_type(value).rank
+        return self.permute(value, [*range(rank - 2), rank - 1, rank - 2])
+
+    def linear(self, value: SSAValue, weight: SSAValue, bias: SSAValue | None = None) -> SSAValue:
+        """The linear layer of `value` [..., k] with weight [n, k] and bias [n]."""
+        given = torch.tensor_type(value)
+        result = torch.VTensorType((*given.sizes[:-1], torch.sizes_of(weight)[0]), given.element_type)
+        return self.aten(torch.LinearOp, [value, weight, self.none() if bias is None else bias], result)
+
     def slice(self, value: SSAValue, axis: int, start: int, end: int, step: int = 1) -> SSAValue:
         """Positions start, start + step, … below end of `axis`; `value` itself if these are all."""
         given = torch.tensor_type(value)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from sta.spec.cost import dma_cycles, product_cycles, softmax_cycles, vector_cycles
 from sta.spec.instructions.table import definition_of
 from sta.spec.pattern import DENSE
+from sta.spec.softmax import STATE_ARRAYS
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
@@ -80,7 +81,7 @@ def tile_bytes(shape: AttentionShape, tiling: Tiling, ahead: bool = False) -> in
     """
     span, rows = tiling.chunk or shape.keys, tiling.rows
     score_bytes = span * (4 + shape.planes + shape.has_mask)
-    row_bytes = shape.depth * (4 * shape.planes + 3) + 12
+    row_bytes = shape.depth * (4 * shape.planes + 3) + 4 * STATE_ARRAYS
     copies = 2 if tiling.chunk or ahead else 1
     sums = 2 if tiling.heads == 1 else tiling.heads
     return rows * (2 * score_bytes + sums * row_bytes) + copies * 2 * span * shape.depth

@@ -15,16 +15,22 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
+from sta.dialect.ir.accuracy import set_fidelity
 from sta.dialect.ir.context import CompileContext, compile_context
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.samples import Sample
 from sta.passes.errors import CompileError
 from sta.passes.option_values import METHODS
 from sta.passes.quantization.bound_ranges import bound_ranges, place_of
 from sta.passes.quantization.calibrate import calibrate
 from sta.passes.quantization.choice import QuantizationChoice
+from sta.passes.quantization.padding_rows import padding_mask
 from sta.passes.quantization.plan import Choice
+from sta.passes.quantization.poor_samples import faults_of
 from sta.passes.torch.fold_quantization import is_quantized
+from sta.passes.torch.prune import forget_dense_weights, unpruned
 from sta.passes.torch.quantize import check_int16_inputs, values_without_format
+from sta.passes.torch.round_weights import TorchRoundWeightsPass
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,8 @@ class TorchCalibratePass(ModulePass):
     Chooses how a float module is quantized, and sets the ranges of its values (`sta.range`), from sample inputs.
 
     `methods` are tried in their order (`sta.passes.quantization.choice`). `min_sqnr` is the required SQNR of the
-    output, in decibels. Linear layers that match a glob of `int16_inputs` have 16-bit inputs in any case. `fast` tries
-    no methods and looks for no other inputs.
+    output in decibels, against the module as this pass finds it: with pruned weights. Linear layers that match a glob
+    of `int16_inputs` have 16-bit inputs in any case. `fast` tries no methods and looks for no other inputs.
     """
 
     name = "torch-calibrate"
@@ -46,8 +52,8 @@ class TorchCalibratePass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """
-        Sets ranges on `op`, which smoothing and rounding may change. The context notes the `Choice` under the pass's
-        name.
+        Sets ranges on `op`, which smoothing may change, and names the weights that `torch-round-weights` is to put. The
+        context notes the `Choice` under the pass's name.
 
         Raises CompileError if the model cannot be quantized as asked, ValueError for samples that cannot be run.
         """
@@ -56,21 +62,34 @@ class TorchCalibratePass(ModulePass):
         if is_quantized(op):
             self._complete(op, context)
             return
-        samples = _samples(context, needed=True)
+        samples = _samples(op, context, needed=True)
         evaluation = context.samples.of("evaluation")
+        given = unpruned(op, context.weights)
+        forget_dense_weights(op)
         methods, least_sqnr = ((), 0.0) if self.fast else (self.methods, self.min_sqnr)
-        chooser = QuantizationChoice(op, context, samples, methods, context.report, evaluation)
+        chooser = QuantizationChoice(op, context, samples, methods, context.report, evaluation, given)
         choice = chooser.choose(least_sqnr, self.int16_inputs)
-        self._check_reached(choice, "evaluation" if evaluation else "calibration")
+        self._check_reached(choice, "evaluation" if evaluation else "calibration", given is not None)
         chooser.apply(choice.plan)
+        set_fidelity(main_function(op), choice.fidelity)
         context.notes[self.name] = choice
+        if choice.plan.weights_by_calibration:
+            context.notes[TorchRoundWeightsPass.name] = choice
 
-    def _check_reached(self, choice: Choice, judges: str) -> None:
+    def _check_reached(self, choice: Choice, judges: str, pruned: bool) -> None:
+        model = "the pruned model" if pruned else "the model"
         if self.min_sqnr is not None and choice.decibels < self.min_sqnr:
             raise CompileError(
-                f"the output reaches {choice.decibels:.1f} dB against the model on {judges} samples, with 16 bits "
+                f"the output reaches {choice.decibels:.1f} dB against {model} on {judges} samples, with 16 bits "
                 f"for the input of every linear layer, and not the {self.min_sqnr:g} dB that were asked for: ask "
                 "for less"
+            )
+        if choice.missed is not None:
+            lost = f"; most is lost by rounding {choice.loudest}" if choice.loudest else ""
+            warnings.warn(
+                f"the output reaches {choice.decibels:.1f} dB against {model} on {judges} samples, and not the "
+                f"{choice.missed:g} dB that are aimed at{lost}",
+                stacklevel=9,
             )
 
     def _complete(self, op: ModuleOp, context: CompileContext) -> None:
@@ -81,7 +100,7 @@ class TorchCalibratePass(ModulePass):
                 "evaluation"
             )
         values = _values_to_see(op, context)
-        samples = _samples(context, needed=bool(values))
+        samples = _samples(op, context, needed=bool(values))
         if samples:
             count = len(samples)
             calibrate(op, context, samples, lambda done: context.report("calibrate", done / count))
@@ -106,10 +125,14 @@ def _bound(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
     return bound_ranges(module, context.weights, values_without_format(module, context.weights))
 
 
-def _samples(context: CompileContext, needed: bool) -> list[Sample]:
+def _samples(module: ModuleOp, context: CompileContext, needed: bool) -> list[Sample]:
     """Calibration data, or else the example inputs; there may be none if they are not `needed` for ranges."""
     if context.samples.given("calibration"):
-        return context.samples.of("calibration")
+        samples = context.samples.of("calibration")
+        mask = padding_mask(module)
+        for fault in faults_of(samples, None if mask is None else mask.name):
+            warnings.warn(fault, stacklevel=9)
+        return samples
     examples = context.samples.examples
     if needed and not examples:
         raise CompileError("the model came without example inputs: give calibration data")

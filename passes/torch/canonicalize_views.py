@@ -25,7 +25,16 @@ from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.sweep import sweep
-from sta.passes.rewriting.torch_operations import TorchBuilder, is_aten, literal_of, operations_of, replace, single_use
+from sta.passes.rewriting.torch_operations import (
+    Array,
+    TorchBuilder,
+    array_of,
+    is_aten,
+    literal_of,
+    operations_of,
+    replace,
+    single_use,
+)
 from sta.passes.tiling.strided_view import NotAView, StridedView
 from sta.passes.tiling.view_chains import view_chain
 from sta.spec.operators.operator import Elements
@@ -129,35 +138,61 @@ class _Rearrangements:
 
 @dataclass(frozen=True)
 class MatmulToLinear(RewritePattern):
-    """A product with a constant matrix is a linear layer."""
+    """A product with a constant matrix is a linear layer; with the constant on the left, of the transpose."""
 
     store: WeightStore
 
     @op_type_rewrite_pattern
-    def match_and_rewrite(self, op: torch.MmOp | torch.MatmulOp, rewriter: PatternRewriter) -> None:
+    def match_and_rewrite(self, op: torch.MmOp | torch.MatmulOp | torch.BmmOp, rewriter: PatternRewriter) -> None:
         builder = TorchBuilder(op, self.store, rewriter)
-        weight = _transposed(builder, op.other, self.store)
-        if weight is None or torch.tensor_type(op.input).rank < 2:
+        if torch.tensor_type(op.input).rank >= 2 and (weight := _transposed(builder, op.other, self.store)) is not None:
+            result = builder.linear(op.input, weight)
+        elif torch.tensor_type(op.other).rank >= 2 and (weight := _matrix(builder, op.input, self.store)) is not None:
+            result = builder.transposed(builder.linear(builder.transposed(op.other), weight))
+        else:
             return
-        operands = [op.input, weight, builder.none()]
-        rewriter.replace(op, (), [builder.aten(torch.LinearOp, operands, op.result.type)])
+        rewriter.replace(op, (), [builder.view(result, op.result.type.sizes)])
 
 
 @dataclass(frozen=True)
 class AddmmToLinear(RewritePattern):
-    """A product with a constant matrix and a constant added to it is a linear layer."""
+    """A product with a constant matrix and a constant added to its rows is a linear layer."""
 
     store: WeightStore
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: torch.AddmmOp, rewriter: PatternRewriter) -> None:
         builder = TorchBuilder(op, self.store, rewriter)
-        weight = _transposed(builder, op.mat2, self.store)
-        scaled = torch.number_of(op.alpha) != 1 or torch.number_of(op.beta) != 1
-        bias = literal_of(op.input)
-        if weight is None or scaled or bias is None or bias.result.type.sizes != torch.sizes_of(weight)[:1]:
+        weight, bias = _transposed(builder, op.mat2, self.store), array_of(op.input, self.store)
+        if weight is None:
             return
-        rewriter.replace(op, (), [builder.aten(torch.LinearOp, [op.mat1, weight, op.input], op.result.type)])
+        weight = self._scaled(builder, weight, torch.number_of(op.alpha))
+        beta = torch.number_of(op.beta)
+        added = op.input if bias is None else self._scaled(builder, op.input, beta)
+        columns = op.result.type.sizes[-1]
+        if bias is not None and bias.size in (1, columns) and bias.shape[-1:] == (bias.size,):
+            row = self._row(builder, added, columns)
+            rewriter.replace(op, (), [builder.linear(op.mat1, weight, row)])
+        elif bias is not None or beta == 1:
+            operands = [builder.linear(op.mat1, weight), added, builder.integer(1)]
+            rewriter.replace(op, (), [builder.aten(torch.AddTensorOp, operands, op.result.type)])
+
+    def _scaled(self, builder: TorchBuilder, value: SSAValue, factor: float) -> SSAValue:
+        """The constant `value` times `factor`."""
+        literal = literal_of(value)
+        if literal is None or factor == 1:
+            return value
+        array = literal.array(self.store)
+        return builder.literal(array * array.dtype.type(factor), f"{literal.resource or 'constant'}.scaled")
+
+    def _row(self, builder: TorchBuilder, value: SSAValue, columns: int) -> SSAValue:
+        """The constant `value` as a row of `columns` numbers."""
+        literal = literal_of(value)
+        assert literal is not None
+        if literal.result.type.sizes == (columns,):
+            return value
+        array = np.array(np.broadcast_to(literal.array(self.store).reshape(-1), (columns,)), order="C")
+        return builder.literal(array, f"{literal.resource or 'constant'}.row")
 
 
 @dataclass(frozen=True)
@@ -181,14 +216,34 @@ class TakeInBias(RewritePattern):
 
 
 def _transposed(builder: TorchBuilder, value: SSAValue, store: WeightStore) -> SSAValue | None:
-    """The weight [n, k] of a product with the constant matrix `value` [k, n]; None if that is none."""
+    """The weight [n, k] of a product with the constant matrix `value` [k, n], or vector [k]; None if that is none."""
     if isinstance(value.owner, torch.PermuteOp) and value.owner.axes == (1, 0):
         return value.owner.input if literal_of(value.owner.input) is not None else None
     literal = literal_of(value)
-    if literal is None or literal.result.type.rank != 2:
+    if literal is None or not literal.result.type.is_float:
         return None
-    name = f"{literal.resource or 'constant'}.transposed"
-    return builder.literal(np.array(literal.array(store).T, order="C"), name)
+    array = _as_matrix(literal.array(store))
+    if array is None:
+        return None
+    return builder.literal(np.array(array.T, order="C"), f"{literal.resource or 'constant'}.transposed")
+
+
+def _matrix(builder: TorchBuilder, value: SSAValue, store: WeightStore) -> SSAValue | None:
+    """The constant matrix `value`, without leading axes of size 1; None if it is none."""
+    literal = literal_of(value)
+    if literal is None or literal.result.type.rank == 1 or not literal.result.type.is_float:
+        return None
+    array = _as_matrix(literal.array(store))
+    if array is None or array.shape == literal.result.type.sizes:
+        return None if array is None else value
+    return builder.literal(np.array(array, order="C"), f"{literal.resource or 'constant'}.matrix")
+
+
+def _as_matrix(array: Array) -> Array | None:
+    """`array` with two axes: a vector as a column, others without leading axes of size 1; None if it has more."""
+    if array.ndim == 1:
+        return array[:, np.newaxis]
+    return array.reshape(array.shape[-2:]) if array.size == array.shape[-2] * array.shape[-1] else None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from xdsl.passes import ModulePass
 
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import operation_name
-from sta.dialect.ir.location import describe
+from sta.dialect.ir.location import describe, source_operator
 from sta.dialect.ir.model_errors import UnsupportedOperation, UnsupportedOperationsError
 from sta.passes.lowering.torch_to_nm.lowering import lowering_of
 from sta.passes.rewriting.torch_operations import operations_of
@@ -60,7 +60,11 @@ def _problem(operation: Operation) -> UnsupportedOperation | None:
     else:
         given = operation.attributes.get("note")
         note = given.data if isinstance(given, StringAttr) else remedy_of(name)
-    return None if note is None else UnsupportedOperation(name, describe(operation), note)
+    if note is None:
+        return None
+    # An attention is made of many operators.
+    origin = "" if isinstance(operation, torch.ScaledDotProductAttentionOp) else source_operator(operation)
+    return UnsupportedOperation(origin or name, describe(operation), note)
 
 
 def _wrong_type(operation: Operation) -> str | None:
@@ -69,10 +73,14 @@ def _wrong_type(operation: Operation) -> str | None:
         if not isinstance(kind, torch.VTensorType) or not (kind.is_float or isinstance(value, BlockArgument)):
             continue
         if kind.is_float and kind.element_type != f32:
-            return f"works on {kind.element_type}, and only f32 is supported: convert the model with model.float()"
+            return f"works on {kind.element_type}, and only f32 is supported: {_in_float32(operation)}"
         if not kind.sizes:
             return "works on a tensor without axes: give it an axis of one element"
     return None
+
+
+def _in_float32(operation: Operation) -> str:
+    return "export the model in float32" if source_operator(operation) else "convert the model with model.float()"
 
 
 def _return(operation: ReturnOp) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.context import Context
-from xdsl.dialects.builtin import IntegerType, ModuleOp
+from xdsl.dialects.builtin import IntegerType, ModuleOp, f32
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern
@@ -98,10 +98,12 @@ def fold_weight(
     _check_scales(scales, where)
     if (zero_points != offset).any():
         channel = int((zero_points != offset).argmax())
-        raise QuantizationError(
-            f"{where}: weights have no zero point on this machine, and not {zero_points[channel]} as output channel "
-            f"{channel} has: quantize them symmetrically"
-        )
+        given = f"and not {zero_points[channel]} as output channel {channel} has: quantize them symmetrically"
+        if offset:
+            reason = f"unsigned weights need the zero point {offset} on this machine, {given}, or as signed integers"
+        else:
+            reason = f"weights have no zero point on this machine, {given}"
+        raise QuantizationError(f"{where}: {reason}")
     numbers = (integers.astype(np.int16) - offset).astype(np.float32) * scales.reshape(-1, *[1] * (integers.ndim - 1))
     literal = builder.literal(numbers.astype(np.float32), f"{name}.dequantized")
     steps = builder.literal(scales.astype(np.float32), f"{name}.scales")
@@ -161,14 +163,47 @@ class FoldTensor(RewritePattern):
             numbers = ((integers.astype(np.int64) - grid.zero_point) * grid.scale).astype(np.float32)
             value = builder.literal(numbers, f"{_name(source)}.dequantized")
         else:
-            value = fold_value(builder, self._rounded(source, grid, where), grid, where)
+            quantize, moves = self._quantization(source, where)
+            rounded = fold_value(builder, self._rounded(quantize, grid, where), grid, where)
+            value = self._moved(builder, rounded, moves)
         rewriter.replace(op, (), [value])
 
-    def _rounded(self, integers: SSAValue, grid: Grid, where: str) -> SSAValue:
-        """Operand of the first half of the pair. Raises QuantizationError if it is another grid's, or none."""
-        quantize = integers.owner
-        if not isinstance(quantize, Operation) or not _is_pair_half(quantize, "quantize_per_tensor"):
-            raise QuantizationError(f"{where}: a value is dequantized that was not quantized, but computed as integers")
+    def _quantization(self, integers: SSAValue, where: str) -> tuple[Operation, list[tuple[Operation, int]]]:
+        """
+        The first half of the pair, and the operations between the halves, last first, each with the result taken.
+
+        Raises QuantizationError if these do more than move integers.
+        """
+        moves: list[tuple[Operation, int]] = []
+        while isinstance(operation := integers.owner, Operation):
+            if _is_pair_half(operation, "quantize_per_tensor"):
+                return operation, moves
+            row = torch.find_row(operation)
+            if row is None or not row.moves:
+                break
+            moves.append((operation, operation.results.index(integers)))
+            integers = operation.operands[0]
+        made = operation_name(operation).removeprefix("torch.") if isinstance(operation, Operation) else "an input"
+        raise QuantizationError(
+            f"{where}: a value is dequantized that is no quantized one, but computed as integers ({made}): only views "
+            "may stand between the halves of a pair"
+        )
+
+    def _moved(self, builder: TorchBuilder, value: SSAValue, moves: list[tuple[Operation, int]]) -> SSAValue:
+        """`value` moved as the integers were."""
+        for operation, taken in reversed(moves):
+            copy = type(operation).create(
+                operands=[value, *operation.operands[1:]],
+                result_types=[torch.VTensorType(torch.sizes_of(result), f32) for result in operation.results],
+                attributes=operation.attributes,
+                properties=operation.properties,
+            )
+            builder.insert(copy)
+            value = copy.results[taken]
+        return value
+
+    def _rounded(self, quantize: Operation, grid: Grid, where: str) -> SSAValue:
+        """Operand of the first half of a pair. Raises QuantizationError if its grid is another one."""
         if (given := _grid(quantize, self.store)) != grid:
             raise QuantizationError(
                 f"{where}: a value is quantized as {_text(given)} and dequantized as {_text(grid)}: both must be the "

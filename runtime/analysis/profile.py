@@ -11,7 +11,7 @@ module, in the cycles charged to this one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class ProfileRow:
 
     module_path: str
     """Empty: instructions that belong to no module, or the whole run."""
-    target: Target
+    target: Target = field(repr=False)
     run_cycles: int
     """Cycles of the whole run."""
     working: int
@@ -144,6 +144,10 @@ class Profile:
     useful_dense_macs: int
     rows: list[ProfileRow]
     """One for each module path; modules come in the order of their first instruction."""
+
+    def __repr__(self) -> str:
+        """``<Profile for sta-base: 12 modules, 12,345 cycles>``."""
+        return f"<Profile for {self.target.name}: {len(self.rows)} modules, {self.cycles:,} cycles>"
 
     @property
     def total(self) -> ProfileRow:

@@ -55,6 +55,10 @@ class Schedule:
     def __len__(self) -> int:
         return len(self.pc)
 
+    def __repr__(self) -> str:
+        """``<Schedule: 1,234 rows, 12,345 cycles>``."""
+        return f"<Schedule: {len(self):,} rows, {self.cycles:,} cycles>"
+
     @property
     def cycles(self) -> int:
         """Cycles of the run: the end of the halt."""

@@ -2,8 +2,9 @@
 Traces of a run in the Trace Event Format, which ui.perfetto.dev and chrome://tracing show.
 
 Each unit has a track with what it executes, and the sequencer one with what it issues and what holds it up. Arrows go
-from an instruction that posts to the one that takes the post. Times are whole nanoseconds at the target's clock, given
-in microseconds as the format wants it; the same program always gives the same bytes.
+from an instruction that posts to the one that takes the post. Counters show DRAM traffic and the multipliers in use; a
+process of its own has the modules, one within the other. Times are whole nanoseconds at the target's clock, given in
+microseconds as the format wants it; the same program always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 
 from sta.backend.new_file import new_file
 from sta.runtime.analysis.schedule import Integers, Schedule, handovers
+from sta.runtime.analysis.trace_tracks import module_slices, rates
 from sta.runtime.validate import ValidProgram
 from sta.spec.instructions.definition import UNITS
 from sta.spec.instructions.table import DEFINITIONS
@@ -39,6 +41,8 @@ LATEST_TIME = 10**15
 _PROCESS = 1
 _SEQUENCER_TRACK = 1
 _FIRST_UNIT_TRACK = 2
+_MODULES_PROCESS = 2
+_MODULES_TRACK = _FIRST_UNIT_TRACK + len(UNITS)
 _COMPRESSION = 3
 """Level of gzip; a third larger than with the highest level, in a tenth of the time."""
 _STALLS = (*(f"queue of {unit} is full" for unit in UNITS), "fence")
@@ -107,7 +111,7 @@ def write_trace(
             _write_events(file, itertools.chain(tracer.units(), tracer.sequencer()))
         else:
             writer(tracer.text(), file.write)
-        _write_events(file, tracer.end())
+        _write_events(file, tracer.overview())
         file.write(b"\n]}\n")
     return min(limit, len(schedule.order))
 
@@ -135,13 +139,14 @@ def _replaced(path: Path) -> Generator[IO[bytes], None, None]:
 
 def trace_events(program: ValidProgram, schedule: Schedule, limit: int = TRACE_LIMIT) -> Iterator[Event]:
     """
-    Iterates over the events of a trace: names of tracks, what the units execute with its arrows, the sequencer.
+    Iterates over the events of a trace: names of tracks, what the units execute with its arrows, the sequencer, modules
+    and counters.
 
     Instructions come in the order in which they start, each followed by the ends and then the starts of its arrows: so
     an arrow starts before it ends even where both happen at the same time.
     """
     tracer = _Tracer(program, schedule, limit)
-    return itertools.chain(tracer.tracks(), tracer.units(), tracer.sequencer(), tracer.end())
+    return itertools.chain(tracer.tracks(), tracer.units(), tracer.sequencer(), tracer.overview())
 
 
 class _Tracer:
@@ -156,7 +161,28 @@ class _Tracer:
         """The same, by mnemonic and sizes: what is in front of the pc, and what behind."""
         self.nanoseconds_per_cycle = 1000 / program.target.clock_mhz
 
-    def end(self) -> Iterator[Event]:
+    def overview(self) -> Iterator[Event]:
+        """Iterates over modules and counters, and the note that there would be more."""
+        return itertools.chain(self._module_slices(), self._counters(), self._cut())
+
+    def _module_slices(self) -> Iterator[Event]:
+        place = {"pid": _MODULES_PROCESS, "tid": _MODULES_TRACK}
+        yield {"name": "process_name", "ph": "M", "pid": _MODULES_PROCESS, "args": {"name": "modules"}}
+        yield {"name": "thread_name", "ph": "M", **place, "args": {"name": "module that computes"}}
+        for path, start, end in module_slices(self.schedule, self.shown, self.paths):
+            begins, ends = self._nanoseconds(np.array([start, end])).tolist()
+            times = {"ts": begins / 1000, "dur": (ends - begins) / 1000}
+            yield {"name": path, "cat": "module", "ph": "X", **times, **place, "args": {"cycles": end - start}}
+
+    def _counters(self) -> Iterator[Event]:
+        edges, read, written, multipliers = rates(self.program, self.schedule, self.shown)
+        values = [np.append(np.round(rate, 3), 0.0).tolist() for rate in (read, written, multipliers)]
+        for time, *rate in zip((self._nanoseconds(edges) / 1000).tolist(), *values, strict=True):
+            counter: Event = {"ph": "C", "pid": _PROCESS, "ts": time}
+            yield {"name": "DRAM bytes a cycle", **counter, "args": {"read": rate[0], "written": rate[1]}}
+            yield {"name": "multipliers in use", **counter, "args": {"multipliers": rate[2]}}
+
+    def _cut(self) -> Iterator[Event]:
         """Iterates over the note that there would be more."""
         total = len(self.schedule.order)
         if len(self.shown) < total:

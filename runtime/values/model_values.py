@@ -47,6 +47,12 @@ class Value:
         """The shape of the tensor."""
         return tuple(math.prod(size for size, _ in axis) for axis in self.axes)
 
+    @property
+    def end(self) -> int:
+        """The address behind the last element, in bytes."""
+        last = sum((size - 1) * stride for axis in self.axes for size, stride in axis)
+        return self.offset + self.dtype.itemsize * (1 + last)
+
     def read(self, memories: Memories) -> Array:
         """Returns a copy of the integers as they are now, in the tensor's shape."""
         is_dram = self.space == "dram"
@@ -120,8 +126,7 @@ def _value(entry: object, container: Container) -> Value:
     axes = _axes(name, fields.get("axes"))
     value = Value(name, operation, space, offset, DTYPES[element], axes, first, last, **_scale(fields), source=source)
     low = container.writable_base if space == "dram" else 0
-    end = offset + value.dtype.itemsize * (1 + sum((size - 1) * stride for axis in value.axes for size, stride in axis))
-    if not low <= offset <= end <= container.program[space]:
+    if not low <= offset <= value.end <= container.program[space]:
         raise ContainerError(f"section 'debug': the value {name!r} lies outside {space}")
     return value
 

@@ -10,8 +10,9 @@ import numpy as np
 from sta.runtime.memory import Array
 from sta.runtime.reference import ReferenceEngine
 from sta.runtime.steps import Step, execution
-from sta.runtime.values.stepper import read_rectangle, total_positions, written_by
+from sta.runtime.values.stepper import read_rectangle
 from sta.runtime.values.value_writes import ValueWrites
+from sta.runtime.values.walk import total_positions, written_by
 from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH
 
 _REPORT_INTERVAL = 64

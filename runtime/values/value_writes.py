@@ -19,7 +19,7 @@ from sta.runtime.memory import Memories
 from sta.runtime.steps import execution
 from sta.runtime.validate import Port, ValidProgram
 from sta.runtime.values.model_values import Value
-from sta.runtime.values.stepper import Written, written_by
+from sta.runtime.values.walk import Written, written_by
 from sta.spec.instructions.definition import MAXIMUM_LOOP_DEPTH, RESOURCES, InstructionDefinition
 from sta.spec.instructions.table import DEFINITIONS
 

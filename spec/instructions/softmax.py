@@ -20,13 +20,10 @@ from sta.spec.instructions.definition import (
     tile_size,
 )
 from sta.spec.parameters import SoftmaxParameters
-from sta.spec.softmax import RowState, softmax_online, softmax_row
+from sta.spec.softmax import STATE_ARRAYS, RowState, softmax_online, softmax_row
 from sta.spec.tables import EXPONENTIAL_BITS
 from sta.spec.target import Target
 from sta.spec.vector import RowStatistics
-
-_STATE_ROWS = len(RowState._fields)
-"""Arrays of the rows' state between chunks; the last, the shifts, is not read again."""
 
 
 def _accesses(settings: Settings) -> Iterable[Access]:
@@ -36,12 +33,13 @@ def _accesses(settings: Settings) -> Iterable[Access]:
     if settings["has_mask"]:
         yield read("mask", "spad", BYTE, rows, keys, "mask_stride")
     if mode == "online":
-        yield Access("state", "spad", False, "sums", WORD, _STATE_ROWS - 1, rows)
+        # The last array, the shifts, is not read again.
+        yield Access("state", "spad", False, "sums", WORD, STATE_ARRAYS - 1, rows)
     yield write(
         "destination", "spad", DTYPES[f"u{settings.choice('probability_bits')}"], rows, keys, "destination_stride"
     )
     # Sums and the rest of a row's state may leave the chip: a few numbers a row.
-    yield Access("sums", "spad", True, "sums", WORD, 1 if mode == "row" else _STATE_ROWS, rows, may_leave=True)
+    yield Access("sums", "spad", True, "sums", WORD, 1 if mode == "row" else STATE_ARRAYS, rows, may_leave=True)
 
 
 def _semantics(settings: Settings) -> Execute:

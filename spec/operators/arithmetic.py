@@ -53,7 +53,7 @@ OPERATORS = (
     Operator("aten.div.Scalar", Role.SCALING, "input / other, a Python number", reference=divide, neutral=1),
     Operator("aten.masked_fill.Scalar", Role.SELECTION, reference=masked_fill),
     Operator("aten.masked_fill.Tensor", Role.SELECTION, reference=masked_fill),
-    Operator("aten.where.self", Role.SELECTION, reference=where),
+    Operator("aten.where.self", Role.SELECTION, reference=where, onnx=Onnx("Where")),
     Operator("aten.where.ScalarOther", Role.SELECTION, reference=where, kept=False),
     Operator("aten.where.ScalarSelf", Role.SELECTION, reference=where, kept=False),
     Operator("aten.where.Scalar", Role.SELECTION, reference=where, kept=False),
@@ -62,5 +62,6 @@ OPERATORS = (
         Role.MASK,
         "whether each element is zero, or false",
         reference=np.logical_not,
+        onnx=Onnx("Not", truth=True),
     ),
 )

@@ -1,6 +1,6 @@
 """Operators computed at compile time, if they depend on no input or only compute a mask."""
 
-from sta.spec.operators.operator import Elements, Operator, Role
+from sta.spec.operators.operator import Elements, Onnx, Operator, Role
 
 _NAMES = (
     "all.dim arange arange.start arange.start_step constant_pad_nd cumsum empty.memory_format fill.Scalar full "
@@ -14,6 +14,21 @@ _COMBINING = (
 ).split()
 """Functions of the elements at one position."""
 
+_ONNX = {
+    "eq.Tensor": Onnx("Equal", truth=True),
+    "exp": Onnx("Exp"),
+    "ge.Tensor": Onnx("GreaterOrEqual", truth=True),
+    "gt.Tensor": Onnx("Greater", truth=True),
+    "le.Tensor": Onnx("LessOrEqual", truth=True),
+    "logical_and": Onnx("And", truth=True),
+    "logical_or": Onnx("Or", truth=True),
+    "lt.Tensor": Onnx("Less", truth=True),
+    "neg": Onnx("Neg"),
+    "sqrt": Onnx("Sqrt"),
+    "sub.Tensor": Onnx("Sub", (1,)),
+}
+"""ONNX operators that accept the same tensors."""
+
 _LOOK_UP = "tables are read with embedding"
 
 
@@ -25,7 +40,15 @@ def _constant(
     neutral: float | None = None,
     kept: bool = False,
 ) -> Operator:
-    return Operator(f"aten.{name}", Role.CONSTANT, remedy=remedy, elements=elements, neutral=neutral, kept=kept)
+    return Operator(
+        f"aten.{name}",
+        Role.CONSTANT,
+        remedy=remedy,
+        elements=elements,
+        neutral=neutral,
+        kept=kept,
+        onnx=_ONNX.get(name),
+    )
 
 
 OPERATORS = (

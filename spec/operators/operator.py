@@ -92,7 +92,9 @@ class Onnx:
 
     name: str
     arguments: tuple[Constant, ...] = ()
-    """Arguments after the tensors: an `Attribute` of the node, or a fixed value."""
+    """Arguments after the tensors: an `Attribute` of the node, or a fixed value. Nodes with others are refused."""
+    truth: bool = False
+    """True if elements of the result are true or false; else they are of the last tensor's type."""
 
 
 @dataclass(frozen=True)

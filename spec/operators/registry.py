@@ -102,18 +102,23 @@ def _check_elementwise(row: Operator) -> None:
             f"its reference takes {', '.join(by_keyword)} by keyword: give it a function of the array and the "
             "operator's arguments"
         )
+    if row.onnx is not None and len(row.onnx.arguments) != len(row.defaults):
+        raise ValueError(
+            f"its ONNX operator {row.onnx.name!r} gives {len(row.onnx.arguments)} arguments after the tensor, and its "
+            f"reference takes {len(row.defaults)}: give `Onnx` an `Attribute` or a value for each"
+        )
     tried = np.array([-1.0, 0.0, 1.0])
     for example in row.examples:
         try:
             with np.errstate(all="ignore"):
                 given = np.asarray(row.function(*example)(tried))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ValueError(f"its reference fails on the array {tried.tolist()} ({_described(error)})") from error
         if given.shape != tried.shape or given.dtype != tried.dtype:
             raise ValueError(f"its reference makes {given.dtype}{list(given.shape)} of float64{list(tried.shape)}")
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
@@ -150,7 +155,7 @@ def parts_of(name: str) -> Callable[..., Any] | None:
     def made(*arguments: Any, **keywords: Any) -> Any:
         try:
             return parts(*arguments, **keywords)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise find_addition(OPERATORS, of).refusal(f"its parts fail ({_described(error)})") from error
 
     return made

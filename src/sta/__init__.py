@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from sta.api.compiler.compilation import compile
     from sta.runtime import Program, Result, load
 
-__all__ = ["Program", "Result", "compile", "load", "load_ipython_extension"]
+__all__ = ["Program", "Result", "__version__", "compile", "load", "load_ipython_extension"]
+
+__version__: str
+"""The version of the installed package."""
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -31,4 +34,13 @@ def __getattr__(name: str) -> Any:
         import sta.runtime
 
         return getattr(sta.runtime, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sta-toolchain")
     raise AttributeError(f"module 'sta' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Names of the package: what is imported on first use is among them, what this file imports is not."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -107,7 +107,9 @@ def test_print_is_what_the_model_computes(capsys: pytest.CaptureFixture[str], fi
     program = sta.load(files.program)
     result = program.run(dict(np.load(files.inputs)))
     lines = transcript(capsys, files, "print output[0, 3, :4]", "print src[0, 3, :4]")
-    assert lines[0].endswith(" (not complete before the end of the run)")
+    unwritten = "4 of 4 elements are not written, -- in their places"
+    assert lines[0].endswith(f" (not complete before the end of the run; {unwritten})")
+    assert lines[1] == "[ --  --  --  --]"
     assert not lines[2].endswith(")")
     lines = transcript(capsys, files, "goto 1000000", "print output[0, 3, :4]", "integers output[0, 3, :4]")
     assert not lines[-4].endswith(")")
@@ -119,9 +121,42 @@ def test_print_is_what_the_model_computes(capsys: pytest.CaptureFixture[str], fi
 def test_print_says_how_far_a_value_is(capsys: pytest.CaptureFixture[str], files: Files) -> None:
     lines = transcript(capsys, files, "print linear1[0, 0, :2]", "goto 1000000", "print linear1[0, 0, :2]")
     titles = [line for line in lines if line.startswith("linear1: ")]
-    assert titles[0].endswith("(not written yet)")
-    assert not titles[1].endswith("(not written yet)")
+    assert titles[0].endswith("(not written yet; 2 of 2 elements are not written, -- in their places)")
+    assert "written" not in titles[1]
     assert "scale" in titles[0]
+
+
+def test_what_is_not_written_is_no_number(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    """Shows a value while a part of it is written: numbers where they are final, signs elsewhere."""
+
+    def shown(*commands: str) -> list[str]:
+        text = " ".join(transcript(capsys, files, *commands, "integers self_attn#1[3, 0, :]"))
+        return re.findall(r"--|-?\d+", text[text.rindex("[") :])
+
+    final = shown("watch self_attn#2", "continue")
+    assert len(final) == 64
+    assert "--" not in final
+    partly = shown("watch self_attn#1", "continue")
+    assert 0 < partly.count("--") < len(partly)
+    assert all(one in ("--", two) for one, two in zip(partly, final, strict=True))
+    (dump,) = (line for line in transcript(capsys, files, "memory acc 0 4") if line.startswith("acc "))
+    assert dump.split() == ["acc", "0x000000", "--", "--", "--", "--"]
+
+
+def test_a_stop_says_when_it_is_and_what_the_other_units_do(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    schedule = sta.load(files.program).schedule
+    lines = transcript(capsys, files, "break unit mm", "continue", "break unit sm", "continue")
+    times = [line.strip() for line in lines if "meanwhile" in line]
+    assert len(times) == 2
+    for line, pc in zip(times, places(lines), strict=True):
+        row = int(np.flatnonzero(schedule.pc == pc)[0])
+        start, end = int(schedule.start[row]), int(schedule.end[row])
+        assert line.startswith(f"cycles {start:,} to {end:,} of {schedule.cycles:,}; meanwhile ")
+        busy = dict(re.findall(r"(\w\w) @(\d+) \S+ to", line))
+        for number, unit in enumerate(("ld", "st", "mm", "sm", "vp")):
+            rows = np.flatnonzero((schedule.unit == number) & (schedule.start <= start) & (schedule.end > start))
+            expected: list[int] = [] if number == schedule.unit[row] else schedule.pc[rows].tolist()
+            assert ([int(busy[unit])] if unit in busy else []) == expected
 
 
 def test_registers_and_memory(capsys: pytest.CaptureFixture[str], files: Files) -> None:

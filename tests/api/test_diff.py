@@ -112,6 +112,40 @@ def test_bisection_tells_what_is_inherited(capsys: pytest.CaptureFixture[str], f
     )
 
 
+def test_layers_that_the_compile_pruned_are_not_called_wrong(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
+) -> None:
+    calibration = {"ids": np.load(files.calibration)["ids"]}
+    program = sta.compile(files.model, calibration=calibration, sparsity={"layer.linear1": "2:4"})
+    program.save(tmp_path / "pruned.sta")
+    found = json.loads(diff(capsys, files.model, tmp_path / "pruned.sta", files.inputs, "--json", "--bisect", "30"))
+    marked = {one["module"]: one["pruned"] for one in found["operations"] if one["pruned"]}
+    assert marked == {"layer.linear1": "2:4"}
+    first = found["bisect"]["first"]
+    assert (first["module"], first["isolated"]["sqnr_db"] < 30) == ("layer.linear1", True)
+    assert not first["wrong_by_itself"]
+    assert found["bisect"]["first_wrong_by_itself"] is None
+    lines = diff(capsys, files.model, tmp_path / "pruned.sta", files.inputs, "--bisect", "30").splitlines()
+    assert lines[2].startswith("its weights were pruned to 2:4, and are not the float model's")
+    assert lines[3] == "no operation whose weights were not pruned falls below the bound by itself"
+    lines = diff(capsys, files.model, tmp_path / "pruned.sta", files.inputs).splitlines()
+    assert sum("nm.linear, pruned 2:4" in line for line in lines) == 1
+
+
+def test_a_wrong_constant_is_found_behind_pruned_layers(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
+) -> None:
+    calibration = {"ids": np.load(files.calibration)["ids"]}
+    program = sta.compile(files.model, calibration=calibration, sparsity={"layer.linear1": "2:4"})
+    _, wrong = damaged(program, "layer.linear2")
+    wrong.save(tmp_path / "wrong.sta")
+    found = json.loads(diff(capsys, files.model, tmp_path / "wrong.sta", files.inputs, "--bisect", "30", "--json"))
+    assert found["bisect"]["first"]["module"] == "layer.linear1"
+    assert found["bisect"]["first_wrong_by_itself"]["module"] == "layer.linear2"
+    lines = diff(capsys, files.model, tmp_path / "wrong.sta", files.inputs, "--bisect", "30").splitlines()
+    assert lines[3].startswith("the first wrong by itself, with weights that were not pruned: layer.linear2 (nm.linear")
+
+
 def test_several_runs_are_added_up(capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path) -> None:
     ids = np.random.default_rng(3).integers(0, VOCABULARY, (3, 1, TOKENS))
     np.savez(tmp_path / "many.npz", ids=ids)

@@ -65,7 +65,7 @@ def sta_with(site: Path, *arguments: object) -> "subprocess.CompletedProcess[str
 
 
 def _environment(site: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(site)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(site), os.environ["PYTHONPATH"]))}
 
 
 def test_a_model_compiles_with_everything_that_the_package_adds(installed: Path, model: Path, tmp_path: Path) -> None:

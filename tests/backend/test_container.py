@@ -230,6 +230,43 @@ def test_sections_of_the_wrong_form_are_named(section: str, old: bytes, new: byt
     assert str(error.value).startswith(message)
 
 
+FIDELITY = "section 'program': 'fidelity' is not decibels for 'given' and 'pruned'"
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"fidelity": {"given": 17.2}}, FIDELITY),
+        ({"fidelity": {"given": 17.2, "pruned": 53.0, "more": 1.0}}, FIDELITY),
+        ({"fidelity": {"given": 17.2, "pruned": "53.0"}}, FIDELITY),
+        ({"fidelity": {"given": 17.2, "pruned": None}}, FIDELITY),
+        ({"fidelity": {"given": True, "pruned": 53.0}}, FIDELITY),
+        ({"fidelity": {"given": float("inf"), "pruned": 53.0}}, FIDELITY),
+        ({"fidelity": [17.2, 53.0]}, FIDELITY),
+        ({"pruned": ["layer"]}, "section 'program': 'pruned' is not module paths with patterns"),
+        ({"pruned": {"layer": 24}}, "section 'program': the pruned layer 'layer': "),
+        ({"pruned": {"layer": "5:4"}}, "section 'program': the pruned layer 'layer': pattern 5:4 is not supported"),
+    ],
+)
+def test_figures_about_accuracy_of_the_wrong_form_are_named(entry: dict[str, object], message: str) -> None:
+    container = make_container()
+    container.program |= entry
+    with pytest.raises(ContainerError) as error:
+        container.check()
+    assert str(error.value).startswith(message)
+    payload = json.dumps(container.program, sort_keys=True, separators=(",", ":")).encode()
+    if b"Infinity" not in payload:
+        with pytest.raises(ContainerError) as error:
+            parse(resized("program", payload))
+        assert str(error.value).startswith(message)
+
+
+def test_figures_about_accuracy_survive() -> None:
+    container = make_container()
+    container.program |= {"fidelity": {"given": 17.2, "pruned": -200.0}, "pruned": {"layer.é": "2:4"}}
+    assert parse(container_bytes(container)).program == container.program
+
+
 def resized(name: str, payload: bytes) -> bytes:
     """Returns a file one of whose sections has been replaced, laid out anew."""
     sections = sections_of(container_bytes(make_container()))

@@ -127,7 +127,7 @@ def test_constants_are_told_from_tensors() -> None:
     assert torch.constant_of(torch.ConstantBoolOp(True).result) is True
     assert torch.number_of(two) == 2.0
     assert torch.is_constant(mixed)
-    assert not torch.is_constant(torch.ListConstructOp([value(2)], torch.any_tensor).result)
+    assert not torch.is_constant(torch.ListConstructOp([value(2)], value(2).type).result)
     with pytest.raises(ValueError, match="constant int"):
         torch.integer_of(torch.ConstantBoolOp(True).result)
 

@@ -88,7 +88,7 @@ def test_every_option_of_the_command_line_has_a_keyword() -> None:
     add_options(parser)
     spelt = {name for option in options().values() for name in (option.flag, *option.without)}
     assert set(parser.options) <= spelt
-    assert spelt - set(parser.options) == {"--methods", "--report"}
+    assert spelt - set(parser.options) == {"--methods", "--progress", "--report"}
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,13 @@ class Refuses(Good):
         raise ValueError("no layer of width 7")
 
 
+class Exits(Good):
+    name = "bolt-exits"
+
+    def apply(self, ctx, op):
+        raise SystemExit(3)
+
+
 class Breaks(Good):
     name = "bolt-breaks"
 
@@ -119,6 +126,7 @@ BAD = {
     "missing": ("Missing", "loading bolt_sta:Missing failed (AttributeError: "),
     "raises": ("Raises", "it failed (ZeroDivisionError: of my own)"),
     "refuses": ("Refuses", "it failed (ValueError: no layer of width 7)"),
+    "exits": ("Exits", "it failed (SystemExit: 3)"),
     "breaks": ("Breaks", "it leaves a module that does not verify: "),
 }
 

@@ -1,8 +1,13 @@
 """Program and Result: loading, running, inputs and their errors, and what importing the room needs."""
 
+import copy
+import io
 import json
+import multiprocessing
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +83,77 @@ def test_saving_and_loading(copier: Any, tmp_path: Path) -> None:
         Program.load(tmp_path / "a.sta", instruction_limit=3)
     with pytest.raises(ProgramError, match="the limit is 100"):
         Program.load(tmp_path / "a.sta", memory_limit=100)
+
+
+def test_loading_what_a_file_holds(copier: Any, tmp_path: Path) -> None:
+    program = copier.program()
+    program.save(tmp_path / "a.sta")
+    content = (tmp_path / "a.sta").read_bytes()
+    changed = bytearray(content)
+    loaded = [Program.load(content), Program.load(memoryview(content)), Program.load(changed)]
+    with open(tmp_path / "a.sta", "rb") as file:
+        loaded.append(sta.runtime.load(file))
+    loaded.append(sta.runtime.load(io.BytesIO(content)))
+    # What has been checked is no longer the caller's to change.
+    changed[:] = bytes(len(changed))
+    for one in loaded:
+        assert container_bytes(one.container) == content
+        assert one.run({"values": VALUES, "identifiers": IDENTIFIERS}).raw["y"].tolist() == [[4, 1, 127], [-128, 3, 5]]
+
+
+def test_what_is_no_program_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "a.sta").write_bytes(b"")
+    for nothing in (b"", bytearray(), io.BytesIO(), tmp_path / "a.sta"):
+        with pytest.raises(ContainerError, match="the file is empty"):
+            Program.load(nothing)
+    with pytest.raises(ContainerError, match="not an STA container"):
+        Program.load(b"something else")
+    text: Any = io.StringIO("text")
+    with pytest.raises(ValueError, match="gives str, not bytes: open the file with mode 'rb'"):
+        Program.load(text)
+
+
+def test_what_things_are_in_one_line(copier: Any) -> None:
+    program = copier.program()
+    assert repr(program) == (
+        "<Program for bench: values (2, 3), identifiers (4,) -> y (2, 3), z (4,); 10 instructions>"
+    )
+    result = program.run({"values": VALUES, "identifiers": IDENTIFIERS})
+    assert repr(result) == "<Result: y (2, 3) float32, z (4,) float32; 30 cycles, 0.3 µs>"
+    assert repr(program.profile()) == "<Profile for bench: 1 modules, 30 cycles>"
+    assert repr(program.schedule) == "<Schedule: 5 rows, 30 cycles>"
+    assert repr(program.container) == "<Container: 10 instructions, 32,768 bytes of constants>"
+    for one in (program.valid, program.timing, *program.profile().rows, *program.inputs):
+        assert len(repr(one)) < 800
+
+
+def pickled(program: Program) -> Program:
+    return pickle.loads(pickle.dumps(program))
+
+
+@pytest.mark.parametrize("copied", [pickled, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
+@pytest.mark.parametrize("engine", ["reference", "auto"])
+def test_a_program_is_pickled_and_copied_after_its_first_run(copier: Any, copied: Any, engine: str) -> None:
+    program = copier.program()
+    inputs = {"values": VALUES, "identifiers": IDENTIFIERS}
+    expected = program.run(inputs, engine=engine)
+    program.profile()
+    other = copied(program)
+    assert container_bytes(other.container) == container_bytes(program.container)
+    result = other.run(inputs, engine=engine)
+    assert {name: one.tolist() for name, one in result.raw.items()} == {
+        name: one.tolist() for name, one in expected.raw.items()
+    }
+    assert result.to_json() == expected.to_json()
+    assert other.profile() == program.profile()
+
+
+def test_runs_in_other_processes(copier: Any) -> None:
+    program = copier.program()
+    inputs = {"values": VALUES, "identifiers": IDENTIFIERS}
+    expected = program.run(inputs).raw["y"]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        assert np.array_equal(executor.submit(Program.run, program, inputs).result().raw["y"], expected)
 
 
 def test_runs_do_not_influence_each_other(copier: Any) -> None:

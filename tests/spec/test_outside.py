@@ -1,11 +1,13 @@
 """Additions of other packages: what cannot be used is one warning, or an error where it is asked for by name."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from sta.spec.outside import TARGETS, OutsideError, load_all, load_one, names
 from sta.spec.target import load_target, preset_names, target_names
+from tests.support.ours_alone import sitecustomize
 from tests.support.packages import Lay, warned
 
 OURS = preset_names()
@@ -82,3 +84,12 @@ def test_an_addition_of_another_group_is_none_of_this(lay: Lay) -> None:
 
     assert load_one(TARGETS, "acme-fast", accept) is None
     assert load_all(TARGETS, OURS, accept) == {}
+
+
+def test_packages_of_the_environment_are_hidden_from_the_tests(
+    lay: Lay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay("acme-sta", FASTER, {"sta.targets": {"acme-fast": "FASTER"}})
+    assert names(TARGETS, OURS) == ["acme-fast"]
+    monkeypatch.setattr(sitecustomize, "FOLDERS", {tmp_path / "site"})
+    assert names(TARGETS, OURS) == []

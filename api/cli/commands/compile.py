@@ -102,8 +102,10 @@ def summarize(compilation: Compilation, output: Path) -> dict[str, Any]:
             "final": sum(1 for _ in compilation.module.walk()),
         },
         "sparsity": _sparsity(compilation),
-        "quantization": _quantization(compilation),
-        "check": _fidelity(compilation),
+        "quantization": None if program.quantization is None else program.quantization.to_json(),
+        "fidelity": None if program.fidelity is None else program.fidelity.to_json(),
+        "pruned": {path: str(pattern) for path, pattern in program.pruned.items()},
+        "check": _check(compilation),
         "losses": [loss.to_json() for loss in compilation.losses],
     }
 
@@ -145,20 +147,7 @@ def _sparsity(compilation: Compilation) -> list[dict[str, Any]]:
     ]
 
 
-def _quantization(compilation: Compilation) -> dict[str, Any] | None:
-    """Table of the quantization methods tried and kept; None if the model came with its formats."""
-    choice = compilation.quantization
-    if choice is None:
-        return None
-    return {
-        "decibels": choice.decibels,
-        "held_out_samples": choice.held_out,
-        "trials": [{"method": one.method, "decibels": one.decibels, "kept": one.kept} for one in choice.trials],
-        "int16_inputs": list(choice.plan.int16_inputs),
-    }
-
-
-def _fidelity(compilation: Compilation) -> list[dict[str, Any]]:
+def _check(compilation: Compilation) -> list[dict[str, Any]]:
     """
     Every step with its kind, and its signal-to-noise ratio in decibels against the step before and the imported model;
     None if nothing differs. A step that occurs twice in the list changed something each time.
@@ -213,7 +202,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
         )
         print()
     if summary["quantization"] is not None:
-        _print_quantization(summary["quantization"])
+        _print_quantization(summary)
         print()
     if summary["sparsity"]:
         _print_sparsity(summary["sparsity"])
@@ -234,14 +223,21 @@ def _print_summary(summary: dict[str, Any]) -> None:
     )
 
 
-def _print_quantization(quantization: dict[str, Any]) -> None:
-    samples = quantization["held_out_samples"]
+def _print_quantization(summary: dict[str, Any]) -> None:
+    quantization, fidelity = summary["quantization"], summary["fidelity"]
+    samples, pruned = quantization["held_out_samples"], bool(summary["pruned"])
     judged = f"{samples} sample{'s' * (samples > 1)} held out" if samples else "a sample that calibration has seen"
     trials = quantization["trials"]
     rows = [[one["method"], _decibels(one["decibels"]), "kept" if one["kept"] else ""] for one in trials]
-    print_table(["quantization", f"SQNR on {judged}", ""], rows, numbers=[1])
+    measured = "SQNR against the pruned model" if pruned else f"SQNR on {judged}"
+    print_table(["quantization", measured, ""], rows, numbers=[1])
     if quantization["int16_inputs"]:
         print("16-bit inputs: " + ", ".join(quantization["int16_inputs"]))
+    print()
+    figures = [["against the model given", _decibels(fidelity["given"])]]
+    if pruned:
+        figures.insert(0, ["against the pruned model", _decibels(fidelity["pruned"])])
+    print_table(["accuracy", f"SQNR on {judged}"], figures, numbers=[1])
 
 
 def _decibels(ratio: float | None) -> str:

@@ -77,10 +77,12 @@ def _json(comparison: Comparison, bound: float | None, found: Compared | None) -
         worst = comparison.worst_until(found)
         first = {
             **found.to_json(),
-            "wrong_by_itself": found.isolated.decibels < bound,
+            "wrong_by_itself": found.is_wrong(bound),
             "worst_by_itself_until_here": worst.to_json(),
         }
-    return {**parts, "bisect": {"bound_db": bound, "first": first}}
+    wrong = comparison.first_wrong(bound)
+    first_wrong = None if wrong is None else wrong.to_json()
+    return {**parts, "bisect": {"bound_db": bound, "first": first, "first_wrong_by_itself": first_wrong}}
 
 
 def _print(comparison: Comparison) -> None:
@@ -88,7 +90,7 @@ def _print(comparison: Comparison) -> None:
     rows = [
         [
             one.path,
-            one.value.operation,
+            one.value.operation if one.pruned is None else f"{one.value.operation}, pruned {one.pruned}",
             one.float_operation,
             "" if one.value.operation == OUTPUT else f"@{one.value.first}",
             *_cells(one.isolated),
@@ -124,12 +126,25 @@ def _print_bisection(comparison: Comparison, bound: float, found: Compared | Non
         return
     print(f"the first operation below {bound:g} dB: {_described(found)}")
     print(f"accumulated {_decibels(found.accumulated)} dB, by itself {_decibels(found.isolated)} dB")
-    if found.isolated.decibels < bound:
+    if found.is_wrong(bound):
         print("it is wrong by itself: on the float model's own inputs it falls below the bound too")
+        return
+    if found.isolated.decibels < bound:
+        _print_after_pruned(comparison, bound, found)
         return
     worst = comparison.worst_until(found)
     print("it inherits its error: on the float model's own inputs it stays above the bound")
     print(f"the worst by itself up to there: {_described(worst)}, {_decibels(worst.isolated)} dB")
+
+
+def _print_after_pruned(comparison: Comparison, bound: float, found: Compared) -> None:
+    print(f"its weights were pruned to {found.pruned}, and are not the float model's: that is a part of the difference")
+    wrong = comparison.first_wrong(bound)
+    if wrong is None:
+        print("no operation whose weights were not pruned falls below the bound by itself")
+        return
+    print(f"the first wrong by itself, with weights that were not pruned: {_described(wrong)}")
+    print(f"accumulated {_decibels(wrong.accumulated)} dB, by itself {_decibels(wrong.isolated)} dB")
 
 
 def _described(one: Compared) -> str:

@@ -3,7 +3,7 @@
 (async () => {
   const UNITS = ["ld", "st", "mm", "sm", "vp"];
   const COLORS = { ld: "#4c78a8", st: "#72b7b2", mm: "#e45756", sm: "#b279a2", vp: "#f2a541" };
-  const MOST_EVENTS = 1500, MOST_LINES = 1500;
+  const MOST_EVENTS = 1500, MOST_LINES = 1500, MOST_COLORS = 9;
   const data = JSON.parse(await inflate(document.getElementById("data").textContent));
   const run = data.run, profile = run.profile, code = data.code;
   const main = document.querySelector("main");
@@ -23,6 +23,18 @@
     return made;
   }
   /* Long paths may break behind a dot. */
+  /* What a click does, Enter and the space bar do as well. */
+  function clickable(made, action) {
+    made.tabIndex = 0;
+    made.onclick = action;
+    made.onkeydown = (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      action();
+    };
+    return made;
+  }
+  const NO_MATCH = "No module's path matches.";
   const breakable = (text) => text.split(/(?<=\.)(?=\D)/).flatMap((part, index) => (index ? [element("wbr"), part] : [part]));
   const count = (value) => value.toLocaleString("en-US");
   const percent = (value) => (100 * value).toFixed(1) + " %";
@@ -38,7 +50,9 @@
     const made = element("section", { id }, element("h2", { textContent: title }));
     if (about) made.append(element("p", { className: "about", textContent: about }));
     main.append(made);
-    document.querySelector("nav").append(element("a", { href: "#" + id, textContent: title }));
+    const link = element("a", { href: "#" + id, textContent: title });
+    link.dataset.section = id;
+    document.querySelector("nav").append(link);
     return made;
   }
   const inModule = (path, module) => path === module || path.startsWith(module + ".");
@@ -49,19 +63,39 @@
     const pattern = state.search.replace(/[.+^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*").replaceAll("?", ".");
     return new RegExp(`^${pattern}$`).test(path.toLowerCase());
   }
-  function select(path) {
+  /* A link leads to a section, and keeps the module: #roofline?module=encoder.layer.0 */
+  const address = (section) => `#${section}${state.path === null ? "" : "?module=" + encodeURIComponent(state.path)}`;
+  function sectionAndModule() {
+    const [section, query] = location.hash.slice(1).split("?");
+    return [section, new URLSearchParams(query ?? "").get("module")];
+  }
+  function select(path, scrolls = false) {
     state.path = path;
+    history.replaceState(null, "", address(sectionAndModule()[0]));
+    for (const link of document.querySelectorAll("nav a")) link.href = address(link.dataset.section);
     const selection = document.getElementById("selection");
     selection.hidden = path === null;
     selection.querySelector("span").textContent = path === "" ? "(no module)" : path;
     for (const listener of listeners) listener();
+    if (scrolls) document.querySelector("#layers tr.chosen")?.scrollIntoView({ block: "center" });
+  }
+  async function follow() {
+    const [section, module] = sectionAndModule();
+    if (module !== state.path) select(module);
+    document.getElementById(section)?.scrollIntoView();
   }
   function whenSelected(action) { listeners.push(action); action(); }
 
-  const charts = new Map();
+  const charts = new Map(), redraws = new Map();
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
   async function chart(place, spec, onClick) {
     const width = Math.max(220, place.clientWidth - 90);
-    const config = { font: "system-ui, Liberation Sans, sans-serif", view: { stroke: null }, axis: { gridColor: "#eef1f5", labelSeparation: 10 } };
+    redraws.set(place, () => chart(place, spec, onClick));
+    const ink = { labelColor: color("ink"), titleColor: color("ink") };
+    const config = {
+      font: "system-ui, Liberation Sans, sans-serif", background: "transparent", view: { stroke: null }, text: { color: color("ink") },
+      axis: { gridColor: color("line"), domainColor: color("pale"), tickColor: color("pale"), labelSeparation: 10, ...ink }, legend: ink,
+    };
     const full = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", width, config, ...spec };
     if (charts.has(place)) charts.get(place).finalize();
     const made = await vegaEmbed(place, full, { actions: false, renderer: "canvas" });
@@ -116,6 +150,56 @@
     }
   }
 
+  /* ---- how it was made ---- */
+  function table(head, rows, numbers = []) {
+    const kind = (index) => (numbers.includes(index) ? "number" : "");
+    const cells = (row, tag) => element("tr", {}, ...row.map((cell, index) => element(tag, { className: kind(index) }, ...breakable(String(cell)))));
+    return element("div", { className: "scroll" }, element("table", { className: "plain" }, element("thead", {}, cells(head, "th")), element("tbody", {}, ...rows.map((row) => cells(row, "td")))));
+  }
+  function program() {
+    const place = section("program", "Inputs, options, versions");
+    const ports = ["inputs", "outputs"].flatMap((way) => data.ports[way].map((port) => [way.slice(0, -1), port.name, port.shape.join(" x "), port.host_dtype, port.device_dtype, port.kind, port.kind === "quantized" ? port.scale.toPrecision(6) : "", port.kind === "quantized" ? port.zero_point : ""]));
+    place.append(table(["", "name", "shape", "host", "machine", "kind", "scale", "zero point"], ports, [6, 7]));
+    const made = data.program.provenance;
+    if (!made) { place.append(element("p", { className: "about", textContent: "The file does not say with which options and versions it was compiled." })); return; }
+    const shown = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+    const options = Object.entries(made.options).map(([name, value]) => [name, shown(value)]);
+    place.append(options.length ? table(["option", "value"], options) : element("p", { className: "about", textContent: "Compiled with the default of every option." }));
+    place.append(table(["package", "version"], Object.entries(made.versions)));
+  }
+
+  /* ---- accuracy ---- */
+  const decibels = (value) => (value === null ? "exact" : value.toFixed(1) + " dB");
+  function accuracy() {
+    const { fidelity, diff } = data.accuracy;
+    const place = section("accuracy", "Accuracy", "Signal-to-quantization-noise ratio of the outputs, and of each operation where a comparison with the float model was given (--diff).");
+    if (fidelity) place.append(table(["against", "SQNR"], [["the model given", decibels(fidelity.given)], ["the pruned model", decibels(fidelity.pruned)]], [1]));
+    else place.append(element("p", { className: "about", textContent: "The compile has not measured what the outputs keep of the model." }));
+    if (!diff) { place.append(element("p", { className: "about", textContent: "No comparison was given: sta diff --json writes one." })); return; }
+    const rows = diff.map((row) => [row.module || "-", row.operation, row.float_operation, decibels(row.isolated.decibels), decibels(row.accumulated.decibels)]);
+    const box = table(["module", "operation", "float", "by itself", "accumulated"], rows, [3, 4]);
+    [...box.querySelectorAll("tbody tr")].forEach((line, index) => clickable(line, () => select(diff[index].module, true)));
+    place.append(box);
+  }
+
+  /* ---- comparison ---- */
+  function comparison() {
+    const other = data.other;
+    if (!other) return;
+    const place = section("comparison", "Comparison", `${data.title} (A) and ${other.title} (B), for ${data.target.name} and ${other.target}; modules with the largest difference first.`);
+    const change = (a, b) => (a ? `${b >= a ? "+" : ""}${(100 * (b / a - 1)).toFixed(1)} %` : "");
+    const totals = [["cycles", count, "cycles"], ["time", duration, "seconds"], ["MAC efficiency", percent, "mac_efficiency"], ["useful MACs", count, "macs"], ["DRAM traffic", size, "dram_bytes"], ["instructions executed", count, "instructions"]];
+    place.append(table(["", "A", "B", "B against A"], totals.map(([name, text, key]) => [name, text(run[key]), text(other.run[key]), change(run[key], other.run[key])]), [1, 2, 3]));
+    const cycles = new Map();
+    for (const [side, rows] of [[0, profile.rows], [1, other.run.profile.rows]])
+      for (const row of rows) cycles.set(row.module, Object.assign(cycles.get(row.module) ?? [null, null], { [side]: row.cycles }));
+    const rows = [...cycles].sort(([, a], [, b]) => Math.abs((b[1] ?? 0) - (b[0] ?? 0)) - Math.abs((a[1] ?? 0) - (a[0] ?? 0)));
+    const text = (value) => (value === null ? "-" : count(value));
+    const box = table(["module", "cycles A", "cycles B", "difference", "B against A"], rows.map(([module, [a, b]]) => [module || "-", text(a), text(b), count((b ?? 0) - (a ?? 0)), a === null || b === null ? "" : change(a, b)]), [1, 2, 3, 4]);
+    [...box.querySelectorAll("tbody tr")].forEach((line, index) => { line.dataset.module = rows[index][0]; clickable(line, () => select(rows[index][0], true)); });
+    place.append(box);
+  }
+
   /* ---- layers ---- */
   const COLUMNS = [
     ["module", (row) => row.module || "-", (row) => row.module, false],
@@ -138,7 +222,7 @@
     let order = null, down = true;
     COLUMNS.forEach(([name, , value, number], index) => {
       const title = element("th", { textContent: name, className: number ? "number" : "" });
-      title.onclick = () => { down = order === index ? !down : true; order = index; fill(); };
+      clickable(title, () => { down = order === index ? !down : true; order = index; fill(); });
       head.append(title);
     });
     function fill() {
@@ -147,11 +231,11 @@
         const value = COLUMNS[order][2];
         rows.sort((a, b) => (value(a) < value(b) ? 1 : value(a) > value(b) ? -1 : 0) * (down ? 1 : -1));
       }
-      const none = element("tr", {}, element("td", { colSpan: COLUMNS.length, textContent: "No module's path matches." }));
+      const none = element("tr", {}, element("td", { colSpan: COLUMNS.length, textContent: NO_MATCH }));
       body.replaceChildren(...(rows.length ? rows.map(line) : [none]));
     }
     function line(row) {
-      const made = element("tr", { onclick: () => select(state.path === row.module ? null : row.module) });
+      const made = clickable(element("tr"), () => select(state.path === row.module ? null : row.module));
       made.dataset.module = row.module;
       if (isChosen(row.module)) made.className = "chosen";
       for (const [name, text, value, number] of COLUMNS) {
@@ -199,7 +283,7 @@
       }
       const complete = data.events.pc.length === data.events.total ? "" : ` The report has the first ${count(data.events.pc.length)} of ${count(data.events.total)} executions.`;
       caption.textContent = `${count(values.length)} executions${values.length ? ` from cycle ${count(values[0].start)} on` : ""}.${complete}`;
-      chart(detail, {
+      return chart(detail, {
         data: { values }, height: { step: 26 }, params: [{ name: "zoom", select: { type: "interval", encodings: ["x"] }, bind: "scales" }],
         mark: { type: "bar", stroke: "#fff", strokeWidth: 0.3, cursor: "pointer" },
         encoding: {
@@ -211,7 +295,7 @@
       }, (event) => goTo(event.pc));
     }
     whenSelected(() => show(0));
-    return (pc) => { const first = data.events.pc.indexOf(pc); if (first >= 0) show(first); };
+    return (pc) => { const first = data.events.pc.indexOf(pc); if (first >= 0) show(first).then(() => detail.scrollIntoView({ block: "center" })); };
   }
 
   /* ---- roofline ---- */
@@ -221,19 +305,32 @@
     place.append(box);
     const rows = profile.rows.filter((row) => row.macs && row.cycles && row.intensity !== null).map((row) => ({ module: row.module, intensity: row.intensity, rate: row.macs / row.cycles, bound: row.bound, cycles: row.cycles }));
     if (!rows.length) { box.textContent = "No module has both products and DRAM traffic."; return; }
-    const knee = profile.macs_per_cycle / profile.dma_bytes_per_cycle;
-    const low = Math.min(knee / 4, ...rows.map((row) => row.intensity)), high = Math.max(knee * 4, ...rows.map((row) => row.intensity));
-    const roof = [low, knee, high].map((intensity) => ({ intensity, rate: Math.min(profile.macs_per_cycle, intensity * profile.dma_bytes_per_cycle) }));
-    const x = { field: "intensity", type: "quantitative", scale: { type: "log", nice: false, domain: [low, high] }, title: "MACs for each DRAM byte" };
-    const y = { field: "rate", type: "quantitative", scale: { type: "log" }, title: "MACs a cycle" };
+    const peak = profile.macs_per_cycle, knee = peak / profile.dma_bytes_per_cycle;
+    const between = (values, room) => [Math.min(...values) / room, Math.max(...values) * room];
+    const [low, high] = between([knee, ...rows.map((row) => row.intensity)], 1.5);
+    const rates = between([peak, ...rows.map((row) => row.rate)], 1.5);
+    const roof = [Math.max(low, rates[0] / profile.dma_bytes_per_cycle), knee, high].map((intensity) => ({ intensity, rate: Math.min(peak, intensity * profile.dma_bytes_per_cycle) }));
+    const middle = Math.sqrt(roof[0].intensity * knee);
+    const sides = [{ intensity: middle, rate: middle * profile.dma_bytes_per_cycle, text: `DRAM: ${profile.dma_bytes_per_cycle} bytes a cycle`, side: "left" }, { ...roof[2], text: `array: ${count(peak)} MACs a cycle`, side: "right" }];
+    const axis = { format: "~s", tickCount: 8, labelOverlap: true };
+    const x = { field: "intensity", type: "quantitative", axis, scale: { type: "log", nice: false, domain: [low, high] }, title: "MACs for each DRAM byte" };
+    const y = { field: "rate", type: "quantitative", axis, scale: { type: "log", nice: false, domain: rates }, title: "MACs a cycle" };
+    /* The modules that take most of the time have their names beside them, each name once where several lie together. */
+    const near = (a, b) => Math.abs(Math.log(a.rate / b.rate)) < 0.08 * Math.log(rates[1] / rates[0]) && Math.abs(Math.log(a.intensity / b.intensity)) < 0.17 * Math.log(high / low);
+    const named = [];
+    for (const row of [...rows].sort((a, b) => b.cycles - a.cycles)) if (named.length < 8 && !named.some((other) => near(other, row))) named.push(row);
     whenSelected(() => chart(box, {
-      height: 280,
+      height: 320,
       layer: [
-        { data: { values: roof }, mark: { type: "line", color: "#6b7686" }, encoding: { x, y } },
+        { data: { values: roof }, mark: { type: "line", color: color("pale") }, encoding: { x, y } },
+        { data: { values: sides }, transform: [{ filter: "datum.side === 'left'" }], mark: { type: "text", align: "left", dx: 10, dy: 8 }, encoding: { x, y, text: { field: "text" } } },
+        { data: { values: sides }, transform: [{ filter: "datum.side === 'right'" }], mark: { type: "text", align: "right", dy: -8 }, encoding: { x, y, text: { field: "text" } } },
         { data: { values: rows.map((row) => ({ ...row, chosen: isChosen(row.module) })) }, mark: { type: "point", filled: true, size: 70, cursor: "pointer" },
           encoding: { x, y, color: { condition: { test: "datum.chosen", value: "#e45756" }, value: "#4c78a8" }, tooltip: ["module", "intensity", "rate", "cycles", "bound"].map((field) => ({ field })) } },
+        { data: { values: named.map((row) => ({ ...row, right: row.intensity * row.intensity > low * high })) }, transform: [{ filter: "datum.right" }], mark: { type: "text", align: "right", dx: -8, dy: 11, fontSize: 11 }, encoding: { x, y, text: { field: "module" } } },
+        { data: { values: named.map((row) => ({ ...row, right: row.intensity * row.intensity > low * high })) }, transform: [{ filter: "!datum.right" }], mark: { type: "text", align: "left", dx: 8, dy: 11, fontSize: 11 }, encoding: { x, y, text: { field: "module" } } },
       ],
-    }, (point) => point.module !== undefined && select(point.module)));
+    }, (point) => point.module !== undefined && select(point.module, true)));
   }
 
   /* ---- memory ---- */
@@ -241,21 +338,34 @@
     const place = section("memory", "Memory maps", "Where buffers lie, and between which instructions they are in use. Click one to choose its module.");
     const choice = element("select", { ariaLabel: "memory" }), box = element("div", { className: "chart" });
     for (const [space, map] of Object.entries(data.memory)) choice.append(element("option", { value: space, textContent: `${space}: ${size(map.bytes)}, ${map.buffers.length} buffers` }));
-    place.append(element("div", { className: "tools" }, choice), box);
+    const onChip = ["spad", "wbuf", "acc"].reduce((sum, space) => sum + data.memory[space].bytes, 0);
+    const used = `${size(onChip)} of the chip's ${size(data.target.sram_bytes)} are in use`;
+    place.append(element("div", { className: "tools" }, choice, element("span", { className: "about", textContent: used })), box);
     function show() {
       const map = data.memory[choice.value];
       if (!map.buffers.length) { box.textContent = "No buffers."; return; }
-      const values = map.buffers.map((buffer) => ({ ...buffer, until: buffer.last + 1, end: buffer.offset + buffer.bytes, chosen: isChosen(buffer.module) }));
+      const total = new Map();
+      for (const buffer of map.buffers) total.set(buffer.module, (total.get(buffer.module) ?? 0) + buffer.bytes * (buffer.last + 1 - buffer.first));
+      const largest = [...total.keys()].sort((a, b) => total.get(b) - total.get(a)).slice(0, MOST_COLORS);
+      const group = (buffer) => (largest.includes(buffer.module) ? buffer.module || "(no module)" : "others");
+      const values = map.buffers.map((buffer) => ({ ...buffer, group: group(buffer), until: buffer.last + 1, end: buffer.offset + buffer.bytes, chosen: isChosen(buffer.module) }));
+      const names = [...largest.map((module) => module || "(no module)"), ...(total.size > largest.length ? ["others"] : [])];
+      const capacity = [{ bytes: map.bytes, text: `capacity that the program takes: ${size(map.bytes)}` }];
+      const first = Math.min(...values.map((value) => value.first));
       chart(box, {
-        data: { values }, height: 300, params: [{ name: "zoom", select: "interval", bind: "scales" }],
-        mark: { type: "rect", stroke: "#fff", strokeWidth: 0.5, cursor: "pointer" },
-        encoding: {
-          x: { field: "first", type: "quantitative", title: "instruction", scale: { nice: false } }, x2: { field: "until" },
-          y: { field: "offset", type: "quantitative", title: "address", scale: { nice: false } }, y2: { field: "end" },
-          color: { condition: { test: "datum.chosen", value: "#e45756" }, field: "name", legend: null, scale: { scheme: "tableau20" } },
-          opacity: { value: 0.85 }, tooltip: ["name", "offset", "bytes", "first", "last"].map((field) => ({ field })),
-        },
-      }, (buffer) => buffer.module !== undefined && select(buffer.module));
+        height: 320,
+        layer: [
+          { data: { values }, params: [{ name: "zoom", select: "interval", bind: "scales" }], mark: { type: "rect", stroke: color("paper"), strokeWidth: 0.5, cursor: "pointer" },
+            encoding: {
+              x: { field: "first", type: "quantitative", title: "instruction", scale: { nice: false } }, x2: { field: "until" },
+              y: { field: "offset", type: "quantitative", title: "address in bytes", axis: { format: "~s" }, scale: { nice: false, domain: [Math.min(...values.map((value) => value.offset), map.bytes), map.bytes * 1.06] } }, y2: { field: "end" },
+              color: { condition: { test: "datum.chosen", value: "#e45756" }, field: "group", legend: { orient: "bottom", columns: 3, title: "module, by bytes and time", labelLimit: 260 }, scale: { domain: names, scheme: "tableau10" } },
+              opacity: { value: 0.85 }, tooltip: ["name", "offset", "bytes", "first", "last"].map((field) => ({ field })),
+            } },
+          { data: { values: capacity }, mark: { type: "rule", strokeDash: [6, 4], color: color("ink") }, encoding: { y: { field: "bytes", type: "quantitative" } } },
+          { data: { values: capacity.map((one) => ({ ...one, first })) }, mark: { type: "text", align: "left", dx: 4, dy: -6 }, encoding: { x: { field: "first", type: "quantitative" }, y: { field: "bytes", type: "quantitative" }, text: { field: "text" } } },
+        ],
+      }, (buffer) => buffer.module !== undefined && select(buffer.module, true));
     }
     choice.onchange = show;
     whenSelected(show);
@@ -282,9 +392,11 @@
       return canvas;
     }
     function fill() {
-      box.replaceChildren(...data.weights.filter((weight) => isFound(weight.module)).map((weight) => {
+      const found = data.weights.filter((weight) => isFound(weight.module));
+      if (!found.length) { box.textContent = NO_MATCH; return; }
+      box.replaceChildren(...found.map((weight) => {
         const text = `${weight.module || weight.name}: ${weight.shape.join(" x ")}, ${weight.pattern} ${weight.encoding}, density ${percent(weight.density)}, ${size(weight.bytes)}`;
-        const made = element("figure", { title: weight.name, onclick: () => select(weight.module) }, picture(weight), element("figcaption", {}, ...breakable(text)));
+        const made = clickable(element("figure", { title: weight.name }, picture(weight), element("figcaption", {}, ...breakable(text))), () => select(weight.module, true));
         if (isChosen(weight.module)) made.className = "chosen";
         return made;
       }));
@@ -350,14 +462,14 @@
         if (state.path !== null && !isChosen(path)) return;
         if (!isFound(path)) return;
         shown++;
-        if (path !== last) lines.push(element("div", { className: "title", textContent: path ? `${path}:` : "-", onclick: () => select(path) }));
+        if (path !== last) lines.push(clickable(element("div", { className: "title", textContent: path ? `${path}:` : "-" }), () => select(path)));
         last = path;
         const line = element("div", { id: `pc${pc}`, textContent: `${String(pc).padStart(6)} ${(count(code.executions[pc]) + "×").padStart(9)}  ${"  ".repeat(code.depth[pc])}${text}` });
-        line.onclick = () => { mark(line); showTime(pc); };
+        clickable(line, () => { mark(line); showTime(pc); });
         lines.push(line);
       });
       note.textContent = `${count(shown)} of ${count(code.text.length)} instructions`;
-      box.replaceChildren(...lines);
+      box.replaceChildren(...(lines.length ? lines : [element("div", { textContent: NO_MATCH })]));
     }
     function mark(line) {
       if (marked) marked.classList.remove("chosen");
@@ -378,6 +490,9 @@
   let goTo = () => {};
   document.getElementById("loading").remove();
   summary();
+  program();
+  accuracy();
+  comparison();
   outputs();
   const refilled = [layers()];
   const showTime = timeline();
@@ -393,6 +508,18 @@
     state.search = event.target.value.trim().toLowerCase();
     for (const fill of refilled) fill();
   };
+  /* The keyboard: / to search, Escape to show everything again. */
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "/" && event.target.tagName !== "INPUT" && event.target.tagName !== "SELECT") {
+      event.preventDefault();
+      document.getElementById("search").focus();
+    } else if (event.key === "Escape") {
+      select(null);
+    }
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => [...redraws.values()].forEach((draw) => draw()));
+  addEventListener("hashchange", follow);
+  follow();
   document.body.dataset.ready = "yes";
 })().catch((error) => {
   document.querySelector("main").textContent = `This report cannot be shown: ${error.message}`;

@@ -19,17 +19,19 @@ public:
     void reset(std::uint8_t poison, bool goes_ahead) { machine_->reset(poison, goes_ahead); }
 
     // None while the program runs, True when it has ended, False if an instruction failed.
-    py::object advance(double seconds) {
+    py::object advance(double seconds, std::int64_t executed) {
         Progress progress;
         {
             const py::gil_scoped_release release;
-            progress = program_->advance(*machine_, std::chrono::duration<double>(seconds));
+            progress = program_->advance(*machine_, std::chrono::duration<double>(seconds), executed);
         }
         if (progress == Progress::running) return py::none();
         return py::bool_(progress == Progress::halted);
     }
 
     bool has_gone_wrong() const { return machine_->has_gone_wrong; }
+
+    std::int64_t executed() const { return machine_->executed; }
 
     int pc() const { return program_->pc(*machine_); }
 
@@ -105,6 +107,7 @@ PYBIND11_MODULE(_native, module) {
         .def("reset", &Runner::reset)
         .def("advance", &Runner::advance)
         .def_property_readonly("has_gone_wrong", &Runner::has_gone_wrong)
+        .def_property_readonly("executed", &Runner::executed)
         .def_property_readonly("pc", &Runner::pc)
         .def_property_readonly("counters", &Runner::counters)
         .def("memory", &Runner::memory)

@@ -43,6 +43,7 @@ void Machine::reset(std::uint8_t poison, bool may_go_ahead) {
     std::fill(squares.begin(), squares.end(), 0);
     std::fill(counters.begin(), counters.end(), 0);
     position = 0;
+    executed = 0;
     goes_ahead = may_go_ahead && team.threads() > 1;
     has_gone_wrong = false;
 }

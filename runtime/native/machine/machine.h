@@ -92,6 +92,7 @@ struct Machine {
     std::array<std::uint8_t*, space_count> memories;  // by Space; none for wbuf
     std::vector<std::int64_t> counters;     // of the loops, outermost first
     std::size_t position = 0;                // of the next instruction
+    std::int64_t executed = 0;               // instructions of units and fences
     std::vector<std::int64_t> sums, squares;  // the vector unit's row statistics
     Scratch activations, laid_out, column_sums, quads, results, copies, rows;
     Team team;  // ends before what it works on

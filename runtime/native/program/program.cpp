@@ -89,8 +89,8 @@ std::unique_ptr<Machine> Program::machine(int threads) const {
     return std::make_unique<Machine>(machine_, loop_depth_, kernels_, threads);
 }
 
-Progress Program::advance(Machine& machine, std::chrono::duration<double> time) const {
-    const Progress progress = run(machine, time);
+Progress Program::advance(Machine& machine, std::chrono::duration<double> time, std::int64_t executed) const {
+    const Progress progress = run(machine, time, executed);
     return machine.settle() ? progress : Progress::uncertain;
 }
 
@@ -98,7 +98,7 @@ bool Program::execute(const DecodedInstruction& decoded, Machine& machine) {
     return (decoded.runs_ahead() || machine.settle()) && decoded.execute(machine);
 }
 
-Progress Program::run(Machine& machine, std::chrono::duration<double> time) const {
+Progress Program::run(Machine& machine, std::chrono::duration<double> time, std::int64_t executed) const {
     const auto end = std::chrono::steady_clock::now() + time;
     std::size_t& position = machine.position;
     for (int since_look = 0;;) {
@@ -110,10 +110,16 @@ Progress Program::run(Machine& machine, std::chrono::duration<double> time) cons
         since_look += node.weight;
         switch (node.role) {
             case Role::unit:
+                if (machine.executed >= executed) return Progress::running;
                 if (node.decoded && !execute(*node.decoded, machine)) return Progress::failed;
+                ++machine.executed;
                 ++position;
                 break;
-            case Role::fence: ++position; break;
+            case Role::fence:
+                if (machine.executed >= executed) return Progress::running;
+                ++machine.executed;
+                ++position;
+                break;
             case Role::loop:
                 machine.counters[static_cast<std::size_t>(node.depth)] = 0;
                 position = node.iterations ? position + 1 : node.target;

@@ -34,8 +34,9 @@ public:
 
     std::unique_ptr<Machine> machine(int threads) const;
 
-    // Executes instructions until the program ends, one fails, or the time is over. Nothing goes on afterwards.
-    Progress advance(Machine& machine, std::chrono::duration<double> time) const;
+    // Executes instructions until the program ends, one fails, so many have been executed since the start, or the time
+    // is over. Nothing goes on afterwards.
+    Progress advance(Machine& machine, std::chrono::duration<double> time, std::int64_t executed) const;
 
     // Looks at what is going on elsewhere, now and then during a walk; may throw.
     using Look = std::function<void()>;
@@ -84,7 +85,7 @@ private:
     const Rules& rules(int pc) const {
         return rules_[static_cast<std::size_t>(rules_of_pc_[static_cast<std::size_t>(pc)])];
     }
-    Progress run(Machine& machine, std::chrono::duration<double> time) const;
+    Progress run(Machine& machine, std::chrono::duration<double> time, std::int64_t executed) const;
     static bool execute(const DecodedInstruction& decoded, Machine& machine);
     void add(const InstructionDescription& instruction);
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +16,9 @@ from xdsl.dialects.builtin import ModuleOp
 import sta
 from sta.api.compiler.bit_check import CheckError
 from sta.dialect import torch as torch_dialect
+from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.quantization import smoothquant
+from sta.passes.quantization.noise import Noise
 from sta.passes.torch.choose_softmax import TorchChooseSoftmaxPass
 
 Ids = NDArray[np.int64]
@@ -54,6 +58,27 @@ def biogpt() -> Any:
     )
 
 
+class SameText(nn.Module):
+    """An encoder-decoder whose decoder is given the encoder's text."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor) -> Any:
+        return self.model(input_ids=input_ids, decoder_input_ids=input_ids)
+
+
+def blenderbot() -> Any:
+    from transformers import BlenderbotConfig, BlenderbotModel
+
+    layers: dict[str, Any] = {"encoder_layers": 2, "decoder_layers": 2}
+    heads: dict[str, Any] = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    widths: dict[str, Any] = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    config = BlenderbotConfig(**layers, **heads, **widths, vocab_size=99, max_position_embeddings=32, use_cache=False)
+    return SameText(BlenderbotModel(config))
+
+
 def samples(count: int) -> Ids:
     return np.random.default_rng(0).integers(2, 97, (count, 1, 8))
 
@@ -65,11 +90,11 @@ def checked(model: Any) -> tuple[sta.Program, nn.Module, Ids]:
     return program, module, ids
 
 
-@pytest.mark.parametrize("model", [clip_text, ctrl, biogpt])
+@pytest.mark.parametrize("model", [clip_text, ctrl, biogpt, blenderbot])
 def test_a_check_reports_what_calibration_costs(model: Any) -> None:
     program, module, ids = checked(model)
     losses = {loss.step: loss for loss in program.losses}
-    assert list(losses) == ["torch-round-attention", "torch-calibrate", "torch-quantize", "convert-torch-to-nm"]
+    assert list(losses) == ["torch-round-attention", "torch-round-weights", "torch-quantize", "convert-torch-to-nm"]
     assert losses["torch-round-attention"].decibels == float("inf"), "nothing was rounded"
     # What is reported last is what the program does to the sample of the check, measured here from outside.
     with torch.no_grad():
@@ -82,7 +107,7 @@ def test_a_check_reports_what_calibration_costs(model: Any) -> None:
 
 def test_the_loss_of_calibration_stands_beside_what_it_was_kept_for() -> None:
     program, _, _ = checked(ctrl)
-    calibration = next(loss for loss in program.losses if loss.step == "torch-calibrate")
+    calibration = next(loss for loss in program.losses if loss.step == "torch-round-weights")
     assert calibration.decibels < float("inf")
     assert "GPTQ (" in calibration.kept_for
     assert " dB)" in calibration.kept_for
@@ -105,3 +130,22 @@ def test_a_step_behind_lossy_ones_is_still_held_to_its_bound(monkeypatch: pytest
     monkeypatch.setattr(TorchChooseSoftmaxPass, "apply", broken)
     with pytest.raises(CheckError, match=r"pass torch-choose-softmax changed output 'output': .* from the step before"):
         checked(ctrl)
+
+
+def test_smoothing_is_held_to_the_bound_of_steps_that_keep_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, _, _ = checked(clip_text)
+    assert "torch-calibrate" not in {loss.step for loss in program.losses}
+    divided = smoothquant._divided_parameters  # pyright: ignore[reportPrivateUsage] - broken on purpose
+
+    def broken(norm: torch_dialect.LayerNormOp, store: WeightStore, scale: Any) -> list[tuple[str, Any]]:
+        return divided(norm, store, scale * 1.01)
+
+    better = itertools.count(100)
+
+    def decibels(self: Noise, module: ModuleOp, *_: Any) -> float:
+        return float(next(better))
+
+    monkeypatch.setattr(smoothquant, "_divided_parameters", broken)
+    monkeypatch.setattr(Noise, "decibels", decibels)
+    with pytest.raises(CheckError, match=r"pass torch-calibrate changed output 'output': .* at least 60 dB expected"):
+        checked(clip_text)

@@ -142,7 +142,7 @@ def test_the_page_shows_the_numbers(
     assert rows == [[row["module"], row["cycles"]] for row in expected["profile"]["rows"]]
     # Nothing sticks out to the side, and every section is there.
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator("section").count() == 9
+    assert page.locator("section").count() == 11
     # What a link leads to is not under the head of the page.
     page.click("nav a[href='#weights']")
     assert page.evaluate(
@@ -219,7 +219,7 @@ def test_the_header_hides_no_title(browser: Browser, files: Files, width: int) -
     page, errors = show(browser, files.report, width)
     page.click("tr[data-module=linear1]")
     for section in ("layers", "timeline", "ir"):
-        page.click(f'nav a[href="#{section}"]')
+        page.click(f'nav a[data-section="{section}"]')
         title, header = page.locator(f"#{section} h2").bounding_box(), page.locator("header").bounding_box()
         assert title is not None
         assert header is not None
@@ -310,3 +310,101 @@ def test_wrong_calls(capsys: pytest.CaptureFixture[str], files: Files, tmp_path:
     assert main(["report", str(files.program), "--ir", str(tmp_path), "-o", str(tmp_path / "r.html")]) == 1
     assert "holds no dump of IR" in capsys.readouterr().err
     assert not (tmp_path / "r.html").exists()
+
+
+def test_two_programs_are_compared(files: Files, tmp_path: Path) -> None:
+    layer = nn.TransformerEncoderLayer(64, 2, 96, 0.0, batch_first=True).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sta.compile(layer, {"src": torch.randn(1, 24, 64)}, target="sta-small").save(tmp_path / "dense.sta")
+    command = ["report", str(files.program), str(tmp_path / "dense.sta"), "-o", str(tmp_path / "r.html")]
+    assert main(command) == 0
+    data, dense = embedded(tmp_path / "r.html"), sta.load(tmp_path / "dense.sta")
+    assert data["title"] == "layer.sta"
+    assert (data["other"]["title"], data["other"]["target"]) == ("dense.sta", "sta-small")
+    assert data["other"]["run"]["cycles"] == dense.cycles > data["run"]["cycles"]
+    assert data["other"]["run"]["profile"] == dense.profile().to_json()
+
+
+def diff_file(path: Path) -> Path:
+    """Writes the output of `sta diff --json`, of two operations, to a file."""
+    figures = {"decibels": 41.5, "largest": 0.1}
+    row = {"module": "linear1", "operation": "nm.linear", "float_operation": "aten.linear", "shape": [1]}
+    rows = [{**row, "isolated": figures, "accumulated": {**figures, "decibels": None}}, {**row, "module": "norm1"}]
+    rows[1] |= {"isolated": figures, "accumulated": figures}
+    path.write_text(json.dumps({"samples": 1, "operations": rows, "not_compared": []}))
+    return path
+
+
+def test_operations_of_a_comparison_are_shown(files: Files, tmp_path: Path) -> None:
+    diff = diff_file(tmp_path / "diff.json")
+    assert main(["report", str(files.program), "--diff", str(diff), "-o", str(tmp_path / "r.html")]) == 0
+    rows = embedded(tmp_path / "r.html")["accuracy"]["diff"]
+    assert [(row["module"], row["isolated"]["decibels"], row["accumulated"]["decibels"]) for row in rows] == [
+        ("linear1", 41.5, None),
+        ("norm1", 41.5, 41.5),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"operations": [{}]}', '{"operations": 3}'])
+def test_a_file_that_is_no_comparison(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "diff.json").write_text(text)
+    command = ["report", str(files.program), "--diff", str(tmp_path / "diff.json"), "-o", str(tmp_path / "r.html")]
+    assert main(command) == 1
+    assert "diff.json: not the output of `sta diff --json`" in capsys.readouterr().err
+
+
+@needs_browser
+def test_the_keyboard_and_links(browser: Browser, files: Files, tmp_path: Path) -> None:
+    command = ["report", str(files.program), str(files.program), "--diff", str(diff_file(tmp_path / "diff.json"))]
+    assert main([*command, "-o", str(tmp_path / "r.html")]) == 0
+    page, errors = show(browser, tmp_path / "r.html")
+    page.focus("#layers tr[data-module=linear1]")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#selection span") == "linear1"
+    assert page.url.endswith("?module=linear1")
+    assert page.get_attribute("nav a[data-section=ir]", "href") == "#ir?module=linear1"
+    # A link that somebody else opens shows the same.
+    other = browser.new_page(viewport={"width": 1280, "height": 900})
+    other.goto((tmp_path / "r.html").as_uri() + "#ir?module=norm1")
+    other.wait_for_selector(READY, timeout=60 * SECONDS)
+    assert other.inner_text("#selection span") == "norm1"
+    assert other.evaluate("Math.abs(document.querySelector('#ir').getBoundingClientRect().top) < 200")
+    other.close()
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#selection")
+    page.keyboard.press("/")
+    page.keyboard.type("nothing")
+    assert page.input_value("#search") == "nothing"
+    for place in ("#layers tbody", "#weights .weights", "#code .code"):
+        assert page.text_content(place) == "No module's path matches."
+    page.fill("#search", "")
+    # A click leads to the row of the module, and one on an instruction to the timeline.
+    page.click("#accuracy tbody tr:has-text('linear1')")
+    assert page.evaluate(
+        "(r => r.top > 0 && r.bottom < innerHeight)(document.querySelector('tr.chosen').getBoundingClientRect())"
+    )
+    container = sta.load(files.program).container
+    path = container.module_path
+    page.click(f"#pc{next(pc for pc, one in enumerate(container.code) if one.name == 'mm' and path(pc) == 'linear1')}")
+    page.wait_for_function(
+        "(r => r.bottom > 0 && r.top < innerHeight)(document.querySelector('#timeline').getBoundingClientRect())"
+    )
+    assert page.inner_text("#comparison tbody tr:first-child td:last-child") == "+0.0 %"
+    assert errors == []
+    page.close()
+
+
+@needs_browser
+def test_the_dark_page_is_dark(browser: Browser, files: Files) -> None:
+    page, errors = show(browser, files.report)
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = [sum(map(int, re.findall(r"\d+", color)[:3])) for color in (light, dark)]
+    assert brightness[0] > 600 > 120 > brightness[1]
+    page.emulate_media(color_scheme="light")
+    assert errors == []
+    page.close()

@@ -29,6 +29,7 @@ from sta.passes.quantization.smoothquant import smooth, smoothing_scale
 from sta.passes.rewriting.torch_operations import array_of
 from sta.passes.torch.calibrate import TorchCalibratePass
 from sta.passes.torch.quantize import affine, quantize
+from sta.passes.torch.round_weights import TorchRoundWeightsPass
 from tests.support.torch_modules import FLOAT_PASSES, encoder, signal_to_noise
 
 
@@ -291,6 +292,7 @@ def test_weights_are_rounded_by_calibration_where_the_output_gets_better() -> No
     assert choice.plan.weights_by_calibration
     assert choice.decibels > choice.trials[0].decibels + 0.5
     chooser.apply(choice.plan)
+    TorchRoundWeightsPass().apply(context, model.module)
     layers = [op for op in model.module.walk() if isinstance(op, dialect.LinearOp)]
     assert len(layers) == 12
     for layer in layers:

@@ -21,6 +21,8 @@ Event = dict[str, Any]
 
 TRACKS = {name: number for number, name in enumerate(("sequencer", *UNITS), 1)}
 
+MODULES = len(TRACKS) + 1
+
 
 def ld(row_bytes: int, **fields: Any) -> Fields:
     """Returns the fields of a load that takes a cycle for 16 bytes."""
@@ -65,12 +67,11 @@ def check_format(events: Sequence[Event]) -> None:
     """Fails unless the events keep the rules of the format."""
     for event in events:
         keys = {"M": {"args"}, "X": {"cat", "ts", "dur", "args"}, "s": {"cat", "ts", "id"}, "i": {"ts", "s"}}
-        keys["f"] = {*keys["s"], "bp"}
-        # All but the name of the process belong to a track.
-        track = {"tid"} if event["name"] != "process_name" else {"name"}
+        keys |= {"f": {*keys["s"], "bp"}, "C": {"ts", "args"}}
+        # All but the names of processes, and counters, belong to a track.
+        track = {"tid"} if event["name"] != "process_name" and event["ph"] != "C" else {"name"}
         assert set(event) == {"name", "ph", "pid", *track, *keys[event["ph"]]}
-        assert event["pid"] == 1
-        assert event.get("tid", 1) in TRACKS.values()
+        assert (event["pid"], event.get("tid", 1)) in {(2, MODULES), (2, 1), *((1, track) for track in TRACKS.values())}
         assert event.get("ts", 0) >= 0
         assert event.get("dur", 0) >= 0
         assert event.get("bp", "e") == "e"
@@ -120,7 +121,7 @@ def test_a_trace_by_hand(bench: Any, tmp_path: Path) -> None:
     assert trace["displayTimeUnit"] == "ns"
     assert trace["otherData"] == {"target": "bench", "clock_mhz": 200, "cycles": 138}
     events = trace["traceEvents"]
-    names = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    names = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name" and e["pid"] == 1}
     assert names == {number: name for name, number in TRACKS.items()}
     # 5 ns a cycle. The load is issued in the first cycle, works for 10, is complete after 20; then the product works.
     assert slices(events, "ld") == [("layer.0 ld", 0.005, 0.05)]
@@ -131,7 +132,7 @@ def test_a_trace_by_hand(bench: Any, tmp_path: Path) -> None:
         ("issue", 0.01, 0.005),
         ("fence", 0.015, 0.675),
     ]
-    (load, product) = [e for e in events if e["ph"] == "X" and e["tid"] != 1]
+    (load, product) = [e for e in events if e["ph"] == "X" and e["pid"] == 1 and e["tid"] != 1]
     assert load["args"] == {"pc": 0, "rows": 1, "row_bytes": 160, "stall": 0}
     assert product["args"] == {"pc": 1, "rows": 1, "columns": 1, "depth": 200, "stall": 29}
     # The arrow leaves in the last cycle of the load, and comes in where the product starts.
@@ -140,6 +141,40 @@ def test_a_trace_by_hand(bench: Any, tmp_path: Path) -> None:
         {**arrow, "ph": "s", "ts": 0.05, "tid": TRACKS["ld"]},
         {**arrow, "ph": "f", "ts": 0.155, "tid": TRACKS["mm"], "bp": "e"},
     ]
+
+
+def test_modules_lie_one_within_the_other(bench: Any, tmp_path: Path) -> None:
+    bench.paths = [[0, "a.x", ""], [1, "a.y.z", ""], [2, "a.y", ""], [3, "", ""], [4, "a", ""]]
+    program = program_of(bench, [ld(160), mm(10), mm(20), mm(30), mm(40)], clock=1)
+    events = [e for e in trace_of(program, tmp_path)["traceEvents"] if e["ph"] == "X" and e["pid"] == 2]
+    # The first product starts in the second cycle. What belongs to no module is a gap, and a load computes nothing.
+    assert [(e["name"], e["ts"], e["dur"]) for e in events] == [
+        ("a", 2.0, 30.0),
+        ("a.y", 2.0, 30.0),
+        ("a.y.z", 2.0, 10.0),
+        ("a", 62.0, 40.0),
+    ]
+    assert events[0]["args"] == {"cycles": 30}
+
+
+def test_counters_add_up_to_the_work(bench: Any, tmp_path: Path) -> None:
+    store = {**ld(320), "name": "st", "dram": bench.writable(bench.port("outputs", "y", (320,), "int8"))}
+    instructions = [ld(1600), mm(1000), store, mm(500, n=2, m=4, encoding="index")]
+    program = program_of(bench, instructions, clock=1)
+    events = [e for e in trace_of(program, tmp_path)["traceEvents"] if e["ph"] == "C"]
+    sums: dict[str, float] = {}
+    for name in ("DRAM bytes a cycle", "multipliers in use"):
+        own = [e for e in events if e["name"] == name]
+        assert set(own[-1]["args"].values()) == {0.0}
+        for event, after in itertools.pairwise(own):
+            for series, rate in event["args"].items():
+                # A cycle is a microsecond.
+                sums[series] = sums.get(series, 0) + rate * (after["ts"] - event["ts"])
+    total = program.profile().total
+    assert sums["read"] == pytest.approx(program.timing.dram_bytes_read, 1e-3)
+    assert sums["written"] == pytest.approx(program.timing.dram_bytes_written, 1e-3)
+    assert sums["multipliers"] == pytest.approx(total.macs, 1e-3)
+    assert max(e["args"].get("multipliers", 0) for e in events) <= program.target.macs_per_cycle
 
 
 def test_what_stalls_the_sequencer(bench: Any, tmp_path: Path) -> None:

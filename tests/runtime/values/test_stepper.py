@@ -18,12 +18,20 @@ from sta.dialect.interpreters.nm import NmFunctions
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.quantized_value import meaning_of
+from sta.runtime import ProgramError
+from sta.runtime.engines import native_is_built
+from sta.runtime.native_engine import NativeProgram
+from sta.runtime.validate import validate
 from sta.runtime.values import stepper
 from sta.runtime.values.model_values import Value, values_of
-from sta.runtime.values.stepper import Stepper, total_positions
+from sta.runtime.values.native_stepper import NativeStepper
+from sta.runtime.values.stepper import ReferenceStepper, Stepper
+from sta.runtime.values.walk import total_positions
+from tests.support.random_programs import RandomProgram
 
 Array = NDArray[Any]
 POISON = 0x5A
+ENGINES = ("reference", *(["native"] if native_is_built() else []))
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +50,10 @@ def inputs() -> dict[str, Array]:
     return {"src": np.random.default_rng(5).standard_normal((2, 37, 60)).astype(np.float32)}
 
 
-def start(compilation: Compilation, inputs: dict[str, Array]) -> Stepper:
+def start(compilation: Compilation, inputs: dict[str, Array], engine: str = "reference") -> Stepper:
     program = compilation.program
     assert program is not None
-    return Stepper(program.valid, program.encode_inputs(inputs), POISON)
+    return program.stepper(inputs, engine, POISON)
 
 
 def interpreted(compilation: Compilation, inputs: dict[str, Array]) -> list[tuple[Operation, PythonValues]]:
@@ -84,8 +92,8 @@ def test_values_are_those_of_the_interpreter(compilation: Compilation, inputs: d
     found: dict[int, Array] = {}
     whole = {value.last: value for value in values if is_undisturbed(value, values)}
     assert len(whole) >= 6
-    while not run.is_at_end:
-        pc = run.step.pc
+    while not run.walk.is_at_end:
+        pc = run.walk.step.pc
         run.advance()
         if pc in whole:
             # The last execution of the instruction overwrites what earlier ones have left.
@@ -105,21 +113,23 @@ def test_values_are_those_of_the_interpreter(compilation: Compilation, inputs: d
         assert (same[0].scale, same[0].zero_point) == (value.scale, value.zero_point)
 
 
-def test_it_ends_where_a_run_ends(compilation: Compilation, inputs: dict[str, Array]) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_it_ends_where_a_run_ends(compilation: Compilation, inputs: dict[str, Array], engine: str) -> None:
     program = compilation.program
     assert program is not None
-    run = start(compilation, inputs)
+    run = start(compilation, inputs, engine)
     run.go_to(1 << 60)
-    assert run.is_at_end
-    assert run.position == total_positions(program.valid)
+    assert run.walk.is_at_end
+    assert run.walk.position == total_positions(program.valid)
     expected = program.run(inputs, poison=POISON).raw["output"]
     assert np.array_equal(run.memories.port(program.valid.outputs[0]), expected)
 
 
-def test_going_back_is_exact(compilation: Compilation, inputs: dict[str, Array]) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_going_back_is_exact(compilation: Compilation, inputs: dict[str, Array], engine: str) -> None:
     program = compilation.program
     assert program is not None
-    run = start(compilation, inputs)
+    run = start(compilation, inputs, engine)
     last = total_positions(program.valid)
     random = np.random.default_rng(0)
     places = [0, 1, last, *random.integers(0, last, 12).tolist()]
@@ -137,7 +147,7 @@ def test_going_back_is_exact(compilation: Compilation, inputs: dict[str, Array])
 def state_of(run: Stepper) -> tuple[Any, ...]:
     memories = run.memories
     arrays = (memories.spad.copy(), memories.wbuf.copy(), memories.acc.copy(), memories.writable.copy())
-    return (run.position, run.step.pc, run.counters, *arrays)
+    return (run.walk.position, run.walk.step.pc, run.walk.counters, *arrays)
 
 
 def test_checkpoints_are_bounded(
@@ -149,18 +159,46 @@ def test_checkpoints_are_bounded(
     run.go_to(1 << 60)
     end = state_of(run)
     run.go_to(3)
-    assert run.position == 3
+    assert run.walk.position == 3
     run.go_to(1 << 60)
     assert all(np.array_equal(a, b) for a, b in zip(state_of(run), end, strict=True))
 
 
 def test_what_is_written_is_announced(compilation: Compilation, inputs: dict[str, Array]) -> None:
     run = start(compilation, inputs)
-    while not run.is_at_end:
-        announced = run.written()
+    while not run.walk.is_at_end:
+        announced = run.walk.written()
         before = {space: getattr(run.memories, space).copy() for space in ("spad", "wbuf", "acc")}
         run.advance()
         for space, memory in before.items():
             changed = np.flatnonzero(memory != getattr(run.memories, space))
             for address in changed[:1].tolist() + changed[-1:].tolist():
                 assert any(written.overlaps(space, address, address + 1) for written in announced)
+
+
+@pytest.mark.skipif(not native_is_built(), reason="the native engine is not built")
+@pytest.mark.parametrize("seed", range(40))
+def test_both_engines_stop_in_the_same_state(seed: int) -> None:
+    """Goes to random positions of a random program, some of which fail, on both engines."""
+    random = RandomProgram(seed)
+    program, inputs = validate(random.container()), random.inputs()
+    reference = ReferenceStepper(program, inputs, POISON)
+    native = NativeStepper(NativeProgram(program), inputs, POISON)
+    generator = np.random.default_rng(seed)
+    last = total_positions(program)
+    for position in (*generator.integers(0, last + 1, 6).tolist(), last):
+        errors = [gone_to(run, position) for run in (reference, native)]
+        assert errors[0] == errors[1]
+        assert state_of(native)[:3] == state_of(reference)[:3]
+        # A failed instruction may leave a part of its result behind.
+        pairs = zip(state_of(native)[3:], state_of(reference)[3:], strict=True)
+        assert errors[0] or all(np.array_equal(found, expected) for found, expected in pairs)
+
+
+def gone_to(run: Stepper, position: int) -> str:
+    """Goes to a position; returns the message if an instruction fails on the way."""
+    try:
+        run.go_to(position)
+    except ProgramError as error:
+        return str(error)
+    return ""

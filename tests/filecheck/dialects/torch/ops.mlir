@@ -75,8 +75,8 @@ builtin.module {
     // CHECK-NEXT: %quantized = torch.fake_quantize %x to si8 scale 2.500000e-02 zero_point -3 : !torch.vtensor<[2,6,8],f32>
     %noted = torch.aten.relu %x {sta.range = #torch.range<-1.5, 0.1>, sta.narrow_range = #torch.range<0.0, 1.0e-05>, sta.bound = #torch.range<-2.0, 1.0e+30>, sta.narrow_fidelity = #torch.decibels<41.5>, sta.softmax = #torch.softmax<8 bits>, sta.int16_input} : !torch.vtensor<[2,6,8],f32> -> !torch.vtensor<[2,6,8],f32>
     // CHECK-NEXT: %noted = torch.aten.relu %x {sta.range = #torch.range<-1.5, 0.1>, sta.narrow_range = #torch.range<0.0, 1.0e-05>, sta.bound = #torch.range<-2.0, 1.0e+30>, sta.narrow_fidelity = #torch.decibels<41.5>, sta.softmax = #torch.softmax<8 bits>, sta.int16_input} : !torch.vtensor<[2,6,8],f32> -> !torch.vtensor<[2,6,8],f32>
-    %online = torch.aten.relu %x {sta.softmax = #torch.softmax<16 bits, 128 keys>, sta.mask_error = "why"} : !torch.vtensor<[2,6,8],f32> -> !torch.vtensor<[2,6,8],f32>
-    // CHECK-NEXT: %online = torch.aten.relu %x {sta.softmax = #torch.softmax<16 bits, 128 keys>, sta.mask_error = "why"} : !torch.vtensor<[2,6,8],f32> -> !torch.vtensor<[2,6,8],f32>
+    %online = torch.aten.relu %x {sta.softmax = #torch.softmax<16 bits, 128 keys>, sta.smoothed = "beside", sta.mask_error = "why"} : !torch.vtensor<[2,6,8],f32> -> !torch.vtensor<[2,6,8],f32>
+    // CHECK-NEXT: %online = torch.aten.relu %x {sta.softmax = #torch.softmax<16 bits, 128 keys>, sta.smoothed = "beside", sta.mask_error = "why"} : !torch.vtensor<[2,6,8],f32> -> !torch.vtensor<[2,6,8],f32>
     func.return
     // CHECK-NEXT: func.return
   }

@@ -1,0 +1,225 @@
+"""Single ONNX operators: every broadcast by its shape, every attribute read or refused, as onnxruntime has it."""
+# pyright: basic
+# onnx has no types that pyright could check.
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, defs, helper, numpy_helper
+
+from sta.dialect.interpreters.torch import run_torch
+from sta.dialect.ir.context import CompileContext
+from sta.dialect.ir.model_errors import ModelError, UnsupportedOperationsError
+from sta.frontend.model import import_model
+from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
+from sta.frontend.onnx.operators import translate
+from sta.frontend.samples import InputType
+from sta.passes.torch.check_supported import check_supported
+from sta.passes.torch.fold_quantization import fold_quantization
+from tests.support.onnx_models import run_onnxruntime
+from tests.support.torch_modules import FLOAT_PASSES, signal_to_noise
+
+RNG = np.random.default_rng(0)
+
+
+def saved(directory: Path, nodes: list[Any], x: Any, constants: dict[str, Any], rank: int = 0) -> Path:
+    """The file of a model of the nodes, from x, shaped like the array, to y, of as many axes or of another `rank`."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "one",
+        [value("x", helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)],
+        [value("y", TensorProto.FLOAT, [f"size{axis}" for axis in range(rank or x.ndim)])],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    path = directory / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
+def compared(path: Path, x: Any) -> float:
+    """Decibels of the imported model, behind the float passes, against onnxruntime."""
+    model = import_model(path)
+    for rewrite in (fold_quantization, *FLOAT_PASSES):
+        rewrite(model.module, model.weights)
+    check_supported(model.module)
+    (result,) = run_torch(model.module, CompileContext(model.weights), {"x": x}).values()
+    reference = run_onnxruntime(path, x)
+    assert result.shape == reference.shape
+    return float("inf") if np.array_equal(result, reference) else signal_to_noise(reference, result)
+
+
+def normal(*sizes: int) -> Any:
+    return RNG.normal(size=sizes).astype(np.float32)
+
+
+# --- Broadcasts ---
+
+
+@pytest.mark.parametrize("columns", [4, 6])
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("shape", ["", "1", "n", "1 1", "1 n", "m 1", "m n"])
+def test_the_bias_of_a_product_is_broadcast_by_its_shape(tmp_path: Path, rows: int, columns: int, shape: str) -> None:
+    sizes = [{"m": rows, "n": columns, "1": 1}[axis] for axis in shape.split()]
+    x = normal(rows, 8)
+    node = helper.make_node("Gemm", ["x", "b", "c"], ["y"], name="product")
+    assert compared(saved(tmp_path, [node], x, {"b": normal(8, columns), "c": normal(*sizes)}), x) > 100
+
+
+@pytest.mark.parametrize("shape", [(4,), (6, 1), (2, 6), (1, 4), (1, 1, 6)])
+def test_a_bias_that_does_not_broadcast_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    node = helper.make_node("Gemm", ["x", "b", "c"], ["y"], name="product")
+    with pytest.raises(ModelError, match=r"Gemm node 'product': .* does not broadcast to \[4, 6\]"):
+        import_model(saved(tmp_path, [node], normal(4, 8), {"b": normal(8, 6), "c": normal(*shape)}))
+
+
+NORM_SHAPES = [(), (1,), (8,), (1, 1, 8), (5, 1), (5, 8), (3, 5, 8), (3, 1, 1), (1, 5, 1)]
+
+
+@pytest.mark.parametrize("scale", NORM_SHAPES)
+@pytest.mark.parametrize("offset", [None, *NORM_SHAPES])
+def test_parameters_of_norms_are_broadcast_by_their_shape(tmp_path: Path, scale: Any, offset: Any) -> None:
+    x = normal(3, 5, 8)
+    constants = {"scale": normal(*scale)} | ({} if offset is None else {"offset": normal(*offset)})
+    node = helper.make_node("LayerNormalization", ["x", *constants], ["y"], axis=-1)
+    assert compared(saved(tmp_path, [node], x, constants), x) > 100
+
+
+@pytest.mark.parametrize("kind", ["Add", "Mul"])
+@pytest.mark.parametrize("shape", [(), (1,), (8,), (5, 1), (3, 1, 1), (1, 5, 8), (3, 5, 8), (1, 1, 1, 8), (2, 1, 1, 1)])
+def test_sums_and_products_broadcast_both_ways(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:
+    x = normal(3, 5, 8)
+    path = saved(tmp_path, [helper.make_node(kind, ["c", "x"], ["y"])], x, {"c": normal(*shape)})
+    if len(shape) > 3:
+        with pytest.raises(UnsupportedOperationsError, match="must have the shape of the result"):
+            compared(path, x)
+        return
+    assert compared(path, x) > 100
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1), (1, 1, 1, 1)])
+def test_constants_of_a_spelled_gelu_may_have_axes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    numbers = {"root": 2**0.5, "one": 1.0, "half": 0.5}
+    nodes = [
+        helper.make_node("Div", ["x", "root"], ["scaled"]),
+        helper.make_node("Erf", ["scaled"], ["error"]),
+        helper.make_node("Add", ["error", "one"], ["sum"]),
+        helper.make_node("Mul", ["x", "half"], ["halved"]),
+        helper.make_node("Mul", ["halved", "sum"], ["y"]),
+    ]
+    constants = {name: np.full(shape if name == "one" else (), value, np.float32) for name, value in numbers.items()}
+    x = normal(2, 8)
+    assert compared(saved(tmp_path, nodes, x, constants, max(len(shape), 2)), x) > 100
+
+
+# --- Attributes ---
+
+
+@pytest.mark.parametrize(("name", "kind"), [("INT8", np.int8), ("UINT8", np.uint8), ("INT16", np.int16)])
+@pytest.mark.parametrize("zero_point", ["none", "same"])
+def test_a_quantization_names_its_integers(tmp_path: Path, name: str, kind: Any, zero_point: str) -> None:
+    zeros = ["zero"] if zero_point == "same" else []
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", *zeros], ["q"], output_dtype=getattr(TensorProto, name)),
+        helper.make_node("DequantizeLinear", ["q", "scale", *zeros], ["f"]),
+        helper.make_node("DequantizeLinear", ["w", "steps"], ["weight"]),
+        helper.make_node("MatMul", ["f", "weight"], ["y"]),
+    ]
+    constants = {"scale": np.float32(0.05), "w": RNG.integers(-128, 128, (8, 5)).astype(np.int8)}
+    constants |= {"steps": np.float32(0.01), "zero": np.zeros((), kind)}
+    x = normal(4, 8)
+    assert compared(saved(tmp_path, nodes, x, constants), x) > 60
+
+
+def test_a_zero_point_of_other_integers_than_are_named_is_refused(tmp_path: Path) -> None:
+    node = helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"], name="q", output_dtype=TensorProto.INT8)
+    constants = {"scale": np.float32(0.05), "zero": np.uint8(3)}
+    with pytest.raises(ModelError, match="'q': values of int8 have a zero point of uint8"):
+        import_model(saved(tmp_path, [node], normal(4, 8), constants))
+
+
+REQUIRED: dict[str, Any] = {}
+OTHER = {
+    onnx.AttributeProto.INT: lambda value: value + 1 if value else 1,
+    onnx.AttributeProto.FLOAT: lambda value: (value or 0.0) + 1.5,
+    onnx.AttributeProto.STRING: lambda value: f"{value or ''}x",
+    onnx.AttributeProto.INTS: lambda value: [0, 1],
+}
+
+
+def unread_attributes() -> list[tuple[str, str]]:
+    """Every attribute of an operator that is translated, but of which no rule says that it is read."""
+    from sta.frontend.onnx import operators
+
+    return [
+        (name, attribute)
+        for name, rule in operators._rules().items()
+        for attribute in defs.get_schema(name).attributes
+        if attribute not in rule.reads
+    ]
+
+
+def test_there_are_attributes_that_no_rule_reads() -> None:
+    assert ("LayerNormalization", "stash_type") in unread_attributes()
+    assert ("QuantizeLinear", "block_size") in unread_attributes()
+    assert ("Gemm", "alpha") in unread_attributes()
+
+
+@pytest.mark.parametrize(("name", "attribute"), unread_attributes())
+def test_an_attribute_that_no_rule_reads_is_refused(name: str, attribute: str) -> None:
+    schema = defs.get_schema(name)
+    entry = schema.attributes[attribute]
+    default = helper.get_attribute_value(entry.default_value) if entry.default_value.name else None
+    kind = entry.type.value  # pyright: ignore[reportAttributeAccessIssue] - onnx has no types
+    other = OTHER[kind](default.decode() if isinstance(default, bytes) else default)
+    names = [f"input{index}" for index in range(max(schema.min_input, 1))]
+    node = helper.make_node(name, names, ["y"], **{**REQUIRED.get(name, {}), attribute: other})
+    graph = OnnxGraph({}, {one: InputType((4, 4), np.dtype(np.float32)) for one in names}, defs.onnx_opset_version())
+    with pytest.raises(UnsupportedForm, match=f"its attribute {attribute} = "):
+        translate(graph, node)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "read"),
+    [
+        ("Gemm", {"alpha": 1.0, "beta": 1.0, "transA": 0}, {"transB": 1}),
+        ("LayerNormalization", {"stash_type": 1}, {"epsilon": 0.5}),
+    ],
+)
+def test_attributes_that_have_their_default_are_taken(tmp_path: Path, kind: str, attributes: Any, read: Any) -> None:
+    x = normal(8, 8)
+    node = helper.make_node(kind, ["x", "b", "c"], ["y"], **attributes, **read)
+    constants = {"b": normal(8, 8) if kind == "Gemm" else normal(8), "c": normal(8)}
+    assert compared(saved(tmp_path, [node], x, constants), x) > 100
+
+
+# --- Positions ---
+
+
+@pytest.mark.parametrize(
+    ("node", "constants", "message"),
+    [
+        (("Gather", ["x", "i"], {"axis": 1}), {"i": np.array(8)}, "there is no position 8 in an axis of 8"),
+        (("Gather", ["x", "i"], {"axis": 1}), {"i": np.array(-9)}, "there is no position -9"),
+        (("Squeeze", ["x", "i"], {}), {"i": np.array([0])}, "not all of them are 1"),
+        (("Split", ["x", "i"], {"axis": 1}), {"i": np.array([7])}, "are not the 8 positions that there are"),
+        (("Split", ["x"], {"axis": 1, "num_outputs": 2}), {}, "num_outputs = 2, and it has 1"),
+        (("Slice", ["x", "i", "j"], {}), {"i": np.array([2]), "j": np.array([2])}, "it takes nothing of axis 0"),
+        (("Slice", ["x", "i", "j"], {}), {"i": np.array([9]), "j": np.array([99])}, "it takes nothing of axis 0"),
+    ],
+)
+def test_positions_that_are_not_there_are_refused(tmp_path: Path, node: Any, constants: Any, message: str) -> None:
+    kind, operands, attributes = node
+    path = saved(tmp_path, [helper.make_node(kind, operands, ["y"], **attributes)], normal(4, 8), constants)
+    with pytest.raises(ModelError, match=message):
+        check_supported(import_model(path).module)
+
+
+def test_integers_are_not_divided_like_floats(tmp_path: Path) -> None:
+    x = np.arange(8).reshape(2, 4)
+    path = saved(tmp_path, [helper.make_node("Div", ["x", "c"], ["y"], name="part")], x, {"c": np.array(2)})
+    with pytest.raises(UnsupportedOperationsError, match=r"onnx\.Div in part: only floats are supported"):
+        check_supported(import_model(path).module)
