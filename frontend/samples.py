@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,37 @@ def split_samples(arrays: Mapping[str, Any], inputs: Mapping[str, InputType]) ->
     if count == 0:
         raise ModelError("there is not a single sample")
     return [{name: batch[index] for name, batch in batches.items()} for index in range(count)]
+
+
+def samples_of_element(element: Any, inputs: Mapping[str, InputType]) -> list[dict[str, Array]]:
+    """
+    The samples in one element of an iterable, such as a `DataLoader`: one sample, or a batch of them as `split_samples`
+    takes it.
+
+    An element is a mapping from input name to array, a tuple or list of arrays in the order of the inputs, or the array
+    of the only input. Raises ModelError for elements that do not fit.
+    """
+    arrays = {name: as_array(f"samples of {name!r}", value) for name, value in _named(element, inputs).items()}
+    if arrays.keys() == inputs.keys() and all(_is_single(array, inputs[name]) for name, array in arrays.items()):
+        arrays = {name: array[np.newaxis] for name, array in arrays.items()}
+    return split_samples(arrays, inputs)
+
+
+def _named(element: Any, inputs: Mapping[str, InputType]) -> Mapping[str, Any]:
+    if isinstance(element, Mapping):
+        return cast("Mapping[str, Any]", element)
+    values: list[Any] = list(cast("Any", element)) if isinstance(element, tuple | list) else [element]
+    if len(values) != len(inputs):
+        raise ModelError(
+            f"the model has {len(inputs)} inputs, {', '.join(inputs)}, and there are {len(values)} arrays: give a "
+            "mapping from input name to array"
+        )
+    return dict(zip(inputs, values, strict=True))
+
+
+def _is_single(array: Array, kind: InputType) -> bool:
+    """True if `array` has the shape of one sample, with or without a leading batch of 1."""
+    return array.shape == kind.sizes or (kind.sizes[:1] == (1,) and array.shape == kind.sizes[1:])
 
 
 def as_array(what: str, value: Any) -> Array:

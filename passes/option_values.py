@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -20,8 +20,11 @@ SOFTMAX_MODES = ("auto", "row", "online")
 PROBABILITY_BITS = ("auto", *map(str, EXPONENTIAL_BITS))
 """Widths of exponentials."""
 
-Data = Mapping[str, Any] | Path | None
-"""Arrays by input name, first axis the samples, or the path of an `.npz` file of such."""
+Data = Mapping[str, Any] | Iterable[Any] | Path | None
+"""
+Arrays by input name, first axis the samples; or an iterable of samples or of batches; or the path of an `.npz` file or
+of a folder.
+"""
 
 
 class Sparsity(NamedTuple):
@@ -125,20 +128,25 @@ def as_names(passes: object) -> tuple[str, ...]:
 
 def as_samples(option: str, data: object) -> Data:
     """
-    Sample inputs as given for an option, their path as a `Path`.
+    Sample inputs as given for an option, their path as a `Path`; nothing is read yet.
 
     Raises:
-        TypeError: it is neither a mapping nor a path.
-        OSError: there is no such file.
+        TypeError: it is neither a mapping nor an iterable nor a path.
+        OSError: there is no such file or folder.
     """
     if data is None or isinstance(data, Mapping):
         return cast("Mapping[str, Any] | None", data)
+    if isinstance(data, Iterable) and not isinstance(data, str | bytes | os.PathLike):
+        return cast("Iterable[Any]", data)
     if not isinstance(data, str | os.PathLike):
         raise TypeError(
-            f"{option} is a mapping from input name to array, whose first axis counts the samples, or the path of an "
-            f".npz file, not {_kind(data)}"
+            f"{option} is a mapping from input name to array, whose first axis counts the samples, an iterable of "
+            "samples or batches, such as a DataLoader, or the path of an .npz file or of a folder of .npz or .npy "
+            f"files, not {_kind(data)}"
         )
     path = Path(cast("os.PathLike[str]", data))
+    if path.is_dir():
+        return path
     # For its error: the file is read when the model is known to be supported.
     with open(path, "rb"):
         return path

@@ -11,7 +11,7 @@ compiler's form.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -50,13 +50,14 @@ class Keywords(TypedDict, total=False):
 
     target: str | os.PathLike[str] | Target | None
     sparsity: str | Mapping[str, str] | None
-    calibration: Mapping[str, Any] | str | os.PathLike[str] | None
-    evaluation: Mapping[str, Any] | str | os.PathLike[str] | None
+    calibration: Mapping[str, Any] | Iterable[Any] | str | os.PathLike[str] | None
+    evaluation: Mapping[str, Any] | Iterable[Any] | str | os.PathLike[str] | None
     softmax: str
     probability_bits: int | str
     int16_inputs: Sequence[str]
     min_sqnr: float | None
     methods: Sequence[str]
+    fast: bool
     passes: Sequence[str]
     check: bool
     dump_ir: str | os.PathLike[str] | None
@@ -113,7 +114,7 @@ def _option(
 def _samples(name: str, help: str, decided: Decision) -> Data:
     """Sample inputs, which the step of `decided` finds in its context under the option's name."""
     accept = partial(as_samples, name)
-    return _field(accept, (None, accept, help, {"metavar": "FILE.npz"}, {}, decided, True))
+    return _field(accept, (None, accept, help, {"metavar": "FILE.npz|DIR"}, {}, decided, True))
 
 
 def _field(accept: Callable[[Any], T], about: tuple[Any, ...]) -> T:
@@ -152,8 +153,8 @@ class Options:
     )
     calibration: Data = _samples(
         "calibration",
-        "inputs by name, first axis the samples, for the ranges of activations: an .npz file or, in Python, a mapping "
-        "from name to array",
+        "inputs by name, first axis the samples, for the ranges of activations: an .npz file, a folder of .npz or .npy "
+        "files or, in Python, a mapping from name to array, or an iterable of samples or batches, such as a DataLoader",
         Decision("torch-calibrate", "calibration data are given, and nothing uses them"),
     )
     evaluation: Data = _samples(
@@ -203,6 +204,13 @@ class Options:
         },
         decided=_FORMATS,
     )
+    fast: bool = _option(
+        bool,
+        False,
+        "calibrate ranges only: try none of the methods, and leave 16-bit inputs to --int16-inputs",
+        command_line={"action": "store_true"},
+        decided=Decision("torch-calibrate", "fast calibration is asked for, and number formats have been chosen"),
+    )
     passes: tuple[str, ...] = _option(
         as_names,
         (),
@@ -231,6 +239,11 @@ class Options:
     report: StageProgress = _option(
         as_given, silent, "progress callback, called with the stage and its completed share"
     )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for options that contradict each other."""
+        if self.fast and self.min_sqnr is not None:
+            raise ValueError("fast calibration does not look for 16-bit inputs: leave out fast or min_sqnr")
 
     @property
     def samples(self) -> dict[str, Data]:

@@ -70,7 +70,12 @@ def pipeline(options: Options) -> tuple[Step, ...]:
         Step(
             "torch-calibrate",
             close,
-            {"methods": options.methods, "min_sqnr": options.min_sqnr, "int16_inputs": options.int16_inputs},
+            {
+                "methods": options.methods,
+                "min_sqnr": options.min_sqnr,
+                "int16_inputs": options.int16_inputs,
+                "fast": options.fast,
+            },
         ),
         Step("torch-round-weights", lossy, purpose="weights rounded for their inputs, where that is better in the end"),
         Step("torch-quantize", lossy, {"int16_inputs": options.int16_inputs}, purpose="values of 8 and 16 bits"),

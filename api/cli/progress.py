@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from sta.api.cli.terminal import Verbosity, verbosity
+from sta.api.cli.time_left import TimeLeft, left
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -32,6 +33,7 @@ class Progress:
         self._start = time.monotonic()
         self._last_line = float("-inf")
         self._last_stage = ""
+        self._time_left = TimeLeft()
         self._status: Status | None = None
         self._verbosity = verbosity()
 
@@ -48,7 +50,8 @@ class Progress:
 
     def report(self, stage: str, done: float | None) -> None:
         """Receives the name of the stage, and its completed fraction 0..1, or None if unknown."""
-        elapsed = time.monotonic() - self._start
+        now = time.monotonic()
+        elapsed, seconds = now - self._start, self._time_left.seconds(now, done)
         if self._verbosity == Verbosity.QUIET:
             return
         if self._verbosity == Verbosity.VERBOSE:
@@ -57,6 +60,8 @@ class Progress:
         if elapsed < _PATIENCE:
             return
         text = stage if done is None else f"{stage} {done:.0%}"
+        if seconds is not None:
+            text += f", {left(seconds)}"
         if sys.stderr.isatty() and self._show(text):
             return
         if elapsed - self._last_line >= _LINE_INTERVAL:

@@ -28,7 +28,7 @@ from sta.api.compiler.pass_errors import explain_failures
 from sta.api.compiler.progress_log import LOG, both, logged
 from sta.api.compiler.resume import Resumed, check_options, input_types, read_dump_file
 from sta.api.dump.dump_writer import IrDump
-from sta.api.files.npz import read_arrays
+from sta.api.files.sample_files import read_samples
 from sta.backend.container import PROVENANCE, ContainerError
 from sta.backend.emit import OperationError, emit, operation_of
 from sta.dialect.interpreters.any_level import level_of
@@ -41,14 +41,13 @@ from sta.dialect.ir.samples import Sample, Samples
 from sta.frontend.errors import ModelError
 from sta.frontend.model import ImportedModel, import_model
 from sta.frontend.original import Original
-from sta.frontend.samples import InputType, check_finite, split_samples
+from sta.frontend.samples import InputType, check_finite
 from sta.passes.errors import CompileError
 from sta.passes.lowering.useful_macs import recorded_macs
-from sta.passes.option_values import Data
 from sta.passes.options import Keywords, Options, StageProgress, silent
 from sta.passes.pipeline import IMPORT, SUPPORTED, dialect_made_by, dialect_taken_by, pass_of, pipeline
-from sta.passes.quantization.choice import Choice
 from sta.passes.quantization.padding_rows import padding_mask
+from sta.passes.quantization.plan import Choice
 from sta.passes.step import Kind, Step
 from sta.passes.tiling.capacity import CapacityError
 from sta.passes.torch.calibrate import TorchCalibratePass
@@ -213,17 +212,9 @@ class Compilation:
         LOG.info("compiled for %s in %.1f s: %d cycles", self.program.target.name, spent, self.program.cycles)
 
 
-def _read(option: str, data: Data, types: Mapping[str, InputType]) -> list[Sample]:
-    assert data is not None
-    try:
-        return split_samples(read_arrays(data) if isinstance(data, Path) else data, types)
-    except ModelError as error:
-        raise ModelError(f"{option}: {error}") from error
-
-
 def _readers(options: Options, types: Mapping[str, InputType]) -> dict[str, Callable[[], list[Sample]]]:
     """Readers of the samples of each option that gives some."""
-    return {option: partial(_read, option, data, types) for option, data in options.samples.items()}
+    return {option: partial(read_samples, option, data, types) for option, data in options.samples.items()}
 
 
 def _samples(model: ImportedModel, options: Options) -> Samples:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp, StringAttr, UnregisteredOp
 from xdsl.dialects.func import FuncOp
-from xdsl.interpreter import Interpreter, InterpreterFunctions, OpImpl, OpImplResult, PythonValues, register_impls
-from xdsl.ir import Operation, SSAValue
+from xdsl.interpreter import PythonValues
+from xdsl.ir import Block, Operation, SSAValue
 
 from sta.dialect import torch as dialect
-from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
 from sta.dialect.ir.main_function import main_function
@@ -35,6 +35,8 @@ Observe = Callable[[SSAValue, "Tensor", PythonValues], None]
 """Callback with a value, its tensor, and the values of the operands that it was computed from."""
 
 ATEN = "torch.aten."
+
+_FILTERS = Lock()
 
 FOREIGN_OPERATOR = "foreign.operator"
 """A stand-in for an operator that torch-mlir does not know; its attribute `name` names it."""
@@ -114,7 +116,8 @@ def tensor_from(array: Array) -> Tensor:
     """The tensor that shares `array`'s memory. It must not be written to if the array is read-only."""
     import torch
 
-    with warnings.catch_warnings():
+    # Filters of warnings belong to all threads.
+    with _FILTERS, warnings.catch_warnings():
         # The interpreter runs only pure operators: nothing writes to a weight.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
@@ -199,32 +202,31 @@ def _attention(values: PythonValues) -> Tensor:
         )
 
 
-@register_impls
-class TorchFunctions(InterpreterFunctions):
-    """Implementations of every operation of the `torch` dialect that the interpreted module contains."""
+def _run_block(block: Block, arguments: Sequence[Tensor], store: WeightStore, observe: Observe | None) -> PythonValues:
+    """The operands of the block's last operation. A value is dropped behind its last use."""
+    values: dict[SSAValue, Any] = dict(zip(block.args, arguments, strict=True))
+    uses: dict[SSAValue, int] = {value: sum(1 for _ in value.uses) for value in block.args}
+    for operation in block.ops:
+        operands = tuple(values[operand] for operand in operation.operands)
+        if operation is block.last_op:
+            return operands
+        results = evaluate(operation, operands, store)
+        if observe is not None:
+            _report(operation, results, operands, observe)
+        values.update(zip(operation.results, results, strict=True))
+        uses.update((result, sum(1 for _ in result.uses)) for result in operation.results)
+        for operand in operation.operands:
+            uses[operand] -= 1
+        for value in (*operation.operands, *operation.results):
+            if uses[value] == 0:
+                values.pop(value, None)
+    return ()
 
-    def __init__(self, module: ModuleOp, store: WeightStore, observe: Observe | None) -> None:
-        super().__init__()
-        self._store = store
-        self._observe = observe
-        self._types = {type(operation) for operation in module.walk() if operation_name(operation).startswith("torch.")}
 
-    def _impls(self) -> list[tuple[type[Operation], OpImpl[InterpreterFunctions, Operation]]]:  # type: ignore[override]
-        return [
-            (operation_type, TorchFunctions._run) for operation_type in sorted(self._types, key=lambda one: one.name)
-        ]  # type: ignore[misc]
-
-    def _run(self, interpreter: Interpreter, operation: Operation, values: PythonValues) -> OpImplResult:
-        results = evaluate(operation, values, self._store)
-        if self._observe is not None:
-            self._report(operation, results, values)
-        return OpImplResult(results, None)
-
-    def _report(self, operation: Operation, results: PythonValues, operands: PythonValues) -> None:
-        assert self._observe is not None
-        for value, result in zip(operation.results, results, strict=True):
-            if isinstance(value.type, dialect.VTensorType) and not isinstance(operation, dialect.LiteralOp):
-                self._observe(value, result, operands)
+def _report(operation: Operation, results: PythonValues, operands: PythonValues, observe: Observe) -> None:
+    for value, result in zip(operation.results, results, strict=True):
+        if isinstance(value.type, dialect.VTensorType) and not isinstance(operation, dialect.LiteralOp):
+            observe(value, result, operands)
 
 
 def input_names(function: FuncOp) -> list[str]:
@@ -262,15 +264,7 @@ def run_torch(
     arguments = [
         _argument(name, value, inputs[name]) for name, value in zip(names, function.body.block.args, strict=True)
     ]
-    interpreter = Interpreter(module)
-    interpreter.register_implementations(FuncFunctions())
-    interpreter.register_implementations(TorchFunctions(module, context.weights, observe))
-    try:
-        results = interpreter.call_op(function, tuple(arguments))
-    except TorchInterpretationError as error:
-        # xDSL adds a note with the text of the whole module.
-        error.__notes__.clear()
-        raise
+    results = _run_block(function.body.block, arguments, context.weights, observe)
     outputs = [np.array(result.numpy()) for result in results]
     return dict(zip(output_names(function), outputs, strict=True))
 

@@ -9,7 +9,7 @@ weight behind another one's back: it puts the changed array under a new name.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,11 @@ class WeightStore:
 
     def get(self, name: str) -> Array:
         """The array called `name`, read-only. Raises KeyError if there is none."""
-        if name in self._unread:
-            self._arrays[name] = _read_only(self._unread.pop(name)(name))
+        # Two threads may read the same array: the first counts.
+        read = self._unread.get(name)
+        if read is not None:
+            self._arrays.setdefault(name, _read_only(read(name)))
+            self._unread.pop(name, None)
         if name not in self._arrays:
             raise KeyError(f"the weight store holds no array called {name!r}")
         return self._arrays[name]
@@ -100,6 +103,11 @@ class WeightStore:
         store._arrays = dict(self._arrays)
         store._unread = dict(self._unread)
         return store
+
+    def forget(self, kept: Container[str]) -> None:
+        """Drops all arrays but those whose names are in `kept`."""
+        self._arrays = {name: array for name, array in self._arrays.items() if name in kept}
+        self._unread = {name: read for name, read in self._unread.items() if name in kept}
 
     def save(self, path: str | os.PathLike[str], names: Iterable[str] | None = None) -> None:
         """

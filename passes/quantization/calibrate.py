@@ -7,7 +7,8 @@ The ranges become the annotation `sta.range` of the value's operation, or of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -25,6 +26,7 @@ from sta.dialect.ir.main_function import main_function
 from sta.passes.quantization.mask_depth import MaskDepths
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
 from sta.passes.quantization.probability_bits import NarrowFidelity
+from sta.passes.quantization.workers import in_parallel
 from sta.passes.rewriting.torch_operations import set_argument_attribute
 
 if TYPE_CHECKING:
@@ -67,8 +69,8 @@ class ExtremesObserver:
 def calibrate(
     module: ModuleOp,
     context: CompileContext,
-    samples: Iterable[Mapping[str, Array]],
-    progress: Callable[[int], None] | None = None,
+    samples: Sequence[Mapping[str, Array]],
+    progress: Callable[[int], None] = lambda done: None,
     observer: Callable[[SSAValue], RangeObserver] = lambda value: ExtremesObserver(),
 ) -> dict[SSAValue, RangeObserver]:
     """
@@ -80,12 +82,19 @@ def calibrate(
     ValueError if there are no samples, if one cannot be run, or if a value is not finite.
     """
     observation = Observation(module, context, observer)
-    for count, sample in enumerate(samples, 1):
-        observation.update(sample)
-        if progress is not None:
-            progress(count)
+    observation.update(samples, progress)
     observation.write()
     return observation.observers
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of a sample."""
+
+    sample: Mapping[str, Array]
+    outputs: dict[str, Array]
+    seen: list[tuple[SSAValue, Tensor, PythonValues]]
+    """Float values, and the operands of those that are attention."""
 
 
 class Observation:
@@ -104,26 +113,50 @@ class Observation:
         self._attentions: dict[torch.ScaledDotProductAttentionOp, NarrowFidelity] = {}
         self._depths = MaskDepths()
 
-    def update(self, sample: Mapping[str, Array]) -> dict[str, Array]:
-        """Runs one sample and observes its values; returns the outputs by name. Raises ValueError if it fails."""
-        names = input_names(self._function)
-        known = self._mask is not None and self._mask.name in sample
-        counted = self._mask.counted(sample) if self._mask is not None and known else None
+    def update(self, samples: Sequence[Mapping[str, Array]], progress: Callable[[int], None]) -> dict[str, Array]:
+        """
+        Runs samples and observes their values; `progress` is called after each with the number of all so far. Returns
+        the outputs of the last by name. Raises ValueError if one fails.
+        """
+        outputs: dict[str, Array] = {}
 
-        def observe(value: SSAValue, result: Tensor, operands: PythonValues) -> None:
+        def observe(run: _Run) -> None:
+            nonlocal outputs
+            outputs = run.outputs
+            self._observe(run)
+            progress(self._count)
+
+        in_parallel(self._run, list(enumerate(samples, self._count)), observe)
+        return outputs
+
+    def _run(self, numbered: tuple[int, Mapping[str, Array]]) -> _Run:
+        """The values of a sample; statistics are the caller's, in the order of the samples."""
+        index, sample = numbered
+        seen: list[tuple[SSAValue, Tensor, PythonValues]] = []
+
+        def note(value: SSAValue, result: Tensor, operands: PythonValues) -> None:
             if torch.tensor_type(value).is_float:
-                self._see_attention(value, operands)
-                self._see(value, result.numpy(), counted)
+                is_attention = isinstance(value.owner, torch.ScaledDotProductAttentionOp)
+                seen.append((value, result, operands if is_attention else ()))
 
         try:
-            outputs = run_torch(self._module, self._context, sample, observe)
+            outputs = run_torch(self._module, self._context, sample, note)
         except TorchInterpretationError as error:
-            raise ValueError(f"calibration sample {self._count}: {error}") from error
-        for name, argument in zip(names, self._function.body.block.args, strict=True):
+            raise ValueError(f"calibration sample {index}: {error}") from error
+        return _Run(sample, outputs, seen)
+
+    def _observe(self, run: _Run) -> None:
+        sample = run.sample
+        known = self._mask is not None and self._mask.name in sample
+        counted = self._mask.counted(sample) if self._mask is not None and known else None
+        for value, result, operands in run.seen:
+            self._see_attention(value, operands)
+            self._see(value, result.numpy(), counted)
+        arguments = zip(input_names(self._function), self._function.body.block.args, strict=True)
+        for name, argument in arguments:
             if torch.tensor_type(argument).is_float and argument.first_use is not None:
                 self._see(argument, sample[name], counted)
         self._count += 1
-        return outputs
 
     def _see(self, value: SSAValue, array: Array, counted: Array | None) -> None:
         if value not in self.observers:

@@ -11,13 +11,15 @@ decomposition and no inverse. Columns go by the size of their inputs, largest fi
 Scales stay: one an output channel, set by its largest weight, which keeps its integer. Zero weights stay zero, and so
 do patterns of zeros. Stored weights are multiples of the scale, which the conversion to integers rounds to themselves.
 
-torchao's implementation (prototype.gptq) wants CUDA, and has no zeros to keep.
+Products and vectors are PyTorch's, whose threads can be limited (`sta.passes.quantization.workers`). torchao's
+implementation (prototype.gptq) wants CUDA, and has no zeros to keep.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +30,14 @@ from sta.dialect import torch
 from sta.dialect.interpreters.torch import tensor_from
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.quantization.calibrate import RangeObserver
-from sta.passes.quantization.calibration_observer import RowObserver
+from sta.passes.quantization.calibration_observer import MOST_ROWS, RowObserver
 from sta.passes.quantization.integer_weights import WEIGHT_MAGNITUDE, row_magnitudes, row_scales
+from sta.passes.quantization.workers import in_parallel
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.rewriting.uses_through_views import source_of_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Array = NDArray[Any]
 
@@ -48,29 +54,70 @@ def round_weights(
     module: ModuleOp,
     store: WeightStore,
     observers: Mapping[SSAValue, RangeObserver],
-    known: MutableMapping[str, str] | None = None,
-) -> None:
+    progress: Callable[[int], None] = lambda products: None,
+) -> list[str]:
     """
     Rounds the weights of linear layers in the function `main` of a calibrated module by GPTQ.
 
-    `observers` hold rows of each input; layers without such rows are left alone. `known` are the names in `store` of
-    weights rounded before for the same inputs, and is extended.
+    `observers` hold rows of each input; layers without such rows are left alone. `progress` is called with the
+    multiply-accumulates of weights that are done. Returns the names in `store` of the rounded weights.
     """
-    known = {} if known is None else known
     layers = _layers_by_weight(module)
-    unknown = {name: found for name, found in layers.items() if name not in known}
-    for names, inputs in _groups(unknown, observers):
-        weights = [store.get(name) for name in names]
-        rounded = rounded_by_inputs(np.concatenate(weights), inputs)
+    groups = _groups(layers, store, observers)
+    rounded: list[str] = []
+
+    def put(result: tuple[_Group, list[Array]]) -> None:
+        group, arrays = result
+        for name, array in zip(group.names, arrays, strict=True):
+            rounded.append(store.put_unique(f"{name}.rounded_by_calibration", array))
+            _replace_weight(layers[name], store, rounded[-1])
+        progress(group.products)
+
+    in_parallel(lambda group: (group, group.rounded(store)), groups, put)
+    return rounded
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Weights with the same inputs, which are rounded together."""
+
+    names: tuple[str, ...]
+    observers: tuple[RowObserver, ...]
+    """Hold the rows of the inputs."""
+    outputs: int
+    width: int
+
+    @property
+    def products(self) -> int:
+        """Multiply-accumulates of GPTQ, about."""
+        return _products(self.outputs, self.width)
+
+    def rounded(self, store: WeightStore) -> list[Array]:
+        weights = [store.get(name) for name in self.names]
+        inputs = np.concatenate([observer.rows() for observer in self.observers])
         ends = np.cumsum([len(array) for array in weights])[:-1]
-        for name, array in zip(names, np.split(rounded, ends), strict=True):
-            known[name] = store.put_unique(f"{name}.rounded_by_calibration", array)
-    for name, found in layers.items():
-        if name not in known:
-            continue
-        for layer in found:
-            weight = TorchBuilder(layer, store).literal(store.get(known[name]), known[name])
-            layer.operands = [layer.input, weight, layer.bias]
+        return np.split(rounded_by_inputs(np.concatenate(weights), inputs), ends)
+
+
+def products_of_rounding(module: ModuleOp) -> int:
+    """Multiply-accumulates of GPTQ for the linear layers of `module`, about."""
+    groups: dict[SSAValue, int] = {}
+    for layer in operations_of(module):
+        if isinstance(layer, torch.LinearOp):
+            source = source_of_rows(layer.input)
+            groups[source] = groups.get(source, 0) + torch.sizes_of(layer.weight)[0]
+    return sum(_products(outputs, torch.sizes_of(source)[-1]) for source, outputs in groups.items())
+
+
+def _products(outputs: int, width: int) -> int:
+    """Multiply-accumulates of H and of the corrections, half of a square each, and of a decomposition."""
+    return width**2 * (3 * outputs + 3 * MOST_ROWS + width) // 6
+
+
+def _replace_weight(layers: Iterable[torch.LinearOp], store: WeightStore, name: str) -> None:
+    for layer in layers:
+        weight = TorchBuilder(layer, store).literal(store.get(name), name)
+        layer.operands = [layer.input, weight, layer.bias]
 
 
 def _layers_by_weight(module: ModuleOp) -> dict[str, list[torch.LinearOp]]:
@@ -85,16 +132,21 @@ def _layers_by_weight(module: ModuleOp) -> dict[str, list[torch.LinearOp]]:
 
 
 def _groups(
-    layers: Mapping[str, Sequence[torch.LinearOp]], observers: Mapping[SSAValue, RangeObserver]
-) -> Iterator[tuple[list[str], Array]]:
-    """The weights with the same inputs, and the inputs' rows [rows, K]."""
+    layers: Mapping[str, Sequence[torch.LinearOp]],
+    store: WeightStore,
+    observers: Mapping[SSAValue, RangeObserver],
+) -> list[_Group]:
+    """The weights of `layers`, of those whose inputs' rows are known."""
     groups: dict[tuple[SSAValue, ...], list[str]] = {}
     for name, found in layers.items():
         groups.setdefault(tuple(dict.fromkeys(source_of_rows(layer.input) for layer in found)), []).append(name)
+    known: list[_Group] = []
     for inputs, names in groups.items():
         seen = [observer for observer in map(observers.get, inputs) if isinstance(observer, RowObserver)]
         if len(seen) == len(inputs):
-            yield names, np.concatenate([observer.rows() for observer in seen])
+            shapes = [store.get(name).shape for name in names]
+            known.append(_Group(tuple(names), tuple(seen), sum(shape[0] for shape in shapes), shapes[0][1]))
+    return known
 
 
 def rounded_by_inputs(weights: Array, inputs: Array) -> Array:
@@ -103,41 +155,49 @@ def rounded_by_inputs(weights: Array, inputs: Array) -> Array:
 
     The scale is `row_scales`. Zeros stay zero, and the largest of a row keeps its magnitude.
     """
+    import torch as pytorch
+
     largest = row_magnitudes(weights)
     scales = row_scales(weights.astype(np.float64))
     order = np.argsort(-np.square(inputs, dtype=np.float64).sum(axis=0), kind="stable")
     feedback = _feedback(inputs[:, order])
-    exact = (weights / scales[:, None]).astype(np.float32).T[order]
+    exact = tensor_from(np.ascontiguousarray((weights / scales[:, None]).astype(np.float32).T[order]))
     magnitudes = np.abs(weights).T[order]
-    free = (magnitudes > 0) & (magnitudes < largest)
-    integers, errors = np.rint(exact), np.zeros_like(exact)
-    for start in range(0, len(exact), BLOCK):
+    free = tensor_from((magnitudes > 0) & (magnitudes < largest))
+    integers, errors = exact.round(), pytorch.zeros_like(exact)
+    # A weight that is not free has one integer within its limits.
+    low = pytorch.where(free, -float(WEIGHT_MAGNITUDE), integers)
+    high = pytorch.where(free, float(WEIGHT_MAGNITUDE), integers)
+    rows = list(zip(*(array.unbind(0) for array in (exact, low, high, integers, errors)), strict=True))
+    for start in range(0, len(rows), BLOCK):
         block = slice(start, start + BLOCK)
-        wanted = exact[block] + feedback[block, :start] @ errors[:start]
-        for column, target in enumerate(wanted, start):
-            target += feedback[column, start:column] @ errors[start:column]
-            limited = np.clip(np.rint(target), -WEIGHT_MAGNITUDE, WEIGHT_MAGNITUDE)
-            np.copyto(integers[column], limited, where=free[column])
-            errors[column] = exact[column] - integers[column]
+        wanted = pytorch.addmm(exact[block], feedback[block, :start], errors[:start])
+        within, before = feedback[block, block], errors[block].T
+        for column, target in enumerate(wanted.unbind(0)):
+            value, least, most, integer, error = rows[start + column]
+            target.addmv_(before[:, :column], within[column, :column])
+            pytorch.clamp(target.round_(), least, most, out=integer)
+            pytorch.sub(value, integer, out=error)
     rounded = np.empty_like(weights)
-    rounded[:, order] = (integers * scales).T
+    rounded[:, order] = (integers.numpy() * scales).T
     return rounded
 
 
-def _feedback(inputs: Array) -> Array:
+def _feedback(inputs: Array) -> Tensor:
     """Share of the error of column j that column k compensates, float32 [K, K] at [k, j]; used for j < k."""
-    # PyTorch's is several times as fast as NumPy's, and imported with the model.
     from torch import linalg
-
-    decompositions: Any = linalg
 
     largest = float(np.abs(inputs).max(initial=0.0))
     # float32 is enough: with this damping, the condition number is no more than K. Its range is not, without a scale.
-    inputs = inputs / largest if largest > 0 else inputs
-    correlation = inputs.T @ inputs
-    mean = float(np.diagonal(correlation).mean(dtype=np.float64))
-    np.fill_diagonal(correlation, np.diagonal(correlation) + (DAMPING * mean if mean > 0 else 1.0))
+    scaled = inputs[:, ::-1] / largest if largest > 0 else inputs[:, ::-1].copy()
     # Cholesky's factor is lower triangular: from the last column to the first, it is the upper one.
-    lower: Array = decompositions.cholesky(tensor_from(correlation[::-1, ::-1].copy())).numpy()
-    upper = lower[::-1, ::-1]
-    return np.ascontiguousarray((upper / np.diagonal(upper)).T)
+    columns = tensor_from(scaled)
+    correlation = columns.T @ columns
+    diagonal = correlation.diagonal()
+    mean = float(diagonal.double().mean())
+    diagonal += DAMPING * mean if mean > 0 else 1.0
+    decompositions: Any = linalg
+    # Largest of calibration's arrays: in place.
+    factor: Tensor = decompositions.cholesky(correlation, out=correlation)
+    factor /= factor.diagonal().clone()
+    return factor.flip(0, 1).T

@@ -23,9 +23,10 @@ from sta.passes.errors import CompileError
 from sta.passes.option_values import METHODS
 from sta.passes.quantization.bound_ranges import bound_ranges, place_of
 from sta.passes.quantization.calibrate import calibrate
-from sta.passes.quantization.choice import Choice, QuantizationChoice
+from sta.passes.quantization.choice import QuantizationChoice
 from sta.passes.quantization.mask_depth import check_by_formats
 from sta.passes.quantization.padding_rows import padding_mask
+from sta.passes.quantization.plan import Choice
 from sta.passes.quantization.poor_samples import faults_of
 from sta.passes.torch.fold_quantization import is_quantized
 from sta.passes.torch.prune import forget_dense_weights, unpruned
@@ -40,7 +41,7 @@ class TorchCalibratePass(ModulePass):
 
     `methods` are tried in their order (`sta.passes.quantization.choice`). `min_sqnr` is the required SQNR of the
     output in decibels, against the module as this pass finds it: with pruned weights. Linear layers that match a glob
-    of `int16_inputs` have 16-bit inputs in any case.
+    of `int16_inputs` have 16-bit inputs in any case. `fast` tries no methods and looks for no other inputs.
     """
 
     name = "torch-calibrate"
@@ -48,6 +49,7 @@ class TorchCalibratePass(ModulePass):
     methods: tuple[str, ...] = METHODS
     min_sqnr: float | None = None
     int16_inputs: tuple[str, ...] = ()
+    fast: bool = False
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """
@@ -66,8 +68,9 @@ class TorchCalibratePass(ModulePass):
         evaluation = context.samples.of("evaluation")
         given = unpruned(op, context.weights)
         forget_dense_weights(op)
-        chooser = QuantizationChoice(op, context, samples, self.methods, context.report, evaluation, given)
-        choice = chooser.choose(self.min_sqnr, self.int16_inputs)
+        methods, least_sqnr = ((), 0.0) if self.fast else (self.methods, self.min_sqnr)
+        chooser = QuantizationChoice(op, context, samples, methods, context.report, evaluation, given)
+        choice = chooser.choose(least_sqnr, self.int16_inputs)
         self._check_reached(choice, "evaluation" if evaluation else "calibration", given is not None)
         chooser.apply(choice.plan)
         set_fidelity(main_function(op), choice.fidelity)

@@ -77,8 +77,8 @@ def test_samples_are_given_by_calibration_and_evaluation(tmp_path: Path) -> None
     given["calibration"] = {"x": 1}
     assert Options.of(**given).samples == {"calibration": {"x": 1}, "evaluation": path}
     assert Options().samples == {}
-    with pytest.raises(TypeError, match=r"^evaluation is a mapping from input name to array, .*, not list$"):
-        Options.of(evaluation=[1])  # pyright: ignore[reportArgumentType] - what is refused
+    with pytest.raises(TypeError, match=r"^evaluation is a mapping from input name to array, .*, not int$"):
+        Options.of(evaluation=1)  # pyright: ignore[reportArgumentType] - what is refused
     with pytest.raises(OSError, match="missing"):
         Options.of(evaluation=tmp_path / "missing.npz")
 
@@ -88,7 +88,7 @@ def test_every_option_of_the_command_line_has_a_keyword() -> None:
     add_options(parser)
     spelt = {name for option in options().values() for name in (option.flag, *option.without)}
     assert set(parser.options) <= spelt
-    assert spelt - set(parser.options) == {"--methods", "--report"}
+    assert spelt - set(parser.options) == {"--methods", "--progress", "--report"}
 
 
 @pytest.mark.parametrize(

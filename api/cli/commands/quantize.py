@@ -12,8 +12,8 @@ import numpy as np
 from sta.api.cli.argument_parser import about
 from sta.api.cli.progress import Progress
 from sta.api.cli.tables import count, print_json, print_table, size
-from sta.api.files.npz import read_arrays
 from sta.api.files.output_file import check_output
+from sta.passes.option_values import as_samples
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -25,22 +25,22 @@ def execute(arguments: Namespace) -> None:
     """Runs the command; raises ValueError and OSError for files that cannot be used."""
     model, calibration, output = Path(arguments.model), Path(arguments.calibration), Path(arguments.output)
     check_output(output, model, calibration)
-    arrays = read_arrays(calibration)
+    data = as_samples("calibration", calibration)
     with Progress() as progress:
         progress.report("load PyTorch and torchao", None)
+        from sta.api.files.sample_files import read_samples
         from sta.backend.new_file import new_file
         from sta.compress.quantize_program import check_is_float, quantize_program
         from sta.compress.sta_quantizer import STAQuantizer
         from sta.frontend.forward_names import input_names
         from sta.frontend.program import load_program
-        from sta.frontend.samples import split_samples
 
         progress.report("load the model", None)
         program = load_program(model)
         with about(str(model)):
             check_is_float(program)
         names = input_names(program)
-        samples = split_samples(arrays, _input_types(program, names))
+        samples = read_samples("calibration", data, _input_types(program, names))
         quantized = quantize_program(
             program,
             names,

@@ -18,7 +18,7 @@ from sta.api.compiler.bit_check import CheckError
 from sta.dialect import torch as torch_dialect
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.quantization import smoothquant
-from sta.passes.quantization.choice import Noise
+from sta.passes.quantization.noise import Noise
 from sta.passes.torch.choose_softmax import TorchChooseSoftmaxPass
 
 Ids = NDArray[np.int64]
@@ -174,7 +174,7 @@ def test_smoothing_is_held_to_the_bound_of_steps_that_keep_the_function(monkeypa
 
     better = itertools.count(100)
 
-    def decibels(self: Noise, module: ModuleOp) -> float:
+    def decibels(self: Noise, module: ModuleOp, *_: Any) -> float:
         return float(next(better))
 
     monkeypatch.setattr(smoothquant, "_divided_parameters", broken)

@@ -15,7 +15,7 @@ from xdsl.dialects.builtin import ModuleOp
 from sta.api.compiler.compilation import compile_model
 from sta.api.inspect.float_comparison import Comparison, compare, model_of
 from sta.passes.option_values import METHODS
-from sta.passes.quantization.choice import Noise
+from sta.passes.quantization.noise import Noise
 from tests.record.programs import PROGRAMS, Case
 
 QUICK = ("encoder/gelu-tanh-pre-norm", "encoder/pytorch", "encoder/padding-mask", "onnx/float-2:4")
@@ -31,7 +31,7 @@ def keep_every_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every candidate is judged to be better than the one before."""
     better = itertools.count(100)
 
-    def decibels(self: Noise, module: ModuleOp) -> float:
+    def decibels(self: Noise, module: ModuleOp, *_: Any) -> float:
         return float(next(better))
 
     monkeypatch.setattr(Noise, "decibels", decibels)

@@ -14,15 +14,20 @@ from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.main_function import main_function
+from sta.dialect.ir.samples import Samples
 from sta.frontend.model import ImportedModel, import_model
+from sta.passes.options import Options
 from sta.passes.quantization import choice as quantization_choice
 from sta.passes.quantization.calibrate import calibrate, range_of
 from sta.passes.quantization.calibration_observer import MOST_ROWS, RowObserver
-from sta.passes.quantization.choice import Plan, QuantizationChoice, rounded_weights
+from sta.passes.quantization.candidate import rounded_weights
+from sta.passes.quantization.choice import QuantizationChoice
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
+from sta.passes.quantization.plan import Plan
 from sta.passes.quantization.range_by_error import range_by_error, rounding_error
 from sta.passes.quantization.smoothquant import smooth, smoothing_scale
 from sta.passes.rewriting.torch_operations import array_of
+from sta.passes.torch.calibrate import TorchCalibratePass
 from sta.passes.torch.quantize import affine, quantize
 from sta.passes.torch.round_weights import TorchRoundWeightsPass
 from tests.support.torch_modules import FLOAT_PASSES, encoder, signal_to_noise
@@ -304,3 +309,61 @@ def test_smoothing_scales_are_positive_and_have_a_geometric_mean_of_one(
     scale = smoothing_scale(np.array(inputs), weights, strength)
     assert (scale > 0).all()
     np.testing.assert_allclose(np.log(scale).mean(), 0.0, atol=1e-9)
+
+
+def test_the_choice_does_not_depend_on_the_number_of_threads() -> None:
+    found: list[tuple[list[tuple[str, float]], list[bytes]]] = []
+    threads = torch.get_num_threads()
+    for count in (1, 2, 3):
+        model, context = imported(outliers(False))
+        torch.set_num_threads(count)
+        try:
+            chooser = QuantizationChoice(model.module, context, samples(9))
+            choice = chooser.choose(None)
+            chooser.apply(choice.plan)
+            assert torch.get_num_threads() == count
+        finally:
+            torch.set_num_threads(threads)
+        layers = [op for op in model.module.walk() if isinstance(op, dialect.LinearOp)]
+        weights = [array_of(layer.weight, context.weights) for layer in layers]
+        found.append(
+            (
+                [(trial.method, trial.decibels) for trial in choice.trials],
+                [array.tobytes() for array in weights if array is not None],
+            )
+        )
+    assert found[0] == found[1] == found[2]
+
+
+def test_progress_is_the_share_of_all_work_and_grows_to_the_end() -> None:
+    model, context = imported(outliers(False))
+    seen: list[tuple[str, float | None]] = []
+    chooser = QuantizationChoice(
+        model.module, context, samples(8), report=lambda stage, done: seen.append((stage, done))
+    )
+    choice = chooser.choose(0.0)
+    chooser.apply(Plan(weights_by_calibration=True))
+    shares = [done for _, done in seen if done is not None]
+    assert len(shares) == len(seen)
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+    assert [stage for stage in dict.fromkeys(stage for stage, _ in seen) if stage.startswith("try")] == [
+        "try smoothing",
+        "try ranges",
+        "try weights",
+    ]
+    assert len(choice.trials) == 5
+
+
+def test_a_module_is_calibrated_fast_by_its_ranges_alone() -> None:
+    plans: list[tuple[int, Plan]] = []
+    for fast in (False, True):
+        model, context = imported(outliers(True))
+        context.samples = Samples({"calibration": lambda: samples(8)})
+        TorchCalibratePass(fast=fast).apply(context, model.module)
+        choice = context.notes[TorchCalibratePass.name]
+        plans.append((len(choice.trials), choice.plan))
+    assert plans[0][0] == 5
+    assert plans[1] == (1, Plan())
+    with pytest.raises(ValueError, match="leave out fast or min_sqnr"):
+        Options.of(fast=True, min_sqnr=30.0)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sta.passes.quantization.choice import rounded_weights
+from sta.passes.quantization.candidate import rounded_weights
 from sta.passes.quantization.gptq import rounded_by_inputs
 from sta.passes.quantization.integer_weights import quantize_linear
 from sta.spec.nm_format import Pattern, prune_by_magnitude

@@ -1,0 +1,134 @@
+"""
+The inputs of linear layers that get 16 bits, so that the output reaches a required SQNR.
+
+Noise of different places nearly adds up, so each input is tried alone, and then as many together as should suffice;
+their joint result is judged, and more are added until it suffices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import SSAValue
+
+from sta.dialect import torch
+from sta.dialect.ir.location import module_path
+from sta.passes.options import StageProgress
+from sta.passes.quantization.candidate import Candidate
+from sta.passes.quantization.layer_selection import matches
+from sta.passes.quantization.noise import Noise
+from sta.passes.quantization.plan import Choice, Plan
+from sta.passes.quantization.work import products_of
+from sta.passes.rewriting.torch_operations import operations_of
+from sta.spec.accuracy import Trial
+
+USEFUL_PART, USEFUL_DECIBELS = 0.01, 0.1
+"""
+Least part of the noise that 16 bits for an input remove if the required SQNR is out of reach, and most decibels that
+the output may lose by leaving out those that remove less.
+"""
+SENSITIVITY_SAMPLES = 4
+"""Samples on which single inputs are tried with 16 bits."""
+
+
+class WideInputs:
+    """The choice of inputs with 16 bits for a candidate, whose layers are those of a module."""
+
+    def __init__(self, module: ModuleOp, candidate: Candidate, noise: Noise, report: StageProgress) -> None:
+        self._module = module
+        self._candidate = candidate
+        self._noise = noise
+        self._report = report
+
+    def choose(self, choice: Choice, least_sqnr: float) -> None:
+        """
+        Gives inputs 16 bits in `choice`, first those that remove most noise from the output for their cycles.
+
+        Stops where the output reaches `least_sqnr` decibels, or where all inputs have 16 bits.
+        """
+        narrow = choice.plan
+        sites = _sites(self._module, narrow.int16_inputs)
+        before, gains = self._gains(narrow, sites)
+        gains.sort(key=lambda pair: -pair[0] / pair[1].products)
+        taken: list[_Site] = []
+        expected = _power(choice.decibels)
+        for gain, site in gains:
+            taken.append(site)
+            expected -= max(gain, 0.0)
+            if expected > _power(least_sqnr) and site is not gains[-1][1]:
+                continue
+            plan = _wider(narrow, taken)
+            decibels = self._judge(self._noise, plan)
+            choice.trials.append(Trial(f"16 bits for {len(taken)} of {len(sites)} inputs", decibels, True))
+            if decibels >= least_sqnr or site is gains[-1][1]:
+                choice.plan, choice.decibels = plan, decibels
+                break
+            expected = max(expected, _power(decibels))
+        if choice.decibels >= least_sqnr:
+            self._leave_out(choice, narrow, taken, least_sqnr)
+            return
+        # Out of reach: 16 bits only where they remove a part of the noise worth speaking of.
+        useful = [site for gain, site in gains if gain > USEFUL_PART * before]
+        plan = _wider(narrow, useful)
+        decibels = self._judge(self._noise, plan)
+        if len(useful) < len(gains) and decibels > choice.decibels - USEFUL_DECIBELS:
+            choice.plan, choice.decibels = plan, decibels
+            choice.trials.append(Trial(f"16 bits for {len(useful) or 'no'} inputs", decibels, True))
+
+    def _gains(self, narrow: Plan, sites: Sequence[_Site]) -> tuple[float, list[tuple[float, _Site]]]:
+        """The noise relative to the signal, and each input with the noise that 16 bits for it alone remove."""
+        few = self._noise.on_first(SENSITIVITY_SAMPLES)
+        before = _power(self._judge(few, narrow))
+        gains: list[tuple[float, _Site]] = []
+        for index, site in enumerate(sites):
+            self._report("find inputs that need 16 bits", index / len(sites))
+            gains.append((before - _power(self._judge(few, _wider(narrow, [site]))), site))
+        return before, gains
+
+    def _leave_out(self, choice: Choice, narrow: Plan, taken: list[_Site], least_sqnr: float) -> None:
+        """Takes 16 bits away again, first where they cost most, as long as the required SQNR is reached."""
+        rest = sorted(taken[:-1], key=lambda site: -site.products)
+        for index, site in enumerate(rest):
+            self._report("leave out inputs that need no 16 bits", index / len(rest))
+            fewer = [other for other in taken if other is not site]
+            plan = _wider(narrow, fewer)
+            decibels = self._judge(self._noise, plan)
+            if decibels >= least_sqnr:
+                taken = fewer
+                choice.plan, choice.decibels = plan, decibels
+                choice.trials.append(Trial(f"16 bits for {len(taken)} inputs", decibels, True))
+
+    def _judge(self, noise: Noise, plan: Plan) -> float:
+        return self._candidate.decibels(noise, plan.int16_inputs)
+
+
+@dataclass(frozen=True)
+class _Site:
+    """Linear layers whose inputs are widened together: their module paths and their multiply-accumulates."""
+
+    layers: tuple[str, ...]
+    products: int
+
+
+def _sites(module: ModuleOp, taken: Sequence[str]) -> list[_Site]:
+    layers: dict[SSAValue, list[torch.LinearOp]] = {}
+    for operation in operations_of(module):
+        if isinstance(operation, torch.LinearOp) and not matches(module_path(operation), taken):
+            layers.setdefault(operation.input, []).append(operation)
+    products: dict[tuple[str, ...], int] = {}
+    for found in layers.values():
+        # A module may hold several layers, as PyTorch's attention does: they have one name, and are widened together.
+        paths = tuple(dict.fromkeys(module_path(layer) for layer in found))
+        products[paths] = products.get(paths, 0) + sum(products_of(layer) for layer in found)
+    return [_Site(*entry) for entry in products.items()]
+
+
+def _wider(plan: Plan, sites: Sequence[_Site]) -> Plan:
+    return replace(plan, int16_inputs=(*plan.int16_inputs, *(path for site in sites for path in site.layers)))
+
+
+def _power(decibels: float) -> float:
+    """Noise relative to the signal."""
+    return 10 ** (-decibels / 10)
