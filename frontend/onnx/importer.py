@@ -40,7 +40,7 @@ from sta.frontend.onnx.folding import FROM_SHAPE, fold, is_foldable
 from sta.frontend.onnx.gelu import SpelledGelu, find_gelu
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
 from sta.frontend.onnx.notes import note_of, operator_name
-from sta.frontend.onnx.operators import is_known, supported_operators, translate
+from sta.frontend.onnx.operators import is_known, translate, translated_operators
 from sta.frontend.onnx.paths import node_paths
 from sta.frontend.samples import InputType
 
@@ -134,7 +134,7 @@ class Importing(OnnxGraph):
         if results is None:
             # Without its type, later nodes cannot be analysed: the unknown ones are reported right away.
             self._foreign += self._unknown_behind(node)
-            raise UnsupportedOperationsError(self._foreign, supported_operators())
+            raise UnsupportedOperationsError(self._foreign, translated_operators())
         operands = [self.values[name] for name in node.input if name in self.values]
         attributes = {"name": StringAttr(found.name), "note": StringAttr(note)}
         kind = UnregisteredOp.with_name(FOREIGN_OPERATOR)
