@@ -26,6 +26,7 @@ from xdsl.dialects.builtin import (
     ComplexType,
     DenseIntOrFPElementsAttr,
     DenseResourceAttr,
+    DictionaryAttr,
     Float16Type,
     Float64Type,
     FloatAttr,
@@ -812,6 +813,11 @@ class AtenOperation(IRDLOperation):
 def row_of(operation: Operation) -> Operator:
     """The row of the operator of `operation`. Raises KeyError if there is none."""
     return operators()[operation.name.removeprefix("torch.")]
+
+
+def name_attributes(names: Sequence[str]) -> ArrayAttr[DictionaryAttr]:
+    """The attributes of arguments or results that give them these names."""
+    return ArrayAttr([DictionaryAttr({"sta.name": StringAttr(name)}) for name in names])
 
 
 def find_row(operation: Operation) -> Operator | None:

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import (
-    ArrayAttr,
-    DictionaryAttr,
     ModuleOp,
     StringAttr,
     UnknownLoc,
@@ -32,7 +30,7 @@ from xdsl.utils.exceptions import VerifyException
 from sta.dialect.interpreters.torch import FOREIGN_OPERATOR
 from sta.dialect.ir.location import named
 from sta.dialect.ir.model_errors import UnsupportedOperation, UnsupportedOperationsError
-from sta.dialect.torch import VTensorType, element_type_of, numpy_dtype, sizes_of, tensor_type
+from sta.dialect.torch import VTensorType, element_type_of, name_attributes, numpy_dtype, sizes_of, tensor_type
 from sta.frontend.errors import ModelError
 from sta.frontend.importer import RawImport
 from sta.frontend.onnx.file import constants_of, input_types, label, names_taken, opset_of, real_inputs
@@ -177,17 +175,15 @@ class Importing(OnnxGraph):
         self.block.add_op(ReturnOp(*results))
         kinds = ([argument.type for argument in self.block.args], [result.type for result in results])
         names = [value.name for value in real_inputs(self._model.graph)]
-        function = FuncOp("main", kinds, Region(self.block), arg_attrs=_named(names), res_attrs=_named(outputs))
+        function = FuncOp(
+            "main", kinds, Region(self.block), arg_attrs=name_attributes(names), res_attrs=name_attributes(outputs)
+        )
         module = ModuleOp([function])
         try:
             module.verify()
         except VerifyException as error:
             raise ModelError(f"the model's nodes do not fit each other: {error}") from error
         return module
-
-
-def _named(names: list[str]) -> ArrayAttr[DictionaryAttr]:
-    return ArrayAttr([DictionaryAttr({"sta.name": StringAttr(name)}) for name in names])
 
 
 def _inferred_types(
