@@ -393,7 +393,7 @@ def _expect_shape(value: SSAValue, shape: Sequence[int], what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Queues(Resource):
+class QueueResource(Resource):
     """The queues of the units, with semaphores and row statistics: what every operation of a unit changes."""
 
     def name(self) -> str:
@@ -401,7 +401,7 @@ class Queues(Resource):
         return "sta.queues"
 
 
-_QUEUED = EffectInstance(MemoryEffectKind.WRITE, resource=Queues())
+_QUEUED = EffectInstance(MemoryEffectKind.WRITE, resource=QueueResource())
 
 
 class QueueEffect(MemoryEffect):
