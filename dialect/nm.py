@@ -55,6 +55,7 @@ from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
 from sta.dialect.ir.format_directives import OptionalTypes, Word, float_text
+from sta.dialect.ir.verification import expect
 from sta.spec.integers import IDENTITY_SCALE
 from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
 from sta.spec.norm import EPSILON_LIMIT, KINDS, LARGEST_WIDTH
@@ -353,20 +354,15 @@ def integer_values(array: DenseArrayBase) -> tuple[int, ...]:
     return tuple(int(value) for value in cast("DenseArrayBase[IntegerType]", array).get_values())
 
 
-def _expect(condition: bool, message: str) -> None:
-    if not condition:
-        raise VerifyException(message)
-
-
 def _expect_element(value: SSAValue, allowed: Sequence[IntegerType], what: str) -> Tensor:
     tensor = tensor_of(value)
     names = " or ".join(str(t) for t in allowed)
-    _expect(tensor.element_type in allowed, f"{what} must be {names}, got {tensor.element_type}")
+    expect(tensor.element_type in allowed, f"{what} must be {names}, got {tensor.element_type}")
     return tensor
 
 
 def _expect_int32(value: int, what: str) -> None:
-    _expect(-(2**31) <= value < 2**31, f"{what} {value} does not fit int32")
+    expect(-(2**31) <= value < 2**31, f"{what} {value} does not fit int32")
 
 
 @irdl_op_definition
@@ -397,8 +393,8 @@ class WeightOp(IRDLOperation):
     def verify_(self) -> None:
         tensor = tensor_of(self.result)
         if isinstance(tensor.encoding, PatternAttr):
-            _expect(len(tensor.get_shape()) == 2, "a pattern needs a weight of two axes [N, K]")
-            _expect(tensor.element_type == si8, "a pattern needs a weight of si8")
+            expect(len(tensor.get_shape()) == 2, "a pattern needs a weight of two axes [N, K]")
+            expect(tensor.element_type == si8, "a pattern needs a weight of si8")
 
 
 @irdl_op_definition
@@ -439,10 +435,10 @@ def is_wide(x: SSAValue) -> bool:
 def _verify_product(x: SSAValue, weight: SSAValue, result: Tensor) -> None:
     x_shape = _expect_element(x, (si8, ui8, si16), "the activations").get_shape()
     w_shape = _expect_element(weight, (si8,), "the weight").get_shape()
-    _expect(len(w_shape) == 2, f"the weight must have two axes [N, K], got {len(w_shape)}")
-    _expect(x_shape[-1] == w_shape[1], f"K is {x_shape[-1]} in the activations and {w_shape[1]} in the weight")
+    expect(len(w_shape) == 2, f"the weight must have two axes [N, K], got {len(w_shape)}")
+    expect(x_shape[-1] == w_shape[1], f"K is {x_shape[-1]} in the activations and {w_shape[1]} in the weight")
     expected = (*x_shape[:-1], w_shape[0])
-    _expect(result.get_shape() == expected, f"the result must have shape {expected}, got {result.get_shape()}")
+    expect(result.get_shape() == expected, f"the result must have shape {expected}, got {result.get_shape()}")
 
 
 @irdl_op_definition
@@ -479,7 +475,7 @@ class RescaleOp(IRDLOperation):
 def _verify_elementwise(x: SSAValue, result: SSAValue, allowed: Sequence[IntegerType] = ELEMENT_TYPES) -> None:
     shape = _expect_element(x, allowed, "the operand").get_shape()
     result_shape = _expect_element(result, (si32,), "the result").get_shape()
-    _expect(shape == result_shape, f"the result must have shape {shape}, got {result_shape}")
+    expect(shape == result_shape, f"the result must have shape {shape}, got {result_shape}")
 
 
 @irdl_op_definition
@@ -518,7 +514,7 @@ class RescaleChannelsOp(IRDLOperation):
 def _verify_channels(channels: int, bias: SSAValue, multiplier: SSAValue, shift: SSAValue) -> None:
     for value, element, what in ((bias, si32, "bias"), (multiplier, si32, "multiplier"), (shift, si8, "shift")):
         shape = _expect_element(value, (element,), f"the {what}").get_shape()
-        _expect(shape == (channels,), f"the {what} must have shape ({channels},), got {shape}")
+        expect(shape == (channels,), f"the {what} must have shape ({channels},), got {shape}")
 
 
 @irdl_op_definition
@@ -548,7 +544,7 @@ class TableOp(IRDLOperation):
 
 def _verify_table(table: SSAValue) -> None:
     shape = _expect_element(table, (si16,), "the table").get_shape()
-    _expect(shape == (TABLE_ENTRIES,), f"the table must have {TABLE_ENTRIES} entries, got shape {shape}")
+    expect(shape == (TABLE_ENTRIES,), f"the table must have {TABLE_ENTRIES} entries, got shape {shape}")
 
 
 @irdl_op_definition
@@ -581,7 +577,7 @@ def _verify_broadcast(tensor: Tensor, full: Tensor, what: str) -> None:
     fits = len(shape) <= len(target) and all(
         a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False)
     )
-    _expect(fits and shape[-1] == target[-1], f"{what} of shape {shape} does not broadcast to {target}")
+    expect(fits and shape[-1] == target[-1], f"{what} of shape {shape} does not broadcast to {target}")
 
 
 @irdl_op_definition
@@ -644,7 +640,7 @@ class ClampOp(IRDLOperation):
     def verify_(self) -> None:
         shape = _expect_element(self.x, (si32,), "the operand").get_shape()
         result_shape = _expect_element(self.result, (si8, ui8, si16), "the result").get_shape()
-        _expect(shape == result_shape, f"the result must have shape {shape}, got {result_shape}")
+        expect(shape == result_shape, f"the result must have shape {shape}, got {result_shape}")
         _expect_int32(self.zero_point.value.data, "the zero point")
 
 
@@ -670,7 +666,7 @@ class EpilogueOp(IRDLOperation):
         result = _expect_element(self.result, ELEMENT_TYPES, "the result")
         if self.table is not None:
             _verify_table(self.table)
-        _expect(self.multiply is None or self.residual is not None, "there is nothing to multiply by")
+        expect(self.multiply is None or self.residual is not None, "there is nothing to multiply by")
         if self.residual is not None:
             residual = _expect_element(self.residual, (si8, si16, si32), "the residual")
             _verify_broadcast(residual, result, "the residual")
@@ -782,7 +778,7 @@ class MapOp(EpilogueOp):
     def verify_(self) -> None:
         _expect_int32(self.bias.value.data, "the bias")
         shape = _expect_element(self.x, ELEMENT_TYPES, "the operand").get_shape()
-        _expect(shape == tensor_of(self.result).get_shape(), f"the result must have shape {shape}")
+        expect(shape == tensor_of(self.result).get_shape(), f"the result must have shape {shape}")
         self.verify_epilogue()
 
 
@@ -851,18 +847,18 @@ class NormOp(IRDLOperation):
         shape = _expect_element(self.x, (si16,), "the operand").get_shape()
         for value, what in ((self.gamma, "gamma"), (self.beta, "beta")):
             other = _expect_element(value, (si32,), what).get_shape()
-            _expect(other == shape[-1:], f"{what} must have shape {shape[-1:]}, got {other}")
-        _expect(self.kind.data in self.KINDS, f"kind '{self.kind.data}' is not one of {', '.join(self.KINDS)}")
-        _expect(shape[-1] <= LARGEST_WIDTH, f"a row of {shape[-1]} is longer than {LARGEST_WIDTH}")
-        _expect(self.epsilon.value.data >= 1, "epsilon must be at least 1")
-        _expect(self.epsilon.value.data < EPSILON_LIMIT, f"epsilon must be below {EPSILON_LIMIT}")
-        _expect(0 <= self.shift.value.data <= 63, f"shift {self.shift.value.data} is outside [0, 63]")
+            expect(other == shape[-1:], f"{what} must have shape {shape[-1:]}, got {other}")
+        expect(self.kind.data in self.KINDS, f"kind '{self.kind.data}' is not one of {', '.join(self.KINDS)}")
+        expect(shape[-1] <= LARGEST_WIDTH, f"a row of {shape[-1]} is longer than {LARGEST_WIDTH}")
+        expect(self.epsilon.value.data >= 1, "epsilon must be at least 1")
+        expect(self.epsilon.value.data < EPSILON_LIMIT, f"epsilon must be below {EPSILON_LIMIT}")
+        expect(0 <= self.shift.value.data <= 63, f"shift {self.shift.value.data} is outside [0, 63]")
         _expect_int32(self.copy_zero_point.value.data, "the copy's zero point")
-        _expect(bool(self.results), "a norm without result")
+        expect(bool(self.results), "a norm without result")
         for value, element in ((self.result, si16), (self.copy, si8)):
             if value is not None:
                 other = _expect_element(value, (element,), "the result").get_shape()
-                _expect(other == shape, f"the result must have shape {shape}, got {other}")
+                expect(other == shape, f"the result must have shape {shape}, got {other}")
 
 
 @irdl_op_definition
@@ -889,12 +885,12 @@ class GatherOp(IRDLOperation):
 
     def verify_(self) -> None:
         table = tensor_of(self.table)
-        _expect(len(table.get_shape()) == 2, "the table must have two axes [rows, width]")
+        expect(len(table.get_shape()) == 2, "the table must have two axes [rows, width]")
         indices = _expect_element(self.indices, (si32,), "the indices")
         expected = (*indices.get_shape(), table.get_shape()[1])
         result = tensor_of(self.result)
-        _expect(result.get_shape() == expected, f"the result must have shape {expected}, got {result.get_shape()}")
-        _expect(result.element_type == table.element_type, "the result's element type is not the table's")
+        expect(result.get_shape() == expected, f"the result must have shape {expected}, got {result.get_shape()}")
+        expect(result.element_type == table.element_type, "the result's element type is not the table's")
 
 
 @irdl_op_definition
@@ -990,31 +986,31 @@ class AttentionOp(IRDLOperation):
 
     def verify_(self) -> None:
         shapes = [_expect_element(value, (si8,), "q, k and v").get_shape() for value in (self.q, self.k, self.v)]
-        _expect(all(len(shape) == 4 for shape in shapes), "q, k and v must have four axes [B, H, S, D]")
+        expect(all(len(shape) == 4 for shape in shapes), "q, k and v must have four axes [B, H, S, D]")
         q, k, v = shapes
         fits = k == v and q[0] == k[0] and q[1] % k[1] == 0 and q[3] == k[3]
-        _expect(fits, f"q {q}, k {k} and v {v} do not belong together")
+        expect(fits, f"q {q}, k {k} and v {v} do not belong together")
         self._verify_softmax(k[2])
-        _expect(sorted(self.axes) == [0, 1, 2, 3], f"{self.axes} is not a permutation of 0, 1, 2, 3")
+        expect(sorted(self.axes) == [0, 1, 2, 3], f"{self.axes} is not a permutation of 0, 1, 2, 3")
         _expect_int32(self.zero_point.value.data, "the zero point")
         expected = tuple(q[axis] for axis in self.axes)
         result = _expect_element(self.result, (si8, si16), "the result").get_shape()
-        _expect(result == expected, f"the result must have shape {expected}, got {result}")
+        expect(result == expected, f"the result must have shape {expected}, got {result}")
         if self.mask is not None:
             mask = _expect_element(self.mask, (ui8,), "the mask").get_shape()
             full = (q[0], q[1], q[2], k[2])
             fits = len(mask) == 4 and all(a in (1, b) for a, b in zip(mask, full, strict=True))
-            _expect(fits and mask[3] == full[3], f"a mask of shape {mask} does not broadcast to {full}")
+            expect(fits and mask[3] == full[3], f"a mask of shape {mask} does not broadcast to {full}")
 
     def _verify_softmax(self, keys: int) -> None:
         """Verifies that the softmax exists, and that neither its sums nor P.V's can leave int32."""
-        _expect(
+        expect(
             self.bits in EXPONENTIAL_BITS,
             f"exponentials have {' or '.join(map(str, EXPONENTIAL_BITS))} bits, not {self.bits}",
         )
-        _expect(self.chunk_keys is None or self.chunk_keys >= 1, f"a chunk of {self.chunk_keys} keys")
+        expect(self.chunk_keys is None or self.chunk_keys >= 1, f"a chunk of {self.chunk_keys} keys")
         most = most_keys(self.bits)
-        _expect(keys <= most, f"{keys} keys; with exponentials of {self.bits} bits at most {most} have sums in int32")
+        expect(keys <= most, f"{keys} keys; with exponentials of {self.bits} bits at most {most} have sums in int32")
 
 
 @irdl_op_definition
@@ -1038,8 +1034,8 @@ class ViewOp(IRDLOperation):
 
     def verify_(self) -> None:
         x, result = tensor_of(self.x), tensor_of(self.result)
-        _expect(x.element_type == result.element_type, "a view keeps the element type")
-        _expect(x.element_count() == result.element_count(), f"a view keeps the element count: {x} -> {result}")
+        expect(x.element_type == result.element_type, "a view keeps the element type")
+        expect(x.element_count() == result.element_count(), f"a view keeps the element count: {x} -> {result}")
 
 
 @irdl_op_definition
@@ -1075,10 +1071,10 @@ class PermuteOp(IRDLOperation):
 
     def verify_(self) -> None:
         x, result = tensor_of(self.x), tensor_of(self.result)
-        _expect(sorted(self.axes) == list(range(x.get_num_dims())), f"{self.axes} is not a permutation of the axes")
+        expect(sorted(self.axes) == list(range(x.get_num_dims())), f"{self.axes} is not a permutation of the axes")
         expected = tuple(x.get_shape()[axis] for axis in self.axes)
-        _expect(result.get_shape() == expected, f"the result must have shape {expected}, got {result.get_shape()}")
-        _expect(x.element_type == result.element_type, "a permutation keeps the element type")
+        expect(result.get_shape() == expected, f"the result must have shape {expected}, got {result.get_shape()}")
+        expect(x.element_type == result.element_type, "a permutation keeps the element type")
 
 
 @irdl_op_definition
@@ -1113,12 +1109,12 @@ class SliceOp(IRDLOperation):
     def verify_(self) -> None:
         x, result = tensor_of(self.x), tensor_of(self.result)
         axis, start, stop = self.axis.value.data, self.start.value.data, self.stop.value.data
-        _expect(0 <= axis < x.get_num_dims(), f"axis {axis} of a tensor with {x.get_num_dims()} axes")
+        expect(0 <= axis < x.get_num_dims(), f"axis {axis} of a tensor with {x.get_num_dims()} axes")
         expected = list(x.get_shape())
-        _expect(0 <= start < stop <= expected[axis], f"[{start}, {stop}) is outside axis {axis} of {x}")
+        expect(0 <= start < stop <= expected[axis], f"[{start}, {stop}) is outside axis {axis} of {x}")
         expected[axis] = stop - start
-        _expect(list(result.get_shape()) == expected, f"the result must have shape {expected}")
-        _expect(x.element_type == result.element_type, "a slice keeps the element type")
+        expect(list(result.get_shape()) == expected, f"the result must have shape {expected}")
+        expect(x.element_type == result.element_type, "a slice keeps the element type")
 
 
 NM = Dialect(

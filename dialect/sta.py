@@ -69,6 +69,7 @@ from xdsl.utils.exceptions import VerifyException
 from sta.dialect.ir.buffer_types import MEMORIES, AccAttr, DramAttr, MemRef, SpaceAttr, SpadAttr, WbufAttr
 from sta.dialect.ir.format_directives import Affine, Buffer, CountedBody, OptionalTypes, SizesAndStrides, Word
 from sta.dialect.ir.port_attribute import PortAttr
+from sta.dialect.ir.verification import expect
 from sta.dialect.nm import (
     ELEMENT_TYPES,
     INTEGER,
@@ -157,7 +158,7 @@ class PackingAttr(ParametrizedAttribute):
 
     def verify(self) -> None:
         sizes = (self.columns.value.data, self.tile_columns.value.data, *self.depths.get_values())
-        _expect(all(size > 0 for size in sizes), "columns and depths of packed weights are positive")
+        expect(all(size > 0 for size in sizes), "columns and depths of packed weights are positive")
 
 
 @irdl_attr_definition
@@ -235,7 +236,7 @@ class HeldAttr(ParametrizedAttribute):
                 self.meaning.print_parameters(printer)
 
     def verify(self) -> None:
-        _expect(all(len(axis) % 2 == 0 for axis in self.axes), "an axis is pairs of size and stride")
+        expect(all(len(axis) % 2 == 0 for axis in self.axes), "an axis is pairs of size and stride")
 
 
 @irdl_attr_definition
@@ -287,7 +288,7 @@ class TilingAttr(ParametrizedAttribute):
 
     def verify(self) -> None:
         for value in (*self.tile.data.values(), *self.runner_up.data.values()):
-            _expect(isinstance(value, StringAttr) or _is_integer(value), f"{value} is no size and no order of loops")
+            expect(isinstance(value, StringAttr) or _is_integer(value), f"{value} is no size and no order of loops")
 
 
 def _is_integer(value: Attribute) -> bool:
@@ -369,32 +370,27 @@ def buffer_bytes(value: SSAValue) -> int:
     return memref_of(value).element_count() * element_bytes(value)
 
 
-def _expect(condition: bool, message: str) -> None:
-    if not condition:
-        raise VerifyException(message)
-
-
 def _expect_offset(offset: Attribute | None) -> None:
-    _expect(offset is None or integer_value(offset) >= 0, "a byte offset is not negative")
+    expect(offset is None or integer_value(offset) >= 0, "a byte offset is not negative")
 
 
 def _expect_operand(value: SSAValue, what: str, space: str, elements: Sequence[Attribute], rank: int) -> MemRef:
     reference = memref_of(value)
-    _expect(space_of(value) == space, f"{what} must be in {space}, got {space_of(value)}")
+    expect(space_of(value) == space, f"{what} must be in {space}, got {space_of(value)}")
     names = " or ".join(str(e) for e in elements)
-    _expect(reference.element_type in elements, f"{what} must hold {names}, got {reference.element_type}")
-    _expect(reference.get_num_dims() == rank, f"{what} must have {rank} axes, got {reference.get_num_dims()}")
-    _expect(strides_of(value)[-1] == 1, f"the last axis of {what} must be contiguous")
+    expect(reference.element_type in elements, f"{what} must hold {names}, got {reference.element_type}")
+    expect(reference.get_num_dims() == rank, f"{what} must have {rank} axes, got {reference.get_num_dims()}")
+    expect(strides_of(value)[-1] == 1, f"the last axis of {what} must be contiguous")
     return reference
 
 
 def _expect_shape(value: SSAValue, shape: Sequence[int], what: str) -> None:
     got = memref_of(value).get_shape()
-    _expect(tuple(got) == tuple(shape), f"{what} must have shape {tuple(shape)}, got {tuple(got)}")
+    expect(tuple(got) == tuple(shape), f"{what} must have shape {tuple(shape)}, got {tuple(got)}")
 
 
 @dataclass(frozen=True)
-class Queues(Resource):
+class QueueResource(Resource):
     """The queues of the units, with semaphores and row statistics: what every operation of a unit changes."""
 
     def name(self) -> str:
@@ -402,7 +398,7 @@ class Queues(Resource):
         return "sta.queues"
 
 
-_QUEUED = EffectInstance(MemoryEffectKind.WRITE, resource=Queues())
+_QUEUED = EffectInstance(MemoryEffectKind.WRITE, resource=QueueResource())
 
 
 class QueueEffect(MemoryEffect):
@@ -471,11 +467,11 @@ class ConstantOp(IRDLOperation):
         return self.constant.root_reference.data
 
     def verify_(self) -> None:
-        _expect(space_of(self.result) == "dram", "a constant lives in dram")
-        _expect(self.kind.data in CONSTANT_CLASSES, f"class '{self.kind.data}' is none of {CONSTANT_CLASSES}")
+        expect(space_of(self.result) == "dram", "a constant lives in dram")
+        expect(self.kind.data in CONSTANT_CLASSES, f"class '{self.kind.data}' is none of {CONSTANT_CLASSES}")
         _expect_offset(self.offset)
         packing = self.attributes.get(PACKING)
-        _expect(packing is None or isinstance(packing, PackingAttr), f"{PACKING} is no #sta.packing<...>")
+        expect(packing is None or isinstance(packing, PackingAttr), f"{PACKING} is no #sta.packing<...>")
 
 
 @irdl_op_definition
@@ -506,7 +502,7 @@ class AllocOp(IRDLOperation):
         _expect_offset(self.offset)
         values = self.attributes.get(VALUES)
         known = values is None or ArrayAttr.constr(BaseAttr(HeldAttr)).verifies(values)
-        _expect(known, f"{VALUES} is no list of #sta.held<...>")
+        expect(known, f"{VALUES} is no list of #sta.held<...>")
 
 
 @irdl_op_definition
@@ -550,13 +546,13 @@ class ViewOp(IRDLOperation):
 
     def verify_(self) -> None:
         source, result = memref_of(self.source), memref_of(self.result)
-        _expect(len(self.counters) == len(self.coefficients), "every counter needs a coefficient")
-        _expect(source.memory_space == result.memory_space, "a view stays in its memory")
-        _expect(source.element_type == result.element_type, "a view keeps the element type")
+        expect(len(self.counters) == len(self.coefficients), "every counter needs a coefficient")
+        expect(source.memory_space == result.memory_space, "a view stays in its memory")
+        expect(source.element_type == result.element_type, "a view keeps the element type")
         layout = result.layout
         free = isinstance(layout, StridedLayoutAttr) and isinstance(layout.offset, NoneAttr)
-        _expect(free, "a view has strides, and an offset that is not part of its type")
-        _expect(self.offset.value.data >= 0, "a view cannot start before its buffer")
+        expect(free, "a view has strides, and an offset that is not part of its type")
+        expect(self.offset.value.data >= 0, "a view cannot start before its buffer")
 
 
 @irdl_op_definition
@@ -588,9 +584,9 @@ class LoopOp(IRDLOperation):
         return self.body.block.args[0]
 
     def verify_(self) -> None:
-        _expect(self.count.value.data >= 0, "a loop cannot run a negative number of times")
+        expect(self.count.value.data >= 0, "a loop cannot run a negative number of times")
         types = [arg.type for arg in self.body.block.args]
-        _expect(types == [IndexType()], "the body takes the counter, an index, and nothing else")
+        expect(types == [IndexType()], "the body takes the counter, an index, and nothing else")
 
 
 def _types(*operands: str) -> str:
@@ -716,9 +712,9 @@ class LoadOp(TransferOp):
         return {**_copied(self.source), "space": space_of(self.destination)}
 
     def verify_(self) -> None:
-        _expect(space_of(self.source) == "dram", "a load reads dram")
+        expect(space_of(self.source) == "dram", "a load reads dram")
         spaces = self.definition.field("space").choices
-        _expect(space_of(self.destination) in spaces, f"a load writes {' or '.join(spaces)}")
+        expect(space_of(self.destination) in spaces, f"a load writes {' or '.join(spaces)}")
         _verify_transfer(self.source, self.destination)
 
 
@@ -735,10 +731,10 @@ def _copied(value: SSAValue) -> Fields:
 
 def _verify_transfer(source: SSAValue, destination: SSAValue) -> None:
     a, b = memref_of(source), memref_of(destination)
-    _expect(a.element_type == b.element_type, "a transfer keeps the element type")
-    _expect(a.get_num_dims() in (1, 2), "a transfer moves one or two axes")
+    expect(a.element_type == b.element_type, "a transfer keeps the element type")
+    expect(a.get_num_dims() in (1, 2), "a transfer moves one or two axes")
     _expect_shape(destination, a.get_shape(), "the destination")
-    _expect(strides_of(source)[-1] == 1 and strides_of(destination)[-1] == 1, "rows must be contiguous")
+    expect(strides_of(source)[-1] == 1 and strides_of(destination)[-1] == 1, "rows must be contiguous")
 
 
 @irdl_op_definition
@@ -766,8 +762,8 @@ class StoreOp(TransferOp):
         return _copied(self.destination)
 
     def verify_(self) -> None:
-        _expect(space_of(self.source) == "spad", "a store reads spad")
-        _expect(space_of(self.destination) == "dram", "a store writes dram")
+        expect(space_of(self.source) == "spad", "a store reads spad")
+        expect(space_of(self.destination) == "dram", "a store writes dram")
         _verify_transfer(self.source, self.destination)
 
 
@@ -799,8 +795,8 @@ class GatherOp(UnitOp):
 
     def verify_(self) -> None:
         table = memref_of(self.table)
-        _expect(space_of(self.table) == "dram", "the table must be in dram")
-        _expect(table.get_num_dims() == 2, "the table must have two axes")
+        expect(space_of(self.table) == "dram", "the table must be in dram")
+        expect(table.get_num_dims() == 2, "the table must have two axes")
         indices = _expect_operand(self.indices, "the indices", "spad", (si32,), 1)
         _expect_operand(self.destination, "the destination", "spad", (table.element_type,), 2)
         _expect_shape(self.destination, (indices.get_shape()[0], table.get_shape()[1]), "the destination")
@@ -883,17 +879,17 @@ class ProductOp(UnitOp):
         acc = _expect_operand(self.acc, "acc", "acc", (si32,), 2)
         a = _expect_operand(self.a, "a", "spad", (si8, ui8) if self.plane is None else (si16, ui16), 2)
         planes = ("low", "high")
-        _expect(self.plane is None or self.plane.data in planes, f"plane {self.plane} is none of {', '.join(planes)}")
+        expect(self.plane is None or self.plane.data in planes, f"plane {self.plane} is none of {', '.join(planes)}")
         rows, depth = a.get_shape()
-        _expect(acc.get_shape()[0] == rows, f"acc has {acc.get_shape()[0]} rows, a {rows}")
+        expect(acc.get_shape()[0] == rows, f"acc has {acc.get_shape()[0]} rows, a {rows}")
         columns = acc.get_shape()[1]
         if space_of(self.b) == "spad":
             _expect_operand(self.b, "b", "spad", (si8,), 2)
             _expect_shape(self.b, (depth, columns) if self.transposed else (columns, depth), "b")
-            _expect(self.pattern.pattern.is_dense, "an operand in spad is dense")
+            expect(self.pattern.pattern.is_dense, "an operand in spad is dense")
             return
         _expect_operand(self.b, "b", "wbuf", (ui8,), 1)
-        _expect(self.transposed is None, "a packed operand is not transposed")
+        expect(self.transposed is None, "a packed operand is not transposed")
         size = packed_size(columns, depth, self.pattern.pattern, self.pattern.encoding.data)
         _expect_shape(self.b, (size,), "the packed operand")
 
@@ -986,7 +982,7 @@ class SoftmaxOp(UnitOp):
     def verify_(self) -> None:
         shape = _expect_operand(self.scores, "the scores", "acc", (si32,), 2).get_shape()
         modes = self.definition.field("mode").choices
-        _expect(self.mode.data in modes, f"mode '{self.mode.data}' is none of {', '.join(modes)}")
+        expect(self.mode.data in modes, f"mode '{self.mode.data}' is none of {', '.join(modes)}")
         _expect_operand(self.destination, "the exponentials", "spad", (ui8, ui16), 2)
         _expect_shape(self.destination, shape, "the exponentials")
         _expect_operand(self.sums, "the sums", "spad", (si32,), 1)
@@ -996,7 +992,7 @@ class SoftmaxOp(UnitOp):
             (self.row_offset, self.row_coefficients),
             (self.key_offset, self.key_coefficients),
         ):
-            _expect(len(counters) == len(coefficients), "every counter needs a coefficient")
+            expect(len(counters) == len(coefficients), "every counter needs a coefficient")
         if self.mask is not None:
             _expect_operand(self.mask, "the mask", "spad", (ui8,), 2)
             _expect_shape(self.mask, shape, "the mask")
@@ -1078,11 +1074,11 @@ class MapOp(UnitOp):
 
     def verify_(self) -> None:
         source = memref_of(self.source)
-        _expect(space_of(self.source) in ("acc", "spad"), "a map reads acc or spad")
-        _expect(source.get_num_dims() == 2, "a map reads two axes")
+        expect(space_of(self.source) in ("acc", "spad"), "a map reads acc or spad")
+        expect(source.get_num_dims() == 2, "a map reads two axes")
         shape = source.get_shape()
         if self.wide is not None:
-            _expect(space_of(self.source) == "acc" and shape[1] % 2 == 0, "wide accumulators come in pairs, in acc")
+            expect(space_of(self.source) == "acc" and shape[1] % 2 == 0, "wide accumulators come in pairs, in acc")
             shape = (shape[0], shape[1] // 2)
         _expect_operand(self.destination, "the destination", "spad", ELEMENT_TYPES, 2)
         _expect_shape(self.destination, shape, "the destination")
@@ -1090,11 +1086,11 @@ class MapOp(UnitOp):
         if self.table is not None:
             _expect_operand(self.table, "the table", "wbuf", (si16,), 1)
         if self.statistics is not None:
-            _expect(memref_of(self.destination).element_type == si16, "only rows of si16 have statistics")
+            expect(memref_of(self.destination).element_type == si16, "only rows of si16 have statistics")
         if self.normalize is not None:
-            _expect(self.residual is not None and self.per_channel is None, "normalize needs sums and scalar scales")
+            expect(self.residual is not None and self.per_channel is None, "normalize needs sums and scalar scales")
         if self.multiply is not None:
-            _expect(self.residual is not None and self.normalize is None, "a map multiplies by its residual")
+            expect(self.residual is not None and self.normalize is None, "a map multiplies by its residual")
         if self.residual is None:
             return
         if self.normalize is not None:
@@ -1157,8 +1153,8 @@ class NormOp(UnitOp):
         shape = _expect_operand(self.source, "the source", "spad", (si16,), 2).get_shape()
         _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
         kinds = self.definition.field("kind").choices
-        _expect(self.kind.data in kinds, f"kind '{self.kind.data}' is neither {' nor '.join(kinds)}")
-        _expect(self.destination is not None or self.copy is not None, "a norm that writes nothing")
+        expect(self.kind.data in kinds, f"kind '{self.kind.data}' is neither {' nor '.join(kinds)}")
+        expect(self.destination is not None or self.copy is not None, "a norm that writes nothing")
         for value, element in ((self.destination, si16), (self.copy, si8)):
             if value is not None:
                 _expect_operand(value, "the destination", "spad", (element,), 2)
@@ -1218,7 +1214,7 @@ class SyncOp(UnitOp):
         return {"unit": self.unit.data}
 
     def verify_(self) -> None:
-        _expect(self.unit.data in UNITS, f"unit '{self.unit.data}' is not one of {', '.join(UNITS)}")
+        expect(self.unit.data in UNITS, f"unit '{self.unit.data}' is not one of {', '.join(UNITS)}")
 
 
 @irdl_op_definition

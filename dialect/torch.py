@@ -26,6 +26,7 @@ from xdsl.dialects.builtin import (
     ComplexType,
     DenseIntOrFPElementsAttr,
     DenseResourceAttr,
+    DictionaryAttr,
     Float16Type,
     Float64Type,
     FloatAttr,
@@ -70,6 +71,7 @@ from xdsl.traits import ConstantLike, Pure
 from xdsl.utils.exceptions import VerifyException
 
 from sta.dialect.ir.format_directives import float_text
+from sta.dialect.ir.verification import expect
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.operators.operator import Operator, Role
 from sta.spec.operators.registry import operators
@@ -833,14 +835,14 @@ def row_of(operation: Operation) -> Operator:
     return operators()[operation.name.removeprefix("torch.")]
 
 
+def name_attributes(names: Sequence[str]) -> ArrayAttr[DictionaryAttr]:
+    """The attributes of arguments or results that give them these names."""
+    return ArrayAttr([DictionaryAttr({"sta.name": StringAttr(name)}) for name in names])
+
+
 def find_row(operation: Operation) -> Operator | None:
     """The row of the operator of `operation`; None if there is none."""
     return operators().get(operation.name.removeprefix("torch."))
-
-
-def _expect(condition: bool, message: str) -> None:
-    if not condition:
-        raise VerifyException(message)
 
 
 def _shape_text(value: SSAValue) -> str:
@@ -886,9 +888,9 @@ class ElementwiseOperation(AtenOperation):
         return [constant_of(argument) for argument in self.arguments]
 
     def verify_(self) -> None:
-        _expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
+        expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
         expected, given = len(row_of(self).defaults), len(self.arguments)
-        _expect(given == expected, f"takes {expected} arguments beside its input, not {given}")
+        expect(given == expected, f"takes {expected} arguments beside its input, not {given}")
 
 
 @irdl_op_definition
@@ -904,13 +906,11 @@ class LinearOp(AtenOperation):
 
     def verify_(self) -> None:
         given, weight, result = sizes_of(self.input), sizes_of(self.weight), self.result.type.sizes
-        _expect(len(weight) == 2, f"the weight must have 2 axes, not shape {list(weight)}")
-        _expect(len(given) >= 1 and given[-1] == weight[1], f"input {list(given)} does not fit weight {list(weight)}")
-        _expect(
-            result == (*given[:-1], weight[0]), f"the result must be {[*given[:-1], weight[0]]}, not {list(result)}"
-        )
+        expect(len(weight) == 2, f"the weight must have 2 axes, not shape {list(weight)}")
+        expect(len(given) >= 1 and given[-1] == weight[1], f"input {list(given)} does not fit weight {list(weight)}")
+        expect(result == (*given[:-1], weight[0]), f"the result must be {[*given[:-1], weight[0]]}, not {list(result)}")
         if isinstance(self.bias.type, VTensorType):
-            _expect(self.bias.type.sizes == weight[:1], f"bias {_shape_text(self.bias)} does not fit {list(weight)}")
+            expect(self.bias.type.sizes == weight[:1], f"bias {_shape_text(self.bias)} does not fit {list(weight)}")
 
 
 @irdl_op_definition
@@ -928,9 +928,9 @@ class EmbeddingOp(AtenOperation):
 
     def verify_(self) -> None:
         weight, expected = sizes_of(self.weight), [*sizes_of(self.indices), *sizes_of(self.weight)[1:]]
-        _expect(len(weight) == 2, f"the table must have 2 axes, not shape {list(weight)}")
-        _expect(not tensor_type(self.indices).is_float, "the indices must be integers")
-        _expect(list(self.result.type.sizes) == expected, f"the result must be {expected}, not {self.result.type}")
+        expect(len(weight) == 2, f"the table must have 2 axes, not shape {list(weight)}")
+        expect(not tensor_type(self.indices).is_float, "the indices must be integers")
+        expect(list(self.result.type.sizes) == expected, f"the result must be {expected}, not {self.result.type}")
 
 
 @irdl_op_definition
@@ -975,12 +975,12 @@ NormOp = LayerNormOp | RmsNormOp
 
 
 def _verify_normalization(op: NormOp) -> None:
-    _expect(op.input.type == op.result.type, f"takes {op.input.type} and gives {op.result.type}")
+    expect(op.input.type == op.result.type, f"takes {op.input.type} and gives {op.result.type}")
     if not is_constant(op.normalized_shape):
         return
     normalized = integers_of(op.normalized_shape)
     given = list(sizes_of(op.input))
-    _expect(given[len(given) - len(normalized) :] == normalized, f"{given} does not end in {normalized}")
+    expect(given[len(given) - len(normalized) :] == normalized, f"{given} does not end in {normalized}")
 
 
 def epsilon_of(op: NormOp) -> float:
@@ -1012,11 +1012,11 @@ class ScaledDotProductAttentionOp(AtenOperation):
 
     def verify_(self) -> None:
         query, key, value = sizes_of(self.query), sizes_of(self.key), sizes_of(self.value)
-        _expect(min(len(query), len(key), len(value)) >= 2, "query, key and value must have 2 axes at least")
-        _expect(query[-1] == key[-1], f"query {list(query)} and key {list(key)} differ in their last axis")
-        _expect(key[-2] == value[-2], f"key {list(key)} and value {list(value)} differ in their number of rows")
+        expect(min(len(query), len(key), len(value)) >= 2, "query, key and value must have 2 axes at least")
+        expect(query[-1] == key[-1], f"query {list(query)} and key {list(key)} differ in their last axis")
+        expect(key[-2] == value[-2], f"key {list(key)} and value {list(value)} differ in their number of rows")
         expected = [*query[:-1], value[-1]]
-        _expect(list(self.result.type.sizes)[-2:] == expected[-2:], f"the result must end in {expected[-2:]}")
+        expect(list(self.result.type.sizes)[-2:] == expected[-2:], f"the result must end in {expected[-2:]}")
 
 
 @irdl_op_definition
@@ -1067,7 +1067,7 @@ def _verify_broadcast(left: SSAValue, right: SSAValue, result: OpResult) -> None
         expected = np.broadcast_shapes(sizes_of(left), sizes_of(right))
     except ValueError:
         raise VerifyException(f"{_shape_text(left)} and {_shape_text(right)} do not broadcast") from None
-    _expect(sizes_of(result) == expected, f"the result must be {list(expected)}, not {_shape_text(result)}")
+    expect(sizes_of(result) == expected, f"the result must be {list(expected)}, not {_shape_text(result)}")
 
 
 @irdl_op_definition
@@ -1103,9 +1103,9 @@ class ProductOperation(AtenOperation):
         left, right = sizes_of(self.input), sizes_of(self.other)
         if min(len(left), len(right)) < 2:
             return
-        _expect(left[-1] == right[-2], f"{list(left)} cannot be multiplied with {list(right)}")
+        expect(left[-1] == right[-2], f"{list(left)} cannot be multiplied with {list(right)}")
         expected = (left[-2], right[-1])
-        _expect(self.result.type.sizes[-2:] == expected, f"the result must end in {list(expected)}")
+        expect(self.result.type.sizes[-2:] == expected, f"the result must end in {list(expected)}")
 
 
 @irdl_op_definition
@@ -1197,7 +1197,7 @@ class ReshapeOp(AtenOperation):
 
 def _verify_same_count(source: SSAValue, result: OpResult) -> None:
     same = tensor_type(source).element_count == tensor_type(result).element_count
-    _expect(same, f"{_shape_text(source)} and {_shape_text(result)} differ in their number of elements")
+    expect(same, f"{_shape_text(source)} and {_shape_text(result)} differ in their number of elements")
 
 
 @irdl_op_definition
@@ -1219,9 +1219,9 @@ class PermuteOp(AtenOperation):
         if not is_constant(self.dims):
             return
         given = sizes_of(self.input)
-        _expect(sorted(self.axes) == list(range(len(given))), f"{list(self.axes)} is no order of {len(given)} axes")
+        expect(sorted(self.axes) == list(range(len(given))), f"{list(self.axes)} is no order of {len(given)} axes")
         expected = [given[axis] for axis in self.axes]
-        _expect(list(self.result.type.sizes) == expected, f"the result must be {expected}, not {self.result.type}")
+        expect(list(self.result.type.sizes) == expected, f"the result must be {expected}, not {self.result.type}")
 
 
 @irdl_op_definition
@@ -1252,7 +1252,7 @@ class SliceTensorOp(AtenOperation):
         axis, low, high, step = self.bounds
         expected = list(sizes_of(self.input))
         expected[axis] = len(range(low, high, step))
-        _expect(list(self.result.type.sizes) == expected, f"the result must be {expected}, not {self.result.type}")
+        expect(list(self.result.type.sizes) == expected, f"the result must be {expected}, not {self.result.type}")
 
 
 @irdl_op_definition
@@ -1316,7 +1316,7 @@ class ToDtypeOp(AtenOperation):
 
     def verify_(self) -> None:
         same = sizes_of(self.input) == self.result.type.sizes
-        _expect(same, f"{_shape_text(self.input)} and {self.result.type} differ in shape")
+        expect(same, f"{_shape_text(self.input)} and {self.result.type} differ in shape")
 
 
 @irdl_op_definition
@@ -1330,7 +1330,7 @@ class LogicalNotOp(AtenOperation):
 
     def verify_(self) -> None:
         expected = VTensorType(sizes_of(self.input), i1)
-        _expect(self.result.type == expected, f"gives {self.result.type}, not {expected}")
+        expect(self.result.type == expected, f"gives {self.result.type}, not {expected}")
 
 
 class GenericOperation(AtenOperation):
@@ -1404,13 +1404,13 @@ class FakeQuantizeOp(IRDLOperation):
         return -half, half - 1
 
     def verify_(self) -> None:
-        _expect(tensor_type(self.input).element_type == f32, f"takes float32 numbers, not {self.input.type}")
-        _expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
-        _expect(self.storage in self.STORAGES, f"stores numbers as si8 or si16, not {self.storage}")
+        expect(tensor_type(self.input).element_type == f32, f"takes float32 numbers, not {self.input.type}")
+        expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
+        expect(self.storage in self.STORAGES, f"stores numbers as si8 or si16, not {self.storage}")
         scale, (low, high) = self.scale.value.data, self.limits
-        _expect(0.0 < scale < float("inf"), f"the scale must be positive and finite, not {scale}")
-        _expect(low <= self.zero_point.value.data <= high, f"zero point outside {self.storage}: {low}..{high}")
-        _expect(self.storage == si8 or self.zero_point.value.data == 0, "si16 is symmetric: its zero point is 0")
+        expect(0.0 < scale < float("inf"), f"the scale must be positive and finite, not {scale}")
+        expect(low <= self.zero_point.value.data <= high, f"zero point outside {self.storage}: {low}..{high}")
+        expect(self.storage == si8 or self.zero_point.value.data == 0, "si16 is symmetric: its zero point is 0")
 
 
 @irdl_op_definition
@@ -1442,9 +1442,9 @@ class FakeQuantizeChannelsOp(IRDLOperation):
         super().__init__(operands=[value, scales], result_types=[value.type])
 
     def verify_(self) -> None:
-        _expect(tensor_type(self.input).element_type == f32, f"takes float32 numbers, not {self.input.type}")
+        expect(tensor_type(self.input).element_type == f32, f"takes float32 numbers, not {self.input.type}")
         given, scales = sizes_of(self.input), sizes_of(self.scales)
-        _expect(scales == given[:1], f"{list(scales)} scales for a weight of shape {list(given)}")
+        expect(scales == given[:1], f"{list(scales)} scales for a weight of shape {list(given)}")
 
 
 _OWN: tuple[type[Operation], ...] = (

@@ -1,1 +1,1 @@
-"""Sweeps: over policies of tiling so far."""
+"""Studies of the effect of policies on plans: of tiling so far."""

@@ -1,4 +1,4 @@
-"""Sweeps of the tiling policy: the effect of a constant on the plan of a model, without lowering it."""
+"""The effect of a constant of the tiling policy on the plan of a model, without lowering it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PlannedCost:
     values_in_dram: int
 
 
-def sweep(
+def planning_costs(
     module: ModuleOp, weights: WeightStore, target: Target, knob: str, values: Iterable[float]
 ) -> list[PlannedCost]:
     """

@@ -16,7 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr, UnregisteredOp
+from xdsl.dialects.builtin import ModuleOp, UnregisteredOp
 from xdsl.dialects.func import ReturnOp
 from xdsl.rewriter import Rewriter
 from xdsl.utils.exceptions import ParseError, VerifyException
@@ -27,7 +27,7 @@ from sta.dialect.ir.location import ROOT, describe
 from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.unicode_strings import UnicodeParser
 from sta.dialect.ir.weight_store import WeightStore
-from sta.dialect.torch import VTensorType, operator_class, sizes_of
+from sta.dialect.torch import VTensorType, name_attributes, operator_class, sizes_of
 from sta.frontend.errors import ModelError
 from sta.frontend.program import quiet
 from sta.spec.operators.registry import operators, parts_of
@@ -448,9 +448,5 @@ def _name_values(module: ModuleOp, input_names: list[str], output_names: list[st
             raise ModelError(f"output {output_names[index]!r} is empty, its sizes are {list(sizes)}: leave it out")
     terminator.operands = [terminator.operands[index] for index in kept]
     function.update_function_type()
-    function.arg_attrs = _named([name for name, argument in inputs.items() if argument in block.args])
-    function.res_attrs = _named([output_names[index] for index in kept])
-
-
-def _named(names: list[str]) -> ArrayAttr[DictionaryAttr]:
-    return ArrayAttr([DictionaryAttr({"sta.name": StringAttr(name)}) for name in names])
+    function.arg_attrs = name_attributes([name for name, argument in inputs.items() if argument in block.args])
+    function.res_attrs = name_attributes([output_names[index] for index in kept])

@@ -26,7 +26,7 @@ from sta.api.compiler.keywords import describe_keywords
 from sta.api.compiler.package_versions import versions
 from sta.api.compiler.pass_errors import explain_failures
 from sta.api.compiler.progress_log import LOG, both, logged
-from sta.api.compiler.resume import Resumed, check_options, input_types, read_dump_file
+from sta.api.compiler.resume import Resumed, check_undecided, input_types, read_dump_file
 from sta.api.dump.dump_writer import IrDump
 from sta.api.files.sample_files import read_samples
 from sta.backend.container import PROVENANCE, ContainerError
@@ -316,7 +316,7 @@ def _compile_dump(path: Path, options: Options, steps: Sequence[Step], dump: IrD
         raise ValueError(f"cannot write the IR to {dump.directory}: {path.name} is read from there")
     start = time.perf_counter()
     resumed = read_dump_file(path, options.target, steps)
-    check_options(resumed, options)
+    check_undecided(resumed, options)
     compilation = _compilation(resumed.context, resumed.module, options, dump)
     resumed.context.samples = Samples(_readers(options, _types_of(resumed)))
     if options.check:

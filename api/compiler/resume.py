@@ -99,7 +99,7 @@ def read_dump_file(path: Path, target: Target | None, steps: Sequence[Step]) -> 
     return resumed
 
 
-def check_options(resumed: Resumed, options: Options) -> None:
+def check_undecided(resumed: Resumed, options: Options) -> None:
     """Raises ValueError for an option about a finished step."""
     default = Options()
     for name, option in all_options().items():

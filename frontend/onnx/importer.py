@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import (
-    ArrayAttr,
-    DictionaryAttr,
     ModuleOp,
     StringAttr,
     UnknownLoc,
@@ -32,7 +30,7 @@ from xdsl.utils.exceptions import VerifyException
 from sta.dialect.interpreters.torch import FOREIGN_OPERATOR
 from sta.dialect.ir.location import named
 from sta.dialect.ir.model_errors import UnsupportedOperation, UnsupportedOperationsError
-from sta.dialect.torch import VTensorType, element_type_of, numpy_dtype, sizes_of, tensor_type
+from sta.dialect.torch import VTensorType, element_type_of, name_attributes, numpy_dtype, sizes_of, tensor_type
 from sta.frontend.errors import ModelError
 from sta.frontend.importer import RawImport
 from sta.frontend.onnx.file import constants_of, input_types, label, names_taken, opset_of, real_inputs
@@ -41,7 +39,7 @@ from sta.frontend.onnx.gelu import SpelledGelu, find_gelu
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
 from sta.frontend.onnx.guards import find_guards
 from sta.frontend.onnx.notes import note_of, operator_name
-from sta.frontend.onnx.operators import is_known, supported_operators, translate
+from sta.frontend.onnx.operators import is_known, translate, translated_operators
 from sta.frontend.onnx.paths import node_paths
 from sta.frontend.samples import InputType
 
@@ -157,7 +155,7 @@ class Importing(OnnxGraph):
         if results is None:
             # Without its type, later nodes cannot be analysed: the unknown ones are reported right away.
             self._foreign += self._unknown_behind(node)
-            raise UnsupportedOperationsError(self._foreign, supported_operators())
+            raise UnsupportedOperationsError(self._foreign, translated_operators())
         operands = [self.values[name] for name in node.input if name in self.values]
         attributes = {"name": StringAttr(found.name), "note": StringAttr(note)}
         kind = UnregisteredOp.with_name(FOREIGN_OPERATOR)
@@ -200,17 +198,15 @@ class Importing(OnnxGraph):
         self.block.add_op(ReturnOp(*results))
         kinds = ([argument.type for argument in self.block.args], [result.type for result in results])
         names = [value.name for value in real_inputs(self._model.graph)]
-        function = FuncOp("main", kinds, Region(self.block), arg_attrs=_named(names), res_attrs=_named(outputs))
+        function = FuncOp(
+            "main", kinds, Region(self.block), arg_attrs=name_attributes(names), res_attrs=name_attributes(outputs)
+        )
         module = ModuleOp([function])
         try:
             module.verify()
         except VerifyException as error:
             raise ModelError(f"the model's nodes do not fit each other: {error}") from error
         return module
-
-
-def _named(names: list[str]) -> ArrayAttr[DictionaryAttr]:
-    return ArrayAttr([DictionaryAttr({"sta.name": StringAttr(name)}) for name in names])
 
 
 def _inferred_types(

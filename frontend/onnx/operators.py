@@ -374,7 +374,7 @@ def _title(rule: Rule) -> str:
     return (documented.__doc__ or "").strip()
 
 
-def supported_operators() -> str:
+def translated_operators() -> str:
     """The ONNX operators that have a translation, as messages list them."""
     own, others = ", ".join(sorted(_rules())), ", ".join(sorted(_ONNXRUNTIME))
     return f"{own}, {others} of {ONNXRUNTIME}, attention made of them, and whatever depends on no input"

@@ -33,7 +33,7 @@ _DRAIN = "map"
 
 
 @dataclass(frozen=True)
-class Elements:
+class WrittenElements:
     """Elements of a value that an instruction writes."""
 
     value: int
@@ -49,24 +49,24 @@ class ValueWrites:
     values: Sequence[Value]
     addresses: Sequence[Indices]
     """For each value the byte address of every element of the flattened tensor, in its memory."""
-    at: dict[int, list[Elements]]
+    at: dict[int, list[WrittenElements]]
     """By position in the run: what its instruction writes that stays until it is used."""
     last: dict[int, int]
     """By value: the position at which its last element is written. Values that cannot be told apart are missing."""
 
-    def load(self, memories: Memories, elements: Elements) -> NDArray[Any]:
+    def load(self, memories: Memories, elements: WrittenElements) -> NDArray[Any]:
         """Returns elements as they are in memory now, flat."""
         value, memory = self.values[elements.value], _memory(memories, self.values[elements.value])
         return memory[self._bytes(elements)].view(value.dtype)[:, 0]
 
-    def store(self, memories: Memories, elements: Elements, integers: NDArray[Any]) -> None:
+    def store(self, memories: Memories, elements: WrittenElements, integers: NDArray[Any]) -> None:
         """Puts integers, flat, in the place of elements."""
         value, memory = self.values[elements.value], _memory(memories, self.values[elements.value])
         memory[self._bytes(elements)] = (
             np.ascontiguousarray(integers, value.dtype).view(np.uint8).reshape(-1, value.dtype.itemsize)
         )
 
-    def _bytes(self, elements: Elements) -> Indices:
+    def _bytes(self, elements: WrittenElements) -> Indices:
         value = self.values[elements.value]
         return self.addresses[elements.value][elements.indices, np.newaxis] + np.arange(value.dtype.itemsize)
 
@@ -94,12 +94,12 @@ def value_writes(program: ValidProgram, values: Sequence[Value]) -> ValueWrites:
             indices = places[index].elements(written, program.container.writable_base)
             if indices.size:
                 events[index].append((position, indices))
-    at: dict[int, list[Elements]] = defaultdict(list)
+    at: dict[int, list[WrittenElements]] = defaultdict(list)
     last: dict[int, int] = {}
     for index, (turn, of) in enumerate(turns):
         kept = _turn(events[index], addresses[index].size, turn, of)
         for position, indices in kept:
-            at[position].append(Elements(index, indices))
+            at[position].append(WrittenElements(index, indices))
         if kept:
             last[index] = kept[-1][0]
     return ValueWrites(values, addresses, dict(at), last)

@@ -6,6 +6,7 @@ import numpy as np
 
 from sta.spec.cost import dma_cycles
 from sta.spec.instructions.access import BYTE, WORD, Access, read, write
+from sta.spec.instructions.cycles import dma_latency
 from sta.spec.instructions.definition import (
     Execute,
     InstructionDefinition,
@@ -41,10 +42,6 @@ def _cycles(settings: Settings, target: Target, _timed: int) -> int:
     return dma_cycles(target, settings["rows"], settings["row_bytes"])
 
 
-def _latency(target: Target) -> int:
-    return target.dma_latency
-
-
 DEFINITION = InstructionDefinition(
     "gather",
     18,
@@ -66,5 +63,5 @@ DEFINITION = InstructionDefinition(
     accesses=_accesses,
     semantics=_semantics,
     cycles=_cycles,
-    latency=_latency,
+    latency=dma_latency,
 )

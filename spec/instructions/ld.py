@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from sta.spec.cost import copy_cycles
 from sta.spec.instructions.access import BYTE, Access
+from sta.spec.instructions.cycles import copy_cycles, dma_latency
 from sta.spec.instructions.definition import (
     Execute,
     Field,
@@ -14,7 +14,6 @@ from sta.spec.instructions.definition import (
     register,
     size,
 )
-from sta.spec.target import Target
 from sta.spec.vector import RowStatistics
 
 
@@ -29,14 +28,6 @@ def _semantics(settings: Settings) -> Execute:
         operands["sram"][...] = operands["dram"]
 
     return execute
-
-
-def _cycles(settings: Settings, target: Target, dram_stride: int) -> int:
-    return copy_cycles(target, settings["rows"], settings["row_bytes"], dram_stride)
-
-
-def _latency(target: Target) -> int:
-    return target.dma_latency
 
 
 DEFINITION = InstructionDefinition(
@@ -59,7 +50,7 @@ DEFINITION = InstructionDefinition(
     ),
     accesses=_accesses,
     semantics=_semantics,
-    cycles=_cycles,
+    cycles=copy_cycles,
     timed_register="dram_stride",
-    latency=_latency,
+    latency=dma_latency,
 )

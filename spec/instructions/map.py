@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-from sta.spec.cost import vector_cycles
 from sta.spec.instructions.access import DTYPES, WORD, Access, parameter_block, read, write
+from sta.spec.instructions.cycles import one_pass_cycles
 from sta.spec.instructions.definition import (
     Execute,
     Field,
@@ -95,10 +95,6 @@ def _parameters(block: bytes, channels: int) -> MapParameters:
     return MapParameters.from_bytes(block, channels)
 
 
-def _cycles(settings: Settings, target: Target, _timed: int) -> int:
-    return vector_cycles(target, settings["rows"], settings["columns"], 1)
-
-
 def _adds_statistics(settings: Settings) -> bool:
     return bool(settings["statistics"])
 
@@ -162,7 +158,7 @@ DEFINITION = InstructionDefinition(
         fits_row_statistics,
     ),
     semantics=_semantics,
-    cycles=_cycles,
+    cycles=one_pass_cycles,
     taint=_taint,
     adds_statistics=_adds_statistics,
 )

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from sta.spec.cost import vector_cycles
 from sta.spec.instructions.access import WORD, Access, read
+from sta.spec.instructions.cycles import one_pass_cycles
 from sta.spec.instructions.definition import (
     Execute,
     InstructionDefinition,
@@ -15,7 +15,6 @@ from sta.spec.instructions.definition import (
     tile_size,
 )
 from sta.spec.softmax import shift_rows
-from sta.spec.target import Target
 from sta.spec.vector import RowStatistics
 
 
@@ -31,10 +30,6 @@ def _semantics(settings: Settings) -> Execute:
         acc[...] = shift_rows(acc, operands["shifts"].reshape(-1))
 
     return execute
-
-
-def _cycles(settings: Settings, target: Target, _timed: int) -> int:
-    return vector_cycles(target, settings["rows"], settings["columns"], 1)
 
 
 DEFINITION = InstructionDefinition(
@@ -57,5 +52,5 @@ DEFINITION = InstructionDefinition(
     ),
     accesses=_accesses,
     semantics=_semantics,
-    cycles=_cycles,
+    cycles=one_pass_cycles,
 )

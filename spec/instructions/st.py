@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from sta.spec.cost import copy_cycles
 from sta.spec.instructions.access import BYTE, Access
+from sta.spec.instructions.cycles import copy_cycles, dma_latency
 from sta.spec.instructions.definition import (
     Execute,
     InstructionDefinition,
@@ -13,7 +13,6 @@ from sta.spec.instructions.definition import (
     register,
     size,
 )
-from sta.spec.target import Target
 from sta.spec.vector import RowStatistics
 
 
@@ -28,14 +27,6 @@ def _semantics(settings: Settings) -> Execute:
         operands["dram"][...] = operands["sram"]
 
     return execute
-
-
-def _cycles(settings: Settings, target: Target, dram_stride: int) -> int:
-    return copy_cycles(target, settings["rows"], settings["row_bytes"], dram_stride)
-
-
-def _latency(target: Target) -> int:
-    return target.dma_latency
 
 
 DEFINITION = InstructionDefinition(
@@ -54,7 +45,7 @@ DEFINITION = InstructionDefinition(
     details="Cycles: as `ld`.",
     accesses=_accesses,
     semantics=_semantics,
-    cycles=_cycles,
+    cycles=copy_cycles,
     timed_register="dram_stride",
-    latency=_latency,
+    latency=dma_latency,
 )

@@ -10,7 +10,7 @@ import sta.spec.instructions
 from sta.spec.instructions.definition import EncodingError, InstructionDefinition
 from sta.spec.suggestion import suggestion
 
-_ABOUT_ALL = ("access", "definition", "instruction", "row_statistics", "table")
+_ABOUT_ALL = ("access", "cycles", "definition", "instruction", "row_statistics", "table")
 """Files that define no instruction."""
 
 

@@ -52,7 +52,7 @@ def test_operands_are_read_and_written(text: str, read: set[str], written: set[s
 def test_the_queues_are_written_whatever_else_is(text: str) -> None:
     effects = get_effects(operation(text))
     assert effects is not None
-    assert any(isinstance(effect.resource, sta.Queues) for effect in effects)
+    assert any(isinstance(effect.resource, sta.QueueResource) for effect in effects)
 
 
 @pytest.mark.parametrize("text", [text for text, _, _ in EFFECTS])

@@ -1,4 +1,4 @@
-"""A sweep of a constant requests plans only, and agrees with compiles under that policy."""
+"""Costs of planning with other values of a constant request plans only, and agree with compiles under that policy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from sta.dialect import nm, sta
 from sta.dialect.ir.context import CompileContext
-from sta.explore.tiling_policies import sweep
+from sta.explore.tiling_policies import planning_costs
 from sta.passes.tiling.tile_choice import recorded
 from sta.spec.target import load_target
 from tests.support.nm_builder import Case, NmBuilder
@@ -28,7 +28,7 @@ def test_less_of_the_chip_takes_no_fewer_cycles() -> None:
     case = two_layers()
     text = str(case.module)
     shares = [1 / 64, 1 / 16, 1 / 4, 1 / 2]
-    costs = sweep(case.module, case.context.weights, TARGET, "layer_share", shares)
+    costs = planning_costs(case.module, case.context.weights, TARGET, "layer_share", shares)
     assert costs[0].cycles > costs[-1].cycles
     for share, cost in zip(shares, costs, strict=True):
         assert cost.largest_tiles <= share * TARGET.sram_bytes
@@ -38,9 +38,9 @@ def test_less_of_the_chip_takes_no_fewer_cycles() -> None:
 
 
 @pytest.mark.parametrize("share", [1 / 64, 1 / 4])
-def test_the_compiler_plans_as_the_sweep_does(share: float) -> None:
+def test_the_compiler_plans_as_the_costs_say(share: float) -> None:
     case = two_layers()
-    (cost,) = sweep(case.module, case.context.weights, TARGET, "layer_share", [share])
+    (cost,) = planning_costs(case.module, case.context.weights, TARGET, "layer_share", [share])
     context = CompileContext(case.context.weights, TARGET, cost.policy)
     apply(case.module, context, "convert-nm-to-sta")
     layers = recorded(case.module)
@@ -52,4 +52,4 @@ def test_the_compiler_plans_as_the_sweep_does(share: float) -> None:
 def test_a_knob_out_of_range_is_refused() -> None:
     case = two_layers()
     with pytest.raises(ValueError, match="layer_share is a share from 0 to 1"):
-        sweep(case.module, case.context.weights, TARGET, "layer_share", [2])
+        planning_costs(case.module, case.context.weights, TARGET, "layer_share", [2])

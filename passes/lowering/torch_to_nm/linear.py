@@ -21,8 +21,10 @@ def refusal(operation: torch.LinearOp) -> str | None:
     return None if constant else "its weight and bias must be constants"
 
 
-def multiply(conversion: Conversion, op: torch.LinearOp, storage: Storage) -> Quantized:
-    """The product, rescaled to the format of the result."""
+def round_accumulators(
+    conversion: Conversion, op: torch.LinearOp | torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp, storage: Storage
+) -> Quantized:
+    """The product, rescaled to the format of the result; also seen through views."""
     return conversion.clamp(accumulated(conversion, op.result, storage.scale, is_sum=False), storage)
 
 
@@ -75,4 +77,4 @@ def _product(conversion: Conversion, op: torch.LinearOp) -> tuple[SSAValue, Line
     return conversion.emit(nm.ProductOp(x.value, constant)).result, integers
 
 
-LOWERINGS = (Lowering(torch.LinearOp, refusal, multiply),)
+LOWERINGS = (Lowering(torch.LinearOp, refusal, round_accumulators),)

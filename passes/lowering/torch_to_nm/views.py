@@ -7,7 +7,7 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from sta.dialect import nm, torch
 from sta.passes.lowering.torch_to_nm.conversion import Conversion, Quantized, Storage
-from sta.passes.lowering.torch_to_nm.linear import accumulated
+from sta.passes.lowering.torch_to_nm.linear import round_accumulators
 from sta.passes.lowering.torch_to_nm.lowering import Lowering, every_form
 from sta.passes.quantization.integer_weights import quantize_symmetric
 from sta.passes.rewriting.uses_through_views import VIEWS
@@ -57,13 +57,6 @@ def _rearrange(conversion: Conversion, op: torch.ViewOp | torch.PermuteOp | torc
         conversion.values[op.result] = Quantized(viewed, quantized.scale, quantized.zero_point)
 
 
-def _round_accumulators(
-    conversion: Conversion, op: torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp, storage: Storage
-) -> Quantized:
-    """A rearrangement of a linear layer's accumulators."""
-    return conversion.clamp(accumulated(conversion, op.result, storage.scale, is_sum=False), storage)
-
-
 def _pass_mask(conversion: Conversion, op: torch.ToDtypeOp | torch.LogicalNotOp) -> None:
     """The host brings masks into their device form: see the input's signature."""
     conversion.values[op.result] = conversion.quantized(op.input)
@@ -87,9 +80,9 @@ def _mask_constant(conversion: Conversion, op: torch.LiteralOp) -> None:
 
 
 LOWERINGS = (
-    Lowering(torch.ViewOp, every_form, _round_accumulators, _rearrange),
-    Lowering(torch.PermuteOp, every_form, _round_accumulators, _rearrange),
-    Lowering(torch.SliceTensorOp, _refused_slice, _round_accumulators, _rearrange),
+    Lowering(torch.ViewOp, every_form, round_accumulators, _rearrange),
+    Lowering(torch.PermuteOp, every_form, round_accumulators, _rearrange),
+    Lowering(torch.SliceTensorOp, _refused_slice, round_accumulators, _rearrange),
     Lowering(torch.ToDtypeOp, _refused_conversion, follow=_pass_mask),
     Lowering(torch.LogicalNotOp, _refused_negation, follow=_pass_mask),
     Lowering(torch.LiteralOp, every_form, _constant_stream, _mask_constant),
