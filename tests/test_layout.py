@@ -40,6 +40,14 @@ def test_what_is_installed_are_the_folders_of_the_rooms() -> None:
     assert set(find_packages(str(ROOT / "src"))) == {"sta", *packages}
 
 
+def test_the_type_checker_is_given_every_room() -> None:
+    # It finds no files behind links.
+    command = subprocess.run(["make", "-n", "typecheck"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    given = set(command.splitlines()[-1].split())
+    assert {str(ROOT / room) for room in ROOMS} <= given
+    assert {"benchmarks", "examples", "tests"} <= given
+
+
 @pytest.mark.parametrize("name", pass_registry())
 def test_a_pass_is_found_by_its_name(name: str) -> None:
     kind = pass_registry()[name]()

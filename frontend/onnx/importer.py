@@ -77,7 +77,7 @@ def _refuse_dynamic_quantization(model: ModelProto) -> None:
         "constants: compile the float model with calibration data, or use onnxruntime.quantization.quantize_static"
     )
     found = UnsupportedOperation(operator_name(first), first.name or first.output[0], note)
-    raise UnsupportedOperationsError([found], supported_operators())
+    raise UnsupportedOperationsError([found], translated_operators())
 
 
 class Importing(OnnxGraph):
