@@ -42,13 +42,20 @@ class UnsupportedOperationsError(ModelError):
         super().__init__("\n".join([head, *lines, f"Supported are {supported}."]))
 
 
+_PLACES = 3
+"""Places of one cause that a line names."""
+
+
 def _lines(operations: Iterable[UnsupportedOperation]) -> list[str]:
-    """One line for each operator and note: its first place, and the number of others."""
+    """One line for each operator and note: its first places, and the number of others."""
     places: dict[tuple[str, str], list[UnsupportedOperation]] = {}
     for operation in operations:
         places.setdefault((operation.name, operation.note), []).append(operation)
     lines: list[str] = []
     for (name, note), same in places.items():
-        others = "" if len(same) == 1 else f" and {len(same) - 1} more place{'s' if len(same) > 2 else ''}"
-        lines.append(str(UnsupportedOperation(name, same[0].module_path + others, note)))
+        paths = list(dict.fromkeys(operation.module_path for operation in same))
+        where, others = ", ".join(paths[:_PLACES]), len(paths) - _PLACES
+        if others > 0:
+            where += f" and {others} more place{'s' if others > 1 else ''}"
+        lines.append(str(UnsupportedOperation(name, where, note)))
     return lines

@@ -399,12 +399,8 @@ REFUSED = (
         refused=("view_as_complex in forward", "cosine and sine"),
         entries=2,
     ),
-    Case(
-        "rotation of halves", halves_rotation, TURNS, refused=("aten.cat in forward", "1 more place", "host"), entries=2
-    ),
-    Case(
-        "rotation of pairs", pairs_rotation, TURNS, refused=("aten.cat in forward", "1 more place", "host"), entries=2
-    ),
+    Case("rotation of halves", halves_rotation, TURNS, refused=("aten.cat in forward", "host"), entries=2),
+    Case("rotation of pairs", pairs_rotation, TURNS, refused=("aten.cat in forward", "host"), entries=2),
     Case(
         "a roll over two axes",
         lambda m, x: torch.roll(m.o(x), (-2, -2), (1, 2)),

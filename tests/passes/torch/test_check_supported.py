@@ -210,10 +210,12 @@ def test_computed_weights_and_indices() -> None:
 
 
 def test_the_message_says_what_is_supported() -> None:
-    problem = UnsupportedOperation("aten.exp", "layer.0 (model.py:3)", "not here")
-    error = UnsupportedOperationsError([problem, problem], "linear and more")
+    problems = [
+        UnsupportedOperation("aten.exp", f"layer.{index} (model.py:3)", "not here") for index in (0, 0, 1, 2, 3)
+    ]
+    error = UnsupportedOperationsError(problems, "linear and more")
     assert str(error).splitlines() == [
-        "the model uses 2 operations that cannot be compiled:",
-        "  aten.exp in layer.0 (model.py:3) and 1 more place: not here",
+        "the model uses 5 operations that cannot be compiled:",
+        "  aten.exp in layer.0 (model.py:3), layer.1 (model.py:3), layer.2 (model.py:3) and 1 more place: not here",
         "Supported are linear and more.",
     ]
