@@ -10,18 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-RENAMINGS: Sequence[tuple[str, str]] = (
-    # An attempt at lowering that did not fit had left its arrays in the store: the next one got a number behind them.
-    (r'(encoder\.layer\.\d\.[\w.]*\.dense(?:\.weight\.pruned_2_4@int8@packed|@parameters))\.2"', r'\1"'),
-    # An instruction that shifts accumulators had the name of TOSA's operation on values.
-    (r"^(\s*)rescale ", r"\1shift "),
-    (r'"sta\.rescale"', '"sta.shift"'),
-    # The flags of `map` and `norm` for row statistics: `gather` was the name of an instruction as well.
-    (r"^(\s*map .*), gather(?=,|$)", r"\1, statistics"),
-    (r"^(\s*norm .*), gathered(?=,|$)", r"\1, statistics"),
-    # The width of exponentials has one name.
-    (r"^(\s*softmax .*), p_bits=", r"\1, probability_bits="),
-)
+RENAMINGS: Sequence[tuple[str, str]] = ()
 """For example: `(r"^(\\s*)mm acc=", r"\\1matmul acc=")`."""
 
 
