@@ -32,7 +32,14 @@ from sta.spec.suggestion import suggestion
 _DESCRIPTION = "Compile Transformers to STA microcode, and run it bit-exactly."
 
 
-_EXTRAS = {"vl_convert": "report", "textual": "gui", "pyclip": "gui", "prompt_toolkit": "cli", "rich": "cli"}
+_EXTRAS = {
+    "argcomplete": "cli",
+    "prompt_toolkit": "cli",
+    "pyclip": "gui",
+    "rich": "cli",
+    "textual": "gui",
+    "vl_convert": "report",
+}
 """Extras by the packages that they bring, for packages outside of `compile`."""
 
 
@@ -52,7 +59,7 @@ class _ShowVersion(Action):
 
 def _overview() -> Parser:
     """The parser of the command line up to the command."""
-    lines = [f"  {name:<9} {command.summary}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
     parser = Parser(
         prog="sta",
         usage="sta COMMAND ...",

@@ -198,6 +198,16 @@ def _add_opt_files(parser: Parser) -> None:
     parser.add_argument("--sta-target", metavar="NAME|FILE.yaml")
 
 
+def _add_completion_arguments(parser: Parser) -> None:
+    from sta.api.cli.completion import SHELLS
+
+    parser.description = (
+        "Print the script with which a shell completes commands, options and files; for bash, once and for all: "
+        "sta completion bash > ~/.local/share/bash-completion/completions/sta"
+    )
+    parser.add_argument("shell", choices=SHELLS, help="the shell")
+
+
 def _add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -217,6 +227,7 @@ COMMANDS = {
     "info": Command("show what a program is: inputs, outputs, cost, how it was made", _add_info_arguments),
     "targets": Command("list the machines that come with the toolchain, or show one", _add_targets_arguments),
     "version": Command("show the versions of the toolchain and of what it uses", _add_json),
+    "completion": Command("print a shell's script for completion", _add_completion_arguments),
     "help": Command("explain a command", _add_help_arguments),
 }
 """All commands by name."""
@@ -226,9 +237,14 @@ def parser_of(name: str) -> Parser:
     """Returns the parser of a command."""
     command = COMMANDS[name]
     parser = Parser(prog=f"sta {name}", description=command.summary.capitalize() + ".")
+    add_command_arguments(parser, command)
+    return parser
+
+
+def add_command_arguments(parser: Parser, command: Command) -> None:
+    """Adds the arguments of a command, and those that every command takes."""
     command.add_arguments(parser)
     add_global_arguments(parser)
-    return parser
 
 
 def add_global_arguments(parser: Parser) -> None:

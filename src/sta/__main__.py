@@ -8,6 +8,10 @@ from typing import NoReturn
 def command() -> NoReturn:
     """Runs the command line and ends the process; an interrupt ends it in the same words from the first import on."""
     try:
+        if "_ARGCOMPLETE" in os.environ:
+            from sta.api.cli.completion import complete
+
+            complete()
         from sta.api.cli.command_line import command
 
         command()

@@ -35,6 +35,7 @@ CALLS: dict[str, str] = {
     "info": "info {program}",
     "targets": "targets",
     "version": "version",
+    "completion": "completion bash",
     "help": "help compile",
 }
 """A call of every command."""
@@ -45,7 +46,7 @@ PRINTS = tuple(name for name in CALLS if name not in ("gui", "opt", "asm"))
 WRITES = ("compile", "quantize", "run", "opt", "asm", "report")
 HEAVY = ("compile", "quantize", "opt", "diff", "gui", "report")
 """Commands that load PyTorch, xDSL or the charts, which takes a process seconds."""
-NO_TABLE = ("objdump", "debug", "report")
+NO_TABLE = ("objdump", "debug", "report", "completion")
 """Commands whose lines are code or a sentence, which are not folded."""
 MODULE = "func.func @main(%x: tensor<4xsi8>) -> tensor<4xsi8> { func.return %x : tensor<4xsi8> }"
 
