@@ -460,3 +460,9 @@ def test_constants_of_one_shape_are_not_taken_for_each_other() -> None:
     *steps, named = outputs.values()
     assert [np.flatnonzero(array == 0).tolist() for array in steps] == [[number] for number in range(12)]
     assert np.all(named == 7.0)
+
+
+def test_a_weight_of_another_type_is_called_as_the_model_calls_it() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6).half())
+    with pytest.raises(ModelError, match=r"^1\.weight is float16: convert the model with model\.float\(\)"):
+        import_model(model, {"input": torch.zeros(1, 6)})
