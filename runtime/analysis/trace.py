@@ -137,18 +137,6 @@ def _replaced(path: Path) -> Generator[IO[bytes], None, None]:
             yield cast("IO[bytes]", file)
 
 
-def trace_events(program: ValidProgram, schedule: Schedule, limit: int = TRACE_LIMIT) -> Iterator[Event]:
-    """
-    Iterates over the events of a trace: names of tracks, what the units execute with its arrows, the sequencer, modules
-    and counters.
-
-    Instructions come in the order in which they start, each followed by the ends and then the starts of its arrows: so
-    an arrow starts before it ends even where both happen at the same time.
-    """
-    tracer = _Tracer(program, schedule, limit)
-    return itertools.chain(tracer.tracks(), tracer.units(), tracer.sequencer(), tracer.overview())
-
-
 class _Tracer:
     def __init__(self, program: ValidProgram, schedule: Schedule, limit: int) -> None:
         self.program = program
@@ -213,7 +201,12 @@ class _Tracer:
         return start, end, np.where(last < end, last, start)
 
     def units(self) -> Iterator[Event]:
-        """Iterates over what the units execute, with the arrows."""
+        """
+        Iterates over what the units execute, with the arrows.
+
+        Instructions come in the order in which they start, each followed by the ends and then the starts of its arrows:
+        so an arrow starts before it ends even where both happen at the same time.
+        """
         schedule = self.schedule
         arrows_in, arrows_out = self._arrows()
         mnemonics = [step.instruction.name for step in self.program.steps]
