@@ -30,6 +30,8 @@ class Role(Enum):
     ELEMENTWISE = "function of each element, a table of the machine"
     ADDITION = "addition of two values"
     MULTIPLICATION = "product of two values, element by element"
+    SUM = "sums along the last axis"
+    SPELLED = "spelled with other operators by a pass"
     MASK = "operation on a mask"
     PRODUCT = "matrix product of two values, inside attention"
     SOFTMAX = "softmax, inside attention"
@@ -213,6 +215,7 @@ _COMPUTED = frozenset(
         Role.ELEMENTWISE,
         Role.ADDITION,
         Role.MULTIPLICATION,
+        Role.SUM,
     }
 )
 
