@@ -34,16 +34,20 @@ class Reductions:
         operands = [rows, builder.integers([-1]), builder.boolean(True), builder.none()]
         return builder.aten(kind, operands, _with_last(rows, 1))
 
-    def largest(self, rows: SSAValue, overload: str = "maximum") -> SSAValue:
-        """
-        The largest element of each row, by halving it; with `overload` "minimum" the smallest.
+    def largest(self, rows: SSAValue) -> SSAValue:
+        """The largest element of each row."""
+        return self._halved("maximum", rows)
 
-        The halves of a row of odd length share an element.
-        """
+    def smallest(self, rows: SSAValue) -> SSAValue:
+        """The smallest element of each row."""
+        return self._halved("minimum", rows)
+
+    def _halved(self, overload: str, rows: SSAValue) -> SSAValue:
+        """One element of each row, by halving it; the halves of a row of odd length share an element."""
         while (length := torch.sizes_of(rows)[-1]) > 1:
             half, axis = (length + 1) // 2, torch.tensor_type(rows).rank - 1
-            parts = (self.builder.slice(rows, axis, start, start + half) for start in (0, length - half))
-            rows = self._of_both(overload, *parts)
+            parts = [self.builder.slice(rows, axis, start, start + half) for start in (0, length - half)]
+            rows = self.builder.aten(torch.operator_class(f"aten.{overload}"), parts, parts[0].type)
         return rows
 
     def softmax(self, rows: SSAValue) -> SSAValue:
@@ -71,6 +75,10 @@ class Reductions:
         if correction == 0:
             return self.mean(square)
         return self.scaled(self.total(square), 1.0 / (torch.sizes_of(rows)[-1] - correction))
+
+    def deviation(self, rows: SSAValue, correction: float) -> SSAValue:
+        """The root of the variance of each row."""
+        return self._apply("sqrt", self.variance(rows, correction))
 
     def vector_norm(self, rows: SSAValue, order: float) -> SSAValue | None:
         """The norm of each row, of order 1, 2 or infinity; None for others."""
@@ -114,19 +122,8 @@ class Reductions:
         operands = [value, self.builder.number(number), self.builder.integer(1)]
         return self.builder.aten(torch.operator_class("aten.add.Scalar"), operands, value.type)
 
-    def root(self, value: SSAValue) -> SSAValue:
-        """The square root of each element."""
-        return self._apply("sqrt", value)
-
-    def negated(self, value: SSAValue) -> SSAValue:
-        """Each element with the opposite sign."""
-        return self._apply("neg", value)
-
     def _square(self, value: SSAValue) -> SSAValue:
         return self.product(value, value)
-
-    def _of_both(self, overload: str, left: SSAValue, right: SSAValue) -> SSAValue:
-        return self.builder.aten(torch.operator_class(f"aten.{overload}"), [left, right], left.type)
 
     def _apply(self, function: str, value: SSAValue) -> SSAValue:
         return self.builder.aten(torch.operator_class(f"aten.{function}"), [value], value.type)

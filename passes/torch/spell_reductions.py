@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -17,7 +18,6 @@ from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
@@ -42,11 +42,12 @@ class SpellReduction(RewritePattern):
 
     def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
         """Rewrites `op` if it is one of these."""
-        spell = _SPELLINGS.get(operation_name(op).removeprefix("torch.aten."))
-        if spell is None or not _is_of_floats(op) or any(use for result in op.results[1:] for use in result.uses):
+        if not _is_of_floats(op) or any(use for result in op.results[1:] for use in result.uses):
             return
-        made = spell(Reductions(TorchBuilder(op, self.store, rewriter)), op)
-        if made is not None and made is not op.results[0]:
+        row = torch.find_row(op)
+        if row is None or (spell := _SPELLINGS.get(row.spelling)) is None:
+            return
+        if (made := spell(Reductions(TorchBuilder(op, self.store, rewriter)), op)) is not None:
             rewriter.replace(op, (), [made, *(None for _ in op.results[1:])])
 
 
@@ -58,28 +59,25 @@ def _is_of_floats(op: Operation) -> bool:
 # --- Reductions: rows to one element ---
 
 
-def _reduction(
-    reduce: Callable[[Reductions, SSAValue, Operation], Made], axes_at: int | None = 1
-) -> Callable[[Reductions, Operation], Made]:
-    """The spelling of an operator that reduces the axes that its operand `axes_at` names; all axes if that is None."""
-
-    def spell(made: Reductions, op: Operation) -> Made:
-        value, result = op.operands[0], torch.tensor_type(op.results[0])
-        axes = _axes(op, axes_at)
-        if _is_spelled(op, axes):
-            return None
-        reduced = reduce(made, made.axes_last(value, axes), op)
-        return None if reduced is None else made.builder.view(reduced, result.sizes)
-
-    return spell
+def _reduced(made: Reductions, op: Operation, reduce: Callable[[Reductions, SSAValue], Made], axes_at: int = 1) -> Made:
+    """The axes that the operand `axes_at` names as rows, all if there is no such list, reduced by `reduce`."""
+    axes = _axes(op, axes_at)
+    if _is_spelled(op, axes):
+        return None
+    reduced = reduce(made, made.axes_last(op.operands[0], axes))
+    return None if reduced is None else made.builder.view(reduced, torch.sizes_of(op.results[0]))
 
 
-def _axes(op: Operation, at: int | None) -> list[int]:
+def _reduced_by(reduce: Callable[[Reductions, SSAValue], Made]) -> Callable[[Reductions, Operation], Made]:
+    return lambda made, op: _reduced(made, op, reduce)
+
+
+def _axes(op: Operation, at: int) -> list[int]:
     rank = torch.tensor_type(op.operands[0]).rank
-    named = None if at is None else torch.constant_of(op.operands[at])
-    if isinstance(named, int):
+    named = torch.constant_of(op.operands[at]) if at < len(op.operands) else None
+    if isinstance(named, int) and not isinstance(named, bool):
         return [named % rank]
-    listed = torch.integers_of(op.operands[at]) if at is not None and isinstance(named, list) else []
+    listed = torch.integers_of(op.operands[at]) if isinstance(named, list) else []
     return sorted(axis % rank for axis in listed) or list(range(rank))
 
 
@@ -89,67 +87,27 @@ def _is_spelled(op: Operation, axes: Sequence[int]) -> bool:
     return isinstance(op, torch.SumOp | torch.MeanOp) and axes == [last] and bool(torch.constant_of(op.keepdim))
 
 
-def _total(made: Reductions, rows: SSAValue, op: Operation) -> SSAValue:
-    return made.total(rows)
+def _correction(op: Operation) -> float:
+    """The correction of a variance: a number, 1 by default, or whether there is Bessel's."""
+    given = torch.constant_of(op.operands[1 if len(op.operands) == 2 else 2])
+    return float(given) if isinstance(given, int | float) else 1.0
 
 
-def _mean(made: Reductions, rows: SSAValue, op: Operation) -> SSAValue:
-    return made.mean(rows)
-
-
-def _largest(made: Reductions, rows: SSAValue, op: Operation) -> SSAValue:
-    return made.largest(rows)
-
-
-def _smallest(made: Reductions, rows: SSAValue, op: Operation) -> SSAValue:
-    return made.largest(rows, "minimum")
-
-
-def _log_sum_exp(made: Reductions, rows: SSAValue, op: Operation) -> SSAValue:
-    return made.log_sum_exp(rows)
-
-
-def _corrected_variance(made: Reductions, rows: SSAValue, op: Operation) -> SSAValue:
-    correction = torch.constant_of(op.operands[2])
-    return made.variance(rows, 1.0 if correction is None else torch.number_of(op.operands[2]))
-
-
-def _unbiased_variance(made: Reductions, rows: SSAValue, op: Operation) -> SSAValue:
-    return made.variance(rows, float(bool(torch.constant_of(op.operands[-1 if len(op.operands) == 2 else 2]))))
-
-
-def _root_of(
-    variance: Callable[[Reductions, SSAValue, Operation], SSAValue],
-) -> Callable[[Reductions, SSAValue, Operation], SSAValue]:
-    def root(made: Reductions, rows: SSAValue, op: Operation) -> SSAValue:
-        return made.root(variance(made, rows, op))
-
-    return root
-
-
-def _vector_norm(made: Reductions, rows: SSAValue, op: Operation) -> Made:
-    order = torch.constant_of(op.operands[1])
-    return made.vector_norm(rows, 2.0 if order is None else torch.number_of(op.operands[1]))
+def _order(op: Operation) -> float:
+    """The order of a norm, 2 by default."""
+    return 2.0 if torch.constant_of(op.operands[1]) is None else torch.number_of(op.operands[1])
 
 
 # --- Along one axis: rows to rows ---
 
 
-def _along(of_rows: Callable[[Reductions, SSAValue], SSAValue]) -> Callable[[Reductions, Operation], Made]:
-    """The spelling of an operator along the axis that its second operand names."""
-
-    def spell(made: Reductions, op: Operation) -> Made:
-        (axis,) = _axes(op, 1)
-        return made.axis_back(of_rows(made, made.axes_last(op.operands[0], [axis])), axis)
-
-    return spell
+def _along(made: Reductions, op: Operation, of_rows: Callable[[Reductions, SSAValue], SSAValue]) -> SSAValue:
+    """Of the axis that the second operand names."""
+    (axis,) = _axes(op, 1)
+    return made.axis_back(of_rows(made, made.axes_last(op.operands[0], [axis])), axis)
 
 
-def _softmin(made: Reductions, rows: SSAValue) -> SSAValue:
-    return made.softmax(made.negated(rows))
-
-
-def _cumsum(made: Reductions, op: Operation) -> Made:
+def _running_total(made: Reductions, op: Operation) -> Made:
     (axis,) = _axes(op, 1)
     value = op.operands[0]
     if axis == torch.tensor_type(value).rank - 1:
@@ -231,39 +189,24 @@ def _with_parameters(made: Reductions, value: SSAValue, weight: SSAValue, bias: 
 
 
 _SPELLINGS: dict[str, Callable[[Reductions, Operation], Made]] = {
-    "sum": _reduction(_total, None),
-    "sum.dim_IntList": _reduction(_total),
-    "mean": _reduction(_mean, None),
-    "mean.dim": _reduction(_mean),
-    "max": _reduction(_largest, None),
-    "min": _reduction(_smallest, None),
-    "amax": _reduction(_largest),
-    "amin": _reduction(_smallest),
-    "max.dim": _reduction(_largest),
-    "min.dim": _reduction(_smallest),
-    "logsumexp": _reduction(_log_sum_exp),
-    "var": _reduction(_unbiased_variance, None),
-    "var.dim": _reduction(_unbiased_variance),
-    "var.correction": _reduction(_corrected_variance),
-    "std": _reduction(_root_of(_unbiased_variance), None),
-    "std.dim": _reduction(_root_of(_unbiased_variance)),
-    "std.correction": _reduction(_root_of(_corrected_variance)),
-    "linalg_vector_norm": _reduction(_vector_norm, 2),
-    "norm.ScalarOpt_dim": _reduction(_vector_norm, 2),
-    "norm.Scalar": _reduction(_vector_norm, None),
-    "softmax.int": _along(Reductions.softmax),
-    "_softmax": _along(Reductions.softmax),
-    "softmin.int": _along(_softmin),
-    "log_softmax.int": _along(Reductions.log_softmax),
-    "_log_softmax": _along(Reductions.log_softmax),
-    "cumsum": _cumsum,
-    "layer_norm": _layer_norm,
-    "rms_norm": _rms_norm,
-    "group_norm": _group_norm,
-    "native_group_norm": _native_group_norm,
-    "instance_norm": _instance_norm,
+    "total": _reduced_by(Reductions.total),
+    "mean": _reduced_by(Reductions.mean),
+    "largest": _reduced_by(Reductions.largest),
+    "smallest": _reduced_by(Reductions.smallest),
+    "log-sum-exp": _reduced_by(Reductions.log_sum_exp),
+    "variance": lambda made, op: _reduced(made, op, partial(Reductions.variance, correction=_correction(op))),
+    "deviation": lambda made, op: _reduced(made, op, partial(Reductions.deviation, correction=_correction(op))),
+    "vector norm": lambda made, op: _reduced(made, op, partial(Reductions.vector_norm, order=_order(op)), axes_at=2),
+    "softmax": lambda made, op: _along(made, op, Reductions.softmax),
+    "log-softmax": lambda made, op: _along(made, op, Reductions.log_softmax),
+    "running total": _running_total,
+    "layer norm": _layer_norm,
+    "rms norm": _rms_norm,
+    "group norm": _group_norm,
+    "native group norm": _native_group_norm,
+    "instance norm": _instance_norm,
 }
-"""The spelling of each operator; a result of None leaves it as it is."""
+"""By the spelling that an operator's row names; a result of None leaves the operation as it is."""
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,8 @@ class Operator:
     parts: Callable[..., Any] | None = None
     """Of a composition: a function of PyTorch tensors that calls other operators with the operator's arguments."""
     onnx: Onnx | None = None
+    spelling: str = ""
+    """Spelling of the operator with others, by a pass; empty if it has none."""
     elements: Elements | None = None
     """Effect on elements, of a view and of a constant; None if one of the result depends on many, or on none."""
     neutral: float | None = None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sta.spec.operators.operator import Form, Operator, Role
+from sta.spec.operators.operator import Form, Operator, Reference, Role
 from sta.spec.tables import Float64Array
 
 
@@ -33,16 +33,35 @@ def running_total(x: Float64Array, dim: int, dtype: int | None = None) -> Float6
     return np.cumsum(x, axis=dim)
 
 
-_SPELLED = (
-    "sum mean max min amax amin max.dim min.dim logsumexp log_softmax.int _log_softmax var.correction var.dim var "
-    "std.correction std.dim std linalg_vector_norm norm.ScalarOpt_dim norm.Scalar group_norm native_group_norm "
-    "instance_norm softmin.int"
-).split()
-"""Operators that `torch-spell-reductions` spells with sums, the largest element and functions of each element."""
+_SPELLINGS = {
+    "total": "sum",
+    "mean": "mean",
+    "largest": "max amax max.dim",
+    "smallest": "min amin min.dim",
+    "log-sum-exp": "logsumexp",
+    "variance": "var var.dim var.correction",
+    "deviation": "std std.dim std.correction",
+    "vector norm": "linalg_vector_norm norm.ScalarOpt_dim norm.Scalar",
+    "log-softmax": "log_softmax.int _log_softmax",
+    "group norm": "group_norm",
+    "native group norm": "native_group_norm",
+    "instance norm": "instance_norm",
+}
+"""Operators that `torch-spell-reductions` spells with sums, maxima and functions of each element."""
+
+
+def _sum(name: str, spelling: str, summary: str, reference: Reference) -> Operator:
+    """The row of a sum; along other axes than the last it is spelled."""
+    return Operator(name, Role.SUM, summary, takes=(Form.STREAM,), reference=reference, spelling=spelling)
+
 
 OPERATORS = (
-    Operator("aten.sum.dim_IntList", Role.SUM, "the sum along axes", takes=(Form.STREAM,), reference=total),
-    Operator("aten.mean.dim", Role.SUM, "the mean along axes", takes=(Form.STREAM,), reference=mean),
-    Operator("aten.cumsum", Role.SUM, "the sum up to each position", takes=(Form.STREAM,), reference=running_total),
-    *(Operator(f"aten.{name}", Role.SPELLED) for name in _SPELLED),
+    _sum("aten.sum.dim_IntList", "total", "the sum along axes", total),
+    _sum("aten.mean.dim", "mean", "the mean along axes", mean),
+    _sum("aten.cumsum", "running total", "the sum up to each position of an axis", running_total),
+    *(
+        Operator(f"aten.{name}", Role.SPELLED, spelling=spelling)
+        for spelling, names in _SPELLINGS.items()
+        for name in names.split()
+    ),
 )
