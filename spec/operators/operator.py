@@ -32,6 +32,7 @@ class Role(Enum):
     COMPARISON = "zeros and ones by comparison or logic, joined with other functions into one table"
     ARITHMETIC = "arithmetic, spelled with sums and products or joined into a table"
     ADDITION = "addition of two values"
+    COMBINATION = "difference, maximum or minimum of two values"
     MULTIPLICATION = "product of two values, element by element"
     SUM = "sums along the last axis"
     SPELLED = "spelled with other operators by a pass"
@@ -226,6 +227,7 @@ _COMPUTED = frozenset(
         Role.ATTENTION,
         Role.ELEMENTWISE,
         Role.ADDITION,
+        Role.COMBINATION,
         Role.MULTIPLICATION,
         Role.SUM,
     }
@@ -238,6 +240,7 @@ _COMBINING = frozenset(
         Role.COMPARISON,
         Role.ARITHMETIC,
         Role.ADDITION,
+        Role.COMBINATION,
         Role.MULTIPLICATION,
         Role.MASK,
         Role.SCALING,

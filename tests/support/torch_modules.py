@@ -25,6 +25,7 @@ from sta.passes.torch.fold_masks import fold_masks
 from sta.passes.torch.fuse_pointwise import fuse_pointwise
 from sta.passes.torch.recognize_attention import recognize_attention
 from sta.passes.torch.recognize_norms import recognize_norms
+from sta.passes.torch.spell_elementwise import spell_elementwise
 from sta.passes.torch.spell_reductions import spell_reductions
 
 # The tensors are small, and tests run beside each other: threads that wait for each other cost more than they save.
@@ -39,6 +40,7 @@ FLOAT_PASSES: tuple[Rewrite, ...] = (
     recognize_norms,
     recognize_attention,
     fold_masks,
+    spell_elementwise,
     spell_reductions,
     fuse_pointwise,
     broadcast_constants,
