@@ -62,6 +62,7 @@ from sta.spec.norm import EPSILON_LIMIT, KINDS, LARGEST_WIDTH
 from sta.spec.softmax import most_keys
 from sta.spec.tables import EXPONENTIAL_BITS, TABLE_ENTRIES
 from sta.spec.tiling_policy import LOOP_ORDERS
+from sta.spec.vector import ADD, COMBINATIONS
 
 si8 = IntegerType(8, Signedness.SIGNED)
 ui8 = IntegerType(8, Signedness.UNSIGNED)
@@ -547,17 +548,17 @@ def _verify_table(table: SSAValue) -> None:
     expect(shape == (TABLE_ENTRIES,), f"the table must have {TABLE_ENTRIES} entries, got shape {shape}")
 
 
-@irdl_op_definition
-class AddOp(IRDLOperation):
+class CombinationOp(IRDLOperation):
     """
-    Sum of two int32 tensors; the second broadcasts to the first.
-
-    ```mlir
-    %c = nm.add %a, %b : tensor<8x4xsi32>, tensor<4xsi32> -> tensor<8x4xsi32>
-    ```
+    Common base of operations on two int32 tensors, one of which broadcasts to the other's shape, by
+    `sta.spec.vector.combined`.
     """
 
-    name = "nm.add"
+    COMBINE: ClassVar[str]
+    """The combination, of `sta.spec.vector.COMBINATIONS`."""
+    EXCHANGED: ClassVar[str]
+    """The same with exchanged operands."""
+
     a = operand_def(TensorType)
     b = operand_def(TensorType)
     result = result_def(TensorType)
@@ -565,11 +566,81 @@ class AddOp(IRDLOperation):
     assembly_format = "$a `,` $b attr-dict `:` type($a) `,` type($b) `->` type($result)"
 
     def __init__(self, a: SSAValue, b: SSAValue):
-        super().__init__(operands=[a, b], result_types=[a.type])
+        super().__init__(operands=[a, b], result_types=[max(a, b, key=_extent).type])
 
     def verify_(self) -> None:
-        _verify_elementwise(self.a, self.result)
-        _verify_broadcast(_expect_element(self.b, (si32,), "an addend"), tensor_of(self.result), "the second addend")
+        result = _expect_element(self.result, (si32,), "the result")
+        operands = [_expect_element(value, (si32,), "an operand") for value in (self.a, self.b)]
+        shapes = [operand.get_shape() for operand in operands]
+        expect(result.get_shape() in shapes, f"neither operand has the result's shape {result.get_shape()}: {shapes}")
+        for operand, what in zip(operands, ("the first operand", "the second operand"), strict=True):
+            _verify_broadcast(operand, result, what)
+
+
+def _extent(value: SSAValue) -> tuple[int, int]:
+    """Axes and elements of a tensor: of two that broadcast, the result has the larger one's shape."""
+    tensor = tensor_of(value)
+    return tensor.get_num_dims(), tensor.element_count()
+
+
+@irdl_op_definition
+class AddOp(CombinationOp):
+    """
+    Sum of two int32 tensors; one of them broadcasts to the other.
+
+    ```mlir
+    %c = nm.add %a, %b : tensor<8x4xsi32>, tensor<4xsi32> -> tensor<8x4xsi32>
+    ```
+    """
+
+    name = "nm.add"
+    COMBINE: ClassVar[str] = "add"
+    EXCHANGED: ClassVar[str] = "add"
+
+
+@irdl_op_definition
+class SubtractOp(CombinationOp):
+    """
+    Difference `a - b` of two int32 tensors; one of them broadcasts to the other.
+
+    ```mlir
+    %c = nm.subtract %a, %b : tensor<8x4xsi32>, tensor<8x1xsi32> -> tensor<8x4xsi32>
+    ```
+    """
+
+    name = "nm.subtract"
+    COMBINE: ClassVar[str] = "subtract"
+    EXCHANGED: ClassVar[str] = "subtract_from"
+
+
+@irdl_op_definition
+class MaximumOp(CombinationOp):
+    """
+    The larger of two int32 tensors, element by element; one of them broadcasts to the other.
+
+    ```mlir
+    %c = nm.maximum %a, %b : tensor<8x4xsi32>, tensor<1x4xsi32> -> tensor<8x4xsi32>
+    ```
+    """
+
+    name = "nm.maximum"
+    COMBINE: ClassVar[str] = "maximum"
+    EXCHANGED: ClassVar[str] = "maximum"
+
+
+@irdl_op_definition
+class MinimumOp(CombinationOp):
+    """
+    The smaller of two int32 tensors, element by element; one of them broadcasts to the other.
+
+    ```mlir
+    %c = nm.minimum %a, %b : tensor<8x4xsi32>, tensor<1xsi32> -> tensor<8x4xsi32>
+    ```
+    """
+
+    name = "nm.minimum"
+    COMBINE: ClassVar[str] = "minimum"
+    EXCHANGED: ClassVar[str] = "minimum"
 
 
 def _verify_broadcast(tensor: Tensor, full: Tensor, what: str) -> None:
@@ -577,7 +648,7 @@ def _verify_broadcast(tensor: Tensor, full: Tensor, what: str) -> None:
     fits = len(shape) <= len(target) and all(
         a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False)
     )
-    expect(fits and shape[-1] == target[-1], f"{what} of shape {shape} does not broadcast to {target}")
+    expect(fits, f"{what} of shape {shape} does not broadcast to {target}")
 
 
 @irdl_op_definition
@@ -650,9 +721,9 @@ class EpilogueOp(IRDLOperation):
     table = opt_operand_def(TensorType)
     """513 entries, read by the value saturated to 16 bits."""
     residual = opt_operand_def(TensorType)
-    """Added after its own rescaling; broadcasts to the result's shape."""
-    multiply = opt_prop_def(UnitAttr)
-    """True if the residual is a factor, as in `nm.multiply`, instead of an addend."""
+    """Combined with the value after its own rescaling; broadcasts to the result's shape."""
+    combine = prop_def(StringAttr, default_value=StringAttr(ADD))
+    """The combination with the residual, of `sta.spec.vector.COMBINATIONS`; a sum by default."""
     table_scale = prop_def(ScaleAttr, default_value=IDENTITY)
     residual_bias = prop_def(INTEGER, default_value=ZERO)
     residual_scale = prop_def(ScaleAttr, default_value=IDENTITY)
@@ -666,15 +737,18 @@ class EpilogueOp(IRDLOperation):
         result = _expect_element(self.result, ELEMENT_TYPES, "the result")
         if self.table is not None:
             _verify_table(self.table)
-        expect(self.multiply is None or self.residual is not None, "there is nothing to multiply by")
+        combine = self.combine.data
+        expect(combine in COMBINATIONS, f"combination '{combine}' is none of {', '.join(COMBINATIONS)}")
+        expect(combine == ADD or self.residual is not None, f"there is nothing to combine by '{combine}'")
         if self.residual is not None:
             residual = _expect_element(self.residual, (si8, si16, si32), "the residual")
             _verify_broadcast(residual, result, "the residual")
 
 
 _EPILOGUE = (
-    "(`table` $table^)? (`table_scale` $table_scale^)? (`residual` $residual^)? (`multiply` $multiply^)? "
-    "(`residual_bias` $residual_bias^)? (`residual_scale` $residual_scale^)? (`zero_point` $zero_point^)? attr-dict"
+    "(`table` $table^)? (`table_scale` $table_scale^)? (`residual` $residual^)? "
+    "(`combine` custom<Word>($combine)^)? (`residual_bias` $residual_bias^)? (`residual_scale` $residual_scale^)? "
+    "(`zero_point` $zero_point^)? attr-dict"
 )
 _EPILOGUE_TYPES = "custom<OptionalTypes>(ref($table), type($table), ref($residual), type($residual)) `->` type($result)"
 
@@ -685,16 +759,15 @@ def epilogue_properties(
     residual_bias: int = 0,
     residual_scale: tuple[int, int] = IDENTITY_SCALE,
     zero_point: int = 0,
-    multiply: bool = False,
+    combine: str = ADD,
 ) -> dict[str, Attribute]:
     """The properties of an epilogue, unused stages being the identity."""
-    flags: dict[str, Attribute] = {"multiply": UnitAttr()} if multiply else {}
     return {
         "table_scale": ScaleAttr(*table_scale),
         "residual_bias": integer(residual_bias),
         "residual_scale": ScaleAttr(*residual_scale),
         "zero_point": integer(zero_point),
-        **flags,
+        "combine": StringAttr(combine),
     }
 
 
@@ -716,7 +789,7 @@ class LinearOp(EpilogueOp):
     multiplier = operand_def(TensorType)
     shift = operand_def(TensorType)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (OptionalTypes,)
+    custom_directives = (OptionalTypes, Word)
     assembly_format = (
         f"$x `,` $weight `,` $bias `,` $multiplier `,` $shift {_EPILOGUE} `:` type($x) `,` type($weight) `,` "
         f"type($bias) `,` type($multiplier) `,` type($shift) {_EPILOGUE_TYPES}"
@@ -759,7 +832,7 @@ class MapOp(EpilogueOp):
     bias = prop_def(INTEGER, default_value=ZERO)
     scale = prop_def(ScaleAttr, default_value=IDENTITY)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (OptionalTypes,)
+    custom_directives = (OptionalTypes, Word)
     assembly_format = f"$x (`bias` $bias^)? (`scale` $scale^)? {_EPILOGUE} `:` type($x) {_EPILOGUE_TYPES}"
     traits = traits_def(Pure())
 
@@ -1126,6 +1199,9 @@ NM = Dialect(
         RescaleChannelsOp,
         TableOp,
         AddOp,
+        SubtractOp,
+        MaximumOp,
+        MinimumOp,
         MultiplyOp,
         ClampOp,
         LinearOp,

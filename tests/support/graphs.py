@@ -71,14 +71,16 @@ class Graph:
         looked_up = self.builder.table(value, f"t{len(self.values)}")
         return looked_up if self.draw(st.integers(0, 3)) == 0 else self.builder.rescale(looked_up, 1 / 128)
 
-    def add(self) -> SSAValue | None:
-        """A sum of two int32 values, the second of which may broadcast."""
+    def combine(self) -> SSAValue | None:
+        """Two int32 values combined, one of which may broadcast."""
         first = self.pick(nm.si32)
         if first is None:
             return None
         shape = nm.tensor_of(first).get_shape()
         fitting = [v for v in self.values if nm.element_of(v) == nm.si32 and fits(nm.tensor_of(v).get_shape(), shape)]
-        return self.builder.sum(first, self.draw(st.sampled_from(fitting)))
+        operands = [first, self.draw(st.sampled_from(fitting))]
+        kind = self.draw(st.sampled_from([nm.AddOp, nm.AddOp, nm.SubtractOp, nm.MaximumOp, nm.MinimumOp]))
+        return self.builder.combine(kind, *self.draw(st.permutations(operands)))
 
     def multiply(self) -> SSAValue:
         """A product of two values, the second of which is stored and may broadcast."""
@@ -125,7 +127,7 @@ class Graph:
     def step(self) -> None:
         """Draws an operation."""
         kinds: list[Callable[[], SSAValue | None]] = [
-            *(self.linear, self.rescale, self.table, self.add, self.add, self.clamp, self.clamp, self.norm),
+            *(self.linear, self.rescale, self.table, self.combine, self.combine, self.clamp, self.clamp, self.norm),
             self.multiply,
             *(self.view, self.view, self.view),
         ]
@@ -140,10 +142,10 @@ class Graph:
 
 
 def fits(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
-    """True if a shape broadcasts to another without repeating its last axis."""
-    if len(shape) > len(full) or shape[-1] != full[-1]:
-        return False
-    return all(size in (1, whole) for size, whole in zip(reversed(shape), reversed(full), strict=False))
+    """True if a shape broadcasts to another."""
+    return len(shape) <= len(full) and all(
+        size in (1, whole) for size, whole in zip(reversed(shape), reversed(full), strict=False)
+    )
 
 
 @st.composite

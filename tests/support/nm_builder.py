@@ -192,7 +192,11 @@ class NmBuilder:
 
     def sum(self, a: SSAValue, b: SSAValue) -> SSAValue:
         """The sum of two int32 tensors."""
-        return self.add(nm.AddOp(a, b)).result
+        return self.combine(nm.AddOp, a, b)
+
+    def combine(self, kind: type[nm.CombinationOp], a: SSAValue, b: SSAValue) -> SSAValue:
+        """Two int32 tensors combined by an operation."""
+        return self.add(kind(a, b)).result
 
     def multiply(self, a: SSAValue, b: SSAValue, scale: float, bias: int = 0) -> SSAValue:
         """`a * (b + bias) * scale` as int32."""

@@ -54,6 +54,30 @@ builtin.module {
     // CHECK-NEXT: func.return
   }
   // CHECK-NEXT: }
+  func.func @nm.subtract(%a: tensor<8x4xsi32>, %b: tensor<8x1xsi32>) {
+  // CHECK-NEXT: func.func @nm.subtract(%a: tensor<8x4xsi32>, %b: tensor<8x1xsi32>) {
+    %c = nm.subtract %a, %b : tensor<8x4xsi32>, tensor<8x1xsi32> -> tensor<8x4xsi32>
+    // CHECK-NEXT: %c = nm.subtract %a, %b : tensor<8x4xsi32>, tensor<8x1xsi32> -> tensor<8x4xsi32>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.maximum(%a: tensor<8x4xsi32>, %b: tensor<1x4xsi32>) {
+  // CHECK-NEXT: func.func @nm.maximum(%a: tensor<8x4xsi32>, %b: tensor<1x4xsi32>) {
+    %c = nm.maximum %a, %b : tensor<8x4xsi32>, tensor<1x4xsi32> -> tensor<8x4xsi32>
+    // CHECK-NEXT: %c = nm.maximum %a, %b : tensor<8x4xsi32>, tensor<1x4xsi32> -> tensor<8x4xsi32>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.minimum(%a: tensor<8x4xsi32>, %b: tensor<1xsi32>) {
+  // CHECK-NEXT: func.func @nm.minimum(%a: tensor<8x4xsi32>, %b: tensor<1xsi32>) {
+    %c = nm.minimum %a, %b : tensor<8x4xsi32>, tensor<1xsi32> -> tensor<8x4xsi32>
+    // CHECK-NEXT: %c = nm.minimum %a, %b : tensor<8x4xsi32>, tensor<1xsi32> -> tensor<8x4xsi32>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
   func.func @nm.multiply(%a: tensor<8x4xsi32>, %b: tensor<8x4xsi16>) {
   // CHECK-NEXT: func.func @nm.multiply(%a: tensor<8x4xsi32>, %b: tensor<8x4xsi16>) {
     %y = nm.multiply %a, %b bias -3 scale <1073741824, 45> : tensor<8x4xsi32>, tensor<8x4xsi16> -> tensor<8x4xsi32>

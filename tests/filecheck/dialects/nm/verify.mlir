@@ -95,9 +95,15 @@
 
 // -----
 
-// CHECK: the second addend of shape (3,) does not broadcast to (6, 4)
+// CHECK: the second operand of shape (3,) does not broadcast to (6, 4)
 %a, %b = "test.op"() : () -> (tensor<6x4xsi32>, tensor<3xsi32>)
 %y = nm.add %a, %b : tensor<6x4xsi32>, tensor<3xsi32> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: neither operand has the result's shape (6, 4): [(6, 1), (1, 4)]
+%a, %b = "test.op"() : () -> (tensor<6x1xsi32>, tensor<1x4xsi32>)
+%y = nm.subtract %a, %b : tensor<6x1xsi32>, tensor<1x4xsi32> -> tensor<6x4xsi32>
 
 // -----
 
@@ -107,9 +113,9 @@
 
 // -----
 
-// CHECK: the second factor of shape (1, 1) does not broadcast to (6, 4)
-%a, %b = "test.op"() : () -> (tensor<6x4xsi32>, tensor<1x1xsi16>)
-%y = nm.multiply %a, %b scale <1073741824, 45> : tensor<6x4xsi32>, tensor<1x1xsi16> -> tensor<6x4xsi32>
+// CHECK: the second factor of shape (1, 2) does not broadcast to (6, 4)
+%a, %b = "test.op"() : () -> (tensor<6x4xsi32>, tensor<1x2xsi16>)
+%y = nm.multiply %a, %b scale <1073741824, 45> : tensor<6x4xsi32>, tensor<1x2xsi16> -> tensor<6x4xsi32>
 
 // -----
 
