@@ -14,6 +14,7 @@ product array and vector unit. Fusion never changes a bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from math import isfinite
 from typing import ClassVar, cast
 
@@ -48,6 +49,7 @@ from xdsl.irdl import (
     prop_def,
     result_def,
     traits_def,
+    var_operand_def,
 )
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
@@ -77,6 +79,7 @@ Integer = IntegerAttr[IntegerType]
 INTEGER = IntegerAttr.constr(EqAttrConstraint(i64))
 INTEGERS = DenseArrayBase.constr(i64)
 ZERO = IntegerAttr(0, i64)
+ONE = IntegerAttr(1, i64)
 
 
 @irdl_attr_definition
@@ -1153,10 +1156,11 @@ class PermuteOp(IRDLOperation):
 @irdl_op_definition
 class SliceOp(IRDLOperation):
     """
-    `x[..., start:stop, ...]` along one axis.
+    `x[..., start:stop:step, ...]` along one axis.
 
     ```mlir
     %y = nm.slice %x axis 1 from 0 to 1 : tensor<1x128x384xsi8> -> tensor<1x1x384xsi8>
+    %z = nm.slice %x axis 1 from 1 to 128 step 2 : tensor<1x128x384xsi8> -> tensor<1x64x384xsi8>
     ```
     """
 
@@ -1165,29 +1169,120 @@ class SliceOp(IRDLOperation):
     axis = prop_def(INTEGER)
     start = prop_def(INTEGER)
     stop = prop_def(INTEGER)
+    step = prop_def(INTEGER, default_value=ONE)
     result = result_def(TensorType)
     traits = traits_def(Pure())
-    assembly_format = "$x `axis` $axis `from` $start `to` $stop attr-dict `:` type($x) `->` type($result)"
+    assembly_format = (
+        "$x `axis` $axis `from` $start `to` $stop (`step` $step^)? attr-dict `:` type($x) `->` type($result)"
+    )
 
-    def __init__(self, x: SSAValue, axis: int, start: int, stop: int):
+    def __init__(self, x: SSAValue, axis: int, start: int, stop: int, step: int = 1):
         tensor = tensor_of(x)
         shape = list(tensor.get_shape())
-        shape[axis] = stop - start
+        shape[axis] = len(range(start, stop, step))
+        numbers = {"axis": axis, "start": start, "stop": stop, "step": step}
         super().__init__(
             operands=[x],
-            properties={"axis": integer(axis), "start": integer(start), "stop": integer(stop)},
+            properties={name: integer(number) for name, number in numbers.items()},
             result_types=[TensorType(tensor.element_type, shape)],
         )
 
+    @property
+    def positions(self) -> range:
+        """The positions along the axis that are taken."""
+        return range(self.start.value.data, self.stop.value.data, self.step.value.data)
+
     def verify_(self) -> None:
         x, result = tensor_of(self.x), tensor_of(self.result)
-        axis, start, stop = self.axis.value.data, self.start.value.data, self.stop.value.data
+        axis, start, stop, step = (one.value.data for one in (self.axis, self.start, self.stop, self.step))
         expect(0 <= axis < x.get_num_dims(), f"axis {axis} of a tensor with {x.get_num_dims()} axes")
         expected = list(x.get_shape())
         expect(0 <= start < stop <= expected[axis], f"[{start}, {stop}) is outside axis {axis} of {x}")
-        expected[axis] = stop - start
+        expect(step >= 1, f"a step of {step}, which must be at least 1")
+        expected[axis] = len(self.positions)
         expect(list(result.get_shape()) == expected, f"the result must have shape {expected}")
         expect(x.element_type == result.element_type, "a slice keeps the element type")
+
+
+@irdl_op_definition
+class BroadcastOp(IRDLOperation):
+    """
+    NumPy's broadcasting of `x` to the result's shape: axes of size 1, and axes it has not, repeat.
+
+    ```mlir
+    %y = nm.broadcast %x : tensor<1x384xsi8> -> tensor<2x128x384xsi8>
+    ```
+    """
+
+    name = "nm.broadcast"
+    x = operand_def(TensorType)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    def __init__(self, x: SSAValue, shape: Sequence[int]):
+        super().__init__(operands=[x], result_types=[TensorType(tensor_of(x).element_type, shape)])
+
+    def verify_(self) -> None:
+        x, result = tensor_of(self.x), tensor_of(self.result)
+        given, full = x.get_shape(), result.get_shape()
+        fits = len(given) <= len(full) and all(
+            size in (1, whole) for size, whole in zip(reversed(given), reversed(full), strict=False)
+        )
+        expect(fits, f"{given} does not broadcast to {full}")
+        expect(x.element_type == result.element_type, "broadcasting keeps the element type")
+
+
+@irdl_op_definition
+class ConcatenateOp(IRDLOperation):
+    """
+    Tensors one after the other along an axis: parts of one buffer. All have one element type, and the same integers
+    mean the same in all.
+
+    ```mlir
+    %y = nm.concatenate %a, %b axis 1 : (tensor<1x1x384xsi16>, tensor<1x64x384xsi16>) -> tensor<1x65x384xsi16>
+    ```
+    """
+
+    name = "nm.concatenate"
+    parts = var_operand_def(TensorType)
+    axis = prop_def(INTEGER)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = "$parts `axis` $axis attr-dict `:` functional-type(operands, results)"
+
+    def __init__(self, parts: Sequence[SSAValue], axis: int):
+        first = tensor_of(parts[0])
+        shape = list(first.get_shape())
+        shape[axis] = sum(tensor_of(part).get_shape()[axis] for part in parts)
+        super().__init__(
+            operands=[parts],
+            properties={"axis": integer(axis)},
+            result_types=[TensorType(first.element_type, shape)],
+        )
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """Start and stop of each part along the axis of the result."""
+        axis = self.axis.value.data
+        stops = list(accumulate(tensor_of(part).get_shape()[axis] for part in self.parts))
+        return list(zip([0, *stops], stops, strict=False))
+
+    def verify_(self) -> None:
+        result, axis = tensor_of(self.result), self.axis.value.data
+        expect(bool(self.parts), "there is nothing to concatenate")
+        expect(0 <= axis < result.get_num_dims(), f"axis {axis} of a tensor with {result.get_num_dims()} axes")
+        for part in map(tensor_of, self.parts):
+            expect(part.element_type == result.element_type, "the parts and the result have one element type")
+            given, full = list(part.get_shape()), list(result.get_shape())
+            fits = len(given) == len(full) and given[:axis] + given[axis + 1 :] == full[:axis] + full[axis + 1 :]
+            expect(fits, f"a part of shape {given} does not fit {full} along axis {axis}")
+        total = self.ranges[-1][1]
+        expect(result.get_shape()[axis] == total, f"the parts have {total} positions along axis {axis} of {result}")
+
+
+View = ViewOp | PermuteOp | SliceOp | BroadcastOp
+"""Operations that move no element: their result is another layout of their operand's memory, where strides allow."""
 
 
 NM = Dialect(
@@ -1212,6 +1307,8 @@ NM = Dialect(
         ViewOp,
         PermuteOp,
         SliceOp,
+        BroadcastOp,
+        ConcatenateOp,
     ],
     [PatternAttr, ScaleAttr, MeaningAttr, LinearTilingAttr, AttentionTilingAttr],
 )

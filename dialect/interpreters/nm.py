@@ -160,9 +160,18 @@ class NmFunctions(InterpreterFunctions):
 
     @impl(nm.SliceOp)
     def run_slice(self, interpreter: Interpreter, op: nm.SliceOp, args: PythonValues) -> PythonValues:
+        positions = op.positions
         window = [slice(None)] * args[0].ndim
-        window[op.axis.value.data] = slice(op.start.value.data, op.stop.value.data)
+        window[op.axis.value.data] = slice(positions.start, positions.stop, positions.step)
         return (args[0][tuple(window)],)
+
+    @impl(nm.BroadcastOp)
+    def run_broadcast(self, interpreter: Interpreter, op: nm.BroadcastOp, args: PythonValues) -> PythonValues:
+        return (np.broadcast_to(args[0], nm.tensor_of(op.result).get_shape()),)
+
+    @impl(nm.ConcatenateOp)
+    def run_concatenate(self, interpreter: Interpreter, op: nm.ConcatenateOp, args: PythonValues) -> PythonValues:
+        return (np.concatenate(args, axis=op.axis.value.data),)
 
 
 def _combined(op: nm.CombinationOp, args: PythonValues) -> PythonValues:

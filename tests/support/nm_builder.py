@@ -186,9 +186,17 @@ class NmBuilder:
         """The axes in another order."""
         return self.add(nm.PermuteOp(x, axes)).result
 
-    def slice(self, x: SSAValue, axis: int, start: int, stop: int) -> SSAValue:
-        """Elements `start:stop` of one axis."""
-        return self.add(nm.SliceOp(x, axis, start, stop)).result
+    def slice(self, x: SSAValue, axis: int, start: int, stop: int, step: int = 1) -> SSAValue:
+        """Elements `start:stop:step` of one axis."""
+        return self.add(nm.SliceOp(x, axis, start, stop, step)).result
+
+    def broadcast(self, x: SSAValue, *shape: int) -> SSAValue:
+        """Axes of size 1, and axes that `x` has not, repeated."""
+        return self.add(nm.BroadcastOp(x, shape)).result
+
+    def concatenate(self, axis: int, *parts: SSAValue) -> SSAValue:
+        """Tensors one after the other."""
+        return self.add(nm.ConcatenateOp(parts, axis)).result
 
     def sum(self, a: SSAValue, b: SSAValue) -> SSAValue:
         """The sum of two int32 tensors."""

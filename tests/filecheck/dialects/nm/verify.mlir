@@ -182,3 +182,33 @@ nm.norm rms %x, %gamma, %gamma epsilon 1 shift 30 copy_scale <1073741824, 38> : 
 // CHECK: [3, 9) is outside axis 0
 %x = "test.op"() : () -> tensor<6x8xsi8>
 %y = nm.slice %x axis 0 from 3 to 9 : tensor<6x8xsi8> -> tensor<6x8xsi8>
+
+// -----
+
+// CHECK: a step of 0, which must be at least 1
+%x = "test.op"() : () -> tensor<6x8xsi8>
+%y = nm.slice %x axis 0 from 3 to 6 step 0 : tensor<6x8xsi8> -> tensor<3x8xsi8>
+
+// -----
+
+// CHECK: (6, 8) does not broadcast to (6, 9)
+%x = "test.op"() : () -> tensor<6x8xsi8>
+%y = nm.broadcast %x : tensor<6x8xsi8> -> tensor<6x9xsi8>
+
+// -----
+
+// CHECK: a part of shape [6, 8] does not fit [2, 9] along axis 0
+%x = "test.op"() : () -> tensor<6x8xsi8>
+%y = nm.concatenate %x axis 0 : (tensor<6x8xsi8>) -> tensor<2x9xsi8>
+
+// -----
+
+// CHECK: the parts have 6 positions along axis 0
+%x = "test.op"() : () -> tensor<6x8xsi8>
+%y = nm.concatenate %x axis 0 : (tensor<6x8xsi8>) -> tensor<7x8xsi8>
+
+// -----
+
+// CHECK: the parts and the result have one element type
+%x = "test.op"() : () -> tensor<6x8xsi8>
+%y = nm.concatenate %x axis 0 : (tensor<6x8xsi8>) -> tensor<6x8xsi16>
