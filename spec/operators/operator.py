@@ -31,7 +31,7 @@ class Role(Enum):
     ADDITION = "addition of two values"
     MULTIPLICATION = "product of two values, element by element"
     MASK = "operation on a mask"
-    PRODUCT = "matrix product of two values, inside attention"
+    PRODUCT = "matrix product of two values"
     SOFTMAX = "softmax, inside attention"
     SCALING = "scale of the scores, inside attention"
     SELECTION = "mask of the scores, inside attention"
@@ -39,6 +39,7 @@ class Role(Enum):
     CONVERSION = "conversion of elements"
     DROPOUT = "dropout"
     CONSTANT = "computed where it depends on no input"
+    SPELLED = "made of other operators, by the compiler"
     COMPOSITION = "made of other operators, taken apart when a model is imported"
 
 
@@ -210,6 +211,7 @@ _COMPUTED = frozenset(
         Role.EMBEDDING,
         Role.NORM,
         Role.ATTENTION,
+        Role.PRODUCT,
         Role.ELEMENTWISE,
         Role.ADDITION,
         Role.MULTIPLICATION,
