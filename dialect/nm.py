@@ -7,8 +7,8 @@ nothing else, so the meaning of a module is defined once. Values carry their wid
 has two accumulators; `si64` stands for both together, before `nm.rescale_channels`.
 
 Before fusion a product and its epilogue are separate operations (`nm.product`, `nm.rescale_channels`, `nm.table`,
-`nm.add`, `nm.clamp`). `nm-fuse-epilogues` fuses them into `nm.linear` and `nm.map`, which are one pass of the machine's
-product array and vector unit. Fusion never changes a bit.
+`nm.add`, `nm.clamp`). `nm-fuse-epilogues` fuses them into `nm.linear`, `nm.matmul` and `nm.map`, which are one pass of
+the machine's product array and vector unit. Fusion never changes a bit.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from itertools import accumulate
 from math import isfinite
 from typing import ClassVar, cast
 
+from numpy import broadcast_shapes
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     I64,
@@ -65,6 +66,7 @@ from sta.spec.softmax import most_keys
 from sta.spec.tables import EXPONENTIAL_BITS, TABLE_ENTRIES
 from sta.spec.tiling_policy import LOOP_ORDERS
 from sta.spec.vector import ADD, COMBINATIONS
+from sta.spec.wide_product import LONGEST_SUM
 
 si8 = IntegerType(8, Signedness.SIGNED)
 ui8 = IntegerType(8, Signedness.UNSIGNED)
@@ -446,10 +448,62 @@ def _verify_product(x: SSAValue, weight: SSAValue, result: Tensor) -> None:
 
 
 @irdl_op_definition
+class DynamicProductOp(IRDLOperation):
+    """
+    Product of two values, `[..., M, K]` and `[..., N, K]`: `acc[..., i, j] = sum_k a[..., i, k] * b[..., j, k]`, in
+    int32 (`sta.spec.integers.matrix_product`). Leading axes broadcast.
+
+    Of 16-bit `a` it is `256 * high + low` in int64, as for `nm.product`.
+
+    ```mlir
+    %acc = nm.dynamic_product %a, %b : tensor<2x8x6xsi8>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi32>
+    ```
+    """
+
+    name = "nm.dynamic_product"
+    a = operand_def(TensorType)
+    b = operand_def(TensorType)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = "$a `,` $b attr-dict `:` type($a) `,` type($b) `->` type($result)"
+
+    def __init__(self, a: SSAValue, b: SSAValue):
+        super().__init__(operands=[a, b], result_types=[TensorType(si64 if is_wide(a) else si32, dynamic_shape(a, b))])
+
+    def verify_(self) -> None:
+        accumulator = si64 if is_wide(self.a) else si32
+        _verify_dynamic_product(self.a, self.b, _expect_element(self.result, (accumulator,), "the result"))
+
+
+def dynamic_shape(a: SSAValue, b: SSAValue) -> tuple[int, ...]:
+    """
+    The shape `[..., M, N]` of the product of two values, `[..., M, K]` and `[..., N, K]`.
+
+    Raises VerifyException if they have fewer than two axes, or leading axes that do not broadcast.
+    """
+    left, right = tensor_of(a).get_shape(), tensor_of(b).get_shape()
+    expect(min(len(left), len(right)) >= 2, f"the factors must have two axes or more, got {left} and {right}")
+    try:
+        leading = broadcast_shapes(left[:-2], right[:-2])
+    except ValueError:
+        raise VerifyException(f"the leading axes of {left} and {right} do not broadcast") from None
+    return (*leading, left[-2], right[-2])
+
+
+def _verify_dynamic_product(a: SSAValue, b: SSAValue, result: Tensor) -> None:
+    left = _expect_element(a, (si8, ui8, si16), "the first factor").get_shape()
+    right = _expect_element(b, (si8,), "the second factor").get_shape()
+    expected = dynamic_shape(a, b)
+    expect(left[-1] == right[-1], f"K is {left[-1]} in the first factor and {right[-1]} in the second")
+    expect(left[-1] <= LONGEST_SUM, f"sums over {left[-1]} elements could leave int32: at most {LONGEST_SUM} cannot")
+    expect(result.get_shape() == expected, f"the result must have shape {expected}, got {result.get_shape()}")
+
+
+@irdl_op_definition
 class RescaleOp(IRDLOperation):
     """
     `apply_scale_32(x + bias, multiplier, shift)` with one bias and one scale for the tensor; the result is not
-    saturated.
+    saturated. The operand may be `si64` if it is the product of two values.
 
     ```mlir
     %y = nm.rescale %x bias -3 scale <1073741824, 31> : tensor<8x4xsi16> -> tensor<8x4xsi32>
@@ -473,7 +527,8 @@ class RescaleOp(IRDLOperation):
 
     def verify_(self) -> None:
         _expect_int32(self.bias.value.data, "the bias")
-        _verify_elementwise(self.x, self.result)
+        wide = (si64,) if isinstance(self.x.owner, DynamicProductOp) else ()
+        _verify_elementwise(self.x, self.result, (*ELEMENT_TYPES, *wide))
 
 
 def _verify_elementwise(x: SSAValue, result: SSAValue, allowed: Sequence[IntegerType] = ELEMENT_TYPES) -> None:
@@ -817,6 +872,50 @@ class LinearOp(EpilogueOp):
     def verify_(self) -> None:
         _verify_product(self.x, self.weight, tensor_of(self.result))
         _verify_channels(tensor_of(self.weight).get_shape()[0], self.bias, self.multiplier, self.shift)
+        self.verify_epilogue()
+
+
+@irdl_op_definition
+class MatmulOp(EpilogueOp):
+    """
+    A product of two values with its epilogue: bias and scale of the whole tensor, table and residual, applied as the
+    accumulators drain.
+
+    ```mlir
+    %y = nm.matmul %a, %b scale <1073741824, 38> : tensor<2x8x6xsi16>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi16>
+    ```
+    """
+
+    name = "nm.matmul"
+    a = operand_def(TensorType)
+    b = operand_def(TensorType)
+    bias = prop_def(INTEGER, default_value=ZERO)
+    scale = prop_def(ScaleAttr, default_value=IDENTITY)
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    custom_directives = (OptionalTypes,)
+    assembly_format = (
+        f"$a `,` $b (`bias` $bias^)? (`scale` $scale^)? {_EPILOGUE} `:` type($a) `,` type($b) {_EPILOGUE_TYPES}"
+    )
+    traits = traits_def(Pure())
+
+    def __init__(
+        self,
+        factors: tuple[SSAValue, SSAValue],
+        scale: tuple[int, int, int],
+        table: SSAValue | None,
+        residual: SSAValue | None,
+        scalars: dict[str, Attribute],
+        result_type: Attribute,
+    ):
+        super().__init__(
+            operands=[*factors, table, residual],
+            properties={"bias": integer(scale[0]), "scale": ScaleAttr(*scale[1:]), **scalars},
+            result_types=[result_type],
+        )
+
+    def verify_(self) -> None:
+        _expect_int32(self.bias.value.data, "the bias")
+        _verify_dynamic_product(self.a, self.b, tensor_of(self.result))
         self.verify_epilogue()
 
 
@@ -1290,6 +1389,7 @@ NM = Dialect(
     [
         WeightOp,
         ProductOp,
+        DynamicProductOp,
         RescaleOp,
         RescaleChannelsOp,
         TableOp,
@@ -1300,6 +1400,7 @@ NM = Dialect(
         MultiplyOp,
         ClampOp,
         LinearOp,
+        MatmulOp,
         MapOp,
         NormOp,
         GatherOp,

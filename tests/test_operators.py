@@ -61,6 +61,9 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "aten.matmul": [(X, numbers(2, 8, 3)), (X, numbers(8, 3))],
     "aten.bmm": [(X, numbers(2, 8, 3))],
     "aten.mm": [(X[0], numbers(8, 3))],
+    "aten.mv": [(X[0], numbers(8))],
+    "aten.dot": [(X[0, 0], Y[0, 0])],
+    "aten.baddbmm": [(X[:, :, :5], X, numbers(2, 8, 5), 0.5, 2.0)],
     "aten.addmm": [(numbers(4), X[0], numbers(8, 4), 0.5, 2.0)],
     "aten.softmax.int": [(X, -1), (X, 1)],
     "aten._softmax": [(X, -1, False)],
@@ -323,6 +326,7 @@ class Structured(nn.Module):
         y = nn.functional.scaled_dot_product_attention(query, key, value)
         x = x + y.transpose(1, 2).reshape(x.shape)
         x = x.cumsum(-1) + x.sum(1, keepdim=True) + x.mean(1)
+        x = x + torch.bmm(x.matmul(x.transpose(1, 2)), x) / 8
         return self.last(self.rms(x)) * x
 
 

@@ -72,6 +72,14 @@ class NmFunctions(InterpreterFunctions):
         acc = wide_accumulators(acc) if nm.is_wide(op.x) else acc
         return (acc.astype(tensor_dtype(op.result)).reshape(nm.tensor_of(op.result).get_shape()),)
 
+    @impl(nm.DynamicProductOp)
+    def run_dynamic_product(
+        self, interpreter: Interpreter, op: nm.DynamicProductOp, args: PythonValues
+    ) -> PythonValues:
+        acc = _rows(_accumulators(*args))
+        acc = wide_accumulators(acc) if nm.is_wide(op.a) else acc
+        return (acc.astype(tensor_dtype(op.result)).reshape(nm.tensor_of(op.result).get_shape()),)
+
     @impl(nm.RescaleOp)
     def run_rescale(self, interpreter: Interpreter, op: nm.RescaleOp, args: PythonValues) -> PythonValues:
         value = args[0].astype(np.int64) + op.bias.value.data
@@ -123,6 +131,13 @@ class NmFunctions(InterpreterFunctions):
         parameters = channel_map_parameters(bias, multiplier, shift, epilogue_scalars(op))
         acc = _accumulators(_rows(x), weight)
         return (_map(op, acc, parameters, table, residual, wide=nm.is_wide(op.x)),)
+
+    @impl(nm.MatmulOp)
+    def run_matmul(self, interpreter: Interpreter, op: nm.MatmulOp, args: PythonValues) -> PythonValues:
+        table, residual, factors = _epilogue_operands(op, args)
+        parameters = scalar_map_parameters(op.bias.value.data, *op.scale.pair, epilogue_scalars(op))
+        acc = _rows(_accumulators(*factors))
+        return (_map(op, acc, parameters, table, residual, wide=nm.is_wide(op.a)),)
 
     @impl(nm.MapOp)
     def run_map(self, interpreter: Interpreter, op: nm.MapOp, args: PythonValues) -> PythonValues:

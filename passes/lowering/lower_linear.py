@@ -15,7 +15,7 @@ from sta.dialect.ir.parameter_blocks import channel_map_parameters, epilogue_sca
 from sta.passes.lowering.double_buffering import rotate, rotate_rows, walk
 from sta.passes.lowering.lower_vector import NormTiles, load_norm, lower_norm_tile
 from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, read_residual, walkable, with_rows
-from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, map_op
+from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, loaded_bytes, map_op
 from sta.passes.lowering.tile_program import Buffer, Constant, Position, Tile
 from sta.passes.tiling.linear_tiling import COLUMNS, RELOADED, SLOTS, LinearShape, LinearTiling, cuts
 from sta.passes.tiling.strided_view import Axis, StridedView, row_space
@@ -64,10 +64,10 @@ def linear_shape(op: nm.LinearOp, operands: LinearOperands, *, norm: bool) -> Li
         depth,
         pattern,
         encoding,
-        x_bytes=_loaded_bytes(operands.x),
-        residual_bytes=_loaded_bytes(operands.residual),
+        x_bytes=loaded_bytes(operands.x),
+        residual_bytes=loaded_bytes(operands.residual),
         residual_column=operands.residual is not None and operands.residual.columns == 1,
-        result_bytes=_loaded_bytes(operands.result),
+        result_bytes=loaded_bytes(operands.result),
         batches=prod(axis.size for axis in axes[:-1]),
         norm=norm,
         wide=nm.is_wide(op.x),
@@ -370,8 +370,3 @@ def _parameter_blocks(builder: TileBuilder, op: nm.LinearOp, columns: int) -> ND
     )
     blocks = channel_map_parameters(bias, multiplier, shift, epilogue_scalars(op)).blocks(columns)
     return np.frombuffer(b"".join(block.ljust(aligned(len(block)), b"\0") for block in blocks), np.uint8)
-
-
-def _loaded_bytes(operand: Operand | None) -> int:
-    """Bytes of an element that crosses between the chip and DRAM."""
-    return 0 if operand is None or operand.space == "spad" else operand.element.width.data // 8

@@ -16,7 +16,7 @@ from xdsl.ir import Operation, SSAValue, Use
 
 from sta.dialect import torch
 from sta.dialect.ir.location import module_path
-from sta.passes.rewriting.torch_operations import is_aten, literal_of
+from sta.passes.rewriting.torch_operations import is_aten
 from sta.spec.operators.operator import Role
 
 WEIGHTS = (
@@ -183,17 +183,6 @@ def _of_concatenation(operation: Operation) -> Cause | None:
     return Cause(operation, "" if row is None else row.remedy, frozenset({operation, *parts}))
 
 
-def _is_product_with_constant(operation: Operation) -> bool:
-    return isinstance(operation, _PRODUCTS) and any(literal_of(value) is not None for value in operation.operands)
-
-
-def _of_product(operation: Operation) -> Cause:
-    """A constant that is no matrix, so that the product is no linear layer."""
-    sizes = next(torch.sizes_of(value) for value in operation.operands if literal_of(value) is not None)
-    note = f"its constant is {list(sizes)}, and only one matrix can be multiplied with: use a linear layer for each"
-    return Cause(operation, note, frozenset({operation}))
-
-
 def _role_of(operation: Operation) -> Role | None:
     row = torch.find_row(operation)
     if is_aten(operation, "sub.Tensor"):
@@ -224,6 +213,5 @@ _FINDERS: tuple[tuple[Callable[[Operation], bool], Callable[[Operation], Cause |
     (_is_reduction, _of_reduction),
     (_becomes_complex, _of_complex),
     (lambda one: is_aten(one, "cat"), _of_concatenation),
-    (_is_product_with_constant, _of_product),
 )
 """Roots of causes, and what is said about each."""

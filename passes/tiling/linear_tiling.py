@@ -233,8 +233,8 @@ def _norm_cycles(target: Target, shape: LinearShape, tiling: LinearTiling, produ
 
 def candidates(target: Target, shape: LinearShape) -> Iterator[LinearTiling]:
     """Candidate tilings."""
-    for columns in _sizes(shape.columns, target.tile_columns, target.array_columns):
-        for rows in _sizes(shape.rows, target.tile_rows, target.array_rows):
+    for columns in tile_sizes(shape.columns, target.tile_columns, target.array_columns):
+        for rows in tile_sizes(shape.rows, target.tile_rows, target.array_rows):
             # If all rows are one tile, both orders are the same.
             if shape.depth <= DEPTH_LIMIT and rows < shape.rows * shape.batches:
                 yield LinearTiling(rows, columns, shape.depth, ROWS)
@@ -244,7 +244,7 @@ def candidates(target: Target, shape: LinearShape) -> Iterator[LinearTiling]:
                     yield LinearTiling(rows, columns, depth, RELOADED)
 
 
-def _sizes(size: int, limit: int, array: int) -> list[int]:
+def tile_sizes(size: int, limit: int, array: int) -> list[int]:
     """
     Candidate sizes of a tile: the array's size and its doubles, or all elements if they are fewer; below the array's
     size single elements, for chips that hold no more.
@@ -258,9 +258,13 @@ def _sizes(size: int, limit: int, array: int) -> list[int]:
 
 
 def _depths(shape: LinearShape) -> list[int]:
-    """Cuts of the depth in whole groups of the pattern: all of it, halves, quarters."""
+    """Cuts of the depth in whole groups of the pattern."""
     group = shape.pattern.m
-    depth = min(shape.depth, DEPTH_LIMIT // group * group)
+    return halved(min(shape.depth, DEPTH_LIMIT // group * group), group)
+
+
+def halved(depth: int, group: int) -> list[int]:
+    """A depth and its halves, quarters and so on, in multiples of `group`."""
     depths = [depth]
     while depth > group:
         depth = max(1, -(-depth // 2) // group) * group

@@ -33,7 +33,7 @@ class Role(Enum):
     SUM = "sums along the last axis"
     SPELLED = "spelled with other operators by a pass"
     MASK = "operation on a mask"
-    PRODUCT = "matrix product of two values, inside attention"
+    PRODUCT = "matrix product of two values"
     SOFTMAX = "softmax, inside attention"
     SCALING = "scale of the scores, inside attention"
     SELECTION = "mask of the scores, inside attention"
@@ -41,6 +41,7 @@ class Role(Enum):
     CONVERSION = "conversion of elements"
     DROPOUT = "dropout"
     CONSTANT = "computed where it depends on no input"
+    SPELLED = "made of other operators, by the compiler"
     COMPOSITION = "made of other operators, taken apart when a model is imported"
 
 
@@ -214,6 +215,7 @@ _COMPUTED = frozenset(
         Role.EMBEDDING,
         Role.NORM,
         Role.ATTENTION,
+        Role.PRODUCT,
         Role.ELEMENTWISE,
         Role.ADDITION,
         Role.MULTIPLICATION,

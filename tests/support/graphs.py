@@ -59,6 +59,21 @@ class Graph:
         wide = self.pick(nm.si16) if self.draw(st.integers(0, 2)) == 0 else None
         return self.builder.linear(wide or self.narrow(), columns, f"w{len(self.values)}", spread=spread)
 
+    def matmul(self) -> SSAValue | None:
+        """A product of two values, the second of which may be the first one, rounded."""
+        first = self.stored()
+        shape = nm.tensor_of(first).get_shape()
+        if len(shape) < 2:
+            return None
+        fitting = [
+            v for v in self.values if nm.element_of(v) == nm.si8 and multiplies(shape, nm.tensor_of(v).get_shape())
+        ]
+        if not fitting:
+            fitting = [self.builder.clamp(self.builder.rescale(first, 1 / 100), nm.si8)]
+        return self.builder.matmul(
+            first, self.draw(st.sampled_from(fitting)), self.draw(st.sampled_from([60.0, 5000.0]))
+        )
+
     def rescale(self) -> SSAValue:
         """A rescaling of something stored, or of an int32 value."""
         value = self.pick(nm.si32) if self.draw(st.integers(0, 3)) == 0 else None
@@ -151,7 +166,7 @@ class Graph:
         """Draws an operation."""
         kinds: list[Callable[[], SSAValue | None]] = [
             *(self.linear, self.rescale, self.table, self.combine, self.combine, self.clamp, self.clamp, self.norm),
-            self.multiply,
+            *(self.multiply, self.matmul),
             *(self.view, self.view, self.view, self.concatenate),
         ]
         value = self.draw(st.sampled_from(kinds))()
@@ -169,6 +184,14 @@ def fits(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
     return len(shape) <= len(full) and all(
         size in (1, whole) for size, whole in zip(reversed(shape), reversed(full), strict=False)
     )
+
+
+def multiplies(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """True if matrices of one shape multiply with the transposes of those of another."""
+    if len(other) < 2 or shape[-1] != other[-1]:
+        return False
+    leading = zip(reversed(shape[:-2]), reversed(other[:-2]), strict=False)
+    return all(size == 1 or others in (1, size) for size, others in leading)
 
 
 @st.composite

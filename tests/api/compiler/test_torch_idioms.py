@@ -178,6 +178,12 @@ PRODUCTS = (
     Case("a constant on the left", lambda m, x: m.w @ m.o(x), {**linears(), "w": torch.randn(ROWS, ROWS) / 4}),
     Case("a constant of batch 1", lambda m, x: torch.bmm(m.o(x), m.w), {**linears(), "w": MATRIX[None]}),
     Case("a constant vector", lambda m, x: m.o(x) @ m.w, {**linears(), "w": ROW}),
+    Case("a constant of heads", lambda m, x: heads(m.o(x)) @ m.w, {**linears(), "w": BATCH}),
+    Case("a constant of heads on the left", lambda m, x: m.w @ heads(m.o(x)), {**linears(), "w": BATCH}),
+    Case("two values", lambda m, x: m.o((m.q(x) @ m.k(x).mT) @ m.v(x) / 64), linears()),
+    Case("an einsum", lambda m, x: torch.einsum("bhqd,bhkd->bqk", heads(m.q(x)), heads(m.k(x))), linears()),
+    Case("baddbmm", lambda m, x: torch.baddbmm(m.o(x), m.q(x) @ m.k(x).mT, m.v(x), beta=0.5, alpha=0.01), linears()),
+    Case("a vector", lambda m, x: m.q(x)[0] @ m.k(x)[0, 3], linears()),
 )
 
 
@@ -452,12 +458,6 @@ REFUSED = (
         lambda m, x: m.o(joined((heads(m.q(x)) @ heads(m.k(x)).transpose(-1, -2)).softmax(-1) * m.f @ heads(m.v(x)))),
         {**linears(), "f": torch.rand(HEADS, 1, 1)},
         refused=("aten.mul.Tensor in forward", "between the softmax"),
-    ),
-    Case(
-        "a constant of heads",
-        lambda m, x: heads(m.o(x)) @ m.w,
-        {**linears(), "w": BATCH},
-        refused=("aten.matmul in forward", "[4, 16, 16]"),
     ),
     Case(
         "chosen positions",

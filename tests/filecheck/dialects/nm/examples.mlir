@@ -22,6 +22,14 @@ builtin.module {
     // CHECK-NEXT: func.return
   }
   // CHECK-NEXT: }
+  func.func @nm.dynamic_product(%a: tensor<2x8x6xsi8>, %b: tensor<1x4x6xsi8>) {
+  // CHECK-NEXT: func.func @nm.dynamic_product(%a: tensor<2x8x6xsi8>, %b: tensor<1x4x6xsi8>) {
+    %acc = nm.dynamic_product %a, %b : tensor<2x8x6xsi8>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi32>
+    // CHECK-NEXT: %acc = nm.dynamic_product %a, %b : tensor<2x8x6xsi8>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi32>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
   func.func @nm.rescale(%x: tensor<8x4xsi16>) {
   // CHECK-NEXT: func.func @nm.rescale(%x: tensor<8x4xsi16>) {
     %y = nm.rescale %x bias -3 scale <1073741824, 31> : tensor<8x4xsi16> -> tensor<8x4xsi32>
@@ -98,6 +106,14 @@ builtin.module {
   // CHECK-NEXT: func.func @nm.linear(%x: tensor<8x6xsi8>, %w: tensor<4x6xsi8>, %bias: tensor<4xsi32>, %multiplier: tensor<4xsi32>, %shift: tensor<4xsi8>, %r: tensor<8x4xsi16>) {
     %y = nm.linear %x, %w, %bias, %multiplier, %shift residual %r residual_scale <1073741824, 31> : tensor<8x6xsi8>, tensor<4x6xsi8>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>, tensor<8x4xsi16> -> tensor<8x4xsi16>
     // CHECK-NEXT: %y = nm.linear %x, %w, %bias, %multiplier, %shift residual %r residual_scale <1073741824, 31> : tensor<8x6xsi8>, tensor<4x6xsi8>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>, tensor<8x4xsi16> -> tensor<8x4xsi16>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.matmul(%a: tensor<2x8x6xsi16>, %b: tensor<1x4x6xsi8>) {
+  // CHECK-NEXT: func.func @nm.matmul(%a: tensor<2x8x6xsi16>, %b: tensor<1x4x6xsi8>) {
+    %y = nm.matmul %a, %b scale <1073741824, 38> : tensor<2x8x6xsi16>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi16>
+    // CHECK-NEXT: %y = nm.matmul %a, %b scale <1073741824, 38> : tensor<2x8x6xsi16>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi16>
     func.return
     // CHECK-NEXT: func.return
   }
