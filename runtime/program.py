@@ -28,6 +28,7 @@ from sta.runtime.timing import Timing
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
 from sta.runtime.values.stepper import Stepper
 from sta.spec.accuracy import Fidelity
+from sta.spec.host_prologue import HostPrologue
 from sta.spec.pattern import Pattern
 from sta.spec.signature import TensorSignature
 from sta.spec.suggestion import suggestion
@@ -203,8 +204,17 @@ class Program:
 
     @property
     def inputs(self) -> list[TensorSignature]:
-        """Signatures of the inputs."""
-        return [port.signature for port in self._valid.inputs]
+        """Signatures of the model's inputs; those that only the host prologue reads have the kind ``host``."""
+        prologue, ports = self._valid.prologue, [port.signature for port in self._valid.inputs]
+        if prologue is None:
+            return ports
+        direct = {port.name: port for port in ports}
+        return [direct.get(one.name) or one.signature for one in prologue.inputs]
+
+    @property
+    def prologue(self) -> HostPrologue | None:
+        """The computations of the host before the machine starts; None if there are none."""
+        return self._valid.prologue
 
     @property
     def outputs(self) -> list[TensorSignature]:
@@ -323,15 +333,20 @@ class Program:
         """
         Returns the device's integers for host arrays, by input name.
 
+        The host prologue runs here: its results are among them.
+
         Raises:
             TypeError: the inputs are no mapping.
-            ValueError: a name is missing or unexpected, or an array has the wrong shape, dtype or values.
+            ValueError: a name is missing or unexpected, or an array has the wrong shape, dtype or values; or the
+                prologue has no result for them, for an index outside of a table.
         """
         if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"inputs is a mapping from an input's name to its array, not {type(inputs).__name__}")
-        names = [signature.name for signature in self.inputs]
-        _check_names(inputs, names)
-        return {signature.name: signature.encode(inputs[signature.name]) for signature in self.inputs}
+        signatures, prologue = self.inputs, self._valid.prologue
+        _check_names(inputs, [signature.name for signature in signatures])
+        if prologue is not None:
+            return prologue.encode([port.signature for port in self._valid.inputs], inputs)
+        return {signature.name: signature.encode(inputs[signature.name]) for signature in signatures}
 
     def run(
         self,

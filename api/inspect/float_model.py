@@ -13,7 +13,8 @@ from xdsl.dialects import func
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import output_names, run_torch
+from sta.dialect.host import device_inputs
+from sta.dialect.interpreters.torch import input_names, output_names, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.main_function import main_function
@@ -62,7 +63,7 @@ class FloatModel:
             else:
                 pass_registry()[name]()().apply(self._context, self._module)
         function = main_function(self._module)
-        self._padding = padding_mask(self._module)
+        self._padding = padding_mask(self._module, self._context.weights)
         self._values = {name: value for value, name in float_names(function).items()}
         terminator = function.body.block.last_op
         assert isinstance(terminator, func.ReturnOp)
@@ -126,10 +127,11 @@ class FloatModel:
             if value in wanted:
                 found[value] = result.numpy().copy()
 
-        block = main_function(self._module).body.block
-        for name, argument in zip(self._imported.input_names, block.args, strict=True):
+        function = main_function(self._module)
+        given = device_inputs(self._module, self._context.weights, sample)
+        for name, argument in zip(input_names(function), function.body.block.args, strict=True):
             if argument in wanted:
-                found[argument] = sample[name]
+                found[argument] = given[name]
         run_torch(self._module, self._context, sample, observe)
         return found
 

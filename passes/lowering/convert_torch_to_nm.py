@@ -20,6 +20,7 @@ from sta.dialect import nm, torch
 from sta.dialect.interpreters.nm import tensor_dtype
 from sta.dialect.ir.accuracy import keep_accuracy
 from sta.dialect.ir.context import weights_of
+from sta.dialect.ir.main_function import machine_functions
 from sta.dialect.ir.port_attribute import port_entry
 from sta.dialect.ir.quantized_value import set_meaning
 from sta.dialect.ir.tensor_names import float_names
@@ -165,7 +166,7 @@ class ConvertTorchToNmPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Converts every function of `op` in place. Raises ConversionError."""
         weights = weights_of(ctx)
-        for function in [f for f in op.ops if isinstance(f, func.FuncOp)]:
+        for function in machine_functions(op):
             converted = FunctionConversion(function, weights).convert()
             op.body.block.insert_op_before(converted, function)
             function.detach()

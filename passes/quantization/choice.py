@@ -88,7 +88,7 @@ class QuantizationChoice:
         self._methods = methods
         self._report = report
         self._observation = Observation(module, context, _observer)
-        self._mask = padding_mask(module)
+        self._mask = padding_mask(module, context.weights)
         self._forward = products_of_layers(module)
         self._work = Work(report, 0)
 

@@ -133,7 +133,7 @@ def _samples(module: ModuleOp, context: CompileContext, needed: bool) -> list[Sa
     """Calibration data, or else the example inputs; there may be none if they are not `needed` for ranges."""
     if context.samples.given("calibration"):
         samples = context.samples.of("calibration")
-        mask = padding_mask(module)
+        mask = padding_mask(module, context.weights)
         for fault in faults_of(samples, None if mask is None else mask.name):
             warnings.warn(fault, stacklevel=9)
         return samples

@@ -340,7 +340,7 @@ def empty(data: bytearray) -> bytes:
     [
         (truncated, "bytes, should have"),
         (corrupted, "the checksum does not match; the file is corrupt"),
-        (newer, "the container has version 3.0, this toolchain reads version 2.0"),
+        (newer, "the container has version 3.0, this toolchain reads version 2.1"),
         (foreign, "not an STA container"),
         (empty, "is empty"),
     ],
