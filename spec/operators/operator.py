@@ -41,7 +41,6 @@ class Role(Enum):
     CONVERSION = "conversion of elements"
     DROPOUT = "dropout"
     CONSTANT = "computed where it depends on no input"
-    SPELLED = "made of other operators, by the compiler"
     COMPOSITION = "made of other operators, taken apart when a model is imported"
 
 
