@@ -22,6 +22,9 @@ BIAS_REACH = 1 << 60
 EMPTY_CHANNEL_SCALE = 2.0**-20
 """Scale of the weights of a channel without any: its accumulators are always zero."""
 
+PART = 1 << 16
+"""Number of values that are rounded at a time."""
+
 Array = NDArray[Any]
 
 
@@ -154,7 +157,13 @@ def requantization(scales: NDArray[np.float64], output_scale: float) -> tuple[ND
 
 def quantize_symmetric(values: Array, scale: float, bits: int = 16) -> NDArray[np.int16 | np.int8]:
     """`round(values / scale)`, ties to even, saturated to int16, or int8."""
-    rounded = np.rint(np.asarray(values, np.float64) / scale)
     half = 1 << (bits - 1)
-    # NumPy makes a scalar of an array without axes.
-    return np.asarray(np.clip(rounded, -half, half - 1), np.int8 if bits == 8 else np.int16)
+    integers = np.empty(np.shape(values), np.int8 if bits == 8 else np.int16)
+    flat, target = np.reshape(values, -1), integers.reshape(-1)
+    # A table of embeddings in float64 would be the largest array of a compile.
+    for start in range(0, flat.size, PART):
+        part = slice(start, start + PART)
+        rounded = flat[part].astype(np.float64) / scale
+        np.rint(rounded, out=rounded)
+        target[part] = np.clip(rounded, -half, half - 1, out=rounded)
+    return integers
