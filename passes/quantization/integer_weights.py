@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from sta.spec.integers import encode_scale
 from sta.spec.wide_product import PLANE_MAGNITUDES
@@ -97,15 +97,16 @@ def quantize_linear(
 
 def row_magnitudes(weights: Array) -> Array:
     """The largest magnitude [N] in each row of weights [N, K]."""
-    return np.abs(weights).max(axis=1, initial=0.0)
+    # Without an array of magnitudes, which costs more than both extremes.
+    return np.maximum(weights.max(axis=1, initial=0.0), -weights.min(axis=1, initial=0.0))
 
 
-def row_scales(weights: Array) -> Array:
+def row_scales(weights: Array, dtype: DTypeLike | None = None) -> Array:
     """
-    The scale [N] of each row of float weights [N, K], in their dtype: its largest magnitude by 127. A row of zeros may
-    have any scale: it gets one so small that every output's scale can be reached from it.
+    The scale [N] of each row of float weights [N, K], in their dtype or another: its largest magnitude by 127. A row of
+    zeros may have any scale: it gets one so small that every output's scale can be reached from it.
     """
-    return _scales(row_magnitudes(weights), 0.0)
+    return _scales(row_magnitudes(weights).astype(dtype or weights.dtype), 0.0)
 
 
 def _scales(magnitudes: Array, least: Array | float) -> Array:
