@@ -892,7 +892,7 @@ class MatmulOp(EpilogueOp):
     bias = prop_def(INTEGER, default_value=ZERO)
     scale = prop_def(ScaleAttr, default_value=IDENTITY)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (OptionalTypes,)
+    custom_directives = (OptionalTypes, Word)
     assembly_format = (
         f"$a `,` $b (`bias` $bias^)? (`scale` $scale^)? {_EPILOGUE} `:` type($a) `,` type($b) {_EPILOGUE_TYPES}"
     )

@@ -105,6 +105,11 @@ class Candidate:
                 layer.operands = [layer.input, TorchBuilder(layer, store).literal(store.get(name), name), layer.bias]
         return copy
 
+    def forget_rounded(self) -> None:
+        """Drops the weights rounded to 8 bits, which the next judgement needs again."""
+        self.rounded = {}
+        self.forget_unused()
+
     def forget_unused(self) -> None:
         """Drops the arrays that the module does not use any more."""
         literals = (literal_of(result) for operation in operations_of(self.module) for result in operation.results)

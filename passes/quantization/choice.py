@@ -102,14 +102,21 @@ class QuantizationChoice:
         that are not finite.
         """
         noise, held_out = self._observe()
-        asked = least_sqnr
-        if least_sqnr is None:
-            least_sqnr = DEFAULT_LEAST_SQNR if held_out else 0.0
         choice = Choice(Plan(int16_inputs=tuple(int16_inputs)), held_out=held_out)
+        # The arrays of candidates are gone before the rest is observed.
+        self._choose(choice, noise, least_sqnr)
+        self._observe_rest()
+        return choice
+
+    def _choose(self, choice: Choice, noise: Noise, asked: float | None) -> None:
+        """Tries candidates and notes them in `choice`."""
+        least_sqnr = asked
+        if least_sqnr is None:
+            least_sqnr = DEFAULT_LEAST_SQNR if choice.held_out else 0.0
         kept = Candidate(self._module, self._context, self._observation.observers).copy()
         choice.decibels = self._judge(noise, kept, choice.plan)
         choice.trials.append(Trial("extremes", choice.decibels, True))
-        for method, plans in self._candidates() if held_out else ():
+        for method, plans in self._candidates() if choice.held_out else ():
             kept = self._try(noise, choice, kept, method, plans(choice.plan))
         if choice.decibels < least_sqnr:
             WideInputs(self._module, kept, noise, self._report).choose(choice, least_sqnr)
@@ -117,8 +124,6 @@ class QuantizationChoice:
             choice.missed = least_sqnr
             choice.loudest = self._loudest(noise, kept, choice.plan)
         choice.given = self._against_given(noise, kept, choice)
-        self._observe_rest()
-        return choice
 
     def _loudest(self, noise: Noise, candidate: Candidate, plan: Plan) -> str | None:
         self._report("find what costs most", None)
@@ -200,6 +205,9 @@ class QuantizationChoice:
     def _try(self, noise: Noise, choice: Choice, start: Candidate, method: str, plans: Sequence[Plan]) -> Candidate:
         """Judges `plans`, of which each adds `method` to the candidate `start`; returns the candidate to go on with."""
         kept, stage = start, f"try {method}"
+        if method == "weights":
+            # They are as many as its own, and found again quickly if those are not kept.
+            start.forget_rounded()
         for plan in plans:
             candidate = start.copy()
             candidate.prepare(plan, lambda products: self._work.add(stage, products))
