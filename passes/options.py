@@ -187,8 +187,9 @@ class Options:
     min_sqnr: float | None = _option(
         as_decibels,
         None,
-        "decibels that the output must reach on held-out samples, against the model after pruning; inputs of linear "
-        "layers get 16 bits where necessary (default: 20 are aimed at; 0: 8 bits for all)",
+        "decibels that the output must reach, against the model after pruning, on the evaluation samples or on "
+        "held-out calibration samples; inputs of linear layers get 16 bits where necessary (default: 20 are aimed at; "
+        "0: 8 bits for all)",
         command_line={"metavar": "DB", "type": float},
         decided=_FORMATS,
     )
