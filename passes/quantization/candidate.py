@@ -19,6 +19,7 @@ from xdsl.ir import SSAValue
 from sta.dialect import torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.main_function import main_function
+from sta.dialect.ir.tensor_names import BESIDE
 from sta.passes.quantization.calibrate import RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
 from sta.passes.quantization.gptq import round_weights
@@ -109,6 +110,11 @@ class Candidate:
         """Drops the weights rounded to 8 bits, which the next judgement needs again."""
         self.rounded = {}
         self.forget_unused()
+
+    @property
+    def costs_cycles(self) -> bool:
+        """True if its plan gave the program work of its own: normalizations with divided columns beside others."""
+        return any(operation.attributes.get(torch.SMOOTHED) == BESIDE for operation in operations_of(self.module))
 
     def forget_unused(self) -> None:
         """Drops the arrays that the module does not use any more."""
