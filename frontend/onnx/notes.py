@@ -31,8 +31,6 @@ _NOTES = {
     "onnx.utils.extract_model",
     "CumSum": "make positions an input of the model",
     "Erf": "error functions are supported inside GELU: x * 0.5 * (1 + erf(x / sqrt(2)))",
-    "GatherElements": "rows of a constant table are taken with Gather",
-    "GatherND": "rows of a constant table are taken with Gather",
     "If": _BRANCHES,
     "Loop": _BRANCHES,
     "QLinearMatMul": _STATIC,

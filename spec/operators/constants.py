@@ -24,13 +24,15 @@ _ONNX = {
     "logical_or": Onnx("Or", truth=True),
     "lt.Tensor": Onnx("Less", truth=True),
     "neg": Onnx("Neg"),
+    "reciprocal": Onnx("Reciprocal"),
     "sqrt": Onnx("Sqrt"),
     "sub.Tensor": Onnx("Sub", (1,)),
 }
 """ONNX operators that accept the same tensors."""
 
 _LOOK_UP = (
-    "constant tables are read with embedding; positions of a value are chosen by the host: return the hidden states"
+    "constant tables are read with embedding (Gather along axis 0 in ONNX), and of a value only constant positions "
+    "that make a part or other axes can be taken: let the host choose others, and return the hidden states"
 )
 _CHOICE = "leave the choice to the host: return the logits"
 _STATISTICS = "norms over channels or groups are not supported, only layer_norm and rms_norm over the last axis"
