@@ -30,7 +30,6 @@ _NOTES = {
     "Conv": "convolutions cannot be compiled: let the host compute them, and cut the model behind them with "
     "onnx.utils.extract_model",
     "CumSum": "make positions an input of the model",
-    "Erf": "error functions are supported inside GELU: x * 0.5 * (1 + erf(x / sqrt(2)))",
     "If": _BRANCHES,
     "Loop": _BRANCHES,
     "QLinearMatMul": _STATIC,

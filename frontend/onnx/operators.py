@@ -75,7 +75,7 @@ def _attributes(graph: OnnxGraph, node: NodeProto, rule: Rule) -> Attributes:
 
 def is_known(node: NodeProto) -> bool:
     """True if there is a translation for nodes of this kind, alone or as a part of another operator."""
-    return _rule(node) is not None or (not node.domain and node.op_type in ("Erf", *FROM_SHAPE))
+    return _rule(node) is not None or (not node.domain and node.op_type in FROM_SHAPE)
 
 
 _IN_BOTH = ("Gelu", "QuantizeLinear", "DequantizeLinear")

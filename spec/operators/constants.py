@@ -9,13 +9,14 @@ _NAMES = (
 
 _COMBINING = (
     "__and__.Tensor __or__.Tensor bitwise_and.Tensor bitwise_not bitwise_or.Tensor div.Tensor_mode eq.Scalar "
-    "eq.Tensor erf exp ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor logical_and logical_or lt.Scalar "
+    "eq.Tensor exp ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor logical_and logical_or lt.Scalar "
     "lt.Tensor ne.Scalar ne.Tensor neg pow.Tensor_Scalar reciprocal rsqrt sqrt"
 ).split()
 """Functions of the elements at one position."""
 
 _ONNX = {
     "eq.Tensor": Onnx("Equal", truth=True),
+    "erf": Onnx("Erf"),
     "exp": Onnx("Exp"),
     "ge.Tensor": Onnx("GreaterOrEqual", truth=True),
     "gt.Tensor": Onnx("Greater", truth=True),
@@ -62,6 +63,11 @@ def _constant(
 OPERATORS = (
     *map(_constant, _NAMES),
     *(_constant(name, elements=Elements.COMBINED) for name in _COMBINING),
+    _constant(
+        "erf",
+        "error functions are supported inside GELU: x * 0.5 * (1 + erf(x / sqrt(2)))",
+        elements=Elements.COMBINED,
+    ),
     _constant("add.Scalar", elements=Elements.COMBINED, neutral=0),
     _constant("sub.Scalar", elements=Elements.COMBINED, neutral=0),
     _constant("rsub.Scalar", elements=Elements.COMBINED, kept=True),
