@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sta.spec.operators.elementwise import WITHOUT_ROW
+
 if TYPE_CHECKING:
     from onnx import NodeProto
 
@@ -23,6 +25,12 @@ _OPTIMIZED = (
     "onnxruntime's optimizer wrote it: compile the model as it was before, or write it with "
     "SessionOptions.graph_optimization_level = ORT_ENABLE_BASIC"
 )
+
+_FUNCTIONS = (
+    "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Clip Cos Cosh Elu Floor HardSigmoid Log Round Selu Sign "
+    "Sin Sinh Softplus Softsign Tan ThresholdedRelu"
+).split()
+"""Functions of each element."""
 
 _NOTES = {
     "ArgMax": f"positions of values are no numbers of the machine: {_HOST}",
@@ -53,6 +61,8 @@ def note_of(node: NodeProto) -> str:
     """The remedy for an operator without translation; may be empty."""
     if node.op_type in _NOTES:
         return _NOTES[node.op_type]
+    if not node.domain and node.op_type in _FUNCTIONS:
+        return WITHOUT_ROW
     if node.domain.startswith((ONNXRUNTIME, "com.ms.")):
         return _OPTIMIZED
     if node.domain:

@@ -1,6 +1,6 @@
 """Operators computed at compile time, if they depend on no input or only compute a mask."""
 
-from sta.spec.operators.operator import Elements, Onnx, Operator, Role
+from sta.spec.operators.operator import Attribute, Elements, Onnx, Operator, Role
 
 _NAMES = (
     "all.dim arange arange.start arange.start_step constant_pad_nd cumsum empty.memory_format fill.Scalar full "
@@ -24,6 +24,7 @@ _ONNX = {
     "logical_and": Onnx("And", truth=True),
     "logical_or": Onnx("Or", truth=True),
     "lt.Tensor": Onnx("Less", truth=True),
+    "log_softmax.int": Onnx("LogSoftmax", (Attribute("axis", -1), None)),
     "neg": Onnx("Neg"),
     "reciprocal": Onnx("Reciprocal"),
     "sqrt": Onnx("Sqrt"),
@@ -35,6 +36,7 @@ _LOOK_UP = (
     "constant tables are read with embedding (Gather along axis 0 in ONNX), and of a value only constant positions "
     "that make a part or other axes can be taken: let the host choose others, and return the hidden states"
 )
+_LOGARITHMS = "log_softmax is left to the host: return the logits, which it is taken of"
 _CHOICE = "leave the choice to the host: return the logits"
 _STATISTICS = "norms over channels or groups are not supported, only layer_norm and rms_norm over the last axis"
 _RANDOM = "random numbers cannot be drawn: leave it out (a dropout with training=True ignores the mode of the model)"
@@ -92,6 +94,8 @@ OPERATORS = (
     _constant("index.Tensor", _LOOK_UP, elements=Elements.MOVED),
     _constant("index.Tensor_hacked_twin", _LOOK_UP, elements=Elements.MOVED),
     _constant("index_select", _LOOK_UP, elements=Elements.MOVED),
+    _constant("log_softmax.int", _LOGARITHMS, kept=True),
+    _constant("_log_softmax", _LOGARITHMS, kept=True),
     _constant("mean.dim", "leave pooling to the host: return the last hidden state", kept=True),
     _constant("native_layer_norm", "layer_norm is supported", kept=True),
     _constant("var.correction", kept=True),

@@ -165,3 +165,11 @@ def test_numbers_that_are_added_to_scores_are_refused_as_such(tmp_path: Path, na
     found = refused(exported(tmp_path, name, "eager", dynamo, inputs))
     assert [operation for operation, _, _ in found] == ["aten.scaled_dot_product_attention"] * 2
     assert all("it adds numbers to the scores (a bias" in note for _, _, note in found)
+
+
+@dynamo
+def test_patches_and_their_token_are_refused_in_one_message(tmp_path: Path, dynamo: bool) -> None:
+    pixels = GENERATOR.normal(size=(BATCH, 3, 32, 32)).astype(np.float32)
+    found = refused(exported(tmp_path, "ViT", "sdpa", dynamo, {"pixel_values": pixels}))
+    assert [operation for operation, _, _ in found] == ["onnx.Conv", "onnx.Concat"]
+    assert all("onnx.utils.extract_model" in note for _, _, note in found)
