@@ -173,6 +173,14 @@ def _overload(name: str) -> Any:
     return getattr(packet, variant, None)
 
 
+def is_function_of_elements(operation: Operation) -> bool:
+    """True if PyTorch says that the operator of `operation` gives for each element of one tensor a function of it."""
+    import torch
+
+    tensors = [value for value in operation.operands if isinstance(value.type, dialect.VTensorType)]
+    return len(tensors) == 1 and torch.Tag.pointwise in getattr(_overload(operation_name(operation)), "tags", ())
+
+
 def _fake_quantize(operation: dialect.FakeQuantizeOp, value: Tensor) -> Tensor:
     import torch
 

@@ -1,6 +1,6 @@
 """Operators computed at compile time, if they depend on no input or only compute a mask."""
 
-from sta.spec.operators.operator import Elements, Onnx, Operator, Role
+from sta.spec.operators.operator import Attribute, Elements, Onnx, Operator, Role
 
 _NAMES = (
     "all.dim arange arange.start arange.start_step constant_pad_nd empty.memory_format fill.Scalar full "
@@ -9,13 +9,14 @@ _NAMES = (
 
 _COMBINING = (
     "__and__.Tensor __or__.Tensor bitwise_and.Tensor bitwise_not bitwise_or.Tensor div.Tensor_mode eq.Scalar "
-    "eq.Tensor erf exp ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor logical_and logical_or lt.Scalar "
+    "eq.Tensor exp ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor logical_and logical_or lt.Scalar "
     "lt.Tensor maximum minimum abs log ne.Scalar ne.Tensor neg pow.Tensor_Scalar reciprocal rsqrt sqrt"
 ).split()
 """Functions of the elements at one position."""
 
 _ONNX = {
     "eq.Tensor": Onnx("Equal", truth=True),
+    "erf": Onnx("Erf"),
     "exp": Onnx("Exp"),
     "ge.Tensor": Onnx("GreaterOrEqual", truth=True),
     "gt.Tensor": Onnx("Greater", truth=True),
@@ -23,14 +24,17 @@ _ONNX = {
     "logical_and": Onnx("And", truth=True),
     "logical_or": Onnx("Or", truth=True),
     "lt.Tensor": Onnx("Less", truth=True),
+    "log_softmax.int": Onnx("LogSoftmax", (Attribute("axis", -1), None)),
     "neg": Onnx("Neg"),
+    "reciprocal": Onnx("Reciprocal"),
     "sqrt": Onnx("Sqrt"),
     "sub.Tensor": Onnx("Sub", (1,)),
 }
 """ONNX operators that accept the same tensors."""
 
 _LOOK_UP = (
-    "constant tables are read with embedding; positions of a value are chosen by the host: return the hidden states"
+    "constant tables are read with embedding (Gather along axis 0 in ONNX), and of a value only constant positions "
+    "that make a part or other axes can be taken: let the host choose others, and return the hidden states"
 )
 _CHOICE = "leave the choice to the host: return the logits"
 _STATISTICS = "a batch norm is supported in evaluation mode: model.eval()"
@@ -60,6 +64,11 @@ def _constant(
 OPERATORS = (
     *map(_constant, _NAMES),
     *(_constant(name, elements=Elements.COMBINED) for name in _COMBINING),
+    _constant(
+        "erf",
+        "error functions are supported inside GELU: x * 0.5 * (1 + erf(x / sqrt(2)))",
+        elements=Elements.COMBINED,
+    ),
     _constant("add.Scalar", elements=Elements.COMBINED, neutral=0),
     _constant("sub.Scalar", elements=Elements.COMBINED, neutral=0),
     _constant("rsub.Scalar", elements=Elements.COMBINED, kept=True),

@@ -23,6 +23,7 @@ from sta.passes.torch.canonicalize_views import canonicalize_views
 from sta.passes.torch.fold_constants import fold_constants
 from sta.passes.torch.fold_masks import fold_masks
 from sta.passes.torch.recognize_attention import recognize_attention
+from sta.passes.torch.recognize_gelu import recognize_gelu
 from sta.passes.torch.recognize_norms import recognize_norms
 from sta.passes.torch.spell_reductions import spell_reductions
 
@@ -36,6 +37,7 @@ FLOAT_PASSES: tuple[Rewrite, ...] = (
     fold_constants,
     canonicalize_views,
     recognize_norms,
+    recognize_gelu,
     recognize_attention,
     fold_masks,
     spell_reductions,
