@@ -56,6 +56,7 @@ def pipeline(options: Options) -> tuple[Step, ...]:
         Step("torch-fold-masks", close),
         Step("torch-spell-reductions", close),
         Step("torch-spell-products", close),
+        Step("torch-fuse-pointwise", close),
         Step("torch-canonicalize-arithmetic", close),
         Step("torch-broadcast-constants", close),
         Step("torch-fold-constants", close),

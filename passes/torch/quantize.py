@@ -288,6 +288,8 @@ def narrow_kind(value: SSAValue) -> str | None:
 
 
 def _makes_value(operation: Operation) -> bool:
+    if isinstance(operation, torch.PointwiseOp):
+        return True
     row = torch.find_row(operation)
     return row is not None and row.makes_value
 

@@ -1,36 +1,11 @@
 """Operators computed at compile time, if they depend on no input or only compute a mask."""
 
-from sta.spec.operators.operator import Attribute, Elements, Onnx, Operator, Role
+from sta.spec.operators.operator import Elements, Operator, Role
 
 _NAMES = (
     "all.dim arange arange.start arange.start_step constant_pad_nd empty.memory_format fill.Scalar full "
     "full_like mul.int new_ones new_zeros ones ones_like scalar_tensor tril triu zeros zeros_like"
 ).split()
-
-_COMBINING = (
-    "__and__.Tensor __or__.Tensor bitwise_and.Tensor bitwise_not bitwise_or.Tensor div.Tensor_mode eq.Scalar "
-    "eq.Tensor exp ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor logical_and logical_or lt.Scalar "
-    "lt.Tensor maximum minimum abs log ne.Scalar ne.Tensor neg pow.Tensor_Scalar reciprocal rsqrt sqrt"
-).split()
-"""Functions of the elements at one position."""
-
-_ONNX = {
-    "eq.Tensor": Onnx("Equal", truth=True),
-    "erf": Onnx("Erf"),
-    "exp": Onnx("Exp"),
-    "ge.Tensor": Onnx("GreaterOrEqual", truth=True),
-    "gt.Tensor": Onnx("Greater", truth=True),
-    "le.Tensor": Onnx("LessOrEqual", truth=True),
-    "logical_and": Onnx("And", truth=True),
-    "logical_or": Onnx("Or", truth=True),
-    "lt.Tensor": Onnx("Less", truth=True),
-    "log_softmax.int": Onnx("LogSoftmax", (Attribute("axis", -1), None)),
-    "neg": Onnx("Neg"),
-    "reciprocal": Onnx("Reciprocal"),
-    "sqrt": Onnx("Sqrt"),
-    "sub.Tensor": Onnx("Sub", (1,)),
-}
-"""ONNX operators that accept the same tensors."""
 
 _LOOK_UP = (
     "constant tables are read with embedding (Gather along axis 0 in ONNX), and of a value only constant positions "
@@ -47,7 +22,6 @@ def _constant(
     remedy: str = "",
     *,
     elements: Elements | None = None,
-    neutral: float | None = None,
     kept: bool = False,
 ) -> Operator:
     return Operator(
@@ -55,23 +29,12 @@ def _constant(
         Role.CONSTANT,
         remedy=remedy,
         elements=elements,
-        neutral=neutral,
         kept=kept,
-        onnx=_ONNX.get(name),
     )
 
 
 OPERATORS = (
     *map(_constant, _NAMES),
-    *(_constant(name, elements=Elements.COMBINED) for name in _COMBINING),
-    _constant(
-        "erf",
-        "error functions are supported inside GELU: x * 0.5 * (1 + erf(x / sqrt(2)))",
-        elements=Elements.COMBINED,
-    ),
-    _constant("add.Scalar", elements=Elements.COMBINED, neutral=0),
-    _constant("sub.Scalar", elements=Elements.COMBINED, neutral=0),
-    _constant("rsub.Scalar", elements=Elements.COMBINED, kept=True),
     _constant("lift_fresh_copy", elements=Elements.SAME),
     _constant("to.device", elements=Elements.SAME),
     _constant("repeat", elements=Elements.MOVED),
@@ -93,5 +56,4 @@ OPERATORS = (
     _constant("index.Tensor_hacked_twin", _LOOK_UP, elements=Elements.MOVED),
     _constant("index_select", _LOOK_UP, elements=Elements.MOVED),
     _constant("native_layer_norm", "layer_norm is supported", kept=True),
-    _constant("sub.Tensor", "only additions are supported", elements=Elements.COMBINED),
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sta.spec.operators.operator import Form, Operator, Reference, Role
+from sta.spec.operators.operator import Attribute, Form, Onnx, Operator, Reference, Role
 from sta.spec.tables import Float64Array
 
 
@@ -49,6 +49,8 @@ _SPELLINGS = {
 }
 """Operators that `torch-spell-reductions` spells with sums, maxima and functions of each element."""
 
+_ONNX = {"log_softmax.int": Onnx("LogSoftmax", (Attribute("axis", -1), None))}
+
 
 def _sum(name: str, spelling: str, summary: str, reference: Reference) -> Operator:
     """The row of a sum; along other axes than the last it is spelled."""
@@ -60,7 +62,7 @@ OPERATORS = (
     _sum("aten.mean.dim", "mean", "the mean along axes", mean),
     _sum("aten.cumsum", "running total", "the sum up to each position of an axis", running_total),
     *(
-        Operator(f"aten.{name}", Role.SPELLED, spelling=spelling)
+        Operator(f"aten.{name}", Role.SPELLED, spelling=spelling, onnx=_ONNX.get(name))
         for spelling, names in _SPELLINGS.items()
         for name in names.split()
     ),
