@@ -167,6 +167,12 @@ class NmFunctions(InterpreterFunctions):
         window[op.axis.value.data] = slice(op.start.value.data, op.stop.value.data)
         return (args[0][tuple(window)],)
 
+    @impl(nm.WindowsOp)
+    def run_windows(self, interpreter: Interpreter, op: nm.WindowsOp, args: PythonValues) -> PythonValues:
+        axis, size, step = op.numbers
+        every = np.lib.stride_tricks.sliding_window_view(args[0], size, axis)
+        return (np.moveaxis(np.moveaxis(every, axis, 0)[::step], 0, axis),)
+
 
 def _accumulators(x: Array, weight: Array) -> NDArray[np.int64]:
     """

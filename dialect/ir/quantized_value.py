@@ -16,7 +16,7 @@ from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 from sta.dialect import nm
 
 ATTRIBUTE = "nm.meaning"
-VIEWS = (nm.ViewOp, nm.PermuteOp, nm.SliceOp)
+VIEWS = (nm.ViewOp, nm.PermuteOp, nm.SliceOp, nm.WindowsOp)
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ class _Walk:
         match op:
             case nm.WeightOp() | func.ReturnOp():
                 return
-            case nm.ViewOp() | nm.PermuteOp() | nm.SliceOp():
+            case nm.ViewOp() | nm.PermuteOp() | nm.SliceOp() | nm.WindowsOp():
                 self.lowered.operands[op.result] = self._view(op)
             case nm.LinearOp():
                 self._linear(op)
@@ -163,7 +163,7 @@ class _Walk:
         residual = self._optional(op.residual)
         result = self._in_place(op.result, op.residual)
         following = following_norm(op) if result.space == "spad" else None
-        operands = linear_operands(self.builder, self._operand(op.x), result, residual)
+        operands = linear_operands(self.builder, op, self._operand(op.x), result, residual)
         shape = linear_shape(op, operands, norm=following is not None)
         tiling = self.plan.linear(op, shape)
         norm = None if following is None else self._norm(following)
@@ -260,7 +260,7 @@ class _Walk:
     def _optional(self, value: SSAValue | None) -> Operand | None:
         return None if value is None else self._operand(value)
 
-    def _view(self, op: nm.ViewOp | nm.PermuteOp | nm.SliceOp) -> Operand:
+    def _view(self, op: nm.ViewOp | nm.PermuteOp | nm.SliceOp | nm.WindowsOp) -> Operand:
         operand = self._operand(op.x)
         try:
             return Operand(operand.buffer, _viewed(op, operand.view), operand.element)
@@ -269,7 +269,7 @@ class _Walk:
             return Operand(copy.buffer, _viewed(op, copy.view), copy.element)
 
 
-def _viewed(op: nm.ViewOp | nm.PermuteOp | nm.SliceOp, view: StridedView) -> StridedView:
+def _viewed(op: nm.ViewOp | nm.PermuteOp | nm.SliceOp | nm.WindowsOp, view: StridedView) -> StridedView:
     match op:
         case nm.ViewOp():
             return view.reshaped(nm.tensor_of(op.result).get_shape())
@@ -277,6 +277,8 @@ def _viewed(op: nm.ViewOp | nm.PermuteOp | nm.SliceOp, view: StridedView) -> Str
             return view.permuted(op.axes)
         case nm.SliceOp():
             return view.sliced(op.axis.value.data, op.start.value.data, op.stop.value.data)
+        case nm.WindowsOp():
+            return view.windowed(*op.numbers)
 
 
 def _is_one_tile(shape: LinearShape, tiling: LinearTiling) -> bool:
@@ -290,6 +292,6 @@ def following_norm(op: nm.LinearOp) -> nm.NormOp | None:
     time.
     """
     following = op.next_op
-    while isinstance(following, nm.WeightOp | nm.ViewOp | nm.PermuteOp | nm.SliceOp):
+    while isinstance(following, nm.WeightOp | nm.ViewOp | nm.PermuteOp | nm.SliceOp | nm.WindowsOp):
         following = following.next_op
     return following if isinstance(following, nm.NormOp) and following.x is op.result else None

@@ -122,7 +122,7 @@ class Graph:
         value = self.pick(*nm.ELEMENT_TYPES)
         assert value is not None
         shape = list(nm.tensor_of(value).get_shape())
-        match self.draw(st.sampled_from(["permute", "join", "split", "slice"])):
+        match self.draw(st.sampled_from(["permute", "join", "split", "slice", "windows"])):
             case "permute":
                 return self.builder.permute(value, *self.draw(st.permutations(range(len(shape)))))
             case "join" if len(shape) > 1:
@@ -132,6 +132,11 @@ class Graph:
                 axis = self.draw(st.integers(0, len(shape) - 1))
                 part = self.draw(st.sampled_from([d for d in range(1, shape[axis] + 1) if shape[axis] % d == 0]))
                 return self.builder.view(value, *shape[:axis], shape[axis] // part, part, *shape[axis + 1 :])
+            case "windows" if len(shape) < 5:
+                axis = self.draw(st.integers(0, len(shape) - 1))
+                return self.builder.windows(
+                    value, axis, self.draw(st.integers(1, shape[axis])), self.draw(st.integers(1, 3))
+                )
             case _:
                 axis = self.draw(st.integers(0, len(shape) - 1))
                 start = self.draw(st.integers(0, shape[axis] - 1))

@@ -196,6 +196,10 @@ class NmBuilder:
         """Elements `start:stop` of one axis."""
         return self.add(nm.SliceOp(x, axis, start, stop)).result
 
+    def windows(self, x: SSAValue, axis: int, size: int, step: int) -> SSAValue:
+        """Windows of `size` elements of one axis, each `step` behind the one before."""
+        return self.add(nm.WindowsOp(x, axis, size, step)).result
+
     def sum(self, a: SSAValue, b: SSAValue) -> SSAValue:
         """The sum of two int32 tensors."""
         return self.add(nm.AddOp(a, b)).result
