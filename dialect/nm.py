@@ -1380,7 +1380,54 @@ class ConcatenateOp(IRDLOperation):
         expect(result.get_shape()[axis] == total, f"the parts have {total} positions along axis {axis} of {result}")
 
 
-View = ViewOp | PermuteOp | SliceOp | BroadcastOp
+@irdl_op_definition
+class WindowsOp(IRDLOperation):
+    """
+    Windows along an axis: `y[..., i, ..., j] = x[..., step * i + j, ...]`. The axis counts the windows, and a new last
+    axis has their `size` elements; windows may overlap.
+
+    ```mlir
+    %y = nm.windows %x axis 1 size 3 step 2 : tensor<1x9x384xsi8> -> tensor<1x4x384x3xsi8>
+    ```
+    """
+
+    name = "nm.windows"
+    x = operand_def(TensorType)
+    axis = prop_def(INTEGER)
+    size = prop_def(INTEGER)
+    step = prop_def(INTEGER)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = "$x `axis` $axis `size` $size `step` $step attr-dict `:` type($x) `->` type($result)"
+
+    def __init__(self, x: SSAValue, axis: int, size: int, step: int):
+        tensor = tensor_of(x)
+        shape = list(tensor.get_shape())
+        shape[axis] = (shape[axis] - size) // step + 1
+        super().__init__(
+            operands=[x],
+            properties={"axis": integer(axis), "size": integer(size), "step": integer(step)},
+            result_types=[TensorType(tensor.element_type, [*shape, size])],
+        )
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """The axis, the size of a window, and the distance from one to the next."""
+        return self.axis.value.data, self.size.value.data, self.step.value.data
+
+    def verify_(self) -> None:
+        x, result = tensor_of(self.x), tensor_of(self.result)
+        axis, size, step = self.numbers
+        expect(0 <= axis < x.get_num_dims(), f"axis {axis} of a tensor with {x.get_num_dims()} axes")
+        shape = list(x.get_shape())
+        expect(1 <= size <= shape[axis], f"a window of {size} along an axis of {shape[axis]}")
+        expect(step >= 1, f"windows {step} apart: each begins at least 1 behind the one before")
+        shape[axis] = (shape[axis] - size) // step + 1
+        expect(list(result.get_shape()) == [*shape, size], f"the result must have shape {[*shape, size]}")
+        expect(x.element_type == result.element_type, "windows keep the element type")
+
+
+View = ViewOp | PermuteOp | SliceOp | BroadcastOp | WindowsOp
 """Operations that move no element: their result is another layout of their operand's memory, where strides allow."""
 
 
@@ -1410,6 +1457,7 @@ NM = Dialect(
         SliceOp,
         BroadcastOp,
         ConcatenateOp,
+        WindowsOp,
     ],
     [PatternAttr, ScaleAttr, MeaningAttr, LinearTilingAttr, AttentionTilingAttr],
 )

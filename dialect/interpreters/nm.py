@@ -188,6 +188,12 @@ class NmFunctions(InterpreterFunctions):
     def run_concatenate(self, interpreter: Interpreter, op: nm.ConcatenateOp, args: PythonValues) -> PythonValues:
         return (np.concatenate(args, axis=op.axis.value.data),)
 
+    @impl(nm.WindowsOp)
+    def run_windows(self, interpreter: Interpreter, op: nm.WindowsOp, args: PythonValues) -> PythonValues:
+        axis, size, step = op.numbers
+        every = np.lib.stride_tricks.sliding_window_view(args[0], size, axis)
+        return (np.moveaxis(np.moveaxis(every, axis, 0)[::step], 0, axis),)
+
 
 def _combined(op: nm.CombinationOp, args: PythonValues) -> PythonValues:
     return (_int32(combined(args[0], args[1], op.COMBINE), "a sum"),)

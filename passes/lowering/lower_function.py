@@ -127,7 +127,7 @@ class _Walk:
         match op:
             case nm.WeightOp() | func.ReturnOp():
                 return
-            case nm.ViewOp() | nm.PermuteOp() | nm.SliceOp() | nm.BroadcastOp():
+            case nm.ViewOp() | nm.PermuteOp() | nm.SliceOp() | nm.BroadcastOp() | nm.WindowsOp():
                 self.lowered.operands[op.result] = self._view(op)
             case nm.ConcatenateOp():
                 self._concatenate(op)
@@ -158,7 +158,7 @@ class _Walk:
         residual = self._optional(op.residual)
         result = self._in_place(op.result, op.residual)
         following = following_norm(op) if result.space == "spad" else None
-        operands = linear_operands(self.builder, self._operand(op.x), result, residual)
+        operands = linear_operands(self.builder, op, self._operand(op.x), result, residual)
         shape = linear_shape(op, operands, norm=following is not None)
         tiling = self.plan.linear(op, shape)
         norm = None if following is None else self._norm(following)
@@ -291,6 +291,8 @@ def _viewed(op: nm.View, view: StridedView) -> StridedView:
             return view.sliced(op.axis.value.data, positions.start, positions.stop, positions.step)
         case nm.BroadcastOp():
             return view.broadcast(nm.tensor_of(op.result).get_shape())
+        case nm.WindowsOp():
+            return view.windowed(*op.numbers)
 
 
 def _written_in_place(function: func.FuncOp) -> dict[SSAValue, tuple[nm.ConcatenateOp, int]]:

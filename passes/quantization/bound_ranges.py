@@ -20,6 +20,7 @@ from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.quantization.calibrate import set_range
 from sta.passes.rewriting.torch_operations import array_of
+from sta.passes.rewriting.uses_through_views import VIEWS
 
 Interval = tuple[float, float]
 
@@ -124,7 +125,7 @@ def _sources(value: SSAValue) -> list[SSAValue]:
     return []
 
 
-_ONE_SOURCE = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.FunctionOperation | torch.LinearOp
+_ONE_SOURCE = VIEWS | torch.FunctionOperation | torch.LinearOp
 
 
 def _combined(operation: Operation, intervals: list[Interval]) -> Interval | None:

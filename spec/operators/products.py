@@ -60,5 +60,23 @@ OPERATORS = (
     Operator("aten.mv", Role.SPELLED, "a matrix times a vector", reference=np.matmul, kept=False),
     Operator("aten.dot", Role.SPELLED, "the product of two vectors", reference=np.matmul, kept=False),
     Operator("aten.addmm", Role.SPELLED, "beta * input + alpha * (mat1 times mat2)", reference=addmm),
+    Operator(
+        "aten.convolution",
+        Role.SPELLED,
+        "a convolution of one axis or more, in groups, or a transposed one",
+        remedy="its kernel and bias must be constants",
+    ),
+    Operator(
+        "aten.batch_norm",
+        Role.SPELLED,
+        "a batch normalization in evaluation mode",
+        remedy="supported in evaluation mode, with statistics and parameters that are constants",
+    ),
+    Operator(
+        "aten._native_batch_norm_legit_no_training",
+        Role.SPELLED,
+        "a batch normalization in evaluation mode",
+        remedy="its statistics and parameters must be constants",
+    ),
     Operator("aten.baddbmm", Role.SPELLED, "beta * input + alpha * (batch1 times batch2)", reference=addmm),
 )

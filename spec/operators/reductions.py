@@ -47,7 +47,7 @@ _SPELLINGS = {
     "native group norm": "native_group_norm",
     "instance norm": "instance_norm",
 }
-"""Operators that `torch-spell-reductions` spells with sums, maxima and functions of each element."""
+"""Operators that `torch-decompose-reductions` spells with sums, maxima and functions of each element."""
 
 _ONNX = {"log_softmax.int": Onnx("LogSoftmax", (Attribute("axis", -1), None))}
 

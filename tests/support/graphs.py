@@ -124,7 +124,7 @@ class Graph:
         value = self.pick(*nm.ELEMENT_TYPES)
         assert value is not None
         shape = list(nm.tensor_of(value).get_shape())
-        match self.draw(st.sampled_from(["permute", "join", "split", "slice", "broadcast"])):
+        match self.draw(st.sampled_from(["permute", "join", "split", "slice", "broadcast", "windows"])):
             case "broadcast" if len(shape) < 5:
                 repeated = [size if size > 1 else self.draw(st.integers(1, 4)) for size in shape]
                 return self.builder.broadcast(value, *self.draw(st.sampled_from([[], [1], [3]])), *repeated)
@@ -137,6 +137,11 @@ class Graph:
                 axis = self.draw(st.integers(0, len(shape) - 1))
                 part = self.draw(st.sampled_from([d for d in range(1, shape[axis] + 1) if shape[axis] % d == 0]))
                 return self.builder.view(value, *shape[:axis], shape[axis] // part, part, *shape[axis + 1 :])
+            case "windows" if len(shape) < 5:
+                axis = self.draw(st.integers(0, len(shape) - 1))
+                return self.builder.windows(
+                    value, axis, self.draw(st.integers(1, shape[axis])), self.draw(st.integers(1, 3))
+                )
             case _:
                 axis = self.draw(st.integers(0, len(shape) - 1))
                 start = self.draw(st.integers(0, shape[axis] - 1))

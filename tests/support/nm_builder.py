@@ -204,6 +204,10 @@ class NmBuilder:
         """Tensors one after the other."""
         return self.add(nm.ConcatenateOp(parts, axis)).result
 
+    def windows(self, x: SSAValue, axis: int, size: int, step: int) -> SSAValue:
+        """Windows of `size` elements of one axis, each `step` behind the one before."""
+        return self.add(nm.WindowsOp(x, axis, size, step)).result
+
     def sum(self, a: SSAValue, b: SSAValue) -> SSAValue:
         """The sum of two int32 tensors."""
         return self.combine(nm.AddOp, a, b)

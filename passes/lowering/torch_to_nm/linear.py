@@ -23,7 +23,7 @@ def refusal(operation: torch.LinearOp) -> str | None:
 
 def round_accumulators(
     conversion: Conversion,
-    op: torch.LinearOp | torch.MatmulOp | torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp,
+    op: torch.LinearOp | torch.ProductOperation | VIEWS,
     storage: Storage,
 ) -> Quantized:
     """The product, rescaled to the format of the result; also seen through views."""

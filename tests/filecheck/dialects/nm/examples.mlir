@@ -192,5 +192,13 @@ builtin.module {
     // CHECK-NEXT: func.return
   }
   // CHECK-NEXT: }
+  func.func @nm.windows(%x: tensor<1x9x384xsi8>) {
+  // CHECK-NEXT: func.func @nm.windows(%x: tensor<1x9x384xsi8>) {
+    %y = nm.windows %x axis 1 size 3 step 2 : tensor<1x9x384xsi8> -> tensor<1x4x384x3xsi8>
+    // CHECK-NEXT: %y = nm.windows %x axis 1 size 3 step 2 : tensor<1x9x384xsi8> -> tensor<1x4x384x3xsi8>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
 }
 // CHECK-NEXT: }

@@ -1,4 +1,4 @@
-// RUN: sta opt -p torch-spell-reductions %s | filecheck %s
+// RUN: sta opt -p torch-decompose-reductions %s | filecheck %s
 
 // A mean over an axis that is not the last becomes one over the last.
 func.func @main(%x: !torch.vtensor<[2,3,5],f32>) -> !torch.vtensor<[2,5],f32> {
