@@ -125,6 +125,7 @@ class _Extraction:
         self._host = Host(self._builder)
         self._values: dict[SSAValue, _Value] = {}
         self._computed: dict[tuple[SSAValue, str], BlockArgument] = {}
+        self._floats: dict[BlockArgument, SSAValue] = {}
         self._results: list[tuple[str, SSAValue]] = []
         for argument, own in zip(self._inputs, self._block.args, strict=True):
             own.name_hint = argument.name_hint
@@ -204,7 +205,7 @@ class _Extraction:
         self._builder.current = operation
         argument = self._argument_of(value, way, operation)
         if way == _NUMBERS and _takes_floats_only(operation):
-            operation.operands[use.index] = self._as_float(operation, argument)
+            operation.operands[use.index] = self._as_float(argument)
             return
         operation.operands[use.index] = argument
         operation.attributes.pop(torch.MASK_ERROR, None)
@@ -239,12 +240,19 @@ class _Extraction:
         assert isinstance(value, _Value)
         return value
 
-    def _as_float(self, operation: Operation, argument: SSAValue) -> SSAValue:
-        builder = TorchBuilder(operation, self._store)
+    def _as_float(self, argument: BlockArgument) -> SSAValue:
+        """The integers of an argument as floats, made at the beginning."""
+        if argument in self._floats:
+            return self._floats[argument]
+        first = self._main.body.block.first_op
+        assert first is not None
+        builder = TorchBuilder(first, self._store)
         false = builder.boolean(False)
         number = builder.integer(torch.dtype_number(np.dtype(np.float32)))
         kind = torch.VTensorType(torch.sizes_of(argument), f32)
-        return builder.aten(torch.ToDtypeOp, [argument, number, false, false, builder.none()], kind)
+        operands = [argument, number, false, false, builder.none()]
+        self._floats[argument] = builder.aten(torch.ToDtypeOp, operands, kind)
+        return self._floats[argument]
 
     def _free_name(self, name: str) -> str:
         taken = {*self._names, *(known for known, _ in self._results)}
