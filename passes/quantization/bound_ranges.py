@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, i1
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import torch
@@ -76,6 +76,8 @@ class _Bounds:
         if isinstance(operation, torch.LiteralOp):
             array = array_of(value, self._store)
             return None if array is None else (float(array.min()), float(array.max()))
+        if isinstance(operation, torch.ToDtypeOp) and torch.tensor_type(operation.input).element_type == i1:
+            return 0.0, 1.0
         if isinstance(operation, torch.LayerNormOp | torch.RmsNormOp):
             return self._norm(operation)
         if isinstance(operation, torch.LinearOp):

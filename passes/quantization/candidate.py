@@ -20,6 +20,7 @@ from sta.dialect import torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.tensor_names import BESIDE
+from sta.dialect.ir.text import named_array
 from sta.passes.quantization.calibrate import RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
 from sta.passes.quantization.gptq import round_weights
@@ -118,8 +119,7 @@ class Candidate:
 
     def forget_unused(self) -> None:
         """Drops the arrays that the module does not use any more."""
-        literals = (literal_of(result) for operation in operations_of(self.module) for result in operation.results)
-        used = {literal.resource for literal in literals if literal is not None and literal.resource is not None}
+        used = {name for operation in self.module.walk() if (name := named_array(operation)) is not None}
         self.rounded = {name: rounded for name, rounded in self.rounded.items() if name in used}
         self.context.weights.forget({*used, *self.rounded.values()})
 

@@ -245,7 +245,7 @@ def test_rows_of_padding_count_neither_for_ranges_nor_for_noise() -> None:
         context = CompileContext(model.weights)
         for rewrite in FLOAT_PASSES:
             rewrite(model.module, context.weights)
-        seen = padding_mask(model.module)
+        seen = padding_mask(model.module, model.weights)
         assert seen is not None
         assert (seen.name, seen.inverted) == ("mask", True)
         torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
