@@ -1212,6 +1212,24 @@ class CumsumOp(AtenOperation):
 
 
 @irdl_op_definition
+class ConvolutionOp(AtenOperation):
+    """A convolution of input [b, c, ...] with a kernel [o, c / groups, ...], or transposed, plus bias [o] or None."""
+
+    name = "torch.aten.convolution"
+
+    input = operand_def(TENSOR)
+    weight = operand_def(TENSOR)
+    bias = operand_def(OPTIONAL_TENSOR)
+    stride = operand_def(ListType)
+    padding = operand_def(ListType)
+    dilation = operand_def(ListType)
+    transposed = operand_def(BoolType)
+    output_padding = operand_def(ListType)
+    groups = operand_def(IntType)
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
 class SoftmaxIntOp(AtenOperation):
     """The softmax over axis dim."""
 
@@ -1321,6 +1339,38 @@ class SliceTensorOp(AtenOperation):
         expected = list(sizes_of(self.input))
         expected[axis] = len(range(low, high, step))
         expect(list(self.result.type.sizes) == expected, f"the result must be {expected}, not {self.result.type}")
+
+
+@irdl_op_definition
+class UnfoldOp(AtenOperation):
+    """
+    Windows of `size` elements along the axis `dimension`, each `step` behind the one before.
+
+    The axis counts them, and a new last axis has their elements.
+    """
+
+    name = "torch.aten.unfold"
+
+    input = operand_def(TENSOR)
+    dimension = operand_def(IntType)
+    size = operand_def(IntType)
+    step = operand_def(IntType)
+    result = result_def(VTensorType)
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """The axis, counted from the front, size and step. Raises ValueError if one is not constant."""
+        rank = tensor_type(self.input).rank
+        return integer_of(self.dimension) % rank, integer_of(self.size), integer_of(self.step)
+
+    def verify_(self) -> None:
+        axis, size, step = self.numbers
+        sizes = list(sizes_of(self.input))
+        expect(
+            1 <= size <= sizes[axis] and step >= 1, f"windows of {size}, {step} apart, along an axis of {sizes[axis]}"
+        )
+        sizes[axis] = (sizes[axis] - size) // step + 1
+        expect(self.result.type.sizes == (*sizes, size), f"the result must be {[*sizes, size]}")
 
 
 @irdl_op_definition
@@ -1615,12 +1665,14 @@ _TYPED: tuple[type[AtenOperation], ...] = (
     SumOp,
     MeanOp,
     CumsumOp,
+    ConvolutionOp,
     SoftmaxIntOp,
     SoftmaxOp,
     ViewOp,
     ReshapeOp,
     PermuteOp,
     SliceTensorOp,
+    UnfoldOp,
     TransposeIntOp,
     TOp,
     SelectIntOp,

@@ -63,6 +63,9 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "aten.matmul": [(X, numbers(2, 8, 3)), (X, numbers(8, 3))],
     "aten.bmm": [(X, numbers(2, 8, 3))],
     "aten.mm": [(X[0], numbers(8, 3))],
+    "aten.mv": [(X[0], numbers(8))],
+    "aten.dot": [(X[0, 0], Y[0, 0])],
+    "aten.baddbmm": [(X[:, :, :5], X, numbers(2, 8, 5), 0.5, 2.0)],
     "aten.addmm": [(numbers(4), X[0], numbers(8, 4), 0.5, 2.0)],
     "aten.softmax.int": [(X, -1), (X, 1)],
     "aten._softmax": [(X, -1, False)],
@@ -78,6 +81,9 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "aten.where.ScalarSelf": [(MASK, 2.0, X)],
     "aten.where.Scalar": [(MASK, 2.0, 3.0)],
     "aten.logical_not": [(MASK,)],
+    "aten.sum.dim_IntList": [(X, [-1], True), (X, [0, 2], False)],
+    "aten.mean.dim": [(X, [-1], True), (X, [0, 2], False)],
+    "aten.cumsum": [(X, -1), (X, 1)],
     **{f"aten.{name}.Tensor": [(X, Y), (np.round(X), np.round(Y[0]))] for name in COMPARISONS},
     **{f"aten.{name}.Scalar": [(X, 0.25), (np.round(X), 1)] for name in COMPARISONS},
     **{f"aten.{name}": [(MASK, MASK[:1])] for name in ("logical_and", "logical_or", "logical_xor")},
@@ -100,9 +106,6 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "aten.remainder.Tensor": [(X, Y)],
     "aten.fmod.Tensor": [(X, Y)],
     "aten.to.dtype": [(X, 11), (X, 4), (X, 7)],
-    "aten.sum.dim_IntList": [(X, [-1], True), (X, [0, 2], False)],
-    "aten.mean.dim": [(X, [-1], True), (X, [0, 2], False)],
-    "aten.cumsum": [(X, -1), (X, 1)],
     "aten.view": [(X, [6, 8])],
     "aten._unsafe_view": [(X, [6, 8])],
     "aten.reshape": [(X, [4, -1])],
@@ -353,6 +356,7 @@ class Structured(nn.Module):
         y = nn.functional.scaled_dot_product_attention(query, key, value)
         x = x + y.transpose(1, 2).reshape(x.shape)
         x = x.cumsum(-1) + x.sum(1, keepdim=True) + x.mean(1)
+        x = x + torch.bmm(x.matmul(x.transpose(1, 2)), x) / 8
         return torch.maximum(torch.minimum(self.last(self.rms(x)) * x, x - y.mean(-1, keepdim=True).mean(1)), -x)
 
 

@@ -8,7 +8,8 @@ _NAMES = (
 ).split()
 
 _LOOK_UP = (
-    "constant tables are read with embedding; positions of a value are chosen by the host: return the hidden states"
+    "constant tables are read with embedding (Gather along axis 0 in ONNX), and of a value only constant positions "
+    "that make a part or other axes can be taken: let the host choose others, and return the hidden states"
 )
 _CHOICE = "leave the choice to the host: return the logits"
 _STATISTICS = "a batch norm is supported in evaluation mode: model.eval()"
@@ -45,11 +46,8 @@ OPERATORS = (
     _constant("roll", "values cannot be rolled: let the host roll the input, and unroll the output", kept=True),
     _constant("flip", "values cannot be reversed: leave it to the host"),
     *(_constant(name, _CHOICE, kept=True) for name in ("argmax", "argmin", "topk", "sort")),
-    _constant("batch_norm", _STATISTICS, kept=True),
-    _constant("_native_batch_norm_legit_no_training", _STATISTICS),
     *(_constant(name, _RANDOM) for name in ("bernoulli", "uniform", "rand", "rand_like", "randn", "randn_like")),
     *(_constant(name, _PAIRS) for name in ("view_as_complex", "view_as_real")),
-    _constant("convolution", "patches that do not overlap can be cut by the host, and projected with linear"),
     _constant("gather", _LOOK_UP, elements=Elements.MOVED),
     _constant("index.Tensor", _LOOK_UP, elements=Elements.MOVED),
     _constant("index.Tensor_hacked_twin", _LOOK_UP, elements=Elements.MOVED),

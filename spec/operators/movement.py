@@ -75,6 +75,12 @@ def _repeat_interleave(x: Array, repeats: int, dim: int | None = None, output_si
     return np.repeat(x, repeats, axis=dim)
 
 
+def _unfold(x: Array, dimension: int, size: int, step: int) -> Array:
+    axis = dimension % x.ndim
+    every = np.lib.stride_tricks.sliding_window_view(x, size, axis)
+    return np.moveaxis(np.moveaxis(every, axis, 0)[::step], 0, axis)
+
+
 def _view(
     name: str, summary: str, reference: Reference, elements: Elements, *, kept: bool = True, remedy: str = ""
 ) -> Operator:
@@ -87,6 +93,7 @@ OPERATORS = (
     _view("view", "the same elements in row-major order under another shape", np.reshape, Elements.RESHAPED),
     _view("permute", "the axes in another order", np.transpose, Elements.MOVED),
     _view("slice.Tensor", "positions of an axis", _slice, Elements.MOVED),
+    _view("unfold", "windows along an axis, which a new last axis holds", _unfold, Elements.MOVED),
     _view("reshape", "as view, for tensors of any layout", np.reshape, Elements.RESHAPED),
     _view("_unsafe_view", "as view, as decompositions leave it", np.reshape, Elements.RESHAPED, kept=False),
     _view("flatten.using_ints", "several axes as one", _flatten, Elements.RESHAPED),

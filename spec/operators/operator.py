@@ -37,7 +37,7 @@ class Role(Enum):
     SUM = "sums along the last axis"
     SPELLED = "spelled with other operators by a pass"
     MASK = "operation on a mask"
-    PRODUCT = "matrix product of two values, inside attention"
+    PRODUCT = "matrix product of two values"
     SOFTMAX = "softmax, inside attention"
     SCALING = "scale of the scores, inside attention"
     SELECTION = "mask of the scores, inside attention"
@@ -225,6 +225,7 @@ _COMPUTED = frozenset(
         Role.EMBEDDING,
         Role.NORM,
         Role.ATTENTION,
+        Role.PRODUCT,
         Role.ELEMENTWISE,
         Role.ADDITION,
         Role.COMBINATION,

@@ -18,9 +18,9 @@ from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.frontend.model import import_model
 from sta.passes.rewriting.torch_operations import operations_of
+from sta.passes.torch.decompose_elementwise import decompose_elementwise
 from sta.passes.torch.fold_constants import fold_constants
 from sta.passes.torch.fuse_pointwise import fuse_pointwise
-from sta.passes.torch.spell_elementwise import spell_elementwise
 from sta.spec.operators.operator import Role
 from tests.support.torch_modules import outputs_of, overloads, signal_to_noise
 
@@ -45,7 +45,7 @@ def spelled(function: Function, x: np.ndarray = X, y: np.ndarray = Y) -> list[st
     model = Model(function)
     imported = import_model(model, {"x": torch.tensor(x), "y": torch.tensor(y)})
     fold_constants(imported.module, imported.weights)
-    spell_elementwise(imported.module, imported.weights)
+    decompose_elementwise(imported.module, imported.weights)
     fuse_pointwise(imported.module, imported.weights)
     fold_constants(imported.module, imported.weights)
     imported.module.verify()

@@ -37,7 +37,7 @@ LARGEST = float(np.finfo(np.float32).max)
 """From here on a number stands for an infinite one: it has no place in a format beside others."""
 
 
-def spell_elementwise(module: ModuleOp, store: WeightStore) -> None:
+def decompose_elementwise(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the function `main` of `module`; new constants go into `store`."""
     values = PointwiseValues(store)
     for operation in operations_of(module):
@@ -298,11 +298,11 @@ def _joint_type(left: SSAValue, right: SSAValue) -> torch.VTensorType:
 
 
 @dataclass(frozen=True)
-class TorchSpellElementwisePass(ModulePass):
+class TorchDecomposeElementwisePass(ModulePass):
     """Spells quotients, comparisons, logic and selections of several values with functions of one value."""
 
-    name = "torch-spell-elementwise"
+    name = "torch-decompose-elementwise"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrites `op` in place; new constants go into the context's weight store."""
-        spell_elementwise(op, weights_of(ctx))
+        decompose_elementwise(op, weights_of(ctx))
