@@ -901,7 +901,8 @@ class SoftmaxOp(UnitOp):
     Exponentials and their row sums from int32 scores in the accumulators (unit `sm`).
 
     Mode `row` processes all keys of a row. The online modes process the next chunk of keys, `online_first` the first:
-    `sums` is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.shift`.
+    `sums` is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.shift`. A `bias`
+    is added to the scores, each with its own scale of the parameters.
 
     ```mlir
     sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<16xui8>
@@ -910,12 +911,13 @@ class SoftmaxOp(UnitOp):
 
     name = "sta.softmax"
     MNEMONIC: ClassVar[str] = "softmax"
-    LOADED_FIRST: ClassVar[tuple[str, ...]] = ("mask", "mask_stride")
+    LOADED_FIRST: ClassVar[tuple[str, ...]] = ("mask", "mask_stride", "bias", "bias_stride")
     scores = operand_def(MemRefType)
     destination = operand_def(MemRefType)
     sums = operand_def(MemRefType)
     parameters = operand_def(MemRefType)
     mask = opt_operand_def(MemRefType)
+    bias = opt_operand_def(MemRefType)
     row_offset = var_operand_def(IndexType)
     """Loop counters of the first row's index, for a causal softmax."""
     key_offset = var_operand_def(IndexType)
@@ -927,12 +929,13 @@ class SoftmaxOp(UnitOp):
     key_base = prop_def(INTEGER)
     key_coefficients = prop_def(INTEGERS)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (Affine, Buffer, Word)
+    custom_directives = (Affine, Buffer, OptionalTypes, Word)
     assembly_format = (
         "custom<Word>($mode) $scores `to` $destination `sums` $sums `parameters` $parameters (`mask` $mask^)? "
-        "(`causal` $causal^)? (`rows` custom<Affine>($row_base, $row_offset, $row_coefficients)^)? "
+        "(`bias` $bias^)? (`causal` $causal^)? (`rows` custom<Affine>($row_base, $row_offset, $row_coefficients)^)? "
         f"(`keys` custom<Affine>($key_base, $key_offset, $key_coefficients)^)? {_SEMAPHORES} "
-        f"{_types('scores', 'destination', 'sums', 'parameters')} (`,` custom<Buffer>(type($mask))^)?"
+        f"{_types('scores', 'destination', 'sums', 'parameters')} "
+        "custom<OptionalTypes>(ref($mask), type($mask), ref($bias), type($bias))"
     )
 
     def __init__(
@@ -943,10 +946,11 @@ class SoftmaxOp(UnitOp):
         first_row: affine.Affine[SSAValue] | None = None,
         first_key: affine.Affine[SSAValue] | None = None,
         mode: str = "row",
+        bias: SSAValue | None = None,
     ):
         row, key = first_row or affine.Affine(), first_key or affine.Affine()
         super().__init__(
-            operands=[*operands, mask, *([counter for counter, _ in form.terms] for form in (row, key))],
+            operands=[*operands, mask, bias, *([counter for counter, _ in form.terms] for form in (row, key))],
             properties={
                 "mode": StringAttr(mode),
                 "row_base": integer(row.base),
@@ -976,6 +980,7 @@ class SoftmaxOp(UnitOp):
     def own_fields(self) -> Fields:
         return _sizes(self.scores, "keys") | {
             "has_mask": int(self.mask is not None),
+            "has_bias": int(self.bias is not None),
             "probability_bits": str(8 * element_bytes(self.destination)),
             "mode": self.mode.data,
         }
@@ -997,6 +1002,9 @@ class SoftmaxOp(UnitOp):
         if self.mask is not None:
             _expect_operand(self.mask, "the mask", "spad", (ui8,), 2)
             _expect_shape(self.mask, shape, "the mask")
+        if self.bias is not None:
+            _expect_operand(self.bias, "the bias", "spad", (si16,), 2)
+            _expect_shape(self.bias, shape, "the bias")
 
 
 @irdl_op_definition

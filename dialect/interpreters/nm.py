@@ -146,8 +146,10 @@ class NmFunctions(InterpreterFunctions):
 
     @impl(nm.AttentionOp)
     def run_attention(self, interpreter: Interpreter, op: nm.AttentionOp, args: PythonValues) -> PythonValues:
-        q, k, v, *masks = args
-        output = attend(op, q, k, v, masks[0] if masks else None)
+        q, k, v, *rest = args
+        optional = dict(zip([value for value in (op.mask, op.bias) if value is not None], rest, strict=True))
+        mask, bias = (None if value is None else optional[value] for value in (op.mask, op.bias))
+        output = attend(op, q, k, v, mask, bias)
         return (saturate(output + op.zero_point.value.data, tensor_dtype(op.result)).transpose(op.axes),)
 
     @impl(nm.ViewOp)

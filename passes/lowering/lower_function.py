@@ -172,8 +172,8 @@ class _Walk:
     def _attention(self, op: nm.AttentionOp) -> None:
         builder = self.builder
         inputs = (self._operand(op.q), self._operand(op.k), self._operand(op.v))
-        mask = self._optional(op.mask)
-        operands = attention_operands(builder, op, inputs, mask, self._attended(op))
+        scores = (self._optional(op.mask), self._optional(op.bias))
+        operands = attention_operands(builder, op, inputs, scores, self._attended(op))
         shape = attention_shape(op, operands)
         lower_attention(builder, op, operands, shape, self.plan.attention(op, shape, operands.heads))
 
@@ -232,7 +232,8 @@ class _Walk:
         """A buffer for an attention's result, in the result's layout unless that would split the rows of a head."""
         if op.axes[-1] == 3:
             return self._result(op.result)
-        view = StridedView.contiguous(nm.tensor_of(op.q).get_shape()).permuted(op.axes)
+        result = nm.tensor_of(op.result).get_shape()
+        view = StridedView.contiguous([result[op.axes.index(axis)] for axis in range(4)]).permuted(op.axes)
         operand = Operand(self._allocate(op.result), view, nm.element_of(op.result))
         self.lowered.operands[op.result] = operand
         return operand

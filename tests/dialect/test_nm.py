@@ -118,11 +118,15 @@ def attention(
     zero_point: int = 0,
     bits: int = 8,
     chunk: int | None = None,
+    bias: tuple[int, ...] | None = None,
 ) -> Operation:
     """An attention with possibly broken shapes and softmax."""
     operands = (value(q, nm.si8), value(k, nm.si8), value(v, nm.si8))
     masked = None if mask is None else value(mask, nm.ui8)
-    return nm.AttentionOp(operands, masked, (1, 2), (1, 2, zero_point), False, nm.si8, bits=bits, chunk=chunk)
+    biased = None if bias is None else (value(bias, nm.si16), (1, 2))
+    return nm.AttentionOp(
+        operands, masked, (1, 2), (1, 2, zero_point), False, nm.si8, bits=bits, chunk=chunk, bias=biased
+    )
 
 
 BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
@@ -152,7 +156,8 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "narrow residual": (lambda: mapped(value((2, 2))), r"the residual of shape \(2, 2\) does not broadcast"),
     "short table": (lambda: mapped(table=value((256,))), r"the table must have 513 entries, got shape \(256,\)"),
     "five axes": (lambda: attention(q=(1, 1, 2, 5, 4), k=(1, 1, 2, 6, 4), v=(1, 1, 2, 6, 4)), "must have four axes"),
-    "values": (lambda: attention(v=(1, 2, 6, 8)), "do not belong together"),
+    "values": (lambda: attention(v=(1, 2, 7, 4)), "do not belong together"),
+    "attention bias": (lambda: attention(bias=(1, 2, 5, 1)), r"a bias of shape \(1, 2, 5, 1\) does not broadcast"),
     "heads": (lambda: attention(q=(1, 3, 5, 4)), "do not belong together"),
     "more heads of keys": (lambda: attention(q=(1, 1, 5, 4)), "do not belong together"),
     "bits": (lambda: attention(bits=12), "exponentials have 8 or 16 bits, not 12"),
@@ -180,3 +185,4 @@ def test_the_verifier_accepts_the_limits() -> None:
     norm(8192, 2**61 - 1, 63, (0, 2, -(2**31))).verify()
     mapped(value((1, 3)), value((513,)), zero_point=-(2**31)).verify()
     attention(mask=(1, 1, 1, 6)).verify()
+    attention(v=(1, 2, 6, 8), bias=(1, 2, 1, 6)).verify()

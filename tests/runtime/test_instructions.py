@@ -233,14 +233,20 @@ def test_accumulators_must_fit_int32(bench: Any) -> None:
         bench.run()
 
 
-def softmax_expected(scores: Any, admissible: Any, multiplier: int, shift: int) -> tuple[Any, Any]:
-    """Un-normalized exponentials and sums, element by element."""
+def softmax_expected(scores: Any, admissible: Any, multiplier: int, shift: int, bias: Any = None) -> tuple[Any, Any]:
+    """Un-normalized exponentials and sums, element by element; `bias` is scaled already."""
+
+    def rescaled(value: int) -> int:
+        return (value * multiplier + (1 << (shift - 1))) >> shift
+
     exponentials = np.zeros(scores.shape, np.int64)
     for i, row in enumerate(scores.tolist()):
         keys = [j for j in range(len(row)) if admissible[i, j]]
         for j in keys:
-            difference = row[j] - max(row[k] for k in keys)
-            t = (difference * multiplier + (1 << (shift - 1))) >> shift
+            if bias is None:
+                t = rescaled(row[j] - max(row[k] for k in keys))
+            else:
+                t = rescaled(row[j]) + bias[i, j] - max(rescaled(row[k]) + bias[i, k] for k in keys)
             entry = round(255 * 128 * 2 ** ((t & 1023) / 1024))
             places = min(7 - (t >> 10), 40)
             exponentials[i, j] = (entry + (1 << (places - 1))) >> places
@@ -249,7 +255,8 @@ def softmax_expected(scores: Any, admissible: Any, multiplier: int, shift: int) 
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("mask", ["none", "full", "shared"])
-def test_softmax(bench: Any, random: np.random.Generator, causal: bool, mask: str) -> None:
+@pytest.mark.parametrize("bias", ["none", "full", "shared"])
+def test_softmax(bench: Any, random: np.random.Generator, causal: bool, mask: str, bias: str) -> None:
     rows, keys, offset = 5, 9, 2
     a, b = int8(random, rows, 16), int8(random, keys, 16)
     multiplier, shift = 1 << 28, 32
@@ -264,6 +271,13 @@ def test_softmax(bench: Any, random: np.random.Generator, causal: bool, mask: st
         fields |= {"mask": bench.place(given.astype(np.uint8), stride=12), "has_mask": 1}
         fields["mask_stride"] = bench.register(12 if mask == "full" else 0)
         admissible &= given != 0
+    bias_scale, added = None, None
+    if bias != "none":
+        values = random.integers(-32768, 32768, (rows if bias == "full" else 1, keys)).astype(np.int16)
+        bias_scale = (1 << 28, 33)
+        fields |= {"bias": bench.place(values, stride=2 * keys + 6), "has_bias": 1}
+        fields["bias_stride"] = bench.register(2 * keys + 6 if bias == "full" else 0)
+        added = np.broadcast_to(scaled(values.astype(np.int64), *bias_scale), (rows, keys))
     if causal:
         fields |= {"causal": 1, "row_offset": bench.register(offset)}
         admissible &= np.arange(keys) <= np.arange(rows)[:, None] + offset
@@ -272,7 +286,7 @@ def test_softmax(bench: Any, random: np.random.Generator, causal: bool, mask: st
         scores=0,
         destination=bench.register(destination),
         sums=bench.register(sums),
-        parameters=bench.place(SoftmaxParameters(multiplier, shift).to_bytes(), "wbuf"),
+        parameters=bench.place(SoftmaxParameters(multiplier, shift, bias_scale).to_bytes(), "wbuf"),
         scores_stride=bench.register(stride),
         destination_stride=bench.register(12),
         rows=rows,
@@ -298,7 +312,7 @@ def test_softmax(bench: Any, random: np.random.Generator, causal: bool, mask: st
     bench.result(normalized, (rows, keys), "int32")
     bench.result(sums, (1, rows), "int32", name="sums")
     raw = bench.run().raw
-    exponentials, expected_sums = softmax_expected(a.astype(np.int64) @ b.T, admissible, multiplier, shift)
+    exponentials, expected_sums = softmax_expected(a.astype(np.int64) @ b.T, admissible, multiplier, shift, added)
     assert np.array_equal(raw["sums"][0], expected_sums)
     for i, total in enumerate(expected_sums.tolist()):
         # The reciprocal has 31 bits: the quotient with 16 fraction bits is exact to a unit.

@@ -213,8 +213,9 @@ class NmBuilder:
         *,
         bits: int = 8,
         chunk: int | None = None,
+        bias: SSAValue | None = None,
     ) -> SSAValue:
-        """Attention whose scores spread over several octaves."""
+        """Attention whose scores, and their biases, spread over several octaves."""
         depth = nm.tensor_of(operands[0]).get_shape()[-1]
         score, output = (
             encode_scale([300.0 / (70 * 70 * depth**0.5), 0.9])[0],
@@ -231,6 +232,7 @@ class NmBuilder:
                 permutation,
                 bits=bits,
                 chunk=chunk,
+                bias=None if bias is None else (bias, (1 << 30, 32)),
             )
         ).result
 

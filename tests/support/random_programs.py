@@ -251,7 +251,7 @@ class RandomProgram:
             norm = NormParameters(gamma, beta, epsilon, self.below(64), *self._scale(), self._integer(32))
             self._parameter("norm", columns, norm.to_bytes())
         for _ in range(self.sizes.choices):
-            self._parameter("softmax", 1, SoftmaxParameters(*self._scale()).to_bytes())
+            self._parameter("softmax", 1, SoftmaxParameters(*self._scale(), self._scale()).to_bytes())
         for _ in range(self.sizes.choices):
             table = self.random.integers(-32768, 32768, 513).astype(np.int16)
             self.tables.append(self._load_for_good(table.tobytes()))
@@ -460,6 +460,8 @@ class RandomProgram:
         fields: dict[str, Any] = {"mask": 0, "has_mask": has_mask}
         if has_mask:
             fields |= self.tile("mask", rows, keys, self.memories["spad"])
+        if self.chance(0.4):
+            fields |= {**self.tile("bias", rows, 2 * keys, self.memories["spad"], 2), "has_bias": 1}
         if self.chance(0.5):
             fields |= {"row_offset": self.fixed(self.below(60)), "key_offset": self.fixed(self.below(60))}
         state = rows * WORD * (1 if mode == "row" else 3)

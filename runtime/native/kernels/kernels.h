@@ -131,9 +131,11 @@ struct Softmax {
     std::int64_t scores_stride;
     const std::uint8_t* mask;  // null: none
     std::int64_t mask_stride;
+    const std::uint8_t* bias;  // int16, added to the scores; null: none
+    std::int64_t bias_stride;
     bool causal;
     std::int64_t diagonal;  // with `causal`: row i may see keys up to i + diagonal
-    Scale scale;
+    Scale scale, bias_scale;
     Exponentials exponentials;
     std::uint8_t* destination;
     std::int64_t destination_stride;
