@@ -59,6 +59,7 @@ from sta.dialect.ir.verification import expect
 from sta.spec.integers import IDENTITY_SCALE
 from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
 from sta.spec.norm import EPSILON_LIMIT, KINDS, LARGEST_WIDTH
+from sta.spec.rotation import partners
 from sta.spec.softmax import most_keys
 from sta.spec.tables import EXPONENTIAL_BITS, TABLE_ENTRIES
 from sta.spec.tiling_policy import LOOP_ORDERS
@@ -935,6 +936,68 @@ class NormOp(IRDLOperation):
 
 
 @irdl_op_definition
+class RotateOp(IRDLOperation):
+    """
+    Rotary position embeddings: pairs of the first `width` elements of the last axis, rotated by angles
+    (`sta.spec.rotation.rotate_rows`). Cosines and sines broadcast to `x` with the whole last axis; the signs of a
+    rotation are in the sines (`sta.spec.rotation.rotation_tables`).
+
+    ```mlir
+    %y = nm.rotate half 4 of %x by %cosines, %sines scale <1073741824, 45> : tensor<1x2x6x4xsi16>, tensor<6x4xsi16>, tensor<6x4xsi16> -> tensor<1x2x6x4xsi8>
+    ```
+    """  # noqa: E501
+
+    name = "nm.rotate"
+    x = operand_def(TensorType)
+    cosines = operand_def(TensorType)
+    sines = operand_def(TensorType)
+    pairing = prop_def(StringAttr)
+    width = prop_def(INTEGER)
+    scale = prop_def(ScaleAttr)
+    result = result_def(TensorType)
+    custom_directives = (Word,)
+    assembly_format = (
+        "custom<Word>($pairing) $width `of` $x `by` $cosines `,` $sines `scale` $scale attr-dict `:` type($x) `,` "
+        "type($cosines) `,` type($sines) `->` type($result)"
+    )
+    traits = traits_def(Pure())
+
+    def __init__(
+        self,
+        x: SSAValue,
+        tables: tuple[SSAValue, SSAValue],
+        pairing: str,
+        width: int,
+        scale: tuple[int, int],
+        element_type: IntegerType,
+    ):
+        """`tables` are the cosines and the sines; `scale` takes products with them to units of the result."""
+        super().__init__(
+            operands=[x, *tables],
+            properties={"pairing": StringAttr(pairing), "width": integer(width), "scale": ScaleAttr(*scale)},
+            result_types=[TensorType(element_type, tensor_of(x).get_shape())],
+        )
+
+    def verify_(self) -> None:
+        shape = _expect_element(self.x, (si8, si16), "the operand").get_shape()
+        result = _expect_element(self.result, (si8, si16), "the result")
+        expect(result.get_shape() == shape, f"the result must have shape {shape}, got {result.get_shape()}")
+        for value, what in ((self.cosines, "the cosines"), (self.sines, "the sines")):
+            table = _expect_element(value, (si16,), what)
+            _verify_broadcast(table, result, what)
+            expect(table.get_shape()[-1] == shape[-1], f"{what} must have all {shape[-1]} elements of the last axis")
+        expect_rotation(shape[-1], self.width.value.data, self.pairing.data)
+
+
+def expect_rotation(columns: int, width: int, pairing: str) -> None:
+    """Raises VerifyException unless pairs of so many columns can be rotated."""
+    try:
+        partners(columns, width, pairing)
+    except ValueError as error:
+        raise VerifyException(str(error)) from None
+
+
+@irdl_op_definition
 class GatherOp(IRDLOperation):
     """
     Rows of an embedding table: `result[..., :] = table[indices[...], :]`.
@@ -1226,6 +1289,7 @@ NM = Dialect(
         LinearOp,
         MapOp,
         NormOp,
+        RotateOp,
         GatherOp,
         AttentionOp,
         ViewOp,

@@ -77,6 +77,7 @@ from sta.dialect.nm import (
     Integer,
     MeaningAttr,
     PatternAttr,
+    expect_rotation,
     integer,
     integer_value,
     integer_values,
@@ -1177,6 +1178,67 @@ class NormOp(UnitOp):
 
 
 @irdl_op_definition
+class RotateOp(UnitOp):
+    """
+    Rotary position embeddings of rows (unit `vp`): pairs of the first `width` columns, rotated by angles.
+
+    ```mlir
+    sta.rotate half 4 of %x by %cosines, %sines to %y parameters %p : spad<6x8xsi16>, spad<6x8xsi16>, spad<6x8xsi16>, spad<6x8xsi8>, wbuf<16xui8>
+    ```
+    """  # noqa: E501
+
+    name = "sta.rotate"
+    MNEMONIC: ClassVar[str] = "rotate"
+    source = operand_def(MemRefType)
+    cosines = operand_def(MemRefType)
+    sines = operand_def(MemRefType)
+    destination = operand_def(MemRefType)
+    parameters = operand_def(MemRefType)
+    pairing = prop_def(StringAttr)
+    width = prop_def(INTEGER)
+    custom_directives = (Buffer, Word)
+    assembly_format = (
+        "custom<Word>($pairing) $width `of` $source `by` $cosines `,` $sines `to` $destination `parameters` "
+        f"$parameters {_SEMAPHORES} {_types('source', 'cosines', 'sines', 'destination', 'parameters')}"
+    )
+
+    def __init__(
+        self,
+        source: SSAValue,
+        tables: tuple[SSAValue, SSAValue],
+        destination: SSAValue,
+        parameters: SSAValue,
+        pairing: str,
+        width: int,
+    ):
+        """`tables` are the cosines and the sines."""
+        super().__init__(
+            operands=[source, *tables, destination, parameters],
+            properties={"pairing": StringAttr(pairing), "width": integer(width)},
+        )
+
+    def own_fields(self) -> Fields:
+        return _sizes(self.source) | {
+            "width": self.width.value.data,
+            "source_type": element_name(element_of(self.source)),
+            "destination_type": element_name(element_of(self.destination)),
+            "pairing": self.pairing.data,
+        }
+
+    def verify_(self) -> None:
+        shape = _expect_operand(self.source, "the source", "spad", (si8, si16), 2).get_shape()
+        for value, elements, what in (
+            (self.cosines, (si16,), "the cosines"),
+            (self.sines, (si16,), "the sines"),
+            (self.destination, (si8, si16), "the destination"),
+        ):
+            _expect_operand(value, what, "spad", elements, 2)
+            _expect_shape(value, shape, what)
+        _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
+        expect_rotation(shape[1], self.width.value.data, self.pairing.data)
+
+
+@irdl_op_definition
 class ShiftOp(UnitOp):
     """
     Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): a row's accumulators are
@@ -1258,6 +1320,7 @@ UNIT_OPERATIONS: tuple[type[UnitOp], ...] = (
     SoftmaxOp,
     MapOp,
     NormOp,
+    RotateOp,
     ShiftOp,
     SyncOp,
 )

@@ -25,6 +25,7 @@ from sta.dialect.ir.parameter_blocks import (
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.integers import apply_scale_32, matrix_product, saturate
 from sta.spec.parameters import MapParameters
+from sta.spec.rotation import rotate_rows
 from sta.spec.tables import table_16
 from sta.spec.vector import combined, gated_product, map_tile, norm_tile
 from sta.spec.wide_product import wide_accumulators, wide_product
@@ -136,6 +137,12 @@ class NmFunctions(InterpreterFunctions):
         stream, copy = norm_tile(_rows(x), norm_parameters(op, gamma, beta), op.kind.data)
         results = ((op.result, stream), (op.copy, copy))
         return tuple(array.reshape(x.shape) for value, array in results if value is not None)
+
+    @impl(nm.RotateOp)
+    def run_rotate(self, interpreter: Interpreter, op: nm.RotateOp, args: PythonValues) -> PythonValues:
+        x, cosines, sines = args
+        how = op.pairing.data, op.width.value.data, op.scale.pair
+        return (rotate_rows(x, cosines, sines, *how, tensor_dtype(op.result)),)
 
     @impl(nm.GatherOp)
     def run_gather(self, interpreter: Interpreter, op: nm.GatherOp, args: PythonValues) -> PythonValues:

@@ -14,6 +14,7 @@ from sta.dialect.ir.location import describe
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.lower_attention import attention_operands, attention_shape, lower_attention
 from sta.passes.lowering.lower_linear import linear_operands, linear_shape, lower_linear
+from sta.passes.lowering.lower_rotation import RotationOperands, lower_rotation
 from sta.passes.lowering.lower_vector import NormTiles, lower_gather, lower_map, lower_norm, norm_tiles
 from sta.passes.lowering.operand_copies import copied, copy_in_dram, walk_runs
 from sta.passes.lowering.tile_builder import Operand, Part, TileBuilder, contiguous
@@ -143,6 +144,11 @@ class _Walk:
                 if prepared is not None:
                     norm, statistics = prepared
                     lower_norm(builder, norm, statistics=statistics)
+            case nm.RotateOp():
+                operands = RotationOperands(
+                    self._operand(op.x), self._operand(op.cosines), self._operand(op.sines), self._result(op.result)
+                )
+                lower_rotation(builder, op, operands)
             case nm.GatherOp():
                 lower_gather(builder, op, self._operand(op.indices), self._result(op.result))
             case nm.AttentionOp():

@@ -129,6 +129,12 @@ def attention(
     )
 
 
+def rotated(x: SSAValue | None = None, sines: SSAValue | None = None, width: int = 4) -> Operation:
+    """A rotation with possibly broken operands."""
+    table = value((2, 4))
+    return nm.RotateOp(x or table, (table, sines or table), "half", width, (1, 2), nm.si8)
+
+
 BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "float": (lambda: nm.TableOp(value((2,), f32), value((513,))), "element type f32 is none of si8, ui8, si16, si32"),
     "no axis": (lambda: nm.ViewOp(value((1,)), ()), "has no axis or no elements"),
@@ -157,6 +163,10 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "short table": (lambda: mapped(table=value((256,))), r"the table must have 513 entries, got shape \(256,\)"),
     "five axes": (lambda: attention(q=(1, 1, 2, 5, 4), k=(1, 1, 2, 6, 4), v=(1, 1, 2, 6, 4)), "must have four axes"),
     "values": (lambda: attention(v=(1, 2, 7, 4)), "do not belong together"),
+    "odd rotation": (lambda: rotated(width=3), "from 2 to all 4, not 3"),
+    "rotated bytes": (lambda: rotated(value((2, 4), nm.ui8)), "the operand must be si8 or si16, got ui8"),
+    "narrow sines": (lambda: rotated(sines=value((2, 1))), "the sines must have all 4 elements of the last axis"),
+    "long sines": (lambda: rotated(sines=value((3, 4))), r"the sines of shape \(3, 4\) does not broadcast"),
     "attention bias": (lambda: attention(bias=(1, 2, 5, 1)), r"a bias of shape \(1, 2, 5, 1\) does not broadcast"),
     "heads": (lambda: attention(q=(1, 3, 5, 4)), "do not belong together"),
     "more heads of keys": (lambda: attention(q=(1, 1, 5, 4)), "do not belong together"),

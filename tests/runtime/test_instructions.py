@@ -7,7 +7,8 @@ import pytest
 
 from sta.runtime import ProgramError
 from sta.spec.nm_format import Pattern, pack, prune_by_magnitude
-from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
+from sta.spec.parameters import MapParameters, NormParameters, RotateParameters, SoftmaxParameters
+from sta.spec.rotation import PAIRINGS
 from sta.spec.vector import COMBINATIONS
 
 IDENTITY = (1 << 30, 30)
@@ -396,6 +397,55 @@ def test_map_with_table_and_residual(bench: Any, random: np.random.Generator) ->
     looked_up = (wide[index] << 7) + (wide[index + 1] - wide[index]) * fraction
     expected = scaled(looked_up, 1 << 30, 37) + scaled(residual.astype(np.int64) + 11, 3 << 28, 31) - 2
     assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize("types", [("s8", "s16"), ("s16", "s8")])
+@pytest.mark.parametrize(("columns", "width"), [(6, 4), (40, 40), (70, 36), (33, 2)])
+def test_rotate(
+    bench: Any, random: np.random.Generator, pairing: str, types: tuple[str, str], columns: int, width: int
+) -> None:
+    rows = 3
+    source_type, result_type = (np.dtype({"s8": "i1", "s16": "<i2"}[name]) for name in types)
+    source = random.integers(*_range_of(source_type), (rows, columns)).astype(source_type)
+    cosines, sines = (random.integers(-32768, 32768, (rows, columns)).astype(np.int16) for _ in range(2))
+    # The sum that does not fit int32.
+    source[0, :2] = np.iinfo(source_type).min
+    cosines[0, :2] = sines[0, :2] = -32768
+    multiplier, shift = 5 << 28, 45
+    destination = bench.allocate("spad", rows * (result_type.itemsize * columns + 6))
+    bench.emit(
+        "rotate",
+        source=bench.place(source),
+        source_stride=bench.register(source_type.itemsize * columns),
+        cosines=bench.place(cosines),
+        cosines_stride=bench.register(2 * columns),
+        sines=bench.place(sines[:1]),
+        destination=bench.register(destination),
+        destination_stride=bench.register(result_type.itemsize * columns + 6),
+        parameters=bench.place(RotateParameters(multiplier, shift).to_bytes(), "wbuf"),
+        rows=rows,
+        columns=columns,
+        width=width,
+        source_type=types[0],
+        destination_type=types[1],
+        pairing=pairing,
+    )
+    bench.result(destination, (rows, columns), result_type.name, stride=result_type.itemsize * columns + 6)
+    wide = source.astype(np.int64)
+    other = wide.copy()
+    if pairing == "half":
+        other[:, :width] = np.roll(wide[:, :width], width // 2, axis=1)
+    else:
+        other[:, :width:2], other[:, 1:width:2] = wide[:, 1:width:2], wide[:, :width:2]
+    sums = np.minimum(wide * cosines + other * sines[:1], 2**31 - 1)
+    low, high = _range_of(result_type)
+    assert np.array_equal(bench.run().raw["y"], np.clip(scaled(sums, multiplier, shift), low, high - 1))
+
+
+def _range_of(dtype: np.dtype[Any]) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max) + 1
 
 
 @pytest.mark.parametrize("residual_columns", [1, 37])

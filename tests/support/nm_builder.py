@@ -178,6 +178,22 @@ class NmBuilder:
         assert result is not None
         return result
 
+    def rotate(
+        self,
+        x: SSAValue,
+        tables: tuple[SSAValue, SSAValue],
+        width: int,
+        element: IntegerType = nm.si16,
+        pairing: str = "half",
+    ) -> SSAValue:
+        """Pairs of columns, rotated with any tables of int16."""
+        return self.add(nm.RotateOp(x, tables, pairing, width, (1 << 30, 45), element)).result
+
+    def angles(self, name: str, *shape: int) -> tuple[SSAValue, SSAValue]:
+        """Random cosines and sines."""
+        first, second = (self.random.integers(-32768, 32768, shape) for _ in range(2))
+        return self.weight(f"{name}.cosines", first, nm.si16), self.weight(f"{name}.sines", second, nm.si16)
+
     def view(self, x: SSAValue, *shape: int) -> SSAValue:
         """The same elements under another shape."""
         return self.add(nm.ViewOp(x, shape)).result
