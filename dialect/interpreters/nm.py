@@ -73,6 +73,14 @@ class NmFunctions(InterpreterFunctions):
         acc = wide_accumulators(acc) if nm.is_wide(op.x) else acc
         return (acc.astype(tensor_dtype(op.result)).reshape(nm.tensor_of(op.result).get_shape()),)
 
+    @impl(nm.DynamicProductOp)
+    def run_dynamic_product(
+        self, interpreter: Interpreter, op: nm.DynamicProductOp, args: PythonValues
+    ) -> PythonValues:
+        acc = _rows(_accumulators(*args))
+        acc = wide_accumulators(acc) if nm.is_wide(op.a) else acc
+        return (acc.astype(tensor_dtype(op.result)).reshape(nm.tensor_of(op.result).get_shape()),)
+
     @impl(nm.RescaleOp)
     def run_rescale(self, interpreter: Interpreter, op: nm.RescaleOp, args: PythonValues) -> PythonValues:
         value = args[0].astype(np.int64) + op.bias.value.data
@@ -125,6 +133,13 @@ class NmFunctions(InterpreterFunctions):
         acc = _accumulators(_rows(x), weight)
         return (_map(op, acc, parameters, table, residual, wide=nm.is_wide(op.x)),)
 
+    @impl(nm.MatmulOp)
+    def run_matmul(self, interpreter: Interpreter, op: nm.MatmulOp, args: PythonValues) -> PythonValues:
+        table, residual, factors = _epilogue_operands(op, args)
+        parameters = scalar_map_parameters(op.bias.value.data, *op.scale.pair, epilogue_scalars(op))
+        acc = _rows(_accumulators(*factors))
+        return (_map(op, acc, parameters, table, residual, wide=nm.is_wide(op.a)),)
+
     @impl(nm.MapOp)
     def run_map(self, interpreter: Interpreter, op: nm.MapOp, args: PythonValues) -> PythonValues:
         table, residual, (x,) = _epilogue_operands(op, args)
@@ -169,9 +184,24 @@ class NmFunctions(InterpreterFunctions):
 
     @impl(nm.SliceOp)
     def run_slice(self, interpreter: Interpreter, op: nm.SliceOp, args: PythonValues) -> PythonValues:
+        positions = op.positions
         window = [slice(None)] * args[0].ndim
-        window[op.axis.value.data] = slice(op.start.value.data, op.stop.value.data)
+        window[op.axis.value.data] = slice(positions.start, positions.stop, positions.step)
         return (args[0][tuple(window)],)
+
+    @impl(nm.BroadcastOp)
+    def run_broadcast(self, interpreter: Interpreter, op: nm.BroadcastOp, args: PythonValues) -> PythonValues:
+        return (np.broadcast_to(args[0], nm.tensor_of(op.result).get_shape()),)
+
+    @impl(nm.ConcatenateOp)
+    def run_concatenate(self, interpreter: Interpreter, op: nm.ConcatenateOp, args: PythonValues) -> PythonValues:
+        return (np.concatenate(args, axis=op.axis.value.data),)
+
+    @impl(nm.WindowsOp)
+    def run_windows(self, interpreter: Interpreter, op: nm.WindowsOp, args: PythonValues) -> PythonValues:
+        axis, size, step = op.numbers
+        every = np.lib.stride_tricks.sliding_window_view(args[0], size, axis)
+        return (np.moveaxis(np.moveaxis(every, axis, 0)[::step], 0, axis),)
 
 
 def _combined(op: nm.CombinationOp, args: PythonValues) -> PythonValues:

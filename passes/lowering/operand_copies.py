@@ -25,18 +25,24 @@ def copied(builder: TileBuilder, operand: Operand) -> Operand:
     shape = operand.view.shape
     buffer = builder.allocate(f"{builder.path}:copy", (prod(shape),), operand.element, "spad")
     result = Operand(buffer, StridedView.contiguous(shape), operand.element)
-    parameters = None
-    if operand.space == "spad":
-        parameters = builder.load_parameters("identity", scalar_map_parameters(0, *nm.IDENTITY_SCALE).to_bytes())
-
-    def copy(source: Tile, destination: Tile, _: int) -> None:
-        if parameters is None:
-            builder.emit(sta.LoadOp, source, destination)
-        else:
-            builder.emit(map_op, source, destination, parameters)
-
-    walk_runs(builder, operand, result, copy)
+    copy_elements(builder, operand, result)
     return result
+
+
+def copy_elements(builder: TileBuilder, source: Operand, destination: Operand) -> None:
+    """
+    Copies an operand to another place, of the same shape: by DMA if one of them is in DRAM, through the scratchpad if
+    both are, else by the vector unit.
+    """
+    if source.space == destination.space == "dram":
+        copy_in_dram(builder, source, destination)
+        return
+    make: Callable[..., sta.UnitOp] = sta.LoadOp if source.space == "dram" else sta.StoreOp
+    operands: tuple[Tile, ...] = ()
+    if source.space == destination.space:
+        parameters = scalar_map_parameters(0, *nm.IDENTITY_SCALE).to_bytes()
+        make, operands = map_op, (builder.load_parameters("identity", parameters),)
+    walk_runs(builder, source, destination, lambda tile, place, _: builder.emit(make, tile, place, *operands))
 
 
 def copy_in_dram(builder: TileBuilder, source: Operand, destination: Operand) -> None:

@@ -71,6 +71,11 @@ def contiguous(buffer: Buffer) -> Operand:
     return Operand(buffer, StridedView.contiguous(buffer.shape), buffer.element)
 
 
+def loaded_bytes(operand: Operand | None) -> int:
+    """Bytes of an element of an operand that crosses between the chip and DRAM; 0 for others, and for none."""
+    return 0 if operand is None or operand.space == "spad" else operand.element.width.data // 8
+
+
 @dataclass(frozen=True)
 class Part:
     """A tile of an axis: its first element, its size, and the slot, 0 or 1, of its buffers."""

@@ -35,6 +35,7 @@ class Epilogue:
     table: SSAValue | None = None
     table_scale: tuple[int, int] = nm.IDENTITY_SCALE
     channels: nm.RescaleChannelsOp | None = None
+    factors: nm.DynamicProductOp | None = None
     source: SSAValue | None = None
     scale: tuple[int, int, int] = (0, *nm.IDENTITY_SCALE)
 
@@ -120,6 +121,8 @@ def _match_first_stage(value: SSAValue, epilogue: Epilogue) -> None:
     op = value.owner
     if isinstance(op, nm.RescaleChannelsOp) and isinstance(op.x.owner, nm.ProductOp):
         epilogue.channels = op
+    elif isinstance(op, nm.RescaleOp) and isinstance(op.x.owner, nm.DynamicProductOp):
+        epilogue.factors, epilogue.scale = op.x.owner, _scale(op)
     elif isinstance(op, nm.RescaleOp):
         epilogue.source, epilogue.scale = op.x, _scale(op)
     elif isinstance(op, nm.RescaleChannelsOp):
@@ -128,7 +131,11 @@ def _match_first_stage(value: SSAValue, epilogue: Epilogue) -> None:
         epilogue.source = value
 
 
-def build(epilogue: Epilogue, zero_point: int, result_type: Attribute) -> nm.LinearOp | nm.MapOp:
+Fused = nm.LinearOp | nm.MatmulOp | nm.MapOp
+"""An operation with an epilogue."""
+
+
+def build(epilogue: Epilogue, zero_point: int, result_type: Attribute) -> Fused:
     """The fused operation of an epilogue."""
     residual_bias, *residual_scale = epilogue.residual_scale
     scalars = nm.epilogue_properties(
@@ -138,6 +145,9 @@ def build(epilogue: Epilogue, zero_point: int, result_type: Attribute) -> nm.Lin
         zero_point=zero_point,
         combine=epilogue.combine,
     )
+    if epilogue.factors is not None:
+        factors = epilogue.factors.a, epilogue.factors.b
+        return nm.MatmulOp(factors, epilogue.scale, epilogue.table, epilogue.residual, scalars, result_type)
     if epilogue.channels is None:
         assert epilogue.source is not None
         return nm.MapOp(epilogue.source, epilogue.scale, epilogue.table, epilogue.residual, scalars, result_type)
@@ -147,7 +157,7 @@ def build(epilogue: Epilogue, zero_point: int, result_type: Attribute) -> nm.Lin
     return nm.LinearOp((product.x, product.weight), scales, epilogue.table, epilogue.residual, scalars, result_type)
 
 
-def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation, rewriter: PatternRewriter) -> None:
+def _replace(op: Operation, fused: Fused, located: Operation, rewriter: PatternRewriter) -> None:
     fused.location = located.location
     keep_meaning(op.results[0], fused.result)
     rewriter.replace(op, fused)
@@ -161,8 +171,12 @@ class FuseIntoClamp(RewritePattern):
         if not op.result.uses:
             return
         epilogue = match_epilogue(op.x)
-        located = op if epilogue.channels is None else epilogue.channels
-        _replace(op, build(epilogue, op.zero_point.value.data, op.result.type), located, rewriter)
+        _replace(
+            op,
+            build(epilogue, op.zero_point.value.data, op.result.type),
+            epilogue.channels or epilogue.factors or op,
+            rewriter,
+        )
 
 
 class FuseUnclamped(RewritePattern):
@@ -181,7 +195,7 @@ class FuseUnclamped(RewritePattern):
 @dataclass(frozen=True)
 class NmFuseEpiloguesPass(ModulePass):
     """
-    Replaces every epilogue by `nm.linear` (if it starts at a product) or `nm.map`; bits stay.
+    Replaces every epilogue by `nm.linear` or `nm.matmul` (if it starts at a product) or `nm.map`; bits stay.
 
     An int32 value that no epilogue absorbs is written as it is. Raises ValueError, naming the layer, for a scale per
     channel of a value other than a product.

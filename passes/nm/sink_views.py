@@ -76,7 +76,9 @@ def _from_accumulators(value: SSAValue) -> bool:
     view = _reordering(value)
     if view is not None:
         return _from_accumulators(view.x)
-    return isinstance(value.owner, nm.RescaleChannelsOp | nm.CombinationOp)
+    op = value.owner
+    of_values = isinstance(op, nm.RescaleOp) and isinstance(op.x.owner, nm.DynamicProductOp)
+    return of_values or isinstance(op, nm.RescaleChannelsOp | nm.CombinationOp)
 
 
 class SinkBelowClamp(RewritePattern):
@@ -99,7 +101,7 @@ class RaiseAboveRescale(RewritePattern):
         if not isinstance(op, nm.ViewOp | nm.PermuteOp) or not isinstance(op.x.owner, nm.RescaleOp):
             return
         rescale = op.x.owner
-        if nm.tensor_of(rescale.x).element_type == nm.si32:
+        if nm.element_of(rescale.x) in (nm.si32, nm.si64):
             return
         view = reapplied(op, rescale.x)
         scale = (rescale.bias.value.data, *rescale.scale.pair)

@@ -3,7 +3,7 @@ Recognition of spelled-out norms as one operation.
 
 `x * rsqrt(mean(x ** 2, last axis) + eps)`, and `weight *` that, is `aten.rms_norm`: LLaMA and its relatives spell it
 out. With `x - mean(x)` in the place of x it is `aten.layer_norm`. The root may be `rsqrt`, one over `sqrt` or a power,
-the mean square a variance.
+the mean square a variance. Vectors scaled to length 1 are such norms, too.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.sweep import sweep
 from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, is_aten, literal_of, single_use
+from sta.passes.rewriting.unit_vectors import RecognizeUnitVectors
 
 
 def recognize_norms(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the functions of `module`."""
-    sweep(module, RecognizeNorm(store), TakeInWeight(store), TakeInBias(store))
+    sweep(module, RecognizeUnitVectors(store), RecognizeNorm(store), TakeInWeight(store), TakeInBias(store))
     erase_dead(module)
 
 
@@ -38,7 +39,7 @@ class RecognizeNorm(RewritePattern):
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: torch.MulTensorOp | torch.DivTensorOp, rewriter: PatternRewriter) -> None:
-        for value, square in _normalized(op):
+        for value, square in _normalized(op, self.store):
             epsilon = self._epsilon(square)
             if epsilon is None or value.type != op.result.type:
                 continue
@@ -120,13 +121,15 @@ def _bias_of(norm: torch.NormOp) -> SSAValue | None:
     return norm.bias
 
 
-def _normalized(operation: torch.MulTensorOp | torch.DivTensorOp) -> list[tuple[SSAValue, SSAValue]]:
+def _normalized(
+    operation: torch.MulTensorOp | torch.DivTensorOp, store: WeightStore
+) -> list[tuple[SSAValue, SSAValue]]:
     """Values that `operation` may divide by a root, each with the number under the root."""
     if isinstance(operation, torch.DivTensorOp):
         root = _under_root(operation.other)
         return [] if root is None else [(operation.input, root)]
     sides = ((operation.input, operation.other), (operation.other, operation.input))
-    return [(value, root) for value, inverse in sides if (root := _under_inverse_root(inverse)) is not None]
+    return [(value, root) for value, inverse in sides if (root := _under_inverse_root(inverse, store)) is not None]
 
 
 def _under_root(value: SSAValue) -> SSAValue | None:
@@ -137,12 +140,15 @@ def _under_root(value: SSAValue) -> SSAValue | None:
     return power.operands[0] if power is not None and torch.constant_of(power.operands[1]) == 0.5 else None
 
 
-def _under_inverse_root(value: SSAValue) -> SSAValue | None:
+def _under_inverse_root(value: SSAValue, store: WeightStore) -> SSAValue | None:
     """The value one over whose square root `value` is."""
     if (root := _made_by(value, "rsqrt")) is not None:
         return root.operands[0]
     if (inverse := _made_by(value, "reciprocal")) is not None:
         return _under_root(inverse.operands[0])
+    if (quotient := _made_by(value, "div.Tensor")) is not None:
+        one = array_of(quotient.operands[0], store)
+        return _under_root(quotient.operands[1]) if one is not None and one.size == 1 and bool(one == 1) else None
     power = _made_by(value, "pow.Tensor_Scalar")
     return power.operands[0] if power is not None and torch.constant_of(power.operands[1]) == -0.5 else None
 

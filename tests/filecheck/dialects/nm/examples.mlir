@@ -22,6 +22,14 @@ builtin.module {
     // CHECK-NEXT: func.return
   }
   // CHECK-NEXT: }
+  func.func @nm.dynamic_product(%a: tensor<2x8x6xsi8>, %b: tensor<1x4x6xsi8>) {
+  // CHECK-NEXT: func.func @nm.dynamic_product(%a: tensor<2x8x6xsi8>, %b: tensor<1x4x6xsi8>) {
+    %acc = nm.dynamic_product %a, %b : tensor<2x8x6xsi8>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi32>
+    // CHECK-NEXT: %acc = nm.dynamic_product %a, %b : tensor<2x8x6xsi8>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi32>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
   func.func @nm.rescale(%x: tensor<8x4xsi16>) {
   // CHECK-NEXT: func.func @nm.rescale(%x: tensor<8x4xsi16>) {
     %y = nm.rescale %x bias -3 scale <1073741824, 31> : tensor<8x4xsi16> -> tensor<8x4xsi32>
@@ -102,6 +110,14 @@ builtin.module {
     // CHECK-NEXT: func.return
   }
   // CHECK-NEXT: }
+  func.func @nm.matmul(%a: tensor<2x8x6xsi16>, %b: tensor<1x4x6xsi8>) {
+  // CHECK-NEXT: func.func @nm.matmul(%a: tensor<2x8x6xsi16>, %b: tensor<1x4x6xsi8>) {
+    %y = nm.matmul %a, %b scale <1073741824, 38> : tensor<2x8x6xsi16>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi16>
+    // CHECK-NEXT: %y = nm.matmul %a, %b scale <1073741824, 38> : tensor<2x8x6xsi16>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi16>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
   func.func @nm.map(%x: tensor<8x4xsi16>, %t: tensor<513xsi16>) {
   // CHECK-NEXT: func.func @nm.map(%x: tensor<8x4xsi16>, %t: tensor<513xsi16>) {
     %y = nm.map %x scale <1073741824, 34> table %t zero_point -3 : tensor<8x4xsi16>, tensor<513xsi16> -> tensor<8x4xsi8>
@@ -162,6 +178,32 @@ builtin.module {
   // CHECK-NEXT: func.func @nm.slice(%x: tensor<1x128x384xsi8>) {
     %y = nm.slice %x axis 1 from 0 to 1 : tensor<1x128x384xsi8> -> tensor<1x1x384xsi8>
     // CHECK-NEXT: %y = nm.slice %x axis 1 from 0 to 1 : tensor<1x128x384xsi8> -> tensor<1x1x384xsi8>
+    %z = nm.slice %x axis 1 from 1 to 128 step 2 : tensor<1x128x384xsi8> -> tensor<1x64x384xsi8>
+    // CHECK-NEXT: %z = nm.slice %x axis 1 from 1 to 128 step 2 : tensor<1x128x384xsi8> -> tensor<1x64x384xsi8>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.broadcast(%x: tensor<1x384xsi8>) {
+  // CHECK-NEXT: func.func @nm.broadcast(%x: tensor<1x384xsi8>) {
+    %y = nm.broadcast %x : tensor<1x384xsi8> -> tensor<2x128x384xsi8>
+    // CHECK-NEXT: %y = nm.broadcast %x : tensor<1x384xsi8> -> tensor<2x128x384xsi8>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.concatenate(%a: tensor<1x1x384xsi16>, %b: tensor<1x64x384xsi16>) {
+  // CHECK-NEXT: func.func @nm.concatenate(%a: tensor<1x1x384xsi16>, %b: tensor<1x64x384xsi16>) {
+    %y = nm.concatenate %a, %b axis 1 : (tensor<1x1x384xsi16>, tensor<1x64x384xsi16>) -> tensor<1x65x384xsi16>
+    // CHECK-NEXT: %y = nm.concatenate %a, %b axis 1 : (tensor<1x1x384xsi16>, tensor<1x64x384xsi16>) -> tensor<1x65x384xsi16>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.windows(%x: tensor<1x9x384xsi8>) {
+  // CHECK-NEXT: func.func @nm.windows(%x: tensor<1x9x384xsi8>) {
+    %y = nm.windows %x axis 1 size 3 step 2 : tensor<1x9x384xsi8> -> tensor<1x4x384x3xsi8>
+    // CHECK-NEXT: %y = nm.windows %x axis 1 size 3 step 2 : tensor<1x9x384xsi8> -> tensor<1x4x384x3xsi8>
     func.return
     // CHECK-NEXT: func.return
   }
