@@ -1162,6 +1162,41 @@ class ConvolutionOp(AtenOperation):
 
 
 @irdl_op_definition
+class SumOp(AtenOperation):
+    """`aten.sum.dim_IntList`: the sum along axes, which is supported along the last, kept with size 1."""
+
+    name = "torch.aten.sum.dim_IntList"
+    input = operand_def(TENSOR)
+    dim = operand_def()
+    keepdim = operand_def()
+    dtype = operand_def()
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class MeanOp(AtenOperation):
+    """`aten.mean.dim`: the mean along axes, which is supported along the last, kept with size 1."""
+
+    name = "torch.aten.mean.dim"
+    input = operand_def(TENSOR)
+    dim = operand_def()
+    keepdim = operand_def()
+    dtype = operand_def()
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class CumsumOp(AtenOperation):
+    """`aten.cumsum`: the sum up to each position of an axis, which is supported for the last."""
+
+    name = "torch.aten.cumsum"
+    input = operand_def(TENSOR)
+    dim = operand_def()
+    dtype = operand_def()
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
 class SoftmaxIntOp(AtenOperation):
     """The softmax over axis dim."""
 
@@ -1528,6 +1563,9 @@ _TYPED: tuple[type[AtenOperation], ...] = (
     MmOp,
     AddmmOp,
     ConvolutionOp,
+    SumOp,
+    MeanOp,
+    CumsumOp,
     SoftmaxIntOp,
     SoftmaxOp,
     ViewOp,

@@ -58,6 +58,7 @@ def pipeline(options: Options) -> tuple[Step, ...]:
         Step("torch-recognize-attention", close),
         Step("torch-fold-masks", close),
         Step("torch-decompose-products", close),
+        Step("torch-spell-reductions", close),
         Step("torch-canonicalize-arithmetic", close),
         Step("torch-broadcast-constants", close),
         Step("torch-fold-constants", close),

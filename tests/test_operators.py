@@ -84,8 +84,12 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     **{f"aten.{name}.Tensor": [(X, Y), (np.round(X), np.round(Y[0]))] for name in ("eq", "ge", "gt", "le", "lt")},
     "aten.sub.Tensor": [(X, Y), (X, Y[0])],
     "aten.sqrt": [(np.abs(X),)],
+    "aten.sum.dim_IntList": [(X, [-1], True), (X, [0, 2], False)],
+    "aten.mean.dim": [(X, [-1], True), (X, [0, 2], False)],
+    "aten.cumsum": [(X, -1), (X, 1)],
     "aten.view": [(X, [6, 8])],
     "aten._unsafe_view": [(X, [6, 8])],
+    "aten.unfold": [(X, 2, 4, 3), (X, 1, 2, 1)],
     "aten.reshape": [(X, [4, -1])],
     "aten.permute": [(X, [2, 0, 1])],
     "aten.slice.Tensor": [(X, 2, 1, 7, 2), (X, 0, None, None, 1)],
@@ -323,6 +327,7 @@ class Structured(nn.Module):
         y = nn.functional.scaled_dot_product_attention(query, key, value)
         x = x + y.transpose(1, 2).reshape(x.shape)
         x = x + torch.bmm(x.matmul(x.transpose(1, 2)), x) / 8
+        x = x.cumsum(-1) + x.sum(1, keepdim=True) + x.mean(1)
         return self.last(self.rms(x)) * x
 
 
@@ -395,5 +400,5 @@ def test_the_page_of_operators_is_the_rows() -> None:
 
 def test_the_compiler_lists_the_rows() -> None:
     with pytest.raises(ValueError, match="cannot be compiled") as caught:
-        sta.compile(nn.Softmax(-1), {"input": np.zeros((2, 3), np.float32)})
+        sta.compile(nn.Unfold(2), {"input": np.zeros((1, 1, 4, 4), np.float32)})
     assert all(row.label in str(caught.value) for row in ROWS if row.makes_value)

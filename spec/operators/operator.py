@@ -30,6 +30,8 @@ class Role(Enum):
     ELEMENTWISE = "function of each element, a table of the machine"
     ADDITION = "addition of two values"
     MULTIPLICATION = "product of two values, element by element"
+    SUM = "sums along the last axis"
+    SPELLED = "spelled with other operators by a pass"
     MASK = "operation on a mask"
     PRODUCT = "matrix product of two values"
     SOFTMAX = "softmax, inside attention"
@@ -39,7 +41,6 @@ class Role(Enum):
     CONVERSION = "conversion of elements"
     DROPOUT = "dropout"
     CONSTANT = "computed where it depends on no input"
-    SPELLED = "made of other operators, by the compiler"
     COMPOSITION = "made of other operators, taken apart when a model is imported"
 
 
@@ -122,6 +123,8 @@ class Operator:
     parts: Callable[..., Any] | None = None
     """Of a composition: a function of PyTorch tensors that calls other operators with the operator's arguments."""
     onnx: Onnx | None = None
+    spelling: str = ""
+    """Spelling of the operator with others, by a pass; empty if it has none."""
     elements: Elements | None = None
     """Effect on elements, of a view and of a constant; None if one of the result depends on many, or on none."""
     neutral: float | None = None
@@ -215,6 +218,7 @@ _COMPUTED = frozenset(
         Role.ELEMENTWISE,
         Role.ADDITION,
         Role.MULTIPLICATION,
+        Role.SUM,
     }
 )
 

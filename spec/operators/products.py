@@ -28,6 +28,8 @@ def addmm(x: Float64Array, mat1: Float64Array, mat2: Float64Array, beta: float =
     return beta * x + alpha * (mat1 @ mat2)
 
 
+_SUM = "beta * input + alpha * product"
+
 OPERATORS = (
     Operator(
         "aten.linear",
@@ -56,10 +58,18 @@ OPERATORS = (
         takes=(Form.STREAM, Form.OPERAND),
         reference=np.matmul,
     ),
-    Operator("aten.mm", Role.SPELLED, "a matrix product", reference=np.matmul),
-    Operator("aten.mv", Role.SPELLED, "a matrix times a vector", reference=np.matmul, kept=False),
-    Operator("aten.dot", Role.SPELLED, "the product of two vectors", reference=np.matmul, kept=False),
-    Operator("aten.addmm", Role.SPELLED, "beta * input + alpha * (mat1 times mat2)", reference=addmm),
+    Operator("aten.mm", Role.SPELLED, "a matrix product", spelling="product", reference=np.matmul),
+    Operator("aten.mv", Role.SPELLED, "a matrix times a vector", spelling="product", reference=np.matmul, kept=False),
+    Operator(
+        "aten.dot", Role.SPELLED, "the product of two vectors", spelling="product", reference=np.matmul, kept=False
+    ),
+    Operator(
+        "aten.addmm",
+        Role.SPELLED,
+        "beta * input + alpha * (mat1 times mat2)",
+        spelling="product and sum",
+        reference=addmm,
+    ),
     Operator(
         "aten.convolution",
         Role.SPELLED,
@@ -78,5 +88,11 @@ OPERATORS = (
         "a batch normalization in evaluation mode",
         remedy="its statistics and parameters must be constants",
     ),
-    Operator("aten.baddbmm", Role.SPELLED, "beta * input + alpha * (batch1 times batch2)", reference=addmm),
+    Operator(
+        "aten.baddbmm",
+        Role.SPELLED,
+        "beta * input + alpha * (batch1 times batch2)",
+        spelling="product and sum",
+        reference=addmm,
+    ),
 )
