@@ -40,7 +40,7 @@ class SinkChannels(RewritePattern):
     def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
         """Rewrites `op` if it is a function of each element of permuted values."""
         row = torch.find_row(op)
-        if row is None or not row.combines or len(op.results) != 1:
+        if row is None or not row.combines or not isinstance(op, torch.AtenOperation) or len(op.results) != 1:
             return
         result = torch.tensor_type(op.results[0])
         orders = {value.owner.axes for value in op.operands if isinstance(value.owner, torch.PermuteOp)}

@@ -31,14 +31,14 @@ PRODUCT, PRODUCT_AND_SUM = "product", "product and sum"
 """Spellings of the operators that become matmul."""
 
 
-def decompose_products(module: ModuleOp, store: WeightStore) -> None:
+def spell_products(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the functions of `module`."""
-    sweep(module, DecomposeProduct(store))
+    sweep(module, SpellProduct(store))
     erase_dead(module)
 
 
 @dataclass(frozen=True)
-class DecomposeProduct(RewritePattern):
+class SpellProduct(RewritePattern):
     """One product in another form."""
 
     store: WeightStore
@@ -102,11 +102,11 @@ def _scaled(builder: TorchBuilder, value: SSAValue, factor: float) -> SSAValue:
 
 
 @dataclass(frozen=True)
-class TorchDecomposeProductsPass(ModulePass):
+class TorchSpellProductsPass(ModulePass):
     """Spells every product of two values as aten.matmul of matrices or batches of them."""
 
-    name = "torch-decompose-products"
+    name = "torch-spell-products"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrites `op` in place."""
-        decompose_products(op, weights_of(ctx))
+        spell_products(op, weights_of(ctx))
