@@ -51,6 +51,7 @@ def pipeline(options: Options) -> tuple[Step, ...]:
         Step("torch-canonicalize-views", close),
         Step("torch-fold-batch-norm", close),
         Step("torch-spell-convolutions", close),
+        Step("torch-spell-resampling", close),
         Step("torch-recognize-norms", close),
         Step("torch-recognize-gelu", close),
         Step("torch-round-attention", lossy, purpose="attention rounded at query, key and value only"),

@@ -28,8 +28,6 @@ def addmm(x: Float64Array, mat1: Float64Array, mat2: Float64Array, beta: float =
     return beta * x + alpha * (mat1 @ mat2)
 
 
-_SUM = "beta * input + alpha * product"
-
 OPERATORS = (
     Operator(
         "aten.linear",
@@ -69,24 +67,6 @@ OPERATORS = (
         "beta * input + alpha * (mat1 times mat2)",
         spelling="product and sum",
         reference=addmm,
-    ),
-    Operator(
-        "aten.convolution",
-        Role.SPELLED,
-        "a convolution of one axis or more, in groups, or a transposed one",
-        remedy="its kernel and bias must be constants",
-    ),
-    Operator(
-        "aten.batch_norm",
-        Role.SPELLED,
-        "a batch normalization in evaluation mode",
-        remedy="supported in evaluation mode, with statistics and parameters that are constants",
-    ),
-    Operator(
-        "aten._native_batch_norm_legit_no_training",
-        Role.SPELLED,
-        "a batch normalization in evaluation mode",
-        remedy="its statistics and parameters must be constants",
     ),
     Operator(
         "aten.baddbmm",
