@@ -73,6 +73,7 @@ from xdsl.utils.exceptions import VerifyException
 from sta.dialect.ir.format_directives import float_text
 from sta.dialect.ir.verification import expect
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.operators.expression import Expression, parse
 from sta.spec.operators.operator import Operator, Role
 from sta.spec.operators.registry import operators
 from sta.spec.tables import EXPONENTIAL_BITS, RealFunction
@@ -1144,24 +1145,6 @@ class AddmmOp(AtenOperation):
 
 
 @irdl_op_definition
-class ConvolutionOp(AtenOperation):
-    """A convolution of input [b, c, ...] with a kernel [o, c / groups, ...], or transposed, plus bias [o] or None."""
-
-    name = "torch.aten.convolution"
-
-    input = operand_def(TENSOR)
-    weight = operand_def(TENSOR)
-    bias = operand_def(OPTIONAL_TENSOR)
-    stride = operand_def(ListType)
-    padding = operand_def(ListType)
-    dilation = operand_def(ListType)
-    transposed = operand_def(BoolType)
-    output_padding = operand_def(ListType)
-    groups = operand_def(IntType)
-    result = result_def(VTensorType)
-
-
-@irdl_op_definition
 class SumOp(AtenOperation):
     """`aten.sum.dim_IntList`: the sum along axes, which is supported along the last, kept with size 1."""
 
@@ -1193,6 +1176,24 @@ class CumsumOp(AtenOperation):
     input = operand_def(TENSOR)
     dim = operand_def()
     dtype = operand_def()
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class ConvolutionOp(AtenOperation):
+    """A convolution of input [b, c, ...] with a kernel [o, c / groups, ...], or transposed, plus bias [o] or None."""
+
+    name = "torch.aten.convolution"
+
+    input = operand_def(TENSOR)
+    weight = operand_def(TENSOR)
+    bias = operand_def(OPTIONAL_TENSOR)
+    stride = operand_def(ListType)
+    padding = operand_def(ListType)
+    dilation = operand_def(ListType)
+    transposed = operand_def(BoolType)
+    output_padding = operand_def(ListType)
+    groups = operand_def(IntType)
     result = result_def(VTensorType)
 
 
@@ -1430,6 +1431,69 @@ class GenericOperation(AtenOperation):
         return cls(operands=[list(operands)], result_types=[[result_type]])
 
 
+@irdl_op_definition
+class PointwiseOp(IRDLOperation):
+    """
+    A function of each element of `input`, composed of operators and numbers: one table of the machine.
+
+    ```mlir
+    %1 = torch.pointwise %0 "v1=aten.sigmoid(x); aten.mul.Tensor(x, v1)" : !torch.vtensor<[1,128,384],f32>
+    ```
+
+    The text is an expression of `sta.spec.operators.expression`.
+    """
+
+    name = "torch.pointwise"
+
+    TYPE: ClassVar = VarConstraint("TYPE", TENSOR)
+
+    input = operand_def(TYPE)
+    result = result_def(TYPE)
+
+    expression = prop_def(StringAttr)
+    """The function."""
+
+    traits = traits_def(Pure())
+
+    assembly_format = "$input $expression attr-dict `:` type($input)"
+
+    def __init__(self, value: SSAValue, expression: Expression) -> None:
+        super().__init__(
+            operands=[value], result_types=[value.type], properties={"expression": StringAttr(str(expression))}
+        )
+
+    @property
+    def function(self) -> Expression:
+        """The function on float64 arrays, infinite or NaN where it has no value."""
+        return parse(self.expression.data)
+
+    @property
+    def table_name(self) -> str:
+        """The name of the function's table."""
+        return self.function.table_name
+
+    @property
+    def refusal(self) -> str | None:
+        """Fault in the arguments of the operators in it; None if they are supported."""
+        try:
+            self.function(np.zeros(1))
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def verify_(self) -> None:
+        expect(tensor_type(self.input).element_type == f32, f"takes float32 numbers, not {self.input.type}")
+        expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
+        try:
+            parse(self.expression.data)
+        except ValueError as error:
+            raise VerifyException(str(error)) from None
+
+
+FunctionOperation = ElementwiseOperation | PointwiseOp
+"""Functions of each element of one value, which tables compute."""
+
+
 # --- Quantization ---
 
 
@@ -1542,6 +1606,7 @@ _OWN: tuple[type[Operation], ...] = (
     ConstantDeviceOp,
     ListConstructOp,
     ListUnpackOp,
+    PointwiseOp,
     FakeQuantizeOp,
     FakeQuantizeChannelsOp,
 )
@@ -1562,10 +1627,10 @@ _TYPED: tuple[type[AtenOperation], ...] = (
     BmmOp,
     MmOp,
     AddmmOp,
-    ConvolutionOp,
     SumOp,
     MeanOp,
     CumsumOp,
+    ConvolutionOp,
     SoftmaxIntOp,
     SoftmaxOp,
     ViewOp,

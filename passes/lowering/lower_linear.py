@@ -14,7 +14,7 @@ from sta.dialect import nm, sta
 from sta.dialect.ir.parameter_blocks import channel_map_parameters, epilogue_scalars
 from sta.passes.lowering.double_buffering import rotate, rotate_rows, walk
 from sta.passes.lowering.lower_vector import NormTiles, load_norm, lower_norm_tile
-from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, walkable, with_rows
+from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, read_residual, walkable, with_rows
 from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, loaded_bytes, map_op
 from sta.passes.lowering.tile_program import Buffer, Constant, Position, Tile
 from sta.passes.tiling.linear_tiling import (
@@ -83,6 +83,7 @@ def linear_shape(op: nm.LinearOp, operands: LinearOperands, *, norm: bool) -> Li
         encoding,
         x_bytes=loaded_bytes(operands.x),
         residual_bytes=loaded_bytes(operands.residual),
+        residual_column=operands.residual is not None and operands.residual.columns == 1,
         result_bytes=loaded_bytes(operands.result),
         batches=prod(axis.size for axis in axes[:-1]),
         norm=norm,
@@ -262,21 +263,18 @@ class _Linear:
         """Drains a tile into the result; `rows` has the positions of all operands."""
         builder, operands = self.builder, self.operands
         shape, limit = (rows.count, column.size), (self.tiling.rows, self.tiling.columns)
-        places = [
-            (position + column.start, stride) for position, stride in zip(rows.positions, rows.strides, strict=True)
-        ]
         residual = None
         if operands.residual is not None:
-            position, stride = places[2]
-            residual = builder.read("residual", operands.residual, position, shape, stride, limit, rows.slot)
-        multiply = self.op.multiply is not None
-        make = partial(map_op, per_channel=True, statistics=self.statistics, wide=self.shape.wide, multiply=multiply)
+            where = (rows.count, rows.strides[2])
+            residual = read_residual(builder, operands.residual, rows.positions[2], column, where, limit, rows.slot)
+        combine = self.op.combine.data
+        make = partial(map_op, per_channel=True, statistics=self.statistics, wide=self.shape.wide, combine=combine)
 
         def drain(destination: Tile) -> None:
             builder.emit(make, acc, destination, parameters, self.table, residual)
 
-        position, stride = places[1]
-        builder.write("result", operands.result, position, shape, stride, limit, rows.slot, drain)
+        position = rows.positions[1] + column.start
+        builder.write("result", operands.result, position, shape, rows.strides[1], limit, rows.slot, drain)
 
 
 def _column_tile(layer: _Linear, blocks: Sequence[Buffer], column: Part) -> None:

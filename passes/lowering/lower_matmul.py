@@ -10,7 +10,7 @@ from math import prod
 from sta.dialect import nm, sta
 from sta.dialect.ir.parameter_blocks import epilogue_scalars, scalar_map_parameters
 from sta.passes.lowering.double_buffering import rotate, walk
-from sta.passes.lowering.operand_copies import broadcast_rows, copied, walkable, with_rows
+from sta.passes.lowering.operand_copies import broadcast_rows, copied, read_residual, walkable, with_rows
 from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, loaded_bytes, map_op
 from sta.passes.lowering.tile_program import Buffer, Position, Tile
 from sta.passes.tiling.linear_tiling import SLOTS, LinearTiling, cuts
@@ -178,21 +178,19 @@ class _Matmul:
         builder, operands, strides = self.builder, self.operands, self.operands.row_strides
         shape, limit = (row.size, column.size), (self.tiling.rows, self.tiling.columns)
         acc = self.acc(Affine(), (row.size, self.shape.passes * column.size), row.slot)
-        places = [
-            position + row.start * stride + column.start
-            for position, stride in zip(batch.positions, strides, strict=True)
-        ]
+        places = [position + row.start * stride for position, stride in zip(batch.positions, strides, strict=True)]
         residual = None
         if operands.residual is not None:
-            residual = builder.read(
-                "residual", operands.residual, places[RESIDUAL], shape, strides[RESIDUAL], limit, row.slot
-            )
-        make = partial(map_op, wide=self.shape.wide, multiply=self.op.multiply is not None)
+            rows = (row.size, strides[RESIDUAL])
+            residual = read_residual(builder, operands.residual, places[RESIDUAL], column, rows, limit, row.slot)
+        make = partial(map_op, wide=self.shape.wide, combine=self.op.combine.data)
 
         def drain(destination: Tile) -> None:
             builder.emit(make, acc, destination, self.parameters, self.table, residual)
 
-        builder.write("result", operands.result, places[RESULT], shape, strides[RESULT], limit, row.slot, drain)
+        builder.write(
+            "result", operands.result, places[RESULT] + column.start, shape, strides[RESULT], limit, row.slot, drain
+        )
 
 
 def _exchanged(operand: Operand) -> Operand:

@@ -34,6 +34,7 @@ from sta.spec.affine import Affine
 from sta.spec.packing import Packing
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
+from sta.spec.vector import ADD
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,12 @@ def map_op(
     parameters: SSAValue,
     table: SSAValue | None = None,
     residual: SSAValue | None = None,
+    *,
+    combine: str = ADD,
     **flags: bool,
 ) -> sta.MapOp:
     """`sta.map` with its operands one by one."""
-    return sta.MapOp((source, destination, parameters), table, residual, **flags)
+    return sta.MapOp((source, destination, parameters), table, residual, combine=combine, **flags)
 
 
 @dataclass

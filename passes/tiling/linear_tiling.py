@@ -42,6 +42,8 @@ class LinearShape:
     x_bytes: int = 0
     """Bytes of an element of the activations if they are loaded from DRAM, else 0; likewise the next field."""
     residual_bytes: int = 0
+    residual_column: bool = False
+    """True if the residual has one element a row."""
     result_bytes: int = 0
     batches: int = 1
     """Number of batches of so many rows: tiles do not span separate regions of memory."""
@@ -56,6 +58,10 @@ class LinearShape:
     def passes(self) -> int:
         """Passes of the array over each tile."""
         return 2 if self.wide else 1
+
+    def residual_row(self, columns: int) -> int:
+        """Bytes of a row of the residual's tile, for so many columns of the result, if it is loaded from DRAM."""
+        return self.residual_bytes * (1 if self.residual_column else columns)
 
 
 @dataclass(frozen=True)
@@ -159,8 +165,9 @@ def tile_bytes(shape: LinearShape, tiling: LinearTiling) -> int:
     else:
         weights = SLOTS * group_bytes(shape, tiling)
     loaded = tiling.depth if tiling.order == COLUMNS else shape.depth
-    element = 4 * shape.passes + shape.residual_bytes + shape.result_bytes
-    return weights + SLOTS * tiling.rows * (loaded * shape.x_bytes + tiling.columns * element)
+    element = 4 * shape.passes + shape.result_bytes
+    row = loaded * shape.x_bytes + shape.residual_row(tiling.columns) + tiling.columns * element
+    return weights + SLOTS * tiling.rows * row
 
 
 def estimate(target: Target, policy: TilingPolicy, shape: LinearShape, tiling: LinearTiling) -> Estimate:
@@ -175,7 +182,7 @@ def estimate(target: Target, policy: TilingPolicy, shape: LinearShape, tiling: L
         )
         products += count * product
         vector += count * vector_cycles(target, height, width, 1)
-        residuals += count * dma_cycles(target, height, width * shape.residual_bytes)
+        residuals += count * dma_cycles(target, height, shape.residual_row(width))
         stores += count * dma_cycles(target, height, width * shape.result_bytes)
     tiles = row_tiles * column_tiles
     by_columns = tiling.order == COLUMNS

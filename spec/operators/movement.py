@@ -16,6 +16,17 @@ def _same(x: Array, *rest: Any) -> Array:
     return x
 
 
+def _converted(x: Array, dtype: int, *rest: Any) -> Array:
+    """`x` as numbers of a type, by PyTorch's number for it; floats of any width are float64."""
+    if dtype == _BOOL:
+        return x != 0
+    return np.trunc(x) if dtype <= _LAST_INTEGER else np.asarray(x, np.float64)
+
+
+_LAST_INTEGER, _BOOL = 4, 11
+"""PyTorch's numbers for int64, before which all are integers, and bool."""
+
+
 def _flatten(x: Array, start_dim: int = 0, end_dim: int = -1) -> Array:
     start, end = start_dim % x.ndim, end_dim % x.ndim
     return x.reshape(*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
@@ -120,7 +131,7 @@ OPERATORS = (
     _view("clone", "the same", _same, Elements.SAME, kept=False),
     _view("contiguous", "the same", _same, Elements.SAME, kept=False),
     _view("detach", "the same", _same, Elements.SAME, kept=False),
-    Operator("aten.to.dtype", Role.CONVERSION),
+    Operator("aten.to.dtype", Role.CONVERSION, reference=_converted),
     Operator("aten._to_copy", Role.CONVERSION, kept=False),
     Operator("aten.to.dtype_layout", Role.CONVERSION, kept=False),
     Operator("aten.type_as", Role.CONVERSION, kept=False),

@@ -16,7 +16,7 @@ _SPELLINGS = {
     "cubic": "upsample_bicubic2d upsample_bicubic2d.vec",
     "fourier": "fft_fftn fft_fft",
 }
-"""Operators that `torch-spell-convolutions`, `torch-fold-batch-norm` and `torch-spell-resampling` spell with others."""
+"""Operators that passes (`torch-decompose-convolutions`, `torch-decompose-resampling`) make of others."""
 
 _REMEDIES = {
     "convolution": "its kernel and bias must be constants",

@@ -466,6 +466,38 @@ REFUSED = (
         refused=("aten.index.Tensor", "return the hidden states"),
     ),
     Case("the largest logit", lambda m, x: m.o(x).argmax(-1), linears(), refused=("aten.argmax", "return the logits")),
+    Case(
+        "log-probabilities",
+        lambda m, x: F.log_softmax(m.o(x), -1),
+        linears(),
+        refused=("aten.log_softmax.int", "return the logits"),
+    ),
+    Case(
+        "logarithms of probabilities",
+        lambda m, x: m.o(x).softmax(-1).log(),
+        linears(),
+        refused=("aten.log in forward", "return the logits"),
+    ),
+    *(
+        Case(f"a function without a table, {name}", function, linears(), refused=(f"aten.{name}", "has no table"))
+        for name, function in {
+            "exp": lambda m, x: m.o(m.q(x).exp()),
+            "abs": lambda m, x: m.o(m.q(x).abs()),
+            "clamp": lambda m, x: m.o(m.q(x).clamp(-1, 1)),
+        }.items()
+    ),
+    Case(
+        "a norm by the deviation plus a number",
+        lambda m, x: m.o(m.f * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-6)),
+        {**linears(), "f": torch.rand(64)},
+        refused=("aten.mean.dim", "use nn.LayerNorm"),
+    ),
+    Case(
+        "vectors of length one",
+        lambda m, x: F.normalize(m.o(x), dim=-1),
+        linears(),
+        refused=("aten.linalg_vector_norm", "use nn.LayerNorm or nn.RMSNorm"),
+    ),
     Case("dropout of a call", dropping, linears(), refused=("scaled_dot_product_attention", "dropout_p is 0.1")),
     Case(
         "dropout in training",

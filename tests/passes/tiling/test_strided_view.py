@@ -103,8 +103,8 @@ def steps(draw: st.DrawFn, view: StridedView, array: Positions) -> tuple[Strided
         if kind == "slice" and array.ndim:
             axis = draw(st.integers(0, array.ndim - 1))
             start = draw(st.integers(0, array.shape[axis] - 1))
-            stop = draw(st.integers(start + 1, array.shape[axis]))
-            return view.sliced(axis, start, stop), np.take(array, np.arange(start, stop), axis)
+            stop, step = draw(st.integers(start + 1, array.shape[axis])), draw(st.integers(1, 4))
+            return view.sliced(axis, start, stop, step), np.take(array, np.arange(start, stop, step), axis)
         if kind == "broadcast" and array.size * 3 <= LARGEST:
             full = (*draw(st.lists(st.integers(1, 3), max_size=1)), *(3 if size == 1 else size for size in array.shape))
             if prod(full) <= LARGEST:
@@ -251,6 +251,26 @@ def test_axes_of_an_iteration_space_are_not_worth_merging() -> None:
     axes = iteration_space([full.axes, row.axes])
     assert [(axis.size, axis.strides) for axis in axes] == [(5, (4, 0)), (4, (1, 1))]
     assert all(first.strides[0] == second.size * second.strides[0] for first, second in pairwise(axes))
+
+
+@pytest.mark.parametrize(
+    ("factors", "positions_taken"),
+    [
+        ([(12, 1)], range(1, 12, 5)),
+        ([(3, 8), (4, 1)], range(1, 12, 2)),
+        ([(3, 8), (4, 1)], range(4, 8, 3)),
+        ([(3, 8), (4, 1)], range(3, 4, 7)),
+    ],
+)
+def test_steps_along_one_factor_are_a_view(factors: list[Factor], positions_taken: range) -> None:
+    taken = positions_taken
+    found = StridedView(((), tuple(factors)), 7).sliced(1, taken.start, taken.stop, taken.step)
+    assert positions(found).tolist() == [(walk(factors) + 7)[taken.start : taken.stop : taken.step].tolist()]
+
+
+def test_steps_across_factors_that_they_do_not_divide_are_no_view() -> None:
+    with pytest.raises(NotAView, match="steps of 3"):
+        StridedView((((3, 8), (4, 1)),)).sliced(0, 0, 12, 3)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.data())

@@ -62,6 +62,30 @@ builtin.module {
     // CHECK-NEXT: func.return
   }
   // CHECK-NEXT: }
+  func.func @nm.subtract(%a: tensor<8x4xsi32>, %b: tensor<8x1xsi32>) {
+  // CHECK-NEXT: func.func @nm.subtract(%a: tensor<8x4xsi32>, %b: tensor<8x1xsi32>) {
+    %c = nm.subtract %a, %b : tensor<8x4xsi32>, tensor<8x1xsi32> -> tensor<8x4xsi32>
+    // CHECK-NEXT: %c = nm.subtract %a, %b : tensor<8x4xsi32>, tensor<8x1xsi32> -> tensor<8x4xsi32>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.maximum(%a: tensor<8x4xsi32>, %b: tensor<1x4xsi32>) {
+  // CHECK-NEXT: func.func @nm.maximum(%a: tensor<8x4xsi32>, %b: tensor<1x4xsi32>) {
+    %c = nm.maximum %a, %b : tensor<8x4xsi32>, tensor<1x4xsi32> -> tensor<8x4xsi32>
+    // CHECK-NEXT: %c = nm.maximum %a, %b : tensor<8x4xsi32>, tensor<1x4xsi32> -> tensor<8x4xsi32>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.minimum(%a: tensor<8x4xsi32>, %b: tensor<1xsi32>) {
+  // CHECK-NEXT: func.func @nm.minimum(%a: tensor<8x4xsi32>, %b: tensor<1xsi32>) {
+    %c = nm.minimum %a, %b : tensor<8x4xsi32>, tensor<1xsi32> -> tensor<8x4xsi32>
+    // CHECK-NEXT: %c = nm.minimum %a, %b : tensor<8x4xsi32>, tensor<1xsi32> -> tensor<8x4xsi32>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
   func.func @nm.multiply(%a: tensor<8x4xsi32>, %b: tensor<8x4xsi16>) {
   // CHECK-NEXT: func.func @nm.multiply(%a: tensor<8x4xsi32>, %b: tensor<8x4xsi16>) {
     %y = nm.multiply %a, %b bias -3 scale <1073741824, 45> : tensor<8x4xsi32>, tensor<8x4xsi16> -> tensor<8x4xsi32>
@@ -146,6 +170,24 @@ builtin.module {
   // CHECK-NEXT: func.func @nm.slice(%x: tensor<1x128x384xsi8>) {
     %y = nm.slice %x axis 1 from 0 to 1 : tensor<1x128x384xsi8> -> tensor<1x1x384xsi8>
     // CHECK-NEXT: %y = nm.slice %x axis 1 from 0 to 1 : tensor<1x128x384xsi8> -> tensor<1x1x384xsi8>
+    %z = nm.slice %x axis 1 from 1 to 128 step 2 : tensor<1x128x384xsi8> -> tensor<1x64x384xsi8>
+    // CHECK-NEXT: %z = nm.slice %x axis 1 from 1 to 128 step 2 : tensor<1x128x384xsi8> -> tensor<1x64x384xsi8>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.broadcast(%x: tensor<1x384xsi8>) {
+  // CHECK-NEXT: func.func @nm.broadcast(%x: tensor<1x384xsi8>) {
+    %y = nm.broadcast %x : tensor<1x384xsi8> -> tensor<2x128x384xsi8>
+    // CHECK-NEXT: %y = nm.broadcast %x : tensor<1x384xsi8> -> tensor<2x128x384xsi8>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.concatenate(%a: tensor<1x1x384xsi16>, %b: tensor<1x64x384xsi16>) {
+  // CHECK-NEXT: func.func @nm.concatenate(%a: tensor<1x1x384xsi16>, %b: tensor<1x64x384xsi16>) {
+    %y = nm.concatenate %a, %b axis 1 : (tensor<1x1x384xsi16>, tensor<1x64x384xsi16>) -> tensor<1x65x384xsi16>
+    // CHECK-NEXT: %y = nm.concatenate %a, %b axis 1 : (tensor<1x1x384xsi16>, tensor<1x64x384xsi16>) -> tensor<1x65x384xsi16>
     func.return
     // CHECK-NEXT: func.return
   }

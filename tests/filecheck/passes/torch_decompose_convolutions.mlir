@@ -1,4 +1,4 @@
-// RUN: sta opt %s -p torch-spell-convolutions | filecheck %s
+// RUN: sta opt %s -p torch-decompose-convolutions | filecheck %s
 
 // Windows of two positions, each of all channels: a row of the linear layer.
 // CHECK:      %[[LAST:.*]] = torch.aten.permute %x, {{.*}} -> !torch.vtensor<[1,5,2],f32>

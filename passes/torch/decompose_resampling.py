@@ -29,14 +29,14 @@ from sta.passes.rewriting.sweep import sweep
 from sta.passes.rewriting.torch_operations import Array, TorchBuilder, is_aten
 
 
-def spell_resampling(module: ModuleOp, store: WeightStore) -> None:
+def decompose_resampling(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the functions of `module`; matrices go into `store`."""
-    sweep(module, SpellResampling(store))
+    sweep(module, DecomposeResampling(store))
     erase_dead(module)
 
 
 @dataclass(frozen=True)
-class SpellResampling(RewritePattern):
+class DecomposeResampling(RewritePattern):
     """One pooling, resampling or Fourier transform of floats."""
 
     store: WeightStore
@@ -318,11 +318,11 @@ _SPELLINGS: Mapping[str, Callable[[TorchBuilder, Operation], SSAValue | None]] =
 
 
 @dataclass(frozen=True)
-class TorchSpellResamplingPass(ModulePass):
+class TorchDecomposeResamplingPass(ModulePass):
     """Spells pooling, resampling and Fourier transforms with products and maxima."""
 
-    name = "torch-spell-resampling"
+    name = "torch-decompose-resampling"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrites `op` in place; matrices go into the context's weight store."""
-        spell_resampling(op, weights_of(ctx))
+        decompose_resampling(op, weights_of(ctx))

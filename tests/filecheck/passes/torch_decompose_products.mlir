@@ -1,4 +1,4 @@
-// RUN: sta opt %s -p torch-spell-products --split-input-file | filecheck %s
+// RUN: sta opt %s -p torch-decompose-products --split-input-file | filecheck %s
 
 // Where all batches share the second factor, their rows are joined; a vector is a column.
 // CHECK:      %[[ROWS:.*]] = torch.aten.view %x, {{.*}} -> !torch.vtensor<[6,4],f32>

@@ -18,9 +18,9 @@ from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.frontend.model import import_model
 from sta.passes.torch.canonicalize_views import canonicalize_views
+from sta.passes.torch.decompose_convolutions import decompose_convolutions
 from sta.passes.torch.fold_batch_norm import fold_batch_norm
 from sta.passes.torch.sink_channels import sink_channels
-from sta.passes.torch.spell_convolutions import spell_convolutions
 from tests.support.torch_modules import largest_difference, outputs_of, overloads
 
 
@@ -29,7 +29,7 @@ def decomposed(model: nn.Module, *shape: int) -> list[str]:
     inputs = {"input": np.random.default_rng(0).normal(size=shape).astype(np.float32)}
     imported = import_model(model.eval(), dict(inputs))
     context = CompileContext(imported.weights)
-    for step in (canonicalize_views, fold_batch_norm, spell_convolutions, sink_channels, canonicalize_views):
+    for step in (canonicalize_views, fold_batch_norm, decompose_convolutions, sink_channels, canonicalize_views):
         step(imported.module, imported.weights)
         imported.module.verify()
         assert largest_difference(run_torch(imported.module, context, inputs), outputs_of(model, inputs)) < 1e-4

@@ -42,9 +42,9 @@ NARROW = 16
 """Channels up to which groups of a convolution are joined: the columns of the array."""
 
 
-def spell_convolutions(module: ModuleOp, store: WeightStore) -> None:
+def decompose_convolutions(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the functions of `module`; new layouts of weights go into `store`."""
-    sweep(module, SpellConvolution(store))
+    sweep(module, DecomposeConvolution(store))
     erase_dead(module)
 
 
@@ -71,7 +71,7 @@ class _Geometry:
 
 
 @dataclass(frozen=True)
-class SpellConvolution(RewritePattern):
+class DecomposeConvolution(RewritePattern):
     """A convolution with a constant kernel."""
 
     store: WeightStore
@@ -271,11 +271,11 @@ def _spread(
 
 
 @dataclass(frozen=True)
-class TorchSpellConvolutionsPass(ModulePass):
+class TorchDecomposeConvolutionsPass(ModulePass):
     """Spells convolutions as linear layers over windows, or as sums of shifted rows."""
 
-    name = "torch-spell-convolutions"
+    name = "torch-decompose-convolutions"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrites `op` in place; new layouts of weights go into the context's weight store."""
-        spell_convolutions(op, weights_of(ctx))
+        decompose_convolutions(op, weights_of(ctx))

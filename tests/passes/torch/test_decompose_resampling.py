@@ -17,7 +17,7 @@ from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.frontend.model import import_model
 from sta.passes.torch.canonicalize_views import canonicalize_views
-from sta.passes.torch.spell_resampling import spell_resampling
+from sta.passes.torch.decompose_resampling import decompose_resampling
 from tests.support.torch_modules import largest_difference, outputs_of, overloads
 
 
@@ -38,7 +38,7 @@ def spelled(function: Callable[[Any], Any], *shape: int) -> set[str]:
     model = Function(function)
     imported = import_model(model, dict(inputs))
     canonicalize_views(imported.module, imported.weights)
-    spell_resampling(imported.module, imported.weights)
+    decompose_resampling(imported.module, imported.weights)
     imported.module.verify()
     context = CompileContext(imported.weights)
     assert largest_difference(run_torch(imported.module, context, inputs), outputs_of(model, inputs)) < 1e-4

@@ -31,14 +31,14 @@ PRODUCT, PRODUCT_AND_SUM = "product", "product and sum"
 """Spellings of the operators that become matmul."""
 
 
-def spell_products(module: ModuleOp, store: WeightStore) -> None:
+def decompose_products(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the functions of `module`."""
-    sweep(module, SpellProduct(store))
+    sweep(module, DecomposeProduct(store))
     erase_dead(module)
 
 
 @dataclass(frozen=True)
-class SpellProduct(RewritePattern):
+class DecomposeProduct(RewritePattern):
     """One product in another form."""
 
     store: WeightStore
@@ -102,11 +102,11 @@ def _scaled(builder: TorchBuilder, value: SSAValue, factor: float) -> SSAValue:
 
 
 @dataclass(frozen=True)
-class TorchSpellProductsPass(ModulePass):
+class TorchDecomposeProductsPass(ModulePass):
     """Spells every product of two values as aten.matmul of matrices or batches of them."""
 
-    name = "torch-spell-products"
+    name = "torch-decompose-products"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrites `op` in place."""
-        spell_products(op, weights_of(ctx))
+        decompose_products(op, weights_of(ctx))

@@ -1,4 +1,4 @@
-// RUN: sta opt %s -p torch-spell-resampling | filecheck %s
+// RUN: sta opt %s -p torch-decompose-resampling | filecheck %s
 
 // The maximum of two neighbours.
 // CHECK:      %[[FIRST:.*]] = torch.aten.slice.Tensor %x, {{.*}} -> !torch.vtensor<[1,2,2],f32>
