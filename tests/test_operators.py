@@ -108,6 +108,7 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "aten.to.dtype": [(X, 11), (X, 4), (X, 7)],
     "aten.view": [(X, [6, 8])],
     "aten._unsafe_view": [(X, [6, 8])],
+    "aten.unfold": [(X, 2, 4, 3), (X, 1, 2, 1)],
     "aten.reshape": [(X, [4, -1])],
     "aten.permute": [(X, [2, 0, 1])],
     "aten.slice.Tensor": [(X, 2, 1, 7, 2), (X, 0, None, None, 1)],
