@@ -57,6 +57,7 @@ def pipeline(options: Options) -> tuple[Step, ...]:
         Step("torch-round-attention", lossy, purpose="attention rounded at query, key and value only"),
         Step("torch-recognize-attention", close),
         Step("torch-fold-masks", close),
+        Step("torch-decompose-elementwise", close),
         Step("torch-extract-prologue", close),
         Step("torch-decompose-reductions", close),
         Step("torch-decompose-products", close),
