@@ -50,7 +50,7 @@ def dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def program(dump: Path) -> Program:
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
     example = {name: torch.tensor(array) for name, array in sample(0).items()}
     return sta.compile(Counted(), example, calibration=samples(1, 8), check=True, dump_ir=dump)
 
@@ -113,7 +113,7 @@ def test_a_dump_whose_prologue_does_not_fit_is_refused(program: Program, dump: P
     text = path.read_text(encoding="utf-8")
     broken = path.with_name("changed.mlir")
     broken.write_text(text.replace('{sta.name = "positions.indices"}', '{sta.name = "other"}', 1), encoding="utf-8")
-    with pytest.raises(ValueError, match="neither takes nor makes the input 'positions.indices'"):
+    with pytest.raises(ValueError, match=r"neither takes nor makes the input 'positions\.indices'"):
         sta.compile(broken)
     broken.unlink()
 
@@ -132,7 +132,7 @@ class Numbers(nn.Module):
 
 
 def test_integers_become_numbers_of_the_machine() -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
     example = {name: torch.tensor(array) for name, array in sample(0).items()}
     program = sta.compile(Numbers(), example, calibration=samples(1, 8), check=True)
     ports = {port["name"]: port for port in program.container.signature["inputs"]}
@@ -142,3 +142,51 @@ def test_integers_become_numbers_of_the_machine() -> None:
     assert all((1 / scale).is_integer() and int(1 / scale).bit_count() == 1 for scale in scales)
     assert program.fidelity is not None
     assert program.fidelity.given > 30
+
+
+class Masked(nn.Module):
+    """Attention of two kinds: within a sequence with a mask of its ids, and to another sequence with its padding."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.words = nn.Embedding(WORDS, WIDTH)
+        self.query, self.key, self.value = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.out = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, ids: torch.Tensor, kinds: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        x, y = self.words(ids), self.words(other)
+        x = x + self.attended(x, x, self.mask(ids, kinds))
+        return self.out(x + self.attended(x, y, other.ne(PADDING)[:, None, None, :]))
+
+    def mask(self, ids: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
+        """A block of the same kind, a window before each token, or all tokens before it, without padding."""
+        counts = ids.ne(PADDING)[:, None, None, :]
+        if self.form == "blocks":
+            return (kinds[:, :, None] == kinds[:, None, :])[:, None] & (counts | torch.eye(LENGTH, dtype=torch.bool))
+        causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
+        if self.form == "window":
+            return causal.triu(-2) & (counts | torch.eye(LENGTH, dtype=torch.bool))
+        least = torch.finfo(torch.float32).min
+        return torch.where(causal, 0.0, least) + (1.0 - counts.float()) * least
+
+    def attended(self, x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        def heads(values: torch.Tensor) -> torch.Tensor:
+            return values.view(*values.shape[:2], 2, WIDTH // 2).transpose(1, 2)
+
+        q, k, v = heads(self.query(x)), heads(self.key(y)), heads(self.value(y))
+        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(x.shape)
+
+
+@pytest.mark.parametrize("form", ["blocks", "window", "causal"])
+def test_masks_of_the_run_are_the_machine_s(form: str) -> None:
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    given = {**samples(1, 8), "other": samples(5, 8)["ids"]}
+    example = {name: torch.tensor(array[0]) for name, array in given.items()}
+    program = sta.compile(Masked(form), example, calibration=given, check=True)
+    masks = {port["name"]: port["shape"] for port in program.container.signature["inputs"] if port["kind"] == "mask"}
+    rows = 1 if form == "causal" else LENGTH
+    assert list(masks.values()) == [[2, 1, rows, LENGTH], [2, 1, 1, LENGTH]]
+    assert program.fidelity is not None
+    assert program.fidelity.given > 25
+    program.run_both({name: array[1] for name, array in given.items()})
