@@ -39,6 +39,7 @@ def execute(arguments: Namespace) -> None:
             ["dense-equivalent MACs", count(facts["dense_macs"])],
             ["DRAM traffic", size(facts["dram_bytes"])],
             *_accuracy(program),
+            *_prologue(program),
             *([f"memory {space}", size(taken)] for space, taken in facts["memory"].items()),
         ],
         numbers=[1],
@@ -50,6 +51,11 @@ def execute(arguments: Namespace) -> None:
             print_table([title, ""], rows)
     if not facts["versions"]:
         print("\nhow it was made is not in the file")
+
+
+def _prologue(program: Program) -> list[list[str]]:
+    """The row about the host prologue; none for a program without."""
+    return [] if program.prologue is None else [["steps on the host before", count(len(program.prologue.steps))]]
 
 
 def _accuracy(program: Program) -> list[list[str]]:
@@ -74,6 +80,7 @@ def summarize(program: Program, path: Path) -> dict[str, Any]:
         "inputs": [port.to_json() for port in program.inputs],
         "outputs": [port.to_json() for port in program.outputs],
         "target": program.target.to_json(),
+        "prologue": None if program.prologue is None else program.prologue.to_json(),
         "instructions": len(container.code),
         "cycles": program.cycles,
         "seconds": program.seconds,

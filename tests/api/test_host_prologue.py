@@ -1,5 +1,6 @@
-"""Programs whose inputs the host brings into another form: from PyTorch to the machine's bits, on all levels."""
+"""Programs with a host prologue: from PyTorch to the machine's bits on all levels, and in every tool."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from torch import nn
 
 import sta
+from sta.api.cli.command_line import main
+from sta.api.report.report_data import Sources, report_data
 from sta.runtime import Program
 
 WIDTH, LENGTH, WORDS, PADDING = 16, 8, 30, 1
@@ -116,6 +119,57 @@ def test_a_dump_whose_prologue_does_not_fit_is_refused(program: Program, dump: P
     with pytest.raises(ValueError, match=r"neither takes nor makes the input 'positions\.indices'"):
         sta.compile(broken)
     broken.unlink()
+
+
+@pytest.fixture(scope="module")
+def files(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a program, its model, and inputs of two runs."""
+    folder = tmp_path_factory.mktemp("files")
+    program.save(folder / "m.sta")
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    example = {name: torch.tensor(array) for name, array in sample(0).items()}
+    torch.export.save(torch.export.export(Counted().eval(), (), example, strict=False), folder / "m.pt2")
+    np.savez(folder / "in.npz", **samples(2, 2))
+    return folder
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_prologue_is_shown(capsys: pytest.CaptureFixture[str], files: Path) -> None:
+    listing = said(capsys, "objdump", files / "m.sta", "--section", "prologue").splitlines()
+    assert listing[1].strip() == "%0 = input 'ids' : int64[2, 8]"
+    assert any("cumsum %" in line and "aten.cumsum" in line and "<forward>" in line for line in listing)
+    assert listing[-1].strip().startswith("'forward.mask' = %")
+    facts = json.loads(said(capsys, "info", files / "m.sta", "--json"))
+    assert [one["name"] for one in facts["prologue"]["inputs"]] == ["ids", "kinds"]
+    assert "steps on the host before" in said(capsys, "info", files / "m.sta")
+    text = files / "m.s"
+    said(capsys, "objdump", files / "m.sta", "-o", text)
+    said(capsys, "asm", text, "-o", files / "again.sta")
+    assert (files / "again.sta").read_bytes() == (files / "m.sta").read_bytes()
+
+
+def test_the_report_shows_it(program: Program) -> None:
+    rows = report_data(Sources("m.sta", program))["prologue"]
+    assert [row[-1] for row in rows].count("aten.cumsum") > 0
+    assert rows[-1][0] == "'forward.mask'"
+
+
+def test_the_float_model_runs_behind_it(capsys: pytest.CaptureFixture[str], files: Path) -> None:
+    found = json.loads(said(capsys, "diff", files / "m.pt2", files / "m.sta", "--inputs", files / "in.npz", "--json"))
+    assert {row["module"] for row in found["operations"]} >= {"words", "positions", "norm", "out"}
+    assert all(row["accumulated"]["sqnr_db"] > 25 for row in found["operations"])
+
+
+def test_the_debugger_shows_computed_inputs(capsys: pytest.CaptureFixture[str], files: Path) -> None:
+    shown = said(
+        capsys, "debug", files / "m.sta", "--inputs", files / "in.npz", "--sample", 1, "--command", "print forward.mask"
+    )
+    assert "2 x 1 x 1 x 8 uint8" in shown
 
 
 class Numbers(nn.Module):
