@@ -1,7 +1,7 @@
 """
 The text form of a whole container, for reading and editing: ``assemble(disassemble(c))`` has the bytes of c.
 
-A text is a version line, then sections in any order. Each begins with a line ``.name``:
+A text is a version line, a summary in comments, then sections in any order. Each begins with a line ``.name``:
 
 - ``.target``, ``.program``, ``.signature``, ``.debug``, ``.prologue``: JSON.
 - ``.code``: one instruction a line (see ``instruction_text``). ``.location "module path" "operation"`` says where the
@@ -31,7 +31,10 @@ from sta.spec.instructions.instruction import Instruction
 from sta.spec.suggestion import suggestion
 
 _JSON_SECTIONS = ("target", "program", "signature", "debug")
-_SECTIONS = (*_JSON_SECTIONS, "code", "constants", "ir", *PROLOGUE_SECTIONS)
+_SECTIONS = ("code", *_JSON_SECTIONS, "constants", "ir", *PROLOGUE_SECTIONS)
+"""In the order in which they are written: what people look for is first."""
+_TOLD = ("shape", "host_dtype", "device_dtype", "kind")
+"""What the summary says of inputs and outputs, where a signature has it."""
 _REQUIRED = ("target", "program", "signature", "code")
 _BYTES_PER_LINE = 90
 _INSTRUCTION_WIDTH = 100
@@ -61,11 +64,22 @@ def disassemble(container: Container) -> str:
         ContainerError: a section does not have its documented form.
     """
     container.check()
-    lines = [f".version {_version_text(container.version)}"]
+    lines = [f".version {_version_text(container.version)}", "", *_summary(container)]
     for name in (name for name in _SECTIONS if name in container.sections):
         lines += ["", f".{name}", *section_lines(container, name)]
     lines += ["", END]
     return "\n".join(lines) + "\n"
+
+
+def _summary(container: Container) -> Iterator[str]:
+    """Yields what the program is, as comments."""
+    yield f"# for {_compact(container.target.get('name'))}: {len(container.code)} instructions"
+    for direction in ("inputs", "outputs"):
+        for port in cast(list[Json], container.signature[direction]):
+            told = ", ".join(f"{key} {_compact(port[key])}" for key in _TOLD if key in port)
+            yield f"# {direction[:-1]} {_compact(port.get('name'))}: {told}"
+    sizes = ", ".join(f"{space} {container.program[space]}" for space in ("spad", "wbuf", "acc", "dram"))
+    yield f"# bytes: {sizes}, of these constants {len(container.constants)}"
 
 
 def section_lines(container: Container, name: str) -> Iterator[str]:

@@ -344,6 +344,8 @@ class Program:
             raise TypeError(f"inputs is a mapping from an input's name to its array, not {type(inputs).__name__}")
         signatures, prologue = self.inputs, self._valid.prologue
         _check_names(inputs, [signature.name for signature in signatures])
+        for signature in signatures:
+            _check_is_one_sample(signature, inputs[signature.name])
         if prologue is not None:
             return prologue.encode([port.signature for port in self._valid.inputs], inputs)
         return {signature.name: signature.encode(inputs[signature.name]) for signature in signatures}
@@ -357,7 +359,7 @@ class Program:
         report: RunProgress | None = None,
     ) -> Result:
         """
-        Runs the program.
+        Runs the program on one sample; ``run_batch`` takes many.
 
         Args:
             inputs: arrays by input name, shaped as the signature says.
@@ -515,3 +517,18 @@ def _check_names(given: Mapping[str, Any], expected: Sequence[str]) -> None:
     missing = [name for name in expected if name not in given]
     if missing:
         raise ValueError(f"missing input {', '.join(map(repr, missing))}; {wanted}")
+
+
+def _check_is_one_sample(signature: TensorSignature, array: NDArray[Any]) -> None:
+    """Raises ValueError for several samples along a first axis."""
+    given: tuple[int, ...] = getattr(array, "shape", ())
+    shape = signature.shape
+    stacked = given[1:] == shape
+    grown = bool(shape) and shape[0] == 1 and given[1:] == shape[1:] and given[:1] != (1,)
+    if not stacked and not grown:
+        return
+    one = "a" if stacked else "a[np.newaxis]"
+    raise ValueError(
+        f"input {signature.name!r}: expected shape {shape}, got {given}: a run takes one sample; for {given[0]} of "
+        f"them program.run_batch([{{{signature.name!r}: {one}, …}} for a in …])"
+    )

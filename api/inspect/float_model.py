@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from sta.passes.options import StageProgress
 from sta.passes.pipeline import FLOAT_PIPELINE, pass_registry
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
 from sta.passes.torch.canonicalize_views import TorchCanonicalizeViewsPass, canonicalize_views
+from sta.passes.torch.prune import prune
+from sta.spec.pattern import Pattern
 from sta.spec.target import Target
 
 if TYPE_CHECKING:
@@ -39,16 +42,23 @@ class FloatModel:
     """A model, run in float by PyTorch, whose tensors have the names that a program's debug map uses."""
 
     def __init__(
-        self, model: Path | ExportedProgram, target: Target, report: StageProgress, split_linears: bool = True
+        self,
+        model: Path | ExportedProgram,
+        target: Target,
+        report: StageProgress,
+        split_linears: bool = True,
+        pruned: Mapping[str, Pattern] | None = None,
     ) -> None:
         """
         Imports a model, or the file of one, and runs the steps of ``FLOAT_PIPELINE``.
 
         With ``split_linears`` unset a packed projection of query, key and value stays one linear layer, as in a program
-        of a quantized model, which has rounded its result as a whole.
+        of a quantized model, which has rounded its result as a whole. Layers get the patterns of `pruned`, by module
+        path, as a compile prunes them.
 
         Raises:
             ModelError: the model cannot be imported.
+            ValueError: it has no linear layer at one of the paths of `pruned`.
         """
         report("import", None)
         self._imported = import_model(model)
@@ -62,6 +72,10 @@ class FloatModel:
                 canonicalize_views(self._module, self._imported.weights, split_linears)
             else:
                 pass_registry()[name]()().apply(self._context, self._module)
+        self.is_pruned = bool(pruned)
+        """True if it has the weights after pruning."""
+        if pruned:
+            prune(self._module, self._imported.weights, None, {escape(path): one for path, one in pruned.items()})
         function = main_function(self._module)
         self._padding = padding_mask(self._module, self._context.weights)
         self._values = {name: value for value, name in float_names(function).items()}

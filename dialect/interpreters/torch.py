@@ -27,6 +27,7 @@ from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
 from sta.dialect.ir.main_function import main_function, prologue_function
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.operators.expression import Expression, Variable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,12 +83,17 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
         return (list(values),)
     if isinstance(operation, dialect.ListUnpackOp):
         return tuple(values[0])
+    if isinstance(operation, dialect.PointwiseOp):
+        return (_pointwise(operation.function, values[0]),)
     if isinstance(operation, dialect.FakeQuantizeOp):
         return (_fake_quantize(operation, values[0]),)
     if isinstance(operation, dialect.FakeQuantizeChannelsOp):
         return (_fake_quantize_channels(values[0], values[1]),)
     if isinstance(operation, dialect.ScaledDotProductAttentionOp):
         return (_attention(values),)
+    if isinstance(operation, dialect.ConvolutionOp) and not values[7]:
+        # torch-mlir leaves out what is zero for each axis.
+        values = (*values[:7], [0] * len(values[3]), values[8])
     if isinstance(operation, dialect.EmbeddingOp):
         _check_indices(values[0], values[1])
     name = operation_name(operation)
@@ -171,6 +177,38 @@ def _overload(name: str) -> Any:
     variant = variant.removesuffix("_hacked_twin") or "default"
     packet = getattr(getattr(torch.ops, namespace), operator, None) if operator else None
     return getattr(packet, variant, None)
+
+
+def is_function_of_elements(operation: Operation) -> bool:
+    """True if PyTorch says that the operator of `operation` gives for each element of one tensor a function of it."""
+    import torch
+
+    tensors = [value for value in operation.operands if isinstance(value.type, dialect.VTensorType)]
+    return len(tensors) == 1 and torch.Tag.pointwise in getattr(_overload(operation_name(operation)), "tags", ())
+
+
+def _pointwise(expression: Expression, x: Tensor) -> Tensor:
+    """The calls of an expression one after the other, in float32, as the model has them."""
+    values: list[Any] = [x]
+    for call in expression.calls:
+        given = [values[one.index] if isinstance(one, Variable) else one for one in call.arguments]
+        values += _call(f"torch.{call.name}", _as_declared(f"torch.{call.name}", given))
+    return values[-1]
+
+
+def _as_declared(name: str, values: list[Any]) -> list[Any]:
+    """Operands with a tensor for each number where the operator takes a tensor."""
+    import torch
+
+    arguments = _overload(name)._schema.arguments
+    return [
+        torch.tensor(value, dtype=torch.float32 if isinstance(value, float) else None)
+        if isinstance(value, int | float) and str(argument.type) == "Tensor"
+        else list(cast(Sequence[Any], value))
+        if isinstance(value, tuple)
+        else value
+        for argument, value in zip(arguments, values, strict=True)
+    ]
 
 
 def _fake_quantize(operation: dialect.FakeQuantizeOp, value: Tensor) -> Tensor:

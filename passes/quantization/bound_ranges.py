@@ -20,6 +20,7 @@ from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.quantization.calibrate import set_range
 from sta.passes.rewriting.torch_operations import array_of
+from sta.passes.rewriting.uses_through_views import VIEWS
 
 Interval = tuple[float, float]
 
@@ -126,18 +127,21 @@ def _sources(value: SSAValue) -> list[SSAValue]:
     return []
 
 
-_ONE_SOURCE = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.ElementwiseOperation | torch.LinearOp
+_ONE_SOURCE = VIEWS | torch.FunctionOperation | torch.LinearOp
 
 
-def _combined(operation: Operation, intervals: list[Interval]) -> Interval:
+def _combined(operation: Operation, intervals: list[Interval]) -> Interval | None:
+    """The interval of the result; None where a function has no value within that of its argument."""
     (low, high), *rest = intervals
     if isinstance(operation, torch.AddTensorOp):
         return low + rest[0][0], high + rest[0][1]
     if isinstance(operation, torch.MulTensorOp):
         ends = [one * other for one in (low, high) for other in rest[0]]
         return min(ends), max(ends)
-    if isinstance(operation, torch.ElementwiseOperation):
+    if isinstance(operation, torch.FunctionOperation):
         results = operation.function(np.linspace(low, high, 4097))
+        if not np.isfinite(results).all():
+            return None
         # Between two of the points an activation changes by no more than a little over their distance.
         step = 1.2 * (high - low) / 4096
         return float(results.min()) - step, float(results.max()) + step

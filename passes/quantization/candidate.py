@@ -19,6 +19,7 @@ from xdsl.ir import SSAValue
 from sta.dialect import torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.main_function import main_function
+from sta.dialect.ir.tensor_names import BESIDE
 from sta.dialect.ir.text import named_array
 from sta.passes.quantization.calibrate import RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
@@ -105,6 +106,16 @@ class Candidate:
             if name is not None:
                 layer.operands = [layer.input, TorchBuilder(layer, store).literal(store.get(name), name), layer.bias]
         return copy
+
+    def forget_rounded(self) -> None:
+        """Drops the weights rounded to 8 bits, which the next judgement needs again."""
+        self.rounded = {}
+        self.forget_unused()
+
+    @property
+    def costs_cycles(self) -> bool:
+        """True if its plan gave the program work of its own: normalizations with divided columns beside others."""
+        return any(operation.attributes.get(torch.SMOOTHED) == BESIDE for operation in operations_of(self.module))
 
     def forget_unused(self) -> None:
         """Drops the arrays that the module does not use any more."""

@@ -2,7 +2,8 @@
 The number format of every value: 8 or 16 bits, and a scale.
 
 The rows of the operators hold the policy (`sta.spec.operators`: the forms that each accepts). Operands of products are
-8 bits wide: the input of a linear layer with a zero point, query, key and value of attention without. The residual
+8 bits wide: the input of a linear layer with a zero point, query, key and value of attention and the second factor of a
+product of two values without. The residual
 stream and everything else between products is 16 bits wide and symmetric: operands of additions, of products of two
 values, of normalizations and of activations, and outputs. A value with both kinds of consumers is 16 bits wide, and
 rounded once more to 8 for the products. A linear layer with a 16-bit input by request reads the stream's value in two
@@ -261,14 +262,14 @@ class _Quantizer:
         return found
 
     def _stays_in_accumulators(self, value: SSAValue) -> bool:
-        """True if `value` is the result of a linear layer used by one addition only, beside a rounded addend."""
+        """True if `value` is the result of a product used by one addition only, beside a rounded addend."""
         addition = _only_addition(value)
         if addition is None:
             return False
         rivals = [side for side in (addition.input, addition.other) if _source(side) is not value]
         if not rivals:
             return False
-        # Of two added linear layers, the first operand stays.
+        # Of two added products, the first operand stays.
         return _only_addition(_source(rivals[0])) is None or _source(addition.input) is value
 
     def _round(self, value: SSAValue, kind: Format, only: list[Use] | None = None) -> SSAValue:
@@ -303,6 +304,8 @@ def narrow_kind(value: SSAValue) -> str | None:
 
 
 def _makes_value(operation: Operation) -> bool:
+    if isinstance(operation, torch.PointwiseOp):
+        return True
     row = torch.find_row(operation)
     return (row is not None and row.makes_value) or makes_floats_of_integers(operation)
 
@@ -334,8 +337,8 @@ def _source(value: SSAValue) -> SSAValue:
 
 
 def _only_addition(value: SSAValue) -> torch.AddTensorOp | None:
-    """The addition that is the only user of the linear layer `value`, through views; None if there are others."""
-    if not isinstance(value.owner, torch.LinearOp):
+    """The addition that is the only user of the product `value`, through views; None if there are others."""
+    if not isinstance(value.owner, torch.LinearOp | torch.MatmulOp):
         return None
     current = value
     while single_use(current):

@@ -47,7 +47,9 @@ def _is_integer_input(value: SSAValue) -> bool:
     return isinstance(value, BlockArgument) and not torch.tensor_type(value).is_float
 
 
-def _rearrange(conversion: Conversion, op: torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp) -> None:
+def _rearrange(
+    conversion: Conversion, op: torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.UnfoldOp
+) -> None:
     """The same integers at other places; accumulators are rearranged where they are rounded."""
     if op.input in conversion.values:
         quantized = conversion.values[op.input]
@@ -81,6 +83,7 @@ LOWERINGS = (
     Lowering(torch.ViewOp, every_form, round_accumulators, _rearrange),
     Lowering(torch.PermuteOp, every_form, round_accumulators, _rearrange),
     Lowering(torch.SliceTensorOp, _refused_slice, round_accumulators, _rearrange),
+    Lowering(torch.UnfoldOp, every_form, round_accumulators, _rearrange),
     Lowering(torch.ToDtypeOp, _refused_conversion, follow=_pass_mask),
     Lowering(torch.LogicalNotOp, _refused_negation, follow=_pass_mask),
     Lowering(torch.LiteralOp, every_form, _constant_stream, _mask_constant),
