@@ -461,6 +461,8 @@ MASK_FILL = "sta.mask_fill"
 """Of an attention: the finite number that replaces the scores of keys that the model excludes."""
 MASK_DEPTH = "sta.mask_depth"
 """Of an attention: the finite number that the model adds to the scores of keys that it excludes."""
+HOLDS_MASK = "sta.holds_mask"
+"""Of an argument: masks are made of its integers as if they were only 0 and 1."""
 
 ANNOTATIONS: Mapping[str, type[Attribute]] = {
     RANGE: RangeAttr,
@@ -476,6 +478,7 @@ ANNOTATIONS: Mapping[str, type[Attribute]] = {
     SPELLED: UnitAttr,
     MASK_FILL: FloatAttr,
     MASK_DEPTH: FloatAttr,
+    HOLDS_MASK: UnitAttr,
 }
 """An annotation of one pass for another, and the kind of its attribute."""
 _KIND_TEXTS: Mapping[type[Attribute], str] = {
