@@ -1144,6 +1144,41 @@ class AddmmOp(AtenOperation):
 
 
 @irdl_op_definition
+class SumOp(AtenOperation):
+    """`aten.sum.dim_IntList`: the sum along axes, which is supported along the last, kept with size 1."""
+
+    name = "torch.aten.sum.dim_IntList"
+    input = operand_def(TENSOR)
+    dim = operand_def()
+    keepdim = operand_def()
+    dtype = operand_def()
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class MeanOp(AtenOperation):
+    """`aten.mean.dim`: the mean along axes, which is supported along the last, kept with size 1."""
+
+    name = "torch.aten.mean.dim"
+    input = operand_def(TENSOR)
+    dim = operand_def()
+    keepdim = operand_def()
+    dtype = operand_def()
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
+class CumsumOp(AtenOperation):
+    """`aten.cumsum`: the sum up to each position of an axis, which is supported for the last."""
+
+    name = "torch.aten.cumsum"
+    input = operand_def(TENSOR)
+    dim = operand_def()
+    dtype = operand_def()
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
 class SoftmaxIntOp(AtenOperation):
     """The softmax over axis dim."""
 
@@ -1477,6 +1512,9 @@ _TYPED: tuple[type[AtenOperation], ...] = (
     BmmOp,
     MmOp,
     AddmmOp,
+    SumOp,
+    MeanOp,
+    CumsumOp,
     SoftmaxIntOp,
     SoftmaxOp,
     ViewOp,

@@ -81,6 +81,9 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     **{f"aten.{name}.Tensor": [(X, Y), (np.round(X), np.round(Y[0]))] for name in ("eq", "ge", "gt", "le", "lt")},
     "aten.sub.Tensor": [(X, Y), (X, Y[0])],
     "aten.sqrt": [(np.abs(X),)],
+    "aten.sum.dim_IntList": [(X, [-1], True), (X, [0, 2], False)],
+    "aten.mean.dim": [(X, [-1], True), (X, [0, 2], False)],
+    "aten.cumsum": [(X, -1), (X, 1)],
     "aten.view": [(X, [6, 8])],
     "aten._unsafe_view": [(X, [6, 8])],
     "aten.reshape": [(X, [4, -1])],
@@ -319,6 +322,7 @@ class Structured(nn.Module):
         query, key, value = (part.view(1, -1, 2, 4).transpose(1, 2) for part in self.first(x).chunk(3, -1))
         y = nn.functional.scaled_dot_product_attention(query, key, value)
         x = x + y.transpose(1, 2).reshape(x.shape)
+        x = x.cumsum(-1) + x.sum(1, keepdim=True) + x.mean(1)
         return self.last(self.rms(x)) * x
 
 
@@ -391,5 +395,5 @@ def test_the_page_of_operators_is_the_rows() -> None:
 
 def test_the_compiler_lists_the_rows() -> None:
     with pytest.raises(ValueError, match="cannot be compiled") as caught:
-        sta.compile(nn.Softmax(-1), {"input": np.zeros((2, 3), np.float32)})
+        sta.compile(nn.Unfold(2), {"input": np.zeros((1, 1, 4, 4), np.float32)})
     assert all(row.label in str(caught.value) for row in ROWS if row.makes_value)

@@ -3,7 +3,7 @@ Recognition of spelled-out norms as one operation.
 
 `x * rsqrt(mean(x ** 2, last axis) + eps)`, and `weight *` that, is `aten.rms_norm`: LLaMA and its relatives spell it
 out. With `x - mean(x)` in the place of x it is `aten.layer_norm`. The root may be `rsqrt`, one over `sqrt` or a power,
-the mean square a variance.
+the mean square a variance. Vectors scaled to length 1 are such norms, too.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.sweep import sweep
 from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, is_aten, literal_of, single_use
+from sta.passes.rewriting.unit_vectors import RecognizeUnitVectors
 
 
 def recognize_norms(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the functions of `module`."""
-    sweep(module, RecognizeNorm(store), TakeInWeight(store), TakeInBias(store))
+    sweep(module, RecognizeUnitVectors(store), RecognizeNorm(store), TakeInWeight(store), TakeInBias(store))
     erase_dead(module)
 
 

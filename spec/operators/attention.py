@@ -60,6 +60,7 @@ OPERATORS = (
         "the softmax over an axis",
         remedy=REMEDY,
         reference=softmax,
+        spelling="softmax",
         onnx=Onnx("Softmax", (Attribute("axis", -1), None)),
     ),
     Operator(
@@ -68,5 +69,6 @@ OPERATORS = (
         "the softmax over an axis, as decompositions leave it",
         remedy=REMEDY,
         reference=softmax,
+        spelling="softmax",
     ),
 )

@@ -3,14 +3,14 @@
 from sta.spec.operators.operator import Elements, Onnx, Operator, Role
 
 _NAMES = (
-    "all.dim arange arange.start arange.start_step constant_pad_nd cumsum empty.memory_format fill.Scalar full "
-    "full_like mul.int new_ones new_zeros ones ones_like scalar_tensor sum.dim_IntList tril triu zeros zeros_like"
+    "all.dim arange arange.start arange.start_step constant_pad_nd empty.memory_format fill.Scalar full "
+    "full_like mul.int new_ones new_zeros ones ones_like scalar_tensor tril triu zeros zeros_like"
 ).split()
 
 _COMBINING = (
     "__and__.Tensor __or__.Tensor bitwise_and.Tensor bitwise_not bitwise_or.Tensor div.Tensor_mode eq.Scalar "
     "eq.Tensor erf exp ge.Scalar ge.Tensor gt.Scalar gt.Tensor le.Scalar le.Tensor logical_and logical_or lt.Scalar "
-    "lt.Tensor ne.Scalar ne.Tensor neg pow.Tensor_Scalar reciprocal rsqrt sqrt"
+    "lt.Tensor maximum minimum abs log ne.Scalar ne.Tensor neg pow.Tensor_Scalar reciprocal rsqrt sqrt"
 ).split()
 """Functions of the elements at one position."""
 
@@ -33,7 +33,7 @@ _LOOK_UP = (
     "constant tables are read with embedding; positions of a value are chosen by the host: return the hidden states"
 )
 _CHOICE = "leave the choice to the host: return the logits"
-_STATISTICS = "norms over channels or groups are not supported, only layer_norm and rms_norm over the last axis"
+_STATISTICS = "a batch norm is supported in evaluation mode: model.eval()"
 _RANDOM = "random numbers cannot be drawn: leave it out (a dropout with training=True ignores the mode of the model)"
 _PAIRS = "complex numbers have no integer form: write a rotation with cosine and sine"
 
@@ -73,10 +73,9 @@ OPERATORS = (
     ),
     _constant("roll", "values cannot be rolled: let the host roll the input, and unroll the output", kept=True),
     _constant("flip", "values cannot be reversed: leave it to the host"),
-    *(_constant(name, _CHOICE, kept=True) for name in ("argmax", "argmin", "max.dim", "min.dim", "amax", "amin")),
-    *(_constant(name, _CHOICE, kept=True) for name in ("max", "min", "topk", "sort")),
-    *(_constant(name, _STATISTICS, kept=True) for name in ("group_norm", "batch_norm", "instance_norm")),
-    *(_constant(name, _STATISTICS) for name in ("native_group_norm", "_native_batch_norm_legit_no_training")),
+    *(_constant(name, _CHOICE, kept=True) for name in ("argmax", "argmin", "topk", "sort")),
+    _constant("batch_norm", _STATISTICS, kept=True),
+    _constant("_native_batch_norm_legit_no_training", _STATISTICS),
     *(_constant(name, _RANDOM) for name in ("bernoulli", "uniform", "rand", "rand_like", "randn", "randn_like")),
     *(_constant(name, _PAIRS) for name in ("view_as_complex", "view_as_real")),
     _constant("convolution", "patches that do not overlap can be cut by the host, and projected with linear"),
@@ -84,9 +83,6 @@ OPERATORS = (
     _constant("index.Tensor", _LOOK_UP, elements=Elements.MOVED),
     _constant("index.Tensor_hacked_twin", _LOOK_UP, elements=Elements.MOVED),
     _constant("index_select", _LOOK_UP, elements=Elements.MOVED),
-    _constant("mean.dim", "leave pooling to the host: return the last hidden state", kept=True),
     _constant("native_layer_norm", "layer_norm is supported", kept=True),
-    _constant("var.correction", kept=True),
-    _constant("var.dim", kept=True),
     _constant("sub.Tensor", "only additions are supported", elements=Elements.COMBINED),
 )

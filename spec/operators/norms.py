@@ -48,6 +48,7 @@ OPERATORS = (
         "normalization over the last axes, then weight and bias",
         takes=(Form.STREAM,),
         reference=layer_norm,
+        spelling="layer norm",
     ),
     Operator(
         "aten.rms_norm",
@@ -55,5 +56,6 @@ OPERATORS = (
         "input divided by the root of its mean square, then weight",
         takes=(Form.STREAM,),
         reference=rms_norm,
+        spelling="rms norm",
     ),
 )

@@ -30,6 +30,8 @@ class Role(Enum):
     ELEMENTWISE = "function of each element, a table of the machine"
     ADDITION = "addition of two values"
     MULTIPLICATION = "product of two values, element by element"
+    SUM = "sums along the last axis"
+    SPELLED = "spelled with other operators by a pass"
     MASK = "operation on a mask"
     PRODUCT = "matrix product of two values, inside attention"
     SOFTMAX = "softmax, inside attention"
@@ -121,6 +123,8 @@ class Operator:
     parts: Callable[..., Any] | None = None
     """Of a composition: a function of PyTorch tensors that calls other operators with the operator's arguments."""
     onnx: Onnx | None = None
+    spelling: str = ""
+    """Spelling of the operator with others, by a pass; empty if it has none."""
     elements: Elements | None = None
     """Effect on elements, of a view and of a constant; None if one of the result depends on many, or on none."""
     neutral: float | None = None
@@ -213,6 +217,7 @@ _COMPUTED = frozenset(
         Role.ELEMENTWISE,
         Role.ADDITION,
         Role.MULTIPLICATION,
+        Role.SUM,
     }
 )
 

@@ -254,7 +254,7 @@ def _runs(case: nn.Module, sample: dict[str, Any]) -> bool:
     """True if shapes fit, and the result has the shape of the input."""
     try:
         return _by_pytorch(case, sample).shape == sample["x"].shape
-    except RuntimeError:
+    except (RuntimeError, IndexError):
         return False
 
 

@@ -24,6 +24,7 @@ from sta.passes.torch.fold_constants import fold_constants
 from sta.passes.torch.fold_masks import fold_masks
 from sta.passes.torch.recognize_attention import recognize_attention
 from sta.passes.torch.recognize_norms import recognize_norms
+from sta.passes.torch.spell_reductions import spell_reductions
 
 # The tensors are small, and tests run beside each other: threads that wait for each other cost more than they save.
 torch.set_num_threads(1)
@@ -37,6 +38,7 @@ FLOAT_PASSES: tuple[Rewrite, ...] = (
     recognize_norms,
     recognize_attention,
     fold_masks,
+    spell_reductions,
     broadcast_constants,
     fold_constants,
     canonicalize_views,

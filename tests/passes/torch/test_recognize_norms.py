@@ -93,3 +93,30 @@ def test_a_norm_that_others_use_keeps_its_weight_apart() -> None:
         return normalized + normalized * weight
 
     assert found(Normalized(twice)).count("mul.Tensor") == 1
+
+
+def normalized(x: Tensor, weight: Tensor) -> Tensor:
+    return nn.functional.normalize(x, dim=-1)
+
+
+def normalized_columns(x: Tensor, weight: Tensor) -> Tensor:
+    return nn.functional.normalize(x, dim=1)
+
+
+def over_length(x: Tensor, weight: Tensor) -> Tensor:
+    return x / torch.sqrt((x * x).sum(-1, keepdim=True))
+
+
+def times_inverse_length(x: Tensor, weight: Tensor) -> Tensor:
+    return x * torch.rsqrt((x * x).sum(-1, keepdim=True) + 1e-6)
+
+
+def inverse_length_of_powers(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.rsqrt(x.pow(2).sum(1, True) + 1e-6) * x
+
+
+@pytest.mark.parametrize(
+    "how", [normalized, normalized_columns, over_length, times_inverse_length, inverse_length_of_powers]
+)
+def test_vectors_of_length_1_are_norms(how: Any) -> None:
+    assert "rms_norm" in found(Normalized(how))
