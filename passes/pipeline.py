@@ -54,6 +54,7 @@ def pipeline(options: Options) -> tuple[Step, ...]:
         Step("torch-round-attention", lossy, purpose="attention rounded at query, key and value only"),
         Step("torch-recognize-attention", close),
         Step("torch-fold-masks", close),
+        Step("torch-spell-movement", close),
         Step("torch-spell-reductions", close),
         Step("torch-canonicalize-arithmetic", close),
         Step("torch-broadcast-constants", close),

@@ -87,6 +87,8 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
         return (_fake_quantize_channels(values[0], values[1]),)
     if isinstance(operation, dialect.ScaledDotProductAttentionOp):
         return (_attention(values),)
+    if isinstance(operation, dialect.ConcatenateOp):
+        return _call(f"{ATEN}cat", (list(values), operation.axis.value.data))
     if isinstance(operation, dialect.EmbeddingOp):
         _check_indices(values[0], values[1])
     name = operation_name(operation)

@@ -20,6 +20,7 @@ from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.quantization.calibrate import set_range
 from sta.passes.rewriting.torch_operations import array_of
+from sta.passes.rewriting.uses_through_views import VIEWS
 
 Interval = tuple[float, float]
 
@@ -115,6 +116,8 @@ def _sources(value: SSAValue) -> list[SSAValue]:
     operation = value.owner
     if isinstance(operation, torch.AddTensorOp | torch.MulTensorOp):
         return [operation.input, operation.other]
+    if isinstance(operation, torch.ConcatenateOp):
+        return list(operation.parts)
     if isinstance(operation, torch.ScaledDotProductAttentionOp):
         return [operation.value]
     if isinstance(operation, torch.EmbeddingOp):
@@ -124,11 +127,13 @@ def _sources(value: SSAValue) -> list[SSAValue]:
     return []
 
 
-_ONE_SOURCE = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.ElementwiseOperation | torch.LinearOp
+_ONE_SOURCE = VIEWS | torch.ElementwiseOperation | torch.LinearOp
 
 
 def _combined(operation: Operation, intervals: list[Interval]) -> Interval:
     (low, high), *rest = intervals
+    if isinstance(operation, torch.ConcatenateOp):
+        return min(low, *(low for low, _ in rest)), max(high, *(high for _, high in rest))
     if isinstance(operation, torch.AddTensorOp):
         return low + rest[0][0], high + rest[0][1]
     if isinstance(operation, torch.MulTensorOp):

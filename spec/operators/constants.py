@@ -3,7 +3,7 @@
 from sta.spec.operators.operator import Elements, Onnx, Operator, Role
 
 _NAMES = (
-    "all.dim arange arange.start arange.start_step constant_pad_nd empty.memory_format fill.Scalar full "
+    "all.dim arange arange.start arange.start_step empty.memory_format fill.Scalar full "
     "full_like mul.int new_ones new_zeros ones ones_like scalar_tensor tril triu zeros zeros_like"
 ).split()
 
@@ -29,9 +29,6 @@ _ONNX = {
 }
 """ONNX operators that accept the same tensors."""
 
-_LOOK_UP = (
-    "constant tables are read with embedding; positions of a value are chosen by the host: return the hidden states"
-)
 _CHOICE = "leave the choice to the host: return the logits"
 _STATISTICS = "a batch norm is supported in evaluation mode: model.eval()"
 _RANDOM = "random numbers cannot be drawn: leave it out (a dropout with training=True ignores the mode of the model)"
@@ -65,24 +62,12 @@ OPERATORS = (
     _constant("rsub.Scalar", elements=Elements.COMBINED, kept=True),
     _constant("lift_fresh_copy", elements=Elements.SAME),
     _constant("to.device", elements=Elements.SAME),
-    _constant("repeat", elements=Elements.MOVED),
-    _constant(
-        "cat",
-        "values cannot be concatenated: let the host put a token before the others and pass all as one input, compile "
-        "decoders without cache (use_cache=False), and embed positions by adding instead of rotating halves",
-    ),
-    _constant("roll", "values cannot be rolled: let the host roll the input, and unroll the output", kept=True),
-    _constant("flip", "values cannot be reversed: leave it to the host"),
     *(_constant(name, _CHOICE, kept=True) for name in ("argmax", "argmin", "topk", "sort")),
     _constant("batch_norm", _STATISTICS, kept=True),
     _constant("_native_batch_norm_legit_no_training", _STATISTICS),
     *(_constant(name, _RANDOM) for name in ("bernoulli", "uniform", "rand", "rand_like", "randn", "randn_like")),
     *(_constant(name, _PAIRS) for name in ("view_as_complex", "view_as_real")),
     _constant("convolution", "patches that do not overlap can be cut by the host, and projected with linear"),
-    _constant("gather", _LOOK_UP, elements=Elements.MOVED),
-    _constant("index.Tensor", _LOOK_UP, elements=Elements.MOVED),
-    _constant("index.Tensor_hacked_twin", _LOOK_UP, elements=Elements.MOVED),
-    _constant("index_select", _LOOK_UP, elements=Elements.MOVED),
     _constant("native_layer_norm", "layer_norm is supported", kept=True),
     _constant("sub.Tensor", "only additions are supported", elements=Elements.COMBINED),
 )

@@ -30,6 +30,7 @@ class Role(Enum):
     ELEMENTWISE = "function of each element, a table of the machine"
     ADDITION = "addition of two values"
     MULTIPLICATION = "product of two values, element by element"
+    CONCATENATION = "values one after the other"
     SUM = "sums along the last axis"
     SPELLED = "spelled with other operators by a pass"
     MASK = "operation on a mask"
@@ -217,6 +218,7 @@ _COMPUTED = frozenset(
         Role.ELEMENTWISE,
         Role.ADDITION,
         Role.MULTIPLICATION,
+        Role.CONCATENATION,
         Role.SUM,
     }
 )

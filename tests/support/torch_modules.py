@@ -24,6 +24,7 @@ from sta.passes.torch.fold_constants import fold_constants
 from sta.passes.torch.fold_masks import fold_masks
 from sta.passes.torch.recognize_attention import recognize_attention
 from sta.passes.torch.recognize_norms import recognize_norms
+from sta.passes.torch.spell_movement import spell_movement
 from sta.passes.torch.spell_reductions import spell_reductions
 
 # The tensors are small, and tests run beside each other: threads that wait for each other cost more than they save.
@@ -38,6 +39,7 @@ FLOAT_PASSES: tuple[Rewrite, ...] = (
     recognize_norms,
     recognize_attention,
     fold_masks,
+    spell_movement,
     spell_reductions,
     broadcast_constants,
     fold_constants,

@@ -21,9 +21,7 @@ def refusal(operation: torch.LinearOp) -> str | None:
     return None if constant else "its weight and bias must be constants"
 
 
-def round_accumulators(
-    conversion: Conversion, op: torch.LinearOp | torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp, storage: Storage
-) -> Quantized:
+def round_accumulators(conversion: Conversion, op: torch.LinearOp | VIEWS, storage: Storage) -> Quantized:
     """The product, rescaled to the format of the result; also seen through views."""
     return conversion.clamp(accumulated(conversion, op.result, storage.scale, is_sum=False), storage)
 

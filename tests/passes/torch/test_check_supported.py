@@ -96,10 +96,6 @@ def outer(x: torch.Tensor) -> Any:
     return x[:, :1] * x[:1]
 
 
-def strided(x: torch.Tensor) -> Any:
-    return x[:, ::2]
-
-
 def grouped(x: torch.Tensor) -> Any:
     q, kv = x.view(2, 1, 3, 4), x[:1].view(1, 1, 3, 4)
     return nn.functional.scaled_dot_product_attention(q, kv, kv)
@@ -154,7 +150,6 @@ def bias(x: torch.Tensor) -> Any:
         (foreign, "aten.diff", ""),
         (doubled, "aten.add.Tensor", "only alpha = 1"),
         (both_broadcast, "aten.add.Tensor", "must have the shape of the result"),
-        (strided, "aten.slice.Tensor", "takes every 2th position"),
         (grouped, "aten.scaled_dot_product_attention", "several heads of queries for each"),
         (narrow_values, "aten.scaled_dot_product_attention", "keys and values the same shape"),
         (column, "aten.mul.Tensor", "the same last axis"),
