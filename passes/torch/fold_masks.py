@@ -2,9 +2,10 @@
 Attention masks in the few forms that the machine has.
 
 A model may compute its masks in any way. The result is no mask, a padding mask over the keys that is an input, a causal
-mask, both, or a constant. An attention with any other mask keeps it, and is reported as unsupported. So is one with
-rows without a key, if PyTorch does not give zero there as the machine does. A finite number that excludes keys is kept
-as an attribute: whether it is low enough depends on the scores.
+mask, both, or a constant; and a bias beside it, where finite numbers are added to the scores. An attention with any
+other mask keeps it, and is reported as unsupported. So is one with rows without a key, if PyTorch does not give zero
+there as the machine does. A finite number that excludes keys is kept as an attribute: whether it is low enough depends
+on the scores.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sta.passes.rewriting.mask_analysis import (
     MaskAnalysis,
     MaskError,
 )
+from sta.passes.rewriting.mask_terms import MaskTerm, TermFinder, all_added, both_admit, sum_of
 from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace
 
 
@@ -53,6 +55,9 @@ def _fold_mask(
     """Rewrites the mask of `attention`; `negated` holds for each input the sense in which earlier attentions use it."""
     if isinstance(attention.attn_mask.type, torch.NoneType) or attention.result.type.rank != 4:
         return
+    attention = _with_bias_apart(attention, analysis, store)
+    if isinstance(attention.attn_mask.type, torch.NoneType):
+        return
     builder = TorchBuilder(attention, store)
     try:
         admissible = _on_four_axes(analysis.admissible(attention.attn_mask))
@@ -69,6 +74,48 @@ def _fold_mask(
     if is_causal or not isinstance(mask.type, torch.NoneType):
         _keep_depth(attention, folded, _counting_depth(attention, admissible))
     replace(attention, [folded.result])
+
+
+def _with_bias_apart(
+    attention: torch.ScaledDotProductAttentionOp, analysis: MaskAnalysis, store: WeightStore
+) -> torch.ScaledDotProductAttentionOp:
+    """An attention whose mask adds nothing to scores but what leaves keys out: the rest is its bias."""
+    mask = attention.attn_mask
+    if torch.tensor_type(mask).element_type == i1 or analysis.admits(mask):
+        return attention
+    builder = TorchBuilder(attention, store)
+    terms = TermFinder(builder, analysis, store).terms_of(mask)
+    if any(_is_input(one) for one in terms.biases):
+        return attention
+    operands = list(attention.operands[:8])
+    operands[3] = _mask_of(builder, terms.masks, analysis)
+    biases = [*terms.biases, *attention.operands[8:]]
+    if biases:
+        bias = sum_of(builder, biases, store)
+        operands.append(builder.view(bias, (*(1,) * (4 - torch.tensor_type(bias).rank), *torch.sizes_of(bias))))
+    apart = builder.aten(torch.ScaledDotProductAttentionOp, operands, attention.result.type).owner
+    assert isinstance(apart, torch.ScaledDotProductAttentionOp)
+    apart.attributes.update(attention.attributes)
+    replace(attention, [apart.result])
+    return apart
+
+
+def _is_input(value: SSAValue) -> bool:
+    """True for an input of the model, or a rearrangement of one."""
+    while isinstance(value.owner, Operation) and (row := torch.find_row(value.owner)) is not None and row.moves:
+        value = value.owner.operands[0]
+    return isinstance(value, BlockArgument)
+
+
+def _mask_of(builder: TorchBuilder, masks: list[MaskTerm], analysis: MaskAnalysis) -> SSAValue:
+    """One mask for several: what is added to the scores if that can be analysed, else a bool tensor if there is one."""
+    if not masks:
+        return builder.none()
+    added = all_added(builder, [one.value for one in masks])
+    admitted = [one.admitted for one in masks if one.admitted is not None]
+    if len(admitted) < len(masks) or analysis.admits(added):
+        return added
+    return both_admit(builder, admitted)
 
 
 def _check_rows(attention: torch.ScaledDotProductAttentionOp, admissible: Admissible) -> None:

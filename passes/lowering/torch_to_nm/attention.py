@@ -25,6 +25,8 @@ def refusal(operation: torch.ScaledDotProductAttentionOp) -> str | None:
     scale = operation.scale
     if not isinstance(scale.type, torch.NoneType) and not 0.0 < torch.number_of(scale) <= LARGEST_FLOAT32:
         return f"its scale must be a positive number, not {torch.number_of(scale):g}"
+    if operation.bias is not None:
+        return "its mask adds numbers to the scores (a bias), and only masks are supported"
     query, key, value = (torch.sizes_of(part) for part in (operation.query, operation.key, operation.value))
     if torch.number_of(operation.dropout_p) != 0.0:
         probability = torch.number_of(operation.dropout_p)
