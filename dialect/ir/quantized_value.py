@@ -16,7 +16,6 @@ from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 from sta.dialect import nm
 
 ATTRIBUTE = "nm.meaning"
-VIEWS = (nm.ViewOp, nm.PermuteOp, nm.SliceOp)
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def _entries(operation: Operation) -> tuple[Attribute, ...]:
 
 def _made(value: SSAValue) -> OpResult | None:
     """The result that a value is, or is a view of; None for an argument of the function."""
-    while isinstance(value.owner, VIEWS):
+    while isinstance(value.owner, nm.View):
         value = value.owner.x
     return value if isinstance(value, OpResult) else None
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from xdsl.dialects.builtin import ArrayAttr
 from xdsl.ir import OpResult, SSAValue
 
-from sta.dialect import sta
+from sta.dialect import nm, sta
 from sta.dialect.ir.location import module_path
-from sta.dialect.ir.quantized_value import VIEWS, meaning_of
+from sta.dialect.ir.quantized_value import meaning_of
 from sta.passes.tiling.strided_view import StridedView
 
 
@@ -16,7 +16,7 @@ def record_value(value: SSAValue, view: StridedView, buffer: sta.AllocOp) -> Non
     Records on the buffer of an operation's result which value it holds: module path, operation, layout of the elements,
     and meaning of the integers.
     """
-    if not isinstance(value, OpResult) or isinstance(value.op, VIEWS):
+    if not isinstance(value, OpResult) or isinstance(value.op, nm.View):
         return
     meaning = meaning_of(value)
     known = None if meaning is None else meaning.to_attribute()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from math import prod
 
@@ -14,12 +14,14 @@ from sta.dialect.ir.location import describe
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.lower_attention import attention_operands, attention_shape, lower_attention
 from sta.passes.lowering.lower_linear import linear_operands, linear_shape, lower_linear
+from sta.passes.lowering.lower_matmul import lower_matmul, matmul_operands, matmul_shape
 from sta.passes.lowering.lower_vector import NormTiles, lower_gather, lower_map, lower_norm, norm_tiles
-from sta.passes.lowering.operand_copies import copied, copy_in_dram, walk_runs
+from sta.passes.lowering.operand_copies import copied, copy_elements
 from sta.passes.lowering.tile_builder import Operand, Part, TileBuilder, contiguous
-from sta.passes.lowering.tile_program import Allocation, Buffer, Tile, TileProgram
+from sta.passes.lowering.tile_program import Allocation, Buffer, TileProgram
 from sta.passes.tiling.attention_tiling import AttentionShape, Tiling
 from sta.passes.tiling.linear_tiling import COLUMNS, LinearShape, LinearTiling
+from sta.passes.tiling.matmul_tiling import MatmulShape
 from sta.passes.tiling.strided_view import NotAView, StridedView
 from sta.spec.instructions.table import definition_of
 from sta.spec.target import Target
@@ -38,6 +40,7 @@ class Plan:
 
     in_dram: Set[SSAValue]
     linear: Callable[[nm.LinearOp, LinearShape], LinearTiling]
+    matmul: Callable[[nm.MatmulOp, MatmulShape], LinearTiling]
     attention: Callable[[nm.AttentionOp, AttentionShape, int], Tiling]
     """The last argument is the number of heads over all batches."""
 
@@ -68,7 +71,7 @@ def lower_function(
     outputs = list(zip(results, arguments[len(inputs) :], strict=True))
     lowered = LoweredFunction(TileProgram(arguments))
     builder = TileBuilder(target, policy, weights, lowered.program)
-    walk = _Walk(builder, plan, lowered, dict(reversed(outputs)))
+    walk = _Walk(builder, plan, lowered, dict(reversed(outputs)), _written_in_place(function))
     for value, argument in zip(inputs, arguments, strict=False):
         walk.bind_input(value, argument)
     for op in function.body.block.ops:
@@ -92,6 +95,8 @@ class _Walk:
     lowered: LoweredFunction
     outputs: dict[SSAValue, Buffer]
     """The argument that returns an output; for values returned twice the first."""
+    written_in_place: Mapping[SSAValue, tuple[nm.ConcatenateOp, int]]
+    """Values that are written as parts of a concatenation, each with its number there."""
     norms: dict[Operation, tuple[NormTiles, bool] | None] = field(
         default_factory=dict[Operation, "tuple[NormTiles, bool] | None"]
     )
@@ -103,7 +108,7 @@ class _Walk:
     def bind_input(self, value: SSAValue, argument: Buffer) -> None:
         """Places an input: in DRAM, or in the scratchpad, to which it is loaded."""
         operand = contiguous(argument)
-        if value in self.plan.in_dram or not value.uses:
+        if value in self.plan.in_dram or all(isinstance(use.operation, nm.ConcatenateOp) for use in value.uses):
             self.lowered.operands[value] = operand
             return
         resident = self._result(value, "input")
@@ -112,18 +117,9 @@ class _Walk:
 
     def store_output(self, value: SSAValue, argument: Buffer) -> None:
         """Copies an output to its argument, unless it was written there."""
-        source, output = self._operand(value), contiguous(argument)
-        if source.buffer is argument:
-            return
-        builder = self.builder
-        if source.space == "dram":
-            copy_in_dram(builder, source, output)
-            return
-
-        def store(tile: Tile, place: Tile, _: int) -> None:
-            builder.emit(sta.StoreOp, tile, place)
-
-        walk_runs(builder, source, output, store)
+        source = self._operand(value)
+        if source.buffer is not argument:
+            copy_elements(self.builder, source, contiguous(argument))
 
     def lower(self, op: Operation) -> None:
         """Lowers one operation."""
@@ -131,10 +127,14 @@ class _Walk:
         match op:
             case nm.WeightOp() | func.ReturnOp():
                 return
-            case nm.ViewOp() | nm.PermuteOp() | nm.SliceOp():
+            case nm.ViewOp() | nm.PermuteOp() | nm.SliceOp() | nm.BroadcastOp() | nm.WindowsOp():
                 self.lowered.operands[op.result] = self._view(op)
+            case nm.ConcatenateOp():
+                self._concatenate(op)
             case nm.LinearOp():
                 self._linear(op)
+            case nm.MatmulOp():
+                self._matmul(op)
             case nm.MapOp():
                 residual = self._optional(op.residual)
                 lower_map(builder, op, self._operand(op.x), self._in_place(op.result, op.x), residual)
@@ -158,7 +158,7 @@ class _Walk:
         residual = self._optional(op.residual)
         result = self._in_place(op.result, op.residual)
         following = following_norm(op) if result.space == "spad" else None
-        operands = linear_operands(self.builder, self._operand(op.x), result, residual)
+        operands = linear_operands(self.builder, op, self._operand(op.x), result, residual)
         shape = linear_shape(op, operands, norm=following is not None)
         tiling = self.plan.linear(op, shape)
         norm = None if following is None else self._norm(following)
@@ -169,6 +169,13 @@ class _Walk:
         fused = None if tiling.order == COLUMNS else norm
         lower_linear(self.builder, op, operands, shape, tiling, fused, statistics=statistics)
 
+    def _matmul(self, op: nm.MatmulOp) -> None:
+        factors = (self._operand(op.a), self._operand(op.b))
+        result = self._in_place(op.result, op.residual)
+        operands = matmul_operands(self.builder, factors, result, self._optional(op.residual))
+        shape = matmul_shape(op, operands)
+        lower_matmul(self.builder, op, operands, shape, self.plan.matmul(op, shape))
+
     def _attention(self, op: nm.AttentionOp) -> None:
         builder = self.builder
         inputs = (self._operand(op.q), self._operand(op.k), self._operand(op.v))
@@ -176,6 +183,19 @@ class _Walk:
         operands = attention_operands(builder, op, inputs, mask, self._attended(op))
         shape = attention_shape(op, operands)
         lower_attention(builder, op, operands, shape, self.plan.attention(op, shape, operands.heads))
+
+    def _concatenate(self, op: nm.ConcatenateOp) -> None:
+        """Copies the parts that their producers have not written into their places."""
+        for index, part in enumerate(op.parts):
+            if part not in self.written_in_place:
+                copy_elements(self.builder, self._operand(part), self._place(op, index))
+
+    def _place(self, op: nm.ConcatenateOp, index: int) -> Operand:
+        """The place of a part in the buffer of a concatenation, which the first of its parts makes."""
+        made = self.lowered.operands
+        whole = made[op.result] if op.result in made else self._result(op.result)
+        view = whole.view.sliced(op.axis.value.data, *op.ranges[index])
+        return Operand(whole.buffer, view, whole.element)
 
     def _norm(self, op: nm.NormOp) -> NormTiles:
         stream = None if op.result is None else self._in_place(op.result, op.x)
@@ -198,7 +218,10 @@ class _Walk:
         self.builder.loop(rows, TRANSFER_ROWS, 0, move)
 
     def _result(self, value: SSAValue, label: str | None = None) -> Operand:
-        """A contiguous buffer for a value; an output in DRAM is written in place."""
+        """A contiguous buffer for a value, or its place in a concatenation; an output in DRAM is written in place."""
+        if value in self.written_in_place:
+            self.lowered.operands[value] = self._place(*self.written_in_place[value])
+            return self.lowered.operands[value]
         output = self.outputs.get(value) if value in self.plan.in_dram else None
         self.lowered.operands[value] = contiguous(output or self._allocate(value, label))
         return self.lowered.operands[value]
@@ -219,7 +242,7 @@ class _Walk:
         lowered = self.lowered
         if source is None or value in self.plan.in_dram or not source.has_one_use():
             return self._result(value)
-        if source not in lowered.allocations:
+        if source not in lowered.allocations or value in self.written_in_place:
             return self._result(value)
         held = lowered.operands[source]
         if nm.tensor_of(source) != nm.tensor_of(value) or held.space != "spad" or not held.has_contiguous_rows():
@@ -248,7 +271,7 @@ class _Walk:
     def _optional(self, value: SSAValue | None) -> Operand | None:
         return None if value is None else self._operand(value)
 
-    def _view(self, op: nm.ViewOp | nm.PermuteOp | nm.SliceOp) -> Operand:
+    def _view(self, op: nm.View) -> Operand:
         operand = self._operand(op.x)
         try:
             return Operand(operand.buffer, _viewed(op, operand.view), operand.element)
@@ -257,14 +280,36 @@ class _Walk:
             return Operand(copy.buffer, _viewed(op, copy.view), copy.element)
 
 
-def _viewed(op: nm.ViewOp | nm.PermuteOp | nm.SliceOp, view: StridedView) -> StridedView:
+def _viewed(op: nm.View, view: StridedView) -> StridedView:
     match op:
         case nm.ViewOp():
             return view.reshaped(nm.tensor_of(op.result).get_shape())
         case nm.PermuteOp():
             return view.permuted(op.axes)
         case nm.SliceOp():
-            return view.sliced(op.axis.value.data, op.start.value.data, op.stop.value.data)
+            positions = op.positions
+            return view.sliced(op.axis.value.data, positions.start, positions.stop, positions.step)
+        case nm.BroadcastOp():
+            return view.broadcast(nm.tensor_of(op.result).get_shape())
+        case nm.WindowsOp():
+            return view.windowed(*op.numbers)
+
+
+def _written_in_place(function: func.FuncOp) -> dict[SSAValue, tuple[nm.ConcatenateOp, int]]:
+    """
+    The values that are written as parts of a concatenation, their only use: results of operations that write rows at
+    any distance from each other.
+    """
+    return {
+        part: (op, index)
+        for op in function.body.block.ops
+        if isinstance(op, nm.ConcatenateOp)
+        for index, part in enumerate(op.parts)
+        if part.has_one_use() and isinstance(part.owner, _WRITING_ROWS)
+    }
+
+
+_WRITING_ROWS = nm.LinearOp | nm.MapOp | nm.NormOp | nm.GatherOp | nm.ConcatenateOp
 
 
 def _is_one_tile(shape: LinearShape, tiling: LinearTiling) -> bool:
@@ -278,6 +323,6 @@ def following_norm(op: nm.LinearOp) -> nm.NormOp | None:
     time.
     """
     following = op.next_op
-    while isinstance(following, nm.WeightOp | nm.ViewOp | nm.PermuteOp | nm.SliceOp):
+    while isinstance(following, nm.WeightOp | nm.View):
         following = following.next_op
     return following if isinstance(following, nm.NormOp) and following.x is op.result else None

@@ -9,6 +9,7 @@ are in elements. No IR here: the passes that lower tensors to buffers call it, a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -66,6 +67,15 @@ def _take_last(rest: list[Factor], size: int) -> tuple[Factor, ...]:
     return tuple(group[::-1])
 
 
+def element_offset(factors: Sequence[Factor], index: int) -> int:
+    """The offset of an element of an axis from its first one."""
+    offset = 0
+    for size, stride in reversed(factors):
+        index, step = divmod(index, size)
+        offset += step * stride
+    return offset
+
+
 @dataclass(frozen=True)
 class StridedView:
     """Axes as tuples of factors, and the offset of the first element; all in elements of the buffer."""
@@ -97,14 +107,29 @@ class StridedView:
         """Axis i of the result is axis `axes[i]` of this view."""
         return StridedView(tuple(self.axes[axis] for axis in axes), self.offset)
 
-    def sliced(self, axis: int, start: int, stop: int) -> StridedView:
+    def sliced(self, axis: int, start: int, stop: int, step: int = 1) -> StridedView:
         """
-        Elements `start:stop` along one axis.
+        Elements `start:stop:step` along one axis.
 
-        Raises NotAView if the axis has several factors and the slice is not a run of one of them.
+        Raises NotAView if the axis has several factors and the slice is not a run of one of them, or no regular part.
         """
-        factors, offset = _run(merge(self.axes[axis]), start, stop)
+        factors, offset = _stepped(merge(self.axes[axis]), range(start, stop, step))
         return self._replaced(axis, factors, self.offset + offset)
+
+    def windowed(self, axis: int, size: int, step: int) -> StridedView:
+        """
+        Windows of `size` elements along one axis, each `step` behind the one before: the axis counts them, and a new
+        last axis their elements. Windows that overlap share elements.
+
+        Raises NotAView if the axis has several factors.
+        """
+        factors = merge(self.axes[axis])
+        if len(factors) > 1:
+            raise NotAView(f"windows of an axis made of {factors}")
+        length, stride = factors[0] if factors else (1, 0)
+        count = (length - size) // step + 1
+        view = self._replaced(axis, ((count, step * stride),), self.offset)
+        return StridedView((*view.axes, ((size, stride),)), self.offset)
 
     def broadcast(self, shape: Sequence[int]) -> StridedView:
         """The view with NumPy's broadcasting to `shape`: axes of size 1, and axes it has not, repeat with stride 0."""
@@ -117,6 +142,22 @@ class StridedView:
 
     def _replaced(self, axis: int, factors: tuple[Factor, ...], offset: int) -> StridedView:
         return StridedView((*self.axes[:axis], factors, *self.axes[axis + 1 :]), offset)
+
+
+def _stepped(factors: Sequence[Factor], positions: range) -> tuple[tuple[Factor, ...], int]:
+    """Factors and position of elements at `positions`: steps within one factor, or of the innermost in a run."""
+    start, step, count = positions.start, positions.step, len(positions)
+    if step == 1 or count == 1:
+        return _run(factors, start, start + count)
+    with suppress(NotAView):
+        run, position = _run(factors, start, positions[-1] + 1)
+        if len(run) == 1:
+            return ((count, step * run[0][1]),), position
+    *outer, (inner, stride) = factors
+    if inner % step:
+        raise NotAView(f"steps of {step} cut an axis made of {tuple(factors)}")
+    run, position = _run((*outer, (inner // step, step * stride)), start // step, start // step + count)
+    return run, position + start % step * stride
 
 
 def _run(factors: Sequence[Factor], start: int, stop: int) -> tuple[tuple[Factor, ...], int]:

@@ -107,7 +107,9 @@ class Conversion:
         """The meaning of the integers of `value`, for the inspection of runs."""
         return Meaning(quantized.scale, quantized.zero_point, self.names.get(origin(value), ""))
 
-    def rearranged(self, op: torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp, value: SSAValue) -> SSAValue:
+    def rearranged(
+        self, op: torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.UnfoldOp, value: SSAValue
+    ) -> SSAValue:
         """The integers `value`, rearranged as `op` rearranges its input."""
         match op:
             case torch.ViewOp():
@@ -119,6 +121,8 @@ class Conversion:
                 if step != 1:
                     raise self.error(f"a slice with step {step} is not supported")
                 return self.emit(nm.SliceOp(value, axis, start, stop)).result
+            case torch.UnfoldOp():
+                return self.emit(nm.WindowsOp(value, *op.numbers)).result
 
     def clamp(self, value: SSAValue, storage: Storage) -> Quantized:
         """`value`, which is in units of the storage's scale, clamped to its range."""

@@ -445,6 +445,10 @@ def test_views() -> None:
     assert run(nm.ViewOp(value, (4, 6)), x).tolist() == x.reshape(4, 6).tolist()
     assert run(nm.PermuteOp(value, (2, 0, 1)), x).tolist() == x.transpose(2, 0, 1).tolist()
     assert run(nm.SliceOp(value, 1, 1, 3), x).tolist() == x[:, 1:3].tolist()
+    assert run(nm.SliceOp(value, 2, 1, 4, 2), x).tolist() == x[:, :, 1:4:2].tolist()
+    one = value_of(x[:, :1], nm.si16)
+    assert run(nm.BroadcastOp(one, (5, 2, 3, 4)), x[:, :1]).tolist() == [x[:, [0, 0, 0]].tolist()] * 5
+    assert run(nm.ConcatenateOp([value, one], 1), x, x[:, :1]).tolist() == x[:, [0, 1, 2, 0]].tolist()
 
 
 def test_weights_come_from_the_store_and_stay_as_they_are() -> None:

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from xdsl.ir import SSAValue
 
-from sta.dialect import nm
+from sta.dialect import nm, sta
 from sta.passes.pipeline import INTEGER_PIPELINE
 from sta.passes.tiling.capacity import CapacityError
 from sta.spec.target import Target
 from tests.support.nm_builder import PLAIN_TARGET, NmBuilder
-from tests.support.pipeline_check import apply, check_pipeline
+from tests.support.pipeline_check import apply, check_pipeline, operations
 from tests.support.transformers import Transformer, transformers
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -48,6 +48,19 @@ def test_a_residual_may_be_a_part_of_what_it_is_added_to() -> None:
     first = builder.slice(x, 0, 0, 1)
     total = builder.clamp(builder.sum(builder.rescale(x, 0.5), builder.rescale(first, 0.7)), nm.si16)
     check_pipeline(builder.case(builder.slice(total, 0, 0, 50)))
+
+
+@pytest.mark.parametrize("target", [PLAIN_TARGET, SMALL], ids=lambda target: target.name)
+@pytest.mark.parametrize("shape", [(2, 50, 1), (2, 1, 1), (50, 1), (1,), (1, 1, 24)])
+@pytest.mark.parametrize("kind", [nm.SubtractOp, nm.MaximumOp, nm.MinimumOp])
+def test_a_residual_may_have_one_element_a_row(
+    target: Target, shape: tuple[int, ...], kind: type[nm.CombinationOp]
+) -> None:
+    builder = NmBuilder(target)
+    x, residual = builder.stream("x", (2, 50, 24)), builder.stream("r", shape)
+    drained = builder.combine(kind, builder.rescale(residual, 0.01), builder.linear(x, 24, "w"))
+    product = builder.multiply(builder.clamp(drained, nm.si16), residual, 0.01)
+    check_pipeline(builder.case(builder.clamp(product, nm.si16)))
 
 
 def test_queries_keys_and_values_may_be_parts_of_one_tensor_in_dram() -> None:
@@ -178,6 +191,27 @@ def test_the_largest_value_that_can_move_to_dram_moves() -> None:
     attention = builder.attention(queries_keys_values(builder, (1, 1, 100, 4)), mask)
     total = builder.sum(builder.rescale(x, 0.3), builder.linear(builder.view(attention, 100, 4), 20, "w"))
     check_pipeline(builder.case(builder.clamp(total, nm.si16)))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_parts_of_a_concatenation_are_written_where_they_belong(axis: int) -> None:
+    builder = NmBuilder()
+    x, other = builder.bytes("x", (2, 5, 8)), builder.stream("y", (2, 5, 8))
+    linear = builder.clamp(builder.linear(x, 8, "w"), nm.si16)
+    mapped = builder.clamp(builder.rescale(other, 0.3), nm.si16)
+    case = builder.case(builder.concatenate(axis, linear, builder.norm(other, "n"), mapped))
+    check_pipeline(case)
+    # Copies have parameters of their own.
+    assert not any("identity" in str(op) for op in operations(case, sta.ConstantOp))
+
+
+def test_inputs_are_loaded_into_their_parts_of_a_concatenation() -> None:
+    builder = NmBuilder()
+    x, y = builder.stream("x", (2, 5, 8)), builder.stream("y", (2, 3, 8))
+    case = builder.case(builder.norm(builder.concatenate(1, x, y), "n"))
+    check_pipeline(case)
+    assert not operations(case, sta.MapOp)
+    assert len([op for op in operations(case, sta.AllocOp) if sta.space_of(op.result) == "spad"]) == 1
 
 
 @pytest.mark.parametrize("kind", ["product", "gather", "table", "norm"])

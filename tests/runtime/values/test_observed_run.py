@@ -98,7 +98,7 @@ def interpreted(
         results: PythonValues = interpreter.run_op(op, tuple(known[operand] for operand in op.operands))
         for value, result in zip(op.results, results, strict=True):
             known[value] = result
-            meaning = None if isinstance(op, nm.ViewOp | nm.PermuteOp | nm.SliceOp) else meaning_of(value)
+            meaning = None if isinstance(op, nm.View) else meaning_of(value)
             if meaning is None:
                 continue
             key = key_of(module_path(cast(Operation, op)), op.name, meaning, result.dtype)
