@@ -33,7 +33,7 @@ class MaskTerm:
 
 @dataclass
 class Terms:
-    """What is added to scores: several masks, and several biases of float32."""
+    """Several masks of scores, and several biases of float32."""
 
     masks: list[MaskTerm] = field(default_factory=list[MaskTerm])
     biases: list[SSAValue] = field(default_factory=list[SSAValue])

@@ -32,7 +32,7 @@ from sta.passes.rewriting.mask_analysis import (
     MaskAnalysis,
     MaskError,
 )
-from sta.passes.rewriting.mask_terms import MaskTerm, TermFinder, all_added, both_admit, sum_of
+from sta.passes.rewriting.mask_terms import MaskTerm, TermFinder, all_added, both_admit, expanded, sum_of
 from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace
 
 
@@ -92,7 +92,9 @@ def _with_bias_apart(
     biases = [*terms.biases, *attention.operands[8:]]
     if biases:
         bias = sum_of(builder, biases, store)
-        operands.append(builder.view(bias, (*(1,) * (4 - torch.tensor_type(bias).rank), *torch.sizes_of(bias))))
+        missing, keys = 4 - torch.tensor_type(bias).rank, torch.sizes_of(attention.key)[-2]
+        sizes = (*(1,) * missing, *torch.sizes_of(bias)[:-1], keys)
+        operands.append(expanded(builder, bias, sizes))
     apart = builder.aten(torch.ScaledDotProductAttentionOp, operands, attention.result.type).owner
     assert isinstance(apart, torch.ScaledDotProductAttentionOp)
     apart.attributes.update(attention.attributes)
