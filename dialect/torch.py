@@ -463,6 +463,8 @@ MASK_FILL = "sta.mask_fill"
 """Of an attention: the finite number that replaces the scores of keys that the model excludes."""
 MASK_DEPTH = "sta.mask_depth"
 """Of an attention: the finite number that the model adds to the scores of keys that it excludes."""
+HOLDS_MASK = "sta.holds_mask"
+"""Of an argument: masks are made of its integers as if they were only 0 and 1."""
 
 ANNOTATIONS: Mapping[str, type[Attribute]] = {
     RANGE: RangeAttr,
@@ -478,6 +480,7 @@ ANNOTATIONS: Mapping[str, type[Attribute]] = {
     SPELLED: UnitAttr,
     MASK_FILL: FloatAttr,
     MASK_DEPTH: FloatAttr,
+    HOLDS_MASK: UnitAttr,
 }
 """An annotation of one pass for another, and the kind of its attribute."""
 _KIND_TEXTS: Mapping[type[Attribute], str] = {
@@ -1032,8 +1035,19 @@ class ScaledDotProductAttentionOp(AtenOperation):
             expect(tensor_type(self.bias).is_float, f"the bias must hold floats, not {self.bias.type}")
 
 
+class CombinationOperation(AtenOperation):
+    """A sum, difference, maximum or minimum of input and other, broadcast."""
+
+    input = operand_def(TENSOR)
+    other = operand_def(TENSOR)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        _verify_broadcast(self.input, self.other, self.result)
+
+
 @irdl_op_definition
-class AddTensorOp(AtenOperation):
+class AddTensorOp(CombinationOperation):
     """input + alpha * other, broadcast."""
 
     name = "torch.aten.add.Tensor"
@@ -1041,10 +1055,31 @@ class AddTensorOp(AtenOperation):
     input = operand_def(TENSOR)
     other = operand_def(TENSOR)
     alpha = operand_def(BaseAttr(IntType) | BaseAttr(FloatType))
-    result = result_def(VTensorType)
 
-    def verify_(self) -> None:
-        _verify_broadcast(self.input, self.other, self.result)
+
+@irdl_op_definition
+class SubTensorOp(CombinationOperation):
+    """input - alpha * other, broadcast."""
+
+    name = "torch.aten.sub.Tensor"
+
+    input = operand_def(TENSOR)
+    other = operand_def(TENSOR)
+    alpha = operand_def(BaseAttr(IntType) | BaseAttr(FloatType))
+
+
+@irdl_op_definition
+class MaximumOp(CombinationOperation):
+    """The larger of input and other, broadcast."""
+
+    name = "torch.aten.maximum"
+
+
+@irdl_op_definition
+class MinimumOp(CombinationOperation):
+    """The smaller of input and other, broadcast."""
+
+    name = "torch.aten.minimum"
 
 
 @irdl_op_definition
@@ -1631,6 +1666,9 @@ _TYPED: tuple[type[AtenOperation], ...] = (
     RmsNormOp,
     ScaledDotProductAttentionOp,
     AddTensorOp,
+    SubTensorOp,
+    MaximumOp,
+    MinimumOp,
     MulTensorOp,
     DivTensorOp,
     MulScalarOp,

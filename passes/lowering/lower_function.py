@@ -17,7 +17,7 @@ from sta.passes.lowering.lower_linear import linear_operands, linear_shape, lowe
 from sta.passes.lowering.lower_matmul import lower_matmul, matmul_operands, matmul_shape
 from sta.passes.lowering.lower_rotation import RotationOperands, lower_rotation
 from sta.passes.lowering.lower_vector import NormTiles, lower_gather, lower_map, lower_norm, norm_tiles
-from sta.passes.lowering.operand_copies import copied, copy_elements
+from sta.passes.lowering.operand_copies import copied, copy_elements, with_rows
 from sta.passes.lowering.tile_builder import Operand, Part, TileBuilder, contiguous
 from sta.passes.lowering.tile_program import Allocation, Buffer, TileProgram
 from sta.passes.tiling.attention_tiling import AttentionShape, Tiling
@@ -280,6 +280,9 @@ class _Walk:
 
     def _view(self, op: nm.View) -> Operand:
         operand = self._operand(op.x)
+        if isinstance(op, nm.WindowsOp) and not isinstance(op.x.owner, nm.WindowsOp):
+            # Rows that overlapping windows share are copied once, not for each window.
+            operand = with_rows(self.builder, operand)
         try:
             return Operand(operand.buffer, _viewed(op, operand.view), operand.element)
         except NotAView:

@@ -113,7 +113,7 @@ class MaskAnalysis:
         known = self._know(mask)
         if known.is_input and torch.tensor_type(mask).element_type != i1:
             raise MaskError("it is an input that is added to the scores; pass a bool tensor")
-        zero, other = _truth(known.zero), _truth(known.other)
+        zero, other = truth_of(known.zero), truth_of(known.other)
         source = _source_array(known, zero.shape)
         depends = (source != INDEPENDENT) & (zero != other)
         if np.any(depends & zero) and np.any(depends & other):
@@ -125,7 +125,7 @@ class MaskAnalysis:
             zero | other,
             np.where(depends, source, INDEPENDENT),
             bool(np.any(depends & zero)),
-            np.maximum(_depth(known.zero), _depth(known.other)),
+            np.maximum(depth_of(known.zero), depth_of(known.other)),
         )
 
     def _know(self, value: SSAValue) -> _Known:
@@ -154,13 +154,13 @@ class MaskAnalysis:
         if isinstance(operation, torch.ListConstructOp):
             if argument is not None:
                 raise MaskError("a list is made from an input")
-        elif argument is not None and not _pads(operation) and not _is_followed(row, value):
+        elif argument is not None and not pads(operation) and not _is_followed(row, value):
             raise MaskError(f"it is made with {operation_name(operation).removeprefix('torch.')}")
         zero = self._run(operation, [operand.zero for operand in operands])
         if argument is None or row is None:
             return _Known(None, zero, zero, None)
         other = self._run(operation, [operand.other for operand in operands])
-        if row.moves or _pads(operation):
+        if row.moves or pads(operation):
             return self._move(operation, operands, zero, other)
         if row.role is Role.CONVERSION:
             # Further operands only give the type, and their shapes do not count.
@@ -177,7 +177,7 @@ class MaskAnalysis:
         if first.source is None or any(operand.argument is not None for operand in operands[1:]):
             raise MaskError(f"{operation_name(operation).removeprefix('torch.')} takes positions from an input")
         arguments = [operand.zero for operand in operands[1:]]
-        if _pads(operation):
+        if pads(operation):
             arguments[1] = INDEPENDENT
         source = self._run(operation, [first.source, *arguments])
         return _Known(first.argument, zero, other, source, first.is_input, first.of_zeroness)
@@ -244,7 +244,8 @@ def _is_float(value: SSAValue) -> bool:
     return isinstance(value.type, torch.VTensorType) and value.type.is_float
 
 
-def _pads(operation: Operation) -> bool:
+def pads(operation: Operation) -> bool:
+    """True if `operation` puts a number around the ends of axes."""
     return is_aten(operation, "constant_pad_nd")
 
 
@@ -260,7 +261,7 @@ def _input(argument: BlockArgument) -> _Known:
     kind = argument.type
     if not isinstance(kind, torch.VTensorType) or kind.is_float:
         raise MaskError("it depends on a floating-point input; pass an integer or bool tensor")
-    if _feeds_embedding(argument):
+    if feeds_embedding(argument):
         raise MaskError("it is made of the indices of an embedding; pass the mask as an input of its own")
     dtype = pytorch.bool if kind.element_type == i1 else pytorch.int64
     zero = pytorch.zeros(kind.sizes, dtype=dtype)
@@ -283,7 +284,7 @@ def _one_argument(operands: list[_Known]) -> BlockArgument | None:
     return next(iter(arguments), None)
 
 
-def _feeds_embedding(argument: BlockArgument) -> bool:
+def feeds_embedding(argument: BlockArgument) -> bool:
     """True if the numbers of `argument` name rows of a table anywhere."""
     pending: list[SSAValue] = [argument]
     seen: set[Operation] = set()
@@ -318,7 +319,7 @@ def _merged(sources: list[Tensor]) -> tuple[Tensor, Tensor]:
     return result, several
 
 
-def _truth(tensor: Tensor) -> BoolArray:
+def truth_of(tensor: Tensor) -> BoolArray:
     """Elements at which a mask admits: true, or 0.0 added to the score."""
     array = tensor.numpy()
     if array.dtype == np.bool_:
@@ -334,7 +335,7 @@ def _truth(tensor: Tensor) -> BoolArray:
     return admitted
 
 
-def _depth(tensor: Tensor) -> FloatArray:
+def depth_of(tensor: Tensor) -> FloatArray:
     """Number that is added to the score of an excluded key; minus infinity where there is none."""
     array = tensor.numpy()
     if array.dtype == np.bool_:

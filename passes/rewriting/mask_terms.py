@@ -14,38 +14,39 @@ from xdsl.dialects.builtin import f32, i1
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, operation_name, tensor_from
+from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.rewriting.mask_analysis import EXCLUDED_BELOW, MaskAnalysis
+from sta.passes.rewriting.mask_analysis import EXCLUDED_BELOW, MaskAnalysis, pads
+from sta.passes.rewriting.mask_cases import MaskCases
 from sta.passes.rewriting.torch_operations import Array, TorchBuilder, array_of, is_aten
 
 BIASED_ABOVE = -1e4
 """Numbers beside a bias leave a key out from here on downwards: BERT's -10000, and the least numbers of floats."""
 
 
-@dataclass(frozen=True)
-class MaskTerm:
-    """A mask: bool, or added to the scores; and the same as a bool value that is true where a key counts, if known."""
-
-    value: SSAValue
-    admitted: SSAValue | None
-
-
 @dataclass
 class Terms:
-    """Several masks of scores, and several biases of float32."""
+    """Several masks, and several biases of float32."""
 
-    masks: list[MaskTerm] = field(default_factory=list[MaskTerm])
+    masks: list[SSAValue] = field(default_factory=list[SSAValue])
+    """Bool, true where a key counts, or float, which leave keys out where they are added."""
     biases: list[SSAValue] = field(default_factory=list[SSAValue])
 
 
 class TermFinder:
-    """Takes values apart; new operations are built with `builder`."""
+    """Takes what is added to the scores of `attention` apart; new operations are in front of it."""
 
-    def __init__(self, builder: TorchBuilder, analysis: MaskAnalysis, store: WeightStore) -> None:
-        self._builder = builder
+    def __init__(
+        self,
+        attention: torch.ScaledDotProductAttentionOp,
+        analysis: MaskAnalysis,
+        cases: MaskCases,
+        store: WeightStore,
+    ) -> None:
+        self._attention = attention
+        self._builder = TorchBuilder(attention, store)
         self._analysis = analysis
-        self._store = store
+        self._cases = cases
         self._found = Terms()
 
     def terms_of(self, value: SSAValue) -> Terms:
@@ -57,19 +58,15 @@ class TermFinder:
     def _take(self, value: SSAValue, factor: float) -> None:
         """Takes in `factor` times `value`."""
         if torch.tensor_type(value).element_type == i1:
-            self._found.masks.append(MaskTerm(value, value))
+            self._found.masks.append(value)
             return
         made = value if factor == 1 else self._scaled(value, factor)
-        if self._analysis.admits(made):
-            self._found.masks.append(MaskTerm(made, self._admitted(made)))
+        if self._analysis.admits(made) or self._cases.admits(made, self._attention):
+            self._found.masks.append(made)
         elif (array := self._analysis.constant(made)) is not None:
             self._take_constant(array)
         elif not self._take_apart(value, factor):
-            admitted = self._admitted(made)
-            if admitted is None:
-                self._found.biases.append(made)
-            else:
-                self._found.masks.append(MaskTerm(made, admitted))
+            self._found.biases.append(made)
 
     def _take_constant(self, array: Array) -> None:
         """A constant bias, and the keys that its lowest numbers leave out."""
@@ -78,8 +75,7 @@ class TermFinder:
         self._found.biases.append(self._builder.literal(bias, "attention_bias"))
         if not admitted.all():
             added = np.where(admitted, 0.0, array).astype(np.float32)
-            mask = self._builder.literal(added, "attention_mask")
-            self._found.masks.append(MaskTerm(mask, self._builder.literal(admitted, "attention_mask")))
+            self._found.masks.append(self._builder.literal(added, "attention_mask"))
 
     def _take_apart(self, value: SSAValue, factor: float) -> bool:
         """Takes in the operands of a sum, a multiple, a selection or a fill; false for anything else."""
@@ -100,7 +96,7 @@ class TermFinder:
             self._take(operands[0], factor / number if "div" in operation_name(operation) else factor * number)
             return True
         row = torch.find_row(operation)
-        moves = is_aten(operation, "constant_pad_nd") or (row is not None and row.moves)
+        moves = row is not None and (row.moves or pads(operation))
         if moves and all(map(torch.is_constant, operands[1:])):
             return self._take_moved(operation, factor)
         return self._take_selection(operation, factor)
@@ -111,12 +107,9 @@ class TermFinder:
         self._take(operation.operands[0], factor)
         inner, self._found = self._found, outer
         is_whole = len(inner.biases) == 1 and inner.biases[0] is operation.operands[0]
-        pads = is_aten(operation, "constant_pad_nd") and torch.number_of(operation.operands[2]) != 0
-        if is_whole or pads:
+        if is_whole or (pads(operation) and torch.number_of(operation.operands[2]) != 0):
             return False
-        for mask in inner.masks:
-            admitted = None if mask.admitted is None else self._moved(mask.admitted, operation)
-            outer.masks.append(MaskTerm(self._moved(mask.value, operation), admitted))
+        outer.masks += [self._moved(mask, operation) for mask in inner.masks]
         outer.biases += [self._moved(bias, operation) for bias in inner.biases]
         return True
 
@@ -125,7 +118,7 @@ class TermFinder:
         whole = expanded(self._builder, value, torch.sizes_of(view.operands[0]))
         kind = torch.VTensorType(torch.sizes_of(view.results[0]), torch.tensor_type(value).element_type)
         arguments = list(view.operands[1:])
-        if is_aten(view, "constant_pad_nd") and kind.element_type == i1:
+        if pads(view) and kind.element_type == i1:
             arguments[1] = self._builder.integer(1)
         moved = torch.operator_class(operation_name(view).removeprefix("torch."))
         return self._builder.aten(moved, [whole, *arguments], kind)
@@ -150,7 +143,7 @@ class TermFinder:
         choice = torch.operator_class("aten.where.Scalar")
         numbers = [builder.number(0.0), builder.number(number * factor)]
         added = builder.aten(choice, [admitted, *numbers], torch.VTensorType(sizes, f32))
-        self._found.masks.append(MaskTerm(added, admitted))
+        self._found.masks.append(added)
         if torch.is_constant(kept):
             return not torch.number_of(kept)
         self._take(kept, factor)
@@ -169,46 +162,6 @@ class TermFinder:
 
     def _scaled(self, value: SSAValue, factor: float) -> SSAValue:
         return self._builder.aten(torch.MulScalarOp, [value, self._builder.number(factor)], value.type)
-
-    def _admitted(self, value: SSAValue) -> SSAValue | None:
-        """
-        The bool tensor of which `value` is a function, element by element: 0 where it is true, and a number that leaves
-        a key out where it is false, or the other way round; None if `value` is no such function.
-        """
-        steps: list[Operation] = []
-        while torch.tensor_type(value).is_float:
-            operation = value.owner
-            row = torch.find_row(operation) if isinstance(operation, Operation) else None
-            if row is None or not isinstance(operation, Operation) or not (row.combines or row.moves):
-                return None
-            if row.combines and not all(map(torch.is_constant, operation.operands[1:])):
-                return None
-            steps.append(operation)
-            value = operation.operands[0]
-        if torch.tensor_type(value).element_type != i1 or not steps:
-            return None
-        try:
-            false, true = (self._through(steps, number) for number in (False, True))
-        except (TorchInterpretationError, ValueError):
-            return None
-        if not ((true == 0 and false <= EXCLUDED_BELOW) or (false == 0 and true <= EXCLUDED_BELOW)):
-            return None
-        for step in reversed(steps):
-            row = torch.find_row(step)
-            if row is not None and row.moves:
-                value = self._moved(value, step)
-        if true == 0:
-            return value
-        return self._builder.aten(torch.LogicalNotOp, [value], value.type)
-
-    def _through(self, steps: list[Operation], start: bool) -> float:
-        """The number that becomes of `start`."""
-        value = tensor_from(np.array(start))
-        for step in reversed(steps):
-            row = torch.find_row(step)
-            if row is not None and row.combines:
-                value = evaluate(step, (value, *map(torch.constant_of, step.operands[1:])), self._store)[0]
-        return float(value)
 
 
 def sum_of(builder: TorchBuilder, values: list[SSAValue], store: WeightStore) -> SSAValue:
