@@ -22,7 +22,15 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, operation_name
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.rewriting.mask_analysis import BoolArray, FloatArray, MaskError, depth_of, feeds_embedding, truth_of
+from sta.passes.rewriting.mask_analysis import (
+    BoolArray,
+    FloatArray,
+    MaskError,
+    depth_of,
+    feeds_embedding,
+    pads,
+    truth_of,
+)
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of
 from sta.spec.operators.operator import Elements
 
@@ -81,6 +89,15 @@ class MaskCases:
             self._masks[attention.attn_mask] = self._mask(attention.attn_mask)
         return self._masks[attention.attn_mask]
 
+    def admits(self, mask: SSAValue, attention: torch.ScaledDotProductAttentionOp) -> bool:
+        """True if the mask `mask` of `attention` has such a form."""
+        self._builder = TorchBuilder(attention, self._store)
+        try:
+            self._mask(mask)
+        except MaskError:
+            return False
+        return True
+
     def _mask(self, value: SSAValue) -> RunTimeMask:
         cases = self._know(value)
         if not cases.atoms:
@@ -119,10 +136,14 @@ class MaskCases:
             return _atom(_without_expansion(self._builder, value))
         row = torch.find_row(operation)
         name = operation_name(operation).removeprefix("torch.")
-        if not isinstance(value.type, torch.VTensorType) or row is None or not (row.moves or row.combines):
+        if (
+            not isinstance(value.type, torch.VTensorType)
+            or row is None
+            or not (row.moves or row.combines or pads(operation))
+        ):
             raise MaskError(f"it is made with {name}")
         operands = [self._know(operand) for operand in operation.operands]
-        if row.moves:
+        if row.moves or pads(operation):
             return self._moved(operation, operands)
         return self._combined(operation, operands)
 
