@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, TensorType, f32
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr, TensorType, f32, i1
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue, Use
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import torch
-from sta.dialect.host import HOST_CLASSES, TableOp
+from sta.dialect.host import HOST_CLASSES, TableOp, host_type
 from sta.dialect.interpreters.torch import input_names, operation_name
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import module_path
@@ -121,7 +121,9 @@ class _Extraction:
         self._names = input_names(self._main)
         self._inputs = list(self._main.body.block.args)
         self._attributes = self._main.arg_attrs
-        self._block = Block(arg_types=[_tensor(value) for value in self._inputs])
+        masks = [torch.HOLDS_MASK in entry.data for entry in self._attributes or ()]
+        self._read = [_read(value, mask) for value, mask in zip(self._inputs, masks, strict=True)]
+        self._block = Block(arg_types=self._read)
         self._builder = _Builder(self._block, store)
         self._host = Host(self._builder)
         self._values: dict[SSAValue, _Value] = {}
@@ -130,7 +132,7 @@ class _Extraction:
         self._results: list[tuple[str, SSAValue]] = []
         for argument, own in zip(self._inputs, self._block.args, strict=True):
             own.name_hint = argument.name_hint
-            if (kind := _host_type(argument)) is not None:
+            if (kind := _host_kind(own.type)) is not None:
                 self._values[argument] = _Value(own, kind)
 
     def run(self) -> None:
@@ -274,17 +276,36 @@ class _Extraction:
             PROLOGUE,
             types,
             Region(self._block),
-            arg_attrs=self._attributes,
+            arg_attrs=self._input_attributes(),
             res_attrs=torch.name_attributes(names),
         )
         function.location = self._main.location
         Rewriter.insert_op(function, InsertPoint.before(self._main))
         erase_dead(self._module)
 
+    def _input_attributes(self) -> ArrayAttr[DictionaryAttr]:
+        """The attributes of the inputs; of floats that are read as bools, their dtype as well."""
+        entries: list[DictionaryAttr] = []
+        for argument, entry, read in zip(self._inputs, self._attributes or (), self._read, strict=True):
+            dtype = torch.numpy_dtype(torch.tensor_type(argument).element_type).name
+            is_other = read != _read(argument, False)
+            entries.append(
+                DictionaryAttr({**entry.data, **({torch.HOST_DTYPE: StringAttr(dtype)} if is_other else {})})
+            )
+        return ArrayAttr(entries)
 
-def _tensor(value: SSAValue) -> Attribute:
+
+def _read(value: SSAValue, holds_mask: bool) -> Attribute:
+    """The type in which the prologue reads an input: floats that hold a mask as bools."""
     tensor = torch.tensor_type(value)
-    return TensorType(tensor.element_type, tensor.sizes)
+    return TensorType(i1 if holds_mask and tensor.is_float else tensor.element_type, tensor.sizes)
+
+
+def _host_kind(type_: Attribute) -> HostType | None:
+    try:
+        return host_type(type_)
+    except ValueError:
+        return None
 
 
 def _way(use: Use) -> str | None:
