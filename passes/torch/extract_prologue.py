@@ -59,23 +59,21 @@ class _Builder:
         self._block = block
         self._store = store
         self._tables: dict[str, _Value] = {}
-        self._numbers: dict[tuple[object, ...], _Value] = {}
+        self._made: dict[tuple[object, ...], _Value] = {}
+        """Results by operation, operands and attributes: nothing is computed twice."""
         self.current: Operation | None = None
         """The operation of the model that is being spelled."""
 
     def apply(self, name: str, operands: Sequence[HostValue], attributes: Mapping[str, Any]) -> _Value:
         """The result of an operation. Raises ValueError for operands and attributes that do not fit."""
         kind = HOST_OPERATIONS[name].result([one.kind for one in operands], attributes)
-        key = tuple(attributes.items())
-        if not operands and key in self._numbers:
-            return self._numbers[key]
         values = [one.value for one in operands if isinstance(one, _Value)]
-        assert self.current is not None
-        source = "" if not operands else operation_name(self.current).removeprefix("torch.")
-        made = self._insert(HOST_CLASSES[name].create_on(values, attributes, kind, source), kind)
-        if not operands:
-            self._numbers[key] = made
-        return made
+        key = (name, *values, *((key, str(value)) for key, value in attributes.items()))
+        if key not in self._made:
+            assert self.current is not None
+            source = "" if not operands else operation_name(self.current).removeprefix("torch.")
+            self._made[key] = self._insert(HOST_CLASSES[name].create_on(values, attributes, kind, source), kind)
+        return self._made[key]
 
     def table(self, array: Array) -> _Value:
         """The value of constants, which go into the store under a new name."""
@@ -215,19 +213,31 @@ class _Extraction:
 
     def _argument_of(self, value: SSAValue, way: str, operation: Operation) -> BlockArgument:
         """The argument of `main` for a value that is read in one way."""
-        if (value, way) in self._computed:
-            return self._computed[value, way]
         own = self._values[value]
         if way == "mask":
             own = self._mask(own, operation)
         elif way == "indices" and own.kind.is_bool:
             own = self._converted(own, "int64")
+        elif way == _NUMBERS and _takes_floats_only(operation):
+            own = self._whole(own, operation)
+        if (own.value, way) in self._computed:
+            return self._computed[own.value, way]
         element = torch.element_type_of(np.dtype(own.kind.dtype))
         block = self._main.body.block
         argument = block.insert_arg(torch.VTensorType(own.kind.shape, element), len(block.args))
         self._results.append((self._free_name(".".join(filter(None, [module_path(operation), way]))), own.value))
-        self._computed[value, way] = argument
+        self._computed[own.value, way] = argument
         return argument
+
+    def _whole(self, own: _Value, operation: Operation) -> _Value:
+        """Numbers in the shape of the result, where no other operand has it."""
+        full = torch.sizes_of(operation.results[0])
+        tensors = [one for one in operation.operands if isinstance(one.type, torch.VTensorType)]
+        if any(torch.sizes_of(one) == full for one in tensors):
+            return own
+        value = self._host.expand(own, full)
+        assert isinstance(value, _Value)
+        return value
 
     def _mask(self, own: _Value, operation: Operation) -> _Value:
         """A mask of bools with four axes, and one element for each key."""
