@@ -22,8 +22,10 @@ from sta.dialect.host import prologue_of
 from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.main_function import main_function, prologue_function
+from sta.dialect.ir.model_errors import UnsupportedOperationsError
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.pipeline import FLOAT_PIPELINE, pass_registry
+from sta.passes.torch.check_supported import check_supported
 from sta.passes.torch.extract_prologue import TorchExtractProloguePass
 
 Inputs = Mapping[str, Any]
@@ -343,3 +345,10 @@ def test_numbers_have_the_shape_of_a_product_that_no_factor_has() -> None:
     prologue = prologue_of(imported.module, imported.weights)
     assert prologue is not None
     assert prologue.result_type("forward.numbers").shape == (2, 3, 6)
+
+
+def test_indices_that_the_host_cannot_compute_are_refused_by_the_operator() -> None:
+    model = LookedUp([lambda ids, mask: ids.sort(1).values])
+    imported = extracted(model, drawn(0))
+    with pytest.raises(UnsupportedOperationsError, match=r"made with aten\.sort, which the host does not compute"):
+        check_supported(imported.module)
