@@ -1026,8 +1026,19 @@ class ScaledDotProductAttentionOp(AtenOperation):
         expect(list(self.result.type.sizes)[-2:] == expected[-2:], f"the result must end in {expected[-2:]}")
 
 
+class CombinationOperation(AtenOperation):
+    """A sum, difference, maximum or minimum of input and other, broadcast."""
+
+    input = operand_def(TENSOR)
+    other = operand_def(TENSOR)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        _verify_broadcast(self.input, self.other, self.result)
+
+
 @irdl_op_definition
-class AddTensorOp(AtenOperation):
+class AddTensorOp(CombinationOperation):
     """input + alpha * other, broadcast."""
 
     name = "torch.aten.add.Tensor"
@@ -1035,10 +1046,31 @@ class AddTensorOp(AtenOperation):
     input = operand_def(TENSOR)
     other = operand_def(TENSOR)
     alpha = operand_def(BaseAttr(IntType) | BaseAttr(FloatType))
-    result = result_def(VTensorType)
 
-    def verify_(self) -> None:
-        _verify_broadcast(self.input, self.other, self.result)
+
+@irdl_op_definition
+class SubTensorOp(CombinationOperation):
+    """input - alpha * other, broadcast."""
+
+    name = "torch.aten.sub.Tensor"
+
+    input = operand_def(TENSOR)
+    other = operand_def(TENSOR)
+    alpha = operand_def(BaseAttr(IntType) | BaseAttr(FloatType))
+
+
+@irdl_op_definition
+class MaximumOp(CombinationOperation):
+    """The larger of input and other, broadcast."""
+
+    name = "torch.aten.maximum"
+
+
+@irdl_op_definition
+class MinimumOp(CombinationOperation):
+    """The smaller of input and other, broadcast."""
+
+    name = "torch.aten.minimum"
 
 
 @irdl_op_definition
@@ -1625,6 +1657,9 @@ _TYPED: tuple[type[AtenOperation], ...] = (
     RmsNormOp,
     ScaledDotProductAttentionOp,
     AddTensorOp,
+    SubTensorOp,
+    MaximumOp,
+    MinimumOp,
     MulTensorOp,
     DivTensorOp,
     MulScalarOp,

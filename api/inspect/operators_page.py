@@ -37,9 +37,9 @@ def page() -> str:
         _computed(),
         _inside_attention(),
         _spelled(),
-        _compositions(),
         _on_host(),
-        *_views(),
+        _compositions(),
+        _views(),
         _refused(),
         _onnx(),
     )
@@ -73,8 +73,7 @@ def _inside_attention() -> list[str]:
 
 
 def _spelled() -> list[str]:
-    lines = [[f"`{row.name}`", row.summary] for row in rows_of(Role.SPELLED)]
-    return ["## Spelled with others\n", _table(["operator", "computes"], lines)]
+    return ["## Spelled with others\n", _listed(rows_of(Role.SPELLED)), ""]
 
 
 def _on_host() -> list[str]:
