@@ -84,8 +84,6 @@ def doubled(x: torch.Tensor) -> Any:
     return torch.add(x, x, alpha=2)
 
 
-
-
 def grouped(x: torch.Tensor) -> Any:
     q, kv = x.view(2, 1, 3, 4), x[:1].view(1, 1, 3, 4)
     return nn.functional.scaled_dot_product_attention(q, kv, kv)
