@@ -1,15 +1,16 @@
 """
 The text form of a whole container, for reading and editing: ``assemble(disassemble(c))`` has the bytes of c.
 
-A text is a version line, then sections in any order. Each begins with a line ``.name``:
+A text is a version line, a summary in comments, then sections in any order. Each begins with a line ``.name``:
 
-- ``.target``, ``.program``, ``.signature``, ``.debug``: JSON.
+- ``.target``, ``.program``, ``.signature``, ``.debug``, ``.prologue``: JSON.
 - ``.code``: one instruction a line (see ``instruction_text``). ``.location "module path" "operation"`` says where the
   instructions from there on come from, so that the debug map stays right when lines are added.
-- ``.constants``: base64, each line for itself.
+- ``.constants``, ``.tables``: base64, each line for itself.
 - ``.ir``: each line of the IR after a ``|``, or as a JSON string where it has control characters.
 
-``#`` begins a comment in ``.code`` and ``.constants``, and before the first section; empty lines mean nothing.
+``#`` begins a comment in ``.code``, ``.constants`` and ``.tables``, and before the first section; empty lines mean
+nothing.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sta.backend.container import VERSION, Container, Json
+from sta.backend.container import PROLOGUE_SECTIONS, VERSION, Container, Json
 from sta.backend.instruction_text import parse_instruction, print_instruction
 from sta.spec.instructions.definition import EncodingError
 from sta.spec.instructions.instruction import Instruction
 from sta.spec.suggestion import suggestion
 
 _JSON_SECTIONS = ("target", "program", "signature", "debug")
-_SECTIONS = (*_JSON_SECTIONS, "code", "constants", "ir")
+_SECTIONS = ("code", *_JSON_SECTIONS, "constants", "ir", *PROLOGUE_SECTIONS)
+"""In the order in which they are written: what people look for is first."""
+_TOLD = ("shape", "host_dtype", "device_dtype", "kind")
+"""What the summary says of inputs and outputs, where a signature has it."""
 _REQUIRED = ("target", "program", "signature", "code")
 _BYTES_PER_LINE = 90
 _INSTRUCTION_WIDTH = 100
@@ -60,11 +64,22 @@ def disassemble(container: Container) -> str:
         ContainerError: a section does not have its documented form.
     """
     container.check()
-    lines = [f".version {VERSION[0]}.{VERSION[1]}"]
-    for name in _SECTIONS:
+    lines = [f".version {_version_text(container.version)}", "", *_summary(container)]
+    for name in (name for name in _SECTIONS if name in container.sections):
         lines += ["", f".{name}", *section_lines(container, name)]
     lines += ["", END]
     return "\n".join(lines) + "\n"
+
+
+def _summary(container: Container) -> Iterator[str]:
+    """Yields what the program is, as comments."""
+    yield f"# for {_compact(container.target.get('name'))}: {len(container.code)} instructions"
+    for direction in ("inputs", "outputs"):
+        for port in cast(list[Json], container.signature[direction]):
+            told = ", ".join(f"{key} {_compact(port[key])}" for key in _TOLD if key in port)
+            yield f"# {direction[:-1]} {_compact(port.get('name'))}: {told}"
+    sizes = ", ".join(f"{space} {container.program[space]}" for space in ("spad", "wbuf", "acc", "dram"))
+    yield f"# bytes: {sizes}, of these constants {len(container.constants)}"
 
 
 def section_lines(container: Container, name: str) -> Iterator[str]:
@@ -74,6 +89,8 @@ def section_lines(container: Container, name: str) -> Iterator[str]:
             return print_code(container.code, container.debug["instructions"])
         case "constants":
             return _print_constants(container.constants, container.debug["constants"])
+        case "tables":
+            return _print_bytes(container.tables)
         case "ir":
             return _print_ir(container.ir)
         case "debug":
@@ -127,9 +144,16 @@ def _print_constants(constants: NDArray[np.uint8], names: list[Json]) -> Iterato
     for start, end in zip(starts, [*starts[1:], len(constants)], strict=True):
         if start in titles:
             yield titles[start]
-        data = constants[start:end].tobytes()
-        for position in range(0, len(data), _BYTES_PER_LINE):
-            yield base64.b64encode(data[position : position + _BYTES_PER_LINE]).decode()
+        yield from _print_bytes(constants[start:end])
+
+
+def _print_bytes(data: NDArray[np.uint8]) -> Iterator[str]:
+    for position in range(0, len(data), _BYTES_PER_LINE):
+        yield base64.b64encode(data[position : position + _BYTES_PER_LINE].tobytes()).decode()
+
+
+def _version_text(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
 
 
 def _print_ir(ir: str) -> Iterator[str]:
@@ -162,6 +186,8 @@ def assemble(text: str) -> Container:
         debug={**cast(Json, debug), "instructions": locations},
         ir=_parse_ir(sections["ir"][1] if "ir" in sections else ()),
         target=_parse_json(*sections["target"]),
+        prologue=_parse_json(*sections["prologue"]) if "prologue" in sections else None,
+        tables=_parse_constants(sections["tables"][1] if "tables" in sections else ()),
     )
     container.check()
     return container
@@ -197,8 +223,9 @@ def _check_preamble(number: int, line: str) -> None:
     words = line.partition("#")[0].split()
     if words and words[0] != ".version":
         raise AssemblyError(number, "expected a section")
-    if words and words[1:] != [f"{VERSION[0]}.{VERSION[1]}"]:
-        raise AssemblyError(number, f"the version is {' '.join(words[1:])}, expected {VERSION[0]}.{VERSION[1]}")
+    known = [_version_text((VERSION[0], minor)) for minor in range(VERSION[1] + 1)]
+    if words and words[1:] not in [[one] for one in known]:
+        raise AssemblyError(number, f"the version is {' '.join(words[1:])}, expected {' or '.join(known)}")
 
 
 def _parse_json(title: int, lines: list[Line]) -> Any:

@@ -3,7 +3,8 @@ The ``.sta`` container: one file with everything needed to run a compiled model 
 
 Layout, little endian: a 32-byte header (magic, version, number of sections, checksum of the section table, file size),
 the section table (name, offset, size, CRC-32), then the sections in the order of ``SECTIONS``, each at the next
-multiple of 64 bytes, gaps zero. The layout follows from the sizes alone, so equal contents are equal bytes. JSON
+multiple of 64 bytes, gaps zero. Only a program with a host prologue has the sections of one (``PROLOGUE_SECTIONS``),
+and the version that knows them. The layout follows from the sizes alone, so equal contents are equal bytes. JSON
 sections are canonical: sorted keys, no spaces, UTF-8. Constants are memory-mapped, never copied.
 """
 
@@ -18,7 +19,7 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -29,13 +30,16 @@ from numpy.typing import NDArray
 from sta.backend.isa import decode_program, encode_program
 from sta.backend.new_file import new_file
 from sta.spec.alignment import aligned
+from sta.spec.host_prologue import HostPrologue
 from sta.spec.instructions.definition import EncodingError
 from sta.spec.instructions.instruction import Instruction
 from sta.spec.pattern import Pattern
 
 MAGIC = b"STA\x00"
-VERSION = (2, 0)
-SECTIONS = ("code", "constants", "program", "signature", "debug", "ir", "target")
+VERSION = (2, 1)
+PROLOGUE_SECTIONS = ("prologue", "tables")
+"""Sections of the host prologue, with which version 2.1 begins."""
+SECTIONS = ("code", "constants", "program", "signature", "debug", "ir", "target", *PROLOGUE_SECTIONS)
 PROGRAM_KEYS = ("spad", "wbuf", "acc", "dram", "macs", "dense_macs")
 """Integers that the program section must have: bytes of the four memories, useful and dense-equivalent MACs."""
 
@@ -46,8 +50,12 @@ LARGEST_SECTIONS = {
     "debug": 1 << 24,
     "ir": 1 << 26,
     "target": 1 << 20,
+    "prologue": 1 << 22,
 }
-"""Most bytes of the decoded sections, since decoding takes far more memory than their bytes; constants are mapped."""
+"""
+Most bytes of the decoded sections, since decoding takes far more memory than their bytes; constants and tables are
+mapped.
+"""
 LARGEST_INTEGER = (1 << 63) - 1
 """Limit of the integers in the sections ``program`` and ``signature``."""
 
@@ -96,10 +104,24 @@ class Container:
     """The final IR, as text."""
     target: Json = field(default_factory=dict[str, Any])
     """The target the program was compiled for, as JSON."""
+    prologue: Json | None = None
+    """The host prologue, as `sta.spec.host_prologue.HostPrologue.to_json` describes it; None for a program without."""
+    tables: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    """The bytes of the prologue's tables: one-dimensional, read-only, backed by the file as the constants are."""
 
     def __repr__(self) -> str:
         """``<Container: 1,234 instructions, 25,000,000 bytes of constants>``."""
         return f"<Container: {len(self.code):,} instructions, {len(self.constants):,} bytes of constants>"
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections that the file has."""
+        return SECTIONS if self.prologue is not None else SECTIONS[: -len(PROLOGUE_SECTIONS)]
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The version of the file."""
+        return _version(len(self.sections))
 
     @property
     def writable_base(self) -> int:
@@ -139,8 +161,9 @@ class Container:
 
     def check(self) -> None:
         """Raises ContainerError unless every section has its documented form."""
-        if self.constants.dtype != np.uint8 or self.constants.ndim != 1:
-            raise ContainerError("section 'constants': not a one-dimensional array of bytes")
+        for name, data in (("constants", self.constants), ("tables", self.tables)):
+            if data.dtype != np.uint8 or data.ndim != 1:
+                raise ContainerError(f"section '{name}': not a one-dimensional array of bytes")
         _check_program(self.program)
         _check_signature(self.signature)
         _check_debug(self.debug, len(self.code))
@@ -148,6 +171,18 @@ class Container:
             raise ContainerError("section 'ir': not text")
         if not isinstance(cast(object, self.target), dict):
             raise ContainerError("section 'target': not a JSON object")
+        if self.prologue is None and len(self.tables):
+            raise ContainerError("section 'tables': there is no prologue that reads them")
+        self.host_prologue()
+
+    def host_prologue(self) -> HostPrologue | None:
+        """Returns the host prologue; None for a program without. Raises ContainerError for a malformed one."""
+        if self.prologue is None:
+            return None
+        try:
+            return HostPrologue.from_json(self.prologue, self.tables)
+        except ValueError as error:
+            raise ContainerError(f"section 'prologue': {error}") from None
 
 
 def is_integer(value: object) -> bool:
@@ -264,17 +299,19 @@ def _payloads(container: Container) -> list[memoryview]:
         "debug": canonical_json(container.debug, "debug"),
         "ir": ir,
         "target": canonical_json(container.target, "target"),
+        "prologue": canonical_json(container.prologue, "prologue"),
+        "tables": np.ascontiguousarray(container.tables).data,
     }
-    payloads = {name: memoryview(contents[name]) for name in SECTIONS}
+    payloads = {name: memoryview(contents[name]) for name in container.sections}
     for name, payload in payloads.items():
         _check_size(name, payload.nbytes)
     return list(payloads.values())
 
 
-def _offsets(sizes: Iterable[int]) -> tuple[list[int], int]:
+def _offsets(sizes: Sequence[int]) -> tuple[list[int], int]:
     """Returns where sections of the given sizes start, and the size of the file."""
     offsets: list[int] = []
-    position = _HEADER.size + _ENTRY.size * len(SECTIONS)
+    position = _HEADER.size + _ENTRY.size * len(sizes)
     for size in sizes:
         offsets.append(aligned(position))
         position = offsets[-1] + size
@@ -284,18 +321,24 @@ def _offsets(sizes: Iterable[int]) -> tuple[list[int], int]:
 def _pieces(container: Container) -> list[bytes | memoryview]:
     """Returns the consecutive pieces of the file: header and table, then for each section its gap and its bytes."""
     payloads = _payloads(container)
-    offsets, file_size = _offsets(payload.nbytes for payload in payloads)
+    names = container.sections
+    offsets, file_size = _offsets([payload.nbytes for payload in payloads])
     table = b"".join(
         _ENTRY.pack(name.encode(), offset, payload.nbytes, zlib.crc32(payload), b"")
-        for name, offset, payload in zip(SECTIONS, offsets, payloads, strict=True)
+        for name, offset, payload in zip(names, offsets, payloads, strict=True)
     )
-    header = _HEADER.pack(MAGIC, *VERSION, len(SECTIONS), zlib.crc32(table), file_size, b"")
+    header = _HEADER.pack(MAGIC, *container.version, len(names), zlib.crc32(table), file_size, b"")
     pieces: list[bytes | memoryview] = [header + table]
     position = len(header) + len(table)
     for offset, payload in zip(offsets, payloads, strict=True):
         pieces += [bytes(offset - position), payload]
         position = offset + payload.nbytes
     return pieces
+
+
+def _version(sections: int) -> tuple[int, int]:
+    """Returns the first version whose files have this number of sections."""
+    return VERSION if sections == len(SECTIONS) else (VERSION[0], 0)
 
 
 def container_bytes(container: Container) -> bytes:
@@ -306,7 +349,7 @@ def container_bytes(container: Container) -> bytes:
 def container_digest(container: Container) -> str:
     """Returns a hash by which a program is known: of all sections but ``program``, which says how it was made."""
     digest = hashlib.sha256()
-    for name, payload in zip(SECTIONS, _payloads(container), strict=True):
+    for name, payload in zip(container.sections, _payloads(container), strict=True):
         if name != "program":
             digest.update(_ENTRY.pack(name.encode(), 0, payload.nbytes, zlib.crc32(payload), b""))
     return digest.hexdigest()
@@ -378,8 +421,13 @@ def parse_container(data: NDArray[np.uint8]) -> Container:
         ir = sections["ir"].tobytes().decode()
     except UnicodeDecodeError as error:
         raise ContainerError(f"section 'ir': not UTF-8: {error}") from None
-    values = {name: parse_json(sections[name].tobytes(), name) for name in ("program", "signature", "debug", "target")}
-    container = Container(code, sections["constants"], ir=ir, **values)
+    texts = [name for name in ("program", "signature", "debug", "target", "prologue") if name in sections]
+    values = {name: parse_json(sections[name].tobytes(), name) for name in texts}
+    if values.get("prologue", {}) is None:
+        raise ContainerError("section 'prologue': not an object")
+    container = Container(
+        code, sections["constants"], ir=ir, tables=sections.get("tables", np.zeros(0, np.uint8)), **values
+    )
     container.check()
     return container
 
@@ -398,8 +446,10 @@ def _read_table(data: NDArray[np.uint8]) -> Mapping[str, tuple[int, int, int]]:
             f"section 'header': the container has version {major}.{minor}, this toolchain reads version "
             f"{VERSION[0]}.{VERSION[1]}; compile the model again, or use the toolchain that wrote it"
         )
-    if count != len(SECTIONS) or any(reserved):
+    if count not in (len(SECTIONS), len(SECTIONS) - len(PROLOGUE_SECTIONS)) or any(reserved):
         raise ContainerError("section 'header': wrong number of sections or reserved bytes that are not zero")
+    if (major, minor) != _version(count):
+        raise ContainerError(f"section 'header': version {major}.{minor} does not go with {count} sections")
     if file_size != len(data):
         raise ContainerError(f"section 'header': the file has {len(data)} bytes, should have {file_size}")
     table = data[_HEADER.size : _HEADER.size + _ENTRY.size * count].tobytes()
@@ -409,9 +459,9 @@ def _read_table(data: NDArray[np.uint8]) -> Mapping[str, tuple[int, int, int]]:
 
 
 def _check_table(entries: list[tuple[bytes, int, int, int, bytes]], file_size: int) -> dict[str, tuple[int, int, int]]:
-    offsets, end = _offsets(entry[2] for entry in entries)
+    offsets, end = _offsets([entry[2] for entry in entries])
     table: dict[str, tuple[int, int, int]] = {}
-    for name, expected_offset, entry in zip(SECTIONS, offsets, entries, strict=True):
+    for name, expected_offset, entry in zip(SECTIONS[: len(entries)], offsets, entries, strict=True):
         given_name, offset, size, checksum, reserved = entry
         if given_name != name.encode().ljust(16, b"\0") or any(reserved):
             raise ContainerError(f"section 'table': the entry of section '{name}' is malformed")

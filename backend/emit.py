@@ -22,9 +22,11 @@ from xdsl.traits import MemoryEffectKind
 
 from sta.backend.container import Container
 from sta.dialect import nm, sta
+from sta.dialect.host import prologue_of
 from sta.dialect.ir.accuracy import fidelity_of, pruned_layers
 from sta.dialect.ir.addresses import address_of, argument_attributes, expect_addresses, offset_of
 from sta.dialect.ir.location import describe, module_path
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.port_attribute import port_of
 from sta.dialect.ir.quantized_value import Meaning
 from sta.dialect.ir.text import print_with_locations
@@ -194,12 +196,13 @@ def emit(
 
     Raises ValueError for operations that are no instructions, and for a module that is not allocated.
     """
-    function = next(op for op in module.ops if isinstance(op, func.FuncOp))
+    function = main_function(module)
     emitter = Emitter(function)
     code = emitter.run()
     memory = function.attributes["sta.memory"]
     assert isinstance(memory, DictionaryAttr)
     constants, directory = _constants(function, weights)
+    prologue = prologue_of(module, weights)
     return Container(
         code=code,
         constants=constants,
@@ -218,6 +221,8 @@ def emit(
         },
         ir=print_with_locations(module) if ir is None else ir,
         target=target.to_json(),
+        prologue=None if prologue is None else prologue.to_json(),
+        tables=np.zeros(0, np.uint8) if prologue is None else prologue.tables,
     )
 
 
@@ -239,14 +244,14 @@ def emit_code(module: ModuleOp) -> tuple[list[Instruction], list[list[int | str]
 
     Raises ValueError for operations that are no instructions, and for a module that is not allocated.
     """
-    emitter = Emitter(next(op for op in module.ops if isinstance(op, func.FuncOp)))
+    emitter = Emitter(main_function(module))
     code = emitter.run()
     return code, _run_length(emitter.locations)
 
 
 def operation_of(module: ModuleOp, pc: int) -> Operation | None:
     """The operation of an allocated and synchronized module from which an instruction of its program is emitted."""
-    emitter = Emitter(next(op for op in module.ops if isinstance(op, func.FuncOp)))
+    emitter = Emitter(main_function(module))
     emitter.run()
     around = [(end - start, op) for op, (start, end) in emitter.spans.items() if start <= pc < end]
     # Loops are around the operations in them.

@@ -184,7 +184,9 @@ class STAQuantizer(Quantizer):
             self._annotate(node, inputs, None if stays or parted else result)
         elif row.role is Role.PRODUCT:
             if not _is_constant(node.args[1]):
-                taken = self._taken(row, [one for one in operands if not _has_role(_source(one), Role.SOFTMAX)])
+                taken: dict[Node, QuantizationSpecBase] = {
+                    one: self._specs[_form(node, one)] for one in operands if not _has_role(_source(one), Role.SOFTMAX)
+                }
                 self._annotate(node, taken, None if _becomes_scores(node) else result)
         elif row.role is Role.EMBEDDING:
             self._annotate(node, {}, _table_spec(model, node))
@@ -285,7 +287,10 @@ def _users(node: Node) -> list[Node]:
 def _form(user: Node, operand: Node) -> Form:
     """Form in which `user` accepts `operand`."""
     row = _row(user)
-    return row.form_of(user.args.index(operand)) if row is not None and operand in user.args else Form.STREAM
+    if row is None or operand not in user.args:
+        return Form.STREAM
+    in_attention = row.role is Role.PRODUCT and (_becomes_scores(user) or _weighs_values(user))
+    return Form.OPERAND if in_attention else row.form_of(user.args.index(operand))
 
 
 def _is_taken_in_parts(node: Node) -> bool:
@@ -340,6 +345,11 @@ def _table_spec(model: GraphModule, node: Node) -> QuantizationSpecBase | None:
 def _becomes_scores(node: Node) -> bool:
     """True if all uses of the product `node` lead to a softmax."""
     return any(True for _ in _until_softmax(node))
+
+
+def _weighs_values(node: Node) -> bool:
+    """True if the product `node` is one of the weights of a softmax with values."""
+    return any(_has_role(_source(operand), Role.SOFTMAX) for operand in _nodes(node.args))
 
 
 def _until_softmax(node: Node) -> Iterator[Node]:

@@ -7,8 +7,8 @@ nothing else, so the meaning of a module is defined once. Values carry their wid
 has two accumulators; `si64` stands for both together, before `nm.rescale_channels`.
 
 Before fusion a product and its epilogue are separate operations (`nm.product`, `nm.rescale_channels`, `nm.table`,
-`nm.add`, `nm.clamp`). `nm-fuse-epilogues` fuses them into `nm.linear` and `nm.map`, which are one pass of the machine's
-product array and vector unit. Fusion never changes a bit.
+`nm.add`, `nm.clamp`). `nm-fuse-epilogues` fuses them into `nm.linear`, `nm.matmul` and `nm.map`, which are one pass of
+the machine's product array and vector unit. Fusion never changes a bit.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from itertools import accumulate
 from math import isfinite
 from typing import ClassVar, cast
 
+from numpy import broadcast_shapes
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     I64,
@@ -64,6 +65,8 @@ from sta.spec.norm import EPSILON_LIMIT, KINDS, LARGEST_WIDTH
 from sta.spec.softmax import most_keys
 from sta.spec.tables import EXPONENTIAL_BITS, TABLE_ENTRIES
 from sta.spec.tiling_policy import LOOP_ORDERS
+from sta.spec.vector import ADD, COMBINATIONS
+from sta.spec.wide_product import LONGEST_SUM
 
 si8 = IntegerType(8, Signedness.SIGNED)
 ui8 = IntegerType(8, Signedness.UNSIGNED)
@@ -445,10 +448,62 @@ def _verify_product(x: SSAValue, weight: SSAValue, result: Tensor) -> None:
 
 
 @irdl_op_definition
+class DynamicProductOp(IRDLOperation):
+    """
+    Product of two values, `[..., M, K]` and `[..., N, K]`: `acc[..., i, j] = sum_k a[..., i, k] * b[..., j, k]`, in
+    int32 (`sta.spec.integers.matrix_product`). Leading axes broadcast.
+
+    Of 16-bit `a` it is `256 * high + low` in int64, as for `nm.product`.
+
+    ```mlir
+    %acc = nm.dynamic_product %a, %b : tensor<2x8x6xsi8>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi32>
+    ```
+    """
+
+    name = "nm.dynamic_product"
+    a = operand_def(TensorType)
+    b = operand_def(TensorType)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = "$a `,` $b attr-dict `:` type($a) `,` type($b) `->` type($result)"
+
+    def __init__(self, a: SSAValue, b: SSAValue):
+        super().__init__(operands=[a, b], result_types=[TensorType(si64 if is_wide(a) else si32, dynamic_shape(a, b))])
+
+    def verify_(self) -> None:
+        accumulator = si64 if is_wide(self.a) else si32
+        _verify_dynamic_product(self.a, self.b, _expect_element(self.result, (accumulator,), "the result"))
+
+
+def dynamic_shape(a: SSAValue, b: SSAValue) -> tuple[int, ...]:
+    """
+    The shape `[..., M, N]` of the product of two values, `[..., M, K]` and `[..., N, K]`.
+
+    Raises VerifyException if they have fewer than two axes, or leading axes that do not broadcast.
+    """
+    left, right = tensor_of(a).get_shape(), tensor_of(b).get_shape()
+    expect(min(len(left), len(right)) >= 2, f"the factors must have two axes or more, got {left} and {right}")
+    try:
+        leading = broadcast_shapes(left[:-2], right[:-2])
+    except ValueError:
+        raise VerifyException(f"the leading axes of {left} and {right} do not broadcast") from None
+    return (*leading, left[-2], right[-2])
+
+
+def _verify_dynamic_product(a: SSAValue, b: SSAValue, result: Tensor) -> None:
+    left = _expect_element(a, (si8, ui8, si16), "the first factor").get_shape()
+    right = _expect_element(b, (si8,), "the second factor").get_shape()
+    expected = dynamic_shape(a, b)
+    expect(left[-1] == right[-1], f"K is {left[-1]} in the first factor and {right[-1]} in the second")
+    expect(left[-1] <= LONGEST_SUM, f"sums over {left[-1]} elements could leave int32: at most {LONGEST_SUM} cannot")
+    expect(result.get_shape() == expected, f"the result must have shape {expected}, got {result.get_shape()}")
+
+
+@irdl_op_definition
 class RescaleOp(IRDLOperation):
     """
     `apply_scale_32(x + bias, multiplier, shift)` with one bias and one scale for the tensor; the result is not
-    saturated.
+    saturated. The operand may be `si64` if it is the product of two values.
 
     ```mlir
     %y = nm.rescale %x bias -3 scale <1073741824, 31> : tensor<8x4xsi16> -> tensor<8x4xsi32>
@@ -472,7 +527,8 @@ class RescaleOp(IRDLOperation):
 
     def verify_(self) -> None:
         _expect_int32(self.bias.value.data, "the bias")
-        _verify_elementwise(self.x, self.result)
+        wide = (si64,) if isinstance(self.x.owner, DynamicProductOp) else ()
+        _verify_elementwise(self.x, self.result, (*ELEMENT_TYPES, *wide))
 
 
 def _verify_elementwise(x: SSAValue, result: SSAValue, allowed: Sequence[IntegerType] = ELEMENT_TYPES) -> None:
@@ -550,17 +606,17 @@ def _verify_table(table: SSAValue) -> None:
     expect(shape == (TABLE_ENTRIES,), f"the table must have {TABLE_ENTRIES} entries, got shape {shape}")
 
 
-@irdl_op_definition
-class AddOp(IRDLOperation):
+class CombinationOp(IRDLOperation):
     """
-    Sum of two int32 tensors; the second broadcasts to the first.
-
-    ```mlir
-    %c = nm.add %a, %b : tensor<8x4xsi32>, tensor<4xsi32> -> tensor<8x4xsi32>
-    ```
+    Common base of operations on two int32 tensors, one of which broadcasts to the other's shape, by
+    `sta.spec.vector.combined`.
     """
 
-    name = "nm.add"
+    COMBINE: ClassVar[str]
+    """The combination, of `sta.spec.vector.COMBINATIONS`."""
+    EXCHANGED: ClassVar[str]
+    """The same with exchanged operands."""
+
     a = operand_def(TensorType)
     b = operand_def(TensorType)
     result = result_def(TensorType)
@@ -568,11 +624,81 @@ class AddOp(IRDLOperation):
     assembly_format = "$a `,` $b attr-dict `:` type($a) `,` type($b) `->` type($result)"
 
     def __init__(self, a: SSAValue, b: SSAValue):
-        super().__init__(operands=[a, b], result_types=[a.type])
+        super().__init__(operands=[a, b], result_types=[max(a, b, key=_extent).type])
 
     def verify_(self) -> None:
-        _verify_elementwise(self.a, self.result)
-        _verify_broadcast(_expect_element(self.b, (si32,), "an addend"), tensor_of(self.result), "the second addend")
+        result = _expect_element(self.result, (si32,), "the result")
+        operands = [_expect_element(value, (si32,), "an operand") for value in (self.a, self.b)]
+        shapes = [operand.get_shape() for operand in operands]
+        expect(result.get_shape() in shapes, f"neither operand has the result's shape {result.get_shape()}: {shapes}")
+        for operand, what in zip(operands, ("the first operand", "the second operand"), strict=True):
+            _verify_broadcast(operand, result, what)
+
+
+def _extent(value: SSAValue) -> tuple[int, int]:
+    """Axes and elements of a tensor: of two that broadcast, the result has the larger one's shape."""
+    tensor = tensor_of(value)
+    return tensor.get_num_dims(), tensor.element_count()
+
+
+@irdl_op_definition
+class AddOp(CombinationOp):
+    """
+    Sum of two int32 tensors; one of them broadcasts to the other.
+
+    ```mlir
+    %c = nm.add %a, %b : tensor<8x4xsi32>, tensor<4xsi32> -> tensor<8x4xsi32>
+    ```
+    """
+
+    name = "nm.add"
+    COMBINE: ClassVar[str] = "add"
+    EXCHANGED: ClassVar[str] = "add"
+
+
+@irdl_op_definition
+class SubtractOp(CombinationOp):
+    """
+    Difference `a - b` of two int32 tensors; one of them broadcasts to the other.
+
+    ```mlir
+    %c = nm.subtract %a, %b : tensor<8x4xsi32>, tensor<8x1xsi32> -> tensor<8x4xsi32>
+    ```
+    """
+
+    name = "nm.subtract"
+    COMBINE: ClassVar[str] = "subtract"
+    EXCHANGED: ClassVar[str] = "subtract_from"
+
+
+@irdl_op_definition
+class MaximumOp(CombinationOp):
+    """
+    The larger of two int32 tensors, element by element; one of them broadcasts to the other.
+
+    ```mlir
+    %c = nm.maximum %a, %b : tensor<8x4xsi32>, tensor<1x4xsi32> -> tensor<8x4xsi32>
+    ```
+    """
+
+    name = "nm.maximum"
+    COMBINE: ClassVar[str] = "maximum"
+    EXCHANGED: ClassVar[str] = "maximum"
+
+
+@irdl_op_definition
+class MinimumOp(CombinationOp):
+    """
+    The smaller of two int32 tensors, element by element; one of them broadcasts to the other.
+
+    ```mlir
+    %c = nm.minimum %a, %b : tensor<8x4xsi32>, tensor<1xsi32> -> tensor<8x4xsi32>
+    ```
+    """
+
+    name = "nm.minimum"
+    COMBINE: ClassVar[str] = "minimum"
+    EXCHANGED: ClassVar[str] = "minimum"
 
 
 def _verify_broadcast(tensor: Tensor, full: Tensor, what: str) -> None:
@@ -580,7 +706,7 @@ def _verify_broadcast(tensor: Tensor, full: Tensor, what: str) -> None:
     fits = len(shape) <= len(target) and all(
         a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False)
     )
-    expect(fits and shape[-1] == target[-1], f"{what} of shape {shape} does not broadcast to {target}")
+    expect(fits, f"{what} of shape {shape} does not broadcast to {target}")
 
 
 @irdl_op_definition
@@ -653,9 +779,9 @@ class EpilogueOp(IRDLOperation):
     table = opt_operand_def(TensorType)
     """513 entries, read by the value saturated to 16 bits."""
     residual = opt_operand_def(TensorType)
-    """Added after its own rescaling; broadcasts to the result's shape."""
-    multiply = opt_prop_def(UnitAttr)
-    """True if the residual is a factor, as in `nm.multiply`, instead of an addend."""
+    """Combined with the value after its own rescaling; broadcasts to the result's shape."""
+    combine = prop_def(StringAttr, default_value=StringAttr(ADD))
+    """The combination with the residual, of `sta.spec.vector.COMBINATIONS`; a sum by default."""
     table_scale = prop_def(ScaleAttr, default_value=IDENTITY)
     residual_bias = prop_def(INTEGER, default_value=ZERO)
     residual_scale = prop_def(ScaleAttr, default_value=IDENTITY)
@@ -669,15 +795,18 @@ class EpilogueOp(IRDLOperation):
         result = _expect_element(self.result, ELEMENT_TYPES, "the result")
         if self.table is not None:
             _verify_table(self.table)
-        expect(self.multiply is None or self.residual is not None, "there is nothing to multiply by")
+        combine = self.combine.data
+        expect(combine in COMBINATIONS, f"combination '{combine}' is none of {', '.join(COMBINATIONS)}")
+        expect(combine == ADD or self.residual is not None, f"there is nothing to combine by '{combine}'")
         if self.residual is not None:
             residual = _expect_element(self.residual, (si8, si16, si32), "the residual")
             _verify_broadcast(residual, result, "the residual")
 
 
 _EPILOGUE = (
-    "(`table` $table^)? (`table_scale` $table_scale^)? (`residual` $residual^)? (`multiply` $multiply^)? "
-    "(`residual_bias` $residual_bias^)? (`residual_scale` $residual_scale^)? (`zero_point` $zero_point^)? attr-dict"
+    "(`table` $table^)? (`table_scale` $table_scale^)? (`residual` $residual^)? "
+    "(`combine` custom<Word>($combine)^)? (`residual_bias` $residual_bias^)? (`residual_scale` $residual_scale^)? "
+    "(`zero_point` $zero_point^)? attr-dict"
 )
 _EPILOGUE_TYPES = "custom<OptionalTypes>(ref($table), type($table), ref($residual), type($residual)) `->` type($result)"
 
@@ -688,16 +817,15 @@ def epilogue_properties(
     residual_bias: int = 0,
     residual_scale: tuple[int, int] = IDENTITY_SCALE,
     zero_point: int = 0,
-    multiply: bool = False,
+    combine: str = ADD,
 ) -> dict[str, Attribute]:
     """The properties of an epilogue, unused stages being the identity."""
-    flags: dict[str, Attribute] = {"multiply": UnitAttr()} if multiply else {}
     return {
         "table_scale": ScaleAttr(*table_scale),
         "residual_bias": integer(residual_bias),
         "residual_scale": ScaleAttr(*residual_scale),
         "zero_point": integer(zero_point),
-        **flags,
+        "combine": StringAttr(combine),
     }
 
 
@@ -719,7 +847,7 @@ class LinearOp(EpilogueOp):
     multiplier = operand_def(TensorType)
     shift = operand_def(TensorType)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (OptionalTypes,)
+    custom_directives = (OptionalTypes, Word)
     assembly_format = (
         f"$x `,` $weight `,` $bias `,` $multiplier `,` $shift {_EPILOGUE} `:` type($x) `,` type($weight) `,` "
         f"type($bias) `,` type($multiplier) `,` type($shift) {_EPILOGUE_TYPES}"
@@ -748,6 +876,50 @@ class LinearOp(EpilogueOp):
 
 
 @irdl_op_definition
+class MatmulOp(EpilogueOp):
+    """
+    A product of two values with its epilogue: bias and scale of the whole tensor, table and residual, applied as the
+    accumulators drain.
+
+    ```mlir
+    %y = nm.matmul %a, %b scale <1073741824, 38> : tensor<2x8x6xsi16>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi16>
+    ```
+    """
+
+    name = "nm.matmul"
+    a = operand_def(TensorType)
+    b = operand_def(TensorType)
+    bias = prop_def(INTEGER, default_value=ZERO)
+    scale = prop_def(ScaleAttr, default_value=IDENTITY)
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    custom_directives = (OptionalTypes, Word)
+    assembly_format = (
+        f"$a `,` $b (`bias` $bias^)? (`scale` $scale^)? {_EPILOGUE} `:` type($a) `,` type($b) {_EPILOGUE_TYPES}"
+    )
+    traits = traits_def(Pure())
+
+    def __init__(
+        self,
+        factors: tuple[SSAValue, SSAValue],
+        scale: tuple[int, int, int],
+        table: SSAValue | None,
+        residual: SSAValue | None,
+        scalars: dict[str, Attribute],
+        result_type: Attribute,
+    ):
+        super().__init__(
+            operands=[*factors, table, residual],
+            properties={"bias": integer(scale[0]), "scale": ScaleAttr(*scale[1:]), **scalars},
+            result_types=[result_type],
+        )
+
+    def verify_(self) -> None:
+        _expect_int32(self.bias.value.data, "the bias")
+        _verify_dynamic_product(self.a, self.b, tensor_of(self.result))
+        self.verify_epilogue()
+
+
+@irdl_op_definition
 class MapOp(EpilogueOp):
     """
     One pass of the vector unit over a tensor: bias and scale of the whole tensor, table, residual, saturation.
@@ -762,7 +934,7 @@ class MapOp(EpilogueOp):
     bias = prop_def(INTEGER, default_value=ZERO)
     scale = prop_def(ScaleAttr, default_value=IDENTITY)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (OptionalTypes,)
+    custom_directives = (OptionalTypes, Word)
     assembly_format = f"$x (`bias` $bias^)? (`scale` $scale^)? {_EPILOGUE} `:` type($x) {_EPILOGUE_TYPES}"
     traits = traits_def(Pure())
 
@@ -1208,7 +1380,54 @@ class ConcatenateOp(IRDLOperation):
         expect(result.get_shape()[axis] == total, f"the parts have {total} positions along axis {axis} of {result}")
 
 
-View = ViewOp | PermuteOp | SliceOp | BroadcastOp
+@irdl_op_definition
+class WindowsOp(IRDLOperation):
+    """
+    Windows along an axis: `y[..., i, ..., j] = x[..., step * i + j, ...]`. The axis counts the windows, and a new last
+    axis has their `size` elements; windows may overlap.
+
+    ```mlir
+    %y = nm.windows %x axis 1 size 3 step 2 : tensor<1x9x384xsi8> -> tensor<1x4x384x3xsi8>
+    ```
+    """
+
+    name = "nm.windows"
+    x = operand_def(TensorType)
+    axis = prop_def(INTEGER)
+    size = prop_def(INTEGER)
+    step = prop_def(INTEGER)
+    result = result_def(TensorType)
+    traits = traits_def(Pure())
+    assembly_format = "$x `axis` $axis `size` $size `step` $step attr-dict `:` type($x) `->` type($result)"
+
+    def __init__(self, x: SSAValue, axis: int, size: int, step: int):
+        tensor = tensor_of(x)
+        shape = list(tensor.get_shape())
+        shape[axis] = (shape[axis] - size) // step + 1
+        super().__init__(
+            operands=[x],
+            properties={"axis": integer(axis), "size": integer(size), "step": integer(step)},
+            result_types=[TensorType(tensor.element_type, [*shape, size])],
+        )
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """The axis, the size of a window, and the distance from one to the next."""
+        return self.axis.value.data, self.size.value.data, self.step.value.data
+
+    def verify_(self) -> None:
+        x, result = tensor_of(self.x), tensor_of(self.result)
+        axis, size, step = self.numbers
+        expect(0 <= axis < x.get_num_dims(), f"axis {axis} of a tensor with {x.get_num_dims()} axes")
+        shape = list(x.get_shape())
+        expect(1 <= size <= shape[axis], f"a window of {size} along an axis of {shape[axis]}")
+        expect(step >= 1, f"windows {step} apart: each begins at least 1 behind the one before")
+        shape[axis] = (shape[axis] - size) // step + 1
+        expect(list(result.get_shape()) == [*shape, size], f"the result must have shape {[*shape, size]}")
+        expect(x.element_type == result.element_type, "windows keep the element type")
+
+
+View = ViewOp | PermuteOp | SliceOp | BroadcastOp | WindowsOp
 """Operations that move no element: their result is another layout of their operand's memory, where strides allow."""
 
 
@@ -1217,13 +1436,18 @@ NM = Dialect(
     [
         WeightOp,
         ProductOp,
+        DynamicProductOp,
         RescaleOp,
         RescaleChannelsOp,
         TableOp,
         AddOp,
+        SubtractOp,
+        MaximumOp,
+        MinimumOp,
         MultiplyOp,
         ClampOp,
         LinearOp,
+        MatmulOp,
         MapOp,
         NormOp,
         GatherOp,
@@ -1233,6 +1457,7 @@ NM = Dialect(
         SliceOp,
         BroadcastOp,
         ConcatenateOp,
+        WindowsOp,
     ],
     [PatternAttr, ScaleAttr, MeaningAttr, LinearTilingAttr, AttentionTilingAttr],
 )

@@ -94,6 +94,7 @@ from sta.spec.instructions.table import definition_of
 from sta.spec.nm_format import DENSE, packed_size
 from sta.spec.packing import Packing
 from sta.spec.softmax import STATE_ARRAYS
+from sta.spec.vector import ADD, COMBINATIONS
 
 STORED_TYPES: tuple[IntegerType, ...] = (*ELEMENT_TYPES, ui16)
 """Element types of a memref: the types of tensors, and 16-bit exponentials."""
@@ -1004,8 +1005,8 @@ class MapOp(UnitOp):
     One pass of the vector unit over a tile (unit `vp`): the drain of accumulators, or a pass over the scratchpad.
 
     With `normalize` the residual operand is the row sums of a softmax, and the drain divides by them. With `wide` a row
-    of the source holds the sums over the high bytes of 16-bit activations and then those over the low bytes. With
-    `multiply` the residual is a factor instead of an addend.
+    of the source holds the sums over the high bytes of 16-bit activations and then those over the low bytes. The
+    residual is combined as `combine` says, by default added; it may have one column, for all of the result.
 
     ```mlir
     sta.map %acc to %y parameters %p residual %r per_channel : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<68xui8>, spad<6x4xsi16>
@@ -1025,13 +1026,13 @@ class MapOp(UnitOp):
     statistics = opt_prop_def(UnitAttr)
     """Adds the rows it writes to the unit's row statistics."""
     wide = opt_prop_def(UnitAttr)
-    multiply = opt_prop_def(UnitAttr)
+    combine = prop_def(StringAttr, default_value=StringAttr(ADD))
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (Buffer, OptionalTypes)
+    custom_directives = (Buffer, OptionalTypes, Word)
     assembly_format = (
         "$source `to` $destination `parameters` $parameters (`table` $table^)? (`residual` $residual^)? "
         "(`per_channel` $per_channel^)? (`normalize` $normalize^)? (`statistics` $statistics^)? (`wide` $wide^)? "
-        f"(`multiply` $multiply^)? {_SEMAPHORES} "
+        f"(`combine` custom<Word>($combine)^)? {_SEMAPHORES} "
         f"{_types('source', 'destination', 'parameters')} "
         "custom<OptionalTypes>(ref($table), type($table), ref($residual), type($residual))"
     )
@@ -1046,18 +1047,15 @@ class MapOp(UnitOp):
         normalize: bool = False,
         statistics: bool = False,
         wide: bool = False,
-        multiply: bool = False,
+        combine: str = ADD,
     ):
-        flags = {
-            "per_channel": per_channel,
-            "normalize": normalize,
-            "statistics": statistics,
-            "wide": wide,
-            "multiply": multiply,
-        }
+        flags = {"per_channel": per_channel, "normalize": normalize, "statistics": statistics, "wide": wide}
         super().__init__(
             operands=[*operands, table, residual],
-            properties={key: UnitAttr() for key, value in flags.items() if value},
+            properties={
+                **{key: UnitAttr() for key, value in flags.items() if value},
+                "combine": StringAttr(combine),
+            },
         )
 
     def own_fields(self) -> Fields:
@@ -1070,7 +1068,13 @@ class MapOp(UnitOp):
             "destination_type": element_name(element_of(self.destination)),
             "residual_type": "none" if residual is None else element_name(residual),
             "has_table": int(self.table is not None),
+            "combine": self.combine.data,
+            "residual_column": int(residual is not None and self._residual_is_a_column()),
         }
+
+    def _residual_is_a_column(self) -> bool:
+        assert self.residual is not None
+        return memref_of(self.residual).get_shape()[1] != memref_of(self.destination).get_shape()[1]
 
     def verify_(self) -> None:
         source = memref_of(self.source)
@@ -1089,16 +1093,19 @@ class MapOp(UnitOp):
             expect(memref_of(self.destination).element_type == si16, "only rows of si16 have statistics")
         if self.normalize is not None:
             expect(self.residual is not None and self.per_channel is None, "normalize needs sums and scalar scales")
-        if self.multiply is not None:
-            expect(self.residual is not None and self.normalize is None, "a map multiplies by its residual")
+        combine = self.combine.data
+        expect(combine in COMBINATIONS, f"combination '{combine}' is none of {', '.join(COMBINATIONS)}")
+        if combine != ADD:
+            expect(self.residual is not None and self.normalize is None, f"there is nothing to combine by '{combine}'")
         if self.residual is None:
             return
         if self.normalize is not None:
             _expect_operand(self.residual, "the sums", "spad", (si32,), 1)
             _expect_shape(self.residual, shape[:1], "the sums")
             return
-        _expect_operand(self.residual, "the residual", "spad", (si8, si16, si32), 2)
-        _expect_shape(self.residual, shape, "the residual")
+        residual = _expect_operand(self.residual, "the residual", "spad", (si8, si16, si32), 2)
+        if residual.get_shape() != (shape[0], 1):
+            _expect_shape(self.residual, shape, "the residual")
 
 
 @irdl_op_definition

@@ -73,6 +73,7 @@ from xdsl.utils.exceptions import VerifyException
 from sta.dialect.ir.format_directives import float_text
 from sta.dialect.ir.verification import expect
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.operators.expression import Expression, parse
 from sta.spec.operators.operator import Operator, Role
 from sta.spec.operators.registry import operators
 from sta.spec.tables import EXPONENTIAL_BITS, RealFunction
@@ -1179,6 +1180,24 @@ class CumsumOp(AtenOperation):
 
 
 @irdl_op_definition
+class ConvolutionOp(AtenOperation):
+    """A convolution of input [b, c, ...] with a kernel [o, c / groups, ...], or transposed, plus bias [o] or None."""
+
+    name = "torch.aten.convolution"
+
+    input = operand_def(TENSOR)
+    weight = operand_def(TENSOR)
+    bias = operand_def(OPTIONAL_TENSOR)
+    stride = operand_def(ListType)
+    padding = operand_def(ListType)
+    dilation = operand_def(ListType)
+    transposed = operand_def(BoolType)
+    output_padding = operand_def(ListType)
+    groups = operand_def(IntType)
+    result = result_def(VTensorType)
+
+
+@irdl_op_definition
 class SoftmaxIntOp(AtenOperation):
     """The softmax over axis dim."""
 
@@ -1291,6 +1310,38 @@ class SliceTensorOp(AtenOperation):
 
 
 @irdl_op_definition
+class UnfoldOp(AtenOperation):
+    """
+    Windows of `size` elements along the axis `dimension`, each `step` behind the one before.
+
+    The axis counts them, and a new last axis has their elements.
+    """
+
+    name = "torch.aten.unfold"
+
+    input = operand_def(TENSOR)
+    dimension = operand_def(IntType)
+    size = operand_def(IntType)
+    step = operand_def(IntType)
+    result = result_def(VTensorType)
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """The axis, counted from the front, size and step. Raises ValueError if one is not constant."""
+        rank = tensor_type(self.input).rank
+        return integer_of(self.dimension) % rank, integer_of(self.size), integer_of(self.step)
+
+    def verify_(self) -> None:
+        axis, size, step = self.numbers
+        sizes = list(sizes_of(self.input))
+        expect(
+            1 <= size <= sizes[axis] and step >= 1, f"windows of {size}, {step} apart, along an axis of {sizes[axis]}"
+        )
+        sizes[axis] = (sizes[axis] - size) // step + 1
+        expect(self.result.type.sizes == (*sizes, size), f"the result must be {[*sizes, size]}")
+
+
+@irdl_op_definition
 class TransposeIntOp(AtenOperation):
     """Two axes exchanged."""
 
@@ -1378,6 +1429,69 @@ class GenericOperation(AtenOperation):
     def with_operands(cls, operands: Sequence[SSAValue], result_type: Attribute) -> AtenOperation:
         """The operation on `operands`, one for each argument of the schema, with one result."""
         return cls(operands=[list(operands)], result_types=[[result_type]])
+
+
+@irdl_op_definition
+class PointwiseOp(IRDLOperation):
+    """
+    A function of each element of `input`, composed of operators and numbers: one table of the machine.
+
+    ```mlir
+    %1 = torch.pointwise %0 "v1=aten.sigmoid(x); aten.mul.Tensor(x, v1)" : !torch.vtensor<[1,128,384],f32>
+    ```
+
+    The text is an expression of `sta.spec.operators.expression`.
+    """
+
+    name = "torch.pointwise"
+
+    TYPE: ClassVar = VarConstraint("TYPE", TENSOR)
+
+    input = operand_def(TYPE)
+    result = result_def(TYPE)
+
+    expression = prop_def(StringAttr)
+    """The function."""
+
+    traits = traits_def(Pure())
+
+    assembly_format = "$input $expression attr-dict `:` type($input)"
+
+    def __init__(self, value: SSAValue, expression: Expression) -> None:
+        super().__init__(
+            operands=[value], result_types=[value.type], properties={"expression": StringAttr(str(expression))}
+        )
+
+    @property
+    def function(self) -> Expression:
+        """The function on float64 arrays, infinite or NaN where it has no value."""
+        return parse(self.expression.data)
+
+    @property
+    def table_name(self) -> str:
+        """The name of the function's table."""
+        return self.function.table_name
+
+    @property
+    def refusal(self) -> str | None:
+        """Fault in the arguments of the operators in it; None if they are supported."""
+        try:
+            self.function(np.zeros(1))
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def verify_(self) -> None:
+        expect(tensor_type(self.input).element_type == f32, f"takes float32 numbers, not {self.input.type}")
+        expect(self.input.type == self.result.type, f"takes {self.input.type} and gives {self.result.type}")
+        try:
+            parse(self.expression.data)
+        except ValueError as error:
+            raise VerifyException(str(error)) from None
+
+
+FunctionOperation = ElementwiseOperation | PointwiseOp
+"""Functions of each element of one value, which tables compute."""
 
 
 # --- Quantization ---
@@ -1543,6 +1657,7 @@ _OWN: tuple[type[Operation], ...] = (
     ConstantDeviceOp,
     ListConstructOp,
     ListUnpackOp,
+    PointwiseOp,
     FakeQuantizeOp,
     FakeQuantizeChannelsOp,
     ConcatenateOp,
@@ -1567,12 +1682,14 @@ _TYPED: tuple[type[AtenOperation], ...] = (
     SumOp,
     MeanOp,
     CumsumOp,
+    ConvolutionOp,
     SoftmaxIntOp,
     SoftmaxOp,
     ViewOp,
     ReshapeOp,
     PermuteOp,
     SliceTensorOp,
+    UnfoldOp,
     TransposeIntOp,
     TOp,
     SelectIntOp,

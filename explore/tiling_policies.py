@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 
+from sta.dialect.ir.main_function import machine_functions
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.memory.placement import place_values
 from sta.spec.target import Target
@@ -39,8 +39,7 @@ def planning_costs(
 
 
 def _cost(module: ModuleOp, weights: WeightStore, target: Target, policy: TilingPolicy) -> PlannedCost:
-    functions = [op for op in module.ops if isinstance(op, func.FuncOp)]
-    placements = [place_values(function, weights, target, policy) for function in functions]
+    placements = [place_values(function, weights, target, policy) for function in machine_functions(module)]
     layers = [layer for placement in placements for layer in placement.layers.values()]
     return PlannedCost(
         policy,

@@ -30,7 +30,7 @@ def check_archive(path: Path) -> None:
     if not zipfile.is_zipfile(path):
         raise ModelError(
             f"{path} is not a .pt2 file, or only a part of one: "
-            "save one with torch.export.save(torch.export.export(model, …), path)"
+            "save one with torch.export.save(torch.export.export(model, …), path), or give an ONNX model (.onnx)"
         )
     # PyTorch does not look at the checksums of weights.
     try:

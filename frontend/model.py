@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
+from sta.dialect.host import model_inputs
 from sta.dialect.interpreters.torch import input_names as argument_names
 from sta.dialect.interpreters.torch import output_names as result_names
 from sta.dialect.ir.main_function import main_function
@@ -53,6 +55,9 @@ class ImportedModel:
     @property
     def input_types(self) -> dict[str, InputType]:
         """Shape and NumPy dtype of every input, by name."""
+        known = model_inputs(self.module)
+        if known is not None:
+            return {one.name: InputType(one.shape, np.dtype(one.dtype)) for one in known}
         types = (tensor_type(value) for value in main_function(self.module).body.block.args)
         kinds = (InputType(kind.sizes, numpy_dtype(kind.element_type)) for kind in types)
         return dict(zip(self.input_names, kinds, strict=True))

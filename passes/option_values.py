@@ -50,13 +50,36 @@ def as_sparsity(sparsity: object) -> Sparsity | None:
     if sparsity is None:
         return None
     if isinstance(sparsity, str):
-        return Sparsity(str(Pattern.parse(sparsity)))
-    if not isinstance(sparsity, Mapping):
+        return _sparsity_of_texts([sparsity])
+    if isinstance(sparsity, Mapping):
+        patterns = cast("Mapping[object, object]", sparsity)
+        return Sparsity(patterns=tuple(_assignment(glob, pattern) for glob, pattern in patterns.items()))
+    if not isinstance(sparsity, Sequence):
         raise TypeError(
-            f"sparsity is a pattern such as '2:4', or a mapping from module-path glob to pattern, not {_kind(sparsity)}"
+            f"sparsity is a pattern such as '2:4', a list of 'GLOB=N:M', or a mapping from module-path glob to "
+            f"pattern, not {_kind(sparsity)}"
         )
-    patterns = cast("Mapping[object, object]", sparsity)
-    return Sparsity(patterns=tuple(_assignment(glob, pattern) for glob, pattern in patterns.items()))
+    texts = cast("Sequence[object]", sparsity)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"sparsity is a list of patterns, 'N:M' or 'GLOB=N:M', and not of {_kind(text)}")
+    return _sparsity_of_texts(cast("Sequence[str]", texts))
+
+
+def _sparsity_of_texts(texts: Sequence[str]) -> Sparsity:
+    parts = [sparsity_part(text) for text in texts]
+    globs = [part.rpartition("=")[0] for part in parts]
+    for glob in globs:
+        if globs.count(glob) > 1:
+            raise ValueError(f"sparsity has two patterns for {glob or 'all other layers'}")
+    pattern = next((part for part in parts if "=" not in part), None)
+    return Sparsity(pattern, tuple(part for part in parts if "=" in part))
+
+
+def sparsity_part(text: str) -> str:
+    """`N:M` or `GLOB=N:M`, in its usual spelling. Raises ValueError."""
+    glob, equals, pattern = text.rpartition("=")
+    return _assignment(glob, pattern) if equals else str(Pattern.parse(pattern))
 
 
 def _assignment(glob: object, pattern: object) -> str:

@@ -34,8 +34,8 @@ from sta.passes.option_values import (
     as_softmax,
     as_sparsity,
     as_target,
+    sparsity_part,
 )
-from sta.spec.pattern import Pattern
 from sta.spec.suggestion import suggestion
 from sta.spec.target import Target
 
@@ -49,7 +49,7 @@ class Keywords(TypedDict, total=False):
     """The keywords of `sta.compile`; `Options` explains each."""
 
     target: str | os.PathLike[str] | Target | None
-    sparsity: str | Mapping[str, str] | None
+    sparsity: str | Sequence[str] | Mapping[str, str] | None
     calibration: Mapping[str, Any] | Iterable[Any] | str | os.PathLike[str] | None
     evaluation: Mapping[str, Any] | Iterable[Any] | str | os.PathLike[str] | None
     softmax: str
@@ -121,10 +121,6 @@ def _field(accept: Callable[[Any], T], about: tuple[Any, ...]) -> T:
     return field(default_factory=lambda: accept(about[0]), metadata={"about": about})
 
 
-def _pattern(text: str) -> str:
-    return str(Pattern.parse(text))
-
-
 def silent(stage: str, done: float | None) -> None:
     """Says nothing about progress."""
 
@@ -146,9 +142,10 @@ class Options:
     sparsity: Sparsity | None = _option(
         as_sparsity,
         None,
-        "keep the N largest of every M weights of each linear layer; in Python also a mapping from module-path glob to "
-        "pattern, of which the first match counts. Existing N:M zeros are found without it",
-        command_line={"metavar": "N:M", "type": _pattern},
+        "keep the N largest of every M weights of each linear layer, or with GLOB= of those with a matching module "
+        "path; can be given again, and the first match counts ('encoder.*.attention.*=2:4'); in Python a list, or a "
+        "mapping from glob to pattern. Existing N:M zeros are found without it",
+        command_line={"metavar": "[GLOB=]N:M", "type": sparsity_part, "action": "append"},
         decided=Decision("torch-prune", "sparsity is given, and weights have been pruned"),
     )
     calibration: Data = _samples(
@@ -187,8 +184,9 @@ class Options:
     min_sqnr: float | None = _option(
         as_decibels,
         None,
-        "decibels that the output must reach on held-out samples, against the model after pruning; inputs of linear "
-        "layers get 16 bits where necessary (default: 20 are aimed at; 0: 8 bits for all)",
+        "decibels that the output must reach, against the model after pruning, on the evaluation samples or on "
+        "held-out calibration samples; inputs of linear layers get 16 bits where necessary (default: 20 are aimed at; "
+        "0: 8 bits for all)",
         command_line={"metavar": "DB", "type": float},
         decided=_FORMATS,
     )

@@ -28,6 +28,7 @@ from sta.runtime.timing import Timing
 from sta.runtime.validate import INSTRUCTION_LIMIT, MEMORY_LIMIT, ValidProgram, validate
 from sta.runtime.values.stepper import Stepper
 from sta.spec.accuracy import Fidelity
+from sta.spec.host_prologue import HostPrologue
 from sta.spec.pattern import Pattern
 from sta.spec.signature import TensorSignature
 from sta.spec.suggestion import suggestion
@@ -203,8 +204,17 @@ class Program:
 
     @property
     def inputs(self) -> list[TensorSignature]:
-        """Signatures of the inputs."""
-        return [port.signature for port in self._valid.inputs]
+        """Signatures of the model's inputs; those that only the host prologue reads have the kind ``host``."""
+        prologue, ports = self._valid.prologue, [port.signature for port in self._valid.inputs]
+        if prologue is None:
+            return ports
+        direct = {port.name: port for port in ports}
+        return [direct.get(one.name) or one.signature for one in prologue.inputs]
+
+    @property
+    def prologue(self) -> HostPrologue | None:
+        """The computations of the host before the machine starts; None if there are none."""
+        return self._valid.prologue
 
     @property
     def outputs(self) -> list[TensorSignature]:
@@ -323,15 +333,22 @@ class Program:
         """
         Returns the device's integers for host arrays, by input name.
 
+        The host prologue runs here: its results are among them.
+
         Raises:
             TypeError: the inputs are no mapping.
-            ValueError: a name is missing or unexpected, or an array has the wrong shape, dtype or values.
+            ValueError: a name is missing or unexpected, or an array has the wrong shape, dtype or values; or the
+                prologue has no result for them, for an index outside of a table.
         """
         if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"inputs is a mapping from an input's name to its array, not {type(inputs).__name__}")
-        names = [signature.name for signature in self.inputs]
-        _check_names(inputs, names)
-        return {signature.name: signature.encode(inputs[signature.name]) for signature in self.inputs}
+        signatures, prologue = self.inputs, self._valid.prologue
+        _check_names(inputs, [signature.name for signature in signatures])
+        for signature in signatures:
+            _check_is_one_sample(signature, inputs[signature.name])
+        if prologue is not None:
+            return prologue.encode([port.signature for port in self._valid.inputs], inputs)
+        return {signature.name: signature.encode(inputs[signature.name]) for signature in signatures}
 
     def run(
         self,
@@ -342,7 +359,7 @@ class Program:
         report: RunProgress | None = None,
     ) -> Result:
         """
-        Runs the program.
+        Runs the program on one sample; ``run_batch`` takes many.
 
         Args:
             inputs: arrays by input name, shaped as the signature says.
@@ -500,3 +517,18 @@ def _check_names(given: Mapping[str, Any], expected: Sequence[str]) -> None:
     missing = [name for name in expected if name not in given]
     if missing:
         raise ValueError(f"missing input {', '.join(map(repr, missing))}; {wanted}")
+
+
+def _check_is_one_sample(signature: TensorSignature, array: NDArray[Any]) -> None:
+    """Raises ValueError for several samples along a first axis."""
+    given: tuple[int, ...] = getattr(array, "shape", ())
+    shape = signature.shape
+    stacked = given[1:] == shape
+    grown = bool(shape) and shape[0] == 1 and given[1:] == shape[1:] and given[:1] != (1,)
+    if not stacked and not grown:
+        return
+    one = "a" if stacked else "a[np.newaxis]"
+    raise ValueError(
+        f"input {signature.name!r}: expected shape {shape}, got {given}: a run takes one sample; for {given[0]} of "
+        f"them program.run_batch([{{{signature.name!r}: {one}, …}} for a in …])"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sta.spec.accuracy import Trial
@@ -25,6 +25,6 @@ class Quantization:
         return {
             "decibels": self.decibels,
             "held_out_samples": self.held_out_samples,
-            "trials": [{"method": one.method, "decibels": one.decibels, "kept": one.kept} for one in self.trials],
+            "trials": [asdict(one) for one in self.trials],
             "int16_inputs": list(self.int16_inputs),
         }

@@ -17,6 +17,8 @@ from sta.backend.container import LARGEST_INTEGER, Container, is_integer
 from sta.runtime.errors import ProgramError, at, error_at
 from sta.runtime.steps import Step, dynamic_instructions, resolve
 from sta.spec.affine import Affine
+from sta.spec.host_operations import HostType
+from sta.spec.host_prologue import HostInput, HostPrologue
 from sta.spec.instructions.access import Access
 from sta.spec.signature import TensorSignature
 from sta.spec.target import Target
@@ -57,6 +59,8 @@ class ValidProgram:
     outputs: list[Port]
     instructions: int
     """Instructions that a run issues."""
+    prologue: HostPrologue | None = None
+    """Computations of the host before the machine starts; None where the machine takes the model's inputs."""
 
     def __repr__(self) -> str:
         """``<ValidProgram for sta-base: 1,234 instructions>``."""
@@ -81,6 +85,9 @@ def validate(
     inputs = _ports(container, "inputs")
     outputs = _ports(container, "outputs")
     _check_no_overlap(inputs)
+    prologue = container.host_prologue()
+    if prologue is not None:
+        _check_prologue(prologue, inputs, memory_limit)
     steps = resolve(container)
     for step in steps:
         _check_reserved(container, step)
@@ -91,7 +98,33 @@ def validate(
     instructions = dynamic_instructions(steps)
     if instructions > instruction_limit:
         raise ProgramError(f"section 'code': a run takes {instructions} instructions, the limit is {instruction_limit}")
-    return ValidProgram(container, steps, target, memories, inputs, outputs, instructions)
+    return ValidProgram(container, steps, target, memories, inputs, outputs, instructions, prologue)
+
+
+def _check_prologue(prologue: HostPrologue, ports: Sequence[Port], memory_limit: int) -> None:
+    """Raises ProgramError unless the prologue makes exactly the machine's inputs, in memory that the limit allows."""
+    if prologue.nbytes > memory_limit:
+        raise ProgramError(
+            f"section 'prologue': its values take {prologue.nbytes} bytes of memory, the limit is {memory_limit}"
+        )
+    for one in prologue.inputs:
+        if one.dtype not in _HOST_DTYPES:
+            raise ProgramError(f"section 'prologue', input {one.name!r}: dtype {one.dtype!r} is not one of a host")
+    given = {one.name: one for one in prologue.inputs}
+    made = dict(prologue.results)
+    for port in ports:
+        name = port.signature.name
+        if name not in made and name not in given:
+            raise ProgramError(f"section 'prologue': it neither takes nor makes {name!r}, an input of the machine")
+        source = prologue.result_type(name) if made.pop(name, None) is not None else given[name]
+        if not _fits(port.signature, source):
+            raise ProgramError(f"section 'prologue': {name!r} has another shape or dtype there than in the signature")
+    if made:
+        raise ProgramError(f"section 'prologue': it makes {next(iter(made))!r}, which is no input of the machine")
+
+
+def _fits(port: TensorSignature, source: HostInput | HostType) -> bool:
+    return (port.shape, port.host_dtype) == (source.shape, source.dtype)
 
 
 def _target(container: Container) -> Target:

@@ -30,4 +30,7 @@ class Trial:
     method: str
     decibels: float
     """SQNR of the output against the pruned model, on the samples that judge."""
-    kept: bool
+    kept: bool = False
+    """True if the program has it, together with the others that are kept."""
+    costs_cycles: bool = False
+    """True if it gave the program work that it has not without it."""

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 DEVICE_DTYPES = ("int8", "uint8", "int16", "int32")
 """The dtypes a tensor may have on the device."""
-TENSOR_KINDS = ("quantized", "index", "mask")
+NO_DEVICE = "none"
+"""In place of a dtype on the device, for a tensor that never gets there."""
+TENSOR_KINDS = ("quantized", "index", "mask", "host")
 """Meaning of a tensor's integers."""
 
 # The fields that are not texts; the shape is a list of integers.
@@ -37,9 +39,12 @@ class TensorSignature:
     host_dtype: str
     """NumPy name of the dtype that the model has on the host."""
     device_dtype: str
-    """One of `DEVICE_DTYPES`."""
+    """One of `DEVICE_DTYPES`; `NO_DEVICE` for the kind ``host``."""
     kind: str
-    """``quantized``: real = (integer - zero_point) * scale; ``index``: 0 <= integer < limit; ``mask``: 0 or 1."""
+    """
+    ``quantized``: real = (integer - zero_point) * scale; ``index``: 0 <= integer < limit; ``mask``: 0 or 1; ``host``:
+    an input that only the host's prologue reads, or nothing.
+    """
     scale: float = 1.0
     zero_point: int = 0
     limit: int = 0
@@ -50,8 +55,9 @@ class TensorSignature:
     def __post_init__(self) -> None:
         if self.kind not in TENSOR_KINDS:
             raise ValueError(f"tensor {self.name!r}: kind {self.kind!r} is not one of {', '.join(TENSOR_KINDS)}")
-        if self.device_dtype not in DEVICE_DTYPES:
-            raise ValueError(f"tensor {self.name!r}: {self.device_dtype!r} is not one of {', '.join(DEVICE_DTYPES)}")
+        known = (NO_DEVICE,) if self.kind == "host" else DEVICE_DTYPES
+        if self.device_dtype not in known:
+            raise ValueError(f"tensor {self.name!r}: {self.device_dtype!r} is not one of {', '.join(known)}")
         if any(size < 0 for size in self.shape):
             raise ValueError(f"tensor {self.name!r}: shape {self.shape} has a negative size")
         try:
@@ -60,6 +66,8 @@ class TensorSignature:
             raise ValueError(f"tensor {self.name!r}: {self.host_dtype!r} is not a dtype") from error
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"tensor {self.name!r}: scale must be finite and positive, got {self.scale}")
+        if self.kind == "host":
+            return
         limits = np.iinfo(self.device_dtype)
         if not limits.min <= self.zero_point <= limits.max:
             raise ValueError(f"tensor {self.name!r}: zero point {self.zero_point} does not fit {self.device_dtype}")
@@ -73,10 +81,11 @@ class TensorSignature:
         Returns the device's integers for a host array, in the device dtype and the same shape.
 
         quantized: ``rint(x / scale) + zero_point`` in float64 (half to even), saturated; index: unchanged; mask: 0 or
-        1, exchanged if it is inverted.
+        1, exchanged if it is inverted; host: unchanged, in the dtype of the host.
 
         Raises `ValueError` naming the tensor, what is expected and what was given, for another shape or kind of dtype,
-        NaN or infinity, the first index out of range, and a mask value that is neither 0 nor 1.
+        NaN or infinity, the first index out of range, a mask value that is neither 0 nor 1, and a number that the
+        host's dtype does not hold.
         """
         try:
             values = np.asarray(array)
@@ -90,6 +99,9 @@ class TensorSignature:
         if self.kind == "index":
             self._check_indices(values)
             return values.astype(self.device_dtype)
+        if self.kind == "host":
+            self._check_numbers(values)
+            return values.astype(self.host_dtype)
         limits = np.iinfo(self.device_dtype)
         # A huge value over a tiny scale may become infinite; it saturates like any other.
         with np.errstate(over="ignore"):
@@ -139,7 +151,8 @@ class TensorSignature:
         """Returns the kinds of dtype (NumPy's letters) that are accepted for the host dtype."""
         if np.dtype(self.host_dtype).kind == "f":
             return "f"
-        return "biu" if self.kind == "mask" else "iu"
+        is_index = self.kind == "index"
+        return "iu" if is_index else "biu"
 
     def _check_mask(self, values: npt.NDArray[Any]) -> None:
         """
@@ -150,6 +163,13 @@ class TensorSignature:
         if len(wrong):
             place = tuple(int(axis) for axis in wrong[0])
             raise ValueError(f"input {self.name!r}: a mask holds 0 and 1, got {values[place]} at position {place}")
+
+    def _check_numbers(self, values: npt.NDArray[Any]) -> None:
+        """Raises `ValueError` naming the first number that the host's dtype does not hold."""
+        wrong = np.argwhere(values.astype(self.host_dtype) != values)
+        if len(wrong):
+            place = tuple(int(axis) for axis in wrong[0])
+            raise ValueError(f"input {self.name!r}: {values[place]} at {list(place)} is no {self.host_dtype}")
 
     def _check_indices(self, values: npt.NDArray[Any]) -> None:
         """Raises `ValueError` naming the first index outside 0..limit-1."""

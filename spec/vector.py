@@ -1,5 +1,6 @@
 """The vector unit's two operations on a tile: the map pipeline and the normalization."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ from sta.spec.softmax import normalize
 from sta.spec.tables import table_16
 from sta.spec.wide_product import wide_accumulators
 
+ADD, MULTIPLY = "add", "multiply"
+COMBINATIONS: tuple[str, ...] = (ADD, MULTIPLY, "subtract", "subtract_from", "maximum", "minimum")
+"""Combinations of a value with its residual in `map_tile`; `subtract_from` takes the value from the residual."""
+
 
 def map_tile(
     source: IntegerArray,
@@ -22,29 +27,32 @@ def map_tile(
     residual: IntegerArray | None = None,
     sums: IntegerArray | None = None,
     wide: bool = False,
-    multiply: bool = False,
+    combine: str = ADD,
 ) -> npt.NDArray[Any]:
     """
     Takes a tile ``[m, n]`` of integers through the vector unit's pipeline to the destination dtype.
 
     In order: add the bias; rescale, or with `sums` ``[m]`` normalize (see `sta.spec.softmax.normalize`); with a
-    `table` (int16[513]) saturate to int16, look up and rescale; with a `residual` ``[m, n]`` add it after its own
-    bias and scale, or `multiply` by it (`gated_product`); add the output zero point; saturate to int8, uint8,
-    int16 or int32. Each step is on int64; the source plus bias fits int32, each rescaled term is then below 2^32,
-    so that their sum is far inside int64. A `wide` source ``[m, 2n]`` is that of a product with 16-bit
-    activations: each row has n sums over the high bytes and then n over the low ones, and stands for ``256 * high
-    + low``, which is rescaled once; below 2^40, so that it is exact too.
+    `table` (int16[513]) saturate to int16, look up and rescale; with a `residual`, ``[m, n]`` or ``[m, 1]`` for
+    all columns of a row, `combine` the value with it: after its own bias and scale (`combined`), or as factors of
+    16 bits (`multiply`, `gated_product`); add the output zero point; saturate to int8, uint8, int16 or int32. Each
+    step is on int64; the source plus bias fits int32, each rescaled term is then below 2^32, so that their sum is
+    far inside int64. A `wide` source ``[m, 2n]`` is that of a product with 16-bit activations: each row has n sums
+    over the high bytes and then n over the low ones, and stands for ``256 * high + low``, which is rescaled once;
+    below 2^40, so that it is exact too.
 
-    Every step but rescaling and the table is exact, so that the result of a residual addition is within 1 of the
-    exact sum: half a unit for each of the two rescaled terms. Rescaling is TOSA's, SINGLE_ROUND; for the table see
-    `sta.spec.tables.table_16`.
+    Every step but rescaling and the table is exact, so that the result of a combination with a residual is within
+    1 of the exact one: half a unit for each of the two rescaled terms. Rescaling is TOSA's, SINGLE_ROUND; for the
+    table see `sta.spec.tables.table_16`.
 
     Raises `OverflowError` if the source plus bias leaves int32 (unless it is wide), `ValueError` for parameters that
-    are neither scalar nor one for each column, sums with parameters that are not scalar, nothing to multiply by, or
-    shapes that do not match.
+    are neither scalar nor one for each column, sums with parameters that are not scalar, a combination that is not in
+    `COMBINATIONS` or has no residual, or shapes that do not match.
     """
-    if multiply and residual is None:
-        raise ValueError("a map that multiplies has a residual")
+    if combine not in COMBINATIONS:
+        raise ValueError(f"combination '{combine}' is none of {', '.join(COMBINATIONS)}")
+    if combine != ADD and residual is None:
+        raise ValueError(f"a map that combines by '{combine}' has a residual")
     values = wide_accumulators(source) if wide else as_int64(source)
     _check_map(values, parameters, residual, sums)
     values = values + parameters.bias
@@ -58,21 +66,39 @@ def map_tile(
         looked_up = table_16(saturate(result, np.int16), table)
         result = apply_scale_32(looked_up, parameters.table_multiplier, parameters.table_shift)
     if residual is not None:
-        combine = _multiply_residual if multiply else _add_residual
-        result = combine(result, residual, parameters)
+        result = _with_residual(result, residual, parameters, combine)
     return saturate(result + parameters.output_zero_point, destination_dtype)
 
 
-def _add_residual(values: Int64Array, residual: IntegerArray, parameters: MapParameters) -> Int64Array:
-    """Returns the sum of values and residual in units of the output: a residual connection."""
-    shifted = as_int64(residual) + parameters.residual_bias
-    return values + apply_scale_32(shifted, parameters.residual_multiplier, parameters.residual_shift)
-
-
-def _multiply_residual(values: Int64Array, residual: IntegerArray, parameters: MapParameters) -> Int64Array:
-    """Returns the product of values and residual in units of the output."""
+def _with_residual(values: Int64Array, residual: IntegerArray, parameters: MapParameters, combine: str) -> Int64Array:
+    """Returns the combination of values and residual in units of the output."""
     scale = parameters.residual_multiplier, parameters.residual_shift
-    return gated_product(values, residual, parameters.residual_bias, *scale)
+    if combine == MULTIPLY:
+        return gated_product(values, residual, parameters.residual_bias, *scale)
+    return combined(values, apply_scale_32(as_int64(residual) + parameters.residual_bias, *scale), combine)
+
+
+def _reversed_difference(a: Int64Array, b: Int64Array) -> Int64Array:
+    return b - a
+
+
+_OF_TWO_VALUES: Mapping[str, Callable[[Int64Array, Int64Array], Int64Array]] = {
+    ADD: np.add,
+    "subtract": np.subtract,
+    "subtract_from": _reversed_difference,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+}
+
+
+def combined(a: IntegerArray, b: IntegerArray, combine: str) -> Int64Array:
+    """
+    Returns `a` and `b`, integers in one unit and of shapes that broadcast, combined by any of `COMBINATIONS` but
+    ``multiply``: int64, exact for int32.
+
+    Raises `KeyError` for another combination.
+    """
+    return _OF_TWO_VALUES[combine](as_int64(a), as_int64(b))
 
 
 def gated_product(a: IntegerArray, b: IntegerArray, bias: int, multiplier: int, shift: int) -> Int64Array:
@@ -97,7 +123,7 @@ def _check_map(
         raise ValueError(f"a tile has two dimensions, got shape {source.shape}")
     if parameters.columns not in (1, source.shape[1]):
         raise ValueError(f"{parameters.columns} parameters for {source.shape[1]} columns")
-    if residual is not None and residual.shape != source.shape:
+    if residual is not None and residual.shape not in (source.shape, (len(source), 1)):
         raise ValueError(f"a residual of shape {residual.shape} for a tile of shape {source.shape}")
     if sums is None:
         return

@@ -18,6 +18,9 @@ PLANES = ("high", "low")
 PLANE_MAGNITUDES = (128, 255)
 """The largest magnitude of an element of each plane of int16 values."""
 
+LONGEST_SUM = ((1 << 31) - 1) // (max(PLANE_MAGNITUDES) * 128)
+"""The longest product of two values, the second of 8 bits, whose sums cannot leave int32 whatever the numbers are."""
+
 
 def byte_plane(values: IntegerArray, plane: str) -> npt.NDArray[Any]:
     """
@@ -36,8 +39,8 @@ def byte_plane(values: IntegerArray, plane: str) -> npt.NDArray[Any]:
 
 def wide_product(a: IntegerArray, b: IntegerArray) -> Int64Array:
     """
-    Accumulators of ``a @ b^T``: of `a` ``[m, k]`` (int16 or uint16) and `b` ``[n, k]`` (int8) an int64 array
-    ``[m, 2n]``, each row n sums over the high bytes of `a` and then n over the low ones.
+    Accumulators of ``a @ b^T``: of `a` ``[..., m, k]`` (int16 or uint16) and `b` ``[..., n, k]`` (int8) an int64 array
+    ``[..., m, 2n]``, each row n sums over the high bytes of `a` and then n over the low ones. Leading axes broadcast.
 
     Raises `OverflowError` if a sum leaves int32, `TypeError` for other dtypes, `ValueError` if the depths differ.
     """

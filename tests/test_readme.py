@@ -1,6 +1,7 @@
 """The README says what is so: its tour prints what it shows, its links and those of docs/ lead somewhere."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,16 @@ def test_every_compile_of_the_tour_passes_its_check() -> None:
 def test_a_tour_that_prints_something_else_is_seen() -> None:
     text = "```python\n>>> x = 20\n>>> x + 1\n20\n```\n```console\n$ echo 4\n5\n```\n"
     assert run_tour(text) == text.replace("\n20\n", "\n21\n").replace("\n5\n", "\n4\n")
+
+
+def test_commands_in_sentences_run_in_the_folder_of_the_tour() -> None:
+    shown = re.findall(r"`(sta [a-z]+ [^`]*\.sta[^`]*)`", README.read_text(encoding="utf-8"))
+    assert {command.split()[1] for command in shown} == {"report", "run", "debug", "diff"}
+    with pytest.raises(subprocess.CalledProcessError):
+        run_tour("Then `sta info\nnone.sta` says what it is.")
+    # Not a command that can be typed: a name alone, or one without a program.
+    text = "`sta info` tells of a `.sta` file, `sta compile --dump-ir DIR` makes it."
+    assert run_tour(text) == text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

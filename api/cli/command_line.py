@@ -2,7 +2,8 @@
 The ``sta`` command.
 
 Results go to standard output, progress, warnings and errors to standard error. The exit code is 0, or 1 with one ``sta:
-error:`` message for unusable input, or 2 for a wrong call of a command.
+error:`` message for unusable input, or 2 for a wrong call of a command. It is 130 after an interrupt, and 141 where the
+reader of a pipe has gone: what shells show for programs that these signals end.
 
 Only the modules that the command needs are imported: running a program needs NumPy, compiling one torch and xDSL as
 well.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -45,6 +47,11 @@ _EXTRAS = {
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a full disk or quota, and of a file that is too large; a file is named."""
+
+_PIPE = 13
+"""Number of the signal for a pipe without a reader; not every system has its name."""
+_BY_SIGNAL = 128
+"""Exit code of a shell for a program that a signal ended, besides the signal's number."""
 
 
 class _ShowVersion(Action):
@@ -162,9 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BrokenPipeError:
             # The reader has closed the pipe; Python must not try to write the rest when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
+            return _BY_SIGNAL + _PIPE
         except KeyboardInterrupt:
-            return _fail("interrupted", 130)
+            return _fail("interrupted", _BY_SIGNAL + signal.SIGINT)
         except UsageError as error:
             command = " ".join(["sta", *(name for name in [_split(given)[1]] if name in COMMANDS)])
             return _fail(f"{streams.named(str(error))} (see `{command} --help`)", 2)

@@ -23,7 +23,12 @@ def _add_compile_arguments(parser: Parser) -> None:
         metavar="MODEL.pt2|MODEL.onnx|NN-PASS.mlir",
         help="a program saved with torch.export.save, an ONNX model, or a file of --dump-ir",
     )
-    parser.add_argument("-o", "--output", metavar="FILE.sta", required=True, help="the compiled program")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE.sta",
+        help="the compiled program (default: the model's name with .sta, in the current folder)",
+    )
     add_options(parser)
     parser.add_argument(
         "--explain", action="store_true", help="show each layer's tiling and the reason; with --json also memory maps"
@@ -114,13 +119,13 @@ def _add_objdump_arguments(parser: Parser) -> None:
 
 def _add_where_arguments(parser: Parser) -> None:
     parser.add_argument(
+        "program", metavar="FILE.sta", nargs="?", help="the program; only a line of a dump can do without"
+    )
+    parser.add_argument(
         "place",
         metavar="PLACE",
         help="a line of a dump (NN-pass.mlir:LINE), an instruction (@ADDRESS), a line of the model's source "
         "(FILE.py:LINE), a module path, for all that is in it (encoder.layer.0), or a pattern ('encoder.*.query')",
-    )
-    parser.add_argument(
-        "program", metavar="FILE.sta", nargs="?", help="the program; only a line of a dump can do without"
     )
     _add_json(parser)
 
@@ -152,6 +157,11 @@ def _add_diff_arguments(parser: Parser) -> None:
         metavar="DB",
         type=float,
         help="name the first operation whose accumulated SQNR is below this, and whether it is wrong by itself",
+    )
+    parser.add_argument(
+        "--pruned",
+        action="store_true",
+        help="compare with the model after the compile's pruning: what is left is the compiler's, not the pruning's",
     )
     _add_json(parser)
 

@@ -8,6 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from sta.api.cli.tables import duration
 from sta.api.cli.terminal import Verbosity, verbosity
 from sta.api.cli.time_left import TimeLeft, left
 
@@ -44,9 +45,11 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Removes the changing line."""
+        """Removes the changing line, or ends the lines of a log with one about the whole."""
         if self._status is not None:
             self._status.stop()
+        elif self._last_line > 0 and error is None:
+            print(f"sta: done after {duration(time.monotonic() - self._start)}", file=sys.stderr, flush=True)
 
     def report(self, stage: str, done: float | None) -> None:
         """Receives the name of the stage, and its completed fraction 0..1, or None if unknown."""

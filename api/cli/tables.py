@@ -23,6 +23,11 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def noun(number: int, word: str) -> str:
+    """Returns ``1 sample`` or ``1,234 samples``."""
+    return f"{count(number)} {word}{'s' * (number != 1)}"
+
+
 def percent(fraction: float) -> str:
     """Returns ``73.1 %`` for 0.731."""
     return f"{100 * fraction:.1f} %"
@@ -42,6 +47,21 @@ def duration(seconds: float) -> str:
     if seconds < 1e-3:
         return f"{seconds * 1e6:.1f} µs"
     return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def shortened(path: str, most: int) -> str:
+    """Returns a path without folders from its middle where it is longer than that; its end is never cut."""
+    folders = path.split("/")
+    # An absolute path begins with an empty name.
+    begin = 2 if path.startswith("/") else 1
+    if len(path) <= most or len(folders) < begin + 2:
+        return path
+    sign = "…" if has_characters("…") else "..."
+    shorter = (
+        "/".join([*folders[:begin], sign, *folders[position:]]) for position in range(begin + 1, len(folders) - 1)
+    )
+    least = "/".join([*folders[:begin], sign, folders[-1]])
+    return next((one for one in shorter if len(one) <= most), least)
 
 
 def print_table(
@@ -65,7 +85,7 @@ def print_table(
     order = range(len(header) - 1, 1, -1) if drop is None else drop
     kept, widths = _layout([header, *rows], numbers, order, available)
     if title:
-        print("\n".join(textwrap.wrap(title, available, break_long_words=False)) if available else title)
+        print_sentence(title)
     for number, row in enumerate([header, *rows]):
         for line in _lines([row[position] for position in kept], widths, [position in numbers for position in kept]):
             print(line)
@@ -74,7 +94,13 @@ def print_table(
     if len(kept) < len(header):
         left_out = ", ".join(" ".join(name.split()) for place, name in enumerate(header) if place not in kept)
         note = f"left out at {available} columns: {left_out} (-v shows all)"
-        print("\n".join(textwrap.wrap(note, available or 0, break_long_words=False)))
+        print_sentence(note)
+
+
+def print_sentence(text: str) -> None:
+    """Prints a line on standard output, or as many as the terminal takes for it; words are not broken."""
+    available = columns()
+    print("\n".join(textwrap.wrap(text, available, break_long_words=False)) if available else text)
 
 
 def _layout(

@@ -178,7 +178,7 @@ class Compilation:
 
     def _counted(self, sample: Sample) -> Array | None:
         """The positions of the sample that are no padding; None where no mask tells."""
-        mask = padding_mask(self.module) if level_of(self.module) == "torch" else None
+        mask = padding_mask(self.module, self.context.weights) if level_of(self.module) == "torch" else None
         return None if mask is None else mask.counted(sample)
 
     def emit(self) -> None:

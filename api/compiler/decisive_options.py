@@ -22,7 +22,9 @@ def decisive_options(options: Options, samples: Samples) -> dict[str, Any]:
         if value != getattr(default, name) and (option.decided is not None or name == "passes"):
             found[name] = value
     if options.sparsity is not None:
-        found["sparsity"] = options.sparsity.pattern or list(options.sparsity.patterns)
-    found |= {name: f"{len(samples.of(name))} samples" for name in options.samples if name in found}
+        patterns = [*options.sparsity.patterns, *filter(None, [options.sparsity.pattern])]
+        found["sparsity"] = patterns if options.sparsity.patterns else options.sparsity.pattern
+    counts = {name: len(samples.of(name)) for name in options.samples if name in found}
+    found |= {name: f"{number} sample{'s' * (number != 1)}" for name, number in counts.items()}
     lists = {name: list(cast("tuple[str]", value)) for name, value in found.items() if isinstance(value, tuple)}
     return {**found, **lists}

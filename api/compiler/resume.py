@@ -14,9 +14,10 @@ from xdsl.ir import SSAValue
 
 from sta.api.dump.ir_dump import Dump
 from sta.dialect import nm, sta
-from sta.dialect.interpreters.any_level import level_of
+from sta.dialect.host import model_inputs, prologue_of
+from sta.dialect.interpreters.any_level import level_of, machine_input_names
 from sta.dialect.ir.context import CompileContext
-from sta.dialect.ir.main_function import main_function
+from sta.dialect.ir.main_function import main_function, prologue_function
 from sta.dialect.ir.port_attribute import PORT, port_of
 from sta.dialect.ir.reader import IrText, read_ir
 from sta.frontend.samples import InputType
@@ -89,6 +90,7 @@ def read_dump_file(path: Path, target: Target | None, steps: Sequence[Step]) -> 
     except ValueError as error:
         raise read.error(read.module, f"{error}: a function `main` is expected") from error
     _check_signatures(read, level)
+    _check_prologue(read, context)
     if level == "sta" and target is not None and target != own:
         raise ValueError(
             f"{path} is tiled for {own.name}, not for {target.name}: compile a dump from before convert-nm-to-sta"
@@ -144,6 +146,22 @@ def _check_signatures(read: IrText, level: str) -> None:
                 raise read.error(function, f"{kind} {number} of the function: {problem}")
 
 
+def _check_prologue(read: IrText, context: CompileContext) -> None:
+    """Raises IrError for a function `prologue` that the host cannot run, or that does not make the inputs of `main`."""
+    function = prologue_function(read.module)
+    if function is None:
+        return
+    try:
+        prologue = prologue_of(read.module, context.weights)
+    except ValueError as error:
+        raise read.error(function, f"the host prologue: {error}") from error
+    assert prologue is not None
+    known = {*(one.name for one in prologue.inputs), *(name for name, _ in prologue.results)}
+    unknown = [name for name in machine_input_names(read.module) if name not in known]
+    if unknown:
+        raise read.error(function, f"the host prologue neither takes nor makes the input {unknown[0]!r} of `main`")
+
+
 def _problem(entry: DictionaryAttr, value: SSAValue, level: str) -> str | None:
     """Fault in the attributes of an argument or result; None if there is none."""
     try:
@@ -193,7 +211,10 @@ def _level_after(step: str, names: Sequence[str]) -> str:
 
 
 def input_types(module: ModuleOp) -> dict[str, InputType]:
-    """Shape and NumPy dtype of every input of an `nm` or `sta` module, by name."""
+    """Shape and NumPy dtype of every input of the model, of an `nm` or `sta` module, by name."""
+    known = model_inputs(module)
+    if known is not None:
+        return {one.name: InputType(one.shape, np.dtype(one.dtype)) for one in known}
     function = main_function(module)
     types: dict[str, InputType] = {}
     for entry, value in zip(function.arg_attrs or (), function.body.block.args, strict=True):

@@ -64,6 +64,8 @@ class Shown(NamedTuple):
     """Returns the integers that a memory holds."""
     real: Callable[[Array], NDArray[np.float64]] | None
     """Returns the real numbers of integers; None where the compiler did not say."""
+    stale: Callable[[], NDArray[np.bool_]] | None = None
+    """Returns the elements that a value before it left in the buffer; None where it has no elements to come."""
 
 
 @dataclass
@@ -158,6 +160,10 @@ class Debugger:
         def read(memories: Memories) -> Array:
             return _sliced(value.read(memories), match["slices"])
 
+        def stale() -> NDArray[np.bool_]:
+            return _sliced(self.session.stale(value), match["slices"])
+
+        is_complete = self.session.run.walk.step.pc > value.last
         scale = "" if value.scale is None else f", scale {value.scale:.6g}, zero point {value.zero_point}"
         what = f"{self.name_of(value)}: {value.operation}" if value.operation else f"{value.name}: {value.space}"
         return Shown(
@@ -166,6 +172,7 @@ class Debugger:
             (value.space, value.offset, value.end),
             read,
             None if value.scale is None else value.real,
+            None if is_complete else stale,
         )
 
     def _port(self, port: Port, slices: str | None) -> Shown:
@@ -416,6 +423,8 @@ def _integers(debugger: Debugger, argument: str) -> None:
 
 def _show(debugger: Debugger, shown: Shown, real: Callable[[Array], NDArray[np.float64]] | None) -> None:
     integers, undefined = shown.read(debugger.session.run.memories), debugger.session.undefined(shown.read)
+    if shown.stale is not None:
+        undefined = undefined | shown.stale()
     number = int(np.count_nonzero(undefined))
     if number:
         missing = f"{count(number)} of {count(undefined.size)} elements are not written, {UNWRITTEN} in their places"

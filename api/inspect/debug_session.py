@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sta.runtime import Program, ProgramError
 from sta.runtime.analysis.schedule import Schedule
 from sta.runtime.memory import Memories
+from sta.runtime.values.last_writers import last_writers
 from sta.runtime.values.model_values import Value, buffers_of, values_of
 from sta.runtime.values.walk import Walk, total_positions
 from sta.spec.instructions.definition import UNITS
@@ -190,6 +191,11 @@ class Session:
         """True for elements of memory that depend on its contents at the start: nothing has been written there."""
         self._shadow.go_to(self.run.walk.position)
         return read(self.run.memories) != read(self._shadow.memories)
+
+    def stale(self, value: Value) -> NDArray[np.bool_]:
+        """True for elements of a value, in its shape, in whose places other instructions than its own wrote last."""
+        writers = last_writers(self.program.valid, value, self.run.walk.position)
+        return (writers < value.first) | (writers > value.last)
 
     @cached_property
     def schedule(self) -> Schedule | None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Sample = tuple[Mapping[str, Array], Mapping[str, Array]]
 """The inputs of a run by name, for the host and as the device's integers."""
+NO_TENSOR = "is no tensor of the float model"
+"""The reason for values that the float model does not have, as norms with columns that SmoothQuant divided."""
 PRODUCTS = (LinearOp.name, ProductOp.name)
 """The operations with weights that a compile prunes, as a debug map names them."""
 
@@ -114,9 +116,16 @@ class Comparison:
     """The outputs of the model as it was given; none if it could not be run."""
     not_run: str
     """The reason if it could not; "" if it was."""
+    is_pruned: bool = False
+    """True if the float model has the weights after the compile's pruning."""
 
     def departed(self, decibels: float) -> OriginalOutput | None:
-        """The output in which already the float model is below a bound against the model as it was given, or None."""
+        """
+        The output in which already the float model is below a bound against the model as it was given, or None; one
+        after pruning departs on purpose.
+        """
+        if self.is_pruned:
+            return None
         return next((one for one in self.originals if not one.float_model.decibels >= decibels), None)
 
     def worst_first(self) -> list[Compared]:
@@ -167,7 +176,11 @@ def compare(
 
 
 def model_of(
-    program: Program, model: Path | ExportedProgram, names: tuple[str, str], report: StageProgress
+    program: Program,
+    model: Path | ExportedProgram,
+    names: tuple[str, str],
+    report: StageProgress,
+    after_pruning: bool = False,
 ) -> FloatModel:
     """
     The float model in the program's form: packed projections split, or whole as in a program of a quantized model.
@@ -179,17 +192,21 @@ def model_of(
         model: the model, or the file of one.
         names: what messages call the program and the model.
         report: is told how far it is.
+        after_pruning: gives the model's layers the zeros that the compile gave them.
 
     Raises:
         ModelError: the model cannot be imported.
         ContainerError: the debug map is damaged.
-        ValueError: program and model do not belong together, or the debug map lacks what it takes.
+        ValueError: program and model do not belong together, or the debug map lacks what it takes; or the compile has
+            pruned nothing.
     """
-    split = FloatModel(model, program.target, report)
+    if after_pruning and not program.pruned:
+        raise ValueError(f"{names[0]}: the compile pruned no layer: leave out --pruned")
+    split = FloatModel(model, program.target, report, pruned=program.pruned if after_pruning else None)
     values = [*_known(program, names[0]), *output_values(program.valid)]
     if all(_fits(split, value) for value in values):
         return split
-    whole = FloatModel(model, program.target, report, split_linears=False)
+    whole = FloatModel(model, program.target, report, False, program.pruned if after_pruning else None)
     return whole if all(_fits(whole, value) for value in values) else split
 
 
@@ -256,7 +273,7 @@ class _Comparer:
     ) -> None:
         self._model, self._writes, self._report = model, writes, report
         self._engine = ReferenceEngine(program.valid)
-        self._pruned = program.pruned
+        self._pruned = {} if model.is_pruned else program.pruned
         self._tensors = {
             index: tensor for index, tensor in enumerate(tensors) if tensor is not None and index in writes.last
         }
@@ -336,11 +353,12 @@ class _Comparer:
         ]
         unseen = [(value, self._reason(index)) for index, value in enumerate(values) if index not in self._tensors]
         originals = list(self._originals.values())
-        return Comparison(compared, unseen, samples, self._model.runner, originals, self._not_run)
+        pruned = self._model.is_pruned
+        return Comparison(compared, unseen, samples, self._model.runner, originals, self._not_run, pruned)
 
     def _reason(self, index: int) -> str:
         if index in self._writes.last:
-            return "is no tensor of the float model"
+            return NO_TENSOR
         return "shares its buffer with others of the same module, so that it cannot be told from them"
 
     def _scale(self, index: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from xdsl.dialects import func
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import output_names, run_torch
+from sta.dialect.host import device_inputs
+from sta.dialect.interpreters.torch import input_names, output_names, run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.main_function import main_function
@@ -24,6 +26,8 @@ from sta.passes.options import StageProgress
 from sta.passes.pipeline import FLOAT_PIPELINE, pass_registry
 from sta.passes.quantization.padding_rows import counted_rows, padding_mask
 from sta.passes.torch.canonicalize_views import TorchCanonicalizeViewsPass, canonicalize_views
+from sta.passes.torch.prune import prune
+from sta.spec.pattern import Pattern
 from sta.spec.target import Target
 
 if TYPE_CHECKING:
@@ -38,16 +42,23 @@ class FloatModel:
     """A model, run in float by PyTorch, whose tensors have the names that a program's debug map uses."""
 
     def __init__(
-        self, model: Path | ExportedProgram, target: Target, report: StageProgress, split_linears: bool = True
+        self,
+        model: Path | ExportedProgram,
+        target: Target,
+        report: StageProgress,
+        split_linears: bool = True,
+        pruned: Mapping[str, Pattern] | None = None,
     ) -> None:
         """
         Imports a model, or the file of one, and runs the steps of ``FLOAT_PIPELINE``.
 
         With ``split_linears`` unset a packed projection of query, key and value stays one linear layer, as in a program
-        of a quantized model, which has rounded its result as a whole.
+        of a quantized model, which has rounded its result as a whole. Layers get the patterns of `pruned`, by module
+        path, as a compile prunes them.
 
         Raises:
             ModelError: the model cannot be imported.
+            ValueError: it has no linear layer at one of the paths of `pruned`.
         """
         report("import", None)
         self._imported = import_model(model)
@@ -61,8 +72,12 @@ class FloatModel:
                 canonicalize_views(self._module, self._imported.weights, split_linears)
             else:
                 pass_registry()[name]()().apply(self._context, self._module)
+        self.is_pruned = bool(pruned)
+        """True if it has the weights after pruning."""
+        if pruned:
+            prune(self._module, self._imported.weights, None, {escape(path): one for path, one in pruned.items()})
         function = main_function(self._module)
-        self._padding = padding_mask(self._module)
+        self._padding = padding_mask(self._module, self._context.weights)
         self._values = {name: value for value, name in float_names(function).items()}
         terminator = function.body.block.last_op
         assert isinstance(terminator, func.ReturnOp)
@@ -126,10 +141,11 @@ class FloatModel:
             if value in wanted:
                 found[value] = result.numpy().copy()
 
-        block = main_function(self._module).body.block
-        for name, argument in zip(self._imported.input_names, block.args, strict=True):
+        function = main_function(self._module)
+        given = device_inputs(self._module, self._context.weights, sample)
+        for name, argument in zip(input_names(function), function.body.block.args, strict=True):
             if argument in wanted:
-                found[argument] = sample[name]
+                found[argument] = given[name]
         run_torch(self._module, self._context, sample, observe)
         return found
 

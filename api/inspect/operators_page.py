@@ -32,7 +32,8 @@ there, and once more for consumers of 8 bits.
 
 def page() -> str:
     """The page in Markdown."""
-    return "\n".join([HEAD, *_computed(), *_inside_attention(), *_compositions(), *_views(), *_refused(), *_onnx()])
+    sections = (_computed(), _inside_attention(), _spelled(), _compositions(), _views(), _refused(), _onnx())
+    return "\n".join([HEAD, *(line for section in sections for line in section)])
 
 
 def _computed() -> list[str]:
@@ -55,10 +56,15 @@ def _inside_attention() -> list[str]:
     rows = rows_of(Role.PRODUCT, Role.SOFTMAX, Role.SCALING, Role.SELECTION)
     return [
         "## Inside spelled-out attention\n",
-        "Products, scale, mask and softmax are recognized together. Products with a constant are linear layers.\n",
+        "Products, scale, mask and softmax are recognized together. Products with constants are linear layers.\n",
         _listed(rows),
         "",
     ]
+
+
+def _spelled() -> list[str]:
+    lines = [[f"`{row.name}`", row.summary] for row in rows_of(Role.SPELLED)]
+    return ["## Spelled with others\n", _table(["operator", "computes"], lines)]
 
 
 def _compositions() -> list[str]:

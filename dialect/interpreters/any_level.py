@@ -13,9 +13,11 @@ from xdsl.interpreter import Interpreter
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm, sta
+from sta.dialect.host import prologue_of
 from sta.dialect.interpreters.func import FuncFunctions
 from sta.dialect.interpreters.nm import NmFunctions
 from sta.dialect.interpreters.sta import StaFunctions, argument_view
+from sta.dialect.interpreters.torch import input_names
 from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.port_attribute import port_of
 from sta.dialect.ir.weight_store import WeightStore
@@ -32,6 +34,15 @@ def level_of(module: ModuleOp) -> str:
     if any(isinstance(type_, VTensorType) for type_ in types):
         return "torch"
     return "sta" if any(isinstance(type_, sta.MemRefType) for type_ in types) else "nm"
+
+
+def machine_input_names(module: ModuleOp) -> list[str]:
+    """The names of the inputs of `main`, at any level."""
+    function, level = main_function(module), level_of(module)
+    if level == "torch":
+        return input_names(function)
+    ports = [port_of(entry) for entry in _entries(function.arg_attrs)]
+    return [port.port.data for port in ports if level == "nm" or port.is_input]
 
 
 def _entries(attributes: ArrayAttr[DictionaryAttr] | None) -> list[DictionaryAttr]:
@@ -58,6 +69,16 @@ def run_integers(
     return _run_nm(module, function, weights, inputs)
 
 
+def _encoded(
+    ports: list[TensorSignature], module: ModuleOp, weights: WeightStore, inputs: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The integers of the machine's inputs by name, in the order of `ports`, behind the host prologue."""
+    prologue = prologue_of(module, weights)
+    if prologue is not None:
+        return prologue.encode(ports, inputs)
+    return {port.name: port.encode(inputs[port.name]) for port in ports}
+
+
 def _run_nm(
     module: ModuleOp, function: func.FuncOp, weights: WeightStore, inputs: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, TensorSignature]]:
@@ -65,9 +86,8 @@ def _run_nm(
     interpreter.register_implementations(FuncFunctions())
     interpreter.register_implementations(NmFunctions(weights))
     arguments = zip(_entries(function.arg_attrs), function.body.block.args, strict=True)
-    signatures = [_signature(entry, value) for entry, value in arguments]
-    encoded = [signature.encode(inputs[signature.name]) for signature in signatures]
-    results = interpreter.call_op(function, tuple(encoded))
+    encoded = _encoded([_signature(entry, value) for entry, value in arguments], module, weights, inputs)
+    results = interpreter.call_op(function, tuple(encoded.values()))
     terminator = function.body.block.last_op
     assert isinstance(terminator, func.ReturnOp)
     outputs = [
@@ -90,10 +110,13 @@ def _run_sta(
     interpreter.register_implementations(StaFunctions(weights, memories, poison))
     views: list[Any] = []
     outputs: dict[str, tuple[Any, TensorSignature]] = {}
-    for entry, value in zip(_entries(function.arg_attrs), function.body.block.args, strict=True):
+    arguments = list(zip(_entries(function.arg_attrs), function.body.block.args, strict=True))
+    ports = [_signature(entry, value) for entry, value in arguments if port_of(entry).is_input]
+    encoded = _encoded(ports, module, weights, inputs)
+    for entry, value in arguments:
         signature = _signature(entry, value)
         if port_of(entry).is_input:
-            views.append(argument_view(value, signature.encode(inputs[signature.name]), poison))
+            views.append(argument_view(value, encoded[signature.name], poison))
         else:
             views.append(argument_view(value, None, poison))
             outputs[signature.name] = (views[-1], signature)

@@ -26,7 +26,7 @@ from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.integers import apply_scale_32, matrix_product, saturate
 from sta.spec.parameters import MapParameters
 from sta.spec.tables import table_16
-from sta.spec.vector import gated_product, map_tile, norm_tile
+from sta.spec.vector import combined, gated_product, map_tile, norm_tile
 from sta.spec.wide_product import wide_accumulators, wide_product
 
 Array = NDArray[Any]
@@ -72,6 +72,14 @@ class NmFunctions(InterpreterFunctions):
         acc = wide_accumulators(acc) if nm.is_wide(op.x) else acc
         return (acc.astype(tensor_dtype(op.result)).reshape(nm.tensor_of(op.result).get_shape()),)
 
+    @impl(nm.DynamicProductOp)
+    def run_dynamic_product(
+        self, interpreter: Interpreter, op: nm.DynamicProductOp, args: PythonValues
+    ) -> PythonValues:
+        acc = _rows(_accumulators(*args))
+        acc = wide_accumulators(acc) if nm.is_wide(op.a) else acc
+        return (acc.astype(tensor_dtype(op.result)).reshape(nm.tensor_of(op.result).get_shape()),)
+
     @impl(nm.RescaleOp)
     def run_rescale(self, interpreter: Interpreter, op: nm.RescaleOp, args: PythonValues) -> PythonValues:
         value = args[0].astype(np.int64) + op.bias.value.data
@@ -93,7 +101,19 @@ class NmFunctions(InterpreterFunctions):
 
     @impl(nm.AddOp)
     def run_add(self, interpreter: Interpreter, op: nm.AddOp, args: PythonValues) -> PythonValues:
-        return (_int32(args[0].astype(np.int64) + args[1], "a sum"),)
+        return _combined(op, args)
+
+    @impl(nm.SubtractOp)
+    def run_subtract(self, interpreter: Interpreter, op: nm.SubtractOp, args: PythonValues) -> PythonValues:
+        return _combined(op, args)
+
+    @impl(nm.MaximumOp)
+    def run_maximum(self, interpreter: Interpreter, op: nm.MaximumOp, args: PythonValues) -> PythonValues:
+        return _combined(op, args)
+
+    @impl(nm.MinimumOp)
+    def run_minimum(self, interpreter: Interpreter, op: nm.MinimumOp, args: PythonValues) -> PythonValues:
+        return _combined(op, args)
 
     @impl(nm.MultiplyOp)
     def run_multiply(self, interpreter: Interpreter, op: nm.MultiplyOp, args: PythonValues) -> PythonValues:
@@ -111,6 +131,13 @@ class NmFunctions(InterpreterFunctions):
         parameters = channel_map_parameters(bias, multiplier, shift, epilogue_scalars(op))
         acc = _accumulators(_rows(x), weight)
         return (_map(op, acc, parameters, table, residual, wide=nm.is_wide(op.x)),)
+
+    @impl(nm.MatmulOp)
+    def run_matmul(self, interpreter: Interpreter, op: nm.MatmulOp, args: PythonValues) -> PythonValues:
+        table, residual, factors = _epilogue_operands(op, args)
+        parameters = scalar_map_parameters(op.bias.value.data, *op.scale.pair, epilogue_scalars(op))
+        acc = _rows(_accumulators(*factors))
+        return (_map(op, acc, parameters, table, residual, wide=nm.is_wide(op.a)),)
 
     @impl(nm.MapOp)
     def run_map(self, interpreter: Interpreter, op: nm.MapOp, args: PythonValues) -> PythonValues:
@@ -161,6 +188,16 @@ class NmFunctions(InterpreterFunctions):
     def run_concatenate(self, interpreter: Interpreter, op: nm.ConcatenateOp, args: PythonValues) -> PythonValues:
         return (np.concatenate(args, axis=op.axis.value.data),)
 
+    @impl(nm.WindowsOp)
+    def run_windows(self, interpreter: Interpreter, op: nm.WindowsOp, args: PythonValues) -> PythonValues:
+        axis, size, step = op.numbers
+        every = np.lib.stride_tricks.sliding_window_view(args[0], size, axis)
+        return (np.moveaxis(np.moveaxis(every, axis, 0)[::step], 0, axis),)
+
+
+def _combined(op: nm.CombinationOp, args: PythonValues) -> PythonValues:
+    return (_int32(combined(args[0], args[1], op.COMBINE), "a sum"),)
+
 
 def _accumulators(x: Array, weight: Array) -> NDArray[np.int64]:
     """
@@ -183,6 +220,6 @@ def _map(
 ) -> Array:
     shape = nm.tensor_of(op.result).get_shape()
     added = None if residual is None else _rows(np.broadcast_to(residual, shape))
-    dtype, multiply = tensor_dtype(op.result), op.multiply is not None
-    result = map_tile(rows, parameters, dtype, table=table, residual=added, wide=wide, multiply=multiply)
+    dtype, combine = tensor_dtype(op.result), op.combine.data
+    result = map_tile(rows, parameters, dtype, table=table, residual=added, wide=wide, combine=combine)
     return result.reshape(shape)

@@ -22,10 +22,12 @@ from xdsl.interpreter import PythonValues
 from xdsl.ir import Block, Operation, SSAValue
 
 from sta.dialect import torch as dialect
+from sta.dialect.host import device_inputs
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.location import describe
-from sta.dialect.ir.main_function import main_function
+from sta.dialect.ir.main_function import main_function, prologue_function
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.operators.expression import Expression, Variable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,6 +83,8 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
         return (list(values),)
     if isinstance(operation, dialect.ListUnpackOp):
         return tuple(values[0])
+    if isinstance(operation, dialect.PointwiseOp):
+        return (_pointwise(operation.function, values[0]),)
     if isinstance(operation, dialect.FakeQuantizeOp):
         return (_fake_quantize(operation, values[0]),)
     if isinstance(operation, dialect.FakeQuantizeChannelsOp):
@@ -89,6 +93,9 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
         return (_attention(values),)
     if isinstance(operation, dialect.ConcatenateOp):
         return _call(f"{ATEN}cat", (list(values), operation.axis.value.data))
+    if isinstance(operation, dialect.ConvolutionOp) and not values[7]:
+        # torch-mlir leaves out what is zero for each axis.
+        values = (*values[:7], [0] * len(values[3]), values[8])
     if isinstance(operation, dialect.EmbeddingOp):
         _check_indices(values[0], values[1])
     name = operation_name(operation)
@@ -174,6 +181,38 @@ def _overload(name: str) -> Any:
     return getattr(packet, variant, None)
 
 
+def is_function_of_elements(operation: Operation) -> bool:
+    """True if PyTorch says that the operator of `operation` gives for each element of one tensor a function of it."""
+    import torch
+
+    tensors = [value for value in operation.operands if isinstance(value.type, dialect.VTensorType)]
+    return len(tensors) == 1 and torch.Tag.pointwise in getattr(_overload(operation_name(operation)), "tags", ())
+
+
+def _pointwise(expression: Expression, x: Tensor) -> Tensor:
+    """The calls of an expression one after the other, in float32, as the model has them."""
+    values: list[Any] = [x]
+    for call in expression.calls:
+        given = [values[one.index] if isinstance(one, Variable) else one for one in call.arguments]
+        values += _call(f"torch.{call.name}", _as_declared(f"torch.{call.name}", given))
+    return values[-1]
+
+
+def _as_declared(name: str, values: list[Any]) -> list[Any]:
+    """Operands with a tensor for each number where the operator takes a tensor."""
+    import torch
+
+    arguments = _overload(name)._schema.arguments
+    return [
+        torch.tensor(value, dtype=torch.float32 if isinstance(value, float) else None)
+        if isinstance(value, int | float) and str(argument.type) == "Tensor"
+        else list(cast(Sequence[Any], value))
+        if isinstance(value, tuple)
+        else value
+        for argument, value in zip(arguments, values, strict=True)
+    ]
+
+
 def _fake_quantize(operation: dialect.FakeQuantizeOp, value: Tensor) -> Tensor:
     import torch
 
@@ -236,6 +275,11 @@ def input_names(function: FuncOp) -> list[str]:
     return _names(function.arg_attrs, len(function.body.block.args), "input")
 
 
+def model_input_names(module: ModuleOp) -> list[str]:
+    """The names of the model's inputs, in order: those of the host prologue, if there is one."""
+    return input_names(prologue_function(module) or main_function(module))
+
+
 def output_names(function: FuncOp) -> list[str]:
     """The names of a function's outputs, in order (`sta.name`; "output_0" … where there is none)."""
     return _names(function.res_attrs, len(function.function_type.outputs), "output")
@@ -253,18 +297,19 @@ def run_torch(
     module: ModuleOp, context: CompileContext, inputs: Mapping[str, Array], observe: Observe | None = None
 ) -> dict[str, Array]:
     """
-    Runs the function `main` of a module of the `torch` dialect in float.
+    Runs the function `main` of a module of the `torch` dialect in float, behind its host prologue.
 
-    `inputs` has one array for each of its inputs, by name, of the input's shape and dtype. `observe` is called for
-    every tensor that an operation computes, literals excepted. Returns the outputs by name.
+    `inputs` has one array for each of the model's inputs, by name, of the input's shape and dtype. `observe` is called
+    for every tensor that an operation computes, literals excepted. Returns the outputs by name.
 
     Raises ValueError for a missing, unknown or ill-shaped input, TorchInterpretationError for an operation that fails.
     """
     function = main_function(module)
     names = input_names(function)
-    _check_names(names, inputs)
+    _check_names(model_input_names(module), inputs)
+    given = device_inputs(module, context.weights, inputs)
     arguments = [
-        _argument(name, value, inputs[name]) for name, value in zip(names, function.body.block.args, strict=True)
+        _argument(name, value, given[name]) for name, value in zip(names, function.body.block.args, strict=True)
     ]
     results = _run_block(function.body.block, arguments, context.weights, observe)
     outputs = [np.array(result.numpy()) for result in results]

@@ -123,7 +123,12 @@ def dialect_factories(interface: CompileInterface | None = None) -> dict[str, Ca
 
         return STA
 
-    return {factory.__name__: factory for factory in (builtin, func, torch, nm, sta)}
+    def host() -> Dialect:
+        from sta.dialect.host import HOST
+
+        return HOST
+
+    return {factory.__name__: factory for factory in (builtin, func, torch, nm, sta, host)}
 
 
 def weights_of(context: Context) -> WeightStore:

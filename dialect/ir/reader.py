@@ -13,7 +13,7 @@ from xdsl.parser import UnresolvedOperand
 from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
 from xdsl.utils.lexer import Input, Span
 
-from sta.dialect import nm, sta, torch
+from sta.dialect import host, nm, sta, torch
 from sta.dialect.interpreters.nm import tensor_dtype
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.text import named_array
@@ -229,6 +229,9 @@ def _expected_array(operation: Operation) -> str:
     match operation:
         case nm.WeightOp():
             return f"{tensor_dtype(operation.result)}{list(nm.tensor_of(operation.result).get_shape())}"
+        case host.TableOp():
+            kind = host.host_type(operation.result.type)
+            return f"{kind.dtype}{list(kind.shape)}"
         case torch.LiteralOp():
             type_ = operation.result.type
             return f"{torch.numpy_dtype(type_.element_type)}{list(type_.sizes)}"

@@ -10,7 +10,7 @@ from xdsl.dialects.builtin import FileLineColLoc, ModuleOp
 from xdsl.ir import Attribute, Operation
 from xdsl.printer import Printer
 
-from sta.dialect import nm, sta, torch
+from sta.dialect import host, nm, sta, torch
 from sta.dialect.ir.location import sources_of
 
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
@@ -102,7 +102,7 @@ class _LocationPrinter(Printer):
 def named_array(operation: Operation) -> str | None:
     """The name of the array in the weight store for `operation`; None if it names none."""
     match operation:
-        case nm.WeightOp() | sta.ConstantOp():
+        case nm.WeightOp() | sta.ConstantOp() | host.TableOp():
             return operation.store_name
         case torch.LiteralOp():
             return operation.resource

@@ -133,6 +133,10 @@ class OnnxGraph:
         elements = [self.integer(int(number)) for number in numbers]
         return self.insert(torch.ListConstructOp(elements, torch.IntType()))
 
+    def tensors(self, values: Sequence[SSAValue]) -> SSAValue:
+        """A list of tensors."""
+        return self.insert(torch.ListConstructOp(values, VTensorType(None, None)))
+
     def view(self, value: SSAValue, sizes: Any) -> SSAValue:
         """`value` under the shape `sizes`."""
         return self.aten(torch.ViewOp, [value, self.integers(sizes)], sizes, tensor_type(value).element_type)

@@ -30,12 +30,11 @@ from xdsl.utils.exceptions import VerifyException
 from sta.dialect.interpreters.torch import FOREIGN_OPERATOR
 from sta.dialect.ir.location import named
 from sta.dialect.ir.model_errors import UnsupportedOperation, UnsupportedOperationsError
-from sta.dialect.torch import VTensorType, element_type_of, name_attributes, numpy_dtype, sizes_of, tensor_type
+from sta.dialect.torch import VTensorType, element_type_of, name_attributes, numpy_dtype, tensor_type
 from sta.frontend.errors import ModelError
 from sta.frontend.importer import RawImport
 from sta.frontend.onnx.file import constants_of, input_types, label, names_taken, opset_of, real_inputs
 from sta.frontend.onnx.folding import FROM_SHAPE, fold, is_foldable
-from sta.frontend.onnx.gelu import SpelledGelu, find_gelu
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
 from sta.frontend.onnx.guards import find_guards
 from sta.frontend.onnx.notes import note_of, operator_name
@@ -99,26 +98,16 @@ class Importing(OnnxGraph):
         for node in self._nodes:
             with suppress(UnsupportedForm):
                 self._take_constant(node)
-        gelus = find_gelu(self._model.graph, self.constants)
         guards = find_guards(self._model.graph, self.constants)
-        skipped = {output for gelu in gelus.values() for output in gelu.inner}
-        skipped |= {test for _, test in guards.values()}
+        skipped = {test for _, test in guards.values()}
         self._paths = node_paths(self._model.graph, self.constants)
         for node in self._nodes:
             self.location = named(self._paths[node.output[0]], named(operator_name(node), UnknownLoc()))
-            if node.output[0] in gelus:
-                self._set_gelu(node.output[0], gelus[node.output[0]])
-            elif node.output[0] in guards:
+            if node.output[0] in guards:
                 self.set(node.output[0], self.value(guards[node.output[0]][0]))
             elif node.output[0] not in skipped:
                 self._visit(node)
         return self._finish()
-
-    def _set_gelu(self, name: str, gelu: SpelledGelu) -> None:
-        result = self.gelu(self.value(gelu.input))
-        sizes = sizes_of(result)
-        more = gelu.rank - len(sizes)
-        self.set(name, self.view(result, (*(1,) * more, *sizes)) if more > 0 else result)
 
     def _visit(self, node: NodeProto) -> None:
         try:

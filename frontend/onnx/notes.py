@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sta.spec.operators.elementwise import WITHOUT_ROW
+
 if TYPE_CHECKING:
     from onnx import NodeProto
 
@@ -24,15 +26,18 @@ _OPTIMIZED = (
     "SessionOptions.graph_optimization_level = ORT_ENABLE_BASIC"
 )
 
+_FUNCTIONS = (
+    "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Clip Cos Cosh Elu Floor HardSigmoid Log Round Selu Sign "
+    "Sin Sinh Softplus Softsign Tan ThresholdedRelu"
+).split()
+"""Functions of each element."""
+
 _NOTES = {
     "ArgMax": f"positions of values are no numbers of the machine: {_HOST}",
     "Concat": f"values cannot be concatenated: {_HOST}",
     "Conv": "convolutions cannot be compiled: let the host compute them, and cut the model behind them with "
     "onnx.utils.extract_model",
     "CumSum": "make positions an input of the model",
-    "Erf": "error functions are supported inside GELU: x * 0.5 * (1 + erf(x / sqrt(2)))",
-    "GatherElements": "rows of a constant table are taken with Gather",
-    "GatherND": "rows of a constant table are taken with Gather",
     "If": _BRANCHES,
     "Loop": _BRANCHES,
     "QLinearMatMul": _STATIC,
@@ -56,6 +61,8 @@ def note_of(node: NodeProto) -> str:
     """The remedy for an operator without translation; may be empty."""
     if node.op_type in _NOTES:
         return _NOTES[node.op_type]
+    if not node.domain and node.op_type in _FUNCTIONS:
+        return WITHOUT_ROW
     if node.domain.startswith((ONNXRUNTIME, "com.ms.")):
         return _OPTIMIZED
     if node.domain:

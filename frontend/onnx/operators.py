@@ -24,7 +24,7 @@ from xdsl.ir import SSAValue
 from sta.dialect import torch
 from sta.dialect.torch import element_type_of, sizes_of, tensor_type
 from sta.frontend.errors import ModelError
-from sta.frontend.onnx import attention, elementwise, norms, products
+from sta.frontend.onnx import attention, elementwise, lookups, norms, products
 from sta.frontend.onnx.file import attributes_of, default_attributes, label
 from sta.frontend.onnx.folding import FROM_SHAPE
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
@@ -75,7 +75,7 @@ def _attributes(graph: OnnxGraph, node: NodeProto, rule: Rule) -> Attributes:
 
 def is_known(node: NodeProto) -> bool:
     """True if there is a translation for nodes of this kind, alone or as a part of another operator."""
-    return _rule(node) is not None or (not node.domain and node.op_type in ("Erf", *FROM_SHAPE))
+    return _rule(node) is not None or (not node.domain and node.op_type in FROM_SHAPE)
 
 
 _IN_BOTH = ("Gelu", "QuantizeLinear", "DequantizeLinear")
@@ -194,29 +194,6 @@ def _split(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
         start += length
 
 
-def _gather(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
-    """Rows of a constant table, or one position along an axis."""
-    table, indices = graph.constant(node.input[0]), graph.constant(node.input[1])
-    axis = attributes["axis"]
-    if table is not None and table.ndim == 2 and axis == 0:
-        weight, rows = graph.value(node.input[0]), graph.value(node.input[1])
-        operands = [weight, rows, graph.integer(-1), graph.boolean(False), graph.boolean(False)]
-        sizes = (*sizes_of(rows), table.shape[1])
-        graph.set(node.output[0], graph.aten(torch.EmbeddingOp, operands, sizes))
-        return
-    if indices is None or indices.size != 1:
-        raise UnsupportedForm("only rows of a constant table, or a single position, can be gathered")
-    x = graph.value(node.input[0])
-    sizes = sizes_of(x)
-    axis %= len(sizes)
-    index = int(indices.reshape(-1)[0])
-    if not -sizes[axis] <= index < sizes[axis]:
-        raise ModelError(f"{label(node)}: there is no position {index} in an axis of {sizes[axis]}")
-    index %= sizes[axis]
-    part = graph.part(x, axis, index, index + 1, 1)
-    graph.set(node.output[0], graph.view(part, (*sizes[:axis], *indices.shape, *sizes[axis + 1 :])))
-
-
 def _same(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
     """The same value."""
     graph.set(node.output[0], graph.value(node.input[0]))
@@ -323,6 +300,7 @@ def _rule_of_row(row: Operator, form: Onnx) -> Rule:
 _STRUCTURED: dict[str, Rule] = {
     **attention.RULES,
     **elementwise.RULES,
+    **lookups.RULES,
     **norms.RULES,
     **products.RULES,
     "Transpose": Rule(_transpose, ("perm",)),
@@ -332,7 +310,6 @@ _STRUCTURED: dict[str, Rule] = {
     "Unsqueeze": Rule(_unsqueeze),
     "Slice": Rule(_slice),
     "Split": Rule(_split, ("axis", "num_outputs")),
-    "Gather": Rule(_gather, ("axis",)),
     "Identity": Rule(_same),
     # The axis of scales matters where there are several, which only constants have.
     "QuantizeLinear": Rule(_quantize, ("axis", "output_dtype")),

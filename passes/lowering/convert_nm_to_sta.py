@@ -14,6 +14,7 @@ from xdsl.passes import ModulePass
 from sta.dialect import sta
 from sta.dialect.ir.accuracy import keep_accuracy
 from sta.dialect.ir.context import policy_of, target_of, weights_of
+from sta.dialect.ir.main_function import machine_functions
 from sta.dialect.ir.port_attribute import PORT, port_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.buffer_contents import record_value
@@ -38,7 +39,7 @@ class ConvertNmToStaPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         weights, target, policy = weights_of(ctx), target_of(ctx), policy_of(ctx)
-        for function in [f for f in op.ops if isinstance(f, func.FuncOp)]:
+        for function in machine_functions(op):
             if not is_planned(function, target):
                 plan_function(function, weights, target, policy)
             lowered = _lowered(function, weights, target, policy)

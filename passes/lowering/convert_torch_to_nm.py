@@ -20,6 +20,7 @@ from sta.dialect import nm, torch
 from sta.dialect.interpreters.nm import tensor_dtype
 from sta.dialect.ir.accuracy import keep_accuracy
 from sta.dialect.ir.context import weights_of
+from sta.dialect.ir.main_function import machine_functions
 from sta.dialect.ir.port_attribute import port_entry
 from sta.dialect.ir.quantized_value import set_meaning
 from sta.dialect.ir.tensor_names import float_names
@@ -27,6 +28,7 @@ from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.torch_to_nm.conversion import Conversion, ConversionError, Quantized, Storage, storage_of
 from sta.passes.lowering.torch_to_nm.lowering import lowering_of
 from sta.passes.lowering.torch_to_nm.views import users_through_views
+from sta.passes.rewriting.torch_operations import makes_floats_of_integers
 from sta.spec.signature import TensorSignature
 
 
@@ -70,11 +72,12 @@ class FunctionConversion:
         return function
 
     def _input(self, value: SSAValue, name: str) -> TensorSignature:
-        """Adds an argument: activations as int16, indices as int32, masks as bytes."""
+        """Adds an argument: activations and integers that become floats as int16, indices as int32, masks as bytes."""
         tensor = torch.tensor_type(value)
         host = torch.numpy_dtype(tensor.element_type).name
-        if tensor.is_float:
-            storage = _input_storage(value, name)
+        floats = [use.operation.results[0] for use in value.uses if makes_floats_of_integers(use.operation)]
+        if tensor.is_float or floats:
+            storage = _input_storage(floats[0] if floats else value, name)
             signature = TensorSignature(
                 name,
                 tensor.sizes,
@@ -165,7 +168,7 @@ class ConvertTorchToNmPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Converts every function of `op` in place. Raises ConversionError."""
         weights = weights_of(ctx)
-        for function in [f for f in op.ops if isinstance(f, func.FuncOp)]:
+        for function in machine_functions(op):
             converted = FunctionConversion(function, weights).convert()
             op.body.block.insert_op_before(converted, function)
             function.detach()

@@ -14,12 +14,14 @@ from sta.dialect.ir.location import describe
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.lower_attention import attention_operands, attention_shape, lower_attention
 from sta.passes.lowering.lower_linear import linear_operands, linear_shape, lower_linear
+from sta.passes.lowering.lower_matmul import lower_matmul, matmul_operands, matmul_shape
 from sta.passes.lowering.lower_vector import NormTiles, lower_gather, lower_map, lower_norm, norm_tiles
 from sta.passes.lowering.operand_copies import copied, copy_elements
 from sta.passes.lowering.tile_builder import Operand, Part, TileBuilder, contiguous
 from sta.passes.lowering.tile_program import Allocation, Buffer, TileProgram
 from sta.passes.tiling.attention_tiling import AttentionShape, Tiling
 from sta.passes.tiling.linear_tiling import COLUMNS, LinearShape, LinearTiling
+from sta.passes.tiling.matmul_tiling import MatmulShape
 from sta.passes.tiling.strided_view import NotAView, StridedView
 from sta.spec.instructions.table import definition_of
 from sta.spec.target import Target
@@ -38,6 +40,7 @@ class Plan:
 
     in_dram: Set[SSAValue]
     linear: Callable[[nm.LinearOp, LinearShape], LinearTiling]
+    matmul: Callable[[nm.MatmulOp, MatmulShape], LinearTiling]
     attention: Callable[[nm.AttentionOp, AttentionShape, int], Tiling]
     """The last argument is the number of heads over all batches."""
 
@@ -124,12 +127,14 @@ class _Walk:
         match op:
             case nm.WeightOp() | func.ReturnOp():
                 return
-            case nm.ViewOp() | nm.PermuteOp() | nm.SliceOp() | nm.BroadcastOp():
+            case nm.ViewOp() | nm.PermuteOp() | nm.SliceOp() | nm.BroadcastOp() | nm.WindowsOp():
                 self.lowered.operands[op.result] = self._view(op)
             case nm.ConcatenateOp():
                 self._concatenate(op)
             case nm.LinearOp():
                 self._linear(op)
+            case nm.MatmulOp():
+                self._matmul(op)
             case nm.MapOp():
                 residual = self._optional(op.residual)
                 lower_map(builder, op, self._operand(op.x), self._in_place(op.result, op.x), residual)
@@ -153,7 +158,7 @@ class _Walk:
         residual = self._optional(op.residual)
         result = self._in_place(op.result, op.residual)
         following = following_norm(op) if result.space == "spad" else None
-        operands = linear_operands(self.builder, self._operand(op.x), result, residual)
+        operands = linear_operands(self.builder, op, self._operand(op.x), result, residual)
         shape = linear_shape(op, operands, norm=following is not None)
         tiling = self.plan.linear(op, shape)
         norm = None if following is None else self._norm(following)
@@ -163,6 +168,13 @@ class _Walk:
             self.norms[following] = (norm, statistics) if tiling.order == COLUMNS else None
         fused = None if tiling.order == COLUMNS else norm
         lower_linear(self.builder, op, operands, shape, tiling, fused, statistics=statistics)
+
+    def _matmul(self, op: nm.MatmulOp) -> None:
+        factors = (self._operand(op.a), self._operand(op.b))
+        result = self._in_place(op.result, op.residual)
+        operands = matmul_operands(self.builder, factors, result, self._optional(op.residual))
+        shape = matmul_shape(op, operands)
+        lower_matmul(self.builder, op, operands, shape, self.plan.matmul(op, shape))
 
     def _attention(self, op: nm.AttentionOp) -> None:
         builder = self.builder
@@ -279,6 +291,8 @@ def _viewed(op: nm.View, view: StridedView) -> StridedView:
             return view.sliced(op.axis.value.data, positions.start, positions.stop, positions.step)
         case nm.BroadcastOp():
             return view.broadcast(nm.tensor_of(op.result).get_shape())
+        case nm.WindowsOp():
+            return view.windowed(*op.numbers)
 
 
 def _written_in_place(function: func.FuncOp) -> dict[SSAValue, tuple[nm.ConcatenateOp, int]]:

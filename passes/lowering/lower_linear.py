@@ -14,17 +14,28 @@ from sta.dialect import nm, sta
 from sta.dialect.ir.parameter_blocks import channel_map_parameters, epilogue_scalars
 from sta.passes.lowering.double_buffering import rotate, rotate_rows, walk
 from sta.passes.lowering.lower_vector import NormTiles, load_norm, lower_norm_tile
-from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, walkable, with_rows
-from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, map_op
+from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, read_residual, walkable, with_rows
+from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, loaded_bytes, map_op
 from sta.passes.lowering.tile_program import Buffer, Constant, Position, Tile
-from sta.passes.tiling.linear_tiling import COLUMNS, RELOADED, SLOTS, LinearShape, LinearTiling, cuts
-from sta.passes.tiling.strided_view import Axis, StridedView, row_space
+from sta.passes.tiling.linear_tiling import (
+    COLUMNS,
+    RELOADED,
+    SLOTS,
+    LinearShape,
+    LinearTiling,
+    cuts,
+    group_bytes,
+)
+from sta.passes.tiling.strided_view import Axis, StridedView, element_offset, merge, row_space
 from sta.spec.affine import Affine
 from sta.spec.alignment import aligned
-from sta.spec.nm_format import packed_size
+from sta.spec.nm_format import Pattern, packed_size
 from sta.spec.packing import Packing
 from sta.spec.parameters import map_parameters_size
 from sta.spec.wide_product import PLANES
+
+MOST_RUNS = 128
+"""Runs that a row of activations may be made of: each is a product of its own in the program."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +57,16 @@ class LinearOperands:
         return row_space(self.views)
 
 
-def linear_operands(builder: TileBuilder, x: Operand, result: Operand, residual: Operand | None) -> LinearOperands:
-    """The operands of a linear layer, copied if their rows are not contiguous or do not nest."""
+def linear_operands(
+    builder: TileBuilder, op: nm.LinearOp, x: Operand, result: Operand, residual: Operand | None
+) -> LinearOperands:
+    """
+    The operands of a linear layer, copied if their rows do not nest or are not contiguous. Rows of activations may be
+    made of runs, each whole groups of the weight's pattern.
+    """
     added = [] if residual is None else [broadcast_rows(builder, residual, result)]
-    x, *added, result = walkable(builder, [with_rows(builder, x), *added, result], ROWS)
+    x = x if _has_runs(x, nm.pattern_of(op.weight)[0]) else with_rows(builder, x)
+    x, *added, result = walkable(builder, [x, *added, result], ROWS)
     return LinearOperands(x, result, added[0] if added else None)
 
 
@@ -64,13 +81,24 @@ def linear_shape(op: nm.LinearOp, operands: LinearOperands, *, norm: bool) -> Li
         depth,
         pattern,
         encoding,
-        x_bytes=_loaded_bytes(operands.x),
-        residual_bytes=_loaded_bytes(operands.residual),
-        result_bytes=_loaded_bytes(operands.result),
+        x_bytes=loaded_bytes(operands.x),
+        residual_bytes=loaded_bytes(operands.residual),
+        residual_column=operands.residual is not None and operands.residual.columns == 1,
+        result_bytes=loaded_bytes(operands.result),
         batches=prod(axis.size for axis in axes[:-1]),
         norm=norm,
         wide=nm.is_wide(op.x),
+        run=0 if operands.x.has_contiguous_rows() else merge(operands.x.view.axes[-1])[-1][0],
     )
+
+
+def _has_runs(x: Operand, pattern: Pattern) -> bool:
+    """True if the rows of activations are few runs of elements, each whole groups of the pattern."""
+    factors = merge(x.view.axes[-1])
+    if len(factors) < 2 or factors[-1][1] != 1:
+        return False
+    run = factors[-1][0]
+    return run % pattern.m == 0 and x.columns // run <= MOST_RUNS
 
 
 def lower_linear(
@@ -144,9 +172,20 @@ class _Linear:
     """True if the drains add the rows they write to the row statistics."""
 
     def blocks(self) -> Sequence[Buffer]:
-        """Two buffers for the weights of a tile of columns and a cut of the depth."""
-        size = packed_size(self.tiling.columns, self.depths[0], self.shape.pattern, self.shape.encoding)
-        return self.builder.pair("weights", (aligned(size),), nm.ui8, "wbuf")
+        """Two buffers for the weights of a tile of columns: of a cut of the depth, or of all cuts if rows have runs."""
+        return self.builder.pair("weights", (group_bytes(self.shape, self.tiling),), nm.ui8, "wbuf")
+
+    def load_group(self, column: Part, buffer: Buffer) -> Callable[[int], Tile]:
+        """Loads the weights of a tile of columns and all cuts of the depth; returns those of each cut."""
+        builder, size = self.builder, self.group_bytes(column.size)
+        source = builder.view(self.packed, self.place(column, self.group_bytes(self.tiling.columns)), (size,), (1,))
+        builder.emit(sta.LoadOp, source, builder.view(buffer, Affine(), (size,), (1,)))
+
+        def of_cut(index: int) -> Tile:
+            cut = packed_size(column.size, self.depths[index], self.shape.pattern, self.shape.encoding)
+            return builder.view(buffer, Affine(self.group_bytes(column.size, index)), (cut,), (1,))
+
+        return of_cut
 
     def load(self, column: Part, index: int, buffer: Buffer) -> Tile:
         """Loads the weights of a tile of columns and a cut of the depth."""
@@ -203,22 +242,19 @@ class _Linear:
         activations_of: Callable[[int, int, int], Tile],
         column: Part,
         slot: int,
-        weights: Tile | None,
+        weights: Callable[[int], Tile] | None,
         blocks: Sequence[Buffer],
     ) -> None:
         """
         The products of a tile. `activations_of` gives the activations of a cut of the depth, by its start, length and
-        slot. Without `weights` of the whole depth, the weights of each cut are loaded into the alternating `blocks`.
+        slot. Without `weights`, which gives those of each cut, they are loaded into the alternating `blocks`.
         """
         pattern = nm.PatternAttr(self.shape.pattern, self.shape.encoding)
         starts = range(0, self.shape.depth, self.tiling.depth)
         for index, (start, depth) in enumerate(zip(starts, self.depths, strict=True)):
-            if weights is not None:
-                packed, activations = weights, activations_of(start, depth, slot)
-            else:
-                own = (slot * len(self.depths) + index) % SLOTS
-                packed = self.load(column, index, blocks[own])
-                activations = activations_of(start, depth, own)
+            own = (slot * len(self.depths) + index) % SLOTS
+            packed = self.load(column, index, blocks[own]) if weights is None else weights(index)
+            activations = activations_of(start, depth, own)
             for plane, target in self.planes(acc, column, slot):
                 make = partial(sta.ProductOp, pattern=pattern, accumulate=index > 0, plane=plane)
                 self.builder.emit(make, target, activations, packed)
@@ -227,32 +263,34 @@ class _Linear:
         """Drains a tile into the result; `rows` has the positions of all operands."""
         builder, operands = self.builder, self.operands
         shape, limit = (rows.count, column.size), (self.tiling.rows, self.tiling.columns)
-        places = [
-            (position + column.start, stride) for position, stride in zip(rows.positions, rows.strides, strict=True)
-        ]
         residual = None
         if operands.residual is not None:
-            position, stride = places[2]
-            residual = builder.read("residual", operands.residual, position, shape, stride, limit, rows.slot)
-        multiply = self.op.multiply is not None
-        make = partial(map_op, per_channel=True, statistics=self.statistics, wide=self.shape.wide, multiply=multiply)
+            where = (rows.count, rows.strides[2])
+            residual = read_residual(builder, operands.residual, rows.positions[2], column, where, limit, rows.slot)
+        combine = self.op.combine.data
+        make = partial(map_op, per_channel=True, statistics=self.statistics, wide=self.shape.wide, combine=combine)
 
         def drain(destination: Tile) -> None:
             builder.emit(make, acc, destination, parameters, self.table, residual)
 
-        position, stride = places[1]
-        builder.write("result", operands.result, position, shape, stride, limit, rows.slot, drain)
+        position = rows.positions[1] + column.start
+        builder.write("result", operands.result, position, shape, rows.strides[1], limit, rows.slot, drain)
 
 
 def _column_tile(layer: _Linear, blocks: Sequence[Buffer], column: Part) -> None:
     """All rows of one tile of columns."""
-    weights = layer.load(column, 0, blocks[column.slot]) if len(layer.depths) == 1 else None
+    weights = None
+    if layer.shape.run:
+        weights = layer.load_group(column, blocks[column.slot])
+    elif len(layer.depths) == 1:
+        weights = _always(layer.load(column, 0, blocks[column.slot]))
     parameters = layer.parameters(column)
     limit = (layer.tiling.rows, layer.depths[0])
+    view = layer.operands.x.view
 
     def tile(rows: Rows) -> None:
         def activations_of(start: int, depth: int, slot: int) -> Tile:
-            position, stride = rows.positions[0] + start, rows.strides[0]
+            position, stride = rows.positions[0] + element_offset(view.axes[-1], start), rows.strides[0]
             shape = (rows.count, depth)
             return layer.builder.read("activations", layer.operands.x, position, shape, stride, limit, slot)
 
@@ -261,6 +299,10 @@ def _column_tile(layer: _Linear, blocks: Sequence[Buffer], column: Part) -> None
         layer.drain(acc, rows, column, parameters)
 
     rotate_rows(layer.builder, layer.operands.views, layer.tiling.rows, column.slot, tile)
+
+
+def _always(weights: Tile) -> Callable[[int], Tile]:
+    return lambda _: weights
 
 
 def _lower_by_rows(layer: _Linear, norm: NormTiles | None) -> None:
@@ -339,7 +381,7 @@ def _row_tile(layer: _Linear, rows: Rows, weights: Callable[[Part], Tile | None]
         own = weights(column)
         parameters = layer.parameters(column)
         acc = layer.acc(rows.count, column, column.slot)
-        layer.products(acc, activations_of, column, column.slot, own, blocks)
+        layer.products(acc, activations_of, column, column.slot, None if own is None else _always(own), blocks)
         layer.drain(acc, Rows(rows.positions, rows.count, rows.strides, column.slot), column, parameters)
 
     rotate(builder, layer.shape.columns, layer.tiling.columns, rows.slot, column_tile)
@@ -372,8 +414,3 @@ def _parameter_blocks(builder: TileBuilder, op: nm.LinearOp, columns: int) -> ND
     )
     blocks = channel_map_parameters(bias, multiplier, shift, epilogue_scalars(op)).blocks(columns)
     return np.frombuffer(b"".join(block.ljust(aligned(len(block)), b"\0") for block in blocks), np.uint8)
-
-
-def _loaded_bytes(operand: Operand | None) -> int:
-    """Bytes of an element that crosses between the chip and DRAM."""
-    return 0 if operand is None or operand.space == "spad" else operand.element.width.data // 8

@@ -9,7 +9,7 @@ from functools import partial
 from sta.dialect import nm, sta
 from sta.dialect.ir.parameter_blocks import epilogue_scalars, norm_parameters, scalar_map_parameters
 from sta.passes.lowering.double_buffering import rotate_rows
-from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, copied, walkable, with_rows
+from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, copied, read_residual, walkable, with_rows
 from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, map_op
 from sta.passes.lowering.tile_program import Tile
 from sta.passes.tiling.strided_view import StridedView, row_space
@@ -25,26 +25,26 @@ def lower_map(builder: TileBuilder, op: nm.MapOp, x: Operand, result: Operand, r
     x, *added, result = walkable(builder, [with_rows(builder, x), *added, result], ROWS)
     operands = [x, result, *added]
     widest = min(x.columns, COLUMN_LIMIT)
-    limit = (builder.tile_rows(x.rows, [(operand, widest) for operand in operands]), widest)
+    staged = [(operand, min(widest, operand.columns)) for operand in operands]
+    limit = (builder.tile_rows(x.rows, staged), widest)
     scale = (op.bias.value.data, *op.scale.pair)
     parameters = builder.load_parameters(
         f"{builder.path}@parameters", scalar_map_parameters(*scale, epilogue_scalars(op)).to_bytes()
     )
     table = builder.load_table(op.table)
-    make = partial(map_op, multiply=op.multiply is not None)
+    make = partial(map_op, combine=op.combine.data)
 
     def tile(rows: Rows) -> None:
         places = list(zip(rows.positions, rows.strides, strict=True))
 
         def columns(part: Part) -> None:
             shape = (rows.count, part.size)
-
-            def read(role: str, operand: Operand, index: int) -> Tile:
-                position, stride = places[index]
-                return builder.read(role, operand, position + part.start, shape, stride, limit, rows.slot)
-
-            source = read("source", x, 0)
-            second = read("residual", added[0], 2) if added else None
+            position, stride = places[0]
+            source = builder.read("source", x, position + part.start, shape, stride, limit, rows.slot)
+            second = None
+            if added:
+                position, stride = places[2]
+                second = read_residual(builder, added[0], position, part, (rows.count, stride), limit, rows.slot)
             position, stride = places[1]
 
             def write(destination: Tile) -> None:

@@ -8,8 +8,8 @@ from math import prod
 from sta.dialect import nm, sta
 from sta.dialect.ir.parameter_blocks import scalar_map_parameters
 from sta.passes.lowering.double_buffering import walk
-from sta.passes.lowering.tile_builder import Operand, Rows, TileBuilder, map_op
-from sta.passes.lowering.tile_program import Tile
+from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, map_op
+from sta.passes.lowering.tile_program import Position, Tile
 from sta.passes.tiling.strided_view import Axis, Factor, NotAView, StridedView, iteration_space
 from sta.spec.affine import Affine
 from sta.spec.instructions.table import definition_of
@@ -110,9 +110,32 @@ def walkable(builder: TileBuilder, operands: Sequence[Operand], axes: slice) -> 
 
 
 def broadcast_rows(builder: TileBuilder, residual: Operand, result: Operand) -> Operand:
-    """A residual that moves along with the result, and repeats where it broadcasts."""
+    """
+    A residual that moves along with the result, and repeats where its rows broadcast. One with a single column keeps
+    it.
+    """
     rows = with_rows(builder, residual)
-    return Operand(rows.buffer, rows.view.broadcast(result.view.shape), rows.element)
+    shape = (*result.view.shape[:-1], rows.columns)
+    return Operand(rows.buffer, rows.view.broadcast(shape), rows.element)
+
+
+def read_residual(
+    builder: TileBuilder,
+    residual: Operand,
+    position: Position,
+    columns: Part,
+    rows: tuple[int, int],
+    limit: tuple[int, int],
+    slot: int,
+) -> Tile:
+    """
+    A tile of a residual: the `columns` of the result's tile, or its only one. `rows` are the number of rows and their
+    stride.
+    """
+    count, stride = rows
+    if residual.columns == 1:
+        return builder.read("residual", residual, position, (count, 1), stride, (limit[0], 1), slot)
+    return builder.read("residual", residual, position + columns.start, (count, columns.size), stride, limit, slot)
 
 
 def _largest_divisor(size: int, limit: int) -> int:

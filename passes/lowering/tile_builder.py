@@ -34,6 +34,7 @@ from sta.spec.affine import Affine
 from sta.spec.packing import Packing
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
+from sta.spec.vector import ADD
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ def contiguous(buffer: Buffer) -> Operand:
     return Operand(buffer, StridedView.contiguous(buffer.shape), buffer.element)
 
 
+def loaded_bytes(operand: Operand | None) -> int:
+    """Bytes of an element of an operand that crosses between the chip and DRAM; 0 for others, and for none."""
+    return 0 if operand is None or operand.space == "spad" else operand.element.width.data // 8
+
+
 @dataclass(frozen=True)
 class Part:
     """A tile of an axis: its first element, its size, and the slot, 0 or 1, of its buffers."""
@@ -98,10 +104,12 @@ def map_op(
     parameters: SSAValue,
     table: SSAValue | None = None,
     residual: SSAValue | None = None,
+    *,
+    combine: str = ADD,
     **flags: bool,
 ) -> sta.MapOp:
     """`sta.map` with its operands one by one."""
-    return sta.MapOp((source, destination, parameters), table, residual, **flags)
+    return sta.MapOp((source, destination, parameters), table, residual, combine=combine, **flags)
 
 
 @dataclass

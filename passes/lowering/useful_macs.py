@@ -24,9 +24,9 @@ class UsefulMacs:
 
 def useful_macs(module: ModuleOp) -> UsefulMacs:
     """
-    Counts `m * n * K * N / M` for every product with weights and, for attention, twice the width for every admissible
-    (query, key) pair; what padding, recomputation or tiling add does not count. A mask that is only known at run time
-    excludes nothing.
+    Counts `m * n * K * N / M` for every product with weights, `m * n * K` for one of two values and, for attention,
+    twice the width for every admissible (query, key) pair; what padding, recomputation or tiling add does not count. A
+    mask that is only known at run time excludes nothing.
     """
     kept = dense = 0
     for op in module.walk():
@@ -36,6 +36,10 @@ def useful_macs(module: ModuleOp) -> UsefulMacs:
             pattern, _ = nm.pattern_of(op.weight)
             dense += pairs
             kept += pairs * pattern.n // pattern.m
+        if isinstance(op, nm.DynamicProductOp | nm.MatmulOp):
+            pairs = prod(nm.dynamic_shape(op.a, op.b)) * nm.tensor_of(op.a).get_shape()[-1]
+            dense += pairs
+            kept += pairs
         if isinstance(op, nm.AttentionOp):
             batch, heads, queries, depth = nm.tensor_of(op.q).get_shape()
             keys = nm.tensor_of(op.k).get_shape()[2]

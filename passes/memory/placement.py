@@ -22,8 +22,9 @@ from sta.passes.lowering.tile_program import Allocation, Buffer
 from sta.passes.memory.memory_plan import Crowding, place
 from sta.passes.tiling.attention_tiling import AttentionShape, Tiling
 from sta.passes.tiling.capacity import CapacityError
-from sta.passes.tiling.layer_plan import LayerPlan, plan_attention, plan_linear
+from sta.passes.tiling.layer_plan import LayerPlan, plan_attention, plan_product
 from sta.passes.tiling.linear_tiling import LinearShape, LinearTiling
+from sta.passes.tiling.matmul_tiling import MatmulShape
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
@@ -69,7 +70,12 @@ class _Room:
         target, policy, budgets = self.target, self.policy, self.budgets
 
         def linear(op: nm.LinearOp, shape: LinearShape) -> LinearTiling:
-            plan = plan_linear(target, policy, shape, budgets.get(shape))
+            plan = plan_product(target, policy, shape, budgets.get(shape))
+            layers[op] = plan
+            return plan.tiling
+
+        def matmul(op: nm.MatmulOp, shape: MatmulShape) -> LinearTiling:
+            plan = plan_product(target, policy, shape, budgets.get(shape))
             layers[op] = plan
             return plan.tiling
 
@@ -82,7 +88,7 @@ class _Room:
             layers[op] = plan
             return plan.tiling
 
-        return Plan(self.in_dram, linear, attention)
+        return Plan(self.in_dram, linear, matmul, attention)
 
     def give_way(
         self,

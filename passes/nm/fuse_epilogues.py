@@ -15,6 +15,7 @@ from sta.dialect.ir.location import module_path
 from sta.dialect.ir.quantized_value import keep_meaning
 from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.sweep import sweep
+from sta.spec.vector import ADD, MULTIPLY
 
 STORED = (nm.si8, nm.si16)
 """Element types of stored values that the vector unit adds."""
@@ -30,10 +31,11 @@ class Epilogue:
 
     residual: SSAValue | None = None
     residual_scale: tuple[int, int, int] = (0, *nm.IDENTITY_SCALE)
-    multiply: bool = False
+    combine: str = ADD
     table: SSAValue | None = None
     table_scale: tuple[int, int] = nm.IDENTITY_SCALE
     channels: nm.RescaleChannelsOp | None = None
+    factors: nm.DynamicProductOp | None = None
     source: SSAValue | None = None
     scale: tuple[int, int, int] = (0, *nm.IDENTITY_SCALE)
 
@@ -59,17 +61,19 @@ def _match_residual(value: SSAValue, epilogue: Epilogue) -> SSAValue:
     op = value.owner
     if isinstance(op, nm.MultiplyOp):
         return _match_product(op, epilogue)
-    if not isinstance(op, nm.AddOp):
+    if not isinstance(op, nm.CombinationOp):
         return value
-    for main, other in ((op.a, op.b), (op.b, op.a)):
+    sides = ((op.a, op.b, op.COMBINE), (op.b, op.a, op.EXCHANGED))
+    # A residual may broadcast, what it is combined with has the result's shape.
+    whole = [side for side in sides if nm.tensor_of(side[0]).get_shape() == nm.tensor_of(value).get_shape()]
+    for main, other, combine in whole:
         rescale = other.owner
-        full = nm.tensor_of(main).get_shape() == nm.tensor_of(value).get_shape()
-        if full and isinstance(rescale, nm.RescaleOp) and _is_stored(rescale.x):
-            epilogue.residual, epilogue.residual_scale = rescale.x, _scale(rescale)
+        if isinstance(rescale, nm.RescaleOp) and _is_stored(rescale.x):
+            epilogue.residual, epilogue.residual_scale, epilogue.combine = rescale.x, _scale(rescale), combine
             return main
     # Neither is a stored tensor: the one that may broadcast is written as int32 first.
-    epilogue.residual = op.b
-    return op.a
+    main, epilogue.residual, epilogue.combine = whole[0]
+    return main
 
 
 def _match_product(op: nm.MultiplyOp, epilogue: Epilogue) -> SSAValue:
@@ -78,7 +82,7 @@ def _match_product(op: nm.MultiplyOp, epilogue: Epilogue) -> SSAValue:
     # The result of an activation is multiplied as it leaves the table.
     if exchangeable and _absorbed(op.b) is not op.b and not _is_looked_up(op.a):
         main, other = op.b, op.a
-    epilogue.residual, epilogue.residual_scale, epilogue.multiply = other, _scale(op), True
+    epilogue.residual, epilogue.residual_scale, epilogue.combine = other, _scale(op), MULTIPLY
     return _absorbed(main)
 
 
@@ -106,17 +110,19 @@ def _match_table(value: SSAValue, epilogue: Epilogue) -> SSAValue:
 
 def _is_absorbed(clamp: nm.ClampOp) -> bool:
     """
-    True if the next stage clamps anyway, so that a clamp in front of a table or a product is redundant. Sums and
-    products keep their clamps: they would be written as int32 otherwise.
+    True if the next stage clamps anyway, so that a clamp in front of a table or a product is redundant. Combinations
+    keep their clamps: they would be written as int32 otherwise.
     """
     saturates = clamp.zero_point.value.data == 0 and nm.element_of(clamp.result) == nm.si16
-    return saturates and clamp.result.has_one_use() and not isinstance(clamp.x.owner, nm.AddOp | nm.MultiplyOp)
+    return saturates and clamp.result.has_one_use() and not isinstance(clamp.x.owner, nm.CombinationOp | nm.MultiplyOp)
 
 
 def _match_first_stage(value: SSAValue, epilogue: Epilogue) -> None:
     op = value.owner
     if isinstance(op, nm.RescaleChannelsOp) and isinstance(op.x.owner, nm.ProductOp):
         epilogue.channels = op
+    elif isinstance(op, nm.RescaleOp) and isinstance(op.x.owner, nm.DynamicProductOp):
+        epilogue.factors, epilogue.scale = op.x.owner, _scale(op)
     elif isinstance(op, nm.RescaleOp):
         epilogue.source, epilogue.scale = op.x, _scale(op)
     elif isinstance(op, nm.RescaleChannelsOp):
@@ -125,7 +131,11 @@ def _match_first_stage(value: SSAValue, epilogue: Epilogue) -> None:
         epilogue.source = value
 
 
-def build(epilogue: Epilogue, zero_point: int, result_type: Attribute) -> nm.LinearOp | nm.MapOp:
+Fused = nm.LinearOp | nm.MatmulOp | nm.MapOp
+"""An operation with an epilogue."""
+
+
+def build(epilogue: Epilogue, zero_point: int, result_type: Attribute) -> Fused:
     """The fused operation of an epilogue."""
     residual_bias, *residual_scale = epilogue.residual_scale
     scalars = nm.epilogue_properties(
@@ -133,8 +143,11 @@ def build(epilogue: Epilogue, zero_point: int, result_type: Attribute) -> nm.Lin
         residual_bias=residual_bias,
         residual_scale=(residual_scale[0], residual_scale[1]),
         zero_point=zero_point,
-        multiply=epilogue.multiply,
+        combine=epilogue.combine,
     )
+    if epilogue.factors is not None:
+        factors = epilogue.factors.a, epilogue.factors.b
+        return nm.MatmulOp(factors, epilogue.scale, epilogue.table, epilogue.residual, scalars, result_type)
     if epilogue.channels is None:
         assert epilogue.source is not None
         return nm.MapOp(epilogue.source, epilogue.scale, epilogue.table, epilogue.residual, scalars, result_type)
@@ -144,7 +157,7 @@ def build(epilogue: Epilogue, zero_point: int, result_type: Attribute) -> nm.Lin
     return nm.LinearOp((product.x, product.weight), scales, epilogue.table, epilogue.residual, scalars, result_type)
 
 
-def _replace(op: Operation, fused: nm.LinearOp | nm.MapOp, located: Operation, rewriter: PatternRewriter) -> None:
+def _replace(op: Operation, fused: Fused, located: Operation, rewriter: PatternRewriter) -> None:
     fused.location = located.location
     keep_meaning(op.results[0], fused.result)
     rewriter.replace(op, fused)
@@ -158,8 +171,12 @@ class FuseIntoClamp(RewritePattern):
         if not op.result.uses:
             return
         epilogue = match_epilogue(op.x)
-        located = op if epilogue.channels is None else epilogue.channels
-        _replace(op, build(epilogue, op.zero_point.value.data, op.result.type), located, rewriter)
+        _replace(
+            op,
+            build(epilogue, op.zero_point.value.data, op.result.type),
+            epilogue.channels or epilogue.factors or op,
+            rewriter,
+        )
 
 
 class FuseUnclamped(RewritePattern):
@@ -168,7 +185,7 @@ class FuseUnclamped(RewritePattern):
     @op_type_rewrite_pattern
     def match_and_rewrite(
         self,
-        op: nm.AddOp | nm.MultiplyOp | nm.RescaleOp | nm.RescaleChannelsOp | nm.TableOp,
+        op: nm.CombinationOp | nm.MultiplyOp | nm.RescaleOp | nm.RescaleChannelsOp | nm.TableOp,
         rewriter: PatternRewriter,
     ) -> None:
         if op.result.uses:
@@ -178,7 +195,7 @@ class FuseUnclamped(RewritePattern):
 @dataclass(frozen=True)
 class NmFuseEpiloguesPass(ModulePass):
     """
-    Replaces every epilogue by `nm.linear` (if it starts at a product) or `nm.map`; bits stay.
+    Replaces every epilogue by `nm.linear` or `nm.matmul` (if it starts at a product) or `nm.map`; bits stay.
 
     An int32 value that no epilogue absorbs is written as it is. Raises ValueError, naming the layer, for a scale per
     channel of a value other than a product.

@@ -11,6 +11,7 @@ from xdsl.passes import ModulePass
 
 from sta.dialect.ir.context import policy_of, target_of, weights_of
 from sta.dialect.ir.location import module_path
+from sta.dialect.ir.main_function import machine_functions
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.memory.placement import place_values
 from sta.passes.tiling.plan_attributes import write_plan
@@ -30,9 +31,8 @@ class NmPlanTilesPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         weights, target, policy = weights_of(ctx), target_of(ctx), policy_of(ctx)
-        for function in op.ops:
-            if isinstance(function, func.FuncOp):
-                plan_function(function, weights, target, policy)
+        for function in machine_functions(op):
+            plan_function(function, weights, target, policy)
 
 
 def plan_function(function: func.FuncOp, weights: WeightStore, target: Target, policy: TilingPolicy) -> None:

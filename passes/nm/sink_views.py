@@ -50,14 +50,14 @@ def _insert(rewriter: PatternRewriter, place: Operation, *new: IRDLOperation) ->
     rewriter.replace(place, new)
 
 
-class SinkBelowAdd(RewritePattern):
+class SinkBelowCombination(RewritePattern):
     """
     `add(view(a), b)` becomes `view(add(a, inverse view(b)))` if `a` comes from accumulators and `b` does not: otherwise
-    a view of one of them has to stay.
+    a view of one of them has to stay. Likewise for every combination.
     """
 
     @op_type_rewrite_pattern
-    def match_and_rewrite(self, op: nm.AddOp, rewriter: PatternRewriter) -> None:
+    def match_and_rewrite(self, op: nm.CombinationOp, rewriter: PatternRewriter) -> None:
         for term, other in ((op.a, op.b), (op.b, op.a)):
             view = _reordering(term)
             if view is None or nm.tensor_of(term).get_shape() != nm.tensor_of(other).get_shape():
@@ -65,17 +65,20 @@ class SinkBelowAdd(RewritePattern):
             if not _from_accumulators(view.x) or _from_accumulators(other):
                 continue
             moved = undone(view, other)
-            total = nm.AddOp(view.x, moved.result)
+            keeps_order = term is op.a or op.COMBINE == op.EXCHANGED
+            total = type(op)(*((view.x, moved.result) if keeps_order else (moved.result, view.x)))
             _insert(rewriter, op, moved, total, reapplied(view, total.result))
             return
 
 
 def _from_accumulators(value: SSAValue) -> bool:
-    """True if the value is a product's rescaling or a sum of such, possibly seen through views."""
+    """True if the value is a product's rescaling or a combination of such, possibly seen through views."""
     view = _reordering(value)
     if view is not None:
         return _from_accumulators(view.x)
-    return isinstance(value.owner, nm.RescaleChannelsOp | nm.AddOp)
+    op = value.owner
+    of_values = isinstance(op, nm.RescaleOp) and isinstance(op.x.owner, nm.DynamicProductOp)
+    return of_values or isinstance(op, nm.RescaleChannelsOp | nm.CombinationOp)
 
 
 class SinkBelowClamp(RewritePattern):
@@ -98,14 +101,14 @@ class RaiseAboveRescale(RewritePattern):
         if not isinstance(op, nm.ViewOp | nm.PermuteOp) or not isinstance(op.x.owner, nm.RescaleOp):
             return
         rescale = op.x.owner
-        if nm.tensor_of(rescale.x).element_type == nm.si32:
+        if nm.element_of(rescale.x) in (nm.si32, nm.si64):
             return
         view = reapplied(op, rescale.x)
         scale = (rescale.bias.value.data, *rescale.scale.pair)
         _insert(rewriter, op, view, nm.RescaleOp(view.result, *scale))
 
 
-PATTERNS: tuple[Callable[[], RewritePattern], ...] = (SinkBelowAdd, SinkBelowClamp, RaiseAboveRescale)
+PATTERNS: tuple[Callable[[], RewritePattern], ...] = (SinkBelowCombination, SinkBelowClamp, RaiseAboveRescale)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, i1
 from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import torch
@@ -76,6 +76,8 @@ class _Bounds:
         if isinstance(operation, torch.LiteralOp):
             array = array_of(value, self._store)
             return None if array is None else (float(array.min()), float(array.max()))
+        if isinstance(operation, torch.ToDtypeOp) and torch.tensor_type(operation.input).element_type == i1:
+            return 0.0, 1.0
         if isinstance(operation, torch.LayerNormOp | torch.RmsNormOp):
             return self._norm(operation)
         if isinstance(operation, torch.LinearOp):
@@ -127,10 +129,11 @@ def _sources(value: SSAValue) -> list[SSAValue]:
     return []
 
 
-_ONE_SOURCE = VIEWS | torch.ElementwiseOperation | torch.LinearOp
+_ONE_SOURCE = VIEWS | torch.FunctionOperation | torch.LinearOp
 
 
-def _combined(operation: Operation, intervals: list[Interval]) -> Interval:
+def _combined(operation: Operation, intervals: list[Interval]) -> Interval | None:
+    """The interval of the result; None where a function has no value within that of its argument."""
     (low, high), *rest = intervals
     if isinstance(operation, torch.ConcatenateOp):
         return min(low, *(low for low, _ in rest)), max(high, *(high for _, high in rest))
@@ -139,8 +142,10 @@ def _combined(operation: Operation, intervals: list[Interval]) -> Interval:
     if isinstance(operation, torch.MulTensorOp):
         ends = [one * other for one in (low, high) for other in rest[0]]
         return min(ends), max(ends)
-    if isinstance(operation, torch.ElementwiseOperation):
+    if isinstance(operation, torch.FunctionOperation):
         results = operation.function(np.linspace(low, high, 4097))
+        if not np.isfinite(results).all():
+            return None
         # Between two of the points an activation changes by no more than a little over their distance.
         step = 1.2 * (high - low) / 4096
         return float(results.min()) - step, float(results.max()) + step

@@ -107,7 +107,7 @@ class Observation:
         self._context = context
         self._observer = observer
         self._function = main_function(module)
-        self._mask = padding_mask(module)
+        self._mask = padding_mask(module, context.weights)
         self._count = 0
         self.observers: dict[SSAValue, RangeObserver] = {}
         self._attentions: dict[torch.ScaledDotProductAttentionOp, NarrowFidelity] = {}
@@ -147,8 +147,7 @@ class Observation:
 
     def _observe(self, run: _Run) -> None:
         sample = run.sample
-        known = self._mask is not None and self._mask.name in sample
-        counted = self._mask.counted(sample) if self._mask is not None and known else None
+        counted = None if self._mask is None else self._mask.counted(sample)
         for value, result, operands in run.seen:
             self._see_attention(value, operands)
             self._see(value, result.numpy(), counted)

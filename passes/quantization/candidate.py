@@ -19,6 +19,8 @@ from xdsl.ir import SSAValue
 from sta.dialect import torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.main_function import main_function
+from sta.dialect.ir.tensor_names import BESIDE
+from sta.dialect.ir.text import named_array
 from sta.passes.quantization.calibrate import RangeObserver, set_range
 from sta.passes.quantization.calibration_observer import RowObserver
 from sta.passes.quantization.gptq import round_weights
@@ -105,10 +107,19 @@ class Candidate:
                 layer.operands = [layer.input, TorchBuilder(layer, store).literal(store.get(name), name), layer.bias]
         return copy
 
+    def forget_rounded(self) -> None:
+        """Drops the weights rounded to 8 bits, which the next judgement needs again."""
+        self.rounded = {}
+        self.forget_unused()
+
+    @property
+    def costs_cycles(self) -> bool:
+        """True if its plan gave the program work of its own: normalizations with divided columns beside others."""
+        return any(operation.attributes.get(torch.SMOOTHED) == BESIDE for operation in operations_of(self.module))
+
     def forget_unused(self) -> None:
         """Drops the arrays that the module does not use any more."""
-        literals = (literal_of(result) for operation in operations_of(self.module) for result in operation.results)
-        used = {literal.resource for literal in literals if literal is not None and literal.resource is not None}
+        used = {name for operation in self.module.walk() if (name := named_array(operation)) is not None}
         self.rounded = {name: rounded for name, rounded in self.rounded.items() if name in used}
         self.context.weights.forget({*used, *self.rounded.values()})
 

@@ -2,7 +2,8 @@
 Quantization of a model: methods used beyond each value's extremes, and the inputs that get 16 bits.
 
 A candidate is judged by the model's output, on samples outside of its ranges' samples, and kept only if the noise there
-is less. Nothing is judged by the error of a single layer: that can fall while the output gets worse.
+is less; by LEAST_GAIN, if the method costs cycles. Nothing is judged by the error of a single layer: that can fall
+while the output gets worse.
 """
 
 from __future__ import annotations
@@ -57,6 +58,11 @@ MOST_HELD_OUT = 8
 DEFAULT_LEAST_SQNR = 20.0
 """Decibels at the output below which inputs get 16 bits: noise of a hundredth of the signal's power."""
 
+LEAST_GAIN = 1.0
+"""
+Decibels that a method has to gain where it costs cycles. Below the required SQNR any gain counts: 16 bits cost more.
+"""
+
 
 class QuantizationChoice:
     """Chooses the plan for a float module of the `torch` dialect; `apply` then prepares the module for it."""
@@ -88,7 +94,7 @@ class QuantizationChoice:
         self._methods = methods
         self._report = report
         self._observation = Observation(module, context, _observer)
-        self._mask = padding_mask(module)
+        self._mask = padding_mask(module, context.weights)
         self._forward = products_of_layers(module)
         self._work = Work(report, 0)
 
@@ -102,23 +108,30 @@ class QuantizationChoice:
         that are not finite.
         """
         noise, held_out = self._observe()
-        asked = least_sqnr
-        if least_sqnr is None:
-            least_sqnr = DEFAULT_LEAST_SQNR if held_out else 0.0
         choice = Choice(Plan(int16_inputs=tuple(int16_inputs)), held_out=held_out)
+        # The arrays of candidates are gone before the rest is observed.
+        self._choose(choice, noise, least_sqnr)
+        self._observe_rest()
+        return choice
+
+    def _choose(self, choice: Choice, noise: Noise, asked: float | None) -> None:
+        """Tries candidates and notes them in `choice`."""
+        least_sqnr = asked
+        if least_sqnr is None:
+            least_sqnr = DEFAULT_LEAST_SQNR if choice.held_out else 0.0
         kept = Candidate(self._module, self._context, self._observation.observers).copy()
         choice.decibels = self._judge(noise, kept, choice.plan)
-        choice.trials.append(Trial("extremes", choice.decibels, True))
-        for method, plans in self._candidates() if held_out else ():
-            kept = self._try(noise, choice, kept, method, plans(choice.plan))
+        choice.record([(choice.plan, Trial("extremes", choice.decibels))])
+        for method, plans in self._candidates() if choice.held_out else ():
+            kept = self._try(noise, choice, kept, method, plans(choice.plan), least_sqnr)
+        if choice.plan.ranges_by_error:
+            choice.trials[0] = replace(choice.trials[0], kept=False)
         if choice.decibels < least_sqnr:
             WideInputs(self._module, kept, noise, self._report).choose(choice, least_sqnr)
         if asked is None and choice.decibels < least_sqnr:
             choice.missed = least_sqnr
             choice.loudest = self._loudest(noise, kept, choice.plan)
         choice.given = self._against_given(noise, kept, choice)
-        self._observe_rest()
-        return choice
 
     def _loudest(self, noise: Noise, candidate: Candidate, plan: Plan) -> str | None:
         self._report("find what costs most", None)
@@ -197,17 +210,25 @@ class QuantizationChoice:
         }
         return [(method, known[method]) for method in METHODS if method in self._methods]
 
-    def _try(self, noise: Noise, choice: Choice, start: Candidate, method: str, plans: Sequence[Plan]) -> Candidate:
+    def _try(
+        self, noise: Noise, choice: Choice, start: Candidate, method: str, plans: Sequence[Plan], least_sqnr: float
+    ) -> Candidate:
         """Judges `plans`, of which each adds `method` to the candidate `start`; returns the candidate to go on with."""
         kept, stage = start, f"try {method}"
+        before, tried = choice.decibels, list[tuple[Plan, Trial]]()
+        if method == "weights":
+            # They are as many as its own, and found again quickly if those are not kept.
+            start.forget_rounded()
         for plan in plans:
             candidate = start.copy()
             candidate.prepare(plan, lambda products: self._work.add(stage, products))
             decibels = self._judge(noise, candidate, plan, stage)
-            better = decibels > choice.decibels
-            choice.trials.append(Trial(_NAMES[method].format(plan), decibels, better))
-            if better:
+            costs_cycles = candidate.costs_cycles and not start.costs_cycles
+            too_little = costs_cycles and before >= least_sqnr and decibels < before + LEAST_GAIN
+            tried.append((plan, Trial(_NAMES[method].format(plan), decibels, costs_cycles=costs_cycles)))
+            if decibels > choice.decibels and not too_little:
                 kept, choice.plan, choice.decibels = candidate, plan, decibels
+        choice.record(tried)
         kept.forget_unused()
         return kept
 

@@ -17,6 +17,7 @@ implementation (prototype.gptq) wants CUDA, and has no zeros to keep.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ from sta.dialect.interpreters.torch import tensor_from
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.quantization.calibrate import RangeObserver
 from sta.passes.quantization.calibration_observer import MOST_ROWS, RowObserver
-from sta.passes.quantization.integer_weights import WEIGHT_MAGNITUDE, row_magnitudes, row_scales
+from sta.passes.quantization.integer_weights import WEIGHT_MAGNITUDE, row_scales
 from sta.passes.quantization.workers import in_parallel
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.rewriting.uses_through_views import source_of_rows
@@ -48,6 +49,8 @@ correction would otherwise learn chance.
 """
 BLOCK = 32
 """Columns whose corrections by earlier blocks are one matrix product."""
+PANEL = 192
+"""Rows of the factor of H that are decomposed together."""
 
 
 def round_weights(
@@ -153,51 +156,73 @@ def rounded_by_inputs(weights: Array, inputs: Array) -> Array:
     """
     Weights float32 [n, K], rounded to multiples of each row's scale for inputs float32 [rows, K].
 
-    The scale is `row_scales`. Zeros stay zero, and the largest of a row keeps its magnitude.
+    The scale is `row_scales` in float64. Zeros stay zero, and the largest of a row keeps its magnitude.
     """
     import torch as pytorch
 
-    largest = row_magnitudes(weights)
-    scales = row_scales(weights.astype(np.float64))
-    order = np.argsort(-np.square(inputs, dtype=np.float64).sum(axis=0), kind="stable")
-    feedback = _feedback(inputs[:, order])
-    exact = tensor_from(np.ascontiguousarray((weights / scales[:, None]).astype(np.float32).T[order]))
-    magnitudes = np.abs(weights).T[order]
-    free = tensor_from((magnitudes > 0) & (magnitudes < largest))
-    integers, errors = exact.round(), pytorch.zeros_like(exact)
-    # A weight that is not free has one integer within its limits.
-    low = pytorch.where(free, -float(WEIGHT_MAGNITUDE), integers)
-    high = pytorch.where(free, float(WEIGHT_MAGNITUDE), integers)
-    rows = list(zip(*(array.unbind(0) for array in (exact, low, high, integers, errors)), strict=True))
-    for start in range(0, len(rows), BLOCK):
+    scales = tensor_from(row_scales(weights, np.float64))
+    energies = np.einsum("ij,ij->j", inputs, inputs, dtype=np.float64)
+    order = tensor_from(np.argsort(-energies, kind="stable"))
+    feedback = _feedback(tensor_from(inputs)[:, order])
+    # A row for each column of the weights; arrays of all weights are few, since each costs as much as a product.
+    columns = tensor_from(weights).T.contiguous()
+    errors = pytorch.empty_like(columns)
+    for start in range(0, len(order), BLOCK):
         block = slice(start, start + BLOCK)
-        wanted = pytorch.addmm(exact[block], feedback[block, :start], errors[:start])
-        within, before = feedback[block, block], errors[block].T
-        for column, target in enumerate(wanted.unbind(0)):
-            value, least, most, integer, error = rows[start + column]
-            target.addmv_(before[:, :column], within[column, :column])
-            pytorch.clamp(target.round_(), least, most, out=integer)
-            pytorch.sub(value, integer, out=error)
-    rounded = np.empty_like(weights)
-    rounded[:, order] = (integers.numpy() * scales).T
-    return rounded
+        exact = (columns[order[block]] / scales).float()
+        integers = pytorch.addmm(exact, feedback[block, :start], errors[:start])
+        _round_block(exact, integers, feedback[block, block], errors[block])
+        columns[order[block]] = (integers * scales).float()
+    return columns.T.contiguous().numpy()
 
 
-def _feedback(inputs: Array) -> Tensor:
-    """Share of the error of column j that column k compensates, float32 [K, K] at [k, j]; used for j < k."""
+def _round_block(exact: Tensor, integers: Tensor, feedback: Tensor, errors: Tensor) -> None:
+    """
+    Rounds one column after the other, [columns, n], and sets its errors.
+
+    `exact` are the weights by their scales. `integers` are those with the corrections by blocks before, and are rounded
+    in place; feedback [columns, columns] is that within the block.
+    """
+    import torch as pytorch
+
+    # A weight that is not free has one integer within its limits.
+    free = (exact != 0) & (exact.abs() < WEIGHT_MAGNITUDE)
+    low = pytorch.where(free, -float(WEIGHT_MAGNITUDE), exact)
+    high = pytorch.where(free, float(WEIGHT_MAGNITUDE), exact)
+    before = errors.T
+    rows = zip(*(array.unbind(0) for array in (exact, integers, low, high, feedback, errors)), strict=True)
+    for column, (value, integer, least, most, shares, error) in enumerate(rows):
+        integer.addmv_(before[:, :column], shares[:column])
+        pytorch.clamp(integer.round_(), least, most, out=integer)
+        pytorch.sub(value, integer, out=error)
+
+
+def _feedback(inputs: Tensor) -> Tensor:
+    """
+    Share of the error of column j that column k compensates, float32 [K, K] at [k, j] for j < k, for inputs
+    [rows, K]; what is above the diagonal has no meaning.
+
+    It is the factor F of H = F^T D F, from its last rows to its first: H is made as far as it is needed, and is never
+    whole. PyTorch's own decomposition takes three times as long.
+    """
+    import torch as pytorch
     from torch import linalg
 
-    largest = float(np.abs(inputs).max(initial=0.0))
-    # float32 is enough: with this damping, the condition number is no more than K. Its range is not, without a scale.
-    scaled = inputs[:, ::-1] / largest if largest > 0 else inputs[:, ::-1].copy()
-    # Cholesky's factor is lower triangular: from the last column to the first, it is the upper one.
-    columns = tensor_from(scaled)
-    correlation = columns.T @ columns
-    diagonal = correlation.diagonal()
-    mean = float(diagonal.double().mean())
-    diagonal += DAMPING * mean if mean > 0 else 1.0
     decompositions: Any = linalg
-    # Largest of calibration's arrays: in place.
-    factor: Tensor = decompositions.cholesky(correlation, out=correlation)
-    factor /= factor.diagonal().clone()
-    return factor.flip(0, 1).T
+    width = inputs.shape[1]
+    # float32 is enough: with this damping, the condition number is no more than K. Its range is not, without a scale.
+    size = float(decompositions.vector_norm(inputs, dtype=pytorch.float64)) / math.sqrt(width)
+    scaled = inputs / size if size > 0 else inputs
+    factor = pytorch.empty(width, width)
+    for end in range(width, 0, -PANEL):
+        start = max(end - PANEL, 0)
+        panel = factor[start:end, :end]
+        pytorch.mm(scaled[:, start:end].T, scaled[:, :end], out=panel)
+        panel.addmm_(factor[end:, start:end].T, factor[end:, :end], alpha=-1)
+        corner = panel[:, start:]
+        corner.diagonal().add_(DAMPING)
+        # Cholesky's factor of a matrix read backwards is the other one: U^T U instead of L L^T.
+        corner.copy_(decompositions.cholesky(corner.flip(0, 1), upper=True).flip(0, 1))
+        panel[:, :start] = decompositions.solve_triangular(corner.T, panel[:, :start], upper=True)
+    factor /= factor.diagonal().clone()[:, None]
+    return factor

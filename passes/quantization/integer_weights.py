@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from sta.spec.integers import encode_scale
 from sta.spec.wide_product import PLANE_MAGNITUDES
@@ -21,6 +21,9 @@ BIAS_REACH = 1 << 60
 
 EMPTY_CHANNEL_SCALE = 2.0**-20
 """Scale of the weights of a channel without any: its accumulators are always zero."""
+
+PART = 1 << 16
+"""Number of values that are rounded at a time."""
 
 Array = NDArray[Any]
 
@@ -94,15 +97,16 @@ def quantize_linear(
 
 def row_magnitudes(weights: Array) -> Array:
     """The largest magnitude [N] in each row of weights [N, K]."""
-    return np.abs(weights).max(axis=1, initial=0.0)
+    # Without an array of magnitudes, which costs more than both extremes.
+    return np.maximum(weights.max(axis=1, initial=0.0), -weights.min(axis=1, initial=0.0))
 
 
-def row_scales(weights: Array) -> Array:
+def row_scales(weights: Array, dtype: DTypeLike | None = None) -> Array:
     """
-    The scale [N] of each row of float weights [N, K], in their dtype: its largest magnitude by 127. A row of zeros may
-    have any scale: it gets one so small that every output's scale can be reached from it.
+    The scale [N] of each row of float weights [N, K], in their dtype or another: its largest magnitude by 127. A row of
+    zeros may have any scale: it gets one so small that every output's scale can be reached from it.
     """
-    return _scales(row_magnitudes(weights), 0.0)
+    return _scales(row_magnitudes(weights).astype(dtype or weights.dtype), 0.0)
 
 
 def _scales(magnitudes: Array, least: Array | float) -> Array:
@@ -154,7 +158,13 @@ def requantization(scales: NDArray[np.float64], output_scale: float) -> tuple[ND
 
 def quantize_symmetric(values: Array, scale: float, bits: int = 16) -> NDArray[np.int16 | np.int8]:
     """`round(values / scale)`, ties to even, saturated to int16, or int8."""
-    rounded = np.rint(np.asarray(values, np.float64) / scale)
     half = 1 << (bits - 1)
-    # NumPy makes a scalar of an array without axes.
-    return np.asarray(np.clip(rounded, -half, half - 1), np.int8 if bits == 8 else np.int16)
+    integers = np.empty(np.shape(values), np.int8 if bits == 8 else np.int16)
+    flat, target = np.reshape(values, -1), integers.reshape(-1)
+    # A table of embeddings in float64 would be the largest array of a compile.
+    for start in range(0, flat.size, PART):
+        part = slice(start, start + PART)
+        rounded = flat[part].astype(np.float64) / scale
+        np.rint(rounded, out=rounded)
+        target[part] = np.clip(rounded, -half, half - 1, out=rounded)
+    return integers

@@ -18,42 +18,56 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import BlockArgument, SSAValue
 
 from sta.dialect import torch
+from sta.dialect.host import prologue_of
 from sta.dialect.interpreters.torch import input_names
 from sta.dialect.ir.main_function import main_function
+from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.torch_operations import operations_of
+from sta.spec.host_prologue import HostPrologue
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class PaddingMask:
-    """The input that is the padding mask of all attentions of a module."""
+    """The input of `main` that is the padding mask of all attentions of a module."""
 
     name: str
     inverted: bool
     """True if the input is true at excluded positions."""
+    sizes: tuple[int, int]
+    """Batch and positions."""
+    prologue: HostPrologue | None = None
+    """The host prologue that computes it; None where it is an input of the model."""
 
     def counted(self, sample: Mapping[str, Array]) -> Array:
         """The positions of a sample that count, bool [batch, positions]."""
-        return (np.asarray(sample[self.name]) != 0) != self.inverted
+        given = sample if self.prologue is None else self.prologue.run(sample)
+        return ((np.asarray(given[self.name]) != 0) != self.inverted).reshape(self.sizes)
 
 
-def padding_mask(module: ModuleOp) -> PaddingMask | None:
+def padding_mask(module: ModuleOp, store: WeightStore) -> PaddingMask | None:
     """The padding mask of all attentions in the function `main` of `module`; None if they do not share one."""
     attentions = [op for op in operations_of(module) if isinstance(op, torch.ScaledDotProductAttentionOp)]
     found = {_input_of(attention.attn_mask) for attention in attentions}
     if len(found) != 1:
         return None
     ((argument, inverted),) = found
-    if argument is None or len(torch.sizes_of(argument)) != 2:
+    if argument is None:
+        return None
+    batch, *between, positions = torch.sizes_of(argument)
+    if any(size != 1 for size in between) or torch.tensor_type(argument).rank < 2:
         return None
     # The keys must be the sequence itself: in cross attention they are those of another one.
-    sizes = torch.sizes_of(argument)
+    sizes = batch, positions
     for attention in attentions:
         query, key = torch.sizes_of(attention.query), torch.sizes_of(attention.key)
         if query[-2] != key[-2] or (query[0], key[-2]) != sizes:
             return None
-    return PaddingMask(input_names(main_function(module))[argument.index], inverted)
+    name = input_names(main_function(module))[argument.index]
+    prologue = prologue_of(module, store)
+    is_computed = prologue is not None and name in dict(prologue.results)
+    return PaddingMask(name, inverted, sizes, prologue if is_computed else None)
 
 
 def _input_of(mask: SSAValue) -> tuple[BlockArgument | None, bool]:

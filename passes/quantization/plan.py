@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from sta.passes.quantization.noise import EXACT
@@ -38,6 +39,10 @@ class Choice:
     held_out: int = 0
     """Samples that judged the choice and that the judged ranges had not observed."""
 
+    def record(self, tried: Sequence[tuple[Plan, Trial]]) -> None:
+        """Adds the trials of one method, of which at most one is in the plan now."""
+        self.trials += [replace(trial, kept=plan is self.plan) for plan, trial in tried]
+
     @property
     def fidelity(self) -> Fidelity:
         """Both figures, rounded to hundredths: sums of floats differ in their last digits between processors."""
@@ -45,7 +50,7 @@ class Choice:
 
     def __str__(self) -> str:
         """The kept trials, and the output's SQNR with each."""
-        kept = [trial for trial in self.trials if trial.kept]
+        kept = [*self.trials[:1], *(trial for trial in self.trials[1:] if trial.kept)]
         gains = [
             f"{after.method} ({before.decibels:.1f} to {after.decibels:.1f} dB)" for before, after in pairwise(kept)
         ]

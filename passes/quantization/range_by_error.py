@@ -49,5 +49,10 @@ def _spread(rows: Array) -> Array:
 def rounding_error(values: Array, low: float, high: float) -> float:
     """The mean squared error of `values` rounded to the steps of 8 bits from `low` to `high`, and saturated."""
     step = (high - low) / NARROW_STEPS or 1.0
-    rounded = np.clip(np.rint(values / step), np.rint(low / step), np.rint(high / step)) * step
-    return float(np.square(values - rounded).mean())
+    error = values / step
+    # In place: a new array costs as much as a step.
+    np.rint(error, out=error)
+    np.clip(error, np.rint(low / step), np.rint(high / step), out=error)
+    error *= step
+    np.subtract(values, error, out=error)
+    return float(np.square(error, out=error).mean())

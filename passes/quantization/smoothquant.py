@@ -61,8 +61,10 @@ def smooth(
         set_range(main_function(module), own, *observers[own].range())
         for linear, weight in layers:
             name = f"{module_path(linear)}.weight.smoothed"
-            multiplied = TorchBuilder(linear, store).literal((weight * scale).astype(np.float32), name)
-            linear.operands = [linear.input, multiplied, linear.bias]
+            # Products are float64; without an array of them.
+            multiplied = np.multiply(weight, scale, out=np.empty(weight.shape, np.float32), casting="same_kind")
+            literal = TorchBuilder(linear, store).literal(multiplied, name)
+            linear.operands = [linear.input, literal, linear.bias]
         redirect(operation.result, own, consumers)
         smoothed.append(module_path(operation))
         divided.append((operation, own))

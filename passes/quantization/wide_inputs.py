@@ -53,6 +53,7 @@ class WideInputs:
         before, gains = self._gains(narrow, sites)
         gains.sort(key=lambda pair: -pair[0] / pair[1].products)
         taken: list[_Site] = []
+        tried: list[tuple[Plan, Trial]] = []
         expected = _power(choice.decibels)
         for gain, site in gains:
             taken.append(site)
@@ -61,13 +62,14 @@ class WideInputs:
                 continue
             plan = _wider(narrow, taken)
             decibels = self._judge(self._noise, plan)
-            choice.trials.append(Trial(f"16 bits for {len(taken)} of {len(sites)} inputs", decibels, True))
+            tried.append((plan, Trial(f"16 bits for {len(taken)} of {len(sites)} inputs", decibels)))
             if decibels >= least_sqnr or site is gains[-1][1]:
                 choice.plan, choice.decibels = plan, decibels
                 break
             expected = max(expected, _power(decibels))
         if choice.decibels >= least_sqnr:
-            self._leave_out(choice, narrow, taken, least_sqnr)
+            tried += self._leave_out(choice, narrow, taken, least_sqnr)
+            choice.record(tried)
             return
         # Out of reach: 16 bits only where they remove a part of the noise worth speaking of.
         useful = [site for gain, site in gains if gain > USEFUL_PART * before]
@@ -75,7 +77,8 @@ class WideInputs:
         decibels = self._judge(self._noise, plan)
         if len(useful) < len(gains) and decibels > choice.decibels - USEFUL_DECIBELS:
             choice.plan, choice.decibels = plan, decibels
-            choice.trials.append(Trial(f"16 bits for {len(useful) or 'no'} inputs", decibels, True))
+            tried.append((plan, Trial(f"16 bits for {len(useful) or 'no'} inputs", decibels)))
+        choice.record(tried)
 
     def _gains(self, narrow: Plan, sites: Sequence[_Site]) -> tuple[float, list[tuple[float, _Site]]]:
         """The noise relative to the signal, and each input with the noise that 16 bits for it alone remove."""
@@ -87,8 +90,14 @@ class WideInputs:
             gains.append((before - _power(self._judge(few, _wider(narrow, [site]))), site))
         return before, gains
 
-    def _leave_out(self, choice: Choice, narrow: Plan, taken: list[_Site], least_sqnr: float) -> None:
-        """Takes 16 bits away again, first where they cost most, as long as the required SQNR is reached."""
+    def _leave_out(
+        self, choice: Choice, narrow: Plan, taken: list[_Site], least_sqnr: float
+    ) -> list[tuple[Plan, Trial]]:
+        """
+        Takes 16 bits away again, first where they cost most, as long as the required SQNR is reached; returns what it
+        took.
+        """
+        tried: list[tuple[Plan, Trial]] = []
         rest = sorted(taken[:-1], key=lambda site: -site.products)
         for index, site in enumerate(rest):
             self._report("leave out inputs that need no 16 bits", index / len(rest))
@@ -98,7 +107,8 @@ class WideInputs:
             if decibels >= least_sqnr:
                 taken = fewer
                 choice.plan, choice.decibels = plan, decibels
-                choice.trials.append(Trial(f"16 bits for {len(taken)} inputs", decibels, True))
+                tried.append((plan, Trial(f"16 bits for {len(taken)} inputs", decibels)))
+        return tried
 
     def _judge(self, noise: Noise, plan: Plan) -> float:
         return self._candidate.decibels(noise, plan.int16_inputs)

@@ -8,7 +8,7 @@ would not say what stands in the way.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import ComplexType
 from xdsl.dialects.func import ReturnOp
@@ -16,8 +16,9 @@ from xdsl.ir import Operation, SSAValue, Use
 
 from sta.dialect import torch
 from sta.dialect.ir.location import module_path
-from sta.passes.rewriting.torch_operations import is_aten, literal_of
+from sta.passes.rewriting.torch_operations import is_aten
 from sta.spec.operators.operator import Role
+from sta.spec.operators.registry import remedy_of
 
 WEIGHTS = (
     "the weights of attention cannot be an output, only what they are multiplied with: leave them out "
@@ -49,8 +50,17 @@ def find_causes(operations: Iterable[Operation]) -> list[Cause]:
     for operation in operations:
         finder = next((find for is_root, find in _FINDERS if is_root(operation)), None)
         if finder is not None and (cause := finder(operation)) is not None:
-            found.append(cause)
+            _add(found, cause)
     return found
+
+
+def _add(found: list[Cause], cause: Cause) -> None:
+    """Adds `cause` to `found`, to the same norm if another of its reductions is there."""
+    for index, other in enumerate(found):
+        if other.note == cause.note == NORM and other.parts & cause.parts:
+            found[index] = replace(other, parts=other.parts | cause.parts)
+            return
+    found.append(cause)
 
 
 def serving(operations: list[Operation], is_end: Callable[[Use], bool]) -> set[Operation]:
@@ -72,6 +82,9 @@ def _of_softmax(softmax: Operation) -> Cause | None:
     products = [one for one in before if isinstance(one, _PRODUCTS)]
     after = _after(softmax.results[0])
     ends = [one for one in after if isinstance(one, _PRODUCTS)]
+    logarithm = next((use.operation for use in softmax.results[0].uses if is_aten(use.operation, "log")), None)
+    if logarithm is not None:
+        return Cause(logarithm, remedy_of("aten.log_softmax.int"), frozenset({softmax, logarithm}))
     if not products or not (ends or any(isinstance(one, ReturnOp) for one in after)):
         return None
     parts = frozenset({softmax, *before, *(one for one in after if not isinstance(one, ReturnOp))})
@@ -139,7 +152,7 @@ def _of_reduction(reduction: Operation) -> Cause | None:
             user = use.operation
             if isinstance(user, ReturnOp) or user in narrow or user in wide or module_path(user) != path:
                 continue
-            is_narrow = torch.sizes_of(user.results[0])[-1:] == (1,)
+            is_narrow = torch.sizes_of(user.results[0])[-1:] == (1,) or is_aten(user, "expand")
             (narrow if is_narrow and _is_on_the_way(user) else wide).append(user)
     has_root = any(is_aten(one, "sqrt", "rsqrt", "pow.Tensor_Scalar", "std.correction", "std.dim") for one in narrow)
     if not has_root and not is_aten(reduction, "linalg_vector_norm"):
@@ -147,6 +160,9 @@ def _of_reduction(reduction: Operation) -> Cause | None:
         roots = [use.operation for one in centring for use in one.results[0].uses]
         if not roots:
             return None
+    # A mean and a deviation of the same value are of one norm.
+    others = [use.operation for use in reduction.operands[0].uses if _is_reduction(use.operation)]
+    narrow += [one for one in others if module_path(one) == path and one not in narrow]
     source = [one for one in _before(reduction.operands[0], _is_on_the_way) if module_path(one) == path]
     return Cause(reduction, NORM, frozenset({*narrow, *wide, *source}))
 
@@ -183,17 +199,6 @@ def _of_concatenation(operation: Operation) -> Cause | None:
     return Cause(operation, "" if row is None else row.remedy, frozenset({operation, *parts}))
 
 
-def _is_product_with_constant(operation: Operation) -> bool:
-    return isinstance(operation, _PRODUCTS) and any(literal_of(value) is not None for value in operation.operands)
-
-
-def _of_product(operation: Operation) -> Cause:
-    """A constant that is no matrix, so that the product is no linear layer."""
-    sizes = next(torch.sizes_of(value) for value in operation.operands if literal_of(value) is not None)
-    note = f"its constant is {list(sizes)}, and only one matrix can be multiplied with: use a linear layer for each"
-    return Cause(operation, note, frozenset({operation}))
-
-
 def _role_of(operation: Operation) -> Role | None:
     row = torch.find_row(operation)
     if is_aten(operation, "sub.Tensor"):
@@ -224,6 +229,5 @@ _FINDERS: tuple[tuple[Callable[[Operation], bool], Callable[[Operation], Cause |
     (_is_reduction, _of_reduction),
     (_becomes_complex, _of_complex),
     (lambda one: is_aten(one, "cat"), _of_concatenation),
-    (_is_product_with_constant, _of_product),
 )
 """Roots of causes, and what is said about each."""

@@ -162,6 +162,13 @@ def array_of(value: SSAValue, store: WeightStore) -> Array | None:
     return None if literal is None else literal.array(store)
 
 
+def makes_floats_of_integers(operation: Operation) -> bool:
+    """True if `operation` converts integers or bools to floats."""
+    if not isinstance(operation, torch.ToDtypeOp) or not isinstance(operation.result.type, torch.VTensorType):
+        return False
+    return operation.result.type.is_float and not torch.tensor_type(operation.input).is_float
+
+
 def single_use(value: SSAValue) -> bool:
     """True if `value` is used exactly once."""
     return value.has_one_use()

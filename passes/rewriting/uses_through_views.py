@@ -9,7 +9,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import torch
 
-VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.ExpandOp
+VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.ExpandOp | torch.UnfoldOp
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from xdsl.passes import ModulePass
 
 from sta.dialect import sta
 from sta.dialect.ir.context import policy_of, target_of
+from sta.dialect.ir.main_function import machine_functions
 from sta.dialect.ir.port_attribute import PORT, port_of
 from sta.dialect.nm import integer
 from sta.passes.memory.memory_plan import MemoryPlan, plan_memory
@@ -28,9 +29,8 @@ class StaAllocatePass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         target, policy = target_of(ctx), policy_of(ctx)
-        for function in op.ops:
-            if isinstance(function, func.FuncOp):
-                assign_offsets(function, plan_memory(function, target, policy))
+        for function in machine_functions(op):
+            assign_offsets(function, plan_memory(function, target, policy))
 
 
 def assign_offsets(function: func.FuncOp, plan: MemoryPlan[SSAValue]) -> None:

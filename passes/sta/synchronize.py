@@ -13,6 +13,7 @@ from xdsl.traits import MemoryEffectKind
 
 from sta.dialect import nm, sta
 from sta.dialect.ir.addresses import address_of, expect_addresses
+from sta.dialect.ir.main_function import machine_functions
 from sta.passes.scheduling.synchronization import synchronize
 from sta.passes.scheduling.work import Channel, Loop, Node, Range, Work
 from sta.spec.affine import Affine
@@ -36,9 +37,8 @@ class StaSynchronizePass(ModulePass):
     name = "sta-synchronize"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for function in op.ops:
-            if isinstance(function, func.FuncOp):
-                _Synchronizer(function).run()
+        for function in machine_functions(op):
+            _Synchronizer(function).run()
 
 
 @dataclass

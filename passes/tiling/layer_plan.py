@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
-from sta.passes.tiling import linear_tiling
+from sta.passes.tiling import linear_tiling, matmul_tiling
 from sta.passes.tiling.attention_tiling import (
     AttentionShape,
     Tiling,
@@ -22,19 +22,20 @@ from sta.passes.tiling.attention_tiling import (
     too_long,
 )
 from sta.passes.tiling.capacity import CapacityError
-from sta.passes.tiling.linear_tiling import ROWS, LinearChoice, LinearShape, LinearTiling, choose
+from sta.passes.tiling.linear_tiling import ROWS, LinearChoice, LinearShape, LinearTiling
+from sta.passes.tiling.matmul_tiling import MatmulShape
 from sta.passes.tiling.tile_choice import TileChoice
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 
 
 @dataclass(frozen=True)
-class LinearPlan:
-    """The tiling of a linear layer."""
+class ProductPlan:
+    """The tiling of a linear layer, or of a product of two values."""
 
     target: Target
     policy: TilingPolicy
-    shape: LinearShape
+    shape: LinearShape | MatmulShape
     choice: LinearChoice
 
     @property
@@ -63,11 +64,13 @@ class LinearPlan:
 
     def smaller_budget(self) -> int | None:
         """A budget for smaller tiles; None if there are none."""
-        return linear_tiling.smaller_budget(self.target, self.policy, self.shape, self.size)
+        if isinstance(self.shape, LinearShape):
+            return linear_tiling.smaller_budget(self.target, self.policy, self.shape, self.size)
+        return matmul_tiling.smaller_budget(self.target, self.policy, self.shape, self.size)
 
     def extra_cycles(self, budget: int) -> int:
         """Estimated additional cycles of the layer if its tiles have that many bytes."""
-        return choose(self.target, self.policy, self.shape, budget).estimate.cycles - self.cycles
+        return plan_product(self.target, self.policy, self.shape, budget).cycles - self.cycles
 
     def explain(self, path: str) -> TileChoice:
         """Explanation of the choice."""
@@ -75,7 +78,8 @@ class LinearPlan:
         other = {}
         if choice.other is not None and choice.other_estimate is not None:
             other = {**vars(choice.other), "cycles": choice.other_estimate.cycles}
-        return TileChoice(path, "linear", vars(choice.tiling), choice.estimate.bound, self.cycles, self.size, other)
+        kind = "linear" if isinstance(self.shape, LinearShape) else "matmul"
+        return TileChoice(path, kind, vars(choice.tiling), choice.estimate.bound, self.cycles, self.size, other)
 
 
 @dataclass(frozen=True)
@@ -149,16 +153,20 @@ class AttentionPlan:
         return TileChoice(path, "attention", tile, bound, self._cycles(tiling), tile_bytes(self.shape, tiling))
 
 
-LayerPlan = LinearPlan | AttentionPlan
+LayerPlan = ProductPlan | AttentionPlan
 
 
-def plan_linear(target: Target, policy: TilingPolicy, shape: LinearShape, budget: int | None = None) -> LinearPlan:
+def plan_product(
+    target: Target, policy: TilingPolicy, shape: LinearShape | MatmulShape, budget: int | None = None
+) -> ProductPlan:
     """
-    The plan of a linear layer with tiles of at most `budget` bytes, by default the policy's share of the chip; if
-    nothing fits that, with the smallest tiles.
+    The plan of a linear layer, or of a product of two values, with tiles of at most `budget` bytes, by default the
+    policy's share of the chip; if nothing fits that, with the smallest tiles.
     """
     budget = int(target.sram_bytes * policy.layer_share) if budget is None else budget
-    return LinearPlan(target, policy, shape, choose(target, policy, shape, budget))
+    if isinstance(shape, LinearShape):
+        return ProductPlan(target, policy, shape, linear_tiling.choose(target, policy, shape, budget))
+    return ProductPlan(target, policy, shape, matmul_tiling.choose(target, policy, shape, budget))
 
 
 def plan_attention(

@@ -42,6 +42,8 @@ class LinearShape:
     x_bytes: int = 0
     """Bytes of an element of the activations if they are loaded from DRAM, else 0; likewise the next field."""
     residual_bytes: int = 0
+    residual_column: bool = False
+    """True if the residual has one element a row."""
     result_bytes: int = 0
     batches: int = 1
     """Number of batches of so many rows: tiles do not span separate regions of memory."""
@@ -49,11 +51,17 @@ class LinearShape:
     """True if a norm of each tile of rows follows."""
     wide: bool = False
     """True if the activations have 16 bits: two passes, each with its own accumulators."""
+    run: int = 0
+    """Activations of a row that lie next to each other, if they are fewer than the depth: no cut goes beyond a run."""
 
     @property
     def passes(self) -> int:
         """Passes of the array over each tile."""
         return 2 if self.wide else 1
+
+    def residual_row(self, columns: int) -> int:
+        """Bytes of a row of the residual's tile, for so many columns of the result, if it is loaded from DRAM."""
+        return self.residual_bytes * (1 if self.residual_column else columns)
 
 
 @dataclass(frozen=True)
@@ -144,15 +152,22 @@ def weight_bytes(shape: LinearShape, columns: int, depth: int) -> int:
     )
 
 
+def group_bytes(shape: LinearShape, tiling: LinearTiling) -> int:
+    """Bytes of the weights of a tile of columns that are loaded at once: of a cut of the depth, or of all of them."""
+    cut = aligned(packed_size(tiling.columns, tiling.depth, shape.pattern, shape.encoding))
+    return cut * (shape.depth // tiling.depth) if shape.run else cut
+
+
 def tile_bytes(shape: LinearShape, tiling: LinearTiling) -> int:
     """Bytes of a layer's tiles on the chip."""
     if tiling.order == ROWS:
         weights = weight_bytes(shape, tiling.columns, tiling.depth)
     else:
-        weights = SLOTS * aligned(packed_size(tiling.columns, tiling.depth, shape.pattern, shape.encoding))
+        weights = SLOTS * group_bytes(shape, tiling)
     loaded = tiling.depth if tiling.order == COLUMNS else shape.depth
-    element = 4 * shape.passes + shape.residual_bytes + shape.result_bytes
-    return weights + SLOTS * tiling.rows * (loaded * shape.x_bytes + tiling.columns * element)
+    element = 4 * shape.passes + shape.result_bytes
+    row = loaded * shape.x_bytes + shape.residual_row(tiling.columns) + tiling.columns * element
+    return weights + SLOTS * tiling.rows * row
 
 
 def estimate(target: Target, policy: TilingPolicy, shape: LinearShape, tiling: LinearTiling) -> Estimate:
@@ -167,12 +182,12 @@ def estimate(target: Target, policy: TilingPolicy, shape: LinearShape, tiling: L
         )
         products += count * product
         vector += count * vector_cycles(target, height, width, 1)
-        residuals += count * dma_cycles(target, height, width * shape.residual_bytes)
+        residuals += count * dma_cycles(target, height, shape.residual_row(width))
         stores += count * dma_cycles(target, height, width * shape.result_bytes)
     tiles = row_tiles * column_tiles
     by_columns = tiling.order == COLUMNS
-    once = tiling.order == ROWS or (by_columns and cut == 1)
-    blocks = column_tiles * cut * (1 if once else row_tiles)
+    once = tiling.order == ROWS or (by_columns and (cut == 1 or shape.run > 0))
+    blocks = column_tiles * (1 if shape.run else cut) * (1 if once else row_tiles)
     weights = dma_cycles(target, 1, weight_bytes(shape, tiling.columns, tiling.depth)) * (1 if once else row_tiles)
     windows = tiles * cut if by_columns else row_tiles
     activations = sum(
@@ -191,7 +206,7 @@ def estimate(target: Target, policy: TilingPolicy, shape: LinearShape, tiling: L
     peeled = iterations > 1 and is_rolled(policy, *inner) and inner[0] % (SLOTS * inner[1])
     turns = 2 * iterations * (target.drain_latency + vector // tiles) if peeled else 0
     stalls, normalized, tail = _norm_cycles(target, shape, tiling, products // tiles)
-    first = dma_cycles(target, 1, packed_size(tiling.columns, tiling.depth, shape.pattern, shape.encoding))
+    first = dma_cycles(target, 1, group_bytes(shape, tiling))
     if tiling.order == ROWS:
         # All weights are loaded under the first tile of rows.
         first = max(first, weights - products // row_tiles)
@@ -226,18 +241,18 @@ def _norm_cycles(target: Target, shape: LinearShape, tiling: LinearTiling, produ
 
 def candidates(target: Target, shape: LinearShape) -> Iterator[LinearTiling]:
     """Candidate tilings."""
-    for columns in _sizes(shape.columns, target.tile_columns, target.array_columns):
-        for rows in _sizes(shape.rows, target.tile_rows, target.array_rows):
+    for columns in tile_sizes(shape.columns, target.tile_columns, target.array_columns):
+        for rows in tile_sizes(shape.rows, target.tile_rows, target.array_rows):
             # If all rows are one tile, both orders are the same.
-            if shape.depth <= DEPTH_LIMIT and rows < shape.rows * shape.batches:
+            if not shape.run and shape.depth <= DEPTH_LIMIT and rows < shape.rows * shape.batches:
                 yield LinearTiling(rows, columns, shape.depth, ROWS)
             for depth in _depths(shape):
                 yield LinearTiling(rows, columns, depth, COLUMNS)
-                if shape.x_bytes:
+                if shape.x_bytes and not shape.run:
                     yield LinearTiling(rows, columns, depth, RELOADED)
 
 
-def _sizes(size: int, limit: int, array: int) -> list[int]:
+def tile_sizes(size: int, limit: int, array: int) -> list[int]:
     """
     Candidate sizes of a tile: the array's size and its doubles, or all elements if they are fewer; below the array's
     size single elements, for chips that hold no more.
@@ -251,9 +266,16 @@ def _sizes(size: int, limit: int, array: int) -> list[int]:
 
 
 def _depths(shape: LinearShape) -> list[int]:
-    """Cuts of the depth in whole groups of the pattern: all of it, halves, quarters."""
+    """Cuts of the depth in whole groups of the pattern."""
     group = shape.pattern.m
-    depth = min(shape.depth, DEPTH_LIMIT // group * group)
+    if shape.run:
+        # Equal cuts, so that each lies in a run.
+        return [depth for depth in halved(shape.run, group) if depth <= DEPTH_LIMIT and shape.run % depth == 0]
+    return halved(min(shape.depth, DEPTH_LIMIT // group * group), group)
+
+
+def halved(depth: int, group: int) -> list[int]:
+    """A depth and its halves, quarters and so on, in multiples of `group`."""
     depths = [depth]
     while depth > group:
         depth = max(1, -(-depth // 2) // group) * group

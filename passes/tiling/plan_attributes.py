@@ -14,7 +14,8 @@ from sta.dialect.ir.location import describe
 from sta.passes.lowering.lower_function import Plan
 from sta.passes.memory.placement import Placement
 from sta.passes.tiling.attention_tiling import AttentionShape, Tiling
-from sta.passes.tiling.linear_tiling import LinearShape, LinearTiling
+from sta.passes.tiling.linear_tiling import COLUMNS, LinearShape, LinearTiling
+from sta.passes.tiling.matmul_tiling import MatmulShape
 from sta.spec.target import Target
 
 TARGET = "nm.planned_for"
@@ -49,7 +50,7 @@ def is_planned(function: func.FuncOp, target: Target) -> bool:
 def read_plan(function: func.FuncOp) -> Plan:
     """The plan on a function. Lowering checks tilings against the layers when it uses them."""
     in_dram = {value for op, values in _values(function) for value in _numbered(op, values)}
-    return Plan(in_dram, _linear, _attention)
+    return Plan(in_dram, _linear, _matmul, _attention)
 
 
 def _values(function: func.FuncOp) -> Iterator[tuple[Operation, list[SSAValue]]]:
@@ -70,11 +71,25 @@ def _numbered(op: Operation, values: list[SSAValue]) -> list[SSAValue]:
 
 
 def _linear(op: nm.LinearOp, shape: LinearShape) -> LinearTiling:
+    tiling = _of_product(op, shape)
+    if tiling.depth < shape.depth and tiling.depth % shape.pattern.m:
+        raise _unplanned(op, op.attributes.get(TILING))
+    return tiling
+
+
+def _matmul(op: nm.MatmulOp, shape: MatmulShape) -> LinearTiling:
+    tiling = _of_product(op, shape)
+    if tiling.order != COLUMNS:
+        raise _unplanned(op, op.attributes.get(TILING))
+    return tiling
+
+
+def _of_product(op: Operation, shape: LinearShape | MatmulShape) -> LinearTiling:
     given = op.attributes.get(TILING)
     if not isinstance(given, nm.LinearTilingAttr):
         raise _unplanned(op, given)
     rows, columns, depth = (size.value.data for size in (given.rows, given.columns, given.depth))
-    if columns > shape.columns or depth > shape.depth or (depth < shape.depth and depth % shape.pattern.m):
+    if columns > shape.columns or depth > shape.depth:
         raise _unplanned(op, given)
     return LinearTiling(rows, columns, depth, given.order.data)
 

@@ -67,6 +67,15 @@ def _take_last(rest: list[Factor], size: int) -> tuple[Factor, ...]:
     return tuple(group[::-1])
 
 
+def element_offset(factors: Sequence[Factor], index: int) -> int:
+    """The offset of an element of an axis from its first one."""
+    offset = 0
+    for size, stride in reversed(factors):
+        index, step = divmod(index, size)
+        offset += step * stride
+    return offset
+
+
 @dataclass(frozen=True)
 class StridedView:
     """Axes as tuples of factors, and the offset of the first element; all in elements of the buffer."""
@@ -106,6 +115,21 @@ class StridedView:
         """
         factors, offset = _stepped(merge(self.axes[axis]), range(start, stop, step))
         return self._replaced(axis, factors, self.offset + offset)
+
+    def windowed(self, axis: int, size: int, step: int) -> StridedView:
+        """
+        Windows of `size` elements along one axis, each `step` behind the one before: the axis counts them, and a new
+        last axis their elements. Windows that overlap share elements.
+
+        Raises NotAView if the axis has several factors.
+        """
+        factors = merge(self.axes[axis])
+        if len(factors) > 1:
+            raise NotAView(f"windows of an axis made of {factors}")
+        length, stride = factors[0] if factors else (1, 0)
+        count = (length - size) // step + 1
+        view = self._replaced(axis, ((count, step * stride),), self.offset)
+        return StridedView((*view.axes, ((size, stride),)), self.offset)
 
     def broadcast(self, shape: Sequence[int]) -> StridedView:
         """The view with NumPy's broadcasting to `shape`: axes of size 1, and axes it has not, repeat with stride 0."""

@@ -71,7 +71,7 @@ class TorchCalibratePass(ModulePass):
         methods, least_sqnr = ((), 0.0) if self.fast else (self.methods, self.min_sqnr)
         chooser = QuantizationChoice(op, context, samples, methods, context.report, evaluation, given)
         choice = chooser.choose(least_sqnr, self.int16_inputs)
-        self._check_reached(choice, "evaluation" if evaluation else "calibration", given is not None)
+        self._check_reached(choice, _judges(choice.held_out, bool(evaluation)), given is not None)
         chooser.apply(choice.plan)
         set_fidelity(main_function(op), choice.fidelity)
         context.notes[self.name] = choice
@@ -82,14 +82,14 @@ class TorchCalibratePass(ModulePass):
         model = "the pruned model" if pruned else "the model"
         if self.min_sqnr is not None and choice.decibels < self.min_sqnr:
             raise CompileError(
-                f"the output reaches {choice.decibels:.1f} dB against {model} on {judges} samples, with 16 bits "
+                f"the output reaches {choice.decibels:.1f} dB against {model} on {judges}, with 16 bits "
                 f"for the input of every linear layer, and not the {self.min_sqnr:g} dB that were asked for: ask "
                 "for less"
             )
         if choice.missed is not None:
             lost = f"; most is lost by rounding {choice.loudest}" if choice.loudest else ""
             warnings.warn(
-                f"the output reaches {choice.decibels:.1f} dB against {model} on {judges} samples, and not the "
+                f"the output reaches {choice.decibels:.1f} dB against {model} on {judges}, and not the "
                 f"{choice.missed:g} dB that are aimed at{lost}",
                 stacklevel=9,
             )
@@ -113,6 +113,15 @@ class TorchCalibratePass(ModulePass):
             _bound(op, context)
 
 
+def _judges(held_out: int, is_evaluation: bool) -> str:
+    """What measured the output."""
+    if is_evaluation:
+        return f"{held_out} evaluation sample{'s' * (held_out > 1)}"
+    if not held_out:
+        return "a calibration sample, with too few to hold one out"
+    return f"{held_out} held-out calibration sample{'s' * (held_out > 1)}"
+
+
 def _values_to_see(module: ModuleOp, context: CompileContext) -> list[SSAValue]:
     """The values of a quantized model whose formats only samples can tell."""
     if context.samples.given("calibration"):
@@ -133,7 +142,7 @@ def _samples(module: ModuleOp, context: CompileContext, needed: bool) -> list[Sa
     """Calibration data, or else the example inputs; there may be none if they are not `needed` for ranges."""
     if context.samples.given("calibration"):
         samples = context.samples.of("calibration")
-        mask = padding_mask(module)
+        mask = padding_mask(module, context.weights)
         for fault in faults_of(samples, None if mask is None else mask.name):
             warnings.warn(fault, stacklevel=9)
         return samples

@@ -2,15 +2,17 @@
 One spelling for every rearrangement, and one for every product with a weight.
 
 unsqueeze, squeeze, flatten, unflatten, reshape, t, transpose, select, chunk and split become `aten.view`,
-`aten.permute` and `aten.slice.Tensor`. A chain of them becomes slices, at most a view, a permutation and a view, in
-this order, or nothing if it has no effect. mm, addmm and matmul with a constant weight become `aten.linear`. A linear
-layer whose result is used in parts only (a packed projection of query, key and value) becomes one layer for each part.
+`aten.permute` and `aten.slice.Tensor`, as do look-ups at constant positions that form a view. A chain of them becomes
+slices, at most a view, a permutation and a view, in this order, or nothing if it has no effect. mm, addmm and matmul
+with a constant weight become `aten.linear`. A linear layer whose result is used in parts only (a packed projection of
+query, key and value) becomes one layer for each part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from xdsl.context import Context
@@ -21,6 +23,7 @@ from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewri
 from xdsl.transforms.common_subexpression_elimination import cse
 
 from sta.dialect import torch
+from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, tensor_from
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
@@ -91,6 +94,9 @@ class _Rearrangements:
         if isinstance(operation, torch.ListUnpackOp):
             self._visit_split(operation)
             return
+        if is_aten(operation, *_LOOK_UPS):
+            self._visit_look_up(operation)
+            return
         steps = _steps(operation)
         if steps is None:
             return
@@ -117,6 +123,17 @@ class _Rearrangements:
             parts.append(self._apply(builder, part, _View(sizes)))
             start += length
         replace(operation, parts)
+
+    def _visit_look_up(self, operation: Operation) -> None:
+        """A look-up at constant positions as the view that they form."""
+        source = operation.operands[0]
+        positions = _positions(operation, self._store)
+        view = None if positions is None else _strided(positions)
+        result = None if view is None else emit_view(TorchBuilder(operation, self._store), source, view)
+        if result is None or view is None:
+            return
+        self._views[result] = (source, view)
+        replace(operation, [result])
 
     def _apply(self, builder: TorchBuilder, value: SSAValue, step: _Step) -> SSAValue:
         """`value` after `step`, as one canonical chain from the root of its own chain."""
@@ -319,6 +336,57 @@ def _steps(operation: Operation) -> Sequence[_Step] | None:
         axis, start, end, step = operation.bounds
         return [_Slice(axis, start, end)] if step == 1 else None
     return None
+
+
+_LOOK_UPS = ("index_select", "index.Tensor", "index.Tensor_hacked_twin", "gather")
+"""Operators that take elements of their first operand at positions."""
+
+
+def _positions(look_up: Operation, store: WeightStore) -> Array | None:
+    """The flat positions, in its first operand, of the elements that `look_up` takes; None if they are no constants."""
+    source, *others = look_up.operands
+    if not all(map(_is_known, others)):
+        return None
+    kind = torch.tensor_type(source)
+    every = tensor_from(np.arange(kind.element_count).reshape(kind.sizes))
+    try:
+        return evaluate(look_up, (every, *(_known(operand, store) for operand in others)), store)[0].numpy()
+    except TorchInterpretationError:
+        return None
+
+
+def _is_known(value: SSAValue) -> bool:
+    """True if `value` is a constant, or a list of such."""
+    if isinstance(value.owner, torch.ListConstructOp):
+        return all(map(_is_known, value.owner.elements))
+    return torch.is_constant(value) or literal_of(value) is not None
+
+
+def _known(value: SSAValue, store: WeightStore) -> Any:
+    """The constant `value`."""
+    if isinstance(value.owner, torch.ListConstructOp):
+        return [_known(element, store) for element in value.owner.elements]
+    literal = literal_of(value)
+    return torch.constant_of(value) if literal is None else evaluate(literal, (), store)[0]
+
+
+def _strided(positions: Array) -> StridedView | None:
+    """The view of a contiguous buffer that takes the elements at `positions`; None if it has no strides."""
+    if positions.size == 0:
+        return None
+    offset = int(positions.flat[0])
+    axes: list[tuple[int, int]] = []
+    for axis, size in enumerate(positions.shape):
+        second = [0] * positions.ndim
+        second[axis] = min(1, size - 1)
+        axes.append((size, int(positions[tuple(second)]) - offset))
+    if any(stride < 0 for _, stride in axes):
+        return None
+    grids = np.indices(positions.shape, sparse=True)
+    expected = sum((grid * stride for grid, (_, stride) in zip(grids, axes, strict=True)), offset)
+    if not np.array_equal(positions, np.broadcast_to(expected, positions.shape)):
+        return None
+    return StridedView(tuple((one,) for one in axes), offset)
 
 
 def _elements(operation: Operation) -> Elements | None:

@@ -18,12 +18,13 @@ from xdsl.ir import BlockArgument, Operation, Use
 from xdsl.passes import ModulePass
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import operation_name
+from sta.dialect.interpreters.torch import is_function_of_elements, operation_name
 from sta.dialect.ir.location import describe, source_operator
 from sta.dialect.ir.model_errors import UnsupportedOperation, UnsupportedOperationsError
 from sta.passes.lowering.torch_to_nm.lowering import lowering_of
 from sta.passes.rewriting.causes import Cause, find_causes, serving
 from sta.passes.rewriting.torch_operations import operations_of
+from sta.spec.operators.elementwise import WITHOUT_ROW
 from sta.spec.operators.operator import Role
 from sta.spec.operators.registry import remedy_of, supported_operators
 
@@ -97,6 +98,8 @@ def _problem(operation: Operation) -> UnsupportedOperation | None:
     else:
         given = operation.attributes.get("note")
         note = given.data if isinstance(given, StringAttr) else remedy_of(name)
+        if not note and is_function_of_elements(operation):
+            note = WITHOUT_ROW
     if note is None:
         return None
     # An attention is made of many operators.

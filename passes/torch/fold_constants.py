@@ -1,12 +1,14 @@
 """
 Folding of operations that do not depend on the inputs, and removal of operations without effect.
 
-Masks, positions and tables computed from constants become literals. Operators that pass their operand on (dropout in
-evaluation, contiguous, a conversion to the same type) disappear. Two constants added one after the other become one.
+Masks, positions and tables computed from constants become literals, as does what is looked up in a constant with one
+number only, wherever. Operators that pass their operand on (dropout in evaluation, contiguous, a conversion to the same
+type) disappear. Two constants added one after the other become one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +33,7 @@ from sta.passes.rewriting.torch_operations import (
     replace,
     single_use,
 )
+from sta.spec.operators.operator import Elements
 
 _UNKNOWN = object()
 
@@ -108,12 +111,15 @@ class _Folder:
 
     def _evaluate(self, operation: Operation) -> None:
         values = [self._value(operand) for operand in operation.operands]
-        if any(value is _UNKNOWN for value in values) or is_random(operation):
+        if is_random(operation):
             return
         try:
-            results = evaluate(operation, tuple(values), self._store)
+            is_known = all(value is not _UNKNOWN for value in values)
+            results = evaluate(operation, tuple(values), self._store) if is_known else _repeated(operation, values)
         except TorchInterpretationError:
             # Operations that cannot be evaluated stay, and are reported with all other unsupported ones.
+            return
+        if results is None:
             return
         base = self._base(operation)
         for value, result in zip(operation.results, results, strict=True):
@@ -193,6 +199,16 @@ class _Folder:
                 continue
             return value if zero is operation.other or torch.constant_of(operation.alpha) == 1 else None
         return None
+
+
+def _repeated(operation: Operation, values: Sequence[Any]) -> tuple[Any] | None:
+    """The result of `operation` if it takes elements of a constant that has one number only; None if it does not."""
+    row = torch.find_row(operation)
+    if row is None or row.elements is not Elements.MOVED or values[0] is _UNKNOWN or not values[0].numel():
+        return None
+    flat = values[0].reshape(-1)
+    # Wherever they are from.
+    return (flat[0].expand(torch.sizes_of(operation.results[0])),) if bool((flat == flat[0]).all()) else None
 
 
 def _sum_type(left: SSAValue, right: SSAValue) -> torch.VTensorType:

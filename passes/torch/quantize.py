@@ -2,7 +2,8 @@
 The number format of every value: 8 or 16 bits, and a scale.
 
 The rows of the operators hold the policy (`sta.spec.operators`: the forms that each accepts). Operands of products are
-8 bits wide: the input of a linear layer with a zero point, query, key and value of attention without. The residual
+8 bits wide: the input of a linear layer with a zero point, query, key and value of attention and the second factor of a
+product of two values without. The residual
 stream and everything else between products is 16 bits wide and symmetric: operands of additions, of products of two
 values, of normalizations and of activations, and outputs. A value with both kinds of consumers is 16 bits wide, and
 rounded once more to 8 for the products. A linear layer with a 16-bit input by request reads the stream's value in two
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from xdsl.context import Context
-from xdsl.dialects.builtin import IntegerType, ModuleOp
+from xdsl.dialects.builtin import IntegerType, ModuleOp, i1
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import BlockArgument, Operation, SSAValue, Use
 from xdsl.passes import ModulePass
@@ -37,7 +38,13 @@ from sta.dialect.torch import si8, si16
 from sta.passes.quantization.calibrate import range_of
 from sta.passes.quantization.layer_selection import check_globs, matches
 from sta.passes.rewriting.dead_code import erase_dead
-from sta.passes.rewriting.torch_operations import array_of, operations_of, replace, single_use
+from sta.passes.rewriting.torch_operations import (
+    array_of,
+    makes_floats_of_integers,
+    operations_of,
+    replace,
+    single_use,
+)
 from sta.passes.rewriting.uses_through_views import VIEWS, Consumer, consumers_of, redirect
 from sta.spec.integers import HEADROOM, NARROW_STEPS, SMALLEST_RANGE, STREAM_LIMIT
 from sta.spec.norm import EPSILON_LIMIT
@@ -64,6 +71,12 @@ def affine(low: float, high: float) -> Format:
     low, high = min(low, 0.0), max(high, 0.0, min(low, 0.0) + SMALLEST_RANGE)
     scale = _float32((high - low) / NARROW_STEPS)
     return Format(si8, scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
+
+
+def whole(low: float, high: float) -> Format:
+    """The finest 16-bit format around `low`, `high` and 1 whose step is a power of two: integers keep their numbers."""
+    largest = max(abs(low), abs(high), 1.0)
+    return Format(si16, 2.0 ** math.ceil(math.log2(largest / STREAM_LIMIT)))
 
 
 def _smallest_norm_range(norm: torch.NormOp) -> float:
@@ -183,8 +196,8 @@ class _Quantizer:
     def _primary(self, value: SSAValue) -> Format:
         """The format in which `value` is stored where it is produced."""
         formats = dict.fromkeys(self._wanted(value, consumer) for consumer in consumers_of(value))
-        made_wide = isinstance(value, BlockArgument) or isinstance(value.owner, torch.EmbeddingOp)
-        is_wide = all(kind.storage == si16 for kind in formats)
+        made_wide = isinstance(value, BlockArgument) or isinstance(value.owner, torch.EmbeddingOp) or _is_whole(value)
+        is_wide = all(kind.storage == si16 for kind in formats) and not _is_whole(value)
         return stored(formats, self._stream_format(value), always_stream=made_wide and not is_wide)
 
     def lacks_format(self, value: SSAValue) -> bool:
@@ -227,13 +240,15 @@ class _Quantizer:
         users = [consumer.use.operation for consumer in consumers_of(value)]
         norms = [user for user in users if isinstance(user, torch.NormOp)]
         room = 1.0 if self._is_bound(value) else HEADROOM
+        if _is_whole(value):
+            return whole(low * room, high * room)
         return symmetric(si16, low * room, max([high * room, *(_smallest_norm_range(norm) for norm in norms)]))
 
     def _is_bound(self, value: SSAValue) -> bool:
         """True if the range of `value` is a bound of all its numbers, rather than observed on samples."""
         if isinstance(value.owner, torch.EmbeddingOp):
             return array_of(value.owner.weight, self._store) is not None
-        return range_of(self._function, value, torch.BOUND) is not None
+        return _is_truth(value) or range_of(self._function, value, torch.BOUND) is not None
 
     def _is_wide(self, layer: Operation) -> bool:
         return torch.INT16_INPUT in layer.attributes or matches(module_path(layer), self._int16_inputs)
@@ -248,6 +263,8 @@ class _Quantizer:
                 raise ValueError(f"{describe(value.owner)}: its table holds numbers that are not finite")
             if table is not None:
                 return float(table.min()), float(table.max())
+        if _is_truth(value):
+            return 0.0, 1.0
         found = range_of(self._function, value, torch.BOUND) or range_of(self._function, value)
         if found is None:
             place = describe(value.owner) if isinstance(value.owner, Operation) else "an input"
@@ -255,14 +272,14 @@ class _Quantizer:
         return found
 
     def _stays_in_accumulators(self, value: SSAValue) -> bool:
-        """True if `value` is the result of a linear layer used by one addition only, beside a rounded addend."""
+        """True if `value` is the result of a product used by one addition only, beside a rounded addend."""
         addition = _only_addition(value)
         if addition is None:
             return False
         rivals = [side for side in (addition.input, addition.other) if _source(side) is not value]
         if not rivals:
             return False
-        # Of two added linear layers, the first operand stays.
+        # Of two added products, the first operand stays.
         return _only_addition(_source(rivals[0])) is None or _source(addition.input) is value
 
     def _round(self, value: SSAValue, kind: Format, only: list[Use] | None = None) -> SSAValue:
@@ -297,8 +314,21 @@ def narrow_kind(value: SSAValue) -> str | None:
 
 
 def _makes_value(operation: Operation) -> bool:
+    if isinstance(operation, torch.PointwiseOp):
+        return True
     row = torch.find_row(operation)
-    return row is not None and row.makes_value
+    return (row is not None and row.makes_value) or makes_floats_of_integers(operation)
+
+
+def _is_whole(value: SSAValue) -> bool:
+    """True if the numbers of `value` are integers, which the host gives."""
+    return isinstance(value.owner, Operation) and makes_floats_of_integers(value.owner)
+
+
+def _is_truth(value: SSAValue) -> bool:
+    """True if the numbers of `value` are 0 and 1, of bools."""
+    owner = value.owner
+    return isinstance(owner, torch.ToDtypeOp) and _is_whole(value) and torch.tensor_type(owner.input).element_type == i1
 
 
 def _is_parameter(use: Use) -> bool:
@@ -319,8 +349,8 @@ def _source(value: SSAValue) -> SSAValue:
 
 
 def _only_addition(value: SSAValue) -> torch.AddTensorOp | None:
-    """The addition that is the only user of the linear layer `value`, through views; None if there are others."""
-    if not isinstance(value.owner, torch.LinearOp):
+    """The addition that is the only user of the product `value`, through views; None if there are others."""
+    if not isinstance(value.owner, torch.LinearOp | torch.MatmulOp):
         return None
     current = value
     while single_use(current):

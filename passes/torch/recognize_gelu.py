@@ -3,7 +3,7 @@ Recognition of spelled-out GELU as one operation.
 
 `0.5 * x * (1 + erf(x / sqrt(2)))` and `0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3)))` have many
 spellings. A product whose factors depend on one value only, element by element, is run on a grid of numbers: it is a
-GELU if it has the numbers of one.
+GELU if it has the numbers of one. Roundings between its parts, which quantizers put there, do not count.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from sta.spec.operators.registry import operators
 _GRID = np.concatenate([np.linspace(-9.0, 9.0, 181), [-40.0, 40.0]])
 _TOLERANCE = 2e-6
 """Largest error, relative to the argument: constants of a spelling are rounded to seven digits or so."""
-_LONGEST = 16
+_ROUNDED_TOLERANCE = 1e-2
+"""The same for constants that a quantizer has rounded to 8 bits."""
+_LONGEST = 24
 """Most operations of a spelling."""
 
 
@@ -53,11 +55,15 @@ class RecognizeGelu(RewritePattern):
         if op.result.type.element_type != f32 or not any(is_aten(one, "erf", "tanh") for one in spelled):
             return
         for argument in dict.fromkeys(value for one in spelled for value in one.operands):
-            if argument.type != op.result.type or (approximate := self._approximation(op, argument, spelled)) is None:
+            if (
+                not _is_alike(argument, op.result)
+                or (approximate := self._approximation(op, argument, spelled)) is None
+            ):
                 continue
             builder = TorchBuilder(op, self.store, rewriter)
             operands = [argument, builder.string(approximate)]
-            rewriter.replace(op, (), [builder.aten(torch.operator_class("aten.gelu"), operands, argument.type)])
+            gelu = builder.aten(torch.operator_class("aten.gelu"), operands, argument.type)
+            rewriter.replace(op, (), [builder.view(gelu, op.result.type.sizes)])
             return
 
     def _approximation(self, op: Operation, argument: SSAValue, spelled: Sequence[Operation]) -> str | None:
@@ -67,11 +73,12 @@ class RecognizeGelu(RewritePattern):
         if result is None:
             return None
         row = operators()["aten.gelu"]
-        for (approximate,) in row.examples:
-            error = np.abs(np.asarray(result) - row.function(approximate)(_GRID))
-            if np.all(error <= _TOLERANCE * np.maximum(1.0, np.abs(_GRID))):
-                return approximate
-        return None
+        is_rounded = any(isinstance(value.owner, torch.FakeQuantizeOp) for value in values if value is not argument)
+        tolerance = _ROUNDED_TOLERANCE if is_rounded else _TOLERANCE
+        scale = np.maximum(1.0, np.abs(_GRID))
+        errors = {kind: np.abs(np.asarray(result) - row.function(kind)(_GRID)) / scale for (kind,) in row.examples}
+        nearest = min(errors, key=lambda kind: float(errors[kind].max()))
+        return nearest if np.all(errors[nearest] <= tolerance) else None
 
     def _run(self, value: SSAValue, values: dict[SSAValue, Any], spelled: set[Operation]) -> Any:
         """The number, or the numbers on the grid, of `value`; None if it depends on anything but the argument."""
@@ -88,11 +95,23 @@ class RecognizeGelu(RewritePattern):
         operands = [self._run(operand, values, spelled) for operand in operation.operands]
         if any(operand is None for operand in operands):
             return None
+        if isinstance(operation, torch.FakeQuantizeOp):
+            values[value] = operands[0]
+            return values[value]
         try:
             values[value] = evaluate(operation, tuple(map(_tensor, operands, operation.operands)), self.store)[0]
         except TorchInterpretationError:
             return None
         return values[value]
+
+
+def _is_alike(argument: SSAValue, result: SSAValue) -> bool:
+    """True if `argument` is a tensor like `result`, up to axes of size 1 before the others: constants may have more."""
+    if not isinstance(argument.type, torch.VTensorType):
+        return False
+    sizes, given = torch.sizes_of(result), torch.sizes_of(argument)
+    leading = (1,) * (len(sizes) - len(given))
+    return argument.type.element_type == torch.tensor_type(result).element_type and (*leading, *given) == sizes
 
 
 def _tensor(given: Any, value: SSAValue) -> Any:
@@ -108,7 +127,8 @@ def _made_elementwise(operation: Operation) -> list[Operation]:
     while pending and len(found) < _LONGEST:
         current = pending.pop(0)
         row = torch.find_row(current)
-        if current in found or row is None or not row.combines:
+        is_followed = isinstance(current, torch.FakeQuantizeOp) or (row is not None and row.combines)
+        if current in found or not is_followed:
             continue
         found.append(current)
         pending += [operand.owner for operand in current.operands if isinstance(operand.owner, Operation)]

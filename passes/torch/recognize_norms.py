@@ -39,7 +39,7 @@ class RecognizeNorm(RewritePattern):
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: torch.MulTensorOp | torch.DivTensorOp, rewriter: PatternRewriter) -> None:
-        for value, square in _normalized(op):
+        for value, square in _normalized(op, self.store):
             epsilon = self._epsilon(square)
             if epsilon is None or value.type != op.result.type:
                 continue
@@ -121,13 +121,15 @@ def _bias_of(norm: torch.NormOp) -> SSAValue | None:
     return norm.bias
 
 
-def _normalized(operation: torch.MulTensorOp | torch.DivTensorOp) -> list[tuple[SSAValue, SSAValue]]:
+def _normalized(
+    operation: torch.MulTensorOp | torch.DivTensorOp, store: WeightStore
+) -> list[tuple[SSAValue, SSAValue]]:
     """Values that `operation` may divide by a root, each with the number under the root."""
     if isinstance(operation, torch.DivTensorOp):
         root = _under_root(operation.other)
         return [] if root is None else [(operation.input, root)]
     sides = ((operation.input, operation.other), (operation.other, operation.input))
-    return [(value, root) for value, inverse in sides if (root := _under_inverse_root(inverse)) is not None]
+    return [(value, root) for value, inverse in sides if (root := _under_inverse_root(inverse, store)) is not None]
 
 
 def _under_root(value: SSAValue) -> SSAValue | None:
@@ -138,12 +140,15 @@ def _under_root(value: SSAValue) -> SSAValue | None:
     return power.operands[0] if power is not None and torch.constant_of(power.operands[1]) == 0.5 else None
 
 
-def _under_inverse_root(value: SSAValue) -> SSAValue | None:
+def _under_inverse_root(value: SSAValue, store: WeightStore) -> SSAValue | None:
     """The value one over whose square root `value` is."""
     if (root := _made_by(value, "rsqrt")) is not None:
         return root.operands[0]
     if (inverse := _made_by(value, "reciprocal")) is not None:
         return _under_root(inverse.operands[0])
+    if (quotient := _made_by(value, "div.Tensor")) is not None:
+        one = array_of(quotient.operands[0], store)
+        return _under_root(quotient.operands[1]) if one is not None and one.size == 1 and bool(one == 1) else None
     power = _made_by(value, "pow.Tensor_Scalar")
     return power.operands[0] if power is not None and torch.constant_of(power.operands[1]) == -0.5 else None
 

@@ -22,7 +22,7 @@ from sta.spec.instructions.row_statistics import fits_row_statistics
 from sta.spec.parameters import MapParameters
 from sta.spec.tables import TABLE_ENTRIES
 from sta.spec.target import Target
-from sta.spec.vector import RowStatistics, map_tile
+from sta.spec.vector import COMBINATIONS, RowStatistics, map_tile
 
 
 def _channels(settings: Settings) -> int:
@@ -40,7 +40,8 @@ def _accesses(settings: Settings) -> Iterable[Access]:
     if settings["has_table"]:
         yield read("table", "wbuf", DTYPES["s16"], 1, TABLE_ENTRIES)
     if residual_type != "none":
-        yield read("residual", "spad", DTYPES[residual_type], rows, columns, "residual_stride")
+        residual_columns = 1 if settings["residual_column"] else columns
+        yield read("residual", "spad", DTYPES[residual_type], rows, residual_columns, "residual_stride")
     if settings["normalize"]:
         yield Access("sums", "spad", False, "residual", WORD, 1, rows)
     yield write("destination", "spad", DTYPES[settings.choice("destination_type")], rows, columns, "destination_stride")
@@ -56,9 +57,9 @@ def _normalizes_by_scalars(settings: Settings, _: Target) -> bool:
     return not (settings["normalize"] and settings["per_channel"])
 
 
-def _multiplies_by_a_residual(settings: Settings, _: Target) -> bool:
-    """A map that multiplies must have a residual."""
-    return not settings["multiply"] or settings.choice("residual_type") != "none"
+def _combines_with_a_residual(settings: Settings, _: Target) -> bool:
+    """A map that does not add, or has a residual of one column, must have a residual."""
+    return not (settings["combine"] or settings["residual_column"]) or settings.choice("residual_type") != "none"
 
 
 def _adds_rows_of_s16(settings: Settings, _: Target) -> bool:
@@ -68,7 +69,7 @@ def _adds_rows_of_s16(settings: Settings, _: Target) -> bool:
 
 def _semantics(settings: Settings) -> Execute:
     channels = _channels(settings)
-    wide, multiply = settings.choice("source_type") == "acc_wide", bool(settings["multiply"])
+    wide, combine = settings.choice("source_type") == "acc_wide", settings.choice("combine")
     adds_statistics = _adds_statistics(settings)
 
     def execute(operands: Operands, scalars: Scalars, statistics: RowStatistics) -> None:
@@ -81,7 +82,7 @@ def _semantics(settings: Settings) -> Execute:
             residual=operands.get("residual"),
             sums=None if sums is None else sums.reshape(-1),
             wide=wide,
-            multiply=multiply,
+            combine=combine,
         )
         destination[...] = result
         if adds_statistics:
@@ -107,8 +108,8 @@ DEFINITION = InstructionDefinition(
     "map",
     40,
     "vp",
-    "Element by element: bias, requantization or normalization by the sums of a softmax, table, residual added or "
-    "multiplied with, zero point, saturation.",
+    "Element by element: bias, requantization or normalization by the sums of a softmax, table, combination with a "
+    "residual, zero point, saturation.",
     (
         register("source", "address of the source, in acc for `acc` and `acc_wide`, in spad otherwise"),
         register("destination", "address of the result in spad"),
@@ -140,20 +141,28 @@ DEFINITION = InstructionDefinition(
         flag("per_channel", "bias, multiplier and shift come one a column, not one for all"),
         flag("normalize", "divide each row by its sum, as the drain of the product after a softmax does"),
         flag("statistics", "add each row of an s16 result to the unit's row statistics, from which a `norm` may start"),
-        flag("multiply", "multiply by the residual, instead of adding it"),
+        Field(
+            "combine",
+            3,
+            "choice",
+            "what to do with the residual; `subtract` takes it from the value, `subtract_from` the value from it",
+            choices=COMBINATIONS,
+            default=0,
+        ),
+        flag("residual_column", "the residual has one element a row, for all columns"),
     ),
     details=(
         "Defined by `sta.spec.vector.map_tile`. Parameter block: `sta.spec.parameters.MapParameters`, with one entry "
         "or, with `per_channel`, one for each column. With `normalize` there is no residual, the register `residual` "
-        "addresses the sums, and the parameters are scalar. With `multiply` there is a residual. A source "
-        "plus bias outside int32 stops the run; that of `acc_wide`, 256 * high + low, cannot be too large. Cycles: "
-        "ceil(rows * columns / `vector_lanes`)."
+        "addresses the sums, and the parameters are scalar. To combine otherwise than by `add` there is a residual. A "
+        "source plus bias outside int32 stops the run; that of `acc_wide`, 256 * high + low, cannot be too large. "
+        "Cycles: ceil(rows * columns / `vector_lanes`)."
     ),
     accesses=_accesses,
     rules=(
         _normalizes_without_residual,
         _normalizes_by_scalars,
-        _multiplies_by_a_residual,
+        _combines_with_a_residual,
         _adds_rows_of_s16,
         fits_row_statistics,
     ),

@@ -1,8 +1,11 @@
-"""Operators on two values, element by element, and operators on scores inside attention."""
+"""Operators on two values, element by element: sums and products, comparisons, selections."""
+
+from typing import Any
 
 import numpy as np
 
-from sta.spec.operators.operator import Form, Onnx, Operator, Role
+from sta.spec.operators.functions import power
+from sta.spec.operators.operator import Form, Onnx, Operator, Reference, Role
 from sta.spec.tables import Float64Array
 
 
@@ -31,6 +34,66 @@ def where(condition: np.ndarray, x: Float64Array | float, other: Float64Array | 
     return np.where(condition, x, other)
 
 
+def subtract(x: Float64Array, other: Float64Array | float, alpha: float = 1) -> Float64Array:
+    """``x - alpha * other``, broadcast."""
+    return np.subtract(x, np.multiply(alpha, other))
+
+
+def subtract_from(x: Float64Array, other: Float64Array | float, alpha: float = 1) -> Float64Array:
+    """``other - alpha * x``, broadcast."""
+    return np.subtract(other, np.multiply(alpha, x))
+
+
+def quotient(x: Float64Array, other: Float64Array | float, rounding_mode: str | None = None) -> Float64Array:
+    """``x / other``, rounded towards zero ("trunc"), downwards ("floor"), or not (None)."""
+    exact = np.divide(x, other)
+    return exact if rounding_mode is None else {"trunc": np.trunc, "floor": np.floor}[rounding_mode](exact)
+
+
+def floor_divide(x: Float64Array, other: Float64Array | float) -> Float64Array:
+    """``floor(x / other)``, broadcast."""
+    return np.floor(np.divide(x, other))
+
+
+def _arithmetic(
+    name: str,
+    reference: Reference,
+    summary: str,
+    *,
+    onnx: Onnx | None = None,
+    neutral: float | None = None,
+    kept: bool = False,
+) -> Operator:
+    return Operator(
+        f"aten.{name}", Role.ARITHMETIC, summary, reference=reference, onnx=onnx, neutral=neutral, kept=kept
+    )
+
+
+def _comparison(name: str, reference: Any, onnx: str | None = None) -> Operator:
+    form = None if onnx is None else Onnx(onnx, truth=True)
+    return Operator(f"aten.{name}", Role.COMPARISON, reference=reference, onnx=form, kept=False)
+
+
+_COMPARED = {
+    "eq": (np.equal, "Equal"),
+    "ge": (np.greater_equal, "GreaterOrEqual"),
+    "gt": (np.greater, "Greater"),
+    "le": (np.less_equal, "LessOrEqual"),
+    "lt": (np.less, "Less"),
+    "ne": (np.not_equal, None),
+}
+_LOGIC = (
+    ("logical_and", np.logical_and, "And"),
+    ("logical_or", np.logical_or, "Or"),
+    ("logical_xor", np.logical_xor, "Xor"),
+    ("__and__.Tensor", np.bitwise_and, None),
+    ("__or__.Tensor", np.bitwise_or, None),
+    ("bitwise_and.Tensor", np.bitwise_and, None),
+    ("bitwise_or.Tensor", np.bitwise_or, None),
+    ("bitwise_xor.Tensor", np.bitwise_xor, None),
+    ("bitwise_not", np.bitwise_not, None),
+)
+
 _SELECTION = "supported inside attention, to put float('-inf') or a number far below the scores in their place"
 
 OPERATORS = (
@@ -51,6 +114,24 @@ OPERATORS = (
         onnx=Onnx("Mul"),
     ),
     Operator("aten.div.Tensor", Role.SCALING, "input / other, broadcast", reference=divide, onnx=Onnx("Div")),
+    _arithmetic("add.Scalar", add, "input + alpha * other, a number", neutral=0),
+    _arithmetic("sub.Scalar", subtract, "input - alpha * other, a number", neutral=0),
+    _arithmetic("rsub.Scalar", subtract_from, "other - alpha * input, a number", kept=True),
+    _arithmetic("sub.Tensor", subtract, "input - alpha * other, broadcast", onnx=Onnx("Sub", (1,))),
+    _arithmetic("rsub.Tensor", subtract_from, "other - alpha * input, broadcast"),
+    _arithmetic("maximum", np.maximum, "the larger of two values, broadcast", onnx=Onnx("Max"), kept=True),
+    _arithmetic("minimum", np.minimum, "the smaller of two values, broadcast", onnx=Onnx("Min"), kept=True),
+    _arithmetic("pow.Tensor_Tensor", power, "input to the power of exponent, broadcast"),
+    _arithmetic("pow.Scalar", power, "a number to the power of exponent"),
+    _arithmetic("div.Tensor_mode", quotient, "input / other, rounded, broadcast"),
+    _arithmetic("div.Scalar_mode", quotient, "input / a number, rounded"),
+    _arithmetic("floor_divide", floor_divide, "floor(input / other), broadcast"),
+    _arithmetic("floor_divide.Scalar", floor_divide, "floor(input / other), a number"),
+    _arithmetic("remainder.Tensor", np.mod, "what input leaves divided by other, of its sign"),
+    _arithmetic("fmod.Tensor", np.fmod, "what input leaves divided by other, of the sign of input"),
+    *(_comparison(f"{name}.Tensor", function, onnx) for name, (function, onnx) in _COMPARED.items()),
+    *(_comparison(f"{name}.Scalar", function) for name, (function, _) in _COMPARED.items()),
+    *(_comparison(name, function, onnx) for name, function, onnx in _LOGIC),
     Operator("aten.mul.Scalar", Role.SCALING, "input * other, a Python number", reference=multiply, neutral=1),
     Operator("aten.div.Scalar", Role.SCALING, "input / other, a Python number", reference=divide, neutral=1),
     Operator("aten.masked_fill.Scalar", Role.SELECTION, remedy=_SELECTION, reference=masked_fill),

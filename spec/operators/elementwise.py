@@ -13,6 +13,11 @@ import numpy as np
 from sta.spec.operators.operator import Attribute, Constant, Form, Onnx, Operator, Reference, Role
 from sta.spec.tables import Float64Array, RealFunction
 
+WITHOUT_ROW = (
+    "a function of each element that has no table: let the host compute it, or add its row (docs/adding-an-operator.md)"
+)
+"""Remedy for the functions that are not here."""
+
 
 def pointwise(function: Callable[[float], float]) -> RealFunction:
     """

@@ -16,6 +16,17 @@ def _same(x: Array, *rest: Any) -> Array:
     return x
 
 
+def _converted(x: Array, dtype: int, *rest: Any) -> Array:
+    """`x` as numbers of a type, by PyTorch's number for it; floats of any width are float64."""
+    if dtype == _BOOL:
+        return x != 0
+    return np.trunc(x) if dtype <= _LAST_INTEGER else np.asarray(x, np.float64)
+
+
+_LAST_INTEGER, _BOOL = 4, 11
+"""PyTorch's numbers for int64, before which all are integers, and bool."""
+
+
 def _flatten(x: Array, start_dim: int = 0, end_dim: int = -1) -> Array:
     start, end = start_dim % x.ndim, end_dim % x.ndim
     return x.reshape(*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
@@ -66,6 +77,12 @@ def _expand_as(x: Array, other: Array) -> Array:
 
 def _repeat_interleave(x: Array, repeats: int, dim: int | None = None, output_size: int | None = None) -> Array:
     return np.repeat(x, repeats, axis=dim)
+
+
+def _unfold(x: Array, dimension: int, size: int, step: int) -> Array:
+    axis = dimension % x.ndim
+    every = np.lib.stride_tricks.sliding_window_view(x, size, axis)
+    return np.moveaxis(np.moveaxis(every, axis, 0)[::step], 0, axis)
 
 
 def _pad(x: Array, lengths: Sequence[int], value: float = 0.0) -> Array:
@@ -122,7 +139,7 @@ def _spelled(
     remedy: str = "",
     kept: bool = True,
 ) -> Operator:
-    """The row of an operator that `torch-spell-movement` spells with views and concatenations."""
+    """The row of an operator that `torch-decompose-movement` spells with views and concatenations."""
     return Operator(
         f"aten.{name}",
         Role.SPELLED,
@@ -142,6 +159,7 @@ OPERATORS = (
     _view("view", "the same elements in row-major order under another shape", np.reshape, Elements.RESHAPED),
     _view("permute", "the axes in another order", np.transpose, Elements.MOVED),
     _view("slice.Tensor", "positions of an axis", _slice, Elements.MOVED),
+    _view("unfold", "windows along an axis, which a new last axis holds", _unfold, Elements.MOVED),
     _view("reshape", "as view, for tensors of any layout", np.reshape, Elements.RESHAPED),
     _view("_unsafe_view", "as view, as decompositions leave it", np.reshape, Elements.RESHAPED, kept=False),
     _view("flatten.using_ints", "several axes as one", _flatten, Elements.RESHAPED),
@@ -224,7 +242,7 @@ OPERATORS = (
     _view("clone", "the same", _same, Elements.SAME, kept=False),
     _view("contiguous", "the same", _same, Elements.SAME, kept=False),
     _view("detach", "the same", _same, Elements.SAME, kept=False),
-    Operator("aten.to.dtype", Role.CONVERSION),
+    Operator("aten.to.dtype", Role.CONVERSION, reference=_converted),
     Operator("aten._to_copy", Role.CONVERSION, kept=False),
     Operator("aten.to.dtype_layout", Role.CONVERSION, kept=False),
     Operator("aten.type_as", Role.CONVERSION, kept=False),

@@ -28,13 +28,16 @@ class Role(Enum):
     NORM = "normalization"
     ATTENTION = "attention"
     ELEMENTWISE = "function of each element, a table of the machine"
+    FUNCTION = "function of each element, joined with others into one table"
+    COMPARISON = "zeros and ones by comparison or logic, joined with other functions into one table"
+    ARITHMETIC = "arithmetic, spelled with sums and products or joined into a table"
     ADDITION = "addition of two values"
     MULTIPLICATION = "product of two values, element by element"
     CONCATENATION = "values one after the other"
     SUM = "sums along the last axis"
     SPELLED = "spelled with other operators by a pass"
     MASK = "operation on a mask"
-    PRODUCT = "matrix product of two values, inside attention"
+    PRODUCT = "matrix product of two values"
     SOFTMAX = "softmax, inside attention"
     SCALING = "scale of the scores, inside attention"
     SELECTION = "mask of the scores, inside attention"
@@ -138,6 +141,8 @@ class Operator:
     """Of an elementwise function: the largest magnitude of its second derivative, which every such row gives."""
     bend: float = 0.0
     """Of an elementwise function: the largest jump of its slope, away from 0."""
+    domain: tuple[float, float] = (-math.inf, math.inf)
+    """Of a function of each element: an interval, without its ends, in which it has values."""
 
     @property
     def label(self) -> str:
@@ -158,6 +163,11 @@ class Operator:
     def combines(self) -> bool:
         """True if each element of the result depends on those at its position, broadcast, and on no others."""
         return self.elements is Elements.COMBINED or self.role in _COMBINING
+
+    @property
+    def is_pointwise(self) -> bool:
+        """True if it can be part of a function of one value (`sta.spec.operators.expression`)."""
+        return self.combines and self.reference is not None
 
     @property
     def may_do_nothing(self) -> bool:
@@ -215,6 +225,7 @@ _COMPUTED = frozenset(
         Role.EMBEDDING,
         Role.NORM,
         Role.ATTENTION,
+        Role.PRODUCT,
         Role.ELEMENTWISE,
         Role.ADDITION,
         Role.MULTIPLICATION,
@@ -226,6 +237,9 @@ _COMPUTED = frozenset(
 _COMBINING = frozenset(
     {
         Role.ELEMENTWISE,
+        Role.FUNCTION,
+        Role.COMPARISON,
+        Role.ARITHMETIC,
         Role.ADDITION,
         Role.MULTIPLICATION,
         Role.MASK,

@@ -1,11 +1,9 @@
-"""Products with constants, and the matrix products of spelled-out attention."""
+"""Products with constants and of two values, and the operators that are spelled with them."""
 
 import numpy as np
 
 from sta.spec.operators.operator import Form, Operator, Role
 from sta.spec.tables import Float64Array
-
-REMEDY = "products are supported with a constant weight, or inside attention"
 
 
 def linear(x: Float64Array, weight: Float64Array, bias: Float64Array | None = None) -> Float64Array:
@@ -48,24 +46,37 @@ OPERATORS = (
         "aten.matmul",
         Role.PRODUCT,
         "a matrix product, broadcast over leading axes",
-        takes=(Form.OPERAND, Form.OPERAND),
-        remedy=REMEDY,
+        takes=(Form.STREAM, Form.OPERAND),
         reference=np.matmul,
     ),
     Operator(
         "aten.bmm",
         Role.PRODUCT,
         "a batch of matrix products",
-        takes=(Form.OPERAND, Form.OPERAND),
-        remedy=REMEDY,
+        takes=(Form.STREAM, Form.OPERAND),
         reference=np.matmul,
     ),
-    Operator("aten.mm", Role.CONSTANT, "a matrix product", remedy=REMEDY, reference=np.matmul),
+    Operator("aten.mm", Role.SPELLED, "a matrix product", reference=np.matmul),
+    Operator("aten.mv", Role.SPELLED, "a matrix times a vector", reference=np.matmul, kept=False),
+    Operator("aten.dot", Role.SPELLED, "the product of two vectors", reference=np.matmul, kept=False),
+    Operator("aten.addmm", Role.SPELLED, "beta * input + alpha * (mat1 times mat2)", reference=addmm),
     Operator(
-        "aten.addmm",
-        Role.CONSTANT,
-        "beta * input + alpha * (mat1 times mat2)",
-        remedy="products are supported with a constant weight and bias, or inside attention",
-        reference=addmm,
+        "aten.convolution",
+        Role.SPELLED,
+        "a convolution of one axis or more, in groups, or a transposed one",
+        remedy="its kernel and bias must be constants",
     ),
+    Operator(
+        "aten.batch_norm",
+        Role.SPELLED,
+        "a batch normalization in evaluation mode",
+        remedy="supported in evaluation mode, with statistics and parameters that are constants",
+    ),
+    Operator(
+        "aten._native_batch_norm_legit_no_training",
+        Role.SPELLED,
+        "a batch normalization in evaluation mode",
+        remedy="its statistics and parameters must be constants",
+    ),
+    Operator("aten.baddbmm", Role.SPELLED, "beta * input + alpha * (batch1 times batch2)", reference=addmm),
 )

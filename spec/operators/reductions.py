@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sta.spec.operators.operator import Form, Operator, Reference, Role
+from sta.spec.operators.operator import Attribute, Form, Onnx, Operator, Reference, Role
 from sta.spec.tables import Float64Array
 
 
@@ -47,7 +47,9 @@ _SPELLINGS = {
     "native group norm": "native_group_norm",
     "instance norm": "instance_norm",
 }
-"""Operators that `torch-spell-reductions` spells with sums, maxima and functions of each element."""
+"""Operators that `torch-decompose-reductions` spells with sums, maxima and functions of each element."""
+
+_ONNX = {"log_softmax.int": Onnx("LogSoftmax", (Attribute("axis", -1), None))}
 
 
 def _sum(name: str, spelling: str, summary: str, reference: Reference) -> Operator:
@@ -60,7 +62,7 @@ OPERATORS = (
     _sum("aten.mean.dim", "mean", "the mean along axes", mean),
     _sum("aten.cumsum", "running total", "the sum up to each position of an axis", running_total),
     *(
-        Operator(f"aten.{name}", Role.SPELLED, spelling=spelling)
+        Operator(f"aten.{name}", Role.SPELLED, spelling=spelling, onnx=_ONNX.get(name))
         for spelling, names in _SPELLINGS.items()
         for name in names.split()
     ),

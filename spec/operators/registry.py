@@ -180,8 +180,7 @@ def remedy_of(name: str) -> str:
 def supported_operators() -> str:
     """The operators that compile, as messages list them."""
     whole = [row.label for row in rows_of(Role.LINEAR, Role.EMBEDDING, Role.NORM, Role.ATTENTION)]
-    others = [row.label for row in rows_of(Role.ELEMENTWISE, Role.ADDITION, Role.MULTIPLICATION)]
-    others += [row.label for row in rows_of(Role.SUM, Role.CONCATENATION)]
+    others = [row.label for row in operators().values() if row.makes_value and row.label not in whole]
     others += [row.label for row in rows_of(Role.COMPOSITION)]
     return (
         f"{', '.join(whole[:-1])} and {whole[-1]} (also spelled out), {', '.join(others)}, rearrangements "

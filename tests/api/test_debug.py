@@ -21,7 +21,11 @@ from torch import nn
 
 import sta
 from sta.api.cli.command_line import main
+from sta.api.inspect.debug_commands import Debugger
+from sta.api.inspect.debug_session import Session
 from sta.runtime import Program
+from sta.runtime.program import POISON
+from sta.runtime.values.model_values import Value
 from sta.spec.instructions.instruction import Instruction
 
 
@@ -124,6 +128,37 @@ def test_print_says_how_far_a_value_is(capsys: pytest.CaptureFixture[str], files
     assert titles[0].endswith("(not written yet; 2 of 2 elements are not written, -- in their places)")
     assert "written" not in titles[1]
     assert "scale" in titles[0]
+
+
+def _starts_in_a_used_buffer(session: Session, value: Value) -> bool:
+    """True if a value begins outside of loops, and another has been written where it comes."""
+    session.go_to(0)
+    session.run_until(lambda place: place.walk.step.pc >= value.first)
+    return session.run.walk.step.depth == 0 and not session.undefined(value.read).any()
+
+
+def test_what_another_value_left_in_the_buffer_is_no_number(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    program = sta.load(files.program)
+    session = Session(program, dict(np.load(files.inputs)), POISON, lambda position: None)
+    reused = 0
+    for value in session.values:
+        session.go_to(0)
+        session.run_until(lambda place, first=value.first: place.walk.step.pc >= first)
+        left = ~session.undefined(value.read)
+        reused += bool(left.any())
+        # Where a loop's iteration before has written the value itself, it is the value's.
+        if session.run.walk.step.depth == 0:
+            assert session.stale(value).all()
+        session.run_until(lambda place, last=value.last: place.walk.step.pc > last)
+        assert not session.stale(value).any()
+    assert reused
+    shown = next(value for value in session.values if _starts_in_a_used_buffer(session, value))
+    name = Debugger(session).name_of(shown)
+    lines = transcript(capsys, files, f"goto {session.run.walk.position}", f"integers {name}")
+    elements = f"{shown.read(session.run.memories).size:,}"
+    assert any(f"{elements} of {elements} elements are not written, -- in their places" in line for line in lines)
+    text = " ".join(lines)
+    assert set(re.findall(r"--|-?\d+", text[text.rindex("[[") :])) == {"--"}
 
 
 def test_what_is_not_written_is_no_number(capsys: pytest.CaptureFixture[str], files: Files) -> None:

@@ -143,6 +143,40 @@ def test_layers_that_the_compile_pruned_are_not_called_wrong(
     assert sum("nm.linear, pruned 2:4" in line for line in lines) == 1
 
 
+def test_the_model_after_pruning_tells_the_compiler_from_the_pruning(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
+) -> None:
+    calibration = {"ids": np.load(files.calibration)["ids"]}
+    program = sta.compile(files.model, calibration=calibration, sparsity="1:4")
+    program.save(tmp_path / "pruned.sta")
+    call = (files.model, tmp_path / "pruned.sta", files.calibration)
+    given = json.loads(diff(capsys, *call, "--json"))
+    pruned = json.loads(diff(capsys, *call, "--json", "--pruned", "--bisect", "30"))
+    assert (given["after_pruning"], pruned["after_pruning"]) == (False, True)
+    # Against the model given the layers are far away; against the pruned one only their rounding is left.
+    worst = [min(one["isolated"]["sqnr_db"] for one in found["operations"]) for found in (given, pruned)]
+    assert worst[0] < 15 < 30 < worst[1]
+    assert all(one["pruned"] is None for one in pruned["operations"])
+    (output,) = (one for one in pruned["operations"] if one["operation"] == "output")
+    fidelity = program.fidelity
+    assert fidelity is not None
+    # The compile judged on fewer samples.
+    assert output["accumulated"]["sqnr_db"] == pytest.approx(fidelity.pruned, abs=3)
+    # What is left between the pruned model and the one given is the pruning's.
+    (original,) = pruned["original"]["outputs"]
+    assert original["float_model"]["sqnr_db"] == pytest.approx(fidelity.given, abs=3)
+    assert pruned["bisect"]["float_model_departs"] is None
+    assert "against the float model after pruning" in diff(capsys, *call, "--pruned")
+    assert "--pruned compares with the model after that" in diff(capsys, *call)
+
+
+def test_a_program_without_pruning_is_compared_with_the_model_given(
+    capsys: pytest.CaptureFixture[str], files: Files
+) -> None:
+    message = refused(capsys, files.model, files.program, files.inputs, "--pruned")
+    assert message.endswith("small.sta: the compile pruned no layer: leave out --pruned")
+
+
 def test_a_wrong_constant_is_found_behind_pruned_layers(
     capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
 ) -> None:

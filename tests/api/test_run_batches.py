@@ -162,3 +162,11 @@ def test_a_folder_goes_to_a_folder(files: Files, ids: np.ndarray, capsys: pytest
 def test_threads_out_of_range(files: Files, capsys: pytest.CaptureFixture[str], threads: str) -> None:
     message = error_of(capsys, "run", files.program, "--inputs", files.inputs, "-o", "o.npz", "--threads", threads)
     assert f"--threads: {threads} is outside 1..256" in message
+
+
+def test_samples_along_the_axis_of_one_are_pointed_to_a_batch(files: Files) -> None:
+    message = r"got \(5, 10\): a run takes one sample; .* run_batch\(\[{'ids': a\[np.newaxis\], …} for a in …\]\)$"
+    program, ids = sta.load(files.program), np.arange(50, dtype=np.int64).reshape(5, TOKENS) % VOCABULARY
+    with pytest.raises(ValueError, match=message.replace(" run_batch", r" program\.run_batch").replace("{", r"\{")):
+        program.run({"ids": ids})
+    assert len(program.run_batch([{"ids": one[np.newaxis]} for one in ids])) == 5

@@ -22,7 +22,7 @@ def program(dump: Dump) -> Program:
 
 def where(place: object, dump: Dump, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     """Output of the command for a place."""
-    assert main(["where", str(place), str(dump.directory.parent / "m.sta"), "--json"]) == 0
+    assert main(["where", str(dump.directory.parent / "m.sta"), str(place), "--json"]) == 0
     return json.loads(capsys.readouterr().out)["modules"]
 
 

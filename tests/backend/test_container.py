@@ -46,6 +46,12 @@ def make_container() -> Container:
         {"instructions": [[0, "layer.0", "nm.linear"], [2, "layer.1", "nm.norm"]], "buffers": [], "constants": []},
         'module {\n  "é"\n}\n',
         {"name": "t"},
+        {
+            "inputs": [{"name": "ids", "shape": [2], "dtype": "int64"}],
+            "steps": [{"operation": "not", "operands": [0], "path": "layer.0", "source": "aten.bitwise_not"}],
+            "results": [{"name": "x", "value": 1}],
+        },
+        np.arange(8, dtype=np.uint8),
     )
 
 

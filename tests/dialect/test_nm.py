@@ -94,9 +94,11 @@ def norm(width: int = 3, epsilon: int = 1, shift: int = 20, copy: tuple[int, int
     return nm.NormOp(value((2, width)), gamma, beta, "layer", epsilon, shift, copy)
 
 
-def mapped(residual: SSAValue | None = None, table: SSAValue | None = None, **scalars: int) -> Operation:
+def mapped(
+    residual: SSAValue | None = None, table: SSAValue | None = None, combine: str = "add", **scalars: int
+) -> Operation:
     """A map with possibly broken operands and numbers."""
-    properties = nm.epilogue_properties()
+    properties = nm.epilogue_properties(combine=combine)
     properties |= {name: nm.integer(number) for name, number in scalars.items()}
     scale = (0, *IDENTITY_SCALE)
     return nm.MapOp(value((2, 3)), scale, table, residual, properties, TensorType(nm.si8, (2, 3)))
@@ -142,7 +144,12 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "table scale": (lambda: scaled_table(1, 0), r"shift 0 is outside \[2, 62\]"),
     "unsigned residual": (lambda: mapped(value((2, 3), nm.ui8)), "the residual must be si8 or si16 or si32, got ui8"),
     "residual": (lambda: mapped(value((3, 3))), r"the residual of shape \(3, 3\) does not broadcast to \(2, 3\)"),
-    "narrow residual": (lambda: mapped(value((2, 1))), r"the residual of shape \(2, 1\) does not broadcast"),
+    "combination": (
+        lambda: mapped(value((2, 3)), combine="divide"),
+        "combination 'divide' is none of add, multiply, subtract",
+    ),
+    "nothing to combine": (lambda: mapped(combine="maximum"), "there is nothing to combine by 'maximum'"),
+    "narrow residual": (lambda: mapped(value((2, 2))), r"the residual of shape \(2, 2\) does not broadcast"),
     "short table": (lambda: mapped(table=value((256,))), r"the table must have 513 entries, got shape \(256,\)"),
     "five axes": (lambda: attention(q=(1, 1, 2, 5, 4), k=(1, 1, 2, 6, 4), v=(1, 1, 2, 6, 4)), "must have four axes"),
     "values": (lambda: attention(v=(1, 2, 6, 8)), "do not belong together"),

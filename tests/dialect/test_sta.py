@@ -100,11 +100,19 @@ def mapped(
     normalize: bool = False,
     statistics: bool = False,
     wide: bool = False,
+    combine: str = "add",
 ) -> Operation:
     """A pass of the vector unit with possibly broken operands."""
     operands = (source or value((4, 5)), destination or value((4, 5)), parameters or value((44,), "wbuf", nm.ui8))
     return sta.MapOp(
-        operands, table, residual, per_channel=per_channel, normalize=normalize, statistics=statistics, wide=wide
+        operands,
+        table,
+        residual,
+        per_channel=per_channel,
+        normalize=normalize,
+        statistics=statistics,
+        wide=wide,
+        combine=combine,
     )
 
 
@@ -207,6 +215,11 @@ BROKEN: dict[str, tuple[Callable[[], Operation], str]] = {
     "map destination": (lambda: mapped(destination=value((4, 5), "acc", nm.si32)), "must be in spad, got acc"),
     "map parameters": (lambda: mapped(parameters=value((44,), "spad", nm.ui8)), "must be in wbuf, got spad"),
     "map table": (lambda: mapped(table=value((513,), "wbuf")), "the table must hold si16, got si8"),
+    "map combination": (
+        lambda: mapped(residual=value((4, 5)), combine="divide"),
+        "combination 'divide' is none of add, multiply",
+    ),
+    "map without residual": (lambda: mapped(combine="subtract"), "there is nothing to combine by 'subtract'"),
     "map residual": (lambda: mapped(residual=value((4, 5), *MASK)), "must hold si8 or si16 or si32, got ui8"),
     "normalize nothing": (lambda: mapped(normalize=True), "normalize needs sums and scalar scales"),
     "normalize channels": (

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sta.backend.container import ContainerError, container_bytes, parse_container
+from sta.backend.container import PROLOGUE_SECTIONS, SECTIONS, ContainerError, container_bytes, parse_container
 from sta.runtime import ProgramError
 from sta.runtime.analysis.native_reports import NativeReports
 from sta.runtime.analysis.taint import check_taint
@@ -25,8 +25,8 @@ from sta.runtime.native_engine import NativeEngine, NativeProgram, families
 from sta.runtime.reference import ReferenceEngine
 from sta.runtime.timing import simulate
 from sta.runtime.validate import ValidProgram, validate
+from sta.spec.host_prologue import HostPrologue
 
-SECTION_COUNT = 7
 HEADER_BYTES, ENTRY_BYTES = 32, 40
 INSTRUCTION_LIMIT = 400
 MOST_MEMORY = 1 << 20
@@ -47,10 +47,16 @@ class Ending:
     message: str = ""
 
 
+def section_count(data: bytes | bytearray) -> int:
+    """Returns the number of sections that a file says it has; that of files without prologue where there is none."""
+    given = int.from_bytes(data[8:12], "little")
+    return given if given == len(SECTIONS) else len(SECTIONS) - len(PROLOGUE_SECTIONS)
+
+
 def repaired(data: bytes | bytearray) -> bytes:
     """Returns a file with right checksums, as far as it has a header and a table."""
     changed = bytearray(data)
-    table_end = HEADER_BYTES + SECTION_COUNT * ENTRY_BYTES
+    table_end = HEADER_BYTES + section_count(changed) * ENTRY_BYTES
     if len(changed) < table_end:
         return bytes(changed)
     for entry in range(HEADER_BYTES, table_end, ENTRY_BYTES):
@@ -115,6 +121,8 @@ def run(program: ValidProgram, choice: int) -> Ending:
     native = NativeProgram(program, families()[choice % len(families())])
     _check_walks(program, native)
     random = np.random.default_rng(choice)
+    if program.prologue is not None:
+        _run_prologue(program.prologue, random)
     inputs: dict[str, Any] = {}
     for port in program.inputs:
         dtype = np.dtype(port.signature.device_dtype)
@@ -129,6 +137,27 @@ def run(program: ValidProgram, choice: int) -> Ending:
         return Ending("failed", errors[0])
     check_same(*engines, ("the reference engine", "the native one"))
     return Ending("halted")
+
+
+def _run_prologue(prologue: HostPrologue, random: np.random.Generator) -> None:
+    """Runs a prologue on small numbers: it has results of the types that it says, or names the inputs."""
+    inputs = {
+        one.name: random.integers(0, 2, one.shape).astype(one.dtype) for one in prologue.inputs if one.is_readable
+    }
+    try:
+        results = prologue.run(inputs)
+    except ValueError as error:
+        message = str(error)
+    else:
+        _check_results(prologue, results)
+        return
+    assert re.match(r"inputs? '|a constant: ", message), f"an error names no input: {message}"
+
+
+def _check_results(prologue: HostPrologue, results: Mapping[str, Any]) -> None:
+    for name, array in results.items():
+        kind = prologue.result_type(name)
+        assert (array.shape, array.dtype.name) == (kind.shape, kind.dtype), f"{name} is {array.dtype}{array.shape}"
 
 
 def _check_walks(program: ValidProgram, native: NativeProgram) -> None:

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, cast
 
-from sta.backend.container import MAGIC, SECTIONS, VERSION
+from sta.backend.container import MAGIC, PROLOGUE_SECTIONS, SECTIONS, VERSION
 from sta.spec.alignment import ALIGNMENT
 from sta.spec.instructions.definition import (
     OPCODE_BITS,
@@ -25,11 +25,10 @@ from sta.spec.instructions.definition import (
     InstructionDefinition,
 )
 from sta.spec.instructions.table import INSTRUCTIONS, definition_of
-from tests.fuzz.containers import ENTRY_BYTES, HEADER_BYTES, repaired
+from tests.fuzz.containers import ENTRY_BYTES, HEADER_BYTES, repaired, section_count
 
 OPCODE_MASK = (1 << OPCODE_BITS) - 1
-TABLE_END = HEADER_BYTES + len(SECTIONS) * ENTRY_BYTES
-JSON_SECTIONS = ("program", "signature", "debug", "target")
+JSON_SECTIONS = ("program", "signature", "debug", "target", "prologue")
 LARGEST_NUMBER = 10**4300 - 1
 """Python reads and writes no more digits."""
 NUMBERS = (
@@ -47,27 +46,33 @@ Bytes = Callable[[bytes], bytes]
 
 def sections_of(data: bytes) -> dict[str, bytearray] | None:
     """Returns the contents of the sections, whatever they are worth; nothing if the table leads nowhere."""
-    if len(data) < TABLE_END:
+    if len(data) < _table_end(data):
         return None
     sections: dict[str, bytearray] = {}
-    for position, name in enumerate(SECTIONS):
+    for position, name in enumerate(SECTIONS[: section_count(data)]):
         entry = HEADER_BYTES + position * ENTRY_BYTES
         offset, size = (int.from_bytes(data[entry + at : entry + at + 8], "little") for at in (16, 24))
         sections[name] = bytearray(data[offset : offset + size])
     return sections
 
 
+def _table_end(data: bytes) -> int:
+    return HEADER_BYTES + section_count(data) * ENTRY_BYTES
+
+
 def file_of(sections: dict[str, bytearray]) -> bytes:
     """Returns the file with these sections: right layout, right checksums."""
-    table, body, position = b"", b"", TABLE_END
-    for name in SECTIONS:
+    names = [name for name in SECTIONS if name in sections]
+    table, body, position = b"", b"", HEADER_BYTES + len(names) * ENTRY_BYTES
+    version = VERSION if PROLOGUE_SECTIONS[0] in sections else (VERSION[0], 0)
+    for name in names:
         gap = -position % ALIGNMENT
         size = len(sections[name])
         body += bytes(gap) + bytes(sections[name])
         table += name.encode().ljust(16, b"\0") + (position + gap).to_bytes(8, "little") + size.to_bytes(8, "little")
         table += zlib.crc32(sections[name]).to_bytes(4, "little") + bytes(4)
         position += gap + size
-    header = struct.pack("<4sHHI", MAGIC, *VERSION, len(SECTIONS))
+    header = struct.pack("<4sHHI", MAGIC, *version, len(names))
     header += zlib.crc32(table).to_bytes(4, "little") + position.to_bytes(8, "little") + bytes(8)
     return header + table + body
 
@@ -87,17 +92,18 @@ def mutate(data: bytes, seed: int, change: Bytes) -> bytes:
         return change(data)
     if chooser.random() < 0.02:
         # Header and table, where checksums are right.
-        return repaired(change(data[:TABLE_END])[:TABLE_END].ljust(TABLE_END, b"\0") + data[TABLE_END:])
+        end = _table_end(data)
+        return repaired(change(data[:end])[:end].ljust(end, b"\0") + data[end:])
     for _ in range(chooser.choice((1, 1, 1, 2))):
         kind = chooser.random()
         if kind < 0.45:
             _change_code(sections, chooser)
-        elif kind < 0.57:
+        elif kind < 0.57 or (kind < 0.8 and "prologue" in sections):
             _change_json(sections, chooser, change)
         elif kind < 0.98:
             sections["constants"] = _of_same_size(change, sections["constants"], chooser)
         else:
-            name = chooser.choice(SECTIONS)
+            name = chooser.choice(list(sections))
             sections[name] = bytearray(change(bytes(sections[name])))
     return file_of(sections)
 
@@ -187,16 +193,24 @@ def _random_word(chooser: random.Random) -> bytes:
 
 def _change_json(sections: dict[str, bytearray], chooser: random.Random, change: Bytes) -> None:
     """Changes a value in one of the JSON sections, or drops or doubles one."""
-    name = chooser.choice(JSON_SECTIONS)
+    name = chooser.choice([name for name in JSON_SECTIONS if name in sections])
     try:
         value: Any = json.loads(sections[name].decode())
     except (ValueError, RecursionError):
         value = None
-    places = _places(value)
-    if not places or chooser.random() < 0.05:
+    if not _places(value) or chooser.random() < 0.05:
         sections[name] = bytearray(change(bytes(sections[name])))
         return
-    parent, key = chooser.choice(places)
+    sections[name] = bytearray(_mutated(value, chooser))
+
+
+def mutated_json(value: Any, seed: int) -> bytes:
+    """Returns a JSON value with one of the values in it changed, dropped or doubled, as canonical bytes."""
+    return _mutated(json.loads(json.dumps(value)), random.Random(seed))
+
+
+def _mutated(value: Any, chooser: random.Random) -> bytes:
+    parent, key = chooser.choice(_places(value))
     kind = chooser.random()
     if kind < 0.15:
         del parent[key]
@@ -207,7 +221,7 @@ def _change_json(sections: dict[str, bytearray], chooser: random.Random, change:
     else:
         parent[key] = _changed_value(parent[key], chooser)
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    sections[name] = bytearray(text.encode("utf-8", "surrogatepass"))
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:

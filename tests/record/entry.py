@@ -23,12 +23,14 @@ import torch
 from numpy.typing import NDArray
 
 import sta
-from sta.backend.assembler import disassemble
+from sta.backend.assembler import section_lines
 from tests.record.programs import PROGRAMS, Case
 
 POISONS = (0xA5, 0x00)
 """Bytes of writable memory before a run, on which nothing may depend."""
 
+_TEXT = ("program", "signature", "debug", "code")
+"""Sections that are compared as text."""
 _HEADER = struct.Struct("<4sHHIIQ8s")
 _SECTION = struct.Struct("<16sQQI4s")
 
@@ -141,10 +143,9 @@ def text_of(program: sta.Program) -> list[str]:
     # Versions, options and figures about accuracy are how the program was made, not what it is.
     costs = {key: value for key, value in program.container.program.items() if isinstance(value, int)}
     bare = replace(program.container, constants=np.zeros(0, np.uint8), program=costs, ir="", target={})
-    text = disassemble(bare)
-    kept = text[text.index("\n.program\n") + 1 : text.index("\n.constants\n")]
+    kept = [line for name in _TEXT for line in (f".{name}", *section_lines(bare, name), "")]
     # An instruction more would change the number behind all that follow.
-    return [line.rpartition("  # ")[0].rstrip() if "  # " in line else line for line in kept.split("\n")]
+    return [line.rpartition("  # ")[0].rstrip() if "  # " in line else line for line in kept]
 
 
 def fingerprint() -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-RENAMINGS: Sequence[tuple[str, str]] = ()
+RENAMINGS: Sequence[tuple[str, str]] = ((r"^(\s*map .*), multiply(?=,|$)", r"\1, combine=multiply"),)
 """For example: `(r"^(\\s*)mm acc=", r"\\1matmul acc=")`."""
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from sta.backend.container import canonical_json, container_bytes
 from tests.fuzz.containers import attempt, repaired
-from tests.fuzz.mutations import file_of, mutate, sections_of
+from tests.fuzz.mutations import file_of, mutate, mutated_json, sections_of
 from tests.support.random_programs import SMALL, RandomProgram
+from tests.support.random_prologues import with_prologue
 
 SAMPLE = 300
 ALL = 10_000
@@ -54,6 +55,22 @@ def endings(first: int, last: int) -> Counter[str]:
 def test_damage_behind_right_checksums_never_surprises() -> None:
     stages = endings(0, SAMPLE)
     assert min(stages[stage] for stage in ("loader", "validator", "failed", "halted")) >= 5, stages
+
+
+def test_damaged_prologues_never_surprise() -> None:
+    stages: Counter[str] = Counter()
+    for seed in range(SAMPLE):
+        random = np.random.default_rng(seed)
+        container = with_prologue(RandomProgram(seed % 20, 3, SMALL).container(), seed % 20)
+        assert container.prologue is not None
+        section = mutated_json(container.prologue, seed)
+        sections = sections_of(container_bytes(container))
+        assert sections is not None
+        sections["prologue"] = bytearray(section)
+        if seed % 4 == 0:
+            sections["tables"] = bytearray(flipped(bytes(sections["tables"]), random))
+        stages[attempt(file_of(sections)).stage] += 1
+    assert min(stages[stage] for stage in ("loader", "validator", "halted")) >= 5, stages
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 from sta.runtime import ProgramError
 from sta.spec.nm_format import Pattern, pack, prune_by_magnitude
 from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
+from sta.spec.vector import COMBINATIONS
 
 IDENTITY = (1 << 30, 30)
 
@@ -314,7 +315,8 @@ def run_map(bench: Any, source: Any, block: bytes, destination_type: str, **fiel
     if "residual" in fields:
         residual = fields["residual"]
         fields |= {"residual": bench.place(residual), "residual_type": names[residual.dtype]}
-        fields["residual_stride"] = bench.register(residual.itemsize * columns)
+        fields["residual_stride"] = bench.register(residual.itemsize * residual.shape[1])
+        fields["residual_column"] = residual.shape[1] != columns
     if "table" in fields:
         fields |= {"table": bench.place(fields["table"], "wbuf"), "has_table": 1}
     destination = bench.allocate("spad", rows * (row_bytes + 4))
@@ -380,6 +382,52 @@ def test_map_with_table_and_residual(bench: Any, random: np.random.Generator) ->
     looked_up = (wide[index] << 7) + (wide[index + 1] - wide[index]) * fraction
     expected = scaled(looked_up, 1 << 30, 37) + scaled(residual.astype(np.int64) + 11, 3 << 28, 31) - 2
     assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize("residual_columns", [1, 37])
+@pytest.mark.parametrize("combine", COMBINATIONS)
+def test_map_combines(bench: Any, random: np.random.Generator, combine: str, residual_columns: int) -> None:
+    # The scale of one keeps products below 2^29.
+    source = random.integers(-16384, 16384, (3, 37)).astype(np.int16)
+    residual = random.integers(-16384, 16384, (3, residual_columns)).astype(np.int16)
+    result = run_map(bench, source, map_block(), "s32", residual=residual, combine=combine)
+    value, other = source.astype(np.int64), residual.astype(np.int64)
+    expected = {
+        "add": value + other,
+        "multiply": value * other,
+        "subtract": value - other,
+        "subtract_from": other - value,
+        "maximum": np.maximum(value, other),
+        "minimum": np.minimum(value, other),
+    }
+    assert np.array_equal(result, expected[combine])
+
+
+def test_map_over_its_residual_column(bench: Any, random: np.random.Generator) -> None:
+    # Every element of a row is combined with what the first one overwrites.
+    source = random.integers(-100, 100, (4, 40)).astype(np.int8)
+    place = bench.place(source)
+    stride = bench.register(40)
+    bench.emit(
+        "map",
+        source=place,
+        destination=place,
+        residual=place,
+        parameters=bench.place(map_block(), "wbuf"),
+        source_stride=stride,
+        destination_stride=stride,
+        residual_stride=stride,
+        source_type="s8",
+        destination_type="s8",
+        residual_type="s8",
+        combine="subtract",
+        residual_column=1,
+        rows=4,
+        columns=40,
+    )
+    bench.result(0, (4, 40), "int8")
+    wide = source.astype(np.int64)
+    assert np.array_equal(bench.run().raw["y"], np.clip(wide - wide[:, :1], -128, 127))
 
 
 def test_map_in_place_and_to_a_narrower_type(bench: Any, random: np.random.Generator) -> None:

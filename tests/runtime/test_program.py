@@ -174,6 +174,11 @@ def test_runs_do_not_influence_each_other(copier: Any) -> None:
         ({3: VALUES}, "unexpected input 3; the program takes 'values', 'identifiers'"),
         ({"identifiers": None}, "missing input 'identifiers'; the program takes 'values', 'identifiers'"),
         ({"values": VALUES.T}, "input 'values': expected shape (2, 3), got (3, 2)"),
+        (
+            {"values": np.stack([VALUES] * 4)},
+            "input 'values': expected shape (2, 3), got (4, 2, 3): a run takes one sample; for 4 of them "
+            "program.run_batch([{'values': a, …} for a in …])",
+        ),
         ({"values": VALUES.astype(int)}, "input 'values': expected float32, got int64"),
         ({"values": VALUES * np.nan}, "input 'values': expected finite values, got nan at [0, 0]"),
         ({"identifiers": IDENTIFIERS + 1}, "input 'identifiers': expected indices in 0..9, got 10 at [0]"),

@@ -194,6 +194,8 @@ def test_addresses_over_a_whole_loop_are_checked(bench: Any) -> None:
         ("map", MAP, {"table": 8}, {}, "field 'table' is r63, but the instruction does not use it"),
         ("map", MAP, {}, {"normalize": 1, "residual_type": "s8"}, "A map that normalizes must not have a residual."),
         ("map", MAP, {}, {"normalize": 1, "per_channel": 1}, "A map that normalizes must have scalar parameters."),
+        ("map", MAP, {}, {"combine": "maximum"}, "A map that does not add, or has a residual of one column, must"),
+        ("map", MAP, {}, {"residual_column": 1}, "A map that does not add, or has a residual of one column, must"),
         ("norm", NORM, {"copy": 8}, {}, "field 'copy' is r63, but the instruction does not use it"),
         ("norm", {**NORM, "columns": 8193}, {}, {}, "'columns' must not exceed 8192"),
     ],

@@ -13,7 +13,7 @@ from sta.spec.integers import apply_scale_32
 from sta.spec.norm import layer_norm
 from sta.spec.parameters import MapParameters, NormParameters
 from sta.spec.softmax import normalize
-from sta.spec.vector import RowStatistics, map_tile, norm_tile
+from sta.spec.vector import COMBINATIONS, RowStatistics, map_tile, norm_tile
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 MULTIPLIER = st.integers(0, 2**31 - 1)
@@ -53,7 +53,16 @@ def drawn_parameters(data: st.DataObject, columns: int) -> MapParameters:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.data(), SOURCES, DESTINATIONS, RESIDUALS, st.booleans(), st.booleans(), st.booleans())
+@given(
+    st.data(),
+    SOURCES,
+    DESTINATIONS,
+    RESIDUALS,
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(COMBINATIONS),
+    st.booleans(),
+)
 def test_map_tile_is_the_pipeline(
     data: st.DataObject,
     source_dtype: Any,
@@ -61,13 +70,15 @@ def test_map_tile_is_the_pipeline(
     residual_dtype: Any,
     has_table: bool,
     per_column: bool,
-    multiply: bool,
+    combine: str,
+    residual_column: bool,
 ) -> None:
     m, n = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
     source = data.draw(hnp.arrays(source_dtype, (m, n)))
     parameters = drawn_parameters(data, n if per_column else 1)
     table = data.draw(hnp.arrays(np.int16, 513, fill=st.integers(-32768, 32767))) if has_table else None
-    residual = data.draw(hnp.arrays(residual_dtype, (m, n))) if residual_dtype else None
+    residual_shape = (m, 1 if residual_column else n)
+    residual = data.draw(hnp.arrays(residual_dtype, residual_shape)) if residual_dtype else None
 
     def element(row: int, column: int) -> int:
         entry = column if parameters.columns > 1 else 0
@@ -79,16 +90,23 @@ def test_map_tile_is_the_pipeline(
             wide = looked_up(result, table.tolist())
             result = saturated_scale(wide, parameters.table_multiplier, parameters.table_shift)
         if residual is not None:
-            shifted = int(residual[row, column]) + parameters.residual_bias
+            shifted = int(residual[row, 0 if residual_column else column]) + parameters.residual_bias
             scale = parameters.residual_multiplier, parameters.residual_shift
-            if multiply:
+            if combine == "multiply":
                 result = saturated_scale(clamp(result, np.int16) * clamp(shifted, np.int16), *scale)
             else:
-                result += saturated_scale(shifted, *scale)
+                other = saturated_scale(shifted, *scale)
+                result = {
+                    "add": result + other,
+                    "subtract": result - other,
+                    "subtract_from": other - result,
+                    "maximum": max(result, other),
+                    "minimum": min(result, other),
+                }[combine]
         return clamp(result + parameters.output_zero_point, destination_dtype)
 
-    multiply = multiply and residual is not None
-    optional: dict[str, Any] = {"table": table, "residual": residual, "multiply": multiply}
+    combine = combine if residual is not None else "add"
+    optional: dict[str, Any] = {"table": table, "residual": residual, "combine": combine}
     try:
         expected = [[element(row, column) for column in range(n)] for row in range(m)]
     except OverflowError:
@@ -141,8 +159,10 @@ def test_map_tile_refuses_what_does_not_match() -> None:
         map_tile(tile, scalar_parameters(), np.int8, sums=sums[:1])
     with pytest.raises(ValueError, match="residual of shape"):
         map_tile(tile, three, np.int8, residual=tile[:1])
-    with pytest.raises(ValueError, match="that multiplies has a residual"):
-        map_tile(tile, three, np.int8, multiply=True)
+    with pytest.raises(ValueError, match="combines by 'multiply' has a residual"):
+        map_tile(tile, three, np.int8, combine="multiply")
+    with pytest.raises(ValueError, match="combination 'divide' is none of add, multiply"):
+        map_tile(tile, three, np.int8, residual=tile, combine="divide")
     with pytest.raises(ValueError, match="two dimensions"):
         map_tile(tile[0], three, np.int8)
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from sta.spec.integers import matrix_product
 from sta.spec.parameters import MapParameters
 from sta.spec.vector import map_tile
-from sta.spec.wide_product import PLANE_MAGNITUDES, PLANES, byte_plane, wide_accumulators, wide_product
+from sta.spec.wide_product import LONGEST_SUM, PLANE_MAGNITUDES, PLANES, byte_plane, wide_accumulators, wide_product
 
 WIDE = st.sampled_from([np.int16, np.uint16])
 
@@ -66,3 +67,31 @@ def test_what_has_no_two_bytes_is_refused() -> None:
         byte_plane(np.zeros(3, np.int16), "middle")
     with pytest.raises(ValueError, match="come in pairs"):
         wide_accumulators(np.zeros((2, 3), np.int32))
+
+
+@settings(deadline=None)
+@given(st.data(), st.sampled_from([np.int8, np.uint8, np.int16]))
+def test_batches_of_products_broadcast(data: st.DataObject, dtype: Any) -> None:
+    m, n, k = (data.draw(st.integers(1, 4)) for _ in range(3))
+    shapes = data.draw(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=3))
+    left, right = shapes.input_shapes
+    a, b = data.draw(hnp.arrays(dtype, (*left, m, k))), data.draw(hnp.arrays(np.int8, (*right, n, k)))
+    # NumPy's product of Python's integers is the oracle.
+    expected = np.matmul(a.astype(object), np.swapaxes(b.astype(object), -1, -2))
+    if dtype is not np.int16:
+        np.testing.assert_array_equal(matrix_product(a, b), expected)
+        return
+    acc = wide_product(a, b)
+    assert acc.shape == (*shapes.result_shape, m, 2 * n)
+    found = wide_accumulators(acc.reshape(-1, 2 * n)).reshape(expected.shape)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_longest_sum_stays_in_int32_whatever_the_numbers() -> None:
+    b = np.full((1, LONGEST_SUM), -128, np.int8)
+    for a in (np.full((1, LONGEST_SUM), 255, np.uint8), np.full((1, LONGEST_SUM), -128, np.int8)):
+        matrix_product(a, b)
+    for value in (-32768, 32767, 255):
+        wide_product(np.full((1, LONGEST_SUM), value, np.int16), b)
+    with pytest.raises(OverflowError, match="does not fit int32"):
+        matrix_product(np.full((1, LONGEST_SUM + 1), 255, np.uint8), np.full((1, LONGEST_SUM + 1), -128, np.int8))

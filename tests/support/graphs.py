@@ -59,6 +59,21 @@ class Graph:
         wide = self.pick(nm.si16) if self.draw(st.integers(0, 2)) == 0 else None
         return self.builder.linear(wide or self.narrow(), columns, f"w{len(self.values)}", spread=spread)
 
+    def matmul(self) -> SSAValue | None:
+        """A product of two values, the second of which may be the first one, rounded."""
+        first = self.stored()
+        shape = nm.tensor_of(first).get_shape()
+        if len(shape) < 2:
+            return None
+        fitting = [
+            v for v in self.values if nm.element_of(v) == nm.si8 and multiplies(shape, nm.tensor_of(v).get_shape())
+        ]
+        if not fitting:
+            fitting = [self.builder.clamp(self.builder.rescale(first, 1 / 100), nm.si8)]
+        return self.builder.matmul(
+            first, self.draw(st.sampled_from(fitting)), self.draw(st.sampled_from([60.0, 5000.0]))
+        )
+
     def rescale(self) -> SSAValue:
         """A rescaling of something stored, or of an int32 value."""
         value = self.pick(nm.si32) if self.draw(st.integers(0, 3)) == 0 else None
@@ -71,14 +86,16 @@ class Graph:
         looked_up = self.builder.table(value, f"t{len(self.values)}")
         return looked_up if self.draw(st.integers(0, 3)) == 0 else self.builder.rescale(looked_up, 1 / 128)
 
-    def add(self) -> SSAValue | None:
-        """A sum of two int32 values, the second of which may broadcast."""
+    def combine(self) -> SSAValue | None:
+        """Two int32 values combined, one of which may broadcast."""
         first = self.pick(nm.si32)
         if first is None:
             return None
         shape = nm.tensor_of(first).get_shape()
         fitting = [v for v in self.values if nm.element_of(v) == nm.si32 and fits(nm.tensor_of(v).get_shape(), shape)]
-        return self.builder.sum(first, self.draw(st.sampled_from(fitting)))
+        operands = [first, self.draw(st.sampled_from(fitting))]
+        kind = self.draw(st.sampled_from([nm.AddOp, nm.AddOp, nm.SubtractOp, nm.MaximumOp, nm.MinimumOp]))
+        return self.builder.combine(kind, *self.draw(st.permutations(operands)))
 
     def multiply(self) -> SSAValue:
         """A product of two values, the second of which is stored and may broadcast."""
@@ -107,7 +124,7 @@ class Graph:
         value = self.pick(*nm.ELEMENT_TYPES)
         assert value is not None
         shape = list(nm.tensor_of(value).get_shape())
-        match self.draw(st.sampled_from(["permute", "join", "split", "slice", "broadcast"])):
+        match self.draw(st.sampled_from(["permute", "join", "split", "slice", "broadcast", "windows"])):
             case "broadcast" if len(shape) < 5:
                 repeated = [size if size > 1 else self.draw(st.integers(1, 4)) for size in shape]
                 return self.builder.broadcast(value, *self.draw(st.sampled_from([[], [1], [3]])), *repeated)
@@ -120,6 +137,11 @@ class Graph:
                 axis = self.draw(st.integers(0, len(shape) - 1))
                 part = self.draw(st.sampled_from([d for d in range(1, shape[axis] + 1) if shape[axis] % d == 0]))
                 return self.builder.view(value, *shape[:axis], shape[axis] // part, part, *shape[axis + 1 :])
+            case "windows" if len(shape) < 5:
+                axis = self.draw(st.integers(0, len(shape) - 1))
+                return self.builder.windows(
+                    value, axis, self.draw(st.integers(1, shape[axis])), self.draw(st.integers(1, 3))
+                )
             case _:
                 axis = self.draw(st.integers(0, len(shape) - 1))
                 start = self.draw(st.integers(0, shape[axis] - 1))
@@ -148,8 +170,8 @@ class Graph:
     def step(self) -> None:
         """Draws an operation."""
         kinds: list[Callable[[], SSAValue | None]] = [
-            *(self.linear, self.rescale, self.table, self.add, self.add, self.clamp, self.clamp, self.norm),
-            self.multiply,
+            *(self.linear, self.rescale, self.table, self.combine, self.combine, self.clamp, self.clamp, self.norm),
+            *(self.multiply, self.matmul),
             *(self.view, self.view, self.view, self.concatenate),
         ]
         value = self.draw(st.sampled_from(kinds))()
@@ -163,10 +185,18 @@ class Graph:
 
 
 def fits(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
-    """True if a shape broadcasts to another without repeating its last axis."""
-    if len(shape) > len(full) or shape[-1] != full[-1]:
+    """True if a shape broadcasts to another."""
+    return len(shape) <= len(full) and all(
+        size in (1, whole) for size, whole in zip(reversed(shape), reversed(full), strict=False)
+    )
+
+
+def multiplies(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """True if matrices of one shape multiply with the transposes of those of another."""
+    if len(other) < 2 or shape[-1] != other[-1]:
         return False
-    return all(size in (1, whole) for size, whole in zip(reversed(shape), reversed(full), strict=False))
+    leading = zip(reversed(shape[:-2]), reversed(other[:-2]), strict=False)
+    return all(size == 1 or others in (1, size) for size, others in leading)
 
 
 @st.composite

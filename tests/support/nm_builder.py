@@ -161,6 +161,12 @@ class NmBuilder:
             return self.scaled_channels(acc, spread / (6000 * 70 * depth**0.5), name, bias=1 << 20)
         return self.scaled_channels(acc, spread / (50 * 70 * depth**0.5), name)
 
+    def matmul(self, a: SSAValue, b: SSAValue, spread: float = 60.0) -> SSAValue:
+        """The product of `a` `[..., M, K]` and `b` `[..., N, K]`, with a standard deviation of about `spread`."""
+        depth = nm.tensor_of(a).get_shape()[-1]
+        unit = (6000 if nm.is_wide(a) else 70) * 70 * depth**0.5
+        return self.rescale(self.add(nm.DynamicProductOp(a, b)).result, spread / unit)
+
     def table(self, x: SSAValue, name: str) -> SSAValue:
         """A random activation table that rises and falls."""
         points = np.arange(-256, 257) / 64.0
@@ -198,9 +204,17 @@ class NmBuilder:
         """Tensors one after the other."""
         return self.add(nm.ConcatenateOp(parts, axis)).result
 
+    def windows(self, x: SSAValue, axis: int, size: int, step: int) -> SSAValue:
+        """Windows of `size` elements of one axis, each `step` behind the one before."""
+        return self.add(nm.WindowsOp(x, axis, size, step)).result
+
     def sum(self, a: SSAValue, b: SSAValue) -> SSAValue:
         """The sum of two int32 tensors."""
-        return self.add(nm.AddOp(a, b)).result
+        return self.combine(nm.AddOp, a, b)
+
+    def combine(self, kind: type[nm.CombinationOp], a: SSAValue, b: SSAValue) -> SSAValue:
+        """Two int32 tensors combined by an operation."""
+        return self.add(kind(a, b)).result
 
     def multiply(self, a: SSAValue, b: SSAValue, scale: float, bias: int = 0) -> SSAValue:
         """`a * (b + bias) * scale` as int32."""

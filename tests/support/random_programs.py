@@ -22,6 +22,7 @@ from sta.spec.instructions.instruction import Instruction
 from sta.spec.nm_format import Pattern, pack, packed_size, prune_by_magnitude
 from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
 from sta.spec.target import Target
+from sta.spec.vector import COMBINATIONS
 
 TARGET = Target(
     name="random",
@@ -489,9 +490,15 @@ class RandomProgram:
         if normalize:
             fields["residual"] = self._sums(rows)
         elif self.chance(0.4):
-            kind = self.one_of(["s8", "s16", "s32"])
-            size = (rows, DTYPES[kind] * columns, self.memories["spad"], DTYPES[kind])
-            fields |= {**self.tile("residual", *size), "residual_type": kind, "multiply": self.chance(0.4)}
+            kind, residual_column = self.one_of(["s8", "s16", "s32"]), self.chance(0.3)
+            width = 1 if residual_column else columns
+            size = (rows, DTYPES[kind] * width, self.memories["spad"], DTYPES[kind])
+            fields |= {
+                **self.tile("residual", *size),
+                "residual_type": kind,
+                "combine": self.one_of(COMBINATIONS),
+                "residual_column": residual_column,
+            }
         if self.chance(0.3):
             fields |= {"has_table": 1, "table": self.fixed(self.one_of(self.tables))}
         self._map_of(source_type, rows, columns, per_channel and not normalize, normalize, fields)

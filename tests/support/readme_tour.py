@@ -2,7 +2,8 @@
 The tour in README.md, run: `python -m tests.support.readme_tour` writes what it prints into the file.
 
 Blocks of `python` hold statements after `>>>`, blocks of `console` commands after `$`; all of them share one folder and
-one set of variables.
+one set of variables. So do commands in sentences that name a program, such as `sta info layer.sta`: what they print is
+not shown.
 """
 
 import contextlib
@@ -18,17 +19,22 @@ from pathlib import Path
 from typing import Any
 
 README = Path(__file__).parents[2] / "README.md"
-_BLOCK = re.compile(r"(?<=```python\n)>>> .*?(?=```)|(?<=```console\n)\$ .*?(?=```)", re.DOTALL)
+_BLOCK = re.compile(
+    r"(?<=```python\n)>>> .*?(?=```)|(?<=```console\n)\$ .*?(?=```)|(?<=`)sta [^`]*\.sta\b[^`]*(?=`)", re.DOTALL
+)
 
 
 def run_tour(text: str) -> str:
-    """Returns the text with every output replaced by what its command prints now."""
+    """Returns the text with every output replaced by what its command prints. Raises CalledProcessError."""
     variables: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, _inside(folder):
         return _BLOCK.sub(lambda block: _run(block.group(), variables), text)
 
 
 def _run(block: str, variables: dict[str, Any]) -> str:
+    if block.startswith("sta "):
+        _output(" ".join(block.split()))
+        return block
     lines = _run_console(block) if block.startswith("$") else _run_python(block, variables)
     return "".join(lines)
 
@@ -43,12 +49,17 @@ def _run_python(block: str, variables: dict[str, Any]) -> Iterator[str]:
 
 
 def _run_console(block: str) -> Iterator[str]:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for command in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
-        shell = ["bash", "-o", "pipefail", "-c", command]
-        done = subprocess.run(shell, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-        output = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+        output = "\n".join(line.rstrip() for line in _output(command).splitlines())
         yield f"$ {command}\n{output}\n"
+
+
+def _output(command: str) -> str:
+    """What a command of the shell prints; raises CalledProcessError if it fails."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    shell = ["bash", "-o", "pipefail", "-c", command]
+    nothing = subprocess.DEVNULL
+    return subprocess.run(shell, env=environment, stdin=nothing, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 @contextlib.contextmanager

@@ -20,12 +20,13 @@ from sta.dialect.ir.weight_store import WeightStore
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.torch.broadcast_constants import broadcast_constants
 from sta.passes.torch.canonicalize_views import canonicalize_views
+from sta.passes.torch.decompose_movement import decompose_movement
+from sta.passes.torch.decompose_reductions import decompose_reductions
 from sta.passes.torch.fold_constants import fold_constants
 from sta.passes.torch.fold_masks import fold_masks
 from sta.passes.torch.recognize_attention import recognize_attention
+from sta.passes.torch.recognize_gelu import recognize_gelu
 from sta.passes.torch.recognize_norms import recognize_norms
-from sta.passes.torch.spell_movement import spell_movement
-from sta.passes.torch.spell_reductions import spell_reductions
 
 # The tensors are small, and tests run beside each other: threads that wait for each other cost more than they save.
 torch.set_num_threads(1)
@@ -37,10 +38,11 @@ FLOAT_PASSES: tuple[Rewrite, ...] = (
     fold_constants,
     canonicalize_views,
     recognize_norms,
+    recognize_gelu,
     recognize_attention,
     fold_masks,
-    spell_movement,
-    spell_reductions,
+    decompose_movement,
+    decompose_reductions,
     broadcast_constants,
     fold_constants,
     canonicalize_views,

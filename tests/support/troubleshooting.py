@@ -48,7 +48,7 @@ MISTAKES = (
     ),
     Mistake(
         "An operator that the machine does not have",
-        "sta compile convolutions.pt2 -o model.sta",
+        "sta compile ranking.pt2 -o model.sta",
         "All such operators are listed at once, each with its module. Compile the part of the model "
         "without them, or add the operator: [adding-an-operator.md](adding-an-operator.md).",
     ),
@@ -109,14 +109,13 @@ class _Model(torch.nn.Module):
         return self.layer(self.embedding(ids))
 
 
-class _Convolutions(torch.nn.Module):
+class _Ranking(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.stem = torch.nn.Conv1d(8, 8, 3, padding=1)
         self.head = torch.nn.Linear(16, 16)
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
-        return torch.cumsum(self.head(self.stem(signal)), 1)
+        return torch.sort(torch.cumsum(self.head(signal), 1)).values
 
 
 def troubleshooting() -> str:
@@ -132,7 +131,7 @@ def _make_files() -> None:
     model, ids = _Model().eval(), torch.arange(10)[None]
     torch.save(model.state_dict(), "checkpoint.pt")
     _export(model, ids, "model.pt2")
-    _export(_Convolutions().eval(), torch.rand(1, 8, 16), "convolutions.pt2")
+    _export(_Ranking().eval(), torch.rand(1, 8, 16), "ranking.pt2")
     _export(torch.nn.Linear(16, 16).eval(), torch.rand(1, 8, 16), "dynamic.pt2", {1: torch.export.Dim("length")})
     _export(torch.nn.Linear(16, 16).to(torch.bfloat16), torch.rand(1, 8, 16).to(torch.bfloat16), "half.pt2")
     np.savez("samples.npz", ids=ids.numpy()[None])

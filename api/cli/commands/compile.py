@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from sta.api.cli.argument_parser import UsageError
 from sta.api.cli.compile_options import keywords_of
+from sta.api.cli.cost_rows import cost_rows
 from sta.api.cli.progress import Progress
-from sta.api.cli.tables import count, duration, percent, print_json, print_table, size
+from sta.api.cli.tables import count, duration, noun, percent, print_json, print_sentence, print_table, size
 from sta.api.compiler.explanation import explanation, print_explanation
 from sta.api.files.output_file import check_output
 from sta.passes.options import options
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from sta.api.compiler.compilation import Compilation
     from sta.spec.pattern import Pattern
 
+_PRUNED_WITHOUT_TRAINING = (
+    "The loss is pruning's: train the model with these zeros before it is compiled, or keep more weights, such as 3:4."
+)
+
 
 def execute(arguments: Namespace) -> None:
     """Runs the command; raises what ``sta.compile`` raises."""
@@ -31,7 +36,7 @@ def execute(arguments: Namespace) -> None:
     if arguments.target is not None:
         keywords["target"] = _target(arguments.target)
     _check_decibels(arguments.min_sqnr)
-    output = Path(arguments.output)
+    output = _output(arguments)
     samples: list[str | None] = [getattr(arguments, name) for name, one in options().items() if one.is_samples]
     check_output(output, Path(arguments.model), *(Path(given) for given in samples if given is not None))
     if arguments.dump_ir is not None and Path(arguments.dump_ir).resolve() == output.resolve():
@@ -60,6 +65,15 @@ def execute(arguments: Namespace) -> None:
         print_explanation(summary["explanation"])
     if arguments.timing:
         _print_timing(summary["timing"])
+
+
+def _output(arguments: Namespace) -> Path:
+    """The program's file: as compilers do, the model's name with another ending, in the current folder."""
+    if arguments.output is not None:
+        return Path(arguments.output)
+    if arguments.standard_input_is_read:
+        raise UsageError("argument -o: it is needed where a file is standard input")
+    return Path(Path(arguments.model).with_suffix(".sta").name)
 
 
 def _print_timing(timing: list[dict[str, Any]]) -> None:
@@ -214,25 +228,24 @@ def _print_summary(summary: dict[str, Any]) -> None:
         [
             ["file size", size(summary["file_bytes"])],
             ["instructions", count(summary["instructions"])],
-            ["cycles", count(summary["cycles"])],
-            ["time", duration(summary["seconds"])],
-            ["MAC efficiency", percent(summary["mac_efficiency"])],
-            ["useful MACs", count(summary["macs"])],
-            ["dense-equivalent MACs", count(summary["dense_macs"])],
-            ["DRAM traffic", size(summary["dram_bytes"])],
+            *cost_rows(summary),
         ],
         numbers=[1],
     )
 
 
 def _print_quantization(summary: dict[str, Any]) -> None:
+    from sta.passes.quantization.choice import DEFAULT_LEAST_SQNR, LEAST_GAIN
+
     quantization, fidelity = summary["quantization"], summary["fidelity"]
     samples, pruned = quantization["held_out_samples"], bool(summary["pruned"])
-    judged = f"{samples} sample{'s' * (samples > 1)} held out" if samples else "a sample that calibration has seen"
+    judged = f"{noun(samples, 'sample')} held out" if samples else "a sample that calibration has seen"
     trials = quantization["trials"]
-    rows = [[one["method"], _decibels(one["decibels"]), "kept" if one["kept"] else ""] for one in trials]
+    rows = [[one["method"], _decibels(one["decibels"]), _use(trials, number)] for number, one in enumerate(trials)]
     measured = "SQNR against the pruned model" if pruned else f"SQNR on {judged}"
-    print_table(["quantization", measured, ""], rows, numbers=[1])
+    print_table(["quantization", measured, "in use"], rows, numbers=[1])
+    if any(one["kept"] and one["costs_cycles"] for one in trials):
+        print_sentence("SmoothQuant costs cycles: --no-smoothing leaves it out")
     if quantization["int16_inputs"]:
         print("16-bit inputs: " + ", ".join(quantization["int16_inputs"]))
     print()
@@ -240,6 +253,17 @@ def _print_quantization(summary: dict[str, Any]) -> None:
     if pruned:
         figures.insert(0, ["against the pruned model", _decibels(fidelity["pruned"])])
     print_table(["accuracy", f"SQNR on {judged}"], figures, numbers=[1])
+    if pruned and fidelity["given"] < min(DEFAULT_LEAST_SQNR, fidelity["pruned"] - LEAST_GAIN):
+        print_sentence(_PRUNED_WITHOUT_TRAINING)
+
+
+def _use(trials: list[dict[str, Any]], number: int) -> str:
+    """An answer to whether the program has a method that was tried, with the reason where cycles speak against it."""
+    one = trials[number]
+    before = max((trial["decibels"] for trial in trials[:number] if trial["kept"]), default=one["decibels"])
+    if one["kept"]:
+        return "yes"
+    return "no, costs cycles" if one["costs_cycles"] and one["decibels"] > before else "no"
 
 
 def _decibels(ratio: float | None) -> str:

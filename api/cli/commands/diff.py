@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sta.api.cli.argument_parser import UsageError, about
 from sta.api.cli.progress import Progress
-from sta.api.cli.tables import count, print_json, print_table
+from sta.api.cli.tables import count, noun, print_json, print_sentence, print_table
 from sta.api.files.run_files import Arrays, read_inputs
 from sta.api.inspect.signal_to_noise import Agreement
 from sta.runtime import Program, load
@@ -17,6 +18,7 @@ from sta.runtime.values.value_writes import OUTPUT
 
 if TYPE_CHECKING:
     from sta.api.inspect.float_comparison import Compared, Comparison
+    from sta.runtime.values.model_values import Value
 
 
 def execute(arguments: Namespace) -> None:
@@ -41,7 +43,7 @@ def execute(arguments: Namespace) -> None:
         from sta.api.inspect.float_comparison import compare, model_of
 
         names = (arguments.program, arguments.model)
-        model = model_of(program, Path(arguments.model), names, progress.report)
+        model = model_of(program, Path(arguments.model), names, progress.report, arguments.pruned)
         comparison = compare(program, model, list(zip(samples, encoded, strict=True)), names, progress.report)
     found = None if bound is None else comparison.first_below(bound)
     if arguments.json:
@@ -50,7 +52,7 @@ def execute(arguments: Namespace) -> None:
     if bound is not None:
         _print_bisection(comparison, bound, found)
         return
-    _print(comparison)
+    _print(comparison, len(program.pruned))
 
 
 def _encoded(program: Program, sample: Arrays, number: int, of: int) -> Arrays:
@@ -64,6 +66,7 @@ def _encoded(program: Program, sample: Arrays, number: int, of: int) -> Arrays:
 def _json(comparison: Comparison, bound: float | None, found: Compared | None) -> dict[str, Any]:
     parts: dict[str, Any] = {
         "samples": comparison.samples,
+        "after_pruning": comparison.is_pruned,
         "operations": [one.to_json() for one in comparison.worst_first()],
         "not_compared": [
             {"module": value.name or value.source, "operation": value.operation, "reason": reason}
@@ -95,7 +98,7 @@ def _json(comparison: Comparison, bound: float | None, found: Compared | None) -
     return parts
 
 
-def _print(comparison: Comparison) -> None:
+def _print(comparison: Comparison, pruned_layers: int) -> None:
     titles = ["SQNR dB", "LSB", "error", "cosine"]
     rows = [
         [
@@ -108,19 +111,40 @@ def _print(comparison: Comparison) -> None:
         ]
         for one in comparison.worst_first()
     ]
-    runs = "1 run" if comparison.samples == 1 else f"{count(comparison.samples)} runs"
+    model = "float model after pruning" if comparison.is_pruned else "float model"
     print_table(
         ["module", "operation", "float", "from", *titles, *(f"acc. {title}" for title in ["dB", *titles[1:]])],
         rows,
-        title=f"{runs} against the float model, the worst first: by itself, and accumulated (acc.); largest errors",
+        title=f"{noun(comparison.samples, 'run')} against the {model}, the worst first: by itself, and accumulated "
+        "(acc.); largest errors",
         numbers=range(3, 12),
         drop=[11, 10, 9, 7, 6, 5, 2, 1],
     )
-    if comparison.unseen:
-        print("\nnot compared:")
-    for value, reason in comparison.unseen:
-        print(f"  {value.name or value.source} {value.operation}: {reason}")
+    _print_unseen(comparison.unseen)
     _print_originals(comparison)
+    if pruned_layers and not comparison.is_pruned:
+        print()
+        layers = noun(pruned_layers, "layer")
+        print_sentence(f"the compile pruned {layers}: --pruned compares with the model after that")
+
+
+def _print_unseen(unseen: Sequence[tuple[Value, str]]) -> None:
+    """Prints what is not compared, and why; those on purpose, which are many, in one line."""
+    from sta.api.inspect.float_comparison import NO_TENSOR
+
+    divided = [value for value, reason in unseen if reason == NO_TENSOR]
+    others = [f"{value.name or value.source} {value.operation}: {reason}" for value, reason in unseen]
+    others = [line for line, (_, reason) in zip(others, unseen, strict=True) if reason != NO_TENSOR]
+    if divided:
+        print()
+        print_sentence(
+            f"not compared: {noun(len(divided), 'value')} that the float model does not have, as norms with columns "
+            "that SmoothQuant divided (--json names them)"
+        )
+    if others:
+        print("\nnot compared:")
+    for line in others:
+        print(f"  {line}")
 
 
 def _print_originals(comparison: Comparison) -> None:
@@ -133,7 +157,8 @@ def _print_originals(comparison: Comparison) -> None:
     ]
     # As a title it would be broken where the columns end.
     print(f"\nagainst the model as it was given, run by {comparison.runner}:")
-    print_table(["output", "program dB", "float model dB", "program cosine"], rows, numbers=range(1, 4))
+    model = "pruned model" if comparison.is_pruned else "float model"
+    print_table(["output", "program dB", f"{model} dB", "program cosine"], rows, numbers=range(1, 4))
 
 
 def _cells(agreement: Agreement) -> list[str]:

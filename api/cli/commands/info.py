@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sta.api.cli.argument_parser import about
-from sta.api.cli.tables import count, duration, json_text, percent, print_json, print_table, size
+from sta.api.cli.cost_rows import cost_rows
+from sta.api.cli.tables import count, json_text, print_json, print_table, size
 from sta.runtime import Program, load
 
 
@@ -32,14 +33,9 @@ def execute(arguments: Namespace) -> None:
         [
             ["file size", size(facts["file_bytes"])],
             ["instructions", count(facts["instructions"])],
-            ["cycles", count(facts["cycles"])],
-            ["time", duration(facts["seconds"])],
-            ["MAC efficiency", percent(facts["mac_efficiency"])],
-            ["useful MACs", count(facts["macs"])],
-            ["dense-equivalent MACs", count(facts["dense_macs"])],
-            ["DRAM traffic", size(facts["dram_bytes"])],
+            *cost_rows(facts),
             *_accuracy(program),
-            *([f"memory {space}", size(taken)] for space, taken in facts["memory"].items()),
+            *_memory(facts["memory"], program.target.sram_bytes),
         ],
         numbers=[1],
     )
@@ -50,6 +46,16 @@ def execute(arguments: Namespace) -> None:
             print_table([title, ""], rows)
     if not facts["versions"]:
         print("\nhow it was made is not in the file")
+
+
+def _memory(taken: dict[str, int], sram_bytes: int) -> list[list[str]]:
+    """The rows about memory; the three on the chip share one."""
+    on_chip = {space: taken[space] for space in taken if space != "dram"}
+    return [
+        ["memory on chip", f"{size(sum(on_chip.values()))} of {size(sram_bytes)}"],
+        *([f"  {space}", size(bytes_)] for space, bytes_ in on_chip.items()),
+        ["memory dram", size(taken["dram"])],
+    ]
 
 
 def _accuracy(program: Program) -> list[list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sta.api.cli.argument_parser import about
 from sta.api.cli.progress import Progress
-from sta.api.cli.tables import count, print_json, print_table, size
+from sta.api.cli.tables import count, noun, print_json, print_table, size
 from sta.api.files.output_file import check_output
 from sta.passes.option_values import as_samples
 
@@ -63,7 +63,7 @@ def execute(arguments: Namespace) -> None:
     if arguments.quiet:
         return
     print_table(
-        [summary["output"], f"{summary['samples']} samples"],
+        [summary["output"], noun(summary["samples"], "sample")],
         [
             ["file size", size(summary["file_bytes"])],
             ["weights of 8 bits", count(summary["weights"])],

@@ -8,9 +8,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from sta.api.cli.argument_parser import UsageError, about
+from sta.api.cli.cost_rows import cost_rows
 from sta.api.cli.profile_table import print_profile
 from sta.api.cli.progress import Progress
-from sta.api.cli.tables import count, duration, percent, print_json, print_table, size
+from sta.api.cli.tables import count, duration, noun, print_json, print_table
 from sta.api.files.output_file import check_output
 from sta.api.files.run_files import Runs, check_files, read_runs
 from sta.backend.new_file import new_files
@@ -59,9 +60,8 @@ def execute(arguments: Namespace) -> None:
     if arguments.quiet:
         return
     if not runs.is_single:
-        noun = "run" if len(results) == 1 else "runs"
-        print(f"{count(len(results))} {noun}; the first, and the cost of each:")
-    _print_result(results[0], program.target.name, elapsed)
+        print(f"{noun(len(results), 'run')}; the first, and the cost of each:")
+    _print_result(results[0], program.target.name, program.dense_macs, elapsed)
     if profile is not None:
         print_profile(profile)
     if races is not None:
@@ -101,7 +101,7 @@ def _profile(program: Program, arguments: Namespace) -> Profile | None:
     return program.profile() if arguments.profile else None
 
 
-def _print_result(result: Result, target: str, elapsed: float) -> None:
+def _print_result(result: Result, target: str, dense_macs: int, elapsed: float) -> None:
     """Prints outputs and cost of a run, and the seconds that the emulator has taken for all runs."""
     print_table(
         ["output", "shape", "smallest", "largest"],
@@ -116,11 +116,7 @@ def _print_result(result: Result, target: str, elapsed: float) -> None:
     print_table(
         ["cost", f"on {target}"],
         [
-            ["cycles", count(result.cycles)],
-            ["time", duration(result.seconds)],
-            ["MAC efficiency", percent(result.mac_efficiency)],
-            ["useful MACs", count(result.macs)],
-            ["DRAM traffic", size(result.dram_bytes)],
+            *cost_rows({**result.to_json(), "dense_macs": dense_macs}),
             ["emulated in", duration(elapsed)],
         ],
         numbers=[1],

@@ -7,11 +7,14 @@ from dataclasses import asdict
 from typing import Any
 
 from sta.api.cli.argument_parser import about
-from sta.api.cli.tables import count, percent, print_json, print_table
+from sta.api.cli.tables import count, percent, print_json, print_table, shortened
+from sta.api.cli.terminal import columns
 from sta.api.inspect.instruction_lookup import InstructionFacts, instruction_facts
 from sta.api.inspect.place_lookup import Origin, find, instruction_at
 from sta.runtime import Program
 
+_PART_OF_SOURCE = 3
+"""A line is so many times as long as the path of a source."""
 _MOST_RUNS = 4
 """Runs of instructions listed in a row of the table."""
 
@@ -27,7 +30,7 @@ def execute(arguments: Namespace) -> None:
         print_json(found if facts is None else {**found, "instruction": asdict(facts)})
         return
     if program is None:
-        print_table(["module", "source"], [[origin.path, " ".join(origin.source)] for origin in origins])
+        print_table(["module", "source"], [[origin.path, _source(origin)] for origin in origins])
         return
     if facts is not None:
         _print_instruction(facts)
@@ -35,6 +38,7 @@ def execute(arguments: Namespace) -> None:
         ["module", "source", "instructions", "cycles", "share"],
         [_cells(origin, program.cycles) for origin in origins],
         numbers=[3, 4],
+        drop=[4],
     )
 
 
@@ -64,13 +68,20 @@ def _load(path: str) -> Program:
         return Program.load(path)
 
 
+def _source(origin: Origin) -> str:
+    """The lines of the source; paths take part of a line at most."""
+    available = columns()
+    most = None if available is None else available // _PART_OF_SOURCE
+    return " ".join(origin.source if most is None else [shortened(line, most) for line in origin.source])
+
+
 def _cells(origin: Origin, all_cycles: int) -> list[str]:
     runs = [f"@{first}" if first == last else f"@{first}..{last}" for first, last in origin.instructions]
     more = [f"and {len(runs) - _MOST_RUNS} more"] if len(runs) > _MOST_RUNS else []
     cycles = origin.cycles or 0
     return [
         origin.path or "-",
-        " ".join(origin.source),
+        _source(origin),
         " ".join([*runs[:_MOST_RUNS], *more]) or "-",
         count(cycles),
         percent(cycles / all_cycles),

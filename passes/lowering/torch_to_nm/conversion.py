@@ -119,6 +119,8 @@ class Conversion:
                 return self.emit(nm.SliceOp(value, *op.bounds)).result
             case torch.ExpandOp():
                 return self.emit(nm.BroadcastOp(value, torch.sizes_of(op.result))).result
+            case torch.UnfoldOp():
+                return self.emit(nm.WindowsOp(value, *op.numbers)).result
 
     def clamp(self, value: SSAValue, storage: Storage) -> Quantized:
         """`value`, which is in units of the storage's scale, clamped to its range."""

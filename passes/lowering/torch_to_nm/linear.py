@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from sta.dialect import nm, torch
 from sta.passes.lowering.torch_to_nm.conversion import UNQUANTIZED, Conversion, Quantized, Storage, is_parameter
-from sta.passes.lowering.torch_to_nm.lowering import Lowering
+from sta.passes.lowering.torch_to_nm.lowering import Lowering, lowering_of
 from sta.passes.quantization.integer_weights import LinearIntegers, quantize_linear, requantization
 from sta.passes.rewriting.torch_operations import literal_of
 from sta.passes.rewriting.uses_through_views import VIEWS
@@ -21,19 +21,29 @@ def refusal(operation: torch.LinearOp) -> str | None:
     return None if constant else "its weight and bias must be constants"
 
 
-def round_accumulators(conversion: Conversion, op: torch.LinearOp | VIEWS, storage: Storage) -> Quantized:
+def round_accumulators(
+    conversion: Conversion,
+    op: torch.LinearOp | torch.ProductOperation | VIEWS,
+    storage: Storage,
+) -> Quantized:
     """The product, rescaled to the format of the result; also seen through views."""
     return conversion.clamp(accumulated(conversion, op.result, storage.scale, is_sum=False), storage)
 
 
 def accumulated(conversion: Conversion, value: SSAValue, scale: float, is_sum: bool = True) -> SSAValue:
-    """A linear's accumulators in units of `scale`, seen through views of its result; for a sum, or alone."""
+    """A product's accumulators in units of `scale`, seen through views of its result; for a sum, or alone."""
     op = value.owner
     if isinstance(op, VIEWS):
         return conversion.rearranged(op, accumulated(conversion, op.input, scale, is_sum))
-    if not isinstance(op, torch.LinearOp):
+    lowering = lowering_of(op) if isinstance(op, Operation) else None
+    if lowering is None or lowering.accumulate is None:
         raise conversion.error(UNQUANTIZED)
+    assert isinstance(op, Operation)
     conversion.current = op
+    return lowering.accumulate(conversion, op, scale, is_sum)
+
+
+def _accumulate(conversion: Conversion, op: torch.LinearOp, scale: float, is_sum: bool) -> SSAValue:
     acc, integers = _product(conversion, op)
     if not is_sum and isinstance(op.weight.owner, torch.FakeQuantizeChannelsOp) and integers.vanishes(scale):
         raise conversion.error(
@@ -75,4 +85,4 @@ def _product(conversion: Conversion, op: torch.LinearOp) -> tuple[SSAValue, Line
     return conversion.emit(nm.ProductOp(x.value, constant)).result, integers
 
 
-LOWERINGS = (Lowering(torch.LinearOp, refusal, round_accumulators),)
+LOWERINGS = (Lowering(torch.LinearOp, refusal, round_accumulators, accumulate=_accumulate),)

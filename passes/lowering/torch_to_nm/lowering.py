@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from xdsl.ir import Operation
+from xdsl.ir import Operation, SSAValue
 
 from sta.passes.lowering.torch_to_nm.conversion import Conversion, Quantized, Storage
 
@@ -33,6 +33,8 @@ class Lowering:
     """The integers of the operation's result in the format of the `torch.fake_quantize` that follows it."""
     follow: Callable[[Conversion, Any], None] | None = None
     """Converts in place an operation that computes nothing to be rounded."""
+    accumulate: Callable[[Conversion, Any, float, bool], SSAValue] | None = None
+    """Of a product: its accumulators in units of a scale; also whether they are a term of a sum, or rounded alone."""
 
 
 @cache

@@ -29,7 +29,7 @@ def _refused_cumsum(operation: torch.CumsumOp) -> str | None:
 
 
 _OF_INTEGERS = "only float values can be summed: convert an integer input on the host"
-_OF_OTHER_AXES = "sums are along the last axis: run torch-spell-reductions first"
+_OF_OTHER_AXES = "sums are along the last axis: run torch-decompose-reductions first"
 
 
 def _sum(conversion: Conversion, op: torch.SumOp, storage: Storage) -> Quantized:

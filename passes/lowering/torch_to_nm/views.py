@@ -24,11 +24,9 @@ def users_through_views(value: SSAValue) -> list[Operation]:
 
 
 def _refused_conversion(operation: torch.ToDtypeOp) -> str | None:
-    """A conversion makes a mask of an input, or other integers of its integers."""
+    """A conversion makes a mask, other integers, or floats, of an input or of what the host computes."""
     if not torch.tensor_type(operation.input).is_float:
-        if operation.result.type.is_float:
-            return "integers of an input cannot become numbers to compute with: make it a float32 input"
-        return None if _is_integer_input(operation.input) else "only integers of an input can be converted"
+        return None if _is_integer_input(operation.input) else "only integers that the host knows can be converted"
     if operation.result.type.is_float:
         return f"works on {operation.result.type.element_type}, and only f32 is supported: leave the conversion out"
     return "numbers that the model computes cannot become integers: leave this to the host"
@@ -52,7 +50,7 @@ def _rearrange(conversion: Conversion, op: VIEWS) -> None:
 
 
 def _pass_mask(conversion: Conversion, op: torch.ToDtypeOp | torch.LogicalNotOp) -> None:
-    """The host brings masks into their device form: see the input's signature."""
+    """The host brings masks, and integers that become numbers, into their device form: see the input's signature."""
     conversion.values[op.result] = conversion.quantized(op.input)
 
 
@@ -78,6 +76,7 @@ LOWERINGS = (
     Lowering(torch.PermuteOp, every_form, round_accumulators, _rearrange),
     Lowering(torch.SliceTensorOp, every_form, round_accumulators, _rearrange),
     Lowering(torch.ExpandOp, every_form, round_accumulators, _rearrange),
+    Lowering(torch.UnfoldOp, every_form, round_accumulators, _rearrange),
     Lowering(torch.ToDtypeOp, _refused_conversion, follow=_pass_mask),
     Lowering(torch.LogicalNotOp, _refused_negation, follow=_pass_mask),
     Lowering(torch.LiteralOp, every_form, _constant_stream, _mask_constant),

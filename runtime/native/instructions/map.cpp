@@ -40,7 +40,14 @@ struct Fields {
           per_channel(instruction.flag("per_channel")),
           normalize(instruction.flag("normalize")),
           statistics(instruction.flag("statistics")),
-          multiply(instruction.flag("multiply")) {
+          combine(choice_field<Combination>(instruction, "combine",
+                                            {{"add", Combination::add},
+                                             {"multiply", Combination::multiply},
+                                             {"subtract", Combination::subtract},
+                                             {"subtract_from", Combination::subtract_from},
+                                             {"maximum", Combination::maximum},
+                                             {"minimum", Combination::minimum}})),
+          residual_column(instruction.flag("residual_column")) {
         if (statistics && destination_type != Element::s16) instruction.refuse("statistics of no s16");
     }
 
@@ -51,7 +58,9 @@ struct Fields {
     int rows, columns;
     Source source;
     Element destination_type, residual_type;
-    bool has_table, per_channel, normalize, statistics, multiply;
+    bool has_table, per_channel, normalize, statistics;
+    Combination combine;
+    bool residual_column;
 };
 
 std::int64_t parameter_bytes(std::int64_t channels) {
@@ -79,7 +88,8 @@ std::vector<Extent> extents(const InstructionDescription& instruction) {
         all.push_back({.name = "residual",
                        .spaces = {Space::spad},
                        .rows = fields.rows,
-                       .row_bytes = row_bytes(fields.residual_type)});
+                       .row_bytes = fields.residual_column ? element_bytes(fields.residual_type)
+                                                           : row_bytes(fields.residual_type)});
     }
     if (fields.normalize) {
         all.push_back({.name = "sums",
@@ -218,7 +228,8 @@ private:
             map.residual_stride = residual.stride;
         }
         map.residual_type = fields_.residual_type;
-        map.multiply = fields_.multiply;
+        map.residual_column = fields_.residual_column;
+        map.combine = fields_.combine;
         map.destination = destination.bytes;
         map.destination_stride = destination.stride;
         map.destination_type = fields_.destination_type;
@@ -260,8 +271,8 @@ private:
             !destination.may_replace(machine.tile(source_), element_bytes(fields_.source.element) == bytes)) {
             return false;
         }
-        return !fields_.has_residual() ||
-               destination.may_replace(machine.tile(residual_), element_bytes(fields_.residual_type) == bytes);
+        const bool by_element = !fields_.residual_column && element_bytes(fields_.residual_type) == bytes;
+        return !fields_.has_residual() || destination.may_replace(machine.tile(residual_), by_element);
     }
 
     // Whether nothing that is read is overwritten.

@@ -87,6 +87,9 @@ struct MapParameters {
     }
 };
 
+// What a map does with a value and its residual; see spec/vector.py.
+enum class Combination { add, multiply, subtract, subtract_from, maximum, minimum };
+
 struct Map {
     const std::uint8_t* source;
     std::int64_t source_stride;
@@ -99,7 +102,8 @@ struct Map {
     const std::uint8_t* residual;
     std::int64_t residual_stride;
     Element residual_type;
-    bool multiply;  // by the residual, instead of adding it
+    bool residual_column;  // one element a row, for all columns
+    Combination combine;
     std::uint8_t* destination;
     std::int64_t destination_stride;
     Element destination_type;

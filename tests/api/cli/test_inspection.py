@@ -10,6 +10,7 @@ import pytest
 
 import sta
 from sta.api.cli.command_line import COMMANDS, main
+from sta.api.cli.tables import size
 from sta.backend.assembler import disassemble
 from sta.spec.target import load_target
 from tests.api.conftest import TOKENS, VOCABULARY, Files
@@ -39,6 +40,20 @@ def test_info_is_what_the_program_says(said: Any, files: Files) -> None:
     assert re.search(rf"input +ids +1 x {TOKENS} +int64", table)
     assert f"{program.cycles:,}" in table
     assert re.search("calibration +4 samples", table)
+    on_chip = sum(facts["memory"][space] for space in ("spad", "wbuf", "acc"))
+    assert f"{size(on_chip)} of {size(program.target.sram_bytes)}\n" in table
+
+
+def test_where_shows_instructions_and_cycles_at_any_width(
+    said: Any, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = sta.load(files.program)
+    cycles = {row.module_path: row.cycles for row in program.profile().rows}
+    for width in (60, 80):
+        monkeypatch.setenv("COLUMNS", str(width))
+        text = said("where", files.program, "layer.linear1")
+        assert max(map(len, text.splitlines())) <= width
+        assert re.search(rf"^ layer\.linear1 .*@\d+.* {cycles['layer.linear1']:,}( |$)", text, re.MULTILINE)
 
 
 def test_info_of_a_program_that_does_not_say_how_it_was_made(said: Any, files: Files, tmp_path: Path) -> None:
@@ -78,12 +93,12 @@ def test_objdump_of_sections_and_modules(said: Any, files: Files) -> None:
 
 def test_where_takes_prefixes_and_single_instructions(said: Any, files: Files) -> None:
     program = sta.load(files.program)
-    found = json.loads(said("where", "layer", files.program, "--json"))["modules"]
+    found = json.loads(said("where", files.program, "layer", "--json"))["modules"]
     assert len(found) > 3
     assert all(module["path"].startswith("layer.") for module in found)
     schedule = program.schedule
     for address, instruction in enumerate(program.container.code):
-        answer = json.loads(said("where", f"@{address}", files.program, "--json"))["instruction"]
+        answer = json.loads(said("where", files.program, f"@{address}", "--json"))["instruction"]
         rows = np.flatnonzero(schedule.pc == address)
         if rows.size:
             assert (answer["start"], answer["end"]) == (schedule.start[rows[0]], schedule.end[rows[0]])
@@ -93,7 +108,7 @@ def test_where_takes_prefixes_and_single_instructions(said: Any, files: Files) -
             assert operands["a"]["direction"] == "reads"
             assert operands["acc"]["space"] == "acc"
             assert all(operand["buffer"] for operand in operands.values())
-    assert re.search(r"from cycle [\d,]+ to [\d,]+", said("where", f"@{schedule.pc[0]}", files.program))
+    assert re.search(r"from cycle [\d,]+ to [\d,]+", said("where", files.program, f"@{schedule.pc[0]}"))
 
 
 def test_targets_shows_and_checks_one(said: Any, tmp_path: Path) -> None:

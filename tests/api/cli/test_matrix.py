@@ -30,7 +30,7 @@ CALLS: dict[str, str] = {
     "asm": "asm {assembly} -o out.sta",
     "debug": "debug {program} --inputs {inputs} --command list --command values",
     "diff": "diff {model} {program} --inputs {inputs}",
-    "where": "where layer {program}",
+    "where": "where {program} layer",
     "report": "report {program} --inputs {inputs} -o out.html",
     "info": "info {program}",
     "targets": "targets",

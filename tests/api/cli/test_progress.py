@@ -40,7 +40,7 @@ def test_long_work_shows_a_line_now_and_then(clock: Clock, capsys: pytest.Captur
         clock.now += 0.6
         progress.report("emit", None)
     captured = capsys.readouterr()
-    assert captured.err == "sta: calibrate 25%\nsta: emit\n"
+    assert captured.err == "sta: calibrate 25%\nsta: emit\nsta: done after 3.60 s\n"
     assert captured.out == ""
 
 

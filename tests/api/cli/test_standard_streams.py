@@ -91,9 +91,9 @@ def test_assembly_ir_and_reports_go_through_pipes(streams: Streams, files: Files
 
 
 def test_a_pipe_is_read_like_a_file(streams: Streams, files: Files) -> None:
-    command = f"{sys.executable} -m sta where '*' <(cat {files.program}) --json"
+    command = f"{sys.executable} -m sta where <(cat {files.program}) '*' --json"
     piped = subprocess.run(["bash", "-c", command], capture_output=True, check=True).stdout
-    assert piped == streams("where", "*", files.program, "--json")
+    assert piped == streams("where", files.program, "*", "--json")
 
 
 WRONG: list[tuple[Sequence[str], int, str]] = [
@@ -204,7 +204,7 @@ def test_commands_without_utf8_finish(tmp_path: Path) -> None:
     (tmp_path / "m.s").write_bytes(text)
     run("asm", "m.s", "-o", "m.sta")
     assert (tmp_path / "m.sta").read_bytes() == (tmp_path / "ü.sta").read_bytes()
-    modules = json.loads(run("where", "*", "ü.sta", "--json").decode("ascii"))["modules"]
+    modules = json.loads(run("where", "ü.sta", "*", "--json").decode("ascii"))["modules"]
     assert "schicht_ü" in [module["path"] for module in modules]
     run("report", "ü.sta", "--ir", "ir", "-o", "r.html")
-    assert rb"schicht_\xfc" in run("where", "schicht_*", "ü.sta")
+    assert rb"schicht_\xfc" in run("where", "ü.sta", "schicht_*")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sta.api.cli.tables import count, duration, percent, print_json, print_table, size
+from sta.api.cli.tables import count, duration, noun, percent, print_json, print_table, shortened, size
 from sta.api.cli.terminal import Verbosity, saying
 
 
@@ -22,6 +22,8 @@ from sta.api.cli.terminal import Verbosity, saying
         (duration(12.34e-6), "12.3 µs"),
         (duration(4.5e-3), "4.50 ms"),
         (duration(7.891), "7.89 s"),
+        (noun(1, "sample"), "1 sample"),
+        (noun(2000, "sample"), "2,000 samples"),
     ],
 )
 def test_numbers_have_units(shown: str, expected: str) -> None:
@@ -114,3 +116,27 @@ def test_json_is_canonical_and_finite(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == '{"a":"µ","b":[1,2.5]}\n'
     with pytest.raises(ValueError, match="not JSON compliant"):
         print_json(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("path", "most", "expected"),
+    [
+        ("models/bert/modeling_bert.py:175", 40, "models/bert/modeling_bert.py:175"),
+        ("/usr/lib/python3/models/bert/modeling_bert.py:175", 34, "/usr/…/bert/modeling_bert.py:175"),
+        ("transformers/models/bert/modeling_bert.py:175", 10, "transformers/…/modeling_bert.py:175"),
+        ("conftest.py:9", 4, "conftest.py:9"),
+        ("/conftest.py:9", 4, "/conftest.py:9"),
+        ("", 4, ""),
+    ],
+)
+def test_a_long_path_loses_folders_in_its_middle(path: str, most: int, expected: str) -> None:
+    assert shortened(path, most) == expected
+
+
+@given(st.lists(st.text("abc.", min_size=1, max_size=9), min_size=1, max_size=9), st.integers(1, 60), st.booleans())
+def test_a_shortened_path_keeps_its_ends(folders: list[str], most: int, is_absolute: bool) -> None:
+    path = "/" * is_absolute + "/".join(folders)
+    shown = shortened(path, most)
+    assert shown.endswith(folders[-1])
+    assert shown.startswith("/" * is_absolute + folders[0])
+    assert len(shown) <= most or shown == path or shown.count("/…/") == 1

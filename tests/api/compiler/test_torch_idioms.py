@@ -177,6 +177,12 @@ PRODUCTS = (
     Case("a constant on the left", lambda m, x: m.w @ m.o(x), {**linears(), "w": torch.randn(ROWS, ROWS) / 4}),
     Case("a constant of batch 1", lambda m, x: torch.bmm(m.o(x), m.w), {**linears(), "w": MATRIX[None]}),
     Case("a constant vector", lambda m, x: m.o(x) @ m.w, {**linears(), "w": ROW}),
+    Case("a constant of heads", lambda m, x: heads(m.o(x)) @ m.w, {**linears(), "w": BATCH}),
+    Case("a constant of heads on the left", lambda m, x: m.w @ heads(m.o(x)), {**linears(), "w": BATCH}),
+    Case("two values", lambda m, x: m.o((m.q(x) @ m.k(x).mT) @ m.v(x) / 64), linears()),
+    Case("an einsum", lambda m, x: torch.einsum("bhqd,bhkd->bqk", heads(m.q(x)), heads(m.k(x))), linears()),
+    Case("baddbmm", lambda m, x: torch.baddbmm(m.o(x), m.q(x) @ m.k(x).mT, m.v(x), beta=0.5, alpha=0.01), linears()),
+    Case("a vector", lambda m, x: m.q(x)[0] @ m.k(x)[0, 3], linears()),
 )
 
 
@@ -455,13 +461,39 @@ REFUSED = (
         {**linears(), "f": torch.rand(HEADS, 1, 1)},
         refused=("aten.mul.Tensor in forward", "between the softmax"),
     ),
-    Case(
-        "a constant of heads",
-        lambda m, x: heads(m.o(x)) @ m.w,
-        {**linears(), "w": BATCH},
-        refused=("aten.matmul in forward", "[4, 16, 16]"),
-    ),
     Case("the largest logit", lambda m, x: m.o(x).argmax(-1), linears(), refused=("aten.argmax", "return the logits")),
+    Case(
+        "log-probabilities",
+        lambda m, x: F.log_softmax(m.o(x), -1),
+        linears(),
+        refused=("aten.log_softmax.int", "return the logits"),
+    ),
+    Case(
+        "logarithms of probabilities",
+        lambda m, x: m.o(x).softmax(-1).log(),
+        linears(),
+        refused=("aten.log in forward", "return the logits"),
+    ),
+    *(
+        Case(f"a function without a table, {name}", function, linears(), refused=(f"aten.{name}", "has no table"))
+        for name, function in {
+            "exp": lambda m, x: m.o(m.q(x).exp()),
+            "abs": lambda m, x: m.o(m.q(x).abs()),
+            "clamp": lambda m, x: m.o(m.q(x).clamp(-1, 1)),
+        }.items()
+    ),
+    Case(
+        "a norm by the deviation plus a number",
+        lambda m, x: m.o(m.f * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-6)),
+        {**linears(), "f": torch.rand(64)},
+        refused=("aten.mean.dim", "use nn.LayerNorm"),
+    ),
+    Case(
+        "vectors of length one",
+        lambda m, x: F.normalize(m.o(x), dim=-1),
+        linears(),
+        refused=("aten.linalg_vector_norm", "use nn.LayerNorm or nn.RMSNorm"),
+    ),
     Case("dropout of a call", dropping, linears(), refused=("scaled_dot_product_attention", "dropout_p is 0.1")),
     Case(
         "dropout in training",

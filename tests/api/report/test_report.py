@@ -234,14 +234,14 @@ def test_a_dump_of_another_program_is_refused(files: Files, tmp_path: Path, caps
         sta.compile(other, {"src": torch.randn(1, 24, 64)}, target="sta-small").save(tmp_path / "other.sta")
     folder = files.program.parent / "ir"
     report = ["report", str(tmp_path / "other.sta"), "--ir", str(folder), "-o", str(tmp_path / "r.html")]
-    for command in (report, ["where", f"{folder / '00-import.mlir'}:12", str(tmp_path / "other.sta")]):
+    for command in (report, ["where", str(tmp_path / "other.sta"), f"{folder / '00-import.mlir'}:12"]):
         assert main(command) == 1
         assert f"{folder} is the dump of another program" in capsys.readouterr().err
     assert not (tmp_path / "r.html").exists()
     # One that has not come to its end may be of any program.
     shutil.copytree(folder, tmp_path / "ir")
     dataclasses.replace(Dump.read(tmp_path / "ir"), program=None).write()
-    assert main(["where", f"{tmp_path / 'ir' / '00-import.mlir'}:12", str(files.program)]) == 1
+    assert main(["where", str(files.program), f"{tmp_path / 'ir' / '00-import.mlir'}:12"]) == 1
     assert "has not come to its end" in capsys.readouterr().err
 
 

@@ -31,5 +31,5 @@ func.func @gated(%x: tensor<6x8xsi8>, %w: tensor<4x8xsi8>, %b: tensor<4xsi32>, %
 }
 
 // CHECK-LABEL: @gated
-// CHECK-NEXT: %y = nm.linear %x, %w, %b, %b, %s table %t table_scale {{.*}} residual %up multiply residual_scale <{{[0-9]+}}, 45> zero_point 3 :
+// CHECK-NEXT: %y = nm.linear %x, %w, %b, %b, %s table %t table_scale {{.*}} residual %up combine multiply residual_scale <{{[0-9]+}}, 45> zero_point 3 :
 // CHECK-NEXT: func.return %y

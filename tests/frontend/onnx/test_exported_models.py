@@ -471,3 +471,17 @@ def test_no_message_is_in_the_words_of_pytorch(tmp_path: Path) -> None:
         checked(graph_file(tmp_path, nodes, {"x": X}))
     assert [found.name for found in caught.value.operations] == ["onnx.Exp", "onnx.ReduceMean"]
     assert not re.search(r"aten\.|model\.float", "".join(map(str, caught.value.operations)))
+
+
+@pytest.mark.parametrize(
+    ("head", "note"),
+    [
+        (node("LogSoftmax", ["x"], ["y"], name="head"), "return the logits"),
+        (node("Abs", ["x"], ["y"], name="head"), "a function of each element that has no table"),
+        (node("Erf", ["x"], ["y"], name="head"), "inside GELU"),
+    ],
+)
+def test_a_head_that_is_not_supported_is_one_entry_with_a_remedy(tmp_path: Path, head: Any, note: str) -> None:
+    with pytest.raises(UnsupportedOperationsError, match=f"onnx.{head.op_type} in head: .*{note}") as caught:
+        checked(graph_file(tmp_path, [head], {"x": X}))
+    assert len(caught.value.operations) == 1

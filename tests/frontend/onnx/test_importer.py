@@ -26,6 +26,7 @@ from sta.frontend.model import ImportedModel, import_model
 from sta.passes.torch.check_supported import check_supported
 from sta.passes.torch.fold_constants import fold_constants
 from sta.passes.torch.fold_quantization import QuantizationError, fold_quantization
+from sta.passes.torch.recognize_gelu import recognize_gelu
 from tests.support.onnx_models import ROWS, WIDTH, Builder, encoder, quantized, run_onnxruntime, samples
 
 
@@ -150,6 +151,7 @@ def test_gelu_is_recognized(tmp_path: Path, spelling: str, divides: bool) -> Non
     steps += [("Add", ["error", "one"], "sum"), *GELUS[spelling]]
     nodes = [helper.make_node(kind, inputs, [output]) for kind, inputs, output in steps]
     model = import_model(saved(tmp_path, small(nodes, {name: np.asarray(one) for name, one in constants.items()})))
+    recognize_gelu(model.module, model.weights)
     assert [name for name in names(model) if name.startswith("torch.aten.")] == ["torch.aten.gelu"]
     x = samples(1)[0]
     np.testing.assert_array_equal(run_imported(model, x), torch.nn.functional.gelu(torch.from_numpy(x)).numpy())

@@ -3,21 +3,27 @@
 # onnx has no types that pyright could check.
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, defs, helper, numpy_helper
 
 from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.model_errors import ModelError, UnsupportedOperationsError
 from sta.frontend.model import import_model
+from sta.frontend.onnx.folding import fold
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
 from sta.frontend.onnx.operators import translate
 from sta.frontend.samples import InputType
+from sta.passes.torch.canonicalize_views import canonicalize_views
 from sta.passes.torch.check_supported import check_supported
+from sta.passes.torch.fold_constants import fold_constants
 from sta.passes.torch.fold_quantization import fold_quantization
 from tests.support.onnx_models import run_onnxruntime
 from tests.support.torch_modules import FLOAT_PASSES, signal_to_noise
@@ -115,6 +121,99 @@ def test_constants_of_a_spelled_gelu_may_have_axes(tmp_path: Path, shape: tuple[
     assert compared(saved(tmp_path, nodes, x, constants, max(len(shape), 2)), x) > 100
 
 
+# --- Look-ups ---
+
+GRID = np.indices((3, 5))
+"""Positions along the first and the second axis of a value [3, 5, 8], in its order."""
+LOOK_UPS: dict[str, tuple[tuple[str, dict[str, int]], Any]] = {
+    "a part": (("Gather", {"axis": 1}), np.array([1, 2, 3])),
+    "the last one": (("Gather", {"axis": 1}), np.array(-1)),
+    "a part from the end": (("Gather", {"axis": 2}), np.array([[-3], [-2]])),
+    "axes in another order": (("GatherND", {}), np.stack(GRID, -1).transpose(1, 0, 2)),
+    "rows of each sample": (("GatherND", {"batch_dims": 1}), np.tile(np.array([[[2], [3]]]), (3, 1, 1))),
+    "elements of each row": (("GatherElements", {"axis": 2}), np.broadcast_to(np.arange(4, 8), (3, 5, 4))),
+    "elements of all": (("GatherND", {}), np.stack(np.indices((3, 2, 8)), -1) + np.array([0, 3, 0])),
+}
+
+
+@pytest.mark.parametrize("name", LOOK_UPS)
+def test_a_look_up_at_positions_that_form_a_view_is_one(tmp_path: Path, name: str) -> None:
+    (kind, attributes), positions = LOOK_UPS[name]
+    x = normal(3, 5, 8)
+    rank = {"the last one": 2, "a part from the end": 4}.get(name, 3)
+    nodes = [helper.make_node(kind, ["x", "i"], ["taken"], **attributes), helper.make_node("Relu", ["taken"], ["y"])]
+    assert compared(saved(tmp_path, nodes, x, {"i": positions}, rank), x) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("kind", "positions"),
+    [
+        ("Gather", np.array([0, 2])),
+        ("GatherND", np.array([[0], [2], [2]])),
+        ("GatherElements", np.zeros((3, 5, 8), int)),
+    ],
+)
+def test_other_positions_of_a_value_are_one_entry(tmp_path: Path, kind: str, positions: Any) -> None:
+    nodes = [helper.make_node(kind, ["x", "i"], ["t"], name="choice"), helper.make_node("Relu", ["t"], ["y"])]
+    path = saved(tmp_path, nodes, normal(3, 5, 8), {"i": positions})
+    with pytest.raises(UnsupportedOperationsError) as caught:
+        compared(path, normal(3, 5, 8))
+    (found,) = caught.value.operations
+    assert (found.name, found.module_path) == (f"onnx.{kind}", "choice")
+    assert "let the host choose others" in found.note
+
+
+@st.composite
+def look_ups(draw: st.DrawFn) -> tuple[Any, tuple[int, ...], Any]:
+    """A node, the shape of its data, and its positions, from both ends."""
+    sizes = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))
+    kind = draw(st.sampled_from(["Gather", "GatherElements", "GatherND"]))
+    integers = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if kind == "GatherND":
+        batch_axes = draw(st.integers(0, len(sizes) - 1))
+        depth = draw(st.integers(1, len(sizes) - batch_axes))
+        shape = (*sizes[:batch_axes], *draw(st.lists(st.integers(1, 3), min_size=0, max_size=2)), depth)
+        limits = np.array(sizes[batch_axes : batch_axes + depth])
+        attributes = {"batch_dims": batch_axes}
+    else:
+        axis = draw(st.integers(0, len(sizes) - 1))
+        inner = (draw(st.integers(1, 5)),)
+        shape = (
+            (*sizes[:axis], *inner, *sizes[axis + 1 :]) if kind == "GatherElements" else inner * draw(st.integers(0, 2))
+        )
+        limits, attributes = np.array(sizes[axis]), {"axis": axis - len(sizes) * draw(st.booleans())}
+    positions = integers.integers(-np.broadcast_to(limits, shape), np.broadcast_to(limits, shape))
+    return helper.make_node(kind, ["x", "i"], ["y"], **attributes), sizes, positions
+
+
+@settings(max_examples=60, deadline=None)
+@given(look_ups())
+def test_look_ups_take_what_onnxs_reference_takes(case: tuple[Any, tuple[int, ...], Any]) -> None:
+    node, sizes, positions = case
+    x = np.arange(np.prod(sizes), dtype=np.float32).reshape(sizes)
+    (expected,) = fold(node, {"x": x, "i": positions}, 21).values()
+    with TemporaryDirectory() as folder:
+        model = import_model(saved(Path(folder), [node], x, {"i": positions}, expected.ndim))
+    context = CompileContext(model.weights)
+    for rewrite in (None, fold_constants, canonicalize_views):
+        if rewrite is not None:
+            rewrite(model.module, model.weights)
+        (result,) = run_torch(model.module, context, {"x": x}).values()
+        assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize("kind", ["Gather", "GatherElements"])
+def test_what_is_looked_up_in_equal_numbers_is_a_constant(tmp_path: Path, kind: str) -> None:
+    positions = {"x": np.array([[0, 1, 2]])}
+    nodes = [helper.make_node(kind, ["t", "x"], ["row"], axis=1), helper.make_node("Gather", ["w", "row"], ["y"])]
+    table = np.ones((1, 7), np.int64)
+    path = saved(tmp_path, nodes, positions["x"], {"t": table, "w": normal(2, 8)}, 3 + (kind == "Gather"))
+    assert compared(path, positions["x"]) == float("inf")
+    path = saved(tmp_path, nodes, positions["x"], {"t": np.arange(7)[None] % 2, "w": normal(2, 8)}, 3)
+    with pytest.raises(UnsupportedOperationsError, match="must be an input of the model, and not computed"):
+        compared(path, positions["x"])
+
+
 # --- Attributes ---
 
 
@@ -204,6 +303,12 @@ def test_attributes_that_have_their_default_are_taken(tmp_path: Path, kind: str,
     [
         (("Gather", ["x", "i"], {"axis": 1}), {"i": np.array(8)}, "there is no position 8 in an axis of 8"),
         (("Gather", ["x", "i"], {"axis": 1}), {"i": np.array(-9)}, "there is no position -9"),
+        (("GatherND", ["x", "i"], {}), {"i": np.array([[1, 8]])}, "there is no position 8 in an axis of 8"),
+        (
+            ("GatherElements", ["x", "i"], {"axis": 0}),
+            {"i": np.full((1, 8), -5)},
+            "there is no position -5 in an axis of 4",
+        ),
         (("Squeeze", ["x", "i"], {}), {"i": np.array([0])}, "not all of them are 1"),
         (("Split", ["x", "i"], {"axis": 1}), {"i": np.array([7])}, "are not the 8 positions that there are"),
         (("Split", ["x"], {"axis": 1, "num_outputs": 2}), {}, "num_outputs = 2, and it has 1"),

@@ -50,6 +50,19 @@ def test_a_residual_may_be_a_part_of_what_it_is_added_to() -> None:
     check_pipeline(builder.case(builder.slice(total, 0, 0, 50)))
 
 
+@pytest.mark.parametrize("target", [PLAIN_TARGET, SMALL], ids=lambda target: target.name)
+@pytest.mark.parametrize("shape", [(2, 50, 1), (2, 1, 1), (50, 1), (1,), (1, 1, 24)])
+@pytest.mark.parametrize("kind", [nm.SubtractOp, nm.MaximumOp, nm.MinimumOp])
+def test_a_residual_may_have_one_element_a_row(
+    target: Target, shape: tuple[int, ...], kind: type[nm.CombinationOp]
+) -> None:
+    builder = NmBuilder(target)
+    x, residual = builder.stream("x", (2, 50, 24)), builder.stream("r", shape)
+    drained = builder.combine(kind, builder.rescale(residual, 0.01), builder.linear(x, 24, "w"))
+    product = builder.multiply(builder.clamp(drained, nm.si16), residual, 0.01)
+    check_pipeline(builder.case(builder.clamp(product, nm.si16)))
+
+
 def test_queries_keys_and_values_may_be_parts_of_one_tensor_in_dram() -> None:
     builder, attention = fused_attention(SMALL, 2, 60, 2, 16)
     check_pipeline(builder.case(builder.slice(attention, 2, 0, 20)))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from sta.dialect import nm
+from sta.dialect import nm, sta
 from sta.passes.lowering.useful_macs import useful_macs
 from sta.passes.pipeline import INTEGER_PIPELINE
-from sta.spec.target import load_target
-from tests.support.nm_builder import NmBuilder
-from tests.support.pipeline_check import apply, program_of
+from sta.spec.nm_format import DENSE, Pattern
+from sta.spec.target import Target, load_target
+from tests.support.nm_builder import PLAIN_TARGET, Case, NmBuilder
+from tests.support.pipeline_check import apply, check_pipeline, operations, program_of
+from tests.support.transformers import PATTERNS, TINY
 
 
 @pytest.mark.parametrize(
@@ -29,3 +33,35 @@ def test_products_do_not_wait_for_drains(rows: int, columns: int, depth: int) ->
     total = program.profile().total
     assert total.idle["mm"] <= 2 * target.drain_latency
     assert sum(total.idle.values()) - total.idle["ld"] - total.idle["st"] <= 0.02 * total.working + 200
+
+
+def convolution(
+    builder: NmBuilder, size: int, channels: int, kernel: int, step: int, columns: int, pattern: Pattern
+) -> Case:
+    """A convolution along two axes of channels that are the last one."""
+    x = builder.bytes("x", (2, size, size + 1, channels))
+    seen = builder.windows(builder.windows(x, 1, kernel, step), 2, kernel, step)
+    seen = builder.permute(seen, 0, 1, 2, 4, 5, 3)
+    shape = nm.tensor_of(seen).get_shape()
+    rows = builder.view(seen, *shape[:3], kernel * kernel * channels)
+    return builder.case(builder.clamp(builder.linear(rows, columns, "w", pattern), nm.si16))
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from([PLAIN_TARGET, TINY]),
+    st.tuples(st.integers(4, 9), st.integers(1, 9), st.integers(1, 4), st.integers(1, 3), st.integers(1, 20)),
+    PATTERNS,
+)
+def test_rows_of_runs_give_the_bits_of_the_interpreter(
+    target: Target, sizes: tuple[int, int, int, int, int], pattern: Pattern
+) -> None:
+    check_pipeline(convolution(NmBuilder(target), *sizes, pattern))
+
+
+def test_windows_are_not_copied() -> None:
+    case = convolution(NmBuilder(), 9, 8, 3, 1, 16, DENSE)
+    apply(case.module, case.context, *INTEGER_PIPELINE)
+    products, copies = operations(case, sta.ProductOp), operations(case, sta.MapOp)
+    assert all(sta.space_of(one.source) == "acc" for one in copies)
+    assert {sta.memref_of(one.a).get_shape()[1] for one in products} == {24}

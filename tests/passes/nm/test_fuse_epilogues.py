@@ -69,6 +69,32 @@ def test_a_residual_may_broadcast() -> None:
     assert nm.tensor_of(linear.residual).get_shape() == (5, 7)
 
 
+@pytest.mark.parametrize(
+    ("kind", "combinations"),
+    [
+        (nm.AddOp, ("add", "add")),
+        (nm.SubtractOp, ("subtract", "subtract_from")),
+        (nm.MaximumOp, ("maximum", "maximum")),
+        (nm.MinimumOp, ("minimum", "minimum")),
+    ],
+)
+@pytest.mark.parametrize("shape", [(5, 7), (7,), (5, 1), (1,)])
+def test_a_residual_is_combined_in_the_drain(
+    kind: type[nm.CombinationOp], combinations: tuple[str, str], shape: tuple[int, ...]
+) -> None:
+    for exchanged, combination in enumerate(combinations):
+        builder = NmBuilder()
+        operands = [
+            builder.linear(builder.bytes("x", (5, 8)), 7, "w"),
+            builder.rescale(builder.stream("r", shape), 0.01),
+        ]
+        total = builder.combine(kind, *(operands[::-1] if exchanged else operands))
+        linear = only(fused(builder, builder.clamp(total, nm.si16)), nm.LinearOp)
+        assert linear.combine.data == combination
+        assert linear.residual is not None
+        assert nm.tensor_of(linear.residual).get_shape() == shape
+
+
 def test_a_product_that_broadcasts_is_written_before_it_is_added() -> None:
     builder = NmBuilder()
     small = builder.linear(builder.bytes("x", (7, 8)), 6, "w")

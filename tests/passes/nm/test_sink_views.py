@@ -68,6 +68,19 @@ def test_view_of_accumulators_sinks_below_the_addition(view: View, order: int) -
 
 
 @VIEWS
+@pytest.mark.parametrize("order", [0, 1])
+def test_a_difference_keeps_its_order_below_a_view(view: View, order: int) -> None:
+    builder = NmBuilder()
+    acc = view(builder, builder.linear(builder.bytes("x", (5, 8)), 6, "w"))
+    residual = builder.rescale(builder.stream("r", nm.tensor_of(acc).get_shape()), 0.4)
+    terms = (acc, residual) if order == 0 else (residual, acc)
+    case = builder.case(builder.clamp(builder.combine(nm.SubtractOp, *terms), nm.si16))
+    _ = list(check_passes(case, PASS))
+    (difference,) = operations(case, nm.SubtractOp)
+    assert isinstance(difference.operands[order].owner, nm.RescaleChannelsOp)
+
+
+@VIEWS
 def test_view_of_a_rescaled_value_is_raised(view: View) -> None:
     builder = NmBuilder()
     viewed = view(builder, builder.rescale(builder.stream("x", (5, 6)), 0.4, 3))

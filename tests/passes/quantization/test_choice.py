@@ -99,9 +99,45 @@ def test_what_is_kept_is_the_best_that_was_tried() -> None:
     assert choice.held_out == 2
     assert choice.trials[0].method == "extremes"
     assert choice.decibels == max(trial.decibels for trial in choice.trials)
-    assert [trial.decibels for trial in choice.trials if trial.kept] == sorted(
-        trial.decibels for trial in choice.trials if trial.kept
-    )
+    kept = [trial.decibels for trial in choice.trials if trial.kept]
+    assert kept == sorted(kept)
+    assert kept[-1] == choice.decibels
+
+
+@pytest.mark.parametrize("least_gain", [0.0, 100.0])
+@pytest.mark.parametrize(("norm_first", "costs"), [(True, False), (False, True)])
+def test_a_method_that_costs_cycles_has_to_earn_them(
+    norm_first: bool, costs: bool, least_gain: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantization_choice, "LEAST_GAIN", least_gain)
+    model, context = imported(outliers(norm_first))
+    choice = QuantizationChoice(model.module, context, samples(8), ["smoothing"]).choose(0.0)
+    trials = choice.trials[1:]
+    assert [trial.costs_cycles for trial in trials] == [costs, costs]
+    assert max(trial.decibels for trial in trials) > choice.trials[0].decibels
+    assert sum(trial.kept for trial in trials) == (0 if costs and least_gain else 1)
+    assert (choice.plan.smoothing is None) == (not any(trial.kept for trial in trials))
+
+
+def test_below_the_required_accuracy_any_gain_is_worth_its_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantization_choice, "LEAST_GAIN", 100.0)
+    model, context = imported(outliers(False))
+    choice = QuantizationChoice(model.module, context, samples(8), ["smoothing"]).choose(80.0)
+    assert choice.plan.smoothing is not None
+
+
+def test_what_is_kept_is_what_the_plan_has() -> None:
+    for required in (0.0, 36.0, 90.0):
+        model, context = imported(encoder(True, layers=2))
+        choice = QuantizationChoice(model.module, context, samples(8)).choose(required)
+        kept = {trial.method for trial in choice.trials if trial.kept}
+        plan = choice.plan
+        assert ("extremes" in kept) == (not plan.ranges_by_error)
+        assert ("ranges by error" in kept) == plan.ranges_by_error
+        assert ("GPTQ" in kept) == plan.weights_by_calibration
+        smoothing = set() if plan.smoothing is None else {f"SmoothQuant, strength {plan.smoothing}"}
+        assert {name for name in kept if name.startswith("SmoothQuant")} == smoothing
+        assert sum(name.startswith("16 bits") for name in kept) == bool(plan.int16_inputs)
 
 
 def test_a_single_sample_decides_on_nothing_but_ranges() -> None:
@@ -209,7 +245,7 @@ def test_rows_of_padding_count_neither_for_ranges_nor_for_noise() -> None:
         context = CompileContext(model.weights)
         for rewrite in FLOAT_PASSES:
             rewrite(model.module, context.weights)
-        seen = padding_mask(model.module)
+        seen = padding_mask(model.module, model.weights)
         assert seen is not None
         assert (seen.name, seen.inverted) == ("mask", True)
         torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from sta.passes.quantization import gptq
 from sta.passes.quantization.candidate import rounded_weights
 from sta.passes.quantization.gptq import rounded_by_inputs
 from sta.passes.quantization.integer_weights import quantize_linear
@@ -64,8 +65,11 @@ def test_inputs_that_do_not_depend_on_each_other_leave_nothing_to_correct() -> N
     )
 
 
-def test_the_correction_is_that_of_gptq() -> None:
+@pytest.mark.parametrize(("block", "panel"), [(32, 192), (5, 7), (7, 5), (1, 1)])
+def test_the_correction_is_that_of_gptq(block: int, panel: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Algorithm 1 of the paper, column by column with the inverse, for the same damping and order."""
+    monkeypatch.setattr(gptq, "BLOCK", block)
+    monkeypatch.setattr(gptq, "PANEL", panel)
     generator = np.random.default_rng(4)
     weights = generator.standard_normal((5, 24)).astype(np.float32)
     inputs = correlated(60, 24, 5)

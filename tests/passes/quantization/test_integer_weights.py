@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sta.passes.quantization.integer_weights import (
     EMPTY_CHANNEL_SCALE,
+    PART,
     quantize_linear,
     quantize_symmetric,
     requantization,
@@ -201,3 +202,10 @@ def test_requantization_takes_accumulators_to_the_output(scales: list[float], ou
 def test_symmetric_quantization_rounds_ties_to_even(value: float, scale: float) -> None:
     expected = max(-32768, min(32767, round(Fraction(value) / Fraction(scale))))
     assert quantize_symmetric(np.array([value]), scale).tolist() == [expected]
+
+
+def test_a_large_table_is_rounded_in_parts_and_keeps_its_shape() -> None:
+    table = np.random.default_rng(0).standard_normal((3, PART)).astype(np.float32)[:, : PART // 2 + 1]
+    expected = np.clip(np.rint(table.astype(np.float64) / 0.01), -128, 127).astype(np.int8)
+    np.testing.assert_array_equal(quantize_symmetric(table, 0.01, bits=8), expected)
+    assert quantize_symmetric(np.array(0.04), 0.01).shape == ()

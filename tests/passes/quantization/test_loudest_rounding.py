@@ -47,8 +47,8 @@ def test_an_input_that_16_bits_are_too_few_for_is_named() -> None:
     assert program.quantization is not None
     assert 5 < program.fidelity.given < 15
     assert messages == [
-        f"the output reaches {program.quantization.decibels:.1f} dB against the model on calibration samples, and not "
-        "the 20 dB that are aimed at; most is lost by rounding input 'input'"
+        f"the output reaches {program.quantization.decibels:.1f} dB against the model on 2 held-out "
+        "calibration samples, and not the 20 dB that are aimed at; most is lost by rounding input 'input'"
     ]
     # 16 bits for the layer's input would cost twice the cycles, for nothing.
     assert program.quantization.int16_inputs == ()
@@ -110,6 +110,6 @@ def test_where_many_places_cost_the_same_none_is_named(monkeypatch: pytest.Monke
     program, (message,) = missed(nn.Sequential(*layers), data)
     assert program.quantization is not None
     assert message == (
-        f"the output reaches {program.quantization.decibels:.1f} dB against the model on calibration samples, and not "
-        "the 120 dB that are aimed at"
+        f"the output reaches {program.quantization.decibels:.1f} dB against the model on 2 held-out "
+        "calibration samples, and not the 120 dB that are aimed at"
     )

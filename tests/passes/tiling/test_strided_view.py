@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sta.passes.tiling.strided_view import Factor, NotAView, StridedView, iteration_space, merge, split
+from sta.passes.tiling.strided_view import Factor, NotAView, StridedView, element_offset, iteration_space, merge, split
 
 Positions = NDArray[np.int64]
 
@@ -271,3 +271,25 @@ def test_steps_along_one_factor_are_a_view(factors: list[Factor], positions_take
 def test_steps_across_factors_that_they_do_not_divide_are_no_view() -> None:
     with pytest.raises(NotAView, match="steps of 3"):
         StridedView((((3, 8), (4, 1)),)).sliced(0, 0, 12, 3)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.data())
+def test_windows_overlap_where_they_are_closer_than_they_are_long(shape: list[int], data: st.DataObject) -> None:
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    size, step = data.draw(st.integers(1, shape[axis])), data.draw(st.integers(1, 4))
+    view = StridedView.contiguous(shape)
+    every = np.lib.stride_tricks.sliding_window_view(positions(view), size, axis)
+    kept = every.take(range(0, every.shape[axis], step), axis)
+    np.testing.assert_array_equal(positions(view.windowed(axis, size, step)), kept)
+
+
+def test_windows_of_an_axis_of_several_factors_have_to_be_copied() -> None:
+    joined = StridedView.contiguous((4, 3, 2)).permuted((1, 0, 2)).reshaped((12, 2))
+    with pytest.raises(NotAView, match="windows of an axis"):
+        joined.windowed(0, 3, 1)
+
+
+@given(FACTORS)
+def test_an_element_of_an_axis_is_where_the_walk_finds_it(factors: list[Factor]) -> None:
+    found = [element_offset(factors, index) for index in range(prod(size for size, _ in factors))]
+    np.testing.assert_array_equal(found, walk(factors))

@@ -1,5 +1,6 @@
 """One spelling for rearrangements, and for products with weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.torch.canonicalize_views import TorchCanonicalizeViewsPass
+from sta.passes.torch.fold_constants import fold_constants
 from tests.support.torch_modules import largest_difference, outputs_of, overloads
 
 VIEWS = {"view", "permute", "slice.Tensor"}
@@ -20,6 +22,7 @@ VIEWS = {"view", "permute", "slice.Tensor"}
 def canonical(model: nn.Module, inputs: dict[str, np.ndarray]) -> ImportedModel:
     imported = import_model(model, dict(inputs))
     context = CompileContext(imported.weights)
+    fold_constants(imported.module, imported.weights)
     TorchCanonicalizeViewsPass().apply(context, imported.module)
     imported.module.verify()
     assert largest_difference(run_torch(imported.module, context, inputs), outputs_of(model, inputs)) < 1e-5
@@ -103,6 +106,29 @@ def test_rearrangements(how: Any, expected: list[str]) -> None:
 def test_a_view_across_permuted_axes_begins_a_new_chain() -> None:
     x = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
     assert set(overloads(canonical(Rearranged(mixed).eval(), {"x": x}).module)) <= VIEWS
+
+
+ROWS, COLUMNS = torch.arange(4)[:, None], torch.arange(3)
+
+
+LOOK_UPS: list[tuple[Callable[[torch.Tensor], torch.Tensor], list[str]]] = [
+    (lambda x: x[:, [1, 2]], ["slice.Tensor"]),
+    (lambda x: x[..., [-2, -1]], ["slice.Tensor"]),
+    (lambda x: x.index_select(0, torch.tensor([1])), ["slice.Tensor"]),
+    (lambda x: x[:, ROWS, COLUMNS], []),
+    (lambda x: x[:, ROWS.T, COLUMNS[:, None]], ["permute"]),
+    (lambda x: x.gather(1, torch.full((2, 1, 3), 3)), ["slice.Tensor"]),
+    (lambda x: x[:, [1, 3]], ["index.Tensor_hacked_twin"]),
+    (lambda x: x[[1, 0]], ["index.Tensor_hacked_twin"]),
+    (lambda x: x[:, [1, 1]], ["index.Tensor_hacked_twin"]),
+    (lambda x: x[[0, 1, 0, 1], ROWS[:, 0]], ["index.Tensor_hacked_twin"]),
+]
+
+
+@pytest.mark.parametrize(("how", "expected"), LOOK_UPS)
+def test_look_ups_at_constant_positions_that_form_a_view(how: Any, expected: list[str]) -> None:
+    x = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
+    assert overloads(canonical(Rearranged(how).eval(), {"x": x}).module) == expected
 
 
 class Products(nn.Module):

@@ -96,7 +96,8 @@ bool stays_in_int32(const Map& map) {
         const std::int64_t source = std::int64_t{1} << (map.residual_type == Element::s32 ? 31 : 15);
         const std::int64_t other = source + (residual_bias < 0 ? -residual_bias : residual_bias);
         if (other >= std::int64_t{1} << 31) return false;
-        largest = map.multiply ? bound(1 << 30, parameters.residual) : largest + bound(other, parameters.residual);
+        largest = map.combine == Combination::multiply ? bound(1 << 30, parameters.residual)
+                                                        : largest + bound(other, parameters.residual);
     }
     const std::int64_t zero_point = parameters.zero_point;
     return largest + (zero_point < 0 ? -zero_point : zero_point) < std::int64_t{1} << 31;
@@ -104,6 +105,16 @@ bool stays_in_int32(const Map& map) {
 
 inline __m512i saturated_16(__m512i values) {
     return _mm512_min_epi32(_mm512_max_epi32(values, _mm512_set1_epi32(-32768)), _mm512_set1_epi32(32767));
+}
+
+inline __m512i combined(Combination combine, __m512i values, __m512i residuals) {
+    switch (combine) {
+        case Combination::subtract: return _mm512_sub_epi32(values, residuals);
+        case Combination::subtract_from: return _mm512_sub_epi32(residuals, values);
+        case Combination::maximum: return _mm512_max_epi32(values, residuals);
+        case Combination::minimum: return _mm512_min_epi32(values, residuals);
+        default: return _mm512_add_epi32(values, residuals);
+    }
 }
 
 // Sixteen columns of a map, in some of the rows. What does not change from row to row is held in local variables: what
@@ -129,7 +140,8 @@ bool map_strip(const Map& map, int column, int first, int last) {
     const std::int16_t* table = map.table;
     const Element residual_type = map.residual_type;
     const std::int64_t residual_stride = map.residual_stride;
-    const bool multiply = map.multiply;
+    const bool residual_column = map.residual_column;
+    const Combination combine = map.combine;
     const std::uint8_t* source = map.source + first * map.source_stride;
     const std::uint8_t* residual = map.residual ? map.residual + first * residual_stride : nullptr;
     std::uint8_t* destination = map.destination + first * map.destination_stride;
@@ -156,13 +168,16 @@ bool map_strip(const Map& map, int column, int first, int last) {
         if (normalize && map.empty[row]) result = _mm512_setzero_si512();
         if (table) result = rescaled(looked_up(table, result), table_scale);
         if (residual) {
-            const __m512i other =
-                _mm512_add_epi32(load_elements(residual, residual_type, column, mask), residual_bias);
-            if (multiply) {
+            const __m512i elements =
+                residual_column
+                    ? _mm512_set1_epi32(static_cast<std::int32_t>(scalar::element(residual, residual_type, 0)))
+                    : load_elements(residual, residual_type, column, mask);
+            const __m512i other = _mm512_add_epi32(elements, residual_bias);
+            if (combine == Combination::multiply) {
                 const __m512i product = _mm512_mullo_epi32(saturated_16(result), saturated_16(other));
                 result = rescaled(product, residual_scale);
             } else {
-                result = _mm512_add_epi32(result, rescaled(other, residual_scale));
+                result = combined(combine, result, rescaled(other, residual_scale));
             }
             residual += residual_stride;
         }

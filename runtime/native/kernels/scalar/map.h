@@ -47,6 +47,17 @@ inline std::int64_t looked_up(const std::int16_t* table, std::int64_t value) {
     return low * 128 + (high - low) * static_cast<std::int32_t>(position & 127);
 }
 
+// A rescaled value and its rescaled residual.
+inline std::int64_t combined(Combination combine, std::int64_t value, std::int64_t residual) {
+    switch (combine) {
+        case Combination::subtract: return value - residual;
+        case Combination::subtract_from: return residual - value;
+        case Combination::maximum: return value > residual ? value : residual;
+        case Combination::minimum: return value < residual ? value : residual;
+        default: return value + residual;
+    }
+}
+
 inline bool map_row(const Map& map, int row) {
     const MapParameters& parameters = *map.parameters;
     const std::uint8_t* source = map.source + row * map.source_stride;
@@ -64,12 +75,13 @@ inline bool map_row(const Map& map, int row) {
         if (map.rows && map.empty[row]) result = 0;
         if (map.table) result = rescaled(looked_up(map.table, result), parameters.table);
         if (map.residual) {
-            const std::int64_t other = element(residual, map.residual_type, column) + parameters.residual_bias;
-            if (map.multiply) {
+            const std::int64_t other =
+                element(residual, map.residual_type, map.residual_column ? 0 : column) + parameters.residual_bias;
+            if (map.combine == Combination::multiply) {
                 const std::int64_t product = limit(result, -32768, 32767) * limit(other, -32768, 32767);
                 result = rescaled(product, parameters.residual);
             } else {
-                result += rescaled_wide(other, parameters.residual);
+                result = combined(map.combine, result, rescaled_wide(other, parameters.residual));
             }
         }
         saturate_to(destination, map.destination_type, column, result + parameters.zero_point);

@@ -22,6 +22,14 @@ builtin.module {
     // CHECK-NEXT: func.return
   }
   // CHECK-NEXT: }
+  func.func @nm.dynamic_product(%a: tensor<2x8x6xsi8>, %b: tensor<1x4x6xsi8>) {
+  // CHECK-NEXT: func.func @nm.dynamic_product(%a: tensor<2x8x6xsi8>, %b: tensor<1x4x6xsi8>) {
+    %acc = nm.dynamic_product %a, %b : tensor<2x8x6xsi8>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi32>
+    // CHECK-NEXT: %acc = nm.dynamic_product %a, %b : tensor<2x8x6xsi8>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi32>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
   func.func @nm.rescale(%x: tensor<8x4xsi16>) {
   // CHECK-NEXT: func.func @nm.rescale(%x: tensor<8x4xsi16>) {
     %y = nm.rescale %x bias -3 scale <1073741824, 31> : tensor<8x4xsi16> -> tensor<8x4xsi32>
@@ -54,6 +62,30 @@ builtin.module {
     // CHECK-NEXT: func.return
   }
   // CHECK-NEXT: }
+  func.func @nm.subtract(%a: tensor<8x4xsi32>, %b: tensor<8x1xsi32>) {
+  // CHECK-NEXT: func.func @nm.subtract(%a: tensor<8x4xsi32>, %b: tensor<8x1xsi32>) {
+    %c = nm.subtract %a, %b : tensor<8x4xsi32>, tensor<8x1xsi32> -> tensor<8x4xsi32>
+    // CHECK-NEXT: %c = nm.subtract %a, %b : tensor<8x4xsi32>, tensor<8x1xsi32> -> tensor<8x4xsi32>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.maximum(%a: tensor<8x4xsi32>, %b: tensor<1x4xsi32>) {
+  // CHECK-NEXT: func.func @nm.maximum(%a: tensor<8x4xsi32>, %b: tensor<1x4xsi32>) {
+    %c = nm.maximum %a, %b : tensor<8x4xsi32>, tensor<1x4xsi32> -> tensor<8x4xsi32>
+    // CHECK-NEXT: %c = nm.maximum %a, %b : tensor<8x4xsi32>, tensor<1x4xsi32> -> tensor<8x4xsi32>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.minimum(%a: tensor<8x4xsi32>, %b: tensor<1xsi32>) {
+  // CHECK-NEXT: func.func @nm.minimum(%a: tensor<8x4xsi32>, %b: tensor<1xsi32>) {
+    %c = nm.minimum %a, %b : tensor<8x4xsi32>, tensor<1xsi32> -> tensor<8x4xsi32>
+    // CHECK-NEXT: %c = nm.minimum %a, %b : tensor<8x4xsi32>, tensor<1xsi32> -> tensor<8x4xsi32>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
   func.func @nm.multiply(%a: tensor<8x4xsi32>, %b: tensor<8x4xsi16>) {
   // CHECK-NEXT: func.func @nm.multiply(%a: tensor<8x4xsi32>, %b: tensor<8x4xsi16>) {
     %y = nm.multiply %a, %b bias -3 scale <1073741824, 45> : tensor<8x4xsi32>, tensor<8x4xsi16> -> tensor<8x4xsi32>
@@ -74,6 +106,14 @@ builtin.module {
   // CHECK-NEXT: func.func @nm.linear(%x: tensor<8x6xsi8>, %w: tensor<4x6xsi8>, %bias: tensor<4xsi32>, %multiplier: tensor<4xsi32>, %shift: tensor<4xsi8>, %r: tensor<8x4xsi16>) {
     %y = nm.linear %x, %w, %bias, %multiplier, %shift residual %r residual_scale <1073741824, 31> : tensor<8x6xsi8>, tensor<4x6xsi8>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>, tensor<8x4xsi16> -> tensor<8x4xsi16>
     // CHECK-NEXT: %y = nm.linear %x, %w, %bias, %multiplier, %shift residual %r residual_scale <1073741824, 31> : tensor<8x6xsi8>, tensor<4x6xsi8>, tensor<4xsi32>, tensor<4xsi32>, tensor<4xsi8>, tensor<8x4xsi16> -> tensor<8x4xsi16>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.matmul(%a: tensor<2x8x6xsi16>, %b: tensor<1x4x6xsi8>) {
+  // CHECK-NEXT: func.func @nm.matmul(%a: tensor<2x8x6xsi16>, %b: tensor<1x4x6xsi8>) {
+    %y = nm.matmul %a, %b scale <1073741824, 38> : tensor<2x8x6xsi16>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi16>
+    // CHECK-NEXT: %y = nm.matmul %a, %b scale <1073741824, 38> : tensor<2x8x6xsi16>, tensor<1x4x6xsi8> -> tensor<2x8x4xsi16>
     func.return
     // CHECK-NEXT: func.return
   }
@@ -148,6 +188,14 @@ builtin.module {
   // CHECK-NEXT: func.func @nm.concatenate(%a: tensor<1x1x384xsi16>, %b: tensor<1x64x384xsi16>) {
     %y = nm.concatenate %a, %b axis 1 : (tensor<1x1x384xsi16>, tensor<1x64x384xsi16>) -> tensor<1x65x384xsi16>
     // CHECK-NEXT: %y = nm.concatenate %a, %b axis 1 : (tensor<1x1x384xsi16>, tensor<1x64x384xsi16>) -> tensor<1x65x384xsi16>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
+  func.func @nm.windows(%x: tensor<1x9x384xsi8>) {
+  // CHECK-NEXT: func.func @nm.windows(%x: tensor<1x9x384xsi8>) {
+    %y = nm.windows %x axis 1 size 3 step 2 : tensor<1x9x384xsi8> -> tensor<1x4x384x3xsi8>
+    // CHECK-NEXT: %y = nm.windows %x axis 1 size 3 step 2 : tensor<1x9x384xsi8> -> tensor<1x4x384x3xsi8>
     func.return
     // CHECK-NEXT: func.return
   }

@@ -71,6 +71,30 @@
 
 // -----
 
+// CHECK: K is 8 in the first factor and 9 in the second
+%a, %b = "test.op"() : () -> (tensor<2x6x8xsi16>, tensor<4x9xsi8>)
+%acc = nm.dynamic_product %a, %b : tensor<2x6x8xsi16>, tensor<4x9xsi8> -> tensor<2x6x4xsi64>
+
+// -----
+
+// CHECK: the leading axes of (2, 6, 8) and (3, 4, 8) do not broadcast
+%a, %b = "test.op"() : () -> (tensor<2x6x8xsi8>, tensor<3x4x8xsi8>)
+%acc = nm.dynamic_product %a, %b : tensor<2x6x8xsi8>, tensor<3x4x8xsi8> -> tensor<2x6x4xsi32>
+
+// -----
+
+// CHECK: sums over 65794 elements could leave int32: at most 65793 cannot
+%a, %b = "test.op"() : () -> (tensor<6x65794xsi8>, tensor<4x65794xsi8>)
+%acc = nm.dynamic_product %a, %b : tensor<6x65794xsi8>, tensor<4x65794xsi8> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: the second factor must be si8, got si16
+%a, %b = "test.op"() : () -> (tensor<6x8xsi16>, tensor<4x8xsi16>)
+%y = nm.matmul %a, %b scale <1073741824, 31> : tensor<6x8xsi16>, tensor<4x8xsi16> -> tensor<6x4xsi16>
+
+// -----
+
 // CHECK: shift 63 is outside [2, 62]
 %acc = "test.op"() : () -> tensor<6x4xsi32>
 %y = nm.rescale %acc scale <1073741824, 63> : tensor<6x4xsi32> -> tensor<6x4xsi32>
@@ -95,9 +119,15 @@
 
 // -----
 
-// CHECK: the second addend of shape (3,) does not broadcast to (6, 4)
+// CHECK: the second operand of shape (3,) does not broadcast to (6, 4)
 %a, %b = "test.op"() : () -> (tensor<6x4xsi32>, tensor<3xsi32>)
 %y = nm.add %a, %b : tensor<6x4xsi32>, tensor<3xsi32> -> tensor<6x4xsi32>
+
+// -----
+
+// CHECK: neither operand has the result's shape (6, 4): [(6, 1), (1, 4)]
+%a, %b = "test.op"() : () -> (tensor<6x1xsi32>, tensor<1x4xsi32>)
+%y = nm.subtract %a, %b : tensor<6x1xsi32>, tensor<1x4xsi32> -> tensor<6x4xsi32>
 
 // -----
 
@@ -107,9 +137,9 @@
 
 // -----
 
-// CHECK: the second factor of shape (1, 1) does not broadcast to (6, 4)
-%a, %b = "test.op"() : () -> (tensor<6x4xsi32>, tensor<1x1xsi16>)
-%y = nm.multiply %a, %b scale <1073741824, 45> : tensor<6x4xsi32>, tensor<1x1xsi16> -> tensor<6x4xsi32>
+// CHECK: the second factor of shape (1, 2) does not broadcast to (6, 4)
+%a, %b = "test.op"() : () -> (tensor<6x4xsi32>, tensor<1x2xsi16>)
+%y = nm.multiply %a, %b scale <1073741824, 45> : tensor<6x4xsi32>, tensor<1x2xsi16> -> tensor<6x4xsi32>
 
 // -----
 

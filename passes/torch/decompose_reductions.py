@@ -28,14 +28,14 @@ from sta.passes.rewriting.torch_operations import TorchBuilder
 Made = SSAValue | None
 
 
-def spell_reductions(module: ModuleOp, store: WeightStore) -> None:
+def decompose_reductions(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the functions of `module`."""
-    sweep(module, SpellReduction(store))
+    sweep(module, DecomposeReduction(store))
     erase_dead(module)
 
 
 @dataclass(frozen=True)
-class SpellReduction(RewritePattern):
+class DecomposeReduction(RewritePattern):
     """One reduction, softmax or normalization of floats."""
 
     store: WeightStore
@@ -210,11 +210,11 @@ _SPELLINGS: dict[str, Callable[[Reductions, Operation], Made]] = {
 
 
 @dataclass(frozen=True)
-class TorchSpellReductionsPass(ModulePass):
+class TorchDecomposeReductionsPass(ModulePass):
     """Spells reductions, softmax and normalizations with sums, maxima and functions of each element."""
 
-    name = "torch-spell-reductions"
+    name = "torch-decompose-reductions"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrites `op` in place; new constants go into the context's weight store."""
-        spell_reductions(op, weights_of(ctx))
+        decompose_reductions(op, weights_of(ctx))

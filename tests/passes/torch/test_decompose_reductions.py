@@ -18,7 +18,7 @@ import sta
 from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.frontend.model import import_model
-from sta.passes.torch.spell_reductions import spell_reductions
+from sta.passes.torch.decompose_reductions import decompose_reductions
 from tests.support.torch_modules import largest_difference, outputs_of, overloads, signal_to_noise
 
 SHAPE = (2, 3, 5, 7)
@@ -77,7 +77,7 @@ def test_spelled_operators_keep_their_function(name: str) -> None:
     imported = import_model(model, {"x": x})
     context = CompileContext(imported.weights)
     before = overloads(imported.module)
-    spell_reductions(imported.module, context.weights)
+    decompose_reductions(imported.module, context.weights)
     imported.module.verify()
     assert overloads(imported.module) != before
     assert largest_difference(run_torch(imported.module, context, {"x": x}), outputs_of(model, {"x": x})) < 2e-5
@@ -116,6 +116,6 @@ def test_a_norm_of_long_rows_is_spelled_out() -> None:
     x = np.random.default_rng(0).normal(size=(1, 4, 4100)).astype(np.float32)
     imported = import_model(model, {"x": x})
     context = CompileContext(imported.weights)
-    spell_reductions(imported.module, context.weights)
+    decompose_reductions(imported.module, context.weights)
     assert "layer_norm" not in overloads(imported.module)
     assert largest_difference(run_torch(imported.module, context, {"x": x}), outputs_of(model, {"x": x})) < 2e-5

@@ -22,8 +22,8 @@ from sta.frontend.model import import_model
 from sta.passes.rewriting.movement import MOST_PARTS
 from sta.passes.rewriting.torch_operations import operations_of
 from sta.passes.torch.canonicalize_views import canonicalize_views
+from sta.passes.torch.decompose_movement import decompose_movement
 from sta.passes.torch.fold_constants import fold_constants
-from sta.passes.torch.spell_movement import spell_movement
 
 CORE = (
     dialect.ConcatenateOp,
@@ -54,7 +54,7 @@ def spelled(move: Callable[[Tensor, Tensor], Tensor], *sizes: int) -> list[Any]:
     x, y = torch.arange(2.0 * np.prod(sizes)).view(2, *sizes)
     imported = import_model(Moved(move), (x, y))
     context = CompileContext(imported.weights)
-    for rewrite in (fold_constants, canonicalize_views, spell_movement, fold_constants, canonicalize_views):
+    for rewrite in (fold_constants, canonicalize_views, decompose_movement, fold_constants, canonicalize_views):
         rewrite(imported.module, context.weights)
         imported.module.verify()
     operations = operations_of(imported.module)

@@ -33,7 +33,7 @@ from sta.passes.rewriting.torch_operations import (
 )
 
 
-def spell_movement(module: ModuleOp, store: WeightStore) -> None:
+def decompose_movement(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the function `main` of `module`; constants that are padded with go into `store`."""
     for operation in operations_of(module):
         row = torch.find_row(operation)
@@ -285,11 +285,11 @@ _SPELLINGS: Mapping[str, Spelling] = {
 
 
 @dataclass(frozen=True)
-class TorchSpellMovementPass(ModulePass):
+class TorchDecomposeMovementPass(ModulePass):
     """Spells movement of values with views and concatenations."""
 
-    name = "torch-spell-movement"
+    name = "torch-decompose-movement"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrites `op` in place; its new arrays go into the context's weight store."""
-        spell_movement(op, weights_of(ctx))
+        decompose_movement(op, weights_of(ctx))

@@ -1,4 +1,4 @@
-// RUN: sta opt %s -p torch-spell-movement --split-input-file | filecheck %s
+// RUN: sta opt %s -p torch-decompose-movement --split-input-file | filecheck %s
 
 // A list of tensors becomes the operands of one operation; the axis counts from the front.
 func.func @main(%x: !torch.vtensor<[2,6],f32> {sta.name = "x"}, %y: !torch.vtensor<[2,3],f32> {sta.name = "y"}) -> (!torch.vtensor<[2,9],f32> {sta.name = "output"}) {

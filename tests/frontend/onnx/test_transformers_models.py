@@ -1,0 +1,175 @@
+"""Models of transformers, exported by either exporter of PyTorch: onnxruntime's numbers, or one true reason."""
+# pyright: basic
+# onnx and transformers have no types that pyright could check.
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from sta.api.compiler.compilation import compile_model
+from sta.dialect.ir.model_errors import UnsupportedOperationsError
+from tests.support.onnx_graphs import checked, decibels
+
+WIDTH, VOCABULARY, BATCH, LENGTH = 32, 50, 2, 9
+SIZES = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 40,
+}
+T5 = {"d_model": WIDTH, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "vocab_size": VOCABULARY}
+BART = {
+    "d_model": WIDTH,
+    "encoder_layers": 2,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 40,
+}
+DISTILBERT = {
+    "dim": WIDTH,
+    "n_layers": 2,
+    "n_heads": 2,
+    "hidden_dim": 64,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 40,
+}
+VIT = {name: SIZES[name] for name in list(SIZES)[:4]} | {"image_size": 32, "patch_size": 8}
+
+MODELS: dict[str, Callable[[str], Any]] = {
+    "BERT": lambda attention: transformers.BertModel(
+        transformers.BertConfig(**SIZES, attn_implementation=attention), add_pooling_layer=False
+    ),
+    "DistilBERT": lambda attention: transformers.DistilBertModel(
+        transformers.DistilBertConfig(**DISTILBERT, attn_implementation=attention)
+    ),
+    "ELECTRA": lambda attention: transformers.ElectraModel(
+        transformers.ElectraConfig(**SIZES, embedding_size=WIDTH, attn_implementation=attention)
+    ),
+    "BART's encoder": lambda attention: transformers.BartModel(
+        transformers.BartConfig(**BART, attn_implementation=attention)
+    ).get_encoder(),
+    "RoBERTa": lambda attention: transformers.RobertaModel(
+        transformers.RobertaConfig(**SIZES, attn_implementation=attention), add_pooling_layer=False
+    ),
+    "XLM-R": lambda attention: transformers.XLMRobertaModel(
+        transformers.XLMRobertaConfig(**SIZES, attn_implementation=attention), add_pooling_layer=False
+    ),
+    "MPNet": lambda attention: transformers.MPNetModel(
+        transformers.MPNetConfig(**SIZES, attn_implementation=attention), add_pooling_layer=False
+    ),
+    "T5's encoder": lambda attention: transformers.T5EncoderModel(
+        transformers.T5Config(**T5, attn_implementation=attention)
+    ),
+    "ViT": lambda attention: transformers.ViTModel(
+        transformers.ViTConfig(**VIT, attn_implementation=attention), add_pooling_layer=False
+    ),
+}
+
+GENERATOR = np.random.default_rng(3)
+IDS = GENERATOR.integers(3, VOCABULARY, (BATCH, LENGTH))
+ONES = np.ones((BATCH, LENGTH), np.int64)
+PADDED = ONES.copy()
+PADDED[1, 5:] = 0
+POSITIONS = np.broadcast_to(np.arange(2, 2 + LENGTH), (BATCH, LENGTH)).copy()
+
+
+class Hidden(torch.nn.Module):
+    """The last hidden states of a model whose inputs have the given names."""
+
+    def __init__(self, model: Any, names: list[str]) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+
+    def forward(self, *values: torch.Tensor) -> torch.Tensor:
+        return self.model(**dict(zip(self.names, values, strict=True))).last_hidden_state
+
+
+def exported(directory: Path, name: str, attention: str, dynamo: bool, inputs: dict[str, Any]) -> Path:
+    """The file of a tiny model with drawn weights."""
+    torch.manual_seed(0)
+    path = directory / "model.onnx"
+    examples = tuple(torch.from_numpy(array) for array in inputs.values())
+    with warnings.catch_warnings():
+        # Of the exporters, about their own future.
+        warnings.simplefilter("ignore")
+        model = Hidden(MODELS[name](attention).eval(), list(inputs)).eval()
+        torch.onnx.export(model, examples, path, dynamo=dynamo, input_names=list(inputs), verbose=False)
+    return path
+
+
+def refused(path: Path) -> list[tuple[str, str, str]]:
+    with pytest.raises(UnsupportedOperationsError) as caught:
+        checked(path)
+    return [(one.name, one.module_path, one.note) for one in caught.value.operations]
+
+
+dynamo = pytest.mark.parametrize("dynamo", [True, False], ids=["dynamo", "script"])
+attention = pytest.mark.parametrize("attention", ["sdpa", "eager"])
+
+
+@dynamo
+@attention
+@pytest.mark.parametrize(
+    "name",
+    ["BERT", *(pytest.param(name, marks=pytest.mark.slow) for name in ("DistilBERT", "ELECTRA", "BART's encoder"))],
+)
+def test_a_model_with_an_attention_mask_has_onnxruntimes_numbers(
+    tmp_path: Path, name: str, attention: str, dynamo: bool
+) -> None:
+    path = exported(tmp_path, name, attention, dynamo, {"input_ids": IDS, "attention_mask": ONES})
+    for mask in (ONES, PADDED):
+        assert decibels(path, {"input_ids": IDS, "attention_mask": mask}) > 120
+
+
+@dynamo
+def test_a_program_of_such_a_model_keeps_its_bits(tmp_path: Path, dynamo: bool) -> None:
+    inputs = {"input_ids": IDS, "attention_mask": PADDED}
+    path = exported(tmp_path, "BERT", "sdpa", dynamo, inputs)
+    samples = {name: array[None] for name, array in inputs.items()}
+    compilation = compile_model(path, calibration=samples, check=True)
+    assert compilation.program is not None
+
+
+@dynamo
+@pytest.mark.parametrize("name", ["RoBERTa", "XLM-R"])
+def test_positions_that_are_counted_from_the_ids_are_one_entry_and_its_remedy_works(
+    tmp_path: Path, name: str, dynamo: bool
+) -> None:
+    inputs = {"input_ids": IDS, "attention_mask": PADDED}
+    (entry,) = refused(exported(tmp_path, name, "sdpa", dynamo, inputs))
+    assert entry[:2] == ("onnx.Gather", "model.embeddings.position_embeddings")
+    assert "must be an input of the model, and not computed (position_ids, for those of positions)" in entry[2]
+    inputs["position_ids"] = POSITIONS
+    assert decibels(exported(tmp_path, name, "sdpa", dynamo, inputs), inputs) > 120
+
+
+@dynamo
+@pytest.mark.parametrize("name", ["MPNet", "T5's encoder"])
+def test_numbers_that_are_added_to_scores_are_refused_as_such(tmp_path: Path, name: str, dynamo: bool) -> None:
+    inputs = {"input_ids": IDS, "attention_mask": PADDED}
+    if name == "MPNet":
+        inputs["position_ids"] = POSITIONS
+    found = refused(exported(tmp_path, name, "eager", dynamo, inputs))
+    assert [operation for operation, _, _ in found] == ["aten.scaled_dot_product_attention"] * 2
+    assert all("it adds numbers to the scores (a bias" in note for _, _, note in found)
+
+
+@dynamo
+def test_patches_and_their_token_are_refused_in_one_message(tmp_path: Path, dynamo: bool) -> None:
+    pixels = GENERATOR.normal(size=(BATCH, 3, 32, 32)).astype(np.float32)
+    found = refused(exported(tmp_path, "ViT", "sdpa", dynamo, {"pixel_values": pixels}))
+    assert [operation for operation, _, _ in found] == ["onnx.Conv", "onnx.Concat"]
+    assert all("onnx.utils.extract_model" in note for _, _, note in found)
