@@ -209,7 +209,8 @@ def model_inputs(module: ModuleOp) -> list[HostInput] | None:
 def _inputs(function: FuncOp) -> list[HostInput]:
     arguments = function.body.block.args
     names = _names(function.arg_attrs, len(arguments))
-    return [HostInput(name, *_shape(value)) for name, value in zip(names, arguments, strict=True)]
+    masks = [torch.HOLDS_MASK in entry.data for entry in function.arg_attrs or ()]
+    return [HostInput(name, *_shape(value), mask) for name, value, mask in zip(names, arguments, masks, strict=True)]
 
 
 def _shape(value: SSAValue) -> tuple[tuple[int, ...], str]:

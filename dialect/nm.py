@@ -62,6 +62,7 @@ from sta.dialect.ir.verification import expect
 from sta.spec.integers import IDENTITY_SCALE
 from sta.spec.nm_format import DENSE, ENCODINGS, Pattern
 from sta.spec.norm import EPSILON_LIMIT, KINDS, LARGEST_WIDTH
+from sta.spec.rotation import partners
 from sta.spec.softmax import most_keys
 from sta.spec.tables import EXPONENTIAL_BITS, TABLE_ENTRIES
 from sta.spec.tiling_policy import LOOP_ORDERS
@@ -1037,6 +1038,68 @@ class NormOp(IRDLOperation):
 
 
 @irdl_op_definition
+class RotateOp(IRDLOperation):
+    """
+    Rotary position embeddings: pairs of the first `width` elements of the last axis, rotated by angles
+    (`sta.spec.rotation.rotate_rows`). Cosines and sines broadcast to `x` with the whole last axis; the signs of a
+    rotation are in the sines (`sta.spec.rotation.rotation_tables`).
+
+    ```mlir
+    %y = nm.rotate half 4 of %x by %cosines, %sines scale <1073741824, 45> : tensor<1x2x6x4xsi16>, tensor<6x4xsi16>, tensor<6x4xsi16> -> tensor<1x2x6x4xsi8>
+    ```
+    """  # noqa: E501
+
+    name = "nm.rotate"
+    x = operand_def(TensorType)
+    cosines = operand_def(TensorType)
+    sines = operand_def(TensorType)
+    pairing = prop_def(StringAttr)
+    width = prop_def(INTEGER)
+    scale = prop_def(ScaleAttr)
+    result = result_def(TensorType)
+    custom_directives = (Word,)
+    assembly_format = (
+        "custom<Word>($pairing) $width `of` $x `by` $cosines `,` $sines `scale` $scale attr-dict `:` type($x) `,` "
+        "type($cosines) `,` type($sines) `->` type($result)"
+    )
+    traits = traits_def(Pure())
+
+    def __init__(
+        self,
+        x: SSAValue,
+        tables: tuple[SSAValue, SSAValue],
+        pairing: str,
+        width: int,
+        scale: tuple[int, int],
+        element_type: IntegerType,
+    ):
+        """`tables` are the cosines and the sines; `scale` takes products with them to units of the result."""
+        super().__init__(
+            operands=[x, *tables],
+            properties={"pairing": StringAttr(pairing), "width": integer(width), "scale": ScaleAttr(*scale)},
+            result_types=[TensorType(element_type, tensor_of(x).get_shape())],
+        )
+
+    def verify_(self) -> None:
+        shape = _expect_element(self.x, (si8, si16), "the operand").get_shape()
+        result = _expect_element(self.result, (si8, si16), "the result")
+        expect(result.get_shape() == shape, f"the result must have shape {shape}, got {result.get_shape()}")
+        for value, what in ((self.cosines, "the cosines"), (self.sines, "the sines")):
+            table = _expect_element(value, (si16,), what)
+            _verify_broadcast(table, result, what)
+            expect(table.get_shape()[-1] == shape[-1], f"{what} must have all {shape[-1]} elements of the last axis")
+        expect_rotation(shape[-1], self.width.value.data, self.pairing.data)
+
+
+def expect_rotation(columns: int, width: int, pairing: str) -> None:
+    """Raises VerifyException unless pairs of so many columns can be rotated."""
+    try:
+        partners(columns, width, pairing)
+    except ValueError as error:
+        raise VerifyException(str(error)) from None
+
+
+@irdl_op_definition
 class GatherOp(IRDLOperation):
     """
     Rows of an embedding table: `result[..., :] = table[indices[...], :]`.
@@ -1074,7 +1137,7 @@ class AttentionOp(IRDLOperation):
     Scaled dot-product attention with its softmax, on `[B, H, S, D]` operands: int32 scores, un-normalized exponentials
     with their own sum, and the reciprocal of the sum applied as P.V drains (see `sta.spec.softmax`). Scores and
     exponentials are not values of the program: they never leave the chip. k and v may have fewer heads than q; each of
-    their heads then serves several successive heads of q.
+    their heads then serves several successive heads of q. v may have another width, which the result then has.
 
     The softmax is over whole rows (`row`), or, with a `chunk`, over that many keys at a time (`online`). Chunks
     determine bits, so they are fixed before anything is tiled.
@@ -1092,9 +1155,13 @@ class AttentionOp(IRDLOperation):
     k = operand_def(TensorType)
     v = operand_def(TensorType)
     mask = opt_operand_def(TensorType)
-    """`ui8`, broadcastable to `[B, H, Sq, Sk]`; a key is admissible where it is not 0."""
+    """`ui8`, broadcastable to `[B, H, Sq, Sk]` with all keys; a key is admissible where it is not 0."""
+    bias = opt_operand_def(TensorType)
+    """`si16`, broadcastable to `[B, H, Sq, Sk]` with all keys: added to the scores, by `bias_scale`."""
     score_scale = prop_def(ScaleAttr)
     """Scale of a score to log2 units with 10 fraction bits."""
+    bias_scale = opt_prop_def(ScaleAttr)
+    """Likewise of a bias, if there is one."""
     output_scale = prop_def(ScaleAttr)
     zero_point = prop_def(INTEGER, default_value=ZERO)
     causal = opt_prop_def(UnitAttr)
@@ -1104,12 +1171,15 @@ class AttentionOp(IRDLOperation):
     """Keys of a step of an `online` softmax."""
     permutation = prop_def(INTEGERS, default_value=DenseArrayBase.from_list(i64, (0, 1, 2, 3)))
     result = result_def(TensorType)
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    custom_directives = (OptionalTypes,)
     traits = traits_def(Pure())
     assembly_format = (
-        "$q `,` $k `,` $v (`mask` $mask^)? (`causal` $causal^)? `score_scale` $score_scale `output_scale` "
-        "$output_scale (`zero_point` $zero_point^)? (`probability_bits` $probability_bits^)? (`chunk` $chunk^)? "
-        "(`permutation` $permutation^)? attr-dict `:` type($q) `,` type($k) `,` type($v) (`,` type($mask)^)? "
-        "`->` type($result)"
+        "$q `,` $k `,` $v (`mask` $mask^)? (`bias` $bias^)? (`causal` $causal^)? `score_scale` $score_scale "
+        "(`bias_scale` $bias_scale^)? `output_scale` $output_scale (`zero_point` $zero_point^)? "
+        "(`probability_bits` $probability_bits^)? (`chunk` $chunk^)? "
+        "(`permutation` $permutation^)? attr-dict `:` type($q) `,` type($k) `,` type($v) "
+        "custom<OptionalTypes>(ref($mask), type($mask), ref($bias), type($bias)) `->` type($result)"
     )
 
     def __init__(
@@ -1124,8 +1194,10 @@ class AttentionOp(IRDLOperation):
         *,
         bits: int = 8,
         chunk: int | None = None,
+        bias: tuple[SSAValue, tuple[int, int]] | None = None,
     ):
-        shape = tensor_of(operands[0]).get_shape()
+        """`bias` is a value and its scale, multiplier and shift."""
+        shape = (*tensor_of(operands[0]).get_shape()[:3], tensor_of(operands[2]).get_shape()[3])
         properties: dict[str, Attribute] = {
             "score_scale": ScaleAttr(*score_scale),
             "output_scale": ScaleAttr(*output_scale[:2]),
@@ -1138,8 +1210,10 @@ class AttentionOp(IRDLOperation):
             properties["probability_bits"] = integer(bits)
         if chunk is not None:
             properties["chunk"] = integer(chunk)
+        if bias is not None:
+            properties["bias_scale"] = ScaleAttr(*bias[1])
         super().__init__(
-            operands=[*operands, [mask] if mask is not None else []],
+            operands=[*operands, mask, None if bias is None else bias[0]],
             properties=properties,
             result_types=[TensorType(element_type, [shape[axis] for axis in permutation])],
         )
@@ -1148,6 +1222,11 @@ class AttentionOp(IRDLOperation):
     def axes(self) -> tuple[int, ...]:
         """The permutation as integers."""
         return integer_values(self.permutation)
+
+    @property
+    def bias_and_scale(self) -> tuple[SSAValue, tuple[int, int]] | None:
+        """The bias, and the multiplier and the shift of its scale."""
+        return None if self.bias is None or self.bias_scale is None else (self.bias, self.bias_scale.pair)
 
     @property
     def bits(self) -> int:
@@ -1163,19 +1242,22 @@ class AttentionOp(IRDLOperation):
         shapes = [_expect_element(value, (si8,), "q, k and v").get_shape() for value in (self.q, self.k, self.v)]
         expect(all(len(shape) == 4 for shape in shapes), "q, k and v must have four axes [B, H, S, D]")
         q, k, v = shapes
-        fits = k == v and q[0] == k[0] and q[1] % k[1] == 0 and q[3] == k[3]
+        fits = k[:3] == v[:3] and q[0] == k[0] and q[1] % k[1] == 0 and q[3] == k[3]
         expect(fits, f"q {q}, k {k} and v {v} do not belong together")
         self._verify_softmax(k[2])
         expect(sorted(self.axes) == [0, 1, 2, 3], f"{self.axes} is not a permutation of 0, 1, 2, 3")
         _expect_int32(self.zero_point.value.data, "the zero point")
-        expected = tuple(q[axis] for axis in self.axes)
+        expected = tuple((*q[:3], v[3])[axis] for axis in self.axes)
         result = _expect_element(self.result, (si8, si16), "the result").get_shape()
         expect(result == expected, f"the result must have shape {expected}, got {result}")
-        if self.mask is not None:
-            mask = _expect_element(self.mask, (ui8,), "the mask").get_shape()
-            full = (q[0], q[1], q[2], k[2])
-            fits = len(mask) == 4 and all(a in (1, b) for a, b in zip(mask, full, strict=True))
-            expect(fits and mask[3] == full[3], f"a mask of shape {mask} does not broadcast to {full}")
+        expect((self.bias is None) == (self.bias_scale is None), "a bias has a scale, and only a bias")
+        full = (*q[:3], k[2])
+        for value, element, what in ((self.mask, ui8, "mask"), (self.bias, si16, "bias")):
+            if value is None:
+                continue
+            shape = _expect_element(value, (element,), f"the {what}").get_shape()
+            fits = len(shape) == 4 and all(a in (1, b) for a, b in zip(shape, full, strict=True))
+            expect(fits and shape[3] == full[3], f"a {what} of shape {shape} does not broadcast to {full}")
 
     def _verify_softmax(self, keys: int) -> None:
         """Verifies that the softmax exists, and that neither its sums nor P.V's can leave int32."""
@@ -1450,6 +1532,7 @@ NM = Dialect(
         MatmulOp,
         MapOp,
         NormOp,
+        RotateOp,
         GatherOp,
         AttentionOp,
         ViewOp,

@@ -77,6 +77,7 @@ from sta.dialect.nm import (
     Integer,
     MeaningAttr,
     PatternAttr,
+    expect_rotation,
     integer,
     integer_value,
     integer_values,
@@ -901,7 +902,8 @@ class SoftmaxOp(UnitOp):
     Exponentials and their row sums from int32 scores in the accumulators (unit `sm`).
 
     Mode `row` processes all keys of a row. The online modes process the next chunk of keys, `online_first` the first:
-    `sums` is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.shift`.
+    `sums` is then the state of the rows, which holds their sums, their maxima and the shifts for `sta.shift`. A `bias`
+    is added to the scores, each with its own scale of the parameters.
 
     ```mlir
     sta.softmax row %scores to %p sums %sums parameters %values causal rows %i * 6 keys 2 : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<16xui8>
@@ -910,12 +912,13 @@ class SoftmaxOp(UnitOp):
 
     name = "sta.softmax"
     MNEMONIC: ClassVar[str] = "softmax"
-    LOADED_FIRST: ClassVar[tuple[str, ...]] = ("mask", "mask_stride")
+    LOADED_FIRST: ClassVar[tuple[str, ...]] = ("mask", "mask_stride", "bias", "bias_stride")
     scores = operand_def(MemRefType)
     destination = operand_def(MemRefType)
     sums = operand_def(MemRefType)
     parameters = operand_def(MemRefType)
     mask = opt_operand_def(MemRefType)
+    bias = opt_operand_def(MemRefType)
     row_offset = var_operand_def(IndexType)
     """Loop counters of the first row's index, for a causal softmax."""
     key_offset = var_operand_def(IndexType)
@@ -927,12 +930,13 @@ class SoftmaxOp(UnitOp):
     key_base = prop_def(INTEGER)
     key_coefficients = prop_def(INTEGERS)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    custom_directives = (Affine, Buffer, Word)
+    custom_directives = (Affine, Buffer, OptionalTypes, Word)
     assembly_format = (
         "custom<Word>($mode) $scores `to` $destination `sums` $sums `parameters` $parameters (`mask` $mask^)? "
-        "(`causal` $causal^)? (`rows` custom<Affine>($row_base, $row_offset, $row_coefficients)^)? "
+        "(`bias` $bias^)? (`causal` $causal^)? (`rows` custom<Affine>($row_base, $row_offset, $row_coefficients)^)? "
         f"(`keys` custom<Affine>($key_base, $key_offset, $key_coefficients)^)? {_SEMAPHORES} "
-        f"{_types('scores', 'destination', 'sums', 'parameters')} (`,` custom<Buffer>(type($mask))^)?"
+        f"{_types('scores', 'destination', 'sums', 'parameters')} "
+        "custom<OptionalTypes>(ref($mask), type($mask), ref($bias), type($bias))"
     )
 
     def __init__(
@@ -943,10 +947,11 @@ class SoftmaxOp(UnitOp):
         first_row: affine.Affine[SSAValue] | None = None,
         first_key: affine.Affine[SSAValue] | None = None,
         mode: str = "row",
+        bias: SSAValue | None = None,
     ):
         row, key = first_row or affine.Affine(), first_key or affine.Affine()
         super().__init__(
-            operands=[*operands, mask, *([counter for counter, _ in form.terms] for form in (row, key))],
+            operands=[*operands, mask, bias, *([counter for counter, _ in form.terms] for form in (row, key))],
             properties={
                 "mode": StringAttr(mode),
                 "row_base": integer(row.base),
@@ -976,6 +981,7 @@ class SoftmaxOp(UnitOp):
     def own_fields(self) -> Fields:
         return _sizes(self.scores, "keys") | {
             "has_mask": int(self.mask is not None),
+            "has_bias": int(self.bias is not None),
             "probability_bits": str(8 * element_bytes(self.destination)),
             "mode": self.mode.data,
         }
@@ -997,6 +1003,9 @@ class SoftmaxOp(UnitOp):
         if self.mask is not None:
             _expect_operand(self.mask, "the mask", "spad", (ui8,), 2)
             _expect_shape(self.mask, shape, "the mask")
+        if self.bias is not None:
+            _expect_operand(self.bias, "the bias", "spad", (si16,), 2)
+            _expect_shape(self.bias, shape, "the bias")
 
 
 @irdl_op_definition
@@ -1169,6 +1178,67 @@ class NormOp(UnitOp):
 
 
 @irdl_op_definition
+class RotateOp(UnitOp):
+    """
+    Rotary position embeddings of rows (unit `vp`): pairs of the first `width` columns, rotated by angles.
+
+    ```mlir
+    sta.rotate half 4 of %x by %cosines, %sines to %y parameters %p : spad<6x8xsi16>, spad<6x8xsi16>, spad<6x8xsi16>, spad<6x8xsi8>, wbuf<16xui8>
+    ```
+    """  # noqa: E501
+
+    name = "sta.rotate"
+    MNEMONIC: ClassVar[str] = "rotate"
+    source = operand_def(MemRefType)
+    cosines = operand_def(MemRefType)
+    sines = operand_def(MemRefType)
+    destination = operand_def(MemRefType)
+    parameters = operand_def(MemRefType)
+    pairing = prop_def(StringAttr)
+    width = prop_def(INTEGER)
+    custom_directives = (Buffer, Word)
+    assembly_format = (
+        "custom<Word>($pairing) $width `of` $source `by` $cosines `,` $sines `to` $destination `parameters` "
+        f"$parameters {_SEMAPHORES} {_types('source', 'cosines', 'sines', 'destination', 'parameters')}"
+    )
+
+    def __init__(
+        self,
+        source: SSAValue,
+        tables: tuple[SSAValue, SSAValue],
+        destination: SSAValue,
+        parameters: SSAValue,
+        pairing: str,
+        width: int,
+    ):
+        """`tables` are the cosines and the sines."""
+        super().__init__(
+            operands=[source, *tables, destination, parameters],
+            properties={"pairing": StringAttr(pairing), "width": integer(width)},
+        )
+
+    def own_fields(self) -> Fields:
+        return _sizes(self.source) | {
+            "width": self.width.value.data,
+            "source_type": element_name(element_of(self.source)),
+            "destination_type": element_name(element_of(self.destination)),
+            "pairing": self.pairing.data,
+        }
+
+    def verify_(self) -> None:
+        shape = _expect_operand(self.source, "the source", "spad", (si8, si16), 2).get_shape()
+        for value, elements, what in (
+            (self.cosines, (si16,), "the cosines"),
+            (self.sines, (si16,), "the sines"),
+            (self.destination, (si8, si16), "the destination"),
+        ):
+            _expect_operand(value, what, "spad", elements, 2)
+            _expect_shape(value, shape, what)
+        _expect_operand(self.parameters, "the parameters", "wbuf", (ui8,), 1)
+        expect_rotation(shape[1], self.width.value.data, self.pairing.data)
+
+
+@irdl_op_definition
 class ShiftOp(UnitOp):
     """
     Shifts each row of accumulators right by its own number of bits, in place (unit `vp`): a row's accumulators are
@@ -1250,6 +1320,7 @@ UNIT_OPERATIONS: tuple[type[UnitOp], ...] = (
     SoftmaxOp,
     MapOp,
     NormOp,
+    RotateOp,
     ShiftOp,
     SyncOp,
 )

@@ -461,6 +461,8 @@ MASK_FILL = "sta.mask_fill"
 """Of an attention: the finite number that replaces the scores of keys that the model excludes."""
 MASK_DEPTH = "sta.mask_depth"
 """Of an attention: the finite number that the model adds to the scores of keys that it excludes."""
+HOLDS_MASK = "sta.holds_mask"
+"""Of an argument: masks are made of its integers as if they were only 0 and 1."""
 
 ANNOTATIONS: Mapping[str, type[Attribute]] = {
     RANGE: RangeAttr,
@@ -476,6 +478,7 @@ ANNOTATIONS: Mapping[str, type[Attribute]] = {
     SPELLED: UnitAttr,
     MASK_FILL: FloatAttr,
     MASK_DEPTH: FloatAttr,
+    HOLDS_MASK: UnitAttr,
 }
 """An annotation of one pass for another, and the kind of its attribute."""
 _KIND_TEXTS: Mapping[type[Attribute], str] = {
@@ -1020,8 +1023,19 @@ class ScaledDotProductAttentionOp(AtenOperation):
         expect(list(self.result.type.sizes)[-2:] == expected[-2:], f"the result must end in {expected[-2:]}")
 
 
+class CombinationOperation(AtenOperation):
+    """A sum, difference, maximum or minimum of input and other, broadcast."""
+
+    input = operand_def(TENSOR)
+    other = operand_def(TENSOR)
+    result = result_def(VTensorType)
+
+    def verify_(self) -> None:
+        _verify_broadcast(self.input, self.other, self.result)
+
+
 @irdl_op_definition
-class AddTensorOp(AtenOperation):
+class AddTensorOp(CombinationOperation):
     """input + alpha * other, broadcast."""
 
     name = "torch.aten.add.Tensor"
@@ -1029,10 +1043,31 @@ class AddTensorOp(AtenOperation):
     input = operand_def(TENSOR)
     other = operand_def(TENSOR)
     alpha = operand_def(BaseAttr(IntType) | BaseAttr(FloatType))
-    result = result_def(VTensorType)
 
-    def verify_(self) -> None:
-        _verify_broadcast(self.input, self.other, self.result)
+
+@irdl_op_definition
+class SubTensorOp(CombinationOperation):
+    """input - alpha * other, broadcast."""
+
+    name = "torch.aten.sub.Tensor"
+
+    input = operand_def(TENSOR)
+    other = operand_def(TENSOR)
+    alpha = operand_def(BaseAttr(IntType) | BaseAttr(FloatType))
+
+
+@irdl_op_definition
+class MaximumOp(CombinationOperation):
+    """The larger of input and other, broadcast."""
+
+    name = "torch.aten.maximum"
+
+
+@irdl_op_definition
+class MinimumOp(CombinationOperation):
+    """The smaller of input and other, broadcast."""
+
+    name = "torch.aten.minimum"
 
 
 @irdl_op_definition
@@ -1671,6 +1706,9 @@ _TYPED: tuple[type[AtenOperation], ...] = (
     RmsNormOp,
     ScaledDotProductAttentionOp,
     AddTensorOp,
+    SubTensorOp,
+    MaximumOp,
+    MinimumOp,
     MulTensorOp,
     DivTensorOp,
     MulScalarOp,

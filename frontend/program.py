@@ -81,6 +81,7 @@ def export_module(module: Module, example_inputs: ExampleInputs | None) -> Expor
     if example_inputs is None:
         raise ModelError("example inputs are needed to export a module: give a tensor for each input of forward")
     arguments, keywords = _arguments(module, example_inputs)
+    arguments, keywords = _without_aliases(arguments, keywords)
     with _evaluation(module), quiet():
         try:
             return torch.export.export(module, arguments, keywords, strict=False)
@@ -140,6 +141,28 @@ def _arguments(module: Module, example_inputs: ExampleInputs) -> tuple[tuple[Any
             raise ModelError(f"{type(module).__name__}.forward takes no {name!r}{closest_or_all(name, parameters)}")
     order = [*(name for name in parameters if name in example_inputs), *example_inputs]
     return (), {name: _tensor(repr(name), example_inputs[name]) for name in dict.fromkeys(order)}
+
+
+def _without_aliases(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """
+    The arguments with a copy of each tensor that is there before, in trees of tensors, too.
+
+    An export takes one tensor in two places for one input, and the model would read nothing of the other.
+    """
+    import torch
+    from torch.utils import _pytree  # pyright: ignore[reportPrivateUsage] - no public way to map over a tree
+
+    seen: set[int] = set()
+
+    def own(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        place = value.untyped_storage().data_ptr()
+        known = place in seen
+        seen.add(place)
+        return value.detach().clone() if known else value
+
+    return _pytree.tree_map(own, (arguments, keywords))
 
 
 def closest_or_all(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:

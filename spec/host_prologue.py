@@ -35,6 +35,8 @@ class HostInput:
     name: str
     shape: tuple[int, ...]
     dtype: str
+    holds_mask: bool = False
+    """True if only 0 and 1 are accepted."""
 
     @property
     def is_readable(self) -> bool:
@@ -44,7 +46,7 @@ class HostInput:
     @property
     def signature(self) -> TensorSignature:
         """The signature of an input that does not get to the machine as it is."""
-        return TensorSignature(self.name, self.shape, self.dtype, NO_DEVICE, "host")
+        return TensorSignature(self.name, self.shape, self.dtype, NO_DEVICE, "host", limit=2 if self.holds_mask else 0)
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,10 @@ class HostPrologue:
     def to_json(self) -> Json:
         """Returns the prologue, without the bytes of tables, as a dictionary that JSON can hold."""
         return {
-            "inputs": [{"name": one.name, "shape": list(one.shape), "dtype": one.dtype} for one in self.inputs],
+            "inputs": [
+                {"name": one.name, "shape": list(one.shape), "dtype": one.dtype, "holds_mask": one.holds_mask}
+                for one in self.inputs
+            ],
             "steps": [
                 {
                     "operation": step.operation,
@@ -254,10 +259,11 @@ def _plain(value: object) -> object:
 
 
 def _input(entry: Json) -> HostInput:
-    name, shape, dtype = (entry.get(key) for key in ("name", "shape", "dtype"))
-    if len(entry) != 3 or not isinstance(name, str) or not is_integers(shape) or not isinstance(dtype, str):
-        raise ValueError(f"an input has a name, a shape and a dtype, unlike {name!r}")
-    return HostInput(name, tuple(cast("list[int]", shape)), dtype)
+    name, shape, dtype, holds_mask = (entry.get(key) for key in ("name", "shape", "dtype", "holds_mask"))
+    texts = isinstance(name, str) and isinstance(dtype, str)
+    if len(entry) != 4 or not texts or not is_integers(shape) or not isinstance(holds_mask, bool):
+        raise ValueError(f"an input has a name, a shape, a dtype and holds_mask, unlike {name!r}")
+    return HostInput(str(name), tuple(cast("list[int]", shape)), str(dtype), holds_mask)
 
 
 def _step(position: int, entry: Json) -> HostStep:

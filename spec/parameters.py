@@ -5,7 +5,8 @@ Little endian. A map block is a header of 32 bytes (six int32: table multiplier,
 multiplier, residual shift, output zero point; 8 zero bytes), then ``bias`` int32[c], ``multiplier`` int32[c] and
 ``shift`` int8[c], padded with zeros to a multiple of 4. A norm block is a header of 32 bytes (int64 epsilon; int32
 shift, copy multiplier, copy shift, copy zero point; 8 zero bytes), then ``gamma`` int32[n] and ``beta`` int32[n]. A
-softmax block is int32 multiplier, int32 shift and 8 zero bytes.
+softmax block is int32 multiplier, int32 shift and the same of a bias, or 8 zero bytes. A rotate block is int32
+multiplier, int32 shift and 8 zero bytes.
 """
 
 import struct
@@ -24,10 +25,13 @@ HEADER_BYTES = 32
 """The header of map and norm blocks."""
 SOFTMAX_PARAMETERS_SIZE = 16
 """The size in bytes of a softmax block."""
+ROTATE_PARAMETERS_SIZE = 16
+"""The size in bytes of a rotate block."""
 
 _MAP_HEADER = struct.Struct("<6i8x")
 _NORM_HEADER = struct.Struct("<q4i8x")
-_SOFTMAX = struct.Struct("<2i8x")
+_SOFTMAX = struct.Struct("<4i")
+_ROTATE = struct.Struct("<2i8x")
 
 
 def map_parameters_size(columns: int) -> int:
@@ -187,7 +191,41 @@ class NormParameters:
 @dataclass(frozen=True)
 class SoftmaxParameters:
     """
-    The scale from differences of scores to log2 units with 10 fraction bits.
+    The scales of scores, and of their bias if there is one, to log2 units with 10 fraction bits.
+
+    Raises `ValueError` for a multiplier outside 0..2^31-1 or a shift outside 2..62.
+    """
+
+    multiplier: int
+    shift: int
+    bias_scale: tuple[int, int] | None = None
+    """Multiplier and shift."""
+
+    def __post_init__(self) -> None:
+        check_scale(self.multiplier, self.shift)
+        if self.bias_scale is not None:
+            check_scale(*self.bias_scale, "bias ")
+
+    @staticmethod
+    def size() -> int:
+        """Returns the size in bytes of a block."""
+        return SOFTMAX_PARAMETERS_SIZE
+
+    def to_bytes(self) -> bytes:
+        """Returns the block, 16 bytes."""
+        return _SOFTMAX.pack(self.multiplier, self.shift, *(self.bias_scale or (0, 0)))
+
+    @staticmethod
+    def from_bytes(data: Buffer, *, has_bias: bool) -> "SoftmaxParameters":
+        """Reads a block from the start of `data`; `ValueError` if it is short or invalid."""
+        multiplier, shift, *bias = _SOFTMAX.unpack_from(_block(data, SOFTMAX_PARAMETERS_SIZE, "softmax"))
+        return SoftmaxParameters(multiplier, shift, (bias[0], bias[1]) if has_bias else None)
+
+
+@dataclass(frozen=True)
+class RotateParameters:
+    """
+    The scale of `sta.spec.rotation.rotate_rows`.
 
     Raises `ValueError` for a multiplier outside 0..2^31-1 or a shift outside 2..62.
     """
@@ -201,16 +239,16 @@ class SoftmaxParameters:
     @staticmethod
     def size() -> int:
         """Returns the size in bytes of a block."""
-        return SOFTMAX_PARAMETERS_SIZE
+        return ROTATE_PARAMETERS_SIZE
 
     def to_bytes(self) -> bytes:
         """Returns the block, 16 bytes."""
-        return _SOFTMAX.pack(self.multiplier, self.shift)
+        return _ROTATE.pack(self.multiplier, self.shift)
 
     @staticmethod
-    def from_bytes(data: Buffer) -> "SoftmaxParameters":
+    def from_bytes(data: Buffer) -> "RotateParameters":
         """Reads a block from the start of `data`; `ValueError` if it is short or invalid."""
-        return SoftmaxParameters(*_SOFTMAX.unpack_from(_block(data, SOFTMAX_PARAMETERS_SIZE, "softmax")))
+        return RotateParameters(*_ROTATE.unpack_from(_block(data, ROTATE_PARAMETERS_SIZE, "rotate")))
 
 
 def _block(data: Buffer, size: int, kind: str) -> bytes:

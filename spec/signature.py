@@ -48,7 +48,9 @@ class TensorSignature:
     scale: float = 1.0
     zero_point: int = 0
     limit: int = 0
-    """Rows of the table that an index points into; unused otherwise."""
+    """
+    Rows of the table that an index points into; of the kind ``host`` 2 if only 0 and 1 are accepted. Unused otherwise.
+    """
     inverted: bool = False
     """True if a mask is 1 on the host at excluded positions; on the device 1 always marks admissible ones."""
 
@@ -66,6 +68,8 @@ class TensorSignature:
             raise ValueError(f"tensor {self.name!r}: {self.host_dtype!r} is not a dtype") from error
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"tensor {self.name!r}: scale must be finite and positive, got {self.scale}")
+        if self.kind == "host" and self.limit not in (0, 2):
+            raise ValueError(f"tensor {self.name!r}: limit {self.limit} is neither 0 nor 2")
         if self.kind == "host":
             return
         limits = np.iinfo(self.device_dtype)
@@ -101,6 +105,8 @@ class TensorSignature:
             return values.astype(self.device_dtype)
         if self.kind == "host":
             self._check_numbers(values)
+            if self.limit:
+                self._check_mask(values)
             return values.astype(self.host_dtype)
         limits = np.iinfo(self.device_dtype)
         # A huge value over a tiny scale may become infinite; it saturates like any other.

@@ -39,12 +39,22 @@ def most_keys(bits: int) -> int:
     return (_SUM_LIMIT - 1) // max((1 << bits) - 1, NARROW_STEPS * 128)
 
 
+class Bias(NamedTuple):
+    """An addend of scores, with its own scale to log2 units with 10 fraction bits."""
+
+    values: IntegerArray
+    """int16, broadcastable to the scores."""
+    multiplier: int
+    shift: int
+
+
 def softmax_row(
     scores: IntegerArray,
     admissible: npt.NDArray[np.bool_],
     multiplier: int,
     shift: int,
     bits: int = 8,
+    bias: Bias | None = None,
 ) -> tuple[npt.NDArray[Any], Int64Array]:
     """
     Returns the exponentials of whole rows of scores, and their sums.
@@ -55,19 +65,34 @@ def softmax_row(
     are uint8 or uint16 ``[..., m, n]`` for `bits` 8 or 16, the sums int64 ``[..., m]``. A row without an admissible key
     is all zero with sum zero. Differences have up to 33 bits and are exact.
 
+    With a `bias` scores and bias are scaled first and added: with ``t = apply_scale_32(score, multiplier, shift) +
+    apply_scale_32(bias, ...)`` an exponential is ``exp2(t - maximum of t over the admissible keys, bits)``. Both terms
+    are within 2^30, so that t fits int32.
+
     Relative to the largest, an exponential is off by at most ``0.51 / (2^bits - 1)`` from its own rounding, and by a
-    part in 2954 of itself from that of its logarithm (half of 2^-10 log2 units); below 2^-(bits + 1) it is zero.
+    part in 2954 of itself from that of its logarithm (half of 2^-10 log2 units), with a bias by a part in 738 (half of
+    a unit for each term, of the key's and of the maximum, which all keys have in common); below 2^-(bits + 1) it is
+    zero.
 
     Raises `ValueError` for a bad multiplier, shift or number of bits.
     """
-    wide = as_int64(scores)
-    allowed = np.broadcast_to(np.asarray(admissible, dtype=np.bool_), wide.shape)
+    values = as_int64(scores) if bias is None else _exponents(scores, multiplier, shift, bias)
+    allowed = np.broadcast_to(np.asarray(admissible, dtype=np.bool_), values.shape)
     lowest = -(1 << 31)
-    maximum = wide.max(axis=-1, keepdims=True, initial=lowest, where=allowed)
-    differences = np.where(allowed, wide - maximum, 0)
-    exponentials = np.where(allowed, exp2(apply_scale_32(differences, multiplier, shift), bits), 0)
+    maximum = values.max(axis=-1, keepdims=True, initial=lowest, where=allowed)
+    differences = np.where(allowed, values - maximum, 0)
+    exponents = apply_scale_32(differences, multiplier, shift) if bias is None else differences
+    exponentials = np.where(allowed, exp2(exponents, bits), 0)
     dtype = np.uint8 if bits == 8 else np.uint16
     return exponentials.astype(dtype), exponentials.sum(axis=-1, dtype=np.int64)
+
+
+def _exponents(scores: IntegerArray, multiplier: int, shift: int, bias: Bias | None) -> Int64Array:
+    """Returns scores and their bias in log2 units with 10 fraction bits."""
+    exponents = apply_scale_32(scores, multiplier, shift)
+    if bias is None:
+        return exponents
+    return exponents + apply_scale_32(bias.values, bias.multiplier, bias.shift)
 
 
 class RowState(NamedTuple):
@@ -97,18 +122,20 @@ def softmax_online(
     shift: int,
     state: RowState,
     bits: int = 8,
+    bias: Bias | None = None,
 ) -> tuple[npt.NDArray[Any], RowState]:
     """
     Returns the exponentials of one chunk of the keys of rows of scores, and the state of the rows after it.
 
     `scores` is int32 ``[..., m, n]``; `admissible` broadcasts against it; `multiplier` and `shift` take a score to log2
     units with 10 fraction bits; the shifts of `state` are not read. With ``t = apply_scale_32(score, multiplier,
-    shift)`` and c the largest t of an admissible key, rounded up to a whole log2 unit, the new maximum is
-    ``m' = max(m, c)``, the shift ``s = min(m' - m, 31)``, an exponential ``exp2(t - 1024 * m', bits)``, zero for keys
-    that are not admissible, and the new sum ``rounding_shift(sum, s) + sum of the exponentials``. What was accumulated
-    from earlier chunks has to be shifted likewise (`shift_rows`). A chunk without admissible keys changes nothing, and
-    neither it nor the first chunk with some shifts anything. Keys in chunks of other lengths give other bits. It is
-    the online softmax of Milakov and Gimelshein (2018), with whole powers of two as maxima as in ITA's.
+    shift)``, to which the scaled `bias` of these keys is added as in `softmax_row`, and c the largest t of an
+    admissible key, rounded up to a whole log2 unit, the new maximum is ``m' = max(m, c)``, the shift
+    ``s = min(m' - m, 31)``, an exponential ``exp2(t - 1024 * m', bits)``, zero for keys that are not admissible, and
+    the new sum ``rounding_shift(sum, s) + sum of the exponentials``. What was accumulated from earlier chunks has to be
+    shifted likewise (`shift_rows`). A chunk without admissible keys changes nothing, and neither it nor the first chunk
+    with some shifts anything. Keys in chunks of other lengths give other bits. It is the online softmax of Milakov and
+    Gimelshein (2018), with whole powers of two as maxima as in ITA's.
 
     Beside the errors of `softmax_row`, the largest exponential is anything from half of the range on, so that the
     others' own rounding counts up to twice; and each shift of the sums rounds by half a unit.
@@ -119,7 +146,7 @@ def softmax_online(
     """
     allowed = np.broadcast_to(np.asarray(admissible, dtype=np.bool_), scores.shape)
     _check_sums(state.sums)
-    exponents = apply_scale_32(scores, multiplier, shift)
+    exponents = _exponents(scores, multiplier, shift, bias)
     unit = 1 << EXPONENT_FRACTION_BITS
     # What stands for no admissible key rounds to NO_MAXIMUM itself.
     largest = exponents.max(axis=-1, initial=NO_MAXIMUM * unit, where=allowed)

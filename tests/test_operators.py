@@ -88,7 +88,7 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     **{f"aten.{name}.Scalar": [(X, 0.25), (np.round(X), 1)] for name in COMPARISONS},
     **{f"aten.{name}": [(MASK, MASK[:1])] for name in ("logical_and", "logical_or", "logical_xor")},
     **{f"aten.bitwise_{name}.Tensor": [(MASK, MASK[:1])] for name in ("and", "or", "xor")},
-    **{f"aten.__{name}__.Tensor": [(MASK, MASK[:1])] for name in ("and", "or")},
+    **{f"aten.__{name}__.Tensor": [(MASK, MASK[:1])] for name in ("and", "or", "xor")},
     "aten.bitwise_not": [(MASK,)],
     "aten.sub.Tensor": [(X, Y), (X, Y[0], 2.5)],
     "aten.rsub.Tensor": [(X, Y), (X, Y[0], 2.5)],
@@ -108,6 +108,7 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "aten.to.dtype": [(X, 11), (X, 4), (X, 7)],
     "aten.view": [(X, [6, 8])],
     "aten._unsafe_view": [(X, [6, 8])],
+    "aten.unfold": [(X, 2, 4, 3), (X, 1, 2, 1)],
     "aten.reshape": [(X, [4, -1])],
     "aten.permute": [(X, [2, 0, 1])],
     "aten.slice.Tensor": [(X, 2, 1, 7, 2), (X, 0, None, None, 1)],
@@ -364,7 +365,7 @@ class Structured(nn.Module):
         x = torch.cat([x[:, 3:], x[:, :3]], 1)
         x = x.cumsum(-1) + x.sum(1, keepdim=True) + x.mean(1)
         x = x + torch.bmm(x.matmul(x.transpose(1, 2)), x) / 8
-        return self.last(self.rms(x)) * x
+        return torch.maximum(torch.minimum(self.last(self.rms(x)) * x, x - y.mean(-1, keepdim=True).mean(1)), -x)
 
 
 def compiled_alike(model: nn.Module, inputs: dict[str, np.ndarray]) -> list[str]:

@@ -63,8 +63,7 @@ def _inside_attention() -> list[str]:
 
 
 def _spelled() -> list[str]:
-    lines = [[f"`{row.name}`", row.summary] for row in rows_of(Role.SPELLED)]
-    return ["## Spelled with others\n", _table(["operator", "computes"], lines)]
+    return ["## Spelled with others\n", _listed(rows_of(Role.SPELLED)), ""]
 
 
 def _compositions() -> list[str]:

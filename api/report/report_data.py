@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sta.api.dump.ir_dump import Dump, Step
 from sta.backend.instruction_text import print_instruction
+from sta.backend.prologue_text import prologue_rows
 from sta.runtime import Program, Result
 from sta.runtime.validate import ValidProgram
 from sta.spec.instructions.definition import UNITS
@@ -64,6 +65,7 @@ def report_data(sources: Sources) -> Json:
         "target": program.target.to_json(),
         "program": {**program.container.program, "instructions": len(program.container.code)},
         "ports": program.container.signature,
+        "prologue": [] if program.prologue is None else prologue_rows(program.prologue),
         "accuracy": {"fidelity": program.container.program.get("fidelity"), "diff": sources.diff},
         "other": None if sources.other is None else _other(*sources.other),
         "run": _run(program, result),

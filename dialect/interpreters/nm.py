@@ -25,6 +25,7 @@ from sta.dialect.ir.parameter_blocks import (
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.integers import apply_scale_32, matrix_product, saturate
 from sta.spec.parameters import MapParameters
+from sta.spec.rotation import rotate_rows
 from sta.spec.tables import table_16
 from sta.spec.vector import combined, gated_product, map_tile, norm_tile
 from sta.spec.wide_product import wide_accumulators, wide_product
@@ -152,6 +153,12 @@ class NmFunctions(InterpreterFunctions):
         results = ((op.result, stream), (op.copy, copy))
         return tuple(array.reshape(x.shape) for value, array in results if value is not None)
 
+    @impl(nm.RotateOp)
+    def run_rotate(self, interpreter: Interpreter, op: nm.RotateOp, args: PythonValues) -> PythonValues:
+        x, cosines, sines = args
+        how = op.pairing.data, op.width.value.data, op.scale.pair
+        return (rotate_rows(x, cosines, sines, *how, tensor_dtype(op.result)),)
+
     @impl(nm.GatherOp)
     def run_gather(self, interpreter: Interpreter, op: nm.GatherOp, args: PythonValues) -> PythonValues:
         table, indices = args
@@ -161,8 +168,10 @@ class NmFunctions(InterpreterFunctions):
 
     @impl(nm.AttentionOp)
     def run_attention(self, interpreter: Interpreter, op: nm.AttentionOp, args: PythonValues) -> PythonValues:
-        q, k, v, *masks = args
-        output = attend(op, q, k, v, masks[0] if masks else None)
+        q, k, v, *rest = args
+        optional = dict(zip([value for value in (op.mask, op.bias) if value is not None], rest, strict=True))
+        mask, bias = (None if value is None else optional[value] for value in (op.mask, op.bias))
+        output = attend(op, q, k, v, mask, bias)
         return (saturate(output + op.zero_point.value.data, tensor_dtype(op.result)).transpose(op.axes),)
 
     @impl(nm.ViewOp)

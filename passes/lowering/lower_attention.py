@@ -31,8 +31,8 @@ from sta.spec.softmax import STATE_ARRAYS
 DENSE_OPERAND = nm.PatternAttr(DENSE, "dense")
 HEADS = slice(0, 2)
 """The axes of `[B, H, S, D]` that count heads."""
-Q, K, V, RESULT, MASK = range(5)
-"""The operands in the order of their positions."""
+Q, K, V, RESULT = range(4)
+"""The operands in the order of their positions; mask and bias follow."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,17 @@ class AttentionOperands:
     v: Operand
     result: Operand
     mask: Operand | None
+    bias: Operand | None
+
+    @property
+    def of_scores(self) -> list[tuple[str, Operand]]:
+        """Mask and bias by their role, as far as they exist: each has an element for every score."""
+        return [(role, operand) for role, operand in (("mask", self.mask), ("bias", self.bias)) if operand is not None]
 
     @property
     def walked(self) -> list[Operand]:
         """All of them, in the order of their positions."""
-        return [self.q, self.k, self.v, self.result] + ([self.mask] if self.mask else [])
+        return [self.q, self.k, self.v, self.result, *(operand for _, operand in self.of_scores)]
 
     @property
     def head_axes(self) -> tuple[Axis, ...]:
@@ -73,22 +79,24 @@ def attention_operands(
     builder: TileBuilder,
     op: nm.AttentionOp,
     operands: tuple[Operand, Operand, Operand],
-    mask: Operand | None,
+    of_scores: tuple[Operand | None, Operand | None],
     result: Operand,
 ) -> AttentionOperands:
-    """The operands of an attention, copied if the rows of a head are no strided matrix or the heads do not nest."""
+    """
+    The operands of an attention, copied if the rows of a head are no strided matrix or the heads do not nest;
+    `of_scores` are mask and bias.
+    """
     inverse = [op.axes.index(axis) for axis in range(4)]
     written = Operand(result.buffer, result.view.permuted(inverse), result.element)
     q, k, v = (_matrices(builder, operand) for operand in operands)
     batch, heads, queries, _ = q.view.shape
-    masks: list[Operand] = []
-    if mask is not None:
-        rows = _matrices(builder, mask)
-        full = (batch, heads, queries, k.view.shape[2])
-        masks = [Operand(rows.buffer, rows.view.broadcast(full), rows.element)]
+    full = (batch, heads, queries, k.view.shape[2])
+    found = [_broadcast(builder, operand, full) for operand in of_scores if operand is not None]
     k, v = (_repeated(operand, heads) for operand in (k, v))
-    q, k, v, *masks, written = walkable(builder, [q, k, v, *masks, written], HEADS)
-    return AttentionOperands(q, k, v, written, masks[0] if masks else None)
+    q, k, v, *found, written = walkable(builder, [q, k, v, *found, written], HEADS)
+    rest = iter(found)
+    mask, bias = (None if operand is None else next(rest) for operand in of_scores)
+    return AttentionOperands(q, k, v, written, mask, bias)
 
 
 def attention_shape(op: nm.AttentionOp, operands: AttentionOperands) -> AttentionShape:
@@ -104,6 +112,8 @@ def attention_shape(op: nm.AttentionOp, operands: AttentionOperands) -> Attentio
         operands.mask is not None,
         op.causal is not None,
         axes[-1].size if shared else 1,
+        operands.bias is not None,
+        operands.v.view.shape[3],
     )
 
 
@@ -171,7 +181,7 @@ def _begin(
     head.
     """
     path = builder.path
-    softmax = SoftmaxParameters(*op.score_scale.pair)
+    softmax = SoftmaxParameters(*op.score_scale.pair, None if op.bias_scale is None else op.bias_scale.pair)
     softmax_parameters = builder.load_parameters(f"{path}.scores@parameters", softmax.to_bytes())
     drain = scalar_map_parameters(0, *op.output_scale.pair, {"zero_point": op.zero_point.value.data})
     drain_parameters = builder.load_parameters(f"{path}.output@parameters", drain.to_bytes())
@@ -183,7 +193,7 @@ def _begin(
     scores = builder.pair("scores", (rows, chunk), nm.si32, "acc")
     exponentials = builder.pair("exponentials", (rows, chunk), exponential, "spad")
     turns = range(tiling.heads)
-    accs = [builder.pair(_named("acc", turn), (rows, planes * shape.depth), nm.si32, "acc") for turn in turns]
+    accs = [builder.pair(_named("acc", turn), (rows, planes * shape.width), nm.si32, "acc") for turn in turns]
     states = [builder.pair(_named("sums", turn), (numbers * rows,), nm.si32, "spad") for turn in turns]
     return _Attention(
         builder,
@@ -400,7 +410,7 @@ class _Attention:
         start = position + chunk.first * stride
         if operand.space == "spad":
             return Matrix(operand.buffer, start, stride)
-        depth = self.shape.depth
+        depth = operand.columns
         limit, shape = (self.chunk, depth), (chunk.count, depth)
         if turn:
             tile = self.builder.staged(role, operand, limit, shape, chunk.slot)
@@ -431,25 +441,30 @@ class _Attention:
             builder.view(exponentials, Affine(), shape, strides),
             builder.view(state, Affine(), (numbers * rows,), (1,)),
             self.softmax_parameters,
-            None if self.operands.mask is None else self.mask(self.operands.mask, tile, chunk, slot),
+            *(self.of_scores(role, tile, chunk, slot) for role in ("mask", "bias")),
             tile.row if causal else Affine(),
             chunk.first if causal else Affine(),
         )
 
-    def mask(self, mask: Operand, tile: RowTile, chunk: Chunk, slot: int) -> Tile:
-        """The mask of a tile; one row of it if all rows have the same."""
-        builder, stride = self.builder, _row_stride(mask.view)
-        start = tile.head.positions[MASK] + tile.row * stride + chunk.first
+    def of_scores(self, role: str, tile: RowTile, chunk: Chunk, slot: int) -> Tile | None:
+        """The mask or the bias of a tile; one row of it if all rows have the same, None if there is none."""
+        present = self.operands.of_scores
+        index = next((index for index, (name, _) in enumerate(present) if name == role), None)
+        if index is None:
+            return None
+        builder, operand = self.builder, present[index][1]
+        stride = _row_stride(operand.view)
+        start = tile.head.positions[RESULT + 1 + index] + tile.row * stride + chunk.first
         shape = (tile.rows, chunk.count)
-        if mask.space == "spad":
-            return builder.view(mask.buffer, start, shape, (stride, 1))
+        if operand.space == "spad":
+            return builder.view(operand.buffer, start, shape, (stride, 1))
         rows, most = (tile.rows, self.tiling.rows) if stride else (1, 1)
-        staged = builder.read("mask", mask, start, (rows, chunk.count), stride, (most, self.chunk), slot)
+        staged = builder.read(role, operand, start, (rows, chunk.count), stride, (most, self.chunk), slot)
         return builder.view(staged, Affine(), shape, (self.chunk if stride else 0, 1))
 
     def shift(self, tile: RowTile, acc: Buffer, state: Buffer) -> None:
         """Shifts the rows' sums to their new maxima."""
-        builder, rows, width = self.builder, tile.rows, self.shape.planes * self.shape.depth
+        builder, rows, width = self.builder, tile.rows, self.shape.planes * self.shape.width
         shifts = builder.view(state, Affine(2 * rows), (rows,), (1,))
         builder.emit(sta.ShiftOp, builder.view(acc, Affine(), (rows, width), (width, 1)), shifts)
 
@@ -458,27 +473,27 @@ class _Attention:
         The product of the exponentials with the values; two products for the high and the low bytes of 16-bit
         exponentials.
         """
-        builder, rows, planes, depth = self.builder, tile.rows, self.shape.planes, self.shape.depth
+        builder, rows, planes, width = self.builder, tile.rows, self.shape.planes, self.shape.width
         values = tile.head.values or self.matrix("values", self.operands.v, tile.head.positions[V], chunk, tile.turn)
         exponentials = builder.view(self.exponentials[slot], Affine(), (rows, chunk.count), (self.chunk, 1))
-        places = [(None, 0)] if planes == 1 else [("high", 0), ("low", depth)]
+        places = [(None, 0)] if planes == 1 else [("high", 0), ("low", width)]
 
         def columns(part: Part) -> None:
             v = builder.view(values.buffer, values.start + part.start, (chunk.count, part.size), (values.stride, 1))
             for plane, place in places:
-                target = builder.view(acc, part.start + place, (rows, part.size), (planes * depth, 1))
+                target = builder.view(acc, part.start + place, (rows, part.size), (planes * width, 1))
                 make = partial(
                     sta.ProductOp, pattern=DENSE_OPERAND, transposed=True, accumulate=accumulate, plane=plane
                 )
                 builder.emit(make, target, exponentials, v)
 
-        builder.loop(depth, builder.target.tile_columns, slot, columns)
+        builder.loop(width, builder.target.tile_columns, slot, columns)
 
     def drain(self, tile: RowTile, acc: Buffer, state: Buffer, slot: int) -> None:
         """Divides by the sums of the rows, and writes the result."""
-        builder, rows, planes, depth = self.builder, tile.rows, self.shape.planes, self.shape.depth
-        result, width = self.operands.result, planes * depth
-        source = builder.view(acc, Affine(), (rows, width), (width, 1))
+        builder, rows, planes, width = self.builder, tile.rows, self.shape.planes, self.shape.width
+        result, sources = self.operands.result, planes * width
+        source = builder.view(acc, Affine(), (rows, sources), (sources, 1))
         sums = builder.view(state, Affine(), (rows,), (1,))
         stride = _row_stride(result.view)
         position = tile.head.positions[RESULT] + tile.row * stride
@@ -487,9 +502,9 @@ class _Attention:
         def drain(destination: Tile) -> None:
             builder.emit(make, source, destination, self.drain_parameters, None, sums)
 
-        limit = (self.tiling.rows, depth)
+        limit = (self.tiling.rows, width)
         role = _named("result", tile.turn)
-        builder.write(role, result, position, (rows, depth), stride, limit, slot, drain)
+        builder.write(role, result, position, (rows, width), stride, limit, slot, drain)
 
 
 def _softmax_op(
@@ -498,6 +513,7 @@ def _softmax_op(
     sums: SSAValue,
     parameters: SSAValue,
     mask: SSAValue | None,
+    bias: SSAValue | None,
     first_row: Affine[SSAValue],
     first_key: Affine[SSAValue],
     *,
@@ -505,13 +521,19 @@ def _softmax_op(
     mode: str,
 ) -> sta.SoftmaxOp:
     operands = (scores, exponentials, sums, parameters)
-    return sta.SoftmaxOp(operands, mask, causal, first_row, first_key, mode)
+    return sta.SoftmaxOp(operands, mask, causal, first_row, first_key, mode, bias)
 
 
 def _matrices(builder: TileBuilder, operand: Operand) -> Operand:
     """The operand, copied if the rows of a head are not a strided matrix."""
     rows = with_rows(builder, operand)
     return rows if len(merge(rows.view.axes[2])) <= 1 else copied(builder, rows)
+
+
+def _broadcast(builder: TileBuilder, operand: Operand, full: tuple[int, ...]) -> Operand:
+    """A mask or a bias with an element for every score."""
+    rows = _matrices(builder, operand)
+    return Operand(rows.buffer, rows.view.broadcast(full), rows.element)
 
 
 def _named(what: str, turn: int) -> str:

@@ -15,8 +15,9 @@ from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.lower_attention import attention_operands, attention_shape, lower_attention
 from sta.passes.lowering.lower_linear import linear_operands, linear_shape, lower_linear
 from sta.passes.lowering.lower_matmul import lower_matmul, matmul_operands, matmul_shape
+from sta.passes.lowering.lower_rotation import RotationOperands, lower_rotation
 from sta.passes.lowering.lower_vector import NormTiles, lower_gather, lower_map, lower_norm, norm_tiles
-from sta.passes.lowering.operand_copies import copied, copy_elements
+from sta.passes.lowering.operand_copies import copied, copy_elements, with_rows
 from sta.passes.lowering.tile_builder import Copy, Operand, Part, TileBuilder, contiguous
 from sta.passes.lowering.tile_program import Allocation, Buffer, TileProgram
 from sta.passes.tiling.attention_tiling import AttentionShape, Tiling
@@ -147,6 +148,11 @@ class _Walk:
                 if prepared is not None:
                     norm, statistics = prepared
                     lower_norm(builder, norm, statistics=statistics)
+            case nm.RotateOp():
+                operands = RotationOperands(
+                    self._operand(op.x), self._operand(op.cosines), self._operand(op.sines), self._result(op.result)
+                )
+                lower_rotation(builder, op, operands)
             case nm.GatherOp():
                 lower_gather(builder, op, self._operand(op.indices), self._result(op.result))
             case nm.AttentionOp():
@@ -183,8 +189,8 @@ class _Walk:
     def _attention(self, op: nm.AttentionOp) -> None:
         builder = self.builder
         inputs = (self._operand(op.q), self._operand(op.k), self._operand(op.v))
-        mask = self._optional(op.mask)
-        operands = attention_operands(builder, op, inputs, mask, self._attended(op))
+        scores = (self._optional(op.mask), self._optional(op.bias))
+        operands = attention_operands(builder, op, inputs, scores, self._attended(op))
         shape = attention_shape(op, operands)
         lower_attention(builder, op, operands, shape, self.plan.attention(op, shape, operands.heads))
 
@@ -259,7 +265,8 @@ class _Walk:
         """A buffer for an attention's result, in the result's layout unless that would split the rows of a head."""
         if op.axes[-1] == 3:
             return self._result(op.result)
-        view = StridedView.contiguous(nm.tensor_of(op.q).get_shape()).permuted(op.axes)
+        result = nm.tensor_of(op.result).get_shape()
+        view = StridedView.contiguous([result[op.axes.index(axis)] for axis in range(4)]).permuted(op.axes)
         operand = Operand(self._allocate(op.result), view, nm.element_of(op.result))
         self.lowered.operands[op.result] = operand
         return operand
@@ -277,6 +284,9 @@ class _Walk:
 
     def _view(self, op: nm.View) -> Operand:
         operand = self._operand(op.x)
+        if isinstance(op, nm.WindowsOp) and not isinstance(op.x.owner, nm.WindowsOp):
+            # Rows that overlapping windows share are copied once, not for each window.
+            operand = with_rows(self.builder, operand)
         try:
             return Operand(operand.buffer, _viewed(op, operand.view), operand.element)
         except NotAView:

@@ -10,7 +10,7 @@ from sta.dialect.ir.parameter_blocks import scalar_map_parameters
 from sta.passes.lowering.double_buffering import walk
 from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, map_op
 from sta.passes.lowering.tile_program import Buffer, Position, Tile
-from sta.passes.tiling.strided_view import Axis, Factor, NotAView, StridedView, iteration_space
+from sta.passes.tiling.strided_view import Axis, Factor, NotAView, StridedView, iteration_space, longest_last
 from sta.spec.affine import Affine
 from sta.spec.instructions.table import definition_of
 
@@ -101,7 +101,7 @@ def walk_runs(
         body(first, second, rows.slot)
 
     starts = [Affine(source.view.offset), Affine(destination.view.offset)]
-    walk(builder, axes, starts, builder.target.tile_rows, 0, tile)
+    walk(builder, longest_last(axes), starts, builder.target.tile_rows, 0, tile)
 
 
 def with_rows(builder: TileBuilder, operand: Operand) -> Operand:

@@ -25,8 +25,8 @@ class UsefulMacs:
 def useful_macs(module: ModuleOp) -> UsefulMacs:
     """
     Counts `m * n * K * N / M` for every product with weights, `m * n * K` for one of two values and, for attention,
-    twice the width for every admissible (query, key) pair; what padding, recomputation or tiling add does not count. A
-    mask that is only known at run time excludes nothing.
+    the width of a key and of a value for every admissible (query, key) pair; what padding, recomputation or tiling add
+    does not count. A mask that is only known at run time excludes nothing.
     """
     kept = dense = 0
     for op in module.walk():
@@ -42,8 +42,8 @@ def useful_macs(module: ModuleOp) -> UsefulMacs:
             kept += pairs
         if isinstance(op, nm.AttentionOp):
             batch, heads, queries, depth = nm.tensor_of(op.q).get_shape()
-            keys = nm.tensor_of(op.k).get_shape()[2]
-            pairs = batch * heads * _admissible(queries, keys, op.causal is not None) * depth * 2
+            _, _, keys, width = nm.tensor_of(op.v).get_shape()
+            pairs = batch * heads * _admissible(queries, keys, op.causal is not None) * (depth + width)
             dense += pairs
             kept += pairs
     return UsefulMacs(kept, dense)

@@ -34,6 +34,7 @@ class FoldPermutation(RewritePattern):
             [attention.axes[axis] for axis in op.axes],
             bits=attention.bits,
             chunk=attention.chunk_keys,
+            bias=attention.bias_and_scale,
         )
         folded.location = attention.location
         keep_meaning(op.result, folded.result)

@@ -116,7 +116,7 @@ class _Bounds:
 def _sources(value: SSAValue) -> list[SSAValue]:
     """The values whose intervals determine the interval of `value`."""
     operation = value.owner
-    if isinstance(operation, torch.AddTensorOp | torch.MulTensorOp):
+    if isinstance(operation, torch.CombinationOperation | torch.MulTensorOp):
         return [operation.input, operation.other]
     if isinstance(operation, torch.ConcatenateOp):
         return list(operation.parts)
@@ -139,6 +139,12 @@ def _combined(operation: Operation, intervals: list[Interval]) -> Interval | Non
         return min(low, *(low for low, _ in rest)), max(high, *(high for _, high in rest))
     if isinstance(operation, torch.AddTensorOp):
         return low + rest[0][0], high + rest[0][1]
+    if isinstance(operation, torch.SubTensorOp):
+        return low - rest[0][1], high - rest[0][0]
+    if isinstance(operation, torch.MaximumOp):
+        return max(low, rest[0][0]), max(high, rest[0][1])
+    if isinstance(operation, torch.MinimumOp):
+        return min(low, rest[0][0]), min(high, rest[0][1])
     if isinstance(operation, torch.MulTensorOp):
         ends = [one * other for one in (low, high) for other in rest[0]]
         return min(ends), max(ends)

@@ -96,7 +96,7 @@ class MaskAnalysis:
         known = self._know(mask)
         if known.is_input and torch.tensor_type(mask).element_type != i1:
             raise MaskError("it is an input that is added to the scores; pass a bool tensor")
-        zero, other = _truth(known.zero), _truth(known.other)
+        zero, other = truth_of(known.zero), truth_of(known.other)
         source = _source_array(known, zero.shape)
         depends = (source != INDEPENDENT) & (zero != other)
         if np.any(depends & zero) and np.any(depends & other):
@@ -108,7 +108,7 @@ class MaskAnalysis:
             zero | other,
             np.where(depends, source, INDEPENDENT),
             bool(np.any(depends & zero)),
-            np.maximum(_depth(known.zero), _depth(known.other)),
+            np.maximum(depth_of(known.zero), depth_of(known.other)),
         )
 
     def _know(self, value: SSAValue) -> _Known:
@@ -213,7 +213,7 @@ def _input(argument: BlockArgument) -> _Known:
     kind = argument.type
     if not isinstance(kind, torch.VTensorType) or kind.is_float:
         raise MaskError("it depends on a floating-point input; pass an integer or bool tensor")
-    if _feeds_embedding(argument):
+    if feeds_embedding(argument):
         raise MaskError("it is made of the indices of an embedding; pass the mask as an input of its own")
     dtype = pytorch.bool if kind.element_type == i1 else pytorch.int64
     zero = pytorch.zeros(kind.sizes, dtype=dtype)
@@ -236,7 +236,7 @@ def _one_argument(operands: list[_Known]) -> BlockArgument | None:
     return next(iter(arguments), None)
 
 
-def _feeds_embedding(argument: BlockArgument) -> bool:
+def feeds_embedding(argument: BlockArgument) -> bool:
     """True if the numbers of `argument` name rows of a table anywhere."""
     pending: list[SSAValue] = [argument]
     seen: set[Operation] = set()
@@ -271,7 +271,7 @@ def _merged(sources: list[Tensor]) -> tuple[Tensor, Tensor]:
     return result, several
 
 
-def _truth(tensor: Tensor) -> BoolArray:
+def truth_of(tensor: Tensor) -> BoolArray:
     """Elements at which a mask admits: true, or 0.0 added to the score."""
     array = tensor.numpy()
     if array.dtype == np.bool_:
@@ -287,7 +287,7 @@ def _truth(tensor: Tensor) -> BoolArray:
     return admitted
 
 
-def _depth(tensor: Tensor) -> FloatArray:
+def depth_of(tensor: Tensor) -> FloatArray:
     """Number that is added to the score of an excluded key; minus infinity where there is none."""
     array = tensor.numpy()
     if array.dtype == np.bool_:

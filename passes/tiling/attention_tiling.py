@@ -34,6 +34,14 @@ class AttentionShape:
     causal: bool = False
     sharing: int = 1
     """Heads of queries that share keys and values, if those have to be loaded."""
+    has_bias: bool = False
+    value_depth: int = 0
+    """Elements of a value; 0: as many as of a key."""
+
+    @property
+    def width(self) -> int:
+        """Elements of a value, and of a row of the result."""
+        return self.value_depth or self.depth
 
     @property
     def planes(self) -> int:
@@ -80,11 +88,11 @@ def tile_bytes(shape: AttentionShape, tiling: Tiling, ahead: bool = False) -> in
     are counted, too.
     """
     span, rows = tiling.chunk or shape.keys, tiling.rows
-    score_bytes = span * (4 + shape.planes + shape.has_mask)
-    row_bytes = shape.depth * (4 * shape.planes + 3) + 4 * STATE_ARRAYS
+    score_bytes = span * (4 + shape.planes + shape.has_mask + 2 * shape.has_bias)
+    row_bytes = shape.depth + shape.width * (4 * shape.planes + 2) + 4 * STATE_ARRAYS
     copies = 2 if tiling.chunk or ahead else 1
     sums = 2 if tiling.heads == 1 else tiling.heads
-    return rows * (2 * score_bytes + sums * row_bytes) + copies * 2 * span * shape.depth
+    return rows * (2 * score_bytes + sums * row_bytes) + copies * span * (shape.depth + shape.width)
 
 
 def head_cycles(target: Target, policy: TilingPolicy, shape: AttentionShape, tiling: Tiling) -> int:
@@ -101,7 +109,7 @@ def _group_cycles(target: Target, shape: AttentionShape, tiling: Tiling) -> int:
     wait = 2 * target.drain_latency
     cycles = 0
     for count, rows in tiles:
-        drain = 0 if tiling.chunk is None else tiling.heads * vector_cycles(target, rows, shape.depth, 1)
+        drain = 0 if tiling.chunk is None else tiling.heads * vector_cycles(target, rows, shape.width, 1)
         parts = tile_parts(target, shape, replace(tiling, rows=rows))
         cycles += count * (max(parts.values()) + wait + drain)
     return -(-cycles // tiling.heads)
@@ -125,12 +133,12 @@ def tile_parts(target: Target, shape: AttentionShape, tiling: Tiling) -> dict[st
     products = softmax = vector = loads = 0
     for count, keys in ((full, span), (1, rest)):
         products += count * product_cycles(target, rows, keys, shape.depth, DENSE)
-        products += count * shape.planes * product_cycles(target, rows, shape.depth, keys, DENSE)
+        products += count * shape.planes * product_cycles(target, rows, shape.width, keys, DENSE)
         softmax += count * softmax_cycles(target, rows, keys)
         if chunk is not None and keys:
-            vector += count * vector_cycles(target, rows, shape.planes * shape.depth, 1)
-            loads += count * 2 * dma_cycles(target, keys, shape.depth)
-    drain = vector_cycles(target, rows, shape.depth, 1)
+            vector += count * vector_cycles(target, rows, shape.planes * shape.width, 1)
+            loads += count * (dma_cycles(target, keys, shape.depth) + dma_cycles(target, keys, shape.width))
+    drain = vector_cycles(target, rows, shape.width, 1)
     return {
         "compute": heads * products,
         "softmax": heads * softmax,

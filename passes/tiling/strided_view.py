@@ -216,11 +216,16 @@ def row_space(views: Sequence[StridedView]) -> tuple[Axis, ...]:
 
     Raises NotAView if the views' rows do not nest.
     """
-    axes = list(iteration_space([view.axes[:-1] for view in views]))
-    longest = max(range(len(axes)), key=lambda index: (axes[index].size, index), default=None)
+    return longest_last(iteration_space([view.axes[:-1] for view in views]))
+
+
+def longest_last(axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    """Axes that may be visited in any order, the longest innermost: a tile lies along it."""
+    ordered = list(axes)
+    longest = max(range(len(ordered)), key=lambda index: (ordered[index].size, index), default=None)
     if longest is not None:
-        axes.append(axes.pop(longest))
-    return tuple(axes)
+        ordered.append(ordered.pop(longest))
+    return tuple(ordered)
 
 
 def _merge_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:

@@ -46,7 +46,7 @@ class WidenConstants(RewritePattern):
     store: WeightStore
 
     @op_type_rewrite_pattern
-    def match_and_rewrite(self, op: torch.AddTensorOp | torch.MulTensorOp, rewriter: PatternRewriter) -> None:
+    def match_and_rewrite(self, op: torch.CombinationOperation | torch.MulTensorOp, rewriter: PatternRewriter) -> None:
         if not _takes_rows(op.result):
             return
         width = torch.sizes_of(op.result)[-1]

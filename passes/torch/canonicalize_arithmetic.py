@@ -1,8 +1,8 @@
 """
-Differences, quotients by constants and negations as sums and products.
+Differences from constants, and quotients by constants, as sums and products.
 
-`x - y`, `c - y`, `-y`, `x / c` and a sum with a factor (`alpha`) become what the machine adds and multiplies: constants
-are negated or inverted here, and values multiplied by a number. Runs behind the recognition of attention, norms and
+`x - c`, `x / c` and a sum with a factor (`alpha`) become what the machine adds and multiplies: constants are negated or
+inverted here, and values multiplied by a number. Runs behind the recognition of attention, norms and
 masks, which know the operators that a model is spelled with.
 """
 
@@ -18,7 +18,6 @@ from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
@@ -34,7 +33,7 @@ def canonicalize_arithmetic(module: ModuleOp, store: WeightStore) -> None:
 
 @dataclass(frozen=True)
 class SpellArithmetic(RewritePattern):
-    """One difference, quotient, negation or sum with a factor."""
+    """One difference, quotient or sum with a factor."""
 
     store: WeightStore
 
@@ -48,23 +47,27 @@ class SpellArithmetic(RewritePattern):
             rewriter.replace(op, (), [made])
 
     def _made(self, builder: TorchBuilder, op: Operation, result: torch.VTensorType) -> SSAValue | None:
-        match operation_name(op).removeprefix("torch.aten."), list(op.operands):
-            case "neg", [value]:
-                return self._scaled(builder, value, -1.0)
-            case "sub.Tensor", [left, right, alpha]:
-                return self._sum(builder, left, self._scaled(builder, right, -torch.number_of(alpha)), result)
-            case "add.Tensor", [left, right, alpha] if torch.number_of(alpha) != 1:
+        row = torch.find_row(op)
+        match "" if row is None else row.spelling, list(op.operands):
+            case "difference", [left, right, alpha] if literal_of(right) is not None or torch.number_of(alpha) != 1:
+                return self._difference(builder, left, right, torch.number_of(alpha), result)
+            case "sum", [left, right, alpha] if _is_tensor(right) and torch.number_of(alpha) != 1:
                 return self._sum(builder, left, self._scaled(builder, right, torch.number_of(alpha)), result)
-            case "rsub.Tensor", [right, left, alpha]:
-                return self._sum(builder, left, self._scaled(builder, right, -torch.number_of(alpha)), result)
-            case "rsub.Scalar", [value, number, alpha]:
-                negated = self._scaled(builder, value, -torch.number_of(alpha))
-                add = torch.operator_class("aten.add.Scalar")
-                return builder.aten(add, [negated, number, builder.integer(1)], result)
-            case "div.Tensor", [value, divisor]:
+            case "difference from", [right, left, alpha] if _is_tensor(left):
+                return self._difference(builder, left, right, torch.number_of(alpha), result)
+            case "quotient", [value, divisor]:
                 return self._product_with_inverse(builder, value, divisor, result)
             case _:
                 return None
+
+    def _difference(
+        self, builder: TorchBuilder, left: SSAValue, right: SSAValue, alpha: float, result: torch.VTensorType
+    ) -> SSAValue:
+        """A sum with a constant; of two values a difference."""
+        if literal_of(right) is not None:
+            return self._sum(builder, left, self._scaled(builder, right, -alpha), result)
+        right = right if alpha == 1 else self._scaled(builder, right, alpha)
+        return builder.aten(torch.SubTensorOp, [left, right, builder.integer(1)], result)
 
     def _sum(self, builder: TorchBuilder, left: SSAValue, right: SSAValue, result: torch.VTensorType) -> SSAValue:
         return builder.aten(torch.AddTensorOp, [left, right, builder.integer(1)], result)
@@ -92,6 +95,10 @@ class SpellArithmetic(RewritePattern):
         return builder.aten(torch.MulTensorOp, [value, row], result)
 
 
+def _is_tensor(value: SSAValue) -> bool:
+    return isinstance(value.type, torch.VTensorType)
+
+
 def _takes_integers(operation: Operation) -> bool:
     """True if an operand is a tensor of integers that is no constant: it depends on an integer input."""
     tensors = [value for value in operation.operands if isinstance(value.type, torch.VTensorType)]
@@ -100,7 +107,7 @@ def _takes_integers(operation: Operation) -> bool:
 
 @dataclass(frozen=True)
 class TorchCanonicalizeArithmeticPass(ModulePass):
-    """Spells differences, quotients by constants and negations as sums and products."""
+    """Spells differences from constants, and quotients by them, as sums and products."""
 
     name = "torch-canonicalize-arithmetic"
 

@@ -34,7 +34,8 @@ def check_supported(module: ModuleOp) -> None:
     operations = operations_of(module)
     # Instead of operations that only masks or indices use, the attention or the embedding is reported.
     unseen = serving(operations, _is_mask_or_index)
-    causes = {cause.operation: cause for cause in find_causes(one for one in operations if one not in unseen)}
+    found_causes = find_causes(one for one in operations if one not in unseen)
+    causes = {one.operation: one for one in found_causes if any(_problem(part) is not None for part in one.parts)}
     for cause in causes.values():
         unseen |= cause.parts
     found: list[UnsupportedOperation] = []
@@ -114,7 +115,7 @@ def _wrong_type(operation: Operation) -> str | None:
             continue
         if kind.is_float and kind.element_type != f32:
             return f"works on {kind.element_type}, and only f32 is supported: {_in_float32(operation)}"
-        if not kind.sizes:
+        if not kind.sizes and isinstance(value, BlockArgument):
             return "works on a tensor without axes: give it an axis of one element"
     return None
 

@@ -20,12 +20,15 @@ from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.sweep import sweep
 from sta.passes.rewriting.torch_operations import TorchBuilder
+from sta.spec.operators.operator import Role
+
+PRODUCT, PRODUCT_AND_SUM = "product", "product and sum"
+"""Spellings of the operators that become matmul."""
 
 
 def decompose_products(module: ModuleOp, store: WeightStore) -> None:
@@ -42,18 +45,19 @@ class DecomposeProduct(RewritePattern):
 
     def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
         """Rewrites `op` if it is a product of floats."""
-        name = operation_name(op).removeprefix("torch.aten.")
-        if name not in (*_PRODUCTS, *_SUMS) or not torch.tensor_type(op.results[0]).is_float:
+        row = torch.find_row(op)
+        if row is None or not (row.role is Role.PRODUCT or row.spelling in (PRODUCT, PRODUCT_AND_SUM)):
+            return
+        if not torch.tensor_type(op.results[0]).is_float:
             return
         if isinstance(op, torch.MatmulOp) and _is_plain(op.input, op.other):
             return
         builder = TorchBuilder(op, self.store, rewriter)
-        made = _with_sum(builder, op) if name in _SUMS else _product(builder, op.operands[0], op.operands[1])
+        if row.spelling == PRODUCT_AND_SUM:
+            made = _with_sum(builder, op)
+        else:
+            made = _product(builder, op.operands[0], op.operands[1])
         rewriter.replace(op, (), [builder.view(made, torch.sizes_of(op.results[0]))])
-
-
-_PRODUCTS = ("matmul", "bmm", "mm", "mv", "dot")
-_SUMS = ("addmm", "baddbmm")
 
 
 def _is_plain(left: SSAValue, right: SSAValue) -> bool:

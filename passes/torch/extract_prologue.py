@@ -34,7 +34,7 @@ from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of
 from sta.passes.rewriting.uses_through_views import VIEWS
 from sta.spec.host_operations import HOST_OPERATIONS, HostType
-from sta.spec.operators.on_host import HOST_RULES, Host, HostValue
+from sta.spec.operators.on_host import HOST_RULES, Host, HostValue, results_of
 from sta.spec.operators.operator import Role
 
 Array = NDArray[Any]
@@ -120,6 +120,7 @@ class _Extraction:
         self._main = main_function(module)
         self._names = input_names(self._main)
         self._inputs = list(self._main.body.block.args)
+        self._attributes = self._main.arg_attrs
         self._block = Block(arg_types=[_tensor(value) for value in self._inputs])
         self._builder = _Builder(self._block, store)
         self._host = Host(self._builder)
@@ -159,13 +160,13 @@ class _Extraction:
         self._builder.current = operation
         try:
             arguments = [self._argument(operand) for operand in operation.operands]
-            made = rule(self._host, kinds[0], *arguments)
+            found = results_of(rule, self._host, kinds[0], arguments)
         except (ValueError, LookupError):
             # What the host cannot do stays, and is reported with all other unsupported operations.
             return
-        found = made if isinstance(made, tuple) else (made,)
         if [one.kind for one in found] == kinds:
-            self._values.update(zip(operation.results, found, strict=True))
+            made = [one for one in found if isinstance(one, _Value)]
+            self._values.update(zip(operation.results, made, strict=True))
 
     def _argument(self, operand: SSAValue) -> Any:
         """A value of the host, a Python constant, or a list of those; raises LookupError for anything else."""
@@ -273,7 +274,7 @@ class _Extraction:
             PROLOGUE,
             types,
             Region(self._block),
-            arg_attrs=torch.name_attributes(self._names),
+            arg_attrs=self._attributes,
             res_attrs=torch.name_attributes(names),
         )
         function.location = self._main.location

@@ -19,7 +19,13 @@ from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, is_random, operation_name
+from sta.dialect.interpreters.torch import (
+    TorchInterpretationError,
+    evaluate,
+    is_random,
+    operation_name,
+    tensor_from,
+)
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
@@ -111,6 +117,8 @@ class _Folder:
 
     def _evaluate(self, operation: Operation) -> None:
         values = [self._value(operand) for operand in operation.operands]
+        if _reads_type_only(operation):
+            values[0] = _zeros(operation.operands[0])
         if is_random(operation):
             return
         try:
@@ -235,6 +243,19 @@ def _is_needed(value: SSAValue, folded: set[Operation]) -> bool:
         if not isinstance(user, torch.ListConstructOp) or _is_needed(user.result, folded):
             return True
     return False
+
+
+def _reads_type_only(operation: Operation) -> bool:
+    """True for a tensor of constants in the shape and dtype of another: `zeros_like`, `new_ones`."""
+    row = torch.find_row(operation)
+    is_filled = row is not None and (row.label.endswith("_like") or row.label.startswith("new_"))
+    return is_filled and isinstance(operation.operands[0].type, torch.VTensorType)
+
+
+def _zeros(value: SSAValue) -> Any:
+    """A tensor of the type of `value`, whose numbers do not matter."""
+    kind = torch.tensor_type(value)
+    return tensor_from(np.zeros(kind.sizes, torch.numpy_dtype(kind.element_type)))
 
 
 def _waits_for_product(operation: Operation) -> bool:

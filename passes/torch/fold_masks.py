@@ -2,9 +2,11 @@
 Attention masks in the few forms that the machine has.
 
 A model may compute its masks in any way. The result is no mask, a padding mask over the keys that is an input, a causal
-mask, both, or a constant. An attention with any other mask keeps it, and is reported as unsupported. So is one with
-rows without a key, if PyTorch does not give zero there as the machine does. A finite number that excludes keys is kept
-as an attribute: whether it is low enough depends on the scores.
+mask, both, or a constant. Any other mask that bools of the run determine becomes a bool tensor, for the host to compute
+(`torch-extract-prologue`), and a causal part of it is taken out. An attention with a mask that is none of these keeps
+it, and is reported as unsupported. So is one with rows without a key, if PyTorch does not give zero there as the
+machine does. A finite number that excludes keys is kept as an attribute: whether it is low enough depends on the
+scores.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from dataclasses import replace as replace_fields
 
 import numpy as np
 from xdsl.context import Context
-from xdsl.dialects.builtin import FloatAttr, ModuleOp, StringAttr, f64, i1
+from xdsl.dialects.builtin import FloatAttr, ModuleOp, StringAttr, UnitAttr, f64, i1
+from xdsl.dialects.func import FuncOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
+from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.mask_analysis import (
@@ -31,16 +35,25 @@ from sta.passes.rewriting.mask_analysis import (
     MaskAnalysis,
     MaskError,
 )
-from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace
+from sta.passes.rewriting.mask_cases import MaskCases
+from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace, set_argument_attribute
 
 
 def fold_masks(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the masks of every attention in the function `main` of `module`."""
     analysis = MaskAnalysis(store)
     negated: dict[BlockArgument, bool] = {}
-    for operation in operations_of(module):
-        if isinstance(operation, torch.ScaledDotProductAttentionOp):
-            _fold_mask(operation, analysis, negated, store)
+    cases = MaskCases(store)
+    for attention in operations_of(module):
+        if not isinstance(attention, torch.ScaledDotProductAttentionOp) or attention.result.type.rank != 4:
+            continue
+        if isinstance(attention.attn_mask.type, torch.NoneType):
+            continue
+        try:
+            _fold_mask(attention, analysis, negated, store)
+        except MaskError as error:
+            attention.attributes[torch.MASK_ERROR] = StringAttr(str(error))
+            _use_bools(attention, cases, main_function(module), store)
     erase_dead(module)
 
 
@@ -50,34 +63,74 @@ def _fold_mask(
     negated: dict[BlockArgument, bool],
     store: WeightStore,
 ) -> None:
-    """Rewrites the mask of `attention`; `negated` holds for each input the sense in which earlier attentions use it."""
-    if isinstance(attention.attn_mask.type, torch.NoneType) or attention.result.type.rank != 4:
-        return
+    """
+    Rewrites the mask of `attention`; `negated` holds for each input the sense in which earlier attentions use it.
+
+    Raises MaskError for a mask that has none of the forms of inputs and constants.
+    """
     builder = TorchBuilder(attention, store)
+    admissible = _on_four_axes(analysis.admissible(attention.attn_mask))
+    _check_rows(attention, admissible.constant, admissible.depth)
+    mask, is_causal = _simplest(builder, attention, admissible)
+    _check_one_sense(admissible, negated)
+    _put_mask(attention, builder, mask, is_causal, _counting_depth(attention, admissible.depth))
+
+
+def _use_bools(
+    attention: torch.ScaledDotProductAttentionOp, cases: MaskCases, function: FuncOp, store: WeightStore
+) -> None:
+    """
+    Lets bools of the run be the mask of `attention`, if it has such a form. The reason against the other forms stays
+    until the host computes them.
+    """
     try:
-        admissible = _on_four_axes(analysis.admissible(attention.attn_mask))
-        _check_rows(attention, admissible)
-        mask, is_causal = _simplest(builder, attention, admissible)
-        _check_one_sense(admissible, negated)
-    except MaskError as error:
-        attention.attributes[torch.MASK_ERROR] = StringAttr(str(error))
+        found = cases.mask(attention)
+        possible = found.possible.reshape(_four(found.possible.shape))
+        depth = found.depth.reshape(_four(found.depth.shape))
+        _check_rows(attention, possible, depth)
+    except MaskError:
         return
+    rows, keys = torch.sizes_of(attention.query)[-2], torch.sizes_of(attention.key)[-2]
+    triangle = np.tril(np.ones((rows, keys), np.bool_))
+    constant = _shrunk(np.broadcast_to(possible, (*possible.shape[:2], rows, keys)))
+    is_causal = bool(torch.constant_of(attention.is_causal)) or bool(np.all(constant == triangle))
+    mask = cases.value(found, constant | ~triangle if is_causal else constant)
+    for argument in found.masks:
+        set_argument_attribute(function, argument.index, torch.HOLDS_MASK, UnitAttr())
+    reason = attention.attributes[torch.MASK_ERROR]
+    folded = _put_mask(attention, TorchBuilder(attention, store), mask, is_causal, _counting_depth(attention, depth))
+    folded.attributes[torch.MASK_ERROR] = reason
+
+
+def _put_mask(
+    attention: torch.ScaledDotProductAttentionOp,
+    builder: TorchBuilder,
+    mask: SSAValue,
+    is_causal: bool,
+    depth: FloatArray,
+) -> Operation:
+    """Replaces `attention` by one with another mask, which it returns."""
     operands = list(attention.operands)
     operands[3], operands[5] = mask, builder.boolean(is_causal)
     folded = builder.aten(torch.ScaledDotProductAttentionOp, operands, attention.result.type).owner
     assert isinstance(folded, torch.ScaledDotProductAttentionOp)
     if is_causal or not isinstance(mask.type, torch.NoneType):
-        _keep_depth(attention, folded, _counting_depth(attention, admissible))
+        _keep_depth(attention, folded, depth)
     replace(attention, [folded.result])
+    return folded
 
 
-def _check_rows(attention: torch.ScaledDotProductAttentionOp, admissible: Admissible) -> None:
-    """Raises MaskError for rows that have no key, whatever an input is, unless PyTorch gives zero there."""
-    admitted = admissible.constant & _before(attention)
+def _check_rows(attention: torch.ScaledDotProductAttentionOp, constant: BoolArray, depth: FloatArray) -> None:
+    """
+    Raises MaskError for rows that have no key, whatever an input is, unless PyTorch gives zero there.
+
+    `constant` are the keys that some input admits, `depth` the numbers added to the scores of others.
+    """
+    admitted = constant & _before(attention)
     empty = ~admitted.any(axis=3)
     if not empty.any():
         return
-    depth = np.broadcast_to(_counting_depth(attention, admissible), admitted.shape).max(axis=3)
+    depth = np.broadcast_to(_counting_depth(attention, depth), admitted.shape).max(axis=3)
     is_finite = torch.MASK_FILL in attention.attributes or bool(np.isfinite(depth[empty]).any())
     if not is_finite and torch.SPELLED not in attention.attributes:
         return
@@ -103,9 +156,9 @@ def _before(attention: torch.ScaledDotProductAttentionOp) -> BoolArray:
     return np.tril(every) if torch.constant_of(attention.is_causal) else every
 
 
-def _counting_depth(attention: torch.ScaledDotProductAttentionOp, admissible: Admissible) -> FloatArray:
-    """Numbers added to the scores of keys that the mask alone excludes, [batch or 1, heads or 1, rows, keys]."""
-    return np.where(_before(attention), admissible.depth, -np.inf).astype(np.float32)
+def _counting_depth(attention: torch.ScaledDotProductAttentionOp, depth: FloatArray) -> FloatArray:
+    """The numbers of `depth` for keys that the mask alone excludes, [batch or 1, heads or 1, rows, keys]."""
+    return np.where(_before(attention), depth, -np.inf).astype(np.float32)
 
 
 def _keep_depth(attention: Operation, folded: Operation, depth: FloatArray) -> None:
@@ -123,8 +176,12 @@ def _check_one_sense(admissible: Admissible, negated: dict[BlockArgument, bool])
         raise MaskError("another attention counts the keys that this one leaves out; pass each a mask of its own")
 
 
+def _four(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*(1,) * (4 - len(shape)), *shape)
+
+
 def _on_four_axes(admissible: Admissible) -> Admissible:
-    shape = (*(1,) * (4 - admissible.constant.ndim), *admissible.constant.shape)
+    shape = _four(admissible.constant.shape)
     return replace_fields(
         admissible,
         constant=admissible.constant.reshape(shape),

@@ -20,8 +20,8 @@ from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.pointwise import PointwiseValues
-from sta.passes.rewriting.torch_operations import TorchBuilder, is_aten, literal_of, operations_of, replace
-from sta.spec.operators.operator import Role
+from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of, operations_of, replace
+from sta.spec.operators.operator import Operator, Role
 
 
 def fuse_pointwise(module: ModuleOp, store: WeightStore) -> None:
@@ -40,8 +40,7 @@ def _is_needed(value: SSAValue, values: PointwiseValues) -> bool:
     """True if `value` is a function that a table is to compute: others need it than functions of the same value."""
     if not isinstance(value.type, torch.VTensorType) or value.type.element_type != f32 or not values.is_function(value):
         return False
-    calls = values.calls_of(value)
-    if len(calls) == 1 and _stays(calls[0]):
+    if _stays(values.calls_of(value)):
         return False
     return any(_is_outside(use.operation, value, values) for use in value.uses)
 
@@ -53,15 +52,25 @@ def _is_outside(user: Operation, value: SSAValue, values: PointwiseValues) -> bo
     return values.argument_of(user.results[0]) is not values.argument_of(value)
 
 
-def _stays(operation: Operation) -> bool:
-    """True for a single operator that is computed without a table, or with the one of its row."""
-    if is_aten(operation, "div.Tensor"):
-        return literal_of(operation.operands[1]) is not None
-    row = torch.find_row(operation)
-    linear = is_aten(operation, "add.Scalar", "sub.Scalar", "rsub.Scalar", "sub.Tensor", "rsub.Tensor", "neg")
-    return linear or (
-        row is not None and row.role in (Role.ELEMENTWISE, Role.ADDITION, Role.MULTIPLICATION, Role.SCALING)
-    )
+def _stays(calls: list[Operation]) -> bool:
+    """
+    True for sums with numbers, which become one, and for a single operator that is computed without a table, or with
+    the one of its row.
+    """
+    rows = [row for row in map(torch.find_row, calls) if row is not None]
+    if all(row.spelling == "sum" for row in rows):
+        return True
+    if len(calls) > 1:
+        return False
+    (row,), (call,) = rows, calls
+    if row.spelling == "quotient":
+        return literal_of(call.operands[1]) is not None
+    return row.role in (Role.ELEMENTWISE, Role.COMBINATION, Role.MULTIPLICATION, Role.SCALING) and not _is_limit(row)
+
+
+def _is_limit(row: Operator) -> bool:
+    """True for a maximum or a minimum, which with a number is a function like any other."""
+    return row.role is Role.COMBINATION and row.spelling != "difference"
 
 
 @dataclass(frozen=True)

@@ -348,14 +348,14 @@ def _source(value: SSAValue) -> SSAValue:
     return value
 
 
-def _only_addition(value: SSAValue) -> torch.AddTensorOp | None:
-    """The addition that is the only user of the product `value`, through views; None if there are others."""
+def _only_addition(value: SSAValue) -> torch.CombinationOperation | None:
+    """The sum (or the like) that alone uses the product `value`, through views; None if there are others."""
     if not isinstance(value.owner, torch.LinearOp | torch.MatmulOp):
         return None
     current = value
     while single_use(current):
         user = next(iter(current.uses)).operation
-        if isinstance(user, torch.AddTensorOp):
+        if isinstance(user, torch.CombinationOperation):
             return user if user.result.type == current.type else None
         if not isinstance(user, torch.ViewOp | torch.PermuteOp):
             return None

@@ -2,8 +2,8 @@
 Permutations of channels moved behind functions of each element.
 
 A function of a permuted value is the permutation of the function: the value's rows stay next to each other, and the
-permutation meets that of the next convolution, with which it cancels. Only permutations that move the last axis are
-moved: others cost nothing.
+permutation meets that of the next convolution, with which it cancels. Runs behind the recognition of attention, where a
+function may stand between a permuted key and its product.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from xdsl.pattern_rewriter import PatternRewriter, RewritePattern
 from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.channels import first_order
 from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.sweep import sweep
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of
@@ -40,14 +41,14 @@ class SinkChannels(RewritePattern):
     def match_and_rewrite(self, op: Operation, rewriter: PatternRewriter) -> None:
         """Rewrites `op` if it is a function of each element of permuted values."""
         row = torch.find_row(op)
-        if row is None or not row.combines or len(op.results) != 1:
+        if row is None or not row.combines or not isinstance(op, torch.AtenOperation) or len(op.results) != 1:
             return
         result = torch.tensor_type(op.results[0])
         orders = {value.owner.axes for value in op.operands if isinstance(value.owner, torch.PermuteOp)}
         if len(orders) != 1:
             return
         (order,) = orders
-        if len(order) != result.rank or order[-1] == len(order) - 1:
+        if order != first_order(result.rank):
             return
         builder = TorchBuilder(op, self.store, rewriter)
         operands = [self._before(builder, value, order) for value in op.operands]

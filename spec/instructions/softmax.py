@@ -20,7 +20,7 @@ from sta.spec.instructions.definition import (
     tile_size,
 )
 from sta.spec.parameters import SoftmaxParameters
-from sta.spec.softmax import STATE_ARRAYS, RowState, softmax_online, softmax_row
+from sta.spec.softmax import STATE_ARRAYS, Bias, RowState, softmax_online, softmax_row
 from sta.spec.tables import EXPONENTIAL_BITS
 from sta.spec.target import Target
 from sta.spec.vector import RowStatistics
@@ -32,6 +32,8 @@ def _accesses(settings: Settings) -> Iterable[Access]:
     yield parameter_block(SoftmaxParameters.size())
     if settings["has_mask"]:
         yield read("mask", "spad", BYTE, rows, keys, "mask_stride")
+    if settings["has_bias"]:
+        yield read("bias", "spad", DTYPES["s16"], rows, keys, "bias_stride")
     if mode == "online":
         # The last array, the shifts, is not read again.
         yield Access("state", "spad", False, "sums", WORD, STATE_ARRAYS - 1, rows)
@@ -44,29 +46,35 @@ def _accesses(settings: Settings) -> Iterable[Access]:
 
 def _semantics(settings: Settings) -> Execute:
     admissible, bits = _admissible(settings), int(settings.choice("probability_bits"))
+    has_bias = bool(settings["has_bias"])
     if settings.choice("mode") == "row":
 
         def execute_row(operands: Operands, scalars: Scalars, statistics: RowStatistics) -> None:
-            scale = SoftmaxParameters.from_bytes(operands["parameters"])
-            allowed = admissible(operands, scalars)
-            exponentials, sums = softmax_row(operands["scores"], allowed, scale.multiplier, scale.shift, bits)
+            scale = SoftmaxParameters.from_bytes(operands["parameters"], has_bias=has_bias)
+            allowed, bias = admissible(operands, scalars), _bias(operands, scale)
+            exponentials, sums = softmax_row(operands["scores"], allowed, scale.multiplier, scale.shift, bits, bias)
             operands["destination"][...] = exponentials
             operands["sums"][0] = sums
 
         return execute_row
 
     def execute_online(operands: Operands, scalars: Scalars, statistics: RowStatistics) -> None:
-        scale = SoftmaxParameters.from_bytes(operands["parameters"])
+        scale = SoftmaxParameters.from_bytes(operands["parameters"], has_bias=has_bias)
         scores, allowed = operands["scores"], admissible(operands, scalars)
         state, known = RowState.empty(scores.shape[:1]), operands.get("state")
         if known is not None:
             sums, maxima = known.astype(np.int64)
             state = RowState(sums, maxima, state.shifts)
-        exponentials, state = softmax_online(scores, allowed, scale.multiplier, scale.shift, state, bits)
+        bias = _bias(operands, scale)
+        exponentials, state = softmax_online(scores, allowed, scale.multiplier, scale.shift, state, bits, bias)
         operands["destination"][...] = exponentials
         operands["sums"][...] = state
 
     return execute_online
+
+
+def _bias(operands: Operands, scale: SoftmaxParameters) -> Bias | None:
+    return None if scale.bias_scale is None else Bias(operands["bias"], *scale.bias_scale)
 
 
 def _admissible(settings: Settings) -> Callable[[Operands, Scalars], npt.NDArray[np.bool_]]:
@@ -127,6 +135,9 @@ DEFINITION = InstructionDefinition(
             choices=("row", "online", "online_first"),
             default=0,
         ),
+        register("bias", "address of the int16 bias in spad, which is added to the scores", optional=True),
+        register("bias_stride", "bytes from one row of the bias to the next; 0: all rows share one", optional=True),
+        flag("has_bias", "add a bias, scaled by its own scale of the parameter block"),
     ),
     details=(
         "Defined by `sta.spec.softmax.softmax_row`, in the online modes by `sta.spec.softmax.softmax_online`: these "

@@ -60,18 +60,36 @@ def _arithmetic(
     reference: Reference,
     summary: str,
     *,
-    onnx: Onnx | None = None,
+    spelling: str = "",
     neutral: float | None = None,
     kept: bool = False,
 ) -> Operator:
     return Operator(
-        f"aten.{name}", Role.ARITHMETIC, summary, reference=reference, onnx=onnx, neutral=neutral, kept=kept
+        f"aten.{name}",
+        Role.ARITHMETIC,
+        summary,
+        reference=reference,
+        spelling=spelling,
+        neutral=neutral,
+        kept=kept,
     )
 
 
-def _comparison(name: str, reference: Any, onnx: str | None = None) -> Operator:
+def _combination(name: str, reference: Reference, summary: str, onnx: Onnx, spelling: str = "") -> Operator:
+    return Operator(
+        f"aten.{name}",
+        Role.COMBINATION,
+        summary,
+        takes=(Form.STREAM, Form.STREAM),
+        reference=reference,
+        onnx=onnx,
+        spelling=spelling,
+    )
+
+
+def _comparison(name: str, reference: Any, onnx: str | None = None, spelling: str = "") -> Operator:
     form = None if onnx is None else Onnx(onnx, truth=True)
-    return Operator(f"aten.{name}", Role.COMPARISON, reference=reference, onnx=form, kept=False)
+    return Operator(f"aten.{name}", Role.COMPARISON, reference=reference, onnx=form, spelling=spelling, kept=False)
 
 
 _COMPARED = {
@@ -83,15 +101,16 @@ _COMPARED = {
     "ne": (np.not_equal, None),
 }
 _LOGIC = (
-    ("logical_and", np.logical_and, "And"),
-    ("logical_or", np.logical_or, "Or"),
-    ("logical_xor", np.logical_xor, "Xor"),
-    ("__and__.Tensor", np.bitwise_and, None),
-    ("__or__.Tensor", np.bitwise_or, None),
-    ("bitwise_and.Tensor", np.bitwise_and, None),
-    ("bitwise_or.Tensor", np.bitwise_or, None),
-    ("bitwise_xor.Tensor", np.bitwise_xor, None),
-    ("bitwise_not", np.bitwise_not, None),
+    ("logical_and", np.logical_and, "And", "conjunction"),
+    ("logical_or", np.logical_or, "Or", "disjunction"),
+    ("logical_xor", np.logical_xor, "Xor", "exclusion"),
+    ("__and__.Tensor", np.bitwise_and, None, "conjunction"),
+    ("__or__.Tensor", np.bitwise_or, None, "disjunction"),
+    ("__xor__.Tensor", np.bitwise_xor, None, "exclusion"),
+    ("bitwise_and.Tensor", np.bitwise_and, None, "conjunction"),
+    ("bitwise_or.Tensor", np.bitwise_or, None, "disjunction"),
+    ("bitwise_xor.Tensor", np.bitwise_xor, None, "exclusion"),
+    ("bitwise_not", np.bitwise_not, None, ""),
 )
 
 _SELECTION = "supported inside attention, to put float('-inf') or a number far below the scores in their place"
@@ -103,8 +122,12 @@ OPERATORS = (
         "input + alpha * other, broadcast",
         takes=(Form.STREAM, Form.STREAM),
         reference=add,
+        spelling="sum",
         onnx=Onnx("Add", (1,)),
     ),
+    _combination("sub.Tensor", subtract, "input - alpha * other, broadcast", Onnx("Sub", (1,)), "difference"),
+    _combination("maximum", np.maximum, "the larger of input and other, broadcast", Onnx("Max")),
+    _combination("minimum", np.minimum, "the smaller of input and other, broadcast", Onnx("Min")),
     Operator(
         "aten.mul.Tensor",
         Role.MULTIPLICATION,
@@ -113,17 +136,21 @@ OPERATORS = (
         reference=multiply,
         onnx=Onnx("Mul"),
     ),
-    Operator("aten.div.Tensor", Role.SCALING, "input / other, broadcast", reference=divide, onnx=Onnx("Div")),
-    _arithmetic("add.Scalar", add, "input + alpha * other, a number", neutral=0),
-    _arithmetic("sub.Scalar", subtract, "input - alpha * other, a number", neutral=0),
-    _arithmetic("rsub.Scalar", subtract_from, "other - alpha * input, a number", kept=True),
-    _arithmetic("sub.Tensor", subtract, "input - alpha * other, broadcast", onnx=Onnx("Sub", (1,))),
-    _arithmetic("rsub.Tensor", subtract_from, "other - alpha * input, broadcast"),
-    _arithmetic("maximum", np.maximum, "the larger of two values, broadcast", onnx=Onnx("Max"), kept=True),
-    _arithmetic("minimum", np.minimum, "the smaller of two values, broadcast", onnx=Onnx("Min"), kept=True),
-    _arithmetic("pow.Tensor_Tensor", power, "input to the power of exponent, broadcast"),
+    Operator(
+        "aten.div.Tensor",
+        Role.SCALING,
+        "input / other, broadcast",
+        reference=divide,
+        spelling="quotient",
+        onnx=Onnx("Div"),
+    ),
+    _arithmetic("add.Scalar", add, "input + alpha * other, a number", spelling="sum", neutral=0),
+    _arithmetic("sub.Scalar", subtract, "input - alpha * other, a number", spelling="sum", neutral=0),
+    _arithmetic("rsub.Scalar", subtract_from, "other - alpha * input, a number", spelling="difference from", kept=True),
+    _arithmetic("rsub.Tensor", subtract_from, "other - alpha * input, broadcast", spelling="difference from"),
+    _arithmetic("pow.Tensor_Tensor", power, "input to the power of exponent, broadcast", spelling="power"),
     _arithmetic("pow.Scalar", power, "a number to the power of exponent"),
-    _arithmetic("div.Tensor_mode", quotient, "input / other, rounded, broadcast"),
+    _arithmetic("div.Tensor_mode", quotient, "input / other, rounded, broadcast", spelling="quotient"),
     _arithmetic("div.Scalar_mode", quotient, "input / a number, rounded"),
     _arithmetic("floor_divide", floor_divide, "floor(input / other), broadcast"),
     _arithmetic("floor_divide.Scalar", floor_divide, "floor(input / other), a number"),
@@ -131,7 +158,7 @@ OPERATORS = (
     _arithmetic("fmod.Tensor", np.fmod, "what input leaves divided by other, of the sign of input"),
     *(_comparison(f"{name}.Tensor", function, onnx) for name, (function, onnx) in _COMPARED.items()),
     *(_comparison(f"{name}.Scalar", function) for name, (function, _) in _COMPARED.items()),
-    *(_comparison(name, function, onnx) for name, function, onnx in _LOGIC),
+    *(_comparison(*logic) for logic in _LOGIC),
     Operator("aten.mul.Scalar", Role.SCALING, "input * other, a Python number", reference=multiply, neutral=1),
     Operator("aten.div.Scalar", Role.SCALING, "input / other, a Python number", reference=divide, neutral=1),
     Operator("aten.masked_fill.Scalar", Role.SELECTION, remedy=_SELECTION, reference=masked_fill),

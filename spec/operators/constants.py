@@ -8,7 +8,6 @@ _NAMES = (
 ).split()
 
 _CHOICE = "leave the choice to the host: return the logits"
-_STATISTICS = "a batch norm is supported in evaluation mode: model.eval()"
 _RANDOM = "random numbers cannot be drawn: leave it out (a dropout with training=True ignores the mode of the model)"
 _PAIRS = "complex numbers have no integer form: write a rotation with cosine and sine"
 

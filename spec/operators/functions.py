@@ -149,6 +149,7 @@ def _function(
     onnx: Onnx | None = None,
     domain: tuple[float, float] = (-math.inf, math.inf),
     examples: tuple[tuple[Constant, ...], ...] = ((),),
+    spelling: str = "",
     kept: bool = True,
 ) -> Operator:
     return Operator(
@@ -159,6 +160,7 @@ def _function(
         onnx=onnx,
         domain=domain,
         examples=examples,
+        spelling=spelling,
         kept=kept,
     )
 
@@ -243,7 +245,11 @@ OPERATORS = (
         examples=((0.01,), (0.3,)),
     ),
     _function(
-        "prelu", prelu, "x if x > 0 else weight * x, for one weight", examples=((np.array([0.25]),),), kept=False
+        "prelu",
+        prelu,
+        "x if x > 0 else weight * x, for one weight",
+        examples=((np.array([0.25]),),),
+        spelling="weighted",
     ),
     _function("hardtanh", hardtanh, "min(max(x, min_val), max_val)", examples=((-1.0, 1.0), (0.5, 2.0))),
     _function("relu6", lambda x: clamp(x, 0.0, 6.0), "min(max(x, 0), 6)", kept=False),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +134,12 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+def results_of(rule: Rule, host: Host, kind: HostType | None, arguments: Sequence[Any]) -> tuple[HostValue, ...]:
+    """The results that a rule makes, of which the first is of type `kind`. Raises ValueError if it makes none."""
+    made: Any = rule(host, kind, *arguments)
+    return cast("tuple[HostValue, ...]", made) if isinstance(made, tuple) else (made,)
 
 
 def _whole(value: Number) -> int:
@@ -541,12 +547,18 @@ def _ones(host: Host, kind: HostType, *_: Any) -> HostValue:
 
 @_rule("tril")
 def _lower(host: Host, kind: HostType, value: Any, diagonal: int = 0) -> HostValue:
-    return _where(host, kind, host.table(np.tri(*kind.shape[-2:], diagonal, np.bool_)), value, 0)
+    return _where(host, kind, host.table(_triangle(kind, diagonal)), value, 0)
 
 
 @_rule("triu")
 def _upper(host: Host, kind: HostType, value: Any, diagonal: int = 0) -> HostValue:
-    return _where(host, kind, host.table(np.tri(*kind.shape[-2:], diagonal - 1, np.bool_)), 0, value)
+    return _where(host, kind, host.table(_triangle(kind, diagonal - 1)), 0, value)
+
+
+def _triangle(kind: HostType, diagonal: int) -> Array:
+    """Bools that are true up to a diagonal of the last two axes."""
+    rows, columns = kind.shape[-2:]
+    return np.tri(rows, columns, diagonal, dtype=np.bool_)
 
 
 @_rule("one_hot")
@@ -570,7 +582,7 @@ def _reduced(host: Host, kind: HostType, name: str, value: HostValue, axes: Any)
 @_rule("sum", "sum.dim_IntList")
 def _summed(host: Host, kind: HostType, value: Any, axes: Any = None, *_: Any) -> HostValue:
     # The operator over all axes has a dtype in the second place.
-    over = axes if isinstance(axes, list) else None
+    over = cast("list[int]", axes) if isinstance(axes, list) else None
     return _reduced(host, kind, "sum", host.convert(value, kind.dtype), over)
 
 

@@ -32,6 +32,7 @@ class Role(Enum):
     COMPARISON = "zeros and ones by comparison or logic, joined with other functions into one table"
     ARITHMETIC = "arithmetic, spelled with sums and products or joined into a table"
     ADDITION = "addition of two values"
+    COMBINATION = "difference, maximum or minimum of two values"
     MULTIPLICATION = "product of two values, element by element"
     CONCATENATION = "values one after the other"
     SUM = "sums along the last axis"
@@ -228,6 +229,7 @@ _COMPUTED = frozenset(
         Role.PRODUCT,
         Role.ELEMENTWISE,
         Role.ADDITION,
+        Role.COMBINATION,
         Role.MULTIPLICATION,
         Role.CONCATENATION,
         Role.SUM,
@@ -241,6 +243,7 @@ _COMBINING = frozenset(
         Role.COMPARISON,
         Role.ARITHMETIC,
         Role.ADDITION,
+        Role.COMBINATION,
         Role.MULTIPLICATION,
         Role.MASK,
         Role.SCALING,

@@ -27,10 +27,10 @@ class Small(torch.nn.Module):
 
 
 class Sorted(torch.nn.Module):
-    """The rows of x in order, without their places."""
+    """The rows of x in order, without what is negative."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.sort(x).values
+        return torch.relu(torch.sort(x).values)
 
 
 class Unsupported(torch.nn.Module):
@@ -41,7 +41,7 @@ class Unsupported(torch.nn.Module):
         self.first, self.second = Sorted(), Sorted()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cumsum(self.second(self.first(x)), 0)
+        return torch.topk(self.second(self.first(x)), 3).values
 
 
 @dataclass(frozen=True)

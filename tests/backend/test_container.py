@@ -47,7 +47,7 @@ def make_container() -> Container:
         'module {\n  "é"\n}\n',
         {"name": "t"},
         {
-            "inputs": [{"name": "ids", "shape": [2], "dtype": "int64"}],
+            "inputs": [{"name": "ids", "shape": [2], "dtype": "int64", "holds_mask": False}],
             "steps": [{"operation": "not", "operands": [0], "path": "layer.0", "source": "aten.bitwise_not"}],
             "results": [{"name": "x", "value": 1}],
         },

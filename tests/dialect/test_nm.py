@@ -118,11 +118,21 @@ def attention(
     zero_point: int = 0,
     bits: int = 8,
     chunk: int | None = None,
+    bias: tuple[int, ...] | None = None,
 ) -> Operation:
     """An attention with possibly broken shapes and softmax."""
     operands = (value(q, nm.si8), value(k, nm.si8), value(v, nm.si8))
     masked = None if mask is None else value(mask, nm.ui8)
-    return nm.AttentionOp(operands, masked, (1, 2), (1, 2, zero_point), False, nm.si8, bits=bits, chunk=chunk)
+    biased = None if bias is None else (value(bias, nm.si16), (1, 2))
+    return nm.AttentionOp(
+        operands, masked, (1, 2), (1, 2, zero_point), False, nm.si8, bits=bits, chunk=chunk, bias=biased
+    )
+
+
+def rotated(x: SSAValue | None = None, sines: SSAValue | None = None, width: int = 4) -> Operation:
+    """A rotation with possibly broken operands."""
+    table = value((2, 4))
+    return nm.RotateOp(x or table, (table, sines or table), "half", width, (1, 2), nm.si8)
 
 
 BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
@@ -152,7 +162,12 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "narrow residual": (lambda: mapped(value((2, 2))), r"the residual of shape \(2, 2\) does not broadcast"),
     "short table": (lambda: mapped(table=value((256,))), r"the table must have 513 entries, got shape \(256,\)"),
     "five axes": (lambda: attention(q=(1, 1, 2, 5, 4), k=(1, 1, 2, 6, 4), v=(1, 1, 2, 6, 4)), "must have four axes"),
-    "values": (lambda: attention(v=(1, 2, 6, 8)), "do not belong together"),
+    "values": (lambda: attention(v=(1, 2, 7, 4)), "do not belong together"),
+    "odd rotation": (lambda: rotated(width=3), "from 2 to all 4, not 3"),
+    "rotated bytes": (lambda: rotated(value((2, 4), nm.ui8)), "the operand must be si8 or si16, got ui8"),
+    "narrow sines": (lambda: rotated(sines=value((2, 1))), "the sines must have all 4 elements of the last axis"),
+    "long sines": (lambda: rotated(sines=value((3, 4))), r"the sines of shape \(3, 4\) does not broadcast"),
+    "attention bias": (lambda: attention(bias=(1, 2, 5, 1)), r"a bias of shape \(1, 2, 5, 1\) does not broadcast"),
     "heads": (lambda: attention(q=(1, 3, 5, 4)), "do not belong together"),
     "more heads of keys": (lambda: attention(q=(1, 1, 5, 4)), "do not belong together"),
     "bits": (lambda: attention(bits=12), "exponentials have 8 or 16 bits, not 12"),
@@ -180,3 +195,4 @@ def test_the_verifier_accepts_the_limits() -> None:
     norm(8192, 2**61 - 1, 63, (0, 2, -(2**31))).verify()
     mapped(value((1, 3)), value((513,)), zero_point=-(2**31)).verify()
     attention(mask=(1, 1, 1, 6)).verify()
+    attention(v=(1, 2, 6, 8), bias=(1, 2, 1, 6)).verify()

@@ -116,6 +116,15 @@ def mapped(
     )
 
 
+def rotation(
+    source: SSAValue | None = None, cosines: SSAValue | None = None, pairing: str = "half", width: int = 4
+) -> Operation:
+    """A rotation with possibly broken operands."""
+    table = value((4, 5), "spad", nm.si16)
+    parameters = value((16,), "wbuf", nm.ui8)
+    return sta.RotateOp(source or table, (cosines or table, table), value((4, 5)), parameters, pairing, width)
+
+
 def norm(
     source: SSAValue | None = None, destination: SSAValue | None = None, copy: SSAValue | None = None
 ) -> Operation:
@@ -215,6 +224,10 @@ BROKEN: dict[str, tuple[Callable[[], Operation], str]] = {
     "map destination": (lambda: mapped(destination=value((4, 5), "acc", nm.si32)), "must be in spad, got acc"),
     "map parameters": (lambda: mapped(parameters=value((44,), "spad", nm.ui8)), "must be in wbuf, got spad"),
     "map table": (lambda: mapped(table=value((513,), "wbuf")), "the table must hold si16, got si8"),
+    "rotation": (lambda: rotation(width=6), "from 2 to all 5, not 6"),
+    "pairing": (lambda: rotation(pairing="thirds"), "pairing 'thirds' is none of half, interleaved"),
+    "rotated type": (lambda: rotation(value((4, 5), "spad", nm.ui8)), "the source must hold si8 or si16, got ui8"),
+    "cosines": (lambda: rotation(cosines=value((1, 5), "spad", nm.si16)), "the cosines must have"),
     "map combination": (
         lambda: mapped(residual=value((4, 5)), combine="divide"),
         "combination 'divide' is none of add, multiply",

@@ -466,3 +466,16 @@ def test_a_weight_of_another_type_is_called_as_the_model_calls_it() -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6).half())
     with pytest.raises(ModelError, match=r"^1\.weight is float16: convert the model with model\.float\(\)"):
         import_model(model, {"input": torch.zeros(1, 6)})
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_tensor_that_is_the_example_of_two_inputs_is_two_inputs(by_name: bool) -> None:
+    class Both(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x + 2 * y
+
+    x = torch.ones(1, 4)
+    imported = import_model(Both(), {"x": x, "y": x} if by_name else (x, x))
+    given = {"x": np.full((1, 4), 3.0, np.float32), "y": np.full((1, 4), 5.0, np.float32)}
+    (found,) = run_torch(imported.module, CompileContext(imported.weights), given).values()
+    assert found.tolist() == [[13.0] * 4]

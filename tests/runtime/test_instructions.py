@@ -7,7 +7,8 @@ import pytest
 
 from sta.runtime import ProgramError
 from sta.spec.nm_format import Pattern, pack, prune_by_magnitude
-from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
+from sta.spec.parameters import MapParameters, NormParameters, RotateParameters, SoftmaxParameters
+from sta.spec.rotation import PAIRINGS
 from sta.spec.vector import COMBINATIONS
 
 IDENTITY = (1 << 30, 30)
@@ -233,14 +234,20 @@ def test_accumulators_must_fit_int32(bench: Any) -> None:
         bench.run()
 
 
-def softmax_expected(scores: Any, admissible: Any, multiplier: int, shift: int) -> tuple[Any, Any]:
-    """Un-normalized exponentials and sums, element by element."""
+def softmax_expected(scores: Any, admissible: Any, multiplier: int, shift: int, bias: Any = None) -> tuple[Any, Any]:
+    """Un-normalized exponentials and sums, element by element; `bias` is scaled already."""
+
+    def rescaled(value: int) -> int:
+        return (value * multiplier + (1 << (shift - 1))) >> shift
+
     exponentials = np.zeros(scores.shape, np.int64)
     for i, row in enumerate(scores.tolist()):
         keys = [j for j in range(len(row)) if admissible[i, j]]
         for j in keys:
-            difference = row[j] - max(row[k] for k in keys)
-            t = (difference * multiplier + (1 << (shift - 1))) >> shift
+            if bias is None:
+                t = rescaled(row[j] - max(row[k] for k in keys))
+            else:
+                t = rescaled(row[j]) + bias[i, j] - max(rescaled(row[k]) + bias[i, k] for k in keys)
             entry = round(255 * 128 * 2 ** ((t & 1023) / 1024))
             places = min(7 - (t >> 10), 40)
             exponentials[i, j] = (entry + (1 << (places - 1))) >> places
@@ -249,7 +256,8 @@ def softmax_expected(scores: Any, admissible: Any, multiplier: int, shift: int) 
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("mask", ["none", "full", "shared"])
-def test_softmax(bench: Any, random: np.random.Generator, causal: bool, mask: str) -> None:
+@pytest.mark.parametrize("bias", ["none", "full", "shared"])
+def test_softmax(bench: Any, random: np.random.Generator, causal: bool, mask: str, bias: str) -> None:
     rows, keys, offset = 5, 9, 2
     a, b = int8(random, rows, 16), int8(random, keys, 16)
     multiplier, shift = 1 << 28, 32
@@ -264,6 +272,13 @@ def test_softmax(bench: Any, random: np.random.Generator, causal: bool, mask: st
         fields |= {"mask": bench.place(given.astype(np.uint8), stride=12), "has_mask": 1}
         fields["mask_stride"] = bench.register(12 if mask == "full" else 0)
         admissible &= given != 0
+    bias_scale, added = None, None
+    if bias != "none":
+        values = random.integers(-32768, 32768, (rows if bias == "full" else 1, keys)).astype(np.int16)
+        bias_scale = (1 << 28, 33)
+        fields |= {"bias": bench.place(values, stride=2 * keys + 6), "has_bias": 1}
+        fields["bias_stride"] = bench.register(2 * keys + 6 if bias == "full" else 0)
+        added = np.broadcast_to(scaled(values.astype(np.int64), *bias_scale), (rows, keys))
     if causal:
         fields |= {"causal": 1, "row_offset": bench.register(offset)}
         admissible &= np.arange(keys) <= np.arange(rows)[:, None] + offset
@@ -272,7 +287,7 @@ def test_softmax(bench: Any, random: np.random.Generator, causal: bool, mask: st
         scores=0,
         destination=bench.register(destination),
         sums=bench.register(sums),
-        parameters=bench.place(SoftmaxParameters(multiplier, shift).to_bytes(), "wbuf"),
+        parameters=bench.place(SoftmaxParameters(multiplier, shift, bias_scale).to_bytes(), "wbuf"),
         scores_stride=bench.register(stride),
         destination_stride=bench.register(12),
         rows=rows,
@@ -298,7 +313,7 @@ def test_softmax(bench: Any, random: np.random.Generator, causal: bool, mask: st
     bench.result(normalized, (rows, keys), "int32")
     bench.result(sums, (1, rows), "int32", name="sums")
     raw = bench.run().raw
-    exponentials, expected_sums = softmax_expected(a.astype(np.int64) @ b.T, admissible, multiplier, shift)
+    exponentials, expected_sums = softmax_expected(a.astype(np.int64) @ b.T, admissible, multiplier, shift, added)
     assert np.array_equal(raw["sums"][0], expected_sums)
     for i, total in enumerate(expected_sums.tolist()):
         # The reciprocal has 31 bits: the quotient with 16 fraction bits is exact to a unit.
@@ -382,6 +397,55 @@ def test_map_with_table_and_residual(bench: Any, random: np.random.Generator) ->
     looked_up = (wide[index] << 7) + (wide[index + 1] - wide[index]) * fraction
     expected = scaled(looked_up, 1 << 30, 37) + scaled(residual.astype(np.int64) + 11, 3 << 28, 31) - 2
     assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize("types", [("s8", "s16"), ("s16", "s8")])
+@pytest.mark.parametrize(("columns", "width"), [(6, 4), (40, 40), (70, 36), (33, 2)])
+def test_rotate(
+    bench: Any, random: np.random.Generator, pairing: str, types: tuple[str, str], columns: int, width: int
+) -> None:
+    rows = 3
+    source_type, result_type = (np.dtype({"s8": "i1", "s16": "<i2"}[name]) for name in types)
+    source = random.integers(*_range_of(source_type), (rows, columns)).astype(source_type)
+    cosines, sines = (random.integers(-32768, 32768, (rows, columns)).astype(np.int16) for _ in range(2))
+    # The sum that does not fit int32.
+    source[0, :2] = np.iinfo(source_type).min
+    cosines[0, :2] = sines[0, :2] = -32768
+    multiplier, shift = 5 << 28, 45
+    destination = bench.allocate("spad", rows * (result_type.itemsize * columns + 6))
+    bench.emit(
+        "rotate",
+        source=bench.place(source),
+        source_stride=bench.register(source_type.itemsize * columns),
+        cosines=bench.place(cosines),
+        cosines_stride=bench.register(2 * columns),
+        sines=bench.place(sines[:1]),
+        destination=bench.register(destination),
+        destination_stride=bench.register(result_type.itemsize * columns + 6),
+        parameters=bench.place(RotateParameters(multiplier, shift).to_bytes(), "wbuf"),
+        rows=rows,
+        columns=columns,
+        width=width,
+        source_type=types[0],
+        destination_type=types[1],
+        pairing=pairing,
+    )
+    bench.result(destination, (rows, columns), result_type.name, stride=result_type.itemsize * columns + 6)
+    wide = source.astype(np.int64)
+    other = wide.copy()
+    if pairing == "half":
+        other[:, :width] = np.roll(wide[:, :width], width // 2, axis=1)
+    else:
+        other[:, :width:2], other[:, 1:width:2] = wide[:, 1:width:2], wide[:, :width:2]
+    sums = np.minimum(wide * cosines + other * sines[:1], 2**31 - 1)
+    low, high = _range_of(result_type)
+    assert np.array_equal(bench.run().raw["y"], np.clip(scaled(sums, multiplier, shift), low, high - 1))
+
+
+def _range_of(dtype: np.dtype[Any]) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max) + 1
 
 
 @pytest.mark.parametrize("residual_columns", [1, 37])

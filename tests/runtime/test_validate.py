@@ -17,6 +17,17 @@ SOFTMAX = {"scores": 0, "destination": 0, "sums": 0, "parameters": 0, "rows": 1,
 TYPES = {"source_type": "s16", "destination_type": "s8"}
 MAP = {"source": 0, "destination": 0, "parameters": 0, "rows": 1, "columns": 4, **TYPES}
 NORM = {"source": 0, "destination": 0, "parameters": 0, "rows": 1, "columns": 4, "outputs": "destination"}
+ROTATE = {
+    "source": 0,
+    "destination": 0,
+    "cosines": 0,
+    "sines": 0,
+    "parameters": 0,
+    "rows": 1,
+    "columns": 4,
+    "source_type": "s8",
+    "destination_type": "s8",
+}
 SHIFT = {"acc": 0, "shifts": 0, "rows": 2, "columns": 3}
 COPY = {"dram": 0, "sram": 0, "rows": 1, "row_bytes": 64}
 GATHER = {"table": 0, "indices": 0, "destination": 0, "limit": 0, "rows": 2, "row_bytes": 8}
@@ -197,6 +208,8 @@ def test_addresses_over_a_whole_loop_are_checked(bench: Any) -> None:
         ("map", MAP, {}, {"combine": "maximum"}, "A map that does not add, or has a residual of one column, must"),
         ("map", MAP, {}, {"residual_column": 1}, "A map that does not add, or has a residual of one column, must"),
         ("norm", NORM, {"copy": 8}, {}, "field 'copy' is r63, but the instruction does not use it"),
+        ("rotate", {**ROTATE, "width": 3}, {}, {}, "'width' must be even and must not exceed 'columns'."),
+        ("rotate", {**ROTATE, "width": 6}, {}, {}, "'width' must be even and must not exceed 'columns'."),
         ("norm", {**NORM, "columns": 8193}, {}, {}, "'columns' must not exceed 8192"),
     ],
 )

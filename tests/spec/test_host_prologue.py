@@ -11,7 +11,10 @@ from sta.spec.signature import TensorSignature
 from tests.support.random_prologues import RandomPrologue
 
 POSITIONS: dict[str, Any] = {
-    "inputs": [{"name": "ids", "shape": [2, 4], "dtype": "int64"}, {"name": "x", "shape": [3], "dtype": "float32"}],
+    "inputs": [
+        {"name": "ids", "shape": [2, 4], "dtype": "int64", "holds_mask": False},
+        {"name": "x", "shape": [3], "dtype": "float32", "holds_mask": False},
+    ],
     "steps": [
         {"operation": "number", "operands": [], "value": 1, "dtype": "int64", "path": "", "source": ""},
         {"operation": "equal", "operands": [0, 2], "path": "embeddings", "source": "aten.ne.Scalar"},

@@ -51,6 +51,7 @@ def test_a_norm_block() -> None:
 
 def test_a_softmax_block() -> None:
     assert SoftmaxParameters(5, 6).to_bytes() == struct.pack("<2i8x", 5, 6)
+    assert SoftmaxParameters(5, 6, (7, 8)).to_bytes() == struct.pack("<4i", 5, 6, 7, 8)
     assert SoftmaxParameters.size() == SOFTMAX_PARAMETERS_SIZE == 16
 
 
@@ -100,10 +101,10 @@ def test_norm_blocks_survive(n: int, data: st.DataObject) -> None:
 
 
 @settings(deadline=None)
-@given(MULTIPLIER, SHIFT)
-def test_softmax_blocks_survive(multiplier: int, shift: int) -> None:
-    block = SoftmaxParameters(multiplier, shift)
-    assert SoftmaxParameters.from_bytes(block.to_bytes()) == block
+@given(MULTIPLIER, SHIFT, st.none() | st.tuples(MULTIPLIER, SHIFT))
+def test_softmax_blocks_survive(multiplier: int, shift: int, bias: tuple[int, int] | None) -> None:
+    block = SoftmaxParameters(multiplier, shift, bias)
+    assert SoftmaxParameters.from_bytes(block.to_bytes(), has_bias=bias is not None) == block
 
 
 def test_wider_integers_are_taken_if_they_fit() -> None:
@@ -121,7 +122,7 @@ def test_short_blocks_are_refused() -> None:
     with pytest.raises(ValueError, match="a norm parameter block has 40 bytes, got 39"):
         NormParameters.from_bytes(bytes(39), 1)
     with pytest.raises(ValueError, match="a softmax parameter block has 16 bytes, got 15"):
-        SoftmaxParameters.from_bytes(np.zeros(15, dtype=np.uint8))
+        SoftmaxParameters.from_bytes(np.zeros(15, dtype=np.uint8), has_bias=False)
 
 
 MAP: dict[str, Any] = {"bias": int32(0), "multiplier": int32(1), "shift": np.array([30], dtype=np.int8)}
@@ -173,4 +174,6 @@ def test_bad_softmax_values_are_refused() -> None:
     with pytest.raises(ValueError, match="multiplier"):
         SoftmaxParameters(-1, 30)
     with pytest.raises(ValueError, match="shift"):
-        SoftmaxParameters.from_bytes(struct.pack("<2i8x", 1, 63))
+        SoftmaxParameters.from_bytes(struct.pack("<2i8x", 1, 63), has_bias=False)
+    with pytest.raises(ValueError, match="bias shift"):
+        SoftmaxParameters.from_bytes(struct.pack("<2i8x", 1, 30), has_bias=True)

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from sta.spec.integers import encode_scale
 from sta.spec.softmax import (
     NO_MAXIMUM,
+    Bias,
     RowState,
     most_keys,
     normalize,
@@ -65,6 +66,64 @@ def test_softmax_row_follows_its_definition(data: st.DataObject, multiplier: int
     expected = [exponentials_by_definition(*row, multiplier, shift, bits) for row in rows]
     assert exponentials.reshape(-1, shape[-1]).tolist() == expected
     assert sums.reshape(-1).tolist() == [sum(row) for row in expected]
+
+
+def biases(data: st.DataObject, shape: tuple[int, ...]) -> Bias:
+    """Draws a bias for scores of a shape, one row for all of a matrix or not."""
+    rows = data.draw(st.sampled_from([shape[-2], 1]))
+    values = data.draw(hnp.arrays(np.int16, (*shape[:-2], rows, shape[-1])))
+    return Bias(values, data.draw(MULTIPLIERS), data.draw(st.integers(2, 62)))
+
+
+def logarithms(scores: npt.NDArray[np.int32], multiplier: int, shift: int, bias: Bias | None) -> list[list[int]]:
+    """Scaled scores with their scaled bias, row by row."""
+    rows = scores.reshape(-1, scores.shape[-1]).tolist()
+    if bias is None:
+        return [[saturated_scale(score, multiplier, shift) for score in row] for row in rows]
+    added = np.broadcast_to(bias.values, scores.shape).reshape(-1, scores.shape[-1]).tolist()
+    return [
+        [
+            saturated_scale(score, multiplier, shift) + saturated_scale(other, bias.multiplier, bias.shift)
+            for score, other in zip(row, others, strict=True)
+        ]
+        for row, others in zip(rows, added, strict=True)
+    ]
+
+
+@settings(deadline=None)
+@given(st.data(), MULTIPLIERS, st.integers(2, 62), st.sampled_from([8, 16]))
+def test_softmax_row_adds_a_bias(data: st.DataObject, multiplier: int, shift: int, bits: int) -> None:
+    shape = data.draw(hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=6))
+    scores = data.draw(hnp.arrays(np.int32, shape, elements=ANY_SCORE))
+    admissible = data.draw(hnp.arrays(np.bool_, shape))
+    bias = biases(data, shape)
+    exponentials, sums = softmax_row(scores, admissible, multiplier, shift, bits, bias)
+    expected: list[list[int]] = []
+    allowed = admissible.reshape(-1, shape[-1]).tolist()
+    for row, keys in zip(logarithms(scores, multiplier, shift, bias), allowed, strict=True):
+        # Every logarithm fits int32.
+        assert all(-(2**31) <= t < 2**31 for t in row)
+        largest = max((t for t, key in zip(row, keys, strict=True) if key), default=0)
+        expected.append(
+            [power_by_definition(t - largest, bits) if key else 0 for t, key in zip(row, keys, strict=True)]
+        )
+    assert exponentials.reshape(-1, shape[-1]).tolist() == expected
+    assert sums.reshape(-1).tolist() == [sum(row) for row in expected]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_biased_exponentials_are_within_their_bound(bits: int) -> None:
+    generator, keys = np.random.default_rng(bits), 300
+    score_scale, bias_scale = 1 / 4096, 1 / 512
+    scores = np.rint(generator.normal(size=(8, keys)) / score_scale).astype(np.int32)
+    bias = np.rint(generator.normal(size=(8, keys)) / bias_scale).astype(np.int16)
+    multipliers, shifts = encode_scale(np.array([score_scale, bias_scale]) * 1024 / math.log(2))
+    added = Bias(bias, int(multipliers[1]), int(shifts[1]))
+    exponentials, _ = softmax_row(scores, np.array(True), int(multipliers[0]), int(shifts[0]), bits, added)
+    exponents = scores * score_scale + bias * bias_scale
+    exact = np.exp(exponents - exponents.max(axis=1, keepdims=True))
+    allowed = exact / 738 + 0.51 / (2**bits - 1)
+    assert np.all(np.abs(exponentials / (2**bits - 1) - exact) <= allowed)
 
 
 def test_masks_broadcast_and_empty_rows_are_zero() -> None:
@@ -186,14 +245,11 @@ class OnlineRow:
         self.total = 0
         self.maximum: int | None = None
 
-    def step(
-        self, scores: list[int], admissible: list[bool], multiplier: int, shift: int, bits: int
-    ) -> tuple[list[int], int]:
+    def step(self, scaled: list[int], admissible: list[bool], bits: int) -> tuple[list[int], int]:
         """Returns a chunk's exponentials, and the shift of what came before it."""
-        scaled = [saturated_scale(score, multiplier, shift) for score in scores]
         allowed = [t for t, is_allowed in zip(scaled, admissible, strict=True) if is_allowed]
         if not allowed:
-            return [0] * len(scores), 0
+            return [0] * len(scaled), 0
         ceiling = math.ceil(Fraction(max(allowed), 1024))
         before = self.maximum
         self.maximum = ceiling if before is None else max(before, ceiling)
@@ -213,13 +269,18 @@ def test_softmax_online_follows_its_definition(data: st.DataObject, multiplier: 
     chunk = data.draw(st.integers(1, 6))
     scores = data.draw(hnp.arrays(np.int32, (rows, keys), elements=ANY_SCORE))
     admissible = data.draw(hnp.arrays(np.bool_, (rows, keys)))
+    bias = biases(data, (rows, keys)) if data.draw(st.booleans()) else None
+    logs = np.array(logarithms(scores, multiplier, shift, bias))
     state, expected = RowState.empty((rows,)), [OnlineRow() for _ in range(rows)]
     for start in range(0, keys, chunk):
         part = slice(start, start + chunk)
-        exponentials, state = softmax_online(scores[:, part], admissible[:, part], multiplier, shift, state, bits)
+        added = None if bias is None else bias._replace(values=bias.values[:, part])
+        exponentials, state = softmax_online(
+            scores[:, part], admissible[:, part], multiplier, shift, state, bits, added
+        )
         assert exponentials.dtype == (np.uint8 if bits == 8 else np.uint16)
         for i, row in enumerate(expected):
-            wanted, down = row.step(scores[i, part].tolist(), admissible[i, part].tolist(), multiplier, shift, bits)
+            wanted, down = row.step(logs[i, part].tolist(), admissible[i, part].tolist(), bits)
             assert exponentials[i].tolist() == wanted
             assert int(state.shifts[i]) == down
             assert int(state.sums[i]) == row.total

@@ -11,6 +11,7 @@ from xdsl.dialects.builtin import IntegerType
 from xdsl.ir import SSAValue
 
 from sta.dialect import nm
+from sta.spec.rotation import PAIRINGS
 from tests.support.nm_builder import PLAIN_TARGET, Case, NmBuilder
 from tests.support.transformers import TINY
 
@@ -119,6 +120,18 @@ class Graph:
         value = self.pick(nm.si16)
         return None if value is None else self.builder.norm(value, f"n{len(self.values)}")
 
+    def rotate(self) -> SSAValue | None:
+        """Pairs of columns of something stored, rotated with tables that may broadcast."""
+        value = self.stored()
+        shape = nm.tensor_of(value).get_shape()
+        if shape[-1] < 2:
+            return None
+        own = self.draw(st.integers(1, len(shape)))
+        rows = [self.draw(st.sampled_from([1, size])) for size in shape[len(shape) - own : -1]]
+        tables = self.builder.angles(f"r{len(self.values)}", *rows, shape[-1])
+        width, pairing = 2 * self.draw(st.integers(1, shape[-1] // 2)), self.draw(st.sampled_from(PAIRINGS))
+        return self.builder.rotate(value, tables, width, self.draw(st.sampled_from([nm.si8, nm.si16])), pairing)
+
     def view(self) -> SSAValue:
         """Any value under another shape: the same elements, or a part of them."""
         value = self.pick(*nm.ELEMENT_TYPES)
@@ -171,7 +184,7 @@ class Graph:
         """Draws an operation."""
         kinds: list[Callable[[], SSAValue | None]] = [
             *(self.linear, self.rescale, self.table, self.combine, self.combine, self.clamp, self.clamp, self.norm),
-            *(self.multiply, self.matmul),
+            *(self.multiply, self.matmul, self.rotate),
             *(self.view, self.view, self.view, self.concatenate),
         ]
         value = self.draw(st.sampled_from(kinds))()

@@ -184,6 +184,22 @@ class NmBuilder:
         assert result is not None
         return result
 
+    def rotate(
+        self,
+        x: SSAValue,
+        tables: tuple[SSAValue, SSAValue],
+        width: int,
+        element: IntegerType = nm.si16,
+        pairing: str = "half",
+    ) -> SSAValue:
+        """Pairs of columns, rotated with any tables of int16."""
+        return self.add(nm.RotateOp(x, tables, pairing, width, (1 << 30, 45), element)).result
+
+    def angles(self, name: str, *shape: int) -> tuple[SSAValue, SSAValue]:
+        """Random cosines and sines."""
+        first, second = (self.random.integers(-32768, 32768, shape) for _ in range(2))
+        return self.weight(f"{name}.cosines", first, nm.si16), self.weight(f"{name}.sines", second, nm.si16)
+
     def view(self, x: SSAValue, *shape: int) -> SSAValue:
         """The same elements under another shape."""
         return self.add(nm.ViewOp(x, shape)).result
@@ -231,8 +247,9 @@ class NmBuilder:
         *,
         bits: int = 8,
         chunk: int | None = None,
+        bias: SSAValue | None = None,
     ) -> SSAValue:
-        """Attention whose scores spread over several octaves."""
+        """Attention whose scores, and their biases, spread over several octaves."""
         depth = nm.tensor_of(operands[0]).get_shape()[-1]
         score, output = (
             encode_scale([300.0 / (70 * 70 * depth**0.5), 0.9])[0],
@@ -249,6 +266,7 @@ class NmBuilder:
                 permutation,
                 bits=bits,
                 chunk=chunk,
+                bias=None if bias is None else (bias, (1 << 30, 32)),
             )
         ).result
 

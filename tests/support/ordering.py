@@ -36,6 +36,7 @@ UNITS = {
     "sta.softmax": "sm",
     "sta.map": "vp",
     "sta.norm": "vp",
+    "sta.rotate": "vp",
 }
 RESULTS = {
     "sta.load": ("destination",),
@@ -45,6 +46,7 @@ RESULTS = {
     "sta.softmax": ("destination", "sums"),
     "sta.map": ("destination",),
     "sta.norm": ("destination", "copy"),
+    "sta.rotate": ("destination",),
     "sta.sync": (),
 }
 

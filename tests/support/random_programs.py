@@ -20,7 +20,8 @@ from sta.backend.container import Container
 from sta.spec.alignment import ALIGNMENT
 from sta.spec.instructions.instruction import Instruction
 from sta.spec.nm_format import Pattern, pack, packed_size, prune_by_magnitude
-from sta.spec.parameters import MapParameters, NormParameters, SoftmaxParameters
+from sta.spec.parameters import MapParameters, NormParameters, RotateParameters, SoftmaxParameters
+from sta.spec.rotation import PAIRINGS
 from sta.spec.target import Target
 from sta.spec.vector import COMBINATIONS
 
@@ -251,7 +252,8 @@ class RandomProgram:
             norm = NormParameters(gamma, beta, epsilon, self.below(64), *self._scale(), self._integer(32))
             self._parameter("norm", columns, norm.to_bytes())
         for _ in range(self.sizes.choices):
-            self._parameter("softmax", 1, SoftmaxParameters(*self._scale()).to_bytes())
+            self._parameter("softmax", 1, SoftmaxParameters(*self._scale(), self._scale()).to_bytes())
+            self._parameter("rotate", 1, RotateParameters(*self._scale()).to_bytes())
         for _ in range(self.sizes.choices):
             table = self.random.integers(-32768, 32768, 513).astype(np.int16)
             self.tables.append(self._load_for_good(table.tobytes()))
@@ -333,7 +335,7 @@ class RandomProgram:
 
     def _instruction(self) -> None:
         kinds = {"ld": 2, "ld_weights": 2, "st": 1, "gather": 1, "mm": 3, "mm_weights": 4, "softmax": 3, "map": 5}
-        kinds |= {"norm": 2, "statistics": 1, "shift": 1, "sync": 0.3, "fence": 0.2}
+        kinds |= {"norm": 2, "rotate": 2, "statistics": 1, "shift": 1, "sync": 0.3, "fence": 0.2}
         weights = np.array(list(kinds.values()))
         name = str(self.random.choice(list(kinds), p=weights / weights.sum()))
         getattr(self, f"_{name}")()
@@ -460,6 +462,8 @@ class RandomProgram:
         fields: dict[str, Any] = {"mask": 0, "has_mask": has_mask}
         if has_mask:
             fields |= self.tile("mask", rows, keys, self.memories["spad"])
+        if self.chance(0.4):
+            fields |= {**self.tile("bias", rows, 2 * keys, self.memories["spad"], 2), "has_bias": 1}
         if self.chance(0.5):
             fields |= {"row_offset": self.fixed(self.below(60)), "key_offset": self.fixed(self.below(60))}
         state = rows * WORD * (1 if mode == "row" else 3)
@@ -573,6 +577,30 @@ class RandomProgram:
             kind=self.one_of(["layer", "rms"]),
             outputs=outputs,
             statistics=statistics,
+        )
+
+    def _rotate(self) -> None:
+        rows, columns = self.up_to(self.target.tile_rows), 1 + self.up_to(max(1, self.sizes.width - 1))
+        spad, types = self.memories["spad"], [self.one_of(["s8", "s16"]) for _ in range(2)]
+        source, destination = (DTYPES[name] for name in types)
+        fields = self.tile("destination", rows, destination * columns, spad, destination, writes=True)
+        if types[0] == types[1] and self.chance(0.3):
+            # In place: a pair is read before either of it is written.
+            fields |= {"source": fields["destination"], "source_stride": fields["destination_stride"]}
+        else:
+            fields |= self.tile("source", rows, source * columns, spad, source)
+        for table in ("cosines", "sines"):
+            fields |= self.tile(table, rows, 2 * columns, spad, 2)
+        self.emit(
+            "rotate",
+            **fields,
+            parameters=self.fixed(self.one_of(self.parameters["rotate", 1])),
+            rows=rows,
+            columns=columns,
+            width=2 * self.up_to(columns // 2),
+            source_type=types[0],
+            destination_type=types[1],
+            pairing=self.one_of(PAIRINGS),
         )
 
     def _statistics(self) -> None:

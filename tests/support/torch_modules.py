@@ -20,10 +20,12 @@ from sta.dialect.ir.weight_store import WeightStore
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.torch.broadcast_constants import broadcast_constants
 from sta.passes.torch.canonicalize_views import canonicalize_views
+from sta.passes.torch.decompose_elementwise import decompose_elementwise
 from sta.passes.torch.decompose_movement import decompose_movement
 from sta.passes.torch.decompose_reductions import decompose_reductions
 from sta.passes.torch.fold_constants import fold_constants
 from sta.passes.torch.fold_masks import fold_masks
+from sta.passes.torch.fuse_pointwise import fuse_pointwise
 from sta.passes.torch.recognize_attention import recognize_attention
 from sta.passes.torch.recognize_gelu import recognize_gelu
 from sta.passes.torch.recognize_norms import recognize_norms
@@ -41,8 +43,10 @@ FLOAT_PASSES: tuple[Rewrite, ...] = (
     recognize_gelu,
     recognize_attention,
     fold_masks,
+    decompose_elementwise,
     decompose_movement,
     decompose_reductions,
+    fuse_pointwise,
     broadcast_constants,
     fold_constants,
     canonicalize_views,

@@ -115,7 +115,7 @@ class _Ranking(torch.nn.Module):
         self.head = torch.nn.Linear(16, 16)
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
-        return torch.sort(torch.cumsum(self.head(signal), 1)).values
+        return torch.topk(torch.relu(torch.sort(self.head(signal)).values), 3).values
 
 
 def troubleshooting() -> str:

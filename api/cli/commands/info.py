@@ -35,6 +35,7 @@ def execute(arguments: Namespace) -> None:
             ["instructions", count(facts["instructions"])],
             *cost_rows(facts),
             *_accuracy(program),
+            *_prologue(program),
             *_memory(facts["memory"], program.target.sram_bytes),
         ],
         numbers=[1],
@@ -46,6 +47,11 @@ def execute(arguments: Namespace) -> None:
             print_table([title, ""], rows)
     if not facts["versions"]:
         print("\nhow it was made is not in the file")
+
+
+def _prologue(program: Program) -> list[list[str]]:
+    """The row about the host prologue; none for a program without."""
+    return [] if program.prologue is None else [["steps on the host before", count(len(program.prologue.steps))]]
 
 
 def _memory(taken: dict[str, int], sram_bytes: int) -> list[list[str]]:
@@ -80,6 +86,7 @@ def summarize(program: Program, path: Path) -> dict[str, Any]:
         "inputs": [port.to_json() for port in program.inputs],
         "outputs": [port.to_json() for port in program.outputs],
         "target": program.target.to_json(),
+        "prologue": None if program.prologue is None else program.prologue.to_json(),
         "instructions": len(container.code),
         "cycles": program.cycles,
         "seconds": program.seconds,

@@ -15,6 +15,7 @@ from sta.api.inspect.place_lookup import matching_modules
 from sta.backend.assembler import disassemble, section_lines
 from sta.backend.container import PROLOGUE_SECTIONS, SECTIONS, Container, read_container
 from sta.backend.instruction_text import print_instruction
+from sta.backend.prologue_text import prologue_lines
 from sta.spec.suggestion import suggestion
 
 
@@ -64,22 +65,12 @@ def _listing(container: Container, sections: Sequence[str], globs: Sequence[str]
 def _section(container: Container, section: str, globs: Sequence[str] | None) -> Iterator[str]:
     if section == "code":
         return _code(container, globs)
-    if section in PROLOGUE_SECTIONS and container.prologue is None:
-        return iter(["# the program has no host prologue"])
-    return _prologue(container) if section == "prologue" else section_lines(container, section)
-
-
-def _prologue(container: Container) -> Iterator[str]:
-    """Values by their numbers, with module path and operator of each step."""
     prologue = container.host_prologue()
-    assert prologue is not None
-    values = [f"input {one.name!r}" for one in prologue.inputs] + [str(step) for step in prologue.steps]
-    places = [""] * len(prologue.inputs) + [f"<{step.path or '-'}> {step.source}" for step in prologue.steps]
-    for number, (value, kind, place) in enumerate(zip(values, prologue.types, places, strict=True)):
-        shown = f"{f'%{number}':>5} = {value} : {kind or 'floats'}"
-        yield f"{shown:<80}  # {place}" if place else shown
-    for name, number in prologue.results:
-        yield f"  {name!r} = %{number}"
+    if section in PROLOGUE_SECTIONS and prologue is None:
+        return iter(["# the program has no host prologue"])
+    if section == "prologue" and prologue is not None:
+        return prologue_lines(prologue)
+    return section_lines(container, section)
 
 
 def _code(container: Container, globs: Sequence[str] | None) -> Iterator[str]:

@@ -160,6 +160,10 @@
     const place = section("program", "Inputs, options, versions");
     const ports = ["inputs", "outputs"].flatMap((way) => data.ports[way].map((port) => [way.slice(0, -1), port.name, port.shape.join(" x "), port.host_dtype, port.device_dtype, port.kind, port.kind === "quantized" ? port.scale.toPrecision(6) : "", port.kind === "quantized" ? port.zero_point : ""]));
     place.append(table(["", "name", "shape", "host", "machine", "kind", "scale", "zero point"], ports, [6, 7]));
+    if (data.prologue.length) {
+      place.append(element("p", { className: "about", textContent: "Before the machine starts, the host computes inputs of the program from those of the model." }));
+      place.append(table(["value", "computation", "type", "module", "operator"], data.prologue));
+    }
     const made = data.program.provenance;
     if (!made) { place.append(element("p", { className: "about", textContent: "The file does not say with which options and versions it was compiled." })); return; }
     const shown = (value) => (typeof value === "string" ? value : JSON.stringify(value));

@@ -112,7 +112,7 @@ class Conversion:
         """The integers `value`, rearranged as `op` rearranges its input."""
         match op:
             case torch.ViewOp():
-                return self.emit(nm.ViewOp(value, torch.sizes_of(op.result))).result
+                return self.emit(nm.ViewOp(value, shape_of(op.result))).result
             case torch.PermuteOp():
                 return self.emit(nm.PermuteOp(value, op.axes)).result
             case torch.SliceTensorOp():
@@ -151,7 +151,7 @@ class Conversion:
 
         Raises ConversionError, naming the `kind` of operation, where both broadcast.
         """
-        full = torch.sizes_of(result)
+        full = shape_of(result)
 
         def is_part(one: Any) -> bool:
             return nm.tensor_of(one.value if isinstance(one, Quantized) else one).get_shape() != full
@@ -160,6 +160,11 @@ class Conversion:
         if is_part(first):
             raise self.error(f"{kind} in which both operands broadcast is not supported")
         return [first, second]
+
+
+def shape_of(value: SSAValue) -> tuple[int, ...]:
+    """The shape of the integers of `value`: one element if it has no axes."""
+    return torch.sizes_of(value) or (1,)
 
 
 def is_parameter(value: SSAValue) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from sta.dialect import nm, torch
-from sta.passes.lowering.torch_to_nm.conversion import Conversion, Quantized, Storage
+from sta.passes.lowering.torch_to_nm.conversion import Conversion, Quantized, Storage, shape_of
 from sta.passes.lowering.torch_to_nm.linear import round_accumulators
 from sta.passes.lowering.torch_to_nm.lowering import Lowering, every_form
 from sta.passes.quantization.integer_weights import quantize_symmetric
@@ -56,7 +56,8 @@ def _pass_mask(conversion: Conversion, op: torch.ToDtypeOp | torch.LogicalNotOp)
 
 def _constant_stream(conversion: Conversion, op: torch.LiteralOp, storage: Storage) -> Quantized:
     """A constant that is stored like a value."""
-    values = quantize_symmetric(op.array(conversion.weights), storage.scale, bits=storage.element.width.data)
+    array = op.array(conversion.weights).reshape(shape_of(op.result))
+    values = quantize_symmetric(array, storage.scale, bits=storage.element.width.data)
     name = f"{op.resource or conversion.path}@int{storage.element.width.data}"
     return Quantized(conversion.constant(name, values, storage.element), storage.scale)
 

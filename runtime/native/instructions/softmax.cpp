@@ -23,7 +23,8 @@ struct Fields {
               instruction, "mode",
               {{"row", Mode::row}, {"online", Mode::online}, {"online_first", Mode::online_first}})),
           causal(instruction.flag("causal")),
-          has_mask(instruction.flag("has_mask")) {}
+          has_mask(instruction.flag("has_mask")),
+          has_bias(instruction.flag("has_bias")) {}
 
     bool is_online() const { return mode != Mode::row; }
     // Whether it goes on with the sums and maxima of the keys before.
@@ -31,7 +32,7 @@ struct Fields {
 
     int rows, keys, exponential_bits;
     Mode mode;
-    bool causal, has_mask;
+    bool causal, has_mask, has_bias;
 };
 
 std::vector<Extent> extents(const InstructionDescription& instruction) {
@@ -46,6 +47,9 @@ std::vector<Extent> extents(const InstructionDescription& instruction) {
          .lie = Rows::adjacent}};
     if (fields.has_mask) {
         all.push_back({.name = "mask", .spaces = {Space::spad}, .rows = fields.rows, .row_bytes = fields.keys});
+    }
+    if (fields.has_bias) {
+        all.push_back({.name = "bias", .spaces = {Space::spad}, .rows = fields.rows, .row_bytes = 2 * fields.keys});
     }
     if (fields.has_state()) {
         all.push_back({.name = "state",
@@ -69,9 +73,15 @@ std::vector<Extent> extents(const InstructionDescription& instruction) {
     return all;
 }
 
-bool read_parameters(const std::uint8_t* block, Scale& scale) {
-    scale = read_scale(block, 0);
-    return is_scale(scale);
+// Of scores, and of their bias.
+struct Scales {
+    Scale scores, bias;
+};
+
+bool read_parameters(const std::uint8_t* block, bool has_bias, Scales& scales) {
+    scales.scores = read_scale(block, 0);
+    if (has_bias) scales.bias = read_scale(block, 8);
+    return is_scale(scales.scores) && (!has_bias || is_scale(scales.bias));
 }
 
 class Softmaxes : public DecodedInstruction {
@@ -86,14 +96,15 @@ public:
           fields_(instruction),
           exponentials_(shared.exponentials(fields_.exponential_bits)) {
         if (fields_.has_mask) mask_ = instruction.operand("mask");
+        if (fields_.has_bias) bias_ = instruction.operand("bias");
     }
 
     bool runs_ahead() const override { return !fields_.is_online(); }
 
     bool execute(Machine& machine) const override {
-        Scale scale;
-        if (!read_parameters(machine.weights(parameters_).bytes, scale)) return false;
-        if (machine.goes_ahead && run_ahead(machine, scale)) return true;
+        Scales scales{};
+        if (!read_parameters(machine.weights(parameters_).bytes, fields_.has_bias, scales)) return false;
+        if (machine.goes_ahead && run_ahead(machine, scales)) return true;
         if (!machine.settle()) return false;
         const Tile destination = machine.tile(destination_), sums = machine.tile(sums_);
         const auto count = static_cast<std::size_t>(fields_.rows);
@@ -101,11 +112,12 @@ public:
         std::int32_t* known = states + state_arrays * count;
         if (fields_.has_state()) std::memcpy(known, sums.bytes, known_arrays * word * count);
         const RowStates row_states{fields_.has_state() ? known : nullptr, known + count, states + count, states + 2 * count};
-        Softmax softmax = described(machine, destination, scale);
+        Softmax softmax = described(machine, destination, scales);
         softmax.sums = states;
         softmax.states = fields_.is_online() ? &row_states : nullptr;
-        // The result of keys after the first may turn out to be out of range; and a mask may lie where it goes.
-        const bool direct = !fields_.has_state() && (!fields_.has_mask || destination.apart_from(machine.tile(mask_)));
+        // The result of keys after the first may turn out to be out of range; and a mask or a bias may lie where it goes.
+        const bool direct = !fields_.has_state() && (!fields_.has_mask || destination.apart_from(machine.tile(mask_))) &&
+                            (!fields_.has_bias || destination.apart_from(machine.tile(bias_)));
         Tile aside{};
         if (!direct) {
             aside = destination.aside(machine.results);
@@ -119,7 +131,7 @@ public:
     }
 
 private:
-    Softmax described(Machine& machine, const Tile& destination, Scale scale) const {
+    Softmax described(Machine& machine, const Tile& destination, const Scales& scales) const {
         const Tile scores = machine.tile(scores_);
         const std::int64_t* counters = machine.counters.data();
         Softmax softmax{};
@@ -130,9 +142,15 @@ private:
             softmax.mask = mask.bytes;
             softmax.mask_stride = mask.stride;
         }
+        if (fields_.has_bias) {
+            const Tile bias = machine.tile(bias_);
+            softmax.bias = bias.bytes;
+            softmax.bias_stride = bias.stride;
+        }
         softmax.causal = fields_.causal;
         softmax.diagonal = row_offset_.at(counters) - key_offset_.at(counters);
-        softmax.scale = scale;
+        softmax.scale = scales.scores;
+        softmax.bias_scale = scales.bias;
         softmax.exponentials = exponentials_;
         softmax.destination = destination.bytes;
         softmax.destination_stride = destination.stride;
@@ -141,27 +159,29 @@ private:
     }
 
     // False if that is not possible; then nothing has happened.
-    bool run_ahead(Machine& machine, Scale scale) const {
+    bool run_ahead(Machine& machine, const Scales& scales) const {
         const Tile destination = machine.tile(destination_), sums = machine.tile(sums_);
         if (!runs_ahead() || !destination.apart_from(sums)) return false;
-        std::array touched{machine.tile(scores_).read_by_rows(), destination.written_by_rows(),
-                           SharedRows{sums.bytes, 4, 4, true}, SharedRows{}};
-        if (fields_.has_mask) {
-            const Tile mask = machine.tile(mask_);
-            if (!mask.apart_from(destination) || !mask.apart_from(sums)) return false;
-            touched.back() = mask.read_by_rows();
-        }
-        const auto work = [softmax = described(machine, destination, scale), kernel = machine.kernels.softmax_rows,
+        std::array<SharedRows, Team::most_touched> touched{machine.tile(scores_).read_by_rows(),
+                                                           destination.written_by_rows(),
+                                                           SharedRows{sums.bytes, 4, 4, true}};
+        std::size_t count = 3;
+        const auto touch = [&](const Tile& read) {
+            touched[count++] = read.read_by_rows();
+            return read.apart_from(destination) && read.apart_from(sums);
+        };
+        if (fields_.has_mask && !touch(machine.tile(mask_))) return false;
+        if (fields_.has_bias && !touch(machine.tile(bias_))) return false;
+        const auto work = [softmax = described(machine, destination, scales), kernel = machine.kernels.softmax_rows,
                            sums = sums.bytes](int first, int last) {
             thread_local Scratch scratch;
-            const auto count = static_cast<std::size_t>(last);
             Softmax its = softmax;
-            its.sums = reinterpret_cast<std::int32_t*>(scratch.take(4 * count));
+            its.sums = reinterpret_cast<std::int32_t*>(scratch.take(4 * static_cast<std::size_t>(last)));
             if (!kernel(its, first, last)) return false;
             std::memcpy(sums + 4 * first, its.sums + first, 4 * static_cast<std::size_t>(last - first));
             return true;
         };
-        return machine.team.run_ahead(fields_.rows, std::span(touched).first(fields_.has_mask ? 4 : 3), work);
+        return machine.team.run_ahead(fields_.rows, std::span(touched).first(count), work);
     }
 
     bool run(Machine& machine, const Softmax& softmax) const {
@@ -170,7 +190,7 @@ private:
         return machine.team.share(fields_.rows, [softmax, kernel](int first, int last) { return kernel(softmax, first, last); });
     }
 
-    Operand scores_, destination_, sums_, parameters_, mask_;
+    Operand scores_, destination_, sums_, parameters_, mask_, bias_;
     Affine row_offset_, key_offset_;
     Fields fields_;
     Exponentials exponentials_;

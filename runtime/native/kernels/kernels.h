@@ -131,9 +131,11 @@ struct Softmax {
     std::int64_t scores_stride;
     const std::uint8_t* mask;  // null: none
     std::int64_t mask_stride;
+    const std::uint8_t* bias;  // int16, added to the scores; null: none
+    std::int64_t bias_stride;
     bool causal;
     std::int64_t diagonal;  // with `causal`: row i may see keys up to i + diagonal
-    Scale scale;
+    Scale scale, bias_scale;
     Exponentials exponentials;
     std::uint8_t* destination;
     std::int64_t destination_stride;
@@ -170,6 +172,24 @@ struct Norm {
     int columns;
 };
 
+// The vector unit's rotation of pairs of columns: an element times its cosine plus its partner times its sine.
+struct Rotation {
+    const std::uint8_t* source;
+    std::int64_t source_stride;
+    Element source_type;  // s8 or s16
+    const std::uint8_t* cosines;  // int16, as are the sines
+    std::int64_t cosines_stride;
+    const std::uint8_t* sines;
+    std::int64_t sines_stride;
+    Scale scale;
+    std::uint8_t* destination;
+    std::int64_t destination_stride;
+    Element destination_type;  // s8 or s16
+    int columns;
+    int width;  // the columns that are rotated, from the first on; an even number
+    bool half;  // partners are half of them apart; else they are neighbours
+};
+
 // For weights of which at most a quarter is kept. They are laid out one after the other: for each vector of columns,
 // for each segment of the depth, as many quads as `quads` says.
 struct SparseKernels {
@@ -201,6 +221,7 @@ struct Kernels {
     // Whether every sum is in 0..2^31-1; if not, the result means nothing.
     bool (*softmax_rows)(const Softmax&, int first, int last);
     void (*norm_rows)(const Norm&, int first, int last);
+    void (*rotate_rows)(const Rotation&, int first, int last);
     // Sum and sum of squares of int16[columns].
     void (*statistics_of_row)(const std::uint8_t* row, int columns, std::int64_t& sum, std::int64_t& squares);
     const SparseKernels* sparse;  // null: none

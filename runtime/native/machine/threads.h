@@ -39,6 +39,9 @@ public:
     Team(const Team&) = delete;
     Team& operator=(const Team&) = delete;
 
+    // Rectangles that work which runs ahead may touch.
+    static constexpr std::size_t most_touched = 5;
+
     int threads() const { return static_cast<int>(boxes_.size()) + 1; }
 
     // Calls work(first, last) for ranges that make up 0..rows-1, and returns whether all have returned true. `work` is
@@ -77,7 +80,6 @@ public:
 
 private:
     static constexpr std::uint32_t most_jobs = 16;
-    static constexpr std::size_t most_touched = 4;
 
     // Bytes that work touches.
     struct Range {

@@ -346,26 +346,37 @@ def test_gather_refuses_indices_outside_the_table(index: int) -> None:
 
 
 def attended(
-    q: list[int], k: list[list[int]], v: list[list[int]], keys: list[int], op: nm.AttentionOp, element: IntegerType
+    q: list[int],
+    k: list[list[int]],
+    v: list[list[int]],
+    keys: list[int],
+    op: nm.AttentionOp,
+    element: IntegerType,
+    bias: list[int] | None,
 ) -> list[int]:
     """One row of attention: exponentials of the admissible keys, their sum, and the drain's division by it."""
     scores = [sum(a * b for a, b in zip(q, row, strict=True)) for row in k]
     multiplier, shift = op.score_scale.pair
     planes = range(op.bits // 8)
-    total, maximum, parts = 0, None, [[0 for _ in planes] for _ in q]
+    total, maximum, parts = 0, None, [[0 for _ in planes] for _ in v[0]]
+    logarithms = [scaled(score, multiplier, shift) for score in scores]
+    if bias is not None and op.bias_scale is not None:
+        logarithms = [t + scaled(b, *op.bias_scale.pair) for t, b in zip(logarithms, bias, strict=True)]
     for start in range(0, len(k), op.chunk_keys or len(k)):
         chunk = [j for j in keys if start <= j < start + (op.chunk_keys or len(k))]
         if not chunk:
             continue
         largest, down = max(scores[j] for j in chunk), 0
-        if op.chunk_keys is None:
+        if op.chunk_keys is None and bias is not None:
+            weights = {j: exponential(logarithms[j] - max(logarithms[i] for i in chunk), op.bits) for j in chunk}
+        elif op.chunk_keys is None:
             weights = {j: exponential(scaled(scores[j] - largest, multiplier, shift), op.bits) for j in chunk}
         else:
-            ceiling = -(-scaled(largest, multiplier, shift) // 1024)
+            ceiling = -(-max(logarithms[j] for j in chunk) // 1024)
             raised = ceiling if maximum is None else max(ceiling, maximum)
             down = 0 if maximum is None else min(raised - maximum, 31)
             maximum = raised
-            weights = {j: exponential(scaled(scores[j], multiplier, shift) - 1024 * raised, op.bits) for j in chunk}
+            weights = {j: exponential(logarithms[j] - 1024 * raised, op.bits) for j in chunk}
         total = shifted(total, down) + sum(weights.values())
         for n, part in enumerate(parts):
             for plane in planes:
@@ -387,6 +398,8 @@ def attended(
     st.tuples(st.integers(1, 2), st.integers(1, 2), st.integers(1, 4), st.integers(1, 5), st.integers(1, 3)),
     st.booleans(),
     st.sampled_from([None, (1, 1, 1), (0, 0, 0), (1, 0, 1), (0, 1, 1)]),
+    st.sampled_from([None, (1, 1, 1), (0, 0, 0), (1, 0, 1), (0, 1, 1)]),
+    st.integers(1, 4),
     st.sampled_from([nm.si8, nm.si16]),
     st.permutations(range(4)),
     st.integers(-20, 20),
@@ -399,6 +412,8 @@ def test_attention(
     sizes: tuple[int, int, int, int, int],
     causal: bool,
     broadcast: tuple[int, int, int] | None,
+    bias_broadcast: tuple[int, int, int] | None,
+    width: int,
     element: IntegerType,
     permutation: list[int],
     zero_point: int,
@@ -409,11 +424,17 @@ def test_attention(
     random = np.random.default_rng(seed)
     batch, heads, queries, keys, depth = sizes
     q = random_of(random, nm.si8, (batch, heads * group, queries, depth))
-    k, v = (random_of(random, nm.si8, (batch, heads, keys, depth)) for _ in range(2))
+    k, v = (random_of(random, nm.si8, (batch, heads, keys, size)) for size in (depth, width))
     mask = None
     if broadcast is not None:
         shape = [1 if one else size for one, size in zip(broadcast, (batch, heads, queries), strict=True)]
         mask = np.repeat((random.random((*shape, keys)) < 0.5).astype(np.uint8) * 7, 1 if broadcast[1] else group, 1)
+    bias = None
+    if bias_broadcast is not None:
+        full = (batch, heads * group, queries)
+        bias = random_of(
+            random, nm.si16, (*(1 if one else size for one, size in zip(bias_broadcast, full, strict=True)), keys)
+        )
     op = nm.AttentionOp(
         (value_of(q, nm.si8), value_of(k, nm.si8), value_of(v, nm.si8)),
         None if mask is None else value_of(mask, nm.ui8),
@@ -424,17 +445,20 @@ def test_attention(
         permutation,
         bits=bits,
         chunk=chunk,
+        bias=None if bias is None else (value_of(bias, nm.si16), (int(random.integers(2**28, 2**31)), 36)),
     )
     op.verify()
-    found = run(op, q, k, v, *([] if mask is None else [mask])).transpose(
+    found = run(op, q, k, v, *(value for value in (mask, bias) if value is not None)).transpose(
         [permutation.index(axis) for axis in range(4)]
     )
     shape = [batch, heads * group, queries, keys]
     full = np.ones(shape) if mask is None else np.broadcast_to(mask, shape)
+    added = None if bias is None else np.broadcast_to(bias, shape)
     for b, h, i in np.ndindex(batch, heads * group, queries):
         admissible = [j for j in range(keys) if full[b, h, i, j] and not (causal and j > i)]
+        row_bias = None if added is None else added[b, h, i].tolist()
         expected = attended(
-            q[b, h, i].tolist(), k[b, h // group].tolist(), v[b, h // group].tolist(), admissible, op, element
+            q[b, h, i].tolist(), k[b, h // group].tolist(), v[b, h // group].tolist(), admissible, op, element, row_bias
         )
         assert found[b, h, i].tolist() == expected
 

@@ -10,6 +10,7 @@ func.func @main(%x: memref<6x8xsi8, #sta.dram> {sta.port = #sta.port<input "x", 
   %sums = sta.alloc "sums" at 320 : spad<6xsi32>
   %packed = sta.alloc "packed" at 64 : wbuf<20xui8>
   %values = sta.alloc "values" at 0 : wbuf<44xui8>
+  %rotation = sta.alloc "rotation" at 0 : wbuf<16xui8>
   %acc = sta.alloc "acc" at 0 : acc<6x4xsi32>
   %z = sta.alloc "z" at 384 : spad<6x4xsi8>
   sta.load %x to %a post [0] : dram<6x8xsi8>, spad<6x8xsi8>
@@ -21,6 +22,7 @@ func.func @main(%x: memref<6x8xsi8, #sta.dram> {sta.port = #sta.port<input "x", 
   sta.shift %acc by %sums : acc<6x4xsi32>, spad<6xsi32>
   sta.map %acc to %z parameters %values residual %sums normalize : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<44xui8>, spad<6xsi32>
   sta.norm layer %rows parameters %values to %rows copy %a : spad<6x8xsi16>, wbuf<44xui8>, spad<6x8xsi16>, spad<6x8xsi8>
+  sta.rotate interleaved 4 of %rows by %rows, %rows to %a parameters %rotation : spad<6x8xsi16>, spad<6x8xsi16>, spad<6x8xsi16>, spad<6x8xsi8>, wbuf<16xui8>
   sta.sync st wait [1, 2] post [3]
   sta.fence
   sta.store %a to %y : spad<6x8xsi8>, dram<6x8xsi8>
@@ -63,13 +65,15 @@ func.func @main(%x: memref<6x8xsi8, #sta.dram> {sta.port = #sta.port<input "x", 
 // CHECK-NEXT: lea rd=r6, imm=192{{ +}}# 25
 // CHECK-NEXT: lea rd=r7, imm=8{{ +}}# 26
 // CHECK-NEXT: norm source=r5, destination=r5, copy=r6, parameters=r0, source_stride=r2, destination_stride=r2, copy_stride=r7, rows=6, columns=8, outputs=both{{ +}}# 27
+// CHECK-NEXT: .location "" "sta.rotate"
+// CHECK-NEXT: rotate source=r5, destination=r6, cosines=r5, sines=r5, parameters=r0, source_stride=r2, destination_stride=r7, cosines_stride=r2, sines_stride=r2, rows=6, columns=8, width=4, source_type=s16, destination_type=s8, pairing=interleaved{{ +}}# 28
 // CHECK-NEXT: .location "" "sta.sync"
-// CHECK-NEXT: sync unit=st, wait={1,2}, post={3}{{ +}}# 28
+// CHECK-NEXT: sync unit=st, wait={1,2}, post={3}{{ +}}# 29
 // CHECK-NEXT: .location "" "sta.fence"
-// CHECK-NEXT: fence{{ +}}# 29
+// CHECK-NEXT: fence{{ +}}# 30
 // CHECK-NEXT: .location "" "sta.store"
-// CHECK-NEXT: lea rd=r8, imm=4160{{ +}}# 30
-// CHECK-NEXT: st dram=r8, sram=r6, dram_stride=r7, sram_stride=r7, rows=6, row_bytes=8{{ +}}# 31
+// CHECK-NEXT: lea rd=r8, imm=4160{{ +}}# 31
+// CHECK-NEXT: st dram=r8, sram=r6, dram_stride=r7, sram_stride=r7, rows=6, row_bytes=8{{ +}}# 32
 // CHECK-NEXT: .location "" ""
-// CHECK-NEXT: fence{{ +}}# 32
-// CHECK-NEXT: halt{{ +}}# 33
+// CHECK-NEXT: fence{{ +}}# 33
+// CHECK-NEXT: halt{{ +}}# 34

@@ -35,15 +35,22 @@ def attention_of(
     q: tuple[int, int, int, int],
     k: tuple[int, int, int, int],
     mask: tuple[int, ...] | None = None,
+    bias: tuple[int, ...] | None = None,
+    width: int | None = None,
     **how: Any,
 ) -> SSAValue:
-    """Attention of random inputs; heads lie beside each other in a row, as a model leaves them."""
+    """
+    Attention of random inputs; heads lie beside each other in a row, as a model leaves them. `width` is that of values
+    if it is not that of keys.
+    """
 
     def heads(name: str, shape: tuple[int, int, int, int]) -> SSAValue:
         batch, count, rows, depth = shape
         return builder.permute(builder.bytes(name, (batch, rows, count, depth)), 0, 2, 1, 3)
 
-    operands = heads("q", q), heads("k", k), heads("v", k)
+    operands = heads("q", q), heads("k", k), heads("v", (*k[:3], width or k[3]))
+    if bias is not None:
+        how["bias"] = builder.stream("bias", bias)
     return builder.attention(operands, None if mask is None else builder.mask("mask", mask), **how)
 
 
@@ -81,7 +88,7 @@ def compiled(builder: NmBuilder, result: SSAValue) -> Program:
 TARGETS = pytest.mark.parametrize("target", [SMALL, ROOMY], ids=lambda target: target.name)
 
 
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_attention_keeps_its_bits(data: st.DataObject) -> None:
     target = data.draw(st.sampled_from([SMALL, ROOMY]))
@@ -89,13 +96,16 @@ def test_any_attention_keeps_its_bits(data: st.DataObject) -> None:
     queries, keys = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 70))
     depth = data.draw(st.sampled_from([3, 8, 13]))
     shape = (batch, heads * group, queries, keys)
-    mask = data.draw(st.sampled_from([None, (1, 1, 1, keys), (batch, 1, 1, keys), (1, 1, queries, keys), shape]))
+    of_scores = st.sampled_from([None, (1, 1, 1, keys), (batch, 1, 1, keys), (1, 1, queries, keys), shape])
+    mask, bias = data.draw(of_scores), data.draw(of_scores | st.just((1, heads * group, queries, keys)))
     builder = NmBuilder(target, seed=data.draw(st.integers(0, 1000)))
     result = attention_of(
         builder,
         (batch, heads * group, queries, depth),
         (batch, heads, keys, depth),
         mask,
+        bias,
+        data.draw(st.sampled_from([None, 2, 11, 18])),
         causal=data.draw(st.booleans()),
         bits=data.draw(st.sampled_from([8, 16])),
         chunk=data.draw(st.sampled_from([None, None, 5, 8, 16, 100])),
@@ -114,6 +124,18 @@ def test_chunks_of_any_number(target: Target, bits: int, causal: bool, keys: int
     builder = NmBuilder(target)
     result = attention_of(builder, (1, 1, 21, 6), (1, 1, keys, 6), causal=causal, bits=bits, chunk=8)
     check(builder, result)
+
+
+@TARGETS
+@pytest.mark.parametrize("chunk", [None, 16])
+def test_a_bias_is_a_constant_or_computed(target: Target, chunk: int | None) -> None:
+    builder = NmBuilder(target)
+    computed = builder.clamp(builder.rescale(builder.stream("b", (1, 1, 40, 33)), 0.3), nm.si16)
+    constant = builder.weight("bias", builder.random.integers(-9000, 9000, (1, 2, 40, 33)), nm.si16)
+    shapes = (1, 2, 40, 8), (1, 2, 33, 8)
+    q, k, v = (builder.bytes(name, shape) for name, shape in zip("qkv", (*shapes, (1, 2, 33, 8)), strict=True))
+    first, second = (builder.attention((q, k, v), chunk=chunk, bias=bias) for bias in (computed, constant))
+    check_pipeline(builder.case(first, second)).check_races()
 
 
 @TARGETS

@@ -62,6 +62,6 @@ def test_rows_of_runs_give_the_bits_of_the_interpreter(
 def test_windows_are_not_copied() -> None:
     case = convolution(NmBuilder(), 9, 8, 3, 1, 16, DENSE)
     apply(case.module, case.context, *INTEGER_PIPELINE)
-    products, copies = operations(case, sta.ProductOp), operations(case, sta.MapOp)
-    assert all(sta.space_of(one.source) == "acc" for one in copies)
-    assert {sta.memref_of(one.a).get_shape()[1] for one in products} == {24}
+    # The first operand of a map is its source, and the second one of a product its activations.
+    assert {sta.space_of(one.operands[0]) for one in operations(case, sta.MapOp)} == {"acc"}
+    assert {sta.memref_of(one.operands[1]).get_shape()[1] for one in operations(case, sta.ProductOp)} == {24}

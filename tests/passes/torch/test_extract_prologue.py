@@ -1,5 +1,6 @@
 """The host prologue: whatever a model computes from integers, with PyTorch's numbers; the machine reads the results."""
 # pyright: reportUnknownLambdaType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
 # Functions of tensors with arguments of many kinds.
 
 from __future__ import annotations
@@ -69,8 +70,11 @@ def check(model: nn.Module, inputs: Inputs, others: Sequence[Inputs] = ()) -> Im
 def drawn(seed: int, rows: int = 2, columns: int = 6) -> Inputs:
     numbers = np.random.default_rng(seed)
     lengths = numbers.integers(1, columns + 1, (rows, 1))
+    ids = numbers.integers(0, 9, (rows, columns))
+    # A row without a key is zero, where PyTorch has the mean of the values if finite numbers leave keys out.
+    ids[:, 0] = 5
     return {
-        "ids": numbers.integers(0, 9, (rows, columns)),
+        "ids": ids,
         "mask": (np.arange(columns) < lengths).astype(np.int64),
     }
 
@@ -203,11 +207,55 @@ class Attention(nn.Module):
 
 
 CAUSAL = torch.ones(6, 6, dtype=torch.bool).tril()
+LEAST = torch.finfo(torch.float32).min
+ADDED = torch.full((6, 6), LEAST).triu(1)
+"""A causal mask that is added to scores."""
+
+
+def alike(ids: torch.Tensor) -> torch.Tensor:
+    """True for two tokens of a sequence that are the same."""
+    return ids[:, :, None] == ids[:, None, :]
+
+
+def admitting(bools: torch.Tensor) -> torch.Tensor:
+    """A mask of bools as numbers that are added to scores."""
+    return torch.where(bools, 0.0, LEAST)
+
+
+def inverted(mask: torch.Tensor) -> torch.Tensor:
+    """As older models of transformers make numbers of a mask."""
+    excluded = 1.0 - mask.float()
+    return excluded.masked_fill(excluded.bool(), LEAST)
+
+
+def joined(mask: torch.Tensor) -> torch.Tensor:
+    """As decoders of transformers put padding into a causal mask."""
+    causal = ADDED[None, None].expand(2, 1, 6, 6).clone()
+    padding = causal + mask[:, None, None, :]
+    return causal.masked_fill(padding == 0, LEAST)
+
+
 MASKS: dict[str, tuple[Function, list[int]]] = {
     "ids that are no padding": (lambda ids, mask: ids.ne(1)[:, None, None, :], [2, 1, 1, 6]),
-    "segments": (lambda ids, mask: (ids[:, :, None] == ids[:, None, :])[:, None], [2, 1, 6, 6]),
+    "segments": (lambda ids, mask: alike(ids)[:, None], [2, 1, 6, 6]),
     "window": (lambda ids, mask: CAUSAL.triu(-2) & mask.bool()[:, None, None, :] | torch.eye(6).bool(), [2, 1, 6, 6]),
     "two axes": (lambda ids, mask: (ids[0] > 2)[None, :] | torch.eye(6).bool(), [1, 1, 6, 6]),
+    "chosen numbers": (lambda ids, mask: admitting(ids.ne(1)[:, None, None, :]), [2, 1, 1, 6]),
+    "computed numbers": (lambda ids, mask: (1.0 - ids.ne(1)[:, None, None, :].float()) * LEAST, [2, 1, 1, 6]),
+    "inverted numbers": (lambda ids, mask: inverted(ids.ne(1)[:, None, None, :].expand(2, 1, 6, 6)), [2, 1, 1, 6]),
+    "causal and ids": (lambda ids, mask: ADDED + admitting(ids.ne(1)[:, None, None, :]), [2, 1, 1, 6]),
+    "causal bools and ids": (lambda ids, mask: CAUSAL & ids.ne(1)[:, None, None, :], [2, 1, 1, 6]),
+    "padding twice": (lambda ids, mask: joined(mask) + admitting((ids > 0)[:, None, None, :]), [2, 1, 1, 6]),
+    "padding and segments": (
+        lambda ids, mask: (
+            (1.0 - mask[:, None, None, :].float()) * LEAST + admitting(alike(ids)[:, None] | (torch.arange(6) == 0))
+        ),
+        [2, 1, 6, 6],
+    ),
+    "window of numbers": (
+        lambda ids, mask: admitting(CAUSAL.triu(-2)) + admitting((mask.bool() | ids.ne(1))[:, None, None, :]),
+        [2, 1, 6, 6],
+    ),
     "one key for all": (lambda ids, mask: ids[:, None, :1, None] > 2, [2, 1, 1, 6]),
 }
 

@@ -130,3 +130,12 @@ def test_a_weight_that_is_transposed_for_a_product_stays(transposed: bool) -> No
 
     imported = folded(Product(), {"x": np.ones((4, 4), np.float32)})
     assert literals(imported) == (["weight"] if transposed else ["weight.folded"])
+
+
+def test_constants_of_the_shape_of_an_input_do_not_depend_on_it() -> None:
+    class Filled(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.full_like(x, 3.0) + x.new_ones(1, 4) + torch.zeros_like(x)
+
+    imported = folded(Filled(), {"x": np.ones((1, 4), np.float32)})
+    assert overloads(imported.module) == ["add.Tensor"]

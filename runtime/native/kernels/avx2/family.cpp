@@ -20,6 +20,7 @@ STA_BEGIN_TARGET(STA_AVX2)
 #include "kernels/scalar/map.h"
 #include "kernels/scalar/norm.h"
 #include "kernels/scalar/product.h"
+#include "kernels/scalar/rotate.h"
 #include "kernels/scalar/softmax.h"
 
 namespace sta {
@@ -35,6 +36,7 @@ const Kernels avx2_kernels = {
     .map_rows = scalar::map_rows,
     .softmax_rows = scalar::softmax_rows,
     .norm_rows = scalar::norm_rows,
+    .rotate_rows = scalar::rotate_rows,
     .statistics_of_row = scalar::statistics_of_row,
     .sparse = nullptr,
 };

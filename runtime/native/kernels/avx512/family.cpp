@@ -31,6 +31,7 @@ const Kernels avx512_kernels = {
     .map_rows = avx512::map_rows,
     .softmax_rows = avx512::softmax_rows,
     .norm_rows = avx512::norm_rows,
+    .rotate_rows = avx512::rotate_rows,
     .statistics_of_row = avx512::statistics_of_row,
     .sparse = &avx512::sparse_kernels,
 };

@@ -17,6 +17,7 @@ bool multiply_rows(const Product& product, int first, int last);
 bool map_rows(const Map& map, int first, int last);
 bool softmax_rows(const Softmax& softmax, int first, int last);
 void norm_rows(const Norm& norm, int first, int last);
+void rotate_rows(const Rotation& rotation, int first, int last);
 void statistics_of_row(const std::uint8_t* row, int columns, std::int64_t& sum, std::int64_t& squares);
 
 extern const SparseKernels sparse_kernels;

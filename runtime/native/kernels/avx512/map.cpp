@@ -61,15 +61,6 @@ inline __m512i rescaled_wide(__m512i high, __m512i low, __m512i bias, const Wide
     return _mm512_inserti64x4(_mm512_castsi256_si512(results[0]), results[1], 1);
 }
 
-inline __m512i load_elements(const std::uint8_t* row, Element type, int column, __mmask16 mask) {
-    switch (type) {
-        case Element::s8: return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, row + column));
-        case Element::u8: return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, row + column));
-        case Element::s16: return _mm512_cvtepi16_epi32(_mm256_maskz_loadu_epi16(mask, row + 2 * column));
-        default: return _mm512_maskz_loadu_epi32(mask, row + 4 * column);
-    }
-}
-
 inline __m512i looked_up(const std::int16_t* table, __m512i values) {
     const __m512i lowest = _mm512_set1_epi32(-32768), highest = _mm512_set1_epi32(32767);
     const __m512i x = _mm512_min_epi32(_mm512_max_epi32(values, lowest), highest);

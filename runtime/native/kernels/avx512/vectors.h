@@ -53,6 +53,15 @@ inline __m512i rescaled(__m512i values, const VectorScale& scale) {
     return _mm512_mask_mov_epi32(even, 0xAAAA, _mm512_slli_epi64(odd, 32));
 }
 
+inline __m512i load_elements(const std::uint8_t* row, Element type, int column, __mmask16 mask) {
+    switch (type) {
+        case Element::s8: return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, row + column));
+        case Element::u8: return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, row + column));
+        case Element::s16: return _mm512_cvtepi16_epi32(_mm256_maskz_loadu_epi16(mask, row + 2 * column));
+        default: return _mm512_maskz_loadu_epi32(mask, row + 4 * column);
+    }
+}
+
 inline void store_elements(std::uint8_t* row, Element type, int column, __mmask16 mask, __m512i values) {
     const __m512i zero = _mm512_setzero_si512();
     switch (type) {

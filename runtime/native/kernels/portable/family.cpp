@@ -3,6 +3,7 @@
 #include "kernels/scalar/map.h"
 #include "kernels/scalar/norm.h"
 #include "kernels/scalar/product.h"
+#include "kernels/scalar/rotate.h"
 #include "kernels/scalar/softmax.h"
 
 namespace sta {
@@ -49,6 +50,7 @@ const Kernels portable_kernels = {
     .map_rows = scalar::map_rows,
     .softmax_rows = scalar::softmax_rows,
     .norm_rows = scalar::norm_rows,
+    .rotate_rows = scalar::rotate_rows,
     .statistics_of_row = scalar::statistics_of_row,
     .sparse = nullptr,
 };

@@ -29,6 +29,16 @@ inline bool is_admissible(const std::uint8_t* mask, int key, int visible) {
     return key < visible && (!mask || mask[key]);
 }
 
+// A score and its bias, in log2 units with 10 fraction bits.
+inline std::int64_t exponent_of(const Softmax& softmax, const std::uint8_t* scores, const std::uint8_t* bias, int key) {
+    const std::int64_t exponent = rescaled(load<std::int32_t>(scores + 4 * key), softmax.scale);
+    return bias ? exponent + rescaled(load<std::int16_t>(bias + 2 * key), softmax.bias_scale) : exponent;
+}
+
+inline const std::uint8_t* bias_of(const Softmax& softmax, int row) {
+    return softmax.bias ? softmax.bias + row * softmax.bias_stride : nullptr;
+}
+
 inline void store_exponential(const Softmax& softmax, std::uint8_t* row, int key, std::int32_t exponential) {
     if (softmax.exponentials.bytes == 1) row[key] = static_cast<std::uint8_t>(exponential);
     else store(row + 2 * key, static_cast<std::uint16_t>(exponential));
@@ -39,16 +49,22 @@ inline bool softmax_row(const Softmax& softmax, int row) {
     const std::uint8_t* mask = softmax.mask ? softmax.mask + row * softmax.mask_stride : nullptr;
     std::uint8_t* destination = softmax.destination + row * softmax.destination_stride;
     const int visible = visible_keys(softmax, row);
+    const std::uint8_t* bias = bias_of(softmax, row);
+    // Without a bias differences are rescaled, with one what they are of.
+    const auto value = [&](int key) -> std::int64_t {
+        return bias ? exponent_of(softmax, scores, bias, key) : load<std::int32_t>(scores + 4 * key);
+    };
     std::int64_t largest = std::numeric_limits<std::int32_t>::min();
     for (int key = 0; key < visible; ++key) {
-        if (is_admissible(mask, key, visible)) largest = std::max<std::int64_t>(largest, load<std::int32_t>(scores + 4 * key));
+        if (is_admissible(mask, key, visible)) largest = std::max(largest, value(key));
     }
     std::int64_t sum = 0;
     for (int key = 0; key < softmax.keys; ++key) {
         std::int32_t exponential = 0;
         if (is_admissible(mask, key, visible)) {
-            const std::int64_t difference = load<std::int32_t>(scores + 4 * key) - largest;
-            exponential = exponential_of(softmax.exponentials, -rescaled_wide(difference, softmax.scale));
+            const std::int64_t difference = value(key) - largest;
+            const std::int64_t exponent = bias ? difference : rescaled_wide(difference, softmax.scale);
+            exponential = exponential_of(softmax.exponentials, -exponent);
         }
         sum += exponential;
         store_exponential(softmax, destination, key, exponential);
@@ -83,7 +99,8 @@ inline bool online_softmax_row(const Softmax& softmax, int row) {
     const std::uint8_t* mask = softmax.mask ? softmax.mask + row * softmax.mask_stride : nullptr;
     std::uint8_t* destination = softmax.destination + row * softmax.destination_stride;
     const int visible = visible_keys(softmax, row);
-    const auto exponent = [&](int key) { return rescaled(load<std::int32_t>(scores + 4 * key), softmax.scale); };
+    const std::uint8_t* bias = bias_of(softmax, row);
+    const auto exponent = [&](int key) { return exponent_of(softmax, scores, bias, key); };
     bool any = false;
     std::int64_t largest = std::numeric_limits<std::int64_t>::min();
     for (int key = 0; key < visible; ++key) {

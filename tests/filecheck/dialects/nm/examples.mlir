@@ -134,6 +134,14 @@ builtin.module {
     // CHECK-NEXT: func.return
   }
   // CHECK-NEXT: }
+  func.func @nm.rotate(%x: tensor<1x2x6x4xsi16>, %cosines: tensor<6x4xsi16>, %sines: tensor<6x4xsi16>) {
+  // CHECK-NEXT: func.func @nm.rotate(%x: tensor<1x2x6x4xsi16>, %cosines: tensor<6x4xsi16>, %sines: tensor<6x4xsi16>) {
+    %y = nm.rotate half 4 of %x by %cosines, %sines scale <1073741824, 45> : tensor<1x2x6x4xsi16>, tensor<6x4xsi16>, tensor<6x4xsi16> -> tensor<1x2x6x4xsi8>
+    // CHECK-NEXT: %y = nm.rotate half 4 of %x by %cosines, %sines scale <1073741824, 45> : tensor<1x2x6x4xsi16>, tensor<6x4xsi16>, tensor<6x4xsi16> -> tensor<1x2x6x4xsi8>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
   func.func @nm.gather(%table: tensor<30522x384xsi16>, %ids: tensor<1x128xsi32>) {
   // CHECK-NEXT: func.func @nm.gather(%table: tensor<30522x384xsi16>, %ids: tensor<1x128xsi32>) {
     %rows = nm.gather %table, %ids : tensor<30522x384xsi16>, tensor<1x128xsi32> -> tensor<1x128x384xsi16>

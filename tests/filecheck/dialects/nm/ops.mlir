@@ -63,8 +63,8 @@ builtin.module {
   }
   // CHECK-NEXT: }
 
-  func.func @fused(%x: tensor<1x6x8xsi8>, %stream: tensor<1x6x4xsi16>, %heads: tensor<1x2x6x4xsi8>, %mask: tensor<1x1x1x6xui8>) {
-  // CHECK-NEXT: func.func @fused(%x: tensor<1x6x8xsi8>, %stream: tensor<1x6x4xsi16>, %heads: tensor<1x2x6x4xsi8>, %mask: tensor<1x1x1x6xui8>) {
+  func.func @fused(%x: tensor<1x6x8xsi8>, %stream: tensor<1x6x4xsi16>, %heads: tensor<1x2x6x4xsi8>, %mask: tensor<1x1x1x6xui8>, %added: tensor<1x1x6x6xsi16>) {
+  // CHECK-NEXT: func.func @fused(%x: tensor<1x6x8xsi8>, %stream: tensor<1x6x4xsi16>, %heads: tensor<1x2x6x4xsi8>, %mask: tensor<1x1x1x6xui8>, %added: tensor<1x1x6x6xsi16>) {
     %w = nm.weight @w : tensor<4x8xsi8>
     // CHECK-NEXT: %w = nm.weight @w : tensor<4x8xsi8>
     %bias = nm.weight @bias : tensor<4xsi32>
@@ -85,6 +85,8 @@ builtin.module {
     // CHECK-NEXT: %attention = nm.attention %heads, %heads, %heads mask %mask causal score_scale <1073741824, 34> output_scale <1073741824, 38> permutation [0, 2, 1, 3] : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x1x6xui8> -> tensor<1x6x2x4xsi8>
     %long = nm.attention %heads, %heads, %heads score_scale <1073741824, 34> output_scale <1073741824, 38> probability_bits 16 chunk 4 : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8> -> tensor<1x2x6x4xsi8>
     // CHECK-NEXT: %long = nm.attention %heads, %heads, %heads score_scale <1073741824, 34> output_scale <1073741824, 38> probability_bits 16 chunk 4 : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8> -> tensor<1x2x6x4xsi8>
+    %biased = nm.attention %heads, %heads, %heads bias %added score_scale <1073741824, 34> bias_scale <1073741824, 33> output_scale <1073741824, 38> : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x6x6xsi16> -> tensor<1x2x6x4xsi8>
+    // CHECK-NEXT: %biased = nm.attention %heads, %heads, %heads bias %added score_scale <1073741824, 34> bias_scale <1073741824, 33> output_scale <1073741824, 38> : tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x2x6x4xsi8>, tensor<1x1x6x6xsi16> -> tensor<1x2x6x4xsi8>
     func.return
     // CHECK-NEXT: func.return
   }

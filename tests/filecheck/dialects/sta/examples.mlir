@@ -96,6 +96,14 @@ builtin.module {
     // CHECK-NEXT: func.return
   }
   // CHECK-NEXT: }
+  func.func @sta.rotate(%x: memref<6x8xsi16, #sta.spad>, %cosines: memref<6x8xsi16, #sta.spad>, %sines: memref<6x8xsi16, #sta.spad>, %y: memref<6x8xsi8, #sta.spad>, %p: memref<16xui8, #sta.wbuf>) {
+  // CHECK-NEXT: func.func @sta.rotate(%x: memref<6x8xsi16, #sta.spad>, %cosines: memref<6x8xsi16, #sta.spad>, %sines: memref<6x8xsi16, #sta.spad>, %y: memref<6x8xsi8, #sta.spad>, %p: memref<16xui8, #sta.wbuf>) {
+    sta.rotate half 4 of %x by %cosines, %sines to %y parameters %p : spad<6x8xsi16>, spad<6x8xsi16>, spad<6x8xsi16>, spad<6x8xsi8>, wbuf<16xui8>
+    // CHECK-NEXT: sta.rotate half 4 of %x by %cosines, %sines to %y parameters %p : spad<6x8xsi16>, spad<6x8xsi16>, spad<6x8xsi16>, spad<6x8xsi8>, wbuf<16xui8>
+    func.return
+    // CHECK-NEXT: func.return
+  }
+  // CHECK-NEXT: }
   func.func @sta.shift(%acc: memref<6x4xsi32, #sta.acc>, %shifts: memref<6xsi32, #sta.spad>) {
   // CHECK-NEXT: func.func @sta.shift(%acc: memref<6x4xsi32, #sta.acc>, %shifts: memref<6xsi32, #sta.spad>) {
     sta.shift %acc by %shifts : acc<6x4xsi32>, spad<6xsi32>

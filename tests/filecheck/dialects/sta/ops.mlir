@@ -39,6 +39,12 @@ builtin.module {
     // CHECK-NEXT: sta.mm %a, %dense to %acc scores : spad<6x8xsi8>, spad<4x8xsi8>, acc<6x4xsi32>
     sta.softmax row %acc to %p sums %sums parameters %parameters causal : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<64xui8>
     // CHECK-NEXT: sta.softmax row %acc to %p sums %sums parameters %parameters causal : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<64xui8>
+    sta.softmax row %acc to %p sums %sums parameters %parameters bias %stream : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<64xui8>, spad<6x4xsi16>
+    // CHECK-NEXT: sta.softmax row %acc to %p sums %sums parameters %parameters bias %stream : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<64xui8>, spad<6x4xsi16>
+    sta.softmax row %acc to %p sums %sums parameters %parameters mask %p bias %stream causal : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<64xui8>, spad<6x4xui8>, spad<6x4xsi16>
+    // CHECK-NEXT: sta.softmax row %acc to %p sums %sums parameters %parameters mask %p bias %stream causal : acc<6x4xsi32>, spad<6x4xui8>, spad<6xsi32>, wbuf<64xui8>, spad<6x4xui8>, spad<6x4xsi16>
+    sta.map %acc to %y parameters %parameters residual %stream combine maximum : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<64xui8>, spad<6x4xsi16>
+    // CHECK-NEXT: sta.map %acc to %y parameters %parameters residual %stream combine maximum : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<64xui8>, spad<6x4xsi16>
     sta.map %acc to %y parameters %parameters residual %sums normalize : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<64xui8>, spad<6xsi32>
     // CHECK-NEXT: sta.map %acc to %y parameters %parameters residual %sums normalize : acc<6x4xsi32>, spad<6x4xsi8>, wbuf<64xui8>, spad<6xsi32>
     sta.norm layer %rows parameters %parameters to %norm copy %copy : spad<6x8xsi16>, wbuf<64xui8>, spad<6x8xsi16>, spad<6x8xsi8>

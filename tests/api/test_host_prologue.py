@@ -1,5 +1,6 @@
-"""Programs whose inputs the host brings into another form: from PyTorch to the machine's bits, on all levels."""
+"""Programs with a host prologue: from PyTorch to the machine's bits on all levels, and in every tool."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from torch import nn
 
 import sta
+from sta.api.cli.command_line import main
+from sta.api.report.report_data import Sources, report_data
 from sta.runtime import Program
 
 WIDTH, LENGTH, WORDS, PADDING = 16, 8, 30, 1
@@ -50,7 +53,7 @@ def dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def program(dump: Path) -> Program:
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
     example = {name: torch.tensor(array) for name, array in sample(0).items()}
     return sta.compile(Counted(), example, calibration=samples(1, 8), check=True, dump_ir=dump)
 
@@ -113,9 +116,60 @@ def test_a_dump_whose_prologue_does_not_fit_is_refused(program: Program, dump: P
     text = path.read_text(encoding="utf-8")
     broken = path.with_name("changed.mlir")
     broken.write_text(text.replace('{sta.name = "positions.indices"}', '{sta.name = "other"}', 1), encoding="utf-8")
-    with pytest.raises(ValueError, match="neither takes nor makes the input 'positions.indices'"):
+    with pytest.raises(ValueError, match=r"neither takes nor makes the input 'positions\.indices'"):
         sta.compile(broken)
     broken.unlink()
+
+
+@pytest.fixture(scope="module")
+def files(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a program, its model, and inputs of two runs."""
+    folder = tmp_path_factory.mktemp("files")
+    program.save(folder / "m.sta")
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    example = {name: torch.tensor(array) for name, array in sample(0).items()}
+    torch.export.save(torch.export.export(Counted().eval(), (), example, strict=False), folder / "m.pt2")
+    np.savez(folder / "in.npz", **samples(2, 2))
+    return folder
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_prologue_is_shown(capsys: pytest.CaptureFixture[str], files: Path) -> None:
+    listing = said(capsys, "objdump", files / "m.sta", "--section", "prologue").splitlines()
+    assert listing[1].strip() == "%0 = input 'ids' : int64[2, 8]"
+    assert any("cumsum %" in line and "aten.cumsum" in line and "<forward>" in line for line in listing)
+    assert listing[-1].strip().startswith("'forward.mask' = %")
+    facts = json.loads(said(capsys, "info", files / "m.sta", "--json"))
+    assert [one["name"] for one in facts["prologue"]["inputs"]] == ["ids", "kinds"]
+    assert "steps on the host before" in said(capsys, "info", files / "m.sta")
+    text = files / "m.s"
+    said(capsys, "objdump", files / "m.sta", "-o", text)
+    said(capsys, "asm", text, "-o", files / "again.sta")
+    assert (files / "again.sta").read_bytes() == (files / "m.sta").read_bytes()
+
+
+def test_the_report_shows_it(program: Program) -> None:
+    rows = report_data(Sources("m.sta", program))["prologue"]
+    assert [row[-1] for row in rows].count("aten.cumsum") > 0
+    assert rows[-1][0] == "'forward.mask'"
+
+
+def test_the_float_model_runs_behind_it(capsys: pytest.CaptureFixture[str], files: Path) -> None:
+    found = json.loads(said(capsys, "diff", files / "m.pt2", files / "m.sta", "--inputs", files / "in.npz", "--json"))
+    assert {row["module"] for row in found["operations"]} >= {"words", "positions", "norm", "out"}
+    assert all(row["accumulated"]["sqnr_db"] > 25 for row in found["operations"])
+
+
+def test_the_debugger_shows_computed_inputs(capsys: pytest.CaptureFixture[str], files: Path) -> None:
+    shown = said(
+        capsys, "debug", files / "m.sta", "--inputs", files / "in.npz", "--sample", 1, "--command", "print forward.mask"
+    )
+    assert "2 x 1 x 1 x 8 uint8" in shown
 
 
 class Numbers(nn.Module):
@@ -132,7 +186,7 @@ class Numbers(nn.Module):
 
 
 def test_integers_become_numbers_of_the_machine() -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
     example = {name: torch.tensor(array) for name, array in sample(0).items()}
     program = sta.compile(Numbers(), example, calibration=samples(1, 8), check=True)
     ports = {port["name"]: port for port in program.container.signature["inputs"]}
@@ -142,3 +196,51 @@ def test_integers_become_numbers_of_the_machine() -> None:
     assert all((1 / scale).is_integer() and int(1 / scale).bit_count() == 1 for scale in scales)
     assert program.fidelity is not None
     assert program.fidelity.given > 30
+
+
+class Masked(nn.Module):
+    """Attention of two kinds: within a sequence with a mask of its ids, and to another sequence with its padding."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.words = nn.Embedding(WORDS, WIDTH)
+        self.query, self.key, self.value = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.out = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, ids: torch.Tensor, kinds: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        x, y = self.words(ids), self.words(other)
+        x = x + self.attended(x, x, self.mask(ids, kinds))
+        return self.out(x + self.attended(x, y, other.ne(PADDING)[:, None, None, :]))
+
+    def mask(self, ids: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
+        """A block of the same kind, a window before each token, or all tokens before it, without padding."""
+        counts = ids.ne(PADDING)[:, None, None, :]
+        if self.form == "blocks":
+            return (kinds[:, :, None] == kinds[:, None, :])[:, None] & (counts | torch.eye(LENGTH, dtype=torch.bool))
+        causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
+        if self.form == "window":
+            return causal.triu(-2) & (counts | torch.eye(LENGTH, dtype=torch.bool))
+        least = torch.finfo(torch.float32).min
+        return torch.where(causal, 0.0, least) + (1.0 - counts.float()) * least
+
+    def attended(self, x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        def heads(values: torch.Tensor) -> torch.Tensor:
+            return values.view(*values.shape[:2], 2, WIDTH // 2).transpose(1, 2)
+
+        q, k, v = heads(self.query(x)), heads(self.key(y)), heads(self.value(y))
+        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(x.shape)
+
+
+@pytest.mark.parametrize("form", ["blocks", "window", "causal"])
+def test_masks_of_the_run_are_the_machine_s(form: str) -> None:
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    given = {**samples(1, 8), "other": samples(5, 8)["ids"]}
+    example = {name: torch.tensor(array[0]) for name, array in given.items()}
+    program = sta.compile(Masked(form), example, calibration=given, check=True)
+    masks = {port["name"]: port["shape"] for port in program.container.signature["inputs"] if port["kind"] == "mask"}
+    rows = 1 if form == "causal" else LENGTH
+    assert list(masks.values()) == [[2, 1, rows, LENGTH], [2, 1, 1, LENGTH]]
+    assert program.fidelity is not None
+    assert program.fidelity.given > 25
+    program.run_both({name: array[1] for name, array in given.items()})
