@@ -159,12 +159,13 @@ def _leave_out_assertions(program: ExportedProgram) -> None:
     """Removes the checks that a model makes of its numbers, and what only they use: no result depends on them."""
     graph = program.graph
     for check in [node for node in graph.nodes if _is_assertion(node)]:
-        dead = [check]
+        dead, erased = [check], set[Any]()
         while dead:
             node = dead.pop()
-            if node.users or node.op != "call_function":
+            if node.users or node.op != "call_function" or node in erased:
                 continue
             dead += node.all_input_nodes
+            erased.add(node)
             graph.erase_node(node)
 
 

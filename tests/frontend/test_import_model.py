@@ -484,7 +484,7 @@ def test_a_tensor_that_is_the_example_of_two_inputs_is_two_inputs(by_name: bool)
 def test_what_a_model_asserts_about_its_numbers_is_left_out() -> None:
     class Checked(nn.Module):
         def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-            torch._check(lengths.max().item() <= 8)
+            torch._check(lengths.max().item() <= 8)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType] - PyTorch documents it
             return x * 2.0
 
     imported = import_model(Checked(), {"x": torch.ones(1, 4), "lengths": torch.tensor([4])})
