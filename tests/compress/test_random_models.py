@@ -15,7 +15,7 @@ from tests.support.random_models import SHAPES, RandomTransformer, Shape
 
 SLOW = [HealthCheck.too_slow]
 
-ANNOTATED = SHAPES.map(lambda shape: replace(shape, stem="none", mixed=False))
+ANNOTATED = SHAPES.map(lambda shape: replace(shape, stem="none", multiplied=False))
 """The quantizer annotates no convolutions, which it would see before they become linear layers."""
 
 
