@@ -63,6 +63,16 @@ def test_a_residual_may_have_one_element_a_row(
     check_pipeline(builder.case(builder.clamp(product, nm.si16)))
 
 
+@pytest.mark.parametrize("target", [PLAIN_TARGET, SMALL], ids=lambda target: target.name)
+def test_two_values_that_both_broadcast_are_combined_once_one_is_expanded(target: Target) -> None:
+    builder = NmBuilder(target)
+    column, row = builder.stream("c", (2, 50, 1)), builder.stream("r", (1, 24))
+    expanded = builder.broadcast(column, 2, 50, 24)
+    difference = builder.combine(nm.SubtractOp, builder.rescale(row, 0.3), builder.rescale(expanded, 0.7))
+    product = builder.multiply(expanded, row, 0.001)
+    check_pipeline(builder.case(builder.clamp(difference, nm.si16), builder.clamp(product, nm.si16)))
+
+
 def test_queries_keys_and_values_may_be_parts_of_one_tensor_in_dram() -> None:
     builder, attention = fused_attention(SMALL, 2, 60, 2, 16)
     check_pipeline(builder.case(builder.slice(attention, 2, 0, 20)))
