@@ -846,7 +846,7 @@ def name_attributes(names: Sequence[str]) -> ArrayAttr[DictionaryAttr]:
 
 def find_row(operation: Operation) -> Operator | None:
     """The row of the operator of `operation`; None if there is none."""
-    return operators().get(operation.name.removeprefix("torch."))
+    return operators().get(_OPERATORS.get(operation.name, operation.name.removeprefix("torch.")))
 
 
 def _shape_text(value: SSAValue) -> str:
@@ -1631,6 +1631,57 @@ class FakeQuantizeChannelsOp(IRDLOperation):
         expect(scales == given[:1], f"{list(scales)} scales for a weight of shape {list(given)}")
 
 
+# --- Operations that stand for others ---
+
+
+@irdl_op_definition
+class ConcatenateOp(IRDLOperation):
+    """
+    Tensors one after the other along an axis: `aten.cat` with its tensors as operands instead of a list of them.
+
+    ```mlir
+    %2 = torch.concatenate %0, %1 axis 1 : (!torch.vtensor<[2,1,64],f32>, !torch.vtensor<[2,16,64],f32>) -> !torch.vtensor<[2,17,64],f32>
+    ```
+    """  # noqa: E501
+
+    name = "torch.concatenate"
+
+    parts = var_operand_def(TENSOR)
+    result = result_def(VTensorType)
+
+    axis = prop_def(IntegerAttr.constr(i64))
+    """Counted from the front."""
+
+    traits = traits_def(Pure())
+
+    assembly_format = "$parts `axis` $axis attr-dict `:` functional-type(operands, results)"
+
+    def __init__(self, parts: Sequence[SSAValue], axis: int) -> None:
+        first = tensor_type(parts[0])
+        sizes = list(first.sizes)
+        sizes[axis] = sum(sizes_of(part)[axis] for part in parts)
+        super().__init__(
+            operands=[parts],
+            properties={"axis": IntegerAttr(axis, i64)},
+            result_types=[VTensorType(sizes, first.element_type)],
+        )
+
+    def verify_(self) -> None:
+        axis, result = self.axis.value.data, self.result.type
+        expect(bool(self.parts), "there is nothing to concatenate")
+        expect(0 <= axis < result.rank, f"axis {axis} of a tensor with {result.rank} axes")
+        expected = list(result.sizes)
+        expected[axis] = sum(sizes_of(part)[axis] for part in self.parts if tensor_type(part).rank == result.rank)
+        expect(list(result.sizes) == expected, f"the parts make {expected}, not {result}")
+        for part in map(tensor_type, self.parts):
+            fits = [*part.sizes[:axis], *part.sizes[axis + 1 :]] == [*expected[:axis], *expected[axis + 1 :]]
+            expect(fits, f"a part of shape {list(part.sizes)} does not fit {expected} along axis {axis}")
+            expect(part.element_type == result.element_type, f"a part of {part} in {result}")
+
+
+_OPERATORS: Mapping[str, str] = {ConcatenateOp.name: "aten.cat"}
+"""Operators of the operations that stand for others."""
+
 _OWN: tuple[type[Operation], ...] = (
     LiteralOp,
     ConstantIntOp,
@@ -1644,6 +1695,7 @@ _OWN: tuple[type[Operation], ...] = (
     PointwiseOp,
     FakeQuantizeOp,
     FakeQuantizeChannelsOp,
+    ConcatenateOp,
 )
 """Operations that are no operators of PyTorch."""
 
@@ -1700,6 +1752,12 @@ def _class_of(row: Operator) -> type[AtenOperation]:
 def _classes() -> dict[str, type[AtenOperation]]:
     typed = {operation.name.removeprefix("torch."): operation for operation in _TYPED}
     return {name: typed.get(name) or _class_of(row) for name, row in operators().items()}
+
+
+def computing_class(name: str) -> type[Operation]:
+    """The operation for the operator `name` that is lowered to integers: one that stands for it, or its own."""
+    standing = next((own for own in _OWN if _OPERATORS.get(own.name) == name), None)
+    return standing or operator_class(name)
 
 
 def operator_class(name: str) -> type[AtenOperation]:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 _OTHER_NAMES = {
+    "aten::concat": "cat",
+    "aten::concatenate": "cat",
     "aten::divide": "div",
     "aten::multiply": "mul",
     "aten::negative": "neg",

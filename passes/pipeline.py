@@ -59,6 +59,7 @@ def pipeline(options: Options) -> tuple[Step, ...]:
         Step("torch-fold-masks", close),
         Step("torch-decompose-elementwise", close),
         Step("torch-extract-prologue", close),
+        Step("torch-decompose-movement", close),
         Step("torch-decompose-reductions", close),
         Step("torch-decompose-products", close),
         Step("torch-sink-channels", close),

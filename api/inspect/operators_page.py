@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from inspect import getdoc
 from textwrap import fill
 
-from sta.dialect.torch import operator_class
+from sta.dialect.torch import computing_class
 from sta.frontend.onnx.operators import onnx_operators
 from sta.passes.lowering.torch_to_nm.lowering import lowering_of_class
 from sta.spec.operators.operator import Operator, Role
@@ -48,7 +48,7 @@ def _forms(row: Operator) -> str:
 
 def _rule(row: Operator) -> str:
     """Supported form of an operator: the docstring of the rule that refuses other forms."""
-    lowering = lowering_of_class(operator_class(row.name))
+    lowering = lowering_of_class(computing_class(row.name))
     return "" if lowering is None else (getdoc(lowering.refusal) or "")
 
 

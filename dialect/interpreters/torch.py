@@ -91,6 +91,8 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
         return (_fake_quantize_channels(values[0], values[1]),)
     if isinstance(operation, dialect.ScaledDotProductAttentionOp):
         return (_attention(values),)
+    if isinstance(operation, dialect.ConcatenateOp):
+        return _call(f"{ATEN}cat", (list(values), operation.axis.value.data))
     if isinstance(operation, dialect.ConvolutionOp) and not values[7]:
         # torch-mlir leaves out what is zero for each axis.
         values = (*values[:7], [0] * len(values[3]), values[8])

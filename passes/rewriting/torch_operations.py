@@ -112,6 +112,18 @@ class TorchBuilder:
         operands = [value, *(self.integer(number) for number in (axis, start, end, step))]
         return self.aten(torch.SliceTensorOp, operands, torch.VTensorType(sizes, given.element_type))
 
+    def expand(self, value: SSAValue, sizes: Sequence[int]) -> SSAValue:
+        """`value` with axes of size 1 repeated up to the shape `sizes`; `value` itself if that is its shape."""
+        given = torch.tensor_type(value)
+        if given.sizes == tuple(sizes):
+            return value
+        result = torch.VTensorType(sizes, given.element_type)
+        return self.aten(torch.ExpandOp, [value, self.integers(sizes), self.boolean(False)], result)
+
+    def concatenate(self, parts: Sequence[SSAValue], axis: int) -> SSAValue:
+        """`parts` one after the other along `axis`, counted from the front; the part itself if there is one."""
+        return parts[0] if len(parts) == 1 else self.insert(torch.ConcatenateOp(parts, axis))
+
 
 def _inline_literal(array: Array) -> torch.LiteralOp:
     result = torch.VTensorType(array.shape, torch.element_type_of(array.dtype))

@@ -126,7 +126,6 @@ IMPORTED = (
         "cat of a token",
         lambda m, x: m.o(torch.cat((m.t, x), 1)),
         {**linears(), "t": TOKEN},
-        refused=("aten.cat in forward",),
     ),
     Case("einsum with a constant", lambda m, x: m.o(torch.einsum("bnw,wv->bnv", x, MATRIX)), linears()),
     Case(
@@ -384,6 +383,18 @@ def pairs_rotation(m: Any, x: Tensor) -> Tensor:
     return m.o(joined(F.scaled_dot_product_attention(q, k, heads(m.v(x)))))
 
 
+def shifted_windows(m: Any, x: Tensor) -> Tensor:
+    def windows(y: Tensor) -> Tensor:
+        batch, height, width, channels = y.shape
+        parted = y.view(batch, height // 4, 4, width // 4, 4, channels).transpose(2, 3)
+        return parted.reshape(-1, 16, channels)
+
+    moved = windows(torch.roll(m.q(x), (-2, -2), (1, 2)))
+    q, k, v = heads(moved), heads(moved), heads(m.v(moved))
+    back = joined(F.scaled_dot_product_attention(q, k, v)).view(x.shape[0], 2, 2, 4, 4, -1).transpose(2, 3)
+    return m.o(torch.roll(back.reshape(x.shape), (2, 2), (1, 2)))
+
+
 def roberta_positions(m: Any, ids: Tensor) -> Tensor:
     counted = (ids != 1).int()
     return m.o(m.e(ids) + m.p((torch.cumsum(counted, 1) * counted).long() + 1))
@@ -404,15 +415,6 @@ REFUSED = (
         TURNS,
         refused=("view_as_complex in forward", "cosine and sine"),
         entries=2,
-    ),
-    Case("rotation of halves", halves_rotation, TURNS, refused=("aten.cat in forward", "host"), entries=2),
-    Case("rotation of pairs", pairs_rotation, TURNS, refused=("aten.cat in forward", "host"), entries=2),
-    Case(
-        "a roll over two axes",
-        lambda m, x: torch.roll(m.o(x), (-2, -2), (1, 2)),
-        linears(),
-        (IMAGE,),
-        ("aten.roll in forward", "host"),
     ),
     Case("a roll by nothing", lambda m, x: m.q(torch.roll(m.o(x), (0, 8), (1, 2))), linears(), (IMAGE,)),
     Case(
@@ -458,12 +460,6 @@ REFUSED = (
         lambda m, x: m.o(joined((heads(m.q(x)) @ heads(m.k(x)).transpose(-1, -2)).softmax(-1) * m.f @ heads(m.v(x)))),
         {**linears(), "f": torch.rand(HEADS, 1, 1)},
         refused=("aten.mul.Tensor in forward", "between the softmax"),
-    ),
-    Case(
-        "chosen positions",
-        lambda m, x: m.o(x)[:, [1, 3]],
-        linears(),
-        refused=("aten.index.Tensor", "return the hidden states"),
     ),
     Case("the largest logit", lambda m, x: m.o(x).argmax(-1), linears(), refused=("aten.argmax", "return the logits")),
     Case(
@@ -527,7 +523,31 @@ REFUSED = (
     ),
 )
 
-CASES = [*IMPORTED, *PRODUCTS, *ATTENTIONS, *NORMS, *ARITHMETIC, *GELUS, *REFUSED]
+MOVEMENTS = (
+    Case("rotation of halves", halves_rotation, TURNS),
+    Case("rotation of pairs", pairs_rotation, TURNS),
+    Case("a roll over two axes", lambda m, x: torch.roll(m.o(x), (-2, -2), (1, 2)), linears(), (IMAGE,)),
+    Case("chosen positions", lambda m, x: m.o(x)[:, [1, 3]], linears()),
+    Case("shifted windows", shifted_windows, linears(), (IMAGE,)),
+    Case(
+        "every second token", lambda m, x: m.o(torch.cat((x[:, ::2], x[:, 1::2]), -1).unflatten(-1, (2, -1))), linears()
+    ),
+    Case(
+        "a token of each batch",
+        lambda m, x: m.o(torch.cat((m.t.expand(3, -1, -1), x), 1)),
+        {**linears(), "t": TOKEN},
+        ((3, ROWS, WIDTH),),
+    ),
+    Case("padding", lambda m, x: m.o(F.pad(m.q(x), (0, 0, 2, -1), value=0.5)), linears()),
+    Case("the other way round", lambda m, x: m.o(m.q(x).flip(1)), linears()),
+    Case(
+        "an input, a view of it and a constant",
+        lambda m, x: (m.o(x), x, x[:, 0], x.mT, m.t * 2),
+        {**linears(), "t": TOKEN},
+    ),
+)
+
+CASES = [*MOVEMENTS, *IMPORTED, *PRODUCTS, *ATTENTIONS, *NORMS, *ARITHMETIC, *GELUS, *REFUSED]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

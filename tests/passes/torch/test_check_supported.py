@@ -84,8 +84,6 @@ def doubled(x: torch.Tensor) -> Any:
     return torch.add(x, x, alpha=2)
 
 
-def strided(x: torch.Tensor) -> Any:
-    return x[:, ::2]
 
 
 def grouped(x: torch.Tensor) -> Any:
@@ -129,7 +127,6 @@ def bias(x: torch.Tensor) -> Any:
         (foreign, "sta_tests.twice", ""),
         (foreign, "aten.diff", ""),
         (doubled, "aten.add.Tensor", "only alpha = 1"),
-        (strided, "aten.slice.Tensor", "takes every 2th position"),
         (grouped, "aten.scaled_dot_product_attention", "several heads of queries for each"),
         (narrow_values, "aten.scaled_dot_product_attention", "keys and values the same shape"),
         (integers, "func.return", "not a float tensor"),
