@@ -4,7 +4,8 @@ The `torch` dialect: the part of torch-mlir's dialect that imports of Transforme
 Operations and types have the names, operands and text of torch-mlir, so that this dialect parses its output. Three
 things are ours: `torch.fake_quantize`, a quantize–dequantize pair in one operation; the meaning of
 `torch.aten.scaled_dot_product_attention` with a mask *and* `is_causal`, which PyTorch refuses and which here admits the
-pairs that both admit; and the annotations that one pass leaves for another, as discardable attributes (`ANNOTATIONS`).
+pairs that both admit, and its ninth operand, a bias beside the mask; and the annotations that one pass leaves for
+another, as discardable attributes (`ANNOTATIONS`).
 
 Weights are `torch.vtensor.literal` operations whose value is a `dense_resource` named after the parameter; the array
 itself is in a `sta.dialect.ir.weight_store.WeightStore`.
@@ -51,6 +52,7 @@ from xdsl.irdl import (
     irdl_attr_definition,
     irdl_op_definition,
     operand_def,
+    opt_operand_def,
     param_def,
     prop_def,
     result_def,
@@ -463,6 +465,8 @@ MASK_DEPTH = "sta.mask_depth"
 """Of an attention: the finite number that the model adds to the scores of keys that it excludes."""
 HOLDS_MASK = "sta.holds_mask"
 """Of an argument: masks are made of its integers as if they were only 0 and 1."""
+HOST_DTYPE = "sta.host_dtype"
+"""Of an argument of the host prologue: the dtype of the model's input, where another is read."""
 
 ANNOTATIONS: Mapping[str, type[Attribute]] = {
     RANGE: RangeAttr,
@@ -479,6 +483,7 @@ ANNOTATIONS: Mapping[str, type[Attribute]] = {
     MASK_FILL: FloatAttr,
     MASK_DEPTH: FloatAttr,
     HOLDS_MASK: UnitAttr,
+    HOST_DTYPE: StringAttr,
 }
 """An annotation of one pass for another, and the kind of its attribute."""
 _KIND_TEXTS: Mapping[type[Attribute], str] = {
@@ -846,7 +851,7 @@ def name_attributes(names: Sequence[str]) -> ArrayAttr[DictionaryAttr]:
 
 def find_row(operation: Operation) -> Operator | None:
     """The row of the operator of `operation`; None if there is none."""
-    return operators().get(operation.name.removeprefix("torch."))
+    return operators().get(_OPERATORS.get(operation.name, operation.name.removeprefix("torch.")))
 
 
 def _shape_text(value: SSAValue) -> str:
@@ -1000,6 +1005,7 @@ class ScaledDotProductAttentionOp(AtenOperation):
     query [..., m, d], key [..., n, d], value [..., n, e]; attn_mask is None, a bool tensor that is true where a key is
     admissible, or a float tensor that is added. With is_causal key j is admissible for query i iff j <= i. A mask and
     is_causal together admit what both admit (PyTorch accepts only one of them). A query without admissible key gives 0.
+    A bias, which only passes give, is a float tensor that is added to the scores beside a mask.
     """
 
     name = "torch.aten.scaled_dot_product_attention"
@@ -1012,7 +1018,14 @@ class ScaledDotProductAttentionOp(AtenOperation):
     is_causal = operand_def(BoolType)
     scale = operand_def(BaseAttr(FloatType) | BaseAttr(NoneType))
     enable_gqa = operand_def(BoolType)
+    bias = opt_operand_def(TENSOR)
     result = result_def(VTensorType)
+
+    @classmethod
+    def with_operands(cls, operands: Sequence[SSAValue], result_type: Attribute) -> AtenOperation:
+        """The operation on `operands`: those of PyTorch, and a bias if there is one."""
+        given, bias = operands[:8], operands[8:]
+        return cls(operands=[*given, *(bias or [None])], result_types=[result_type])
 
     def verify_(self) -> None:
         query, key, value = sizes_of(self.query), sizes_of(self.key), sizes_of(self.value)
@@ -1021,6 +1034,8 @@ class ScaledDotProductAttentionOp(AtenOperation):
         expect(key[-2] == value[-2], f"key {list(key)} and value {list(value)} differ in their number of rows")
         expected = [*query[:-1], value[-1]]
         expect(list(self.result.type.sizes)[-2:] == expected[-2:], f"the result must end in {expected[-2:]}")
+        if self.bias is not None:
+            expect(tensor_type(self.bias).is_float, f"the bias must hold floats, not {self.bias.type}")
 
 
 class CombinationOperation(AtenOperation):
@@ -1631,6 +1646,57 @@ class FakeQuantizeChannelsOp(IRDLOperation):
         expect(scales == given[:1], f"{list(scales)} scales for a weight of shape {list(given)}")
 
 
+# --- Operations that stand for others ---
+
+
+@irdl_op_definition
+class ConcatenateOp(IRDLOperation):
+    """
+    Tensors one after the other along an axis: `aten.cat` with its tensors as operands instead of a list of them.
+
+    ```mlir
+    %2 = torch.concatenate %0, %1 axis 1 : (!torch.vtensor<[2,1,64],f32>, !torch.vtensor<[2,16,64],f32>) -> !torch.vtensor<[2,17,64],f32>
+    ```
+    """  # noqa: E501
+
+    name = "torch.concatenate"
+
+    parts = var_operand_def(TENSOR)
+    result = result_def(VTensorType)
+
+    axis = prop_def(IntegerAttr.constr(i64))
+    """Counted from the front."""
+
+    traits = traits_def(Pure())
+
+    assembly_format = "$parts `axis` $axis attr-dict `:` functional-type(operands, results)"
+
+    def __init__(self, parts: Sequence[SSAValue], axis: int) -> None:
+        first = tensor_type(parts[0])
+        sizes = list(first.sizes)
+        sizes[axis] = sum(sizes_of(part)[axis] for part in parts)
+        super().__init__(
+            operands=[parts],
+            properties={"axis": IntegerAttr(axis, i64)},
+            result_types=[VTensorType(sizes, first.element_type)],
+        )
+
+    def verify_(self) -> None:
+        axis, result = self.axis.value.data, self.result.type
+        expect(bool(self.parts), "there is nothing to concatenate")
+        expect(0 <= axis < result.rank, f"axis {axis} of a tensor with {result.rank} axes")
+        expected = list(result.sizes)
+        expected[axis] = sum(sizes_of(part)[axis] for part in self.parts if tensor_type(part).rank == result.rank)
+        expect(list(result.sizes) == expected, f"the parts make {expected}, not {result}")
+        for part in map(tensor_type, self.parts):
+            fits = [*part.sizes[:axis], *part.sizes[axis + 1 :]] == [*expected[:axis], *expected[axis + 1 :]]
+            expect(fits, f"a part of shape {list(part.sizes)} does not fit {expected} along axis {axis}")
+            expect(part.element_type == result.element_type, f"a part of {part} in {result}")
+
+
+_OPERATORS: Mapping[str, str] = {ConcatenateOp.name: "aten.cat"}
+"""Operators of the operations that stand for others."""
+
 _OWN: tuple[type[Operation], ...] = (
     LiteralOp,
     ConstantIntOp,
@@ -1644,6 +1710,7 @@ _OWN: tuple[type[Operation], ...] = (
     PointwiseOp,
     FakeQuantizeOp,
     FakeQuantizeChannelsOp,
+    ConcatenateOp,
 )
 """Operations that are no operators of PyTorch."""
 
@@ -1700,6 +1767,12 @@ def _class_of(row: Operator) -> type[AtenOperation]:
 def _classes() -> dict[str, type[AtenOperation]]:
     typed = {operation.name.removeprefix("torch."): operation for operation in _TYPED}
     return {name: typed.get(name) or _class_of(row) for name, row in operators().items()}
+
+
+def computing_class(name: str) -> type[Operation]:
+    """The operation for the operator `name` that is lowered to integers: one that stands for it, or its own."""
+    standing = next((own for own in _OWN if _OPERATORS.get(own.name) == name), None)
+    return standing or operator_class(name)
 
 
 def operator_class(name: str) -> type[AtenOperation]:

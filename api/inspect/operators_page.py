@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from inspect import getdoc
 from textwrap import fill
 
-from sta.dialect.torch import operator_class
+from sta.dialect.torch import computing_class
 from sta.frontend.onnx.operators import onnx_operators
 from sta.passes.lowering.torch_to_nm.lowering import lowering_of_class
+from sta.spec.operators.on_host import HOST_RULES
 from sta.spec.operators.operator import Operator, Role
 from sta.spec.operators.registry import operators, rows_of
 
@@ -32,7 +33,16 @@ there, and once more for consumers of 8 bits.
 
 def page() -> str:
     """The page in Markdown."""
-    sections = (_computed(), _inside_attention(), _spelled(), _compositions(), _views(), _refused(), _onnx())
+    sections = (
+        _computed(),
+        _inside_attention(),
+        _spelled(),
+        _on_host(),
+        _compositions(),
+        _views(),
+        _refused(),
+        _onnx(),
+    )
     return "\n".join([HEAD, *(line for section in sections for line in section)])
 
 
@@ -48,7 +58,7 @@ def _forms(row: Operator) -> str:
 
 def _rule(row: Operator) -> str:
     """Supported form of an operator: the docstring of the rule that refuses other forms."""
-    lowering = lowering_of_class(operator_class(row.name))
+    lowering = lowering_of_class(computing_class(row.name))
     return "" if lowering is None else (getdoc(lowering.refusal) or "")
 
 
@@ -64,6 +74,15 @@ def _inside_attention() -> list[str]:
 
 def _spelled() -> list[str]:
     return ["## Spelled with others\n", _listed(rows_of(Role.SPELLED)), ""]
+
+
+def _on_host() -> list[str]:
+    return [
+        "## Computed by the host\n",
+        "On integers and bools that depend on inputs of the model alone, before the machine starts:\n",
+        fill(", ".join(f"`{name}`" for name in sorted(HOST_RULES)) + ".", 120),
+        "",
+    ]
 
 
 def _compositions() -> list[str]:

@@ -91,6 +91,8 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
         return (_fake_quantize_channels(values[0], values[1]),)
     if isinstance(operation, dialect.ScaledDotProductAttentionOp):
         return (_attention(values),)
+    if isinstance(operation, dialect.ConcatenateOp):
+        return _call(f"{ATEN}cat", (list(values), operation.axis.value.data))
     if isinstance(operation, dialect.ConvolutionOp) and not values[7]:
         # torch-mlir leaves out what is zero for each axis.
         values = (*values[:7], [0] * len(values[3]), values[8])
@@ -227,18 +229,34 @@ def _fake_quantize_channels(value: Tensor, scales: Tensor) -> Tensor:
 
 
 def _attention(values: PythonValues) -> Tensor:
-    """PyTorch's attention, extended by masks together with is_causal, which PyTorch refuses."""
+    """PyTorch's attention, extended by masks together with is_causal, which PyTorch refuses, and by biases."""
     import torch
 
-    query, key, value, mask, dropout, is_causal, scale, enable_gqa = values
-    if is_causal and mask is not None:
+    query, key, value, mask, dropout, is_causal, scale, enable_gqa, *biases = values
+    if is_causal and (mask is not None or biases):
         causal = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
-        mask = mask & causal if mask.dtype == torch.bool else mask.masked_fill(~causal, float("-inf"))
-        is_causal = False
+        mask, is_causal = _both(mask, causal), False
+    for bias in biases:
+        mask = _both(mask, bias)
     with torch.no_grad():
-        return torch.nn.functional.scaled_dot_product_attention(
+        result = torch.nn.functional.scaled_dot_product_attention(
             query, key, value, mask, dropout, is_causal, scale=scale, enable_gqa=enable_gqa
         )
+    if not biases:
+        return result
+    # With a bool mask alone PyTorch gives zero for rows without a key.
+    return result.masked_fill((mask == -torch.inf).all(-1, keepdim=True), 0.0)
+
+
+def _both(mask: Tensor | None, other: Tensor) -> Tensor:
+    """A mask, bool or added, that does what two do."""
+    import torch
+
+    if mask is None:
+        return other
+    if mask.dtype == torch.bool:
+        return mask & other if other.dtype == torch.bool else torch.where(mask, other, -torch.inf)
+    return torch.where(other, mask, -torch.inf) if other.dtype == torch.bool else mask + other
 
 
 def _run_block(block: Block, arguments: Sequence[Tensor], store: WeightStore, observe: Observe | None) -> PythonValues:

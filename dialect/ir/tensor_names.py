@@ -49,7 +49,7 @@ def float_names(function: FuncOp) -> dict[SSAValue, str]:
         names[argument] = f"{name}:input"
     seen: Counter[str] = Counter()
     for operation in block.ops:
-        if isinstance(operation, (*REARRANGEMENTS, torch.SliceTensorOp, torch.LiteralOp)):
+        if isinstance(operation, (*REARRANGEMENTS, torch.SliceTensorOp, torch.ExpandOp, torch.LiteralOp)):
             continue
         smoothed = operation.attributes.get(torch.SMOOTHED)
         if smoothed == BESIDE:

@@ -131,7 +131,7 @@ def lower_attention(
     tiles = -(-shape.queries // tiling.rows)
     few = tiles <= builder.policy.causal_groups if shape.causal else tiles < inner.size
     if tiles == 1 or (operands.is_resident() and few):
-        layer.walk(outer, head, 0, partial(layer.all_heads, inner))
+        layer.walk(outer, head, 0, partial(layer.all_heads, inner), (inner,))
         return
     layer.walk(axes, head, 0, layer.head)
 
@@ -230,21 +230,29 @@ class _Attention:
     """Two for each alternating head; likewise `states`."""
     states: Sequence[Sequence[Buffer]]
 
-    def walk(self, heads: Sequence[Axis], head: Head, slot: int, body: Callable[[Head, int], None]) -> None:
+    def walk(
+        self,
+        heads: Sequence[Axis],
+        head: Head,
+        slot: int,
+        body: Callable[[Head, int], None],
+        inside: Sequence[Axis] = (),
+    ) -> None:
         """
-        Calls `body` for each head and its slot, inside rolled loops. Keys and values that all tiles of a head use are
-        loaded outside of the loops over heads that share them, into alternating buffers if there is room.
+        Calls `body` for each head and its slot, inside rolled loops; it walks the heads along the axes `inside` itself.
+        Keys and values that all tiles of a head use are loaded outside of the loops over heads that share them, into
+        alternating buffers if there is room.
         """
         if not heads:
             body(head, slot)
             return
         builder, whole = self.builder, self.tiling.chunk is None
-        if whole and all(_is_shared(axis) for axis in heads):
+        if whole and all(_is_shared(axis) for axis in (*heads, *inside)):
             head = self.loaded(head, slot)
         axis, *inner = heads
 
         def step(part: Part) -> None:
-            self.walk(inner, _moved(head, axis, part.start), part.slot, body)
+            self.walk(inner, _moved(head, axis, part.start), part.slot, body, inside)
 
         ahead = tile_bytes(self.shape, self.tiling, ahead=True) <= capacity(builder.target, builder.policy)
         if self.operands.is_resident() or not whole or not ahead or _is_shared(axis):

@@ -118,6 +118,8 @@ def _sources(value: SSAValue) -> list[SSAValue]:
     operation = value.owner
     if isinstance(operation, torch.CombinationOperation | torch.MulTensorOp):
         return [operation.input, operation.other]
+    if isinstance(operation, torch.ConcatenateOp):
+        return list(operation.parts)
     if isinstance(operation, torch.ScaledDotProductAttentionOp):
         return [operation.value]
     if isinstance(operation, torch.EmbeddingOp):
@@ -133,6 +135,8 @@ _ONE_SOURCE = VIEWS | torch.FunctionOperation | torch.LinearOp
 def _combined(operation: Operation, intervals: list[Interval]) -> Interval | None:
     """The interval of the result; None where a function has no value within that of its argument."""
     (low, high), *rest = intervals
+    if isinstance(operation, torch.ConcatenateOp):
+        return min(low, *(low for low, _ in rest)), max(high, *(high for _, high in rest))
     if isinstance(operation, torch.AddTensorOp):
         return low + rest[0][0], high + rest[0][1]
     if isinstance(operation, torch.SubTensorOp):

@@ -165,11 +165,11 @@ class Observation:
     def _see_attention(self, value: SSAValue, operands: PythonValues) -> None:
         if not isinstance(value.owner, torch.ScaledDotProductAttentionOp):
             return
-        query, key, values, mask, _, causal, scale, _ = operands
+        query, key, values, mask, _, causal, scale, _, *biases = operands
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         seen = self._attentions.setdefault(value.owner, NarrowFidelity())
-        seen.update(query, key, values, mask, causal, scale)
-        self._depths.update(value.owner, query, key, mask, causal, scale)
+        seen.update(query, key, values, mask, causal, scale, *biases)
+        self._depths.update(value.owner, query, key, mask, causal, scale, *biases)
 
     def write(self) -> None:
         """

@@ -39,12 +39,19 @@ class MaskDepths:
     _gaps: dict[Attention, float] = field(default_factory=dict[Attention, float])
 
     def update(
-        self, attention: Attention, query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float
+        self,
+        attention: Attention,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        scale: float,
+        bias: Tensor | None = None,
     ) -> None:
         """Observes one attention on float32 [..., heads, rows, width]; those without a finite number are skipped."""
         if _number(attention) is None:
             return
-        scores, added = some_scores(query, key, mask, causal, scale)
+        scores, added = some_scores(query, key, mask, causal, scale, bias)
         left_out = (added == -float("inf")).expand(scores.shape)
         # A row without a key, or with all of them, has no other keys to be above.
         rows = left_out.any(-1) & ~left_out.all(-1)

@@ -26,7 +26,9 @@ BEST_FIDELITY = 200.0
 _ROWS = 64
 
 
-def some_scores(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+def some_scores(
+    query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """
     Scores of one attention on float32 [..., heads, rows, width], [..., heads, some rows, keys], and what its masks add.
 
@@ -38,6 +40,8 @@ def some_scores(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, s
     if (times := _times(query, key)) > 1:
         key = key.repeat_interleave(times, -3)
     scores = query[..., rows, :] @ key.transpose(-1, -2) * scale
+    if bias is not None:
+        scores = scores + (bias if bias.shape[-2] == 1 else bias[..., rows, :])
     added = torch.zeros(scores.shape[-2:])
     if mask is not None:
         part = mask if mask.shape[-2] == 1 else mask[..., rows, :]
@@ -61,14 +65,21 @@ class NarrowFidelity:
     noise: float = 0.0
 
     def update(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        scale: float,
+        bias: Tensor | None = None,
     ) -> None:
         """Observes one attention on float32 [..., heads, rows, width]; of long ones some rows, evenly spaced."""
         import torch
 
         if (times := _times(query, key)) > 1:
             value = value.repeat_interleave(times, -3)
-        plain, added = some_scores(query, key, mask, causal, scale)
+        plain, added = some_scores(query, key, mask, causal, scale, bias)
         scores = plain + added
         largest = scores.amax(-1, keepdim=True)
         # Rows without any admissible key give zero either way.

@@ -1,8 +1,8 @@
 """
 Causes of refusals that several operations share: one entry for each, at the operation to change.
 
-Spelled-out attention or a norm that is not recognized leaves its parts, none of which can be compiled; a list of them
-would not say what stands in the way.
+A spelled-out norm that is not recognized leaves its parts, none of which can be compiled; a list of them would not say
+what stands in the way.
 """
 
 from __future__ import annotations
@@ -18,19 +18,11 @@ from sta.dialect import torch
 from sta.dialect.ir.location import module_path
 from sta.passes.rewriting.torch_operations import is_aten
 from sta.spec.operators.operator import Role
-from sta.spec.operators.registry import remedy_of
 
-WEIGHTS = (
-    "the weights of attention cannot be an output, only what they are multiplied with: leave them out "
-    "(need_weights=False of nn.MultiheadAttention, output_attentions=False of transformers)"
-)
 NORM = "a norm that is spelled out in a form that is not recognized: use nn.LayerNorm or nn.RMSNorm"
 COMPLEX = "complex numbers have no integer form: write a rotation with cosine and sine"
 
 _PRODUCTS = torch.MatmulOp | torch.BmmOp
-_SOFTMAX = torch.SoftmaxIntOp | torch.SoftmaxOp
-_ON_SCORES = frozenset({Role.VIEW, Role.SCALING, Role.SELECTION, Role.ADDITION})
-"""Roles of operators that may stand between a product and the softmax of its scores."""
 
 
 @dataclass(frozen=True)
@@ -73,65 +65,12 @@ def serving(operations: list[Operation], is_end: Callable[[Use], bool]) -> set[O
     return found
 
 
-# --- Attention ---
-
-
-def _of_softmax(softmax: Operation) -> Cause | None:
-    """The reason why the attention around `softmax` is not recognized; None if there is none around it."""
-    before = _before(softmax.operands[0], _is_on_the_way)
-    products = [one for one in before if isinstance(one, _PRODUCTS)]
-    after = _after(softmax.results[0])
-    ends = [one for one in after if isinstance(one, _PRODUCTS)]
-    logarithm = next((use.operation for use in softmax.results[0].uses if is_aten(use.operation, "log")), None)
-    if logarithm is not None:
-        return Cause(logarithm, remedy_of("aten.log_softmax.int"), frozenset({softmax, logarithm}))
-    if not products or not (ends or any(isinstance(one, ReturnOp) for one in after)):
-        return None
-    parts = frozenset({softmax, *before, *(one for one in after if not isinstance(one, ReturnOp))})
-    axis = torch.integer_of(softmax.operands[1]) % torch.tensor_type(softmax.operands[0]).rank
-    between = [one for one in before if not isinstance(one, _PRODUCTS) and _role_of(one) not in _ON_SCORES]
-    behind = [one for one in after if not isinstance(one, _PRODUCTS) and _role_of(one) is not Role.VIEW]
-    if axis != torch.tensor_type(softmax.operands[0]).rank - 1:
-        return Cause(softmax, f"inside attention it is over the keys, the last axis, and not over axis {axis}", parts)
-    if any(isinstance(one, ReturnOp) for one in behind):
-        return Cause(softmax, WEIGHTS, parts)
-    if between:
-        return Cause(between[-1], _IN_BETWEEN.format("between the product of query and key and the softmax"), parts)
-    if behind:
-        return Cause(behind[0], _IN_BETWEEN.format("between the softmax and the product with the values"), parts)
-    return Cause(softmax, _UNKNOWN, parts)
-
-
-_IN_BETWEEN = (
-    "it stands {} of an attention, where only a scale, masks and views can: leave it out, or leave this attention to "
-    "the host"
-)
-_UNKNOWN = (
-    "an attention in a form that is not recognized: use scaled_dot_product_attention, or matmul, scale, masks, softmax "
-    "over the keys, matmul"
-)
+# --- Norms ---
 
 
 def _is_on_the_way(operation: Operation) -> bool:
     row = torch.find_row(operation)
     return row is None or row.combines or row.role in (Role.VIEW, Role.CONVERSION)
-
-
-def _after(weights: SSAValue) -> list[Operation]:
-    """Users of `weights`, up to the products with values and the module's outputs."""
-    found: list[Operation] = []
-    pending = [use.operation for use in weights.uses]
-    while pending:
-        operation = pending.pop(0)
-        if operation in found:
-            continue
-        found.append(operation)
-        if not isinstance(operation, _PRODUCTS | ReturnOp | torch.LinearOp | torch.NormOp):
-            pending += [use.operation for result in operation.results for use in result.uses]
-    return found
-
-
-# --- Norms ---
 
 
 def _is_reduction(operation: Operation) -> bool:
@@ -199,14 +138,6 @@ def _of_concatenation(operation: Operation) -> Cause | None:
     return Cause(operation, "" if row is None else row.remedy, frozenset({operation, *parts}))
 
 
-def _role_of(operation: Operation) -> Role | None:
-    row = torch.find_row(operation)
-    if is_aten(operation, "sub.Tensor"):
-        return Role.ADDITION
-    # A product with a constant is a scale.
-    return Role.SCALING if row is not None and row.role is Role.MULTIPLICATION else None if row is None else row.role
-
-
 def _before(value: SSAValue, is_followed: Callable[[Operation], bool]) -> list[Operation]:
     """Operations from which `value` is made, products included, as far as each user `is_followed`; the last first."""
     found: list[Operation] = []
@@ -225,7 +156,6 @@ def _before(value: SSAValue, is_followed: Callable[[Operation], bool]) -> list[O
 
 
 _FINDERS: tuple[tuple[Callable[[Operation], bool], Callable[[Operation], Cause | None]], ...] = (
-    (lambda one: isinstance(one, _SOFTMAX), _of_softmax),
     (_is_reduction, _of_reduction),
     (_becomes_complex, _of_complex),
     (lambda one: is_aten(one, "cat"), _of_concatenation),

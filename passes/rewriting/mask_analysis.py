@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import i1
-from xdsl.ir import BlockArgument, Operation, SSAValue
+from xdsl.ir import Block, BlockArgument, Operation, SSAValue
 
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, operation_name
@@ -85,6 +85,23 @@ class MaskAnalysis:
     def __init__(self, store: WeightStore) -> None:
         self._store = store
         self._known: dict[SSAValue, _Known] = {}
+        self._computed: set[SSAValue] | None = None
+
+    def admits(self, mask: SSAValue) -> bool:
+        """True if `admissible` knows the keys that `mask` admits."""
+        try:
+            self.admissible(mask)
+        except MaskError:
+            return False
+        return True
+
+    def constant(self, value: SSAValue) -> NDArray[Any] | None:
+        """The elements of the tensor `value`; None if they depend on an input."""
+        try:
+            known = self._know(value)
+        except MaskError:
+            return None
+        return known.zero.numpy() if known.argument is None else None
 
     def admissible(self, mask: SSAValue) -> Admissible:
         """
@@ -112,6 +129,10 @@ class MaskAnalysis:
         )
 
     def _know(self, value: SSAValue) -> _Known:
+        if self._computed is None:
+            self._computed = _computed_from_floats(value)
+        if value in self._computed:
+            raise MaskError("it depends on a floating-point input; pass an integer or bool tensor")
         if value not in self._known:
             self._known[value] = self._derive(value)
         return self._known[value]
@@ -133,13 +154,13 @@ class MaskAnalysis:
         if isinstance(operation, torch.ListConstructOp):
             if argument is not None:
                 raise MaskError("a list is made from an input")
-        elif argument is not None and not _is_followed(row, value):
+        elif argument is not None and not pads(operation) and not _is_followed(row, value):
             raise MaskError(f"it is made with {operation_name(operation).removeprefix('torch.')}")
         zero = self._run(operation, [operand.zero for operand in operands])
         if argument is None or row is None:
             return _Known(None, zero, zero, None)
         other = self._run(operation, [operand.other for operand in operands])
-        if row.moves:
+        if row.moves or pads(operation):
             return self._move(operation, operands, zero, other)
         if row.role is Role.CONVERSION:
             # Further operands only give the type, and their shapes do not count.
@@ -155,7 +176,10 @@ class MaskAnalysis:
         first = operands[0]
         if first.source is None or any(operand.argument is not None for operand in operands[1:]):
             raise MaskError(f"{operation_name(operation).removeprefix('torch.')} takes positions from an input")
-        source = self._run(operation, [first.source, *(operand.zero for operand in operands[1:])])
+        arguments = [operand.zero for operand in operands[1:]]
+        if pads(operation):
+            arguments[1] = INDEPENDENT
+        source = self._run(operation, [first.source, *arguments])
         return _Known(first.argument, zero, other, source, first.is_input, first.of_zeroness)
 
     def _combined_source(self, operation: Operation, operands: list[_Known], zero: Tensor, other: Tensor) -> Tensor:
@@ -199,6 +223,30 @@ class MaskAnalysis:
             return evaluate(operation, tuple(values), self._store)[0]
         except TorchInterpretationError as error:
             raise MaskError(str(error)) from error
+
+
+def _computed_from_floats(value: SSAValue) -> set[SSAValue]:
+    """The values beside `value` in its function that depend on a float input, or on rows of a table that one names."""
+    block = value.owner if isinstance(value.owner, Block) else value.owner.parent
+    assert block is not None
+    found: set[SSAValue] = {one for one in block.args if _is_float(one)}
+    given: set[SSAValue] = set(block.args)
+    for operation in block.ops:
+        if any(operand in given for operand in operation.operands):
+            given.update(operation.results)
+        is_table = isinstance(operation, torch.EmbeddingOp) and operation.results[0] in given
+        if is_table or any(operand in found for operand in operation.operands):
+            found.update(operation.results)
+    return found
+
+
+def _is_float(value: SSAValue) -> bool:
+    return isinstance(value.type, torch.VTensorType) and value.type.is_float
+
+
+def pads(operation: Operation) -> bool:
+    """True if `operation` puts a number around the ends of axes."""
+    return is_aten(operation, "constant_pad_nd")
 
 
 def _is_followed(row: Operator | None, value: SSAValue) -> bool:

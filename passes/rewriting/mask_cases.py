@@ -2,7 +2,7 @@
 Masks that bools of the run determine, in cases.
 
 A mask may be bools, or floats that are added to scores: `where(bools, 0, -inf)`, `(1 - mask) * -1e9`, sums of such. It
-is followed back to its atoms: bools that depend on integers alone, and inputs of integers that hold 0 and 1. Everything
+is followed back to its atoms: bools that depend on integers alone, and inputs of numbers that hold 0 and 1. Everything
 on the way combines elements at one position, or moves them, so that the interpreter computes one array for each case,
 that is each choice of truths for all atoms. If each element of each case admits or excludes its key, the mask is a
 function of the atoms, which is written with bools.
@@ -22,7 +22,15 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 from sta.dialect import torch
 from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, operation_name
 from sta.dialect.ir.weight_store import WeightStore
-from sta.passes.rewriting.mask_analysis import BoolArray, FloatArray, MaskError, depth_of, feeds_embedding, truth_of
+from sta.passes.rewriting.mask_analysis import (
+    BoolArray,
+    FloatArray,
+    MaskError,
+    depth_of,
+    feeds_embedding,
+    pads,
+    truth_of,
+)
 from sta.passes.rewriting.torch_operations import TorchBuilder, literal_of
 from sta.spec.operators.operator import Elements
 
@@ -48,7 +56,7 @@ class RunTimeMask:
     depth: FloatArray
     """The highest number that is added to the score of a key that is left out; minus infinity where there is none."""
     masks: frozenset[BlockArgument]
-    """Inputs of integers that are followed as if they held only 0 and 1."""
+    """Inputs of integers or floats that are followed as if they held only 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,15 @@ class MaskCases:
         if attention.attn_mask not in self._masks:
             self._masks[attention.attn_mask] = self._mask(attention.attn_mask)
         return self._masks[attention.attn_mask]
+
+    def admits(self, mask: SSAValue, attention: torch.ScaledDotProductAttentionOp) -> bool:
+        """True if the mask `mask` of `attention` has such a form."""
+        self._builder = TorchBuilder(attention, self._store)
+        try:
+            self._mask(mask)
+        except MaskError:
+            return False
+        return True
 
     def _mask(self, value: SSAValue) -> RunTimeMask:
         cases = self._know(value)
@@ -119,19 +136,23 @@ class MaskCases:
             return _atom(_without_expansion(self._builder, value))
         row = torch.find_row(operation)
         name = operation_name(operation).removeprefix("torch.")
-        if not isinstance(value.type, torch.VTensorType) or row is None or not (row.moves or row.combines):
+        if (
+            not isinstance(value.type, torch.VTensorType)
+            or row is None
+            or not (row.moves or row.combines or pads(operation))
+        ):
             raise MaskError(f"it is made with {name}")
         operands = [self._know(operand) for operand in operation.operands]
-        if row.moves:
+        if row.moves or pads(operation):
             return self._moved(operation, operands)
         return self._combined(operation, operands)
 
     def _input(self, argument: BlockArgument) -> _Cases:
         kind = torch.tensor_type(argument)
-        if kind.is_float:
-            raise MaskError("it depends on a floating-point input; pass an integer or bool tensor")
         if kind.element_type == i1:
             return _atom(argument)
+        if kind.is_float and not _makes_masks_only(argument):
+            raise MaskError("it depends on a floating-point input; pass an integer or bool tensor")
         if feeds_embedding(argument):
             raise MaskError("it computes with the indices of an embedding as if they were a mask")
         bools = self._builder.aten(torch.ToDtypeOp, self._conversion(argument), torch.VTensorType(kind.sizes, i1))
@@ -265,6 +286,21 @@ def _is_logic(operation: Operation) -> bool:
     if row is None or not (row.moves or row.combines):
         return False
     return all(_is_bool(value) or torch.is_constant(value) for value in operation.operands)
+
+
+def _makes_masks_only(argument: BlockArgument) -> bool:
+    """True if nothing but masks of attention depends on `argument`."""
+    pending, seen = list(argument.uses), set[Operation]()
+    while pending:
+        use = pending.pop()
+        if isinstance(use.operation, torch.ScaledDotProductAttentionOp) and use.index == 3:
+            continue
+        if not use.operation.results or isinstance(use.operation, torch.ScaledDotProductAttentionOp):
+            return False
+        if use.operation not in seen:
+            seen.add(use.operation)
+            pending += [one for result in use.operation.results for one in result.uses]
+    return True
 
 
 def _is_of_integers(value: SSAValue) -> bool:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from xdsl.dialects.builtin import f32, i1
+from xdsl.dialects.builtin import i1
 from xdsl.ir import Operation, SSAValue
 from xdsl.pattern_rewriter import PatternRewriter
 
@@ -14,6 +14,7 @@ from sta.dialect import torch
 from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.mask_analysis import EXCLUDED_BELOW
+from sta.passes.rewriting.mask_terms import all_added, expanded
 from sta.passes.rewriting.torch_operations import TorchBuilder, array_of, is_aten, single_use
 from sta.passes.rewriting.uses_through_views import VIEWS
 
@@ -22,27 +23,43 @@ _PRODUCTS = torch.MatmulOp | torch.BmmOp
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores ``query @ key_transposed * scale`` with a mask, on `leading` axes before rows and keys."""
+    """Scores ``query @ key_transposed * scale + mask``, on `leading` axes before rows and keys."""
 
     query: SSAValue
     key_transposed: SSAValue
     scale: float
     mask: SSAValue | None
+    """Bool, true for keys that count, or added; None if there is none."""
     leading: tuple[int, ...]
     fill: float | None
     """The highest number that scores are replaced by where the mask leaves keys out; None where they are not."""
+    is_product: bool
+    """False if all of the scores is added, and query and key are constants whose product is zero."""
 
 
 @dataclass
 class _Found:
     """Findings on the way back from the softmax."""
 
+    builder: TorchBuilder
     scale: float = 1.0
     """The factor of what is still ahead."""
-    masks: list[tuple[SSAValue, float]] = field(default_factory=list[tuple[SSAValue, float]])
-    """Bool tensors that admit, and floats that are added, each with the factor of its sum."""
+    masks: list[SSAValue] = field(default_factory=list[SSAValue])
+    """Bool tensors that admit, and floats that are added."""
+    views: list[torch.ViewOp] = field(default_factory=list[torch.ViewOp])
+    """The views that what is still ahead goes through, the last first."""
     fill: float | None = None
     """The highest number that scores are replaced by."""
+
+    def add_mask(self, mask: SSAValue, factor: float = 1.0) -> None:
+        """Notes a bool mask, or `factor` times a float that is added."""
+        if factor != 1 and torch.tensor_type(mask).element_type != i1:
+            mask = self.builder.aten(torch.MulScalarOp, [mask, self.builder.number(factor)], mask.type)
+        for view in reversed(self.views):
+            inner, outer = torch.sizes_of(view.input), view.result.type.sizes
+            if torch.tensor_type(mask).rank > 3 or inner[-3:] != outer[-3:]:
+                mask = self.builder.view(expanded(self.builder, mask, inner), outer)
+        self.masks.append(mask)
 
     def add_fill(self, number: float | None) -> bool:
         """Notes a number that replaces scores; False if there is none."""
@@ -51,33 +68,55 @@ class _Found:
         return number is not None
 
 
-def find_scores(builder: TorchBuilder, value: SSAValue, store: WeightStore, rewriter: PatternRewriter) -> Scores | None:
+def find_scores(builder: TorchBuilder, value: SSAValue, store: WeightStore, rewriter: PatternRewriter) -> Scores:
     """
-    The product of query and key that `value`, masked and scaled in any order, was made from; None if it was not.
+    The product of query and key that `value`, masked and scaled in any order, was made from, and what is added to it.
 
     Views between the product and the softmax keep rows and keys.
     """
-    while keeps_matrices(value.owner) and single_use(value):
-        value = _operand(value)
-    leading = torch.sizes_of(value)[:-2]
-    found = _Found()
-    while not isinstance(value.owner, torch.MatmulOp | torch.BmmOp):
-        inner = _step(builder, value, found, store)
-        if inner is None or not single_use(value):
-            return None
+    leading = leading_axes(value)
+    value = _below_views(value)
+    found = _Found(builder)
+    while not isinstance(value.owner, _PRODUCTS) and single_use(value):
+        inner = _step(value, found, store)
+        if inner is None:
+            break
         value = inner
+    factors = _factors(builder, value, found, leading, store, rewriter)
+    if factors is not None:
+        return Scores(*factors, _combined(builder, found), leading, found.fill, is_product=True)
+    found.add_mask(value, found.scale)
+    rows, keys = torch.sizes_of(value)[-2:]
+    query = builder.literal(np.ones((*leading, rows, 1), np.float32), "attention_query")
+    key = builder.literal(np.zeros((*leading, keys, 1), np.float32), "attention_key")
+    return Scores(query, builder.transposed(key), 1.0, _combined(builder, found), leading, found.fill, is_product=False)
+
+
+def _factors(
+    builder: TorchBuilder,
+    value: SSAValue,
+    found: _Found,
+    leading: tuple[int, ...],
+    store: WeightStore,
+    rewriter: PatternRewriter,
+) -> tuple[SSAValue, SSAValue, float] | None:
+    """Query, transposed key and scale of the product `value`; None if it is none that only the scores are made of."""
     product = value.owner
-    rank = torch.tensor_type(value).rank
-    if not single_use(value) or not all(torch.tensor_type(one).rank == rank for one in product.operands):
+    if not isinstance(product, _PRODUCTS) or not single_use(value):
         return None
+    rank = torch.tensor_type(value).rank
+    if not all(torch.tensor_type(one).rank == rank for one in product.operands):
+        return None
+    factors = product.operands
+    if torch.sizes_of(value)[:-2] != leading:
+        counts = [math.prod(torch.sizes_of(one)[:-2]) for one in factors]
+        if counts != [math.prod(leading)] * 2:
+            return None
     query, query_scale = _unscaled_below_views(product.input, store, rewriter)
     key, key_scale = _unscaled_below_views(product.other, store, rewriter)
     if torch.sizes_of(value)[:-2] != leading:
         query, key = (on_leading_axes(builder, one, leading) for one in (query, key))
-    if query is None or key is None:
-        return None
-    scale = found.scale * query_scale * key_scale
-    return Scores(query, key, scale, _combined(builder, found.masks), leading, found.fill)
+    return query, key, found.scale * query_scale * key_scale
 
 
 def keeps_matrices(operation: object) -> bool:
@@ -87,41 +126,57 @@ def keeps_matrices(operation: object) -> bool:
     return torch.sizes_of(operation.input)[-2:] == operation.result.type.sizes[-2:]
 
 
-def on_leading_axes(builder: TorchBuilder, value: SSAValue, leading: tuple[int, ...]) -> SSAValue | None:
-    """The matrices `value` under other leading axes; None if their number differs."""
-    sizes = torch.sizes_of(value)
-    return builder.view(value, (*leading, *sizes[-2:])) if math.prod(sizes[:-2]) == math.prod(leading) else None
+def leading_axes(value: SSAValue) -> tuple[int, ...]:
+    """The axes before rows and keys of the scores `value`, before views that join or split these axes."""
+    return torch.sizes_of(_below_views(value))[:-2]
 
 
-def _step(builder: TorchBuilder, value: SSAValue, found: _Found, store: WeightStore) -> SSAValue | None:
+def _below_views(value: SSAValue) -> SSAValue:
+    while keeps_matrices(value.owner) and single_use(value):
+        value = _operand(value)
+    return value
+
+
+def on_leading_axes(builder: TorchBuilder, value: SSAValue, leading: tuple[int, ...]) -> SSAValue:
+    """The matrices `value` under as many other leading axes."""
+    return builder.view(value, (*leading, *torch.sizes_of(value)[-2:]))
+
+
+def _step(value: SSAValue, found: _Found, store: WeightStore) -> SSAValue | None:
     """The operand of `value`, whose scale or mask `found` takes in; None if scores are not made so."""
     operation = value.owner
     unscaled, factor = _unscaled(value, store)
     if unscaled is not value:
         found.scale *= factor
         return unscaled
-    inner: SSAValue | None = None
-    if isinstance(operation, torch.AddTensorOp) or is_aten(operation, "sub.Tensor"):
-        inner = _step_over_sum(value, found, store)
-    elif is_aten(operation, "masked_fill.Scalar", "masked_fill.Tensor") and isinstance(operation, Operation):
-        inner = operation.operands[0]
-        if not found.add_fill(_fill(operation.operands[2], found.scale, store)):
-            return None
-        found.masks.append((_negated(builder, operation.operands[1]), 1.0))
-    elif is_aten(operation, "where.self", "where.ScalarOther") and isinstance(operation, Operation):
-        inner = operation.operands[1]
-        if not found.add_fill(_fill(operation.operands[2], found.scale, store)):
-            return None
-        found.masks.append((operation.operands[0], 1.0))
-    elif keeps_matrices(operation) and isinstance(_unscaled(_operand(value), store)[0].owner, _PRODUCTS):
-        return _operand(value)
-    # A mask may not have axes that the scores lack.
-    return inner if inner is not None and inner.type == value.type else None
+    if isinstance(operation, torch.ViewOp) and keeps_matrices(operation) and _leads_to_product(value, store):
+        found.views.append(operation)
+        return operation.input
+    inner, mask, fill = _selection(found, operation)
+    if inner is None or mask is None or inner.type != value.type:
+        # A mask may not have axes that the scores lack.
+        return _step_over_sum(value, found, store)
+    if fill is None or not found.add_fill(_fill(fill, found.scale, store)):
+        return None
+    found.add_mask(mask)
+    return inner
+
+
+def _selection(found: _Found, operation: object) -> tuple[SSAValue | None, SSAValue | None, SSAValue | None]:
+    """The scores, the bool mask that is true where they stay, and what else is put in their place."""
+    if is_aten(operation, "masked_fill.Scalar", "masked_fill.Tensor") and isinstance(operation, Operation):
+        scores, mask, fill = operation.operands
+        return scores, _negated(found.builder, mask), fill
+    if is_aten(operation, "where.self", "where.ScalarOther") and isinstance(operation, Operation):
+        mask, scores, fill = operation.operands
+        return scores, mask, fill
+    return None, None, None
 
 
 def _step_over_sum(value: SSAValue, found: _Found, store: WeightStore) -> SSAValue | None:
     operation = value.owner
-    assert isinstance(operation, Operation)
+    if not isinstance(operation, Operation) or not is_aten(operation, "add.Tensor", "sub.Tensor"):
+        return None
     left, right, alpha = operation.operands
     if torch.constant_of(alpha) != 1:
         return None
@@ -129,11 +184,11 @@ def _step_over_sum(value: SSAValue, found: _Found, store: WeightStore) -> SSAVal
     if not torch.tensor_type(left).is_float or not torch.tensor_type(right).is_float:
         # True is added as 1, and is no mask.
         return None
-    if _leads_to_product(left, store):
-        found.masks.append((right, found.scale if is_sum else -found.scale))
+    if left.type == value.type and _leads_to_product(left, store):
+        found.add_mask(right, found.scale if is_sum else -found.scale)
         return left
-    if is_sum and _leads_to_product(right, store):
-        found.masks.append((left, found.scale))
+    if is_sum and right.type == value.type and _leads_to_product(right, store):
+        found.add_mask(left, found.scale)
         return right
     return None
 
@@ -158,35 +213,8 @@ def _leads_to_product(value: SSAValue, store: WeightStore) -> bool:
     return False
 
 
-def _combined(builder: TorchBuilder, masks: list[tuple[SSAValue, float]]) -> SSAValue | None:
-    """One mask for several: bool if all are, else a sum in which those that are not admitted are minus infinity."""
-    if not masks:
-        return None
-    if all(torch.tensor_type(mask).element_type == i1 for mask, _ in masks):
-        result = masks[0][0]
-        both = torch.operator_class("aten.logical_and")
-        for mask, _ in masks[1:]:
-            result = builder.aten(both, [result, mask], torch.VTensorType(_broadcast(result, mask), i1))
-        return result
-    added = [_added(builder, mask, factor) for mask, factor in masks]
-    result = added[0]
-    for mask in added[1:]:
-        kind = torch.VTensorType(_broadcast(result, mask), f32)
-        result = builder.aten(torch.AddTensorOp, [result, mask, builder.integer(1)], kind)
-    return result
-
-
-def _added(builder: TorchBuilder, mask: SSAValue, factor: float) -> SSAValue:
-    """The numbers that a mask adds to scores."""
-    kind = torch.VTensorType(torch.sizes_of(mask), f32)
-    if torch.tensor_type(mask).element_type == i1:
-        choice = torch.operator_class("aten.where.Scalar")
-        return builder.aten(choice, [mask, builder.number(0.0), builder.number(-math.inf)], kind)
-    return mask if factor == 1 else builder.aten(torch.MulScalarOp, [mask, builder.number(factor)], mask.type)
-
-
-def _broadcast(left: SSAValue, right: SSAValue) -> tuple[int, ...]:
-    return np.broadcast_shapes(torch.sizes_of(left), torch.sizes_of(right))
+def _combined(builder: TorchBuilder, found: _Found) -> SSAValue | None:
+    return all_added(builder, found.masks) if found.masks else None
 
 
 def _operand(value: SSAValue) -> SSAValue:

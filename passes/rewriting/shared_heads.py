@@ -40,12 +40,12 @@ def share_heads(builder: TorchBuilder, attention: torch.ScaledDotProductAttentio
     if key.source is attention.key and torch.constant_of(attention.enable_gqa):
         return False
     shared = [builder.view(one.source, one.sizes) for one in (key, value)]
-    rest = [*attention.operands[3:7], builder.boolean(True)]
+    rest = [*attention.operands[3:7], builder.boolean(True), *attention.operands[8:]]
     if not key.in_turn:
         attention.operands = [attention.query, *shared, *rest]
         rewriter.notify_op_modified(attention)
         return False
-    if _has_heads(attention.attn_mask):
+    if _has_heads(attention.attn_mask) or (attention.bias is not None and _has_heads(attention.bias)):
         return False
     times = batch_heads[1] // key.sizes[1]
     query = _regrouped(builder, attention.query, times)

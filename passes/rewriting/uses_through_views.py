@@ -9,7 +9,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import torch
 
-VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.UnfoldOp
+VIEWS = torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.ExpandOp | torch.UnfoldOp
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def redirect(source: SSAValue, target: SSAValue, consumers: list[Consumer]) -> N
 
 def keeps_columns(view: Operation) -> bool:
     """True if the last axis of the operand of `view` is the last axis of its result, too, whole and in order."""
-    if isinstance(view, torch.ViewOp):
+    if isinstance(view, torch.ViewOp | torch.ExpandOp):
         return torch.sizes_of(view.input)[-1:] == torch.sizes_of(view.result)[-1:]
     if isinstance(view, torch.PermuteOp):
         return view.axes[-1] == len(view.axes) - 1

@@ -38,8 +38,8 @@ from sta.passes.rewriting.torch_operations import (
     replace,
     single_use,
 )
+from sta.passes.rewriting.torch_views import emit_view
 from sta.passes.tiling.strided_view import NotAView, StridedView
-from sta.passes.tiling.view_chains import view_chain
 from sta.spec.operators.operator import Elements
 
 
@@ -129,7 +129,7 @@ class _Rearrangements:
         source = operation.operands[0]
         positions = _positions(operation, self._store)
         view = None if positions is None else _strided(positions)
-        result = None if view is None else _emit(TorchBuilder(operation, self._store), source, view)
+        result = None if view is None else emit_view(TorchBuilder(operation, self._store), source, view)
         if result is None or view is None:
             return
         self._views[result] = (source, view)
@@ -141,11 +141,11 @@ class _Rearrangements:
             return _emit_plain(builder, value, step)
         root, view = self._views.get(value, (value, _whole(value)))
         after = _after(view, step)
-        result = None if after is None else _emit(builder, root, after)
+        result = None if after is None else emit_view(builder, root, after)
         if result is None:
             # The chain ends where the axes cannot be distinguished any more.
             root, after = value, _after(_whole(value), step)
-            result = None if after is None else _emit(builder, root, after)
+            result = None if after is None else emit_view(builder, root, after)
         if result is None or after is None:
             result = _emit_plain(builder, value, step)
             root, after = result, _whole(result)
@@ -416,19 +416,6 @@ def _after(view: StridedView, step: _Step) -> StridedView | None:
                 return view.sliced(axis, start, end) if start < end else None
     except NotAView:
         return None
-
-
-def _emit(builder: TorchBuilder, root: SSAValue, view: StridedView) -> SSAValue | None:
-    """The operations that express `view` of `root`; None if no chain does."""
-    chain = view_chain(view, torch.sizes_of(root))
-    if chain is None:
-        return None
-    value = root
-    for axis, (start, end) in enumerate(chain.slices):
-        value = builder.slice(value, axis, start, end)
-    if list(chain.order) != list(range(len(chain.order))):
-        value = builder.permute(builder.view(value, chain.split), chain.order)
-    return builder.view(value, chain.sizes)
 
 
 def _emit_plain(builder: TorchBuilder, value: SSAValue, step: _Step) -> SSAValue:

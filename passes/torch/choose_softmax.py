@@ -52,8 +52,15 @@ def _choose(
 ) -> None:
     width = _narrowest(operation.attributes.get(torch.NARROW_FIDELITY)) if bits == "auto" else int(bits)
     queries, depth = torch.sizes_of(operation.query)[-2:]
-    has_mask = not isinstance(operation.attn_mask.type, torch.NoneType)
-    shape = AttentionShape(queries, torch.sizes_of(operation.key)[-2], depth, width, has_mask)
+    shape = AttentionShape(
+        queries,
+        torch.sizes_of(operation.key)[-2],
+        depth,
+        width,
+        has_mask=not isinstance(operation.attn_mask.type, torch.NoneType),
+        has_bias=operation.bias is not None,
+        value_depth=torch.sizes_of(operation.value)[-1],
+    )
     row = row_tiling(target, policy, shape) if mode != "online" else None
     online = online_tiling(target, policy, shape) if mode != "row" else None
     if row is None and online is None:

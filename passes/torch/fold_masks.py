@@ -3,10 +3,10 @@ Attention masks in the few forms that the machine has.
 
 A model may compute its masks in any way. The result is no mask, a padding mask over the keys that is an input, a causal
 mask, both, or a constant. Any other mask that bools of the run determine becomes a bool tensor, for the host to compute
-(`torch-extract-prologue`), and a causal part of it is taken out. An attention with a mask that is none of these keeps
-it, and is reported as unsupported. So is one with rows without a key, if PyTorch does not give zero there as the
-machine does. A finite number that excludes keys is kept as an attribute: whether it is low enough depends on the
-scores.
+(`torch-extract-prologue`), and a causal part of it is taken out. Finite numbers that are added to the scores become a
+bias beside the mask. An attention with a mask that is none of these keeps it, and is reported as unsupported. So is one
+with rows without a key, if PyTorch does not give zero there as the machine does. A finite number that excludes keys is
+kept as an attribute: whether it is low enough depends on the scores.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from sta.passes.rewriting.mask_analysis import (
     MaskError,
 )
 from sta.passes.rewriting.mask_cases import MaskCases
+from sta.passes.rewriting.mask_terms import TermFinder, all_added, expanded, sum_of
 from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace, set_argument_attribute
 
 
@@ -47,6 +48,7 @@ def fold_masks(module: ModuleOp, store: WeightStore) -> None:
     for attention in operations_of(module):
         if not isinstance(attention, torch.ScaledDotProductAttentionOp) or attention.result.type.rank != 4:
             continue
+        attention = _with_bias_apart(attention, analysis, cases, store)
         if isinstance(attention.attn_mask.type, torch.NoneType):
             continue
         try:
@@ -118,6 +120,41 @@ def _put_mask(
         _keep_depth(attention, folded, depth)
     replace(attention, [folded.result])
     return folded
+
+
+def _with_bias_apart(
+    attention: torch.ScaledDotProductAttentionOp, analysis: MaskAnalysis, cases: MaskCases, store: WeightStore
+) -> torch.ScaledDotProductAttentionOp:
+    """An attention whose mask adds nothing to scores but what leaves keys out: the rest is its bias."""
+    mask = attention.attn_mask
+    if isinstance(mask.type, torch.NoneType) or torch.tensor_type(mask).element_type == i1:
+        return attention
+    if analysis.admits(mask) or cases.admits(mask, attention):
+        return attention
+    builder = TorchBuilder(attention, store)
+    terms = TermFinder(attention, analysis, cases, store).terms_of(mask)
+    if any(_is_input(one) for one in terms.biases):
+        return attention
+    operands = list(attention.operands[:8])
+    operands[3] = all_added(builder, terms.masks) if terms.masks else builder.none()
+    biases = [*terms.biases, *attention.operands[8:]]
+    if biases:
+        bias = sum_of(builder, biases, store)
+        missing, keys = 4 - torch.tensor_type(bias).rank, torch.sizes_of(attention.key)[-2]
+        sizes = (*(1,) * missing, *torch.sizes_of(bias)[:-1], keys)
+        operands.append(expanded(builder, bias, sizes))
+    apart = builder.aten(torch.ScaledDotProductAttentionOp, operands, attention.result.type).owner
+    assert isinstance(apart, torch.ScaledDotProductAttentionOp)
+    apart.attributes.update(attention.attributes)
+    replace(attention, [apart.result])
+    return apart
+
+
+def _is_input(value: SSAValue) -> bool:
+    """True for an input of the model, or a rearrangement of one."""
+    while isinstance(value.owner, Operation) and (row := torch.find_row(value.owner)) is not None and row.moves:
+        value = value.owner.operands[0]
+    return isinstance(value, BlockArgument)
 
 
 def _check_rows(attention: torch.ScaledDotProductAttentionOp, constant: BoolArray, depth: FloatArray) -> None:

@@ -186,15 +186,19 @@ class _Quantizer:
         if value.first_use is None or self._stays_in_accumulators(value) or _is_rounded(value):
             return
         wanted = [(consumer, self._wanted(value, consumer)) for consumer in consumers_of(value)]
-        formats = list(dict.fromkeys(kind for _, kind in wanted))
-        stream = self._stream_format(value)
-        fixed = isinstance(value, BlockArgument) or isinstance(value.owner, torch.EmbeddingOp) or _is_whole(value)
-        primary = stored(formats, stream, always_stream=fixed)
+        primary = self._primary(value)
         rounded = self._round(value, primary)
-        for kind in formats:
+        for kind in dict.fromkeys(kind for _, kind in wanted):
             if kind != primary:
                 narrow = self._round(rounded, kind, only=[])
                 redirect(rounded, narrow, [consumer for consumer, wants in wanted if wants == kind])
+
+    def _primary(self, value: SSAValue) -> Format:
+        """The format in which `value` is stored where it is produced."""
+        formats = dict.fromkeys(self._wanted(value, consumer) for consumer in consumers_of(value))
+        made_wide = isinstance(value, BlockArgument) or isinstance(value.owner, torch.EmbeddingOp) or _is_whole(value)
+        is_wide = all(kind.storage == si16 for kind in formats) and not _is_whole(value)
+        return stored(formats, self._stream_format(value), always_stream=made_wide and not is_wide)
 
     def lacks_format(self, value: SSAValue) -> bool:
         """True if `value` is one that `visit` rounds."""
@@ -208,6 +212,10 @@ class _Quantizer:
         array = array_of(literal.result, self._store)
         assert array is not None
         extremes = float(array.min(initial=0.0)), float(array.max(initial=0.0))
+        for use in uses:
+            if isinstance(use.operation, torch.ConcatenateOp):
+                self._round(literal.result, self._primary(use.operation.result), only=[use])
+        uses = [use for use in uses if not isinstance(use.operation, torch.ConcatenateOp)]
         for storage in (si16, si8):
             wanting = [use for use in uses if (storage == si8) == (form_of(use) is Form.OPERAND)]
             if wanting:
@@ -218,6 +226,8 @@ class _Quantizer:
         operation = consumer.use.operation
         if isinstance(operation, torch.FakeQuantizeOp):
             return _format(operation)
+        if isinstance(operation, torch.ConcatenateOp):
+            return self._primary(operation.result)
         form = form_of(consumer.use)
         if form is Form.INPUT and not self._is_wide(operation):
             return affine(*self._narrow_range(value))
@@ -323,6 +333,8 @@ def _is_truth(value: SSAValue) -> bool:
 
 def _is_parameter(use: Use) -> bool:
     """True if `use` is the use of a weight, a bias or a table, which are converted with their operation."""
+    if isinstance(use.operation, torch.ConcatenateOp):
+        return False
     row = torch.find_row(use.operation)
     if row is None:
         return isinstance(use.operation, torch.FakeQuantizeOp | torch.FakeQuantizeChannelsOp)
@@ -345,7 +357,7 @@ def _only_addition(value: SSAValue) -> torch.CombinationOperation | None:
         user = next(iter(current.uses)).operation
         if isinstance(user, torch.CombinationOperation):
             return user if user.result.type == current.type else None
-        if not isinstance(user, VIEWS):
+        if not isinstance(user, torch.ViewOp | torch.PermuteOp):
             return None
         current = user.result
     return None

@@ -27,9 +27,10 @@ def scaled_dot_product_attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    bias: Float64Array | None = None,
 ) -> Float64Array:
     """
-    ``softmax(query @ key^T * scale, over the admissible keys) @ value`` (Vaswani et al. 2017).
+    ``softmax(query @ key^T * scale + bias, over the admissible keys) @ value`` (Vaswani et al. 2017).
 
     query [..., m, d], key [..., n, d], value [..., n, e]. `attn_mask` is true where a key is admissible, or is added to
     the scores; with `is_causal` key j is admissible for query i iff j <= i. A query without admissible key gives 0.
@@ -39,6 +40,7 @@ def scaled_dot_product_attention(
         shared = query.shape[-3] // key.shape[-3]
         key, value = (np.repeat(part, shared, axis=-3) for part in (key, value))
     scores = query @ np.swapaxes(key, -1, -2) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    scores = scores if bias is None else scores + bias
     if attn_mask is not None:
         scores = np.where(attn_mask, scores, -np.inf) if attn_mask.dtype == np.bool_ else scores + attn_mask
     if is_causal:
@@ -51,7 +53,7 @@ OPERATORS = (
         "aten.scaled_dot_product_attention",
         Role.ATTENTION,
         "softmax(query times key, over the admissible keys) times value",
-        takes=(Form.OPERAND, Form.OPERAND, Form.OPERAND),
+        takes=(Form.OPERAND, Form.OPERAND, Form.OPERAND, *(Form.STREAM,) * 6),
         reference=scaled_dot_product_attention,
     ),
     Operator(

@@ -34,6 +34,7 @@ class Role(Enum):
     ADDITION = "addition of two values"
     COMBINATION = "difference, maximum or minimum of two values"
     MULTIPLICATION = "product of two values, element by element"
+    CONCATENATION = "values one after the other"
     SUM = "sums along the last axis"
     SPELLED = "spelled with other operators by a pass"
     MASK = "operation on a mask"
@@ -230,6 +231,7 @@ _COMPUTED = frozenset(
         Role.ADDITION,
         Role.COMBINATION,
         Role.MULTIPLICATION,
+        Role.CONCATENATION,
         Role.SUM,
     }
 )

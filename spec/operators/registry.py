@@ -183,8 +183,8 @@ def supported_operators() -> str:
     others = [row.label for row in operators().values() if row.makes_value and row.label not in whole]
     others += [row.label for row in rows_of(Role.COMPOSITION)]
     return (
-        f"{', '.join(whole[:-1])} and {whole[-1]} (also spelled out), {', '.join(others)}, rearrangements without "
-        "copies (view, permute, slice, …), and whatever depends on no input"
+        f"{', '.join(whole[:-1])} and {whole[-1]} (also spelled out), {', '.join(others)}, rearrangements "
+        "(view, permute, slice, expand, …), and whatever depends on no input"
     )
 
 

@@ -21,6 +21,7 @@ from sta.frontend.model import ImportedModel, import_model
 from sta.passes.torch.broadcast_constants import broadcast_constants
 from sta.passes.torch.canonicalize_views import canonicalize_views
 from sta.passes.torch.decompose_elementwise import decompose_elementwise
+from sta.passes.torch.decompose_movement import decompose_movement
 from sta.passes.torch.decompose_reductions import decompose_reductions
 from sta.passes.torch.fold_constants import fold_constants
 from sta.passes.torch.fold_masks import fold_masks
@@ -43,6 +44,7 @@ FLOAT_PASSES: tuple[Rewrite, ...] = (
     recognize_attention,
     fold_masks,
     decompose_elementwise,
+    decompose_movement,
     decompose_reductions,
     fuse_pointwise,
     broadcast_constants,

@@ -16,6 +16,8 @@ from sta.spec.integers import STREAM_LIMIT
 
 LOG2_UNITS = 1024 / math.log(2)
 """Units of a score in the softmax: log2 with 10 fraction bits."""
+LARGEST_BIAS = 2.0**13
+"""The largest number that may be added to scores. In 16 bits the next to it are a quarter apart then."""
 
 
 def refusal(operation: torch.ScaledDotProductAttentionOp) -> str | None:
@@ -32,8 +34,8 @@ def refusal(operation: torch.ScaledDotProductAttentionOp) -> str | None:
             f"its dropout_p is {probability:g} whatever the mode of the model: pass 0.0 outside of training "
             f"(dropout_p={probability:g} if self.training else 0.0)"
         )
-    if key != value or len(query) != 4 or len(key) != 4:
-        return "query, key and value must have four axes, and keys and values the same shape"
+    if key[:-1] != value[:-1] or len(query) != 4 or len(key) != 4:
+        return "query, key and value must have four axes, and keys and values as many rows"
     shares = bool(torch.constant_of(operation.enable_gqa)) and query[1] % key[1] == 0
     if query[0] != key[0] or (query[1] != key[1] and not shares):
         return "query, key and value must have the same batch and heads, or several heads of queries for each of keys"
@@ -53,8 +55,6 @@ def _is_mask(value: SSAValue) -> bool:
 def attend(conversion: Conversion, op: torch.ScaledDotProductAttentionOp, storage: Storage) -> Quantized:
     """The attention; a zero point of the values is subtracted from its result."""
     q, k, v = (conversion.quantized(value) for value in (op.query, op.key, op.value))
-    if torch.sizes_of(op.key) != torch.sizes_of(op.value):
-        raise conversion.error("values of another width than the keys are not supported")
     for part, name in ((q, "query"), (k, "key"), (v, "value")):
         if nm.tensor_of(part.value).element_type != nm.si8:
             raise conversion.error(f"its {name} must be quantized to 8 bits, not to 16")
@@ -81,6 +81,7 @@ def attend(conversion: Conversion, op: torch.ScaledDotProductAttentionOp, storag
             result.element,
             bits=softmax.bits.data,
             chunk=softmax.chunk,
+            bias=_bias(conversion, op),
         )
     )
     shape = torch.sizes_of(op.result)
@@ -93,6 +94,20 @@ def attend(conversion: Conversion, op: torch.ScaledDotProductAttentionOp, storag
     offset = -round(v.zero_point * v.scale / result.scale)
     rescaled = conversion.emit(nm.RescaleOp(value, offset, *scale_pair(result.scale / storage.scale))).result
     return conversion.clamp(rescaled, storage)
+
+
+def _bias(conversion: Conversion, op: torch.ScaledDotProductAttentionOp) -> tuple[SSAValue, tuple[int, int]] | None:
+    """The bias of the scores and its scale, if there is one."""
+    if op.bias is None:
+        return None
+    bias = conversion.stream(conversion.quantized(op.bias))
+    reach = bias.scale * STREAM_LIMIT
+    if reach > LARGEST_BIAS:
+        raise conversion.error(
+            f"numbers up to {reach:.4g} are added to its scores, which leaves keys out without saying so: pass a mask "
+            "of bools, or of constants"
+        )
+    return _four_axes(conversion, bias.value), scale_pair(bias.scale * LOG2_UNITS)
 
 
 def _centred(conversion: Conversion, q: Quantized) -> Quantized:

@@ -15,6 +15,7 @@ from sta.dialect.ir.location import module_path
 from sta.dialect.ir.quantized_value import Meaning
 from sta.dialect.ir.tensor_names import origin
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.uses_through_views import VIEWS
 from sta.spec.integers import encode_scale
 
 Array = NDArray[Any]
@@ -107,9 +108,7 @@ class Conversion:
         """The meaning of the integers of `value`, for the inspection of runs."""
         return Meaning(quantized.scale, quantized.zero_point, self.names.get(origin(value), ""))
 
-    def rearranged(
-        self, op: torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.UnfoldOp, value: SSAValue
-    ) -> SSAValue:
+    def rearranged(self, op: VIEWS, value: SSAValue) -> SSAValue:
         """The integers `value`, rearranged as `op` rearranges its input."""
         match op:
             case torch.ViewOp():
@@ -117,10 +116,9 @@ class Conversion:
             case torch.PermuteOp():
                 return self.emit(nm.PermuteOp(value, op.axes)).result
             case torch.SliceTensorOp():
-                axis, start, stop, step = op.bounds
-                if step != 1:
-                    raise self.error(f"a slice with step {step} is not supported")
-                return self.emit(nm.SliceOp(value, axis, start, stop)).result
+                return self.emit(nm.SliceOp(value, *op.bounds)).result
+            case torch.ExpandOp():
+                return self.emit(nm.BroadcastOp(value, torch.sizes_of(op.result))).result
             case torch.UnfoldOp():
                 return self.emit(nm.WindowsOp(value, *op.numbers)).result
 

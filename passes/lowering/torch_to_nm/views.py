@@ -23,12 +23,6 @@ def users_through_views(value: SSAValue) -> list[Operation]:
     return users
 
 
-def _refused_slice(operation: torch.SliceTensorOp) -> str | None:
-    """A slice takes positions that follow each other."""
-    step = operation.bounds[3]
-    return None if step == 1 else f"takes every {step}th position, and only step 1 is supported"
-
-
 def _refused_conversion(operation: torch.ToDtypeOp) -> str | None:
     """A conversion makes a mask, other integers, or floats, of an input or of what the host computes."""
     if not torch.tensor_type(operation.input).is_float:
@@ -47,9 +41,7 @@ def _is_integer_input(value: SSAValue) -> bool:
     return isinstance(value, BlockArgument) and not torch.tensor_type(value).is_float
 
 
-def _rearrange(
-    conversion: Conversion, op: torch.ViewOp | torch.PermuteOp | torch.SliceTensorOp | torch.UnfoldOp
-) -> None:
+def _rearrange(conversion: Conversion, op: VIEWS) -> None:
     """The same integers at other places; accumulators are rearranged where they are rounded."""
     if op.input in conversion.values:
         quantized = conversion.values[op.input]
@@ -83,7 +75,8 @@ def _mask_constant(conversion: Conversion, op: torch.LiteralOp) -> None:
 LOWERINGS = (
     Lowering(torch.ViewOp, every_form, round_accumulators, _rearrange),
     Lowering(torch.PermuteOp, every_form, round_accumulators, _rearrange),
-    Lowering(torch.SliceTensorOp, _refused_slice, round_accumulators, _rearrange),
+    Lowering(torch.SliceTensorOp, every_form, round_accumulators, _rearrange),
+    Lowering(torch.ExpandOp, every_form, round_accumulators, _rearrange),
     Lowering(torch.UnfoldOp, every_form, round_accumulators, _rearrange),
     Lowering(torch.ToDtypeOp, _refused_conversion, follow=_pass_mask),
     Lowering(torch.LogicalNotOp, _refused_negation, follow=_pass_mask),

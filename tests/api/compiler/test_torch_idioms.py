@@ -126,7 +126,6 @@ IMPORTED = (
         "cat of a token",
         lambda m, x: m.o(torch.cat((m.t, x), 1)),
         {**linears(), "t": TOKEN},
-        refused=("aten.cat in forward",),
     ),
     Case("einsum with a constant", lambda m, x: m.o(torch.einsum("bnw,wv->bnv", x, MATRIX)), linears()),
     Case(
@@ -230,6 +229,30 @@ def learned_keys(m: Any, x: Tensor) -> Tensor:
     return m.o(joined(F.scaled_dot_product_attention(heads(m.q(x)), heads(m.p), heads(m.p))))
 
 
+SLOPES = (
+    -(torch.arange(ROWS)[None] - torch.arange(ROWS)[:, None]).abs()
+    * torch.tensor([0.5, 0.25, 0.125, 0.0625])[:, None, None]
+)
+
+
+def both_results(m: Any, x: Tensor) -> Any:
+    return m.a(x, x, x)
+
+
+def spelled_weights(m: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    weights = (heads(m.q(x)) @ heads(m.k(x)).transpose(-1, -2) / 4).softmax(-1)
+    return m.o(joined(weights @ heads(m.v(x)))), weights
+
+
+def windows(m: Any, x: Tensor) -> Tensor:
+    """Attention of four windows of four rows, with a mask by windows on five axes."""
+    q, k, v = (heads(layer(x).reshape(4, 4, WIDTH)) for layer in (m.q, m.k, m.v))
+    scores = q @ k.mT / 4 + m.slopes
+    masks = torch.stack((m.mask, m.mask.T, 0 * m.mask.nan_to_num(0, 0, 0), m.mask))[None, :, None]
+    scores = (scores.view(1, 4, HEADS, 4, 4) + masks).view(4, HEADS, 4, 4)
+    return m.o(joined(scores.softmax(-1) @ v).reshape(1, ROWS, WIDTH))
+
+
 ATTENTIONS = (
     Case("a mask with one axis", lambda m, x: attention(m, x, lambda s: s / 4 + m.mask), {**linears(), "mask": PADDED}),
     Case("learned queries", learned, {**linears(), "p": nn.Parameter(torch.randn(1, 8, WIDTH))}),
@@ -279,6 +302,61 @@ ATTENTIONS = (
     Case("keys of one head, broadcast", lambda m, x: attention(m, x, repeat=lambda k: k[:, :1]), linears()),
     Case("views around the mask", bloom, {**linears(), "mask": CAUSAL}, ((2, ROWS, WIDTH),), wide=True),
     Case("einsum on heads", einsum, linears()),
+    Case(
+        "both results of attention",
+        both_results,
+        {"a": nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)},
+    ),
+    Case("weights of attention", spelled_weights, linears()),
+    Case("a cap on scores", lambda m, x: attention(m, x, lambda s: 30 * torch.tanh(s / 120)), linears()),
+    Case(
+        "a cap on scores behind a mask",
+        lambda m, x, f: attention(m, x, lambda s: 5 * torch.tanh(s / 20) + m.mask + padding(f)),
+        {**linears(), "mask": CAUSAL},
+        (X, (FLAGS, 2)),
+    ),
+    Case(
+        "a factor on weights",
+        lambda m, x: m.o(joined((heads(m.q(x)) @ heads(m.k(x)).transpose(-1, -2)).softmax(-1) * m.f @ heads(m.v(x)))),
+        {**linears(), "f": torch.rand(HEADS, 1, 1)},
+    ),
+    Case(
+        "a bias on scores",
+        lambda m, x: attention(m, x, lambda s: s / 4 + m.slopes),
+        {**linears(), "slopes": SLOPES},
+        wide=True,
+    ),
+    Case(
+        "a bias, a causal mask and a padding mask",
+        lambda m, x, f: attention(m, x, lambda s: s / 4 + (m.slopes + m.mask + padding(f))),
+        {**linears(), "slopes": SLOPES, "mask": CAUSAL},
+        (X, (FLAGS, 2)),
+    ),
+    Case(
+        "a bias of scores filled by segments",
+        lambda m, x, f: attention(
+            m, x, lambda s: torch.where(f[:, None, :, None] == f[:, None, None], s / 4 + m.slopes, -1e9)
+        ),
+        {**linears(), "slopes": SLOPES},
+        (X, (FLAGS, 2)),
+    ),
+    Case(
+        "a computed bias",
+        lambda m, x: attention(m, x, lambda s: s / 4 + torch.tanh(m.b(x)).unflatten(-1, (HEADS, -1)).transpose(1, 2)),
+        {**linears(), "b": nn.Linear(WIDTH, HEADS * ROWS)},
+    ),
+    Case(
+        "a negative scale",
+        lambda m, x: m.o(joined(F.scaled_dot_product_attention(*(heads(f(x)) for f in (m.q, m.k, m.v)), scale=-0.25))),
+        linears(),
+        wide=True,
+    ),
+    Case(
+        "values of another width",
+        lambda m, x: m.o(joined((heads(m.q(x)) @ heads(m.k(x)).mT / 4).softmax(-1) @ heads(m.w(x)))),
+        {**linears(), "w": nn.Linear(WIDTH, 2 * WIDTH), "o": nn.Linear(2 * WIDTH, WIDTH)},
+    ),
+    Case("windows of rows", windows, {**linears(), "mask": CAUSAL[:4, :4], "slopes": SLOPES[:, :4, :4]}),
 )
 
 
@@ -341,21 +419,8 @@ def tanh_gelu(y: Tensor, cube: Callable[[Tensor], Tensor]) -> Tensor:
     return 0.5 * y * (1 + torch.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * cube(y))))
 
 
-SLOPES = (
-    -(torch.arange(ROWS)[None] - torch.arange(ROWS)[:, None]).abs()
-    * torch.tensor([0.5, 0.25, 0.125, 0.0625])[:, None, None]
-)
 ANGLES = torch.outer(torch.arange(ROWS).float(), 1 / 100 ** torch.linspace(0, 1, HEAD // 2))
 IMAGE = (1, 8, 8, WIDTH)
-
-
-def both_results(m: Any, x: Tensor) -> Any:
-    return m.a(x, x, x)
-
-
-def spelled_weights(m: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    weights = (heads(m.q(x)) @ heads(m.k(x)).transpose(-1, -2) / 4).softmax(-1)
-    return m.o(joined(weights @ heads(m.v(x)))), weights
 
 
 def complex_rotation(m: Any, x: Tensor) -> Tensor:
@@ -384,6 +449,18 @@ def pairs_rotation(m: Any, x: Tensor) -> Tensor:
     return m.o(joined(F.scaled_dot_product_attention(q, k, heads(m.v(x)))))
 
 
+def shifted_windows(m: Any, x: Tensor) -> Tensor:
+    def windows(y: Tensor) -> Tensor:
+        batch, height, width, channels = y.shape
+        parted = y.view(batch, height // 4, 4, width // 4, 4, channels).transpose(2, 3)
+        return parted.reshape(-1, 16, channels)
+
+    moved = windows(torch.roll(m.q(x), (-2, -2), (1, 2)))
+    q, k, v = heads(moved), heads(moved), heads(m.v(moved))
+    back = joined(F.scaled_dot_product_attention(q, k, v)).view(x.shape[0], 2, 2, 4, 4, -1).transpose(2, 3)
+    return m.o(torch.roll(back.reshape(x.shape), (2, 2), (1, 2)))
+
+
 def roberta_positions(m: Any, ids: Tensor) -> Tensor:
     counted = (ids != 1).int()
     return m.o(m.e(ids) + m.p((torch.cumsum(counted, 1) * counted).long() + 1))
@@ -405,15 +482,6 @@ REFUSED = (
         refused=("view_as_complex in forward", "cosine and sine"),
         entries=2,
     ),
-    Case("rotation of halves", halves_rotation, TURNS, refused=("aten.cat in forward", "host"), entries=2),
-    Case("rotation of pairs", pairs_rotation, TURNS, refused=("aten.cat in forward", "host"), entries=2),
-    Case(
-        "a roll over two axes",
-        lambda m, x: torch.roll(m.o(x), (-2, -2), (1, 2)),
-        linears(),
-        (IMAGE,),
-        ("aten.roll in forward", "host"),
-    ),
     Case("a roll by nothing", lambda m, x: m.q(torch.roll(m.o(x), (0, 8), (1, 2))), linears(), (IMAGE,)),
     Case(
         "a weight of one axis",
@@ -428,42 +496,12 @@ REFUSED = (
         refused=("aten.group_norm in g", "layer_norm"),
     ),
     Case(
-        "both results of attention",
-        both_results,
-        {"a": nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)},
-        refused=("in a", "need_weights=False"),
-    ),
-    Case(
-        "weights of attention",
-        spelled_weights,
-        linears(),
-        refused=("in forward", "weights of attention cannot be an output"),
-    ),
-    Case(
         "an integer input made float",
         lambda m, x, f: m.o(x * f.unsqueeze(-1).float().expand(-1, -1, 1)),
         linears(),
         (X, (FLAGS, 2)),
         ("aten.to.dtype", "float32 input"),
         entries=2,
-    ),
-    Case(
-        "a cap on scores",
-        lambda m, x: attention(m, x, lambda s: 30 * torch.tanh(s / 120)),
-        linears(),
-        refused=("aten.tanh in forward", "between the product"),
-    ),
-    Case(
-        "a factor on weights",
-        lambda m, x: m.o(joined((heads(m.q(x)) @ heads(m.k(x)).transpose(-1, -2)).softmax(-1) * m.f @ heads(m.v(x)))),
-        {**linears(), "f": torch.rand(HEADS, 1, 1)},
-        refused=("aten.mul.Tensor in forward", "between the softmax"),
-    ),
-    Case(
-        "chosen positions",
-        lambda m, x: m.o(x)[:, [1, 3]],
-        linears(),
-        refused=("aten.index.Tensor", "return the hidden states"),
     ),
     Case("the largest logit", lambda m, x: m.o(x).argmax(-1), linears(), refused=("aten.argmax", "return the logits")),
     Case(
@@ -514,12 +552,6 @@ REFUSED = (
         ("aten.embedding in p", "position_ids"),
     ),
     Case(
-        "a bias on scores",
-        lambda m, x: attention(m, x, lambda s: s / 4 + m.slopes),
-        {**linears(), "slopes": SLOPES},
-        refused=("scaled_dot_product_attention", "bias", "host"),
-    ),
-    Case(
         "a norm by another root",
         lambda m, x: m.o(x / x.norm(dim=-1, keepdim=True)),
         linears(),
@@ -527,7 +559,31 @@ REFUSED = (
     ),
 )
 
-CASES = [*IMPORTED, *PRODUCTS, *ATTENTIONS, *NORMS, *ARITHMETIC, *GELUS, *REFUSED]
+MOVEMENTS = (
+    Case("rotation of halves", halves_rotation, TURNS),
+    Case("rotation of pairs", pairs_rotation, TURNS),
+    Case("a roll over two axes", lambda m, x: torch.roll(m.o(x), (-2, -2), (1, 2)), linears(), (IMAGE,)),
+    Case("chosen positions", lambda m, x: m.o(x)[:, [1, 3]], linears()),
+    Case("shifted windows", shifted_windows, linears(), (IMAGE,)),
+    Case(
+        "every second token", lambda m, x: m.o(torch.cat((x[:, ::2], x[:, 1::2]), -1).unflatten(-1, (2, -1))), linears()
+    ),
+    Case(
+        "a token of each batch",
+        lambda m, x: m.o(torch.cat((m.t.expand(3, -1, -1), x), 1)),
+        {**linears(), "t": TOKEN},
+        ((3, ROWS, WIDTH),),
+    ),
+    Case("padding", lambda m, x: m.o(F.pad(m.q(x), (0, 0, 2, -1), value=0.5)), linears()),
+    Case("the other way round", lambda m, x: m.o(m.q(x).flip(1)), linears()),
+    Case(
+        "an input, a view of it and a constant",
+        lambda m, x: (m.o(x), x, x[:, 0], x.mT, m.t * 2),
+        {**linears(), "t": TOKEN},
+    ),
+)
+
+CASES = [*MOVEMENTS, *IMPORTED, *PRODUCTS, *ATTENTIONS, *NORMS, *ARITHMETIC, *GELUS, *REFUSED]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

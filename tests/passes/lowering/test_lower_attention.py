@@ -61,6 +61,22 @@ def check(builder: NmBuilder, result: SSAValue) -> Program:
     return program
 
 
+@pytest.mark.parametrize("target", [SMALL, PLAIN_TARGET], ids=lambda target: target.name)
+@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("rows", [5, 19])
+def test_keys_and_values_repeated_in_turn_belong_to_other_heads_each(
+    target: Target, chunk: int | None, rows: int
+) -> None:
+    builder = NmBuilder(target)
+
+    def in_turn(name: str) -> SSAValue:
+        heads = builder.view(builder.bytes(name, (1, 2, rows, 4)), 1, 1, 2, rows, 4)
+        return builder.view(builder.broadcast(heads, 1, 3, 2, rows, 4), 1, 6, rows, 4)
+
+    query = builder.permute(builder.bytes("q", (1, rows, 6, 4)), 0, 2, 1, 3)
+    check(builder, builder.attention((query, in_turn("k"), in_turn("v")), chunk=chunk))
+
+
 def compiled(builder: NmBuilder, result: SSAValue) -> Program:
     """The program, without running it anywhere."""
     case = builder.case(result)

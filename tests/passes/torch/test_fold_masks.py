@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention as attend
-from xdsl.dialects.builtin import StringAttr
+from xdsl.dialects.builtin import StringAttr, i1
 
 from sta.dialect import torch as dialect
 from sta.dialect.interpreters.torch import run_torch
@@ -296,7 +296,6 @@ def partly(m: torch.Tensor) -> Any:
         (third_number, "other numbers may"),
         (with_band, "a constant one that is not causal"),
         (flipped, "not those of an input in their order"),
-        (bias, "adds numbers to the scores"),
         (summed, "made with aten.cumsum"),
         (by_row, "differently for different heads or rows"),
         (partly, "for some keys only"),
@@ -306,6 +305,71 @@ def test_other_masks_stay_and_say_why(make: Any, message: str) -> None:
     _, attention = folded(Masked(make), KEEP)
     assert not isinstance(attention.attn_mask.type, dialect.NoneType)
     assert message in cast(StringAttr, attention.attributes[dialect.MASK_ERROR]).data
+
+
+# --- Biases ---
+
+SLOPES = -torch.rand(1, H, S, S, generator=torch.Generator().manual_seed(5)) * 60
+
+
+def filled_bias(m: torch.Tensor) -> Any:
+    return torch.where(to_bool(m), SLOPES, torch.finfo(torch.float32).min)
+
+
+def sum_with_a_bias(m: torch.Tensor) -> Any:
+    return SLOPES + added(m) - SLOPES[:, :1] / 2
+
+
+def constant_bias_and_mask(m: torch.Tensor) -> Any:
+    return SLOPES.masked_fill(TRIANGLE == 0, -1e9)
+
+
+def bias_of_segments(m: torch.Tensor) -> Any:
+    return SLOPES + (1 - (m[:, None, :, None] == m[:, None, None, :]).float()) * -1e9
+
+
+def rearranged_sum(m: torch.Tensor) -> Any:
+    return (added(m).view(B, S, 1) + SLOPES[0, :, 0].T).permute(0, 2, 1).reshape(B, H, 1, S)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (bias, (None, False)),
+        (filled_bias, (PADDING, False)),
+        (sum_with_a_bias, (PADDING, False)),
+        (constant_bias_and_mask, (None, True)),
+        (rearranged_sum, (PADDING, False)),
+    ],
+)
+def test_a_bias_is_apart_from_the_mask(make: Any, expected: Any) -> None:
+    imported, attention = folded(Masked(make), KEEP)
+    assert form(imported, attention) == expected
+    assert attention.bias is not None
+    assert dialect.tensor_type(attention.bias).is_float
+    assert dialect.MASK_ERROR not in attention.attributes
+
+
+def test_a_mask_that_is_not_known_is_a_bool_tensor_beside_the_bias() -> None:
+    _, attention = folded(Masked(bias_of_segments), KEEP)
+    assert attention.bias is not None
+    assert dialect.tensor_type(attention.attn_mask).element_type == i1
+    assert "two elements of an input" in cast(StringAttr, attention.attributes[dialect.MASK_ERROR]).data
+
+
+class Computed(Masked):
+    """A bias that the model computes, filled where keys are left out."""
+
+    def forward(self, x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        scores = torch.tanh(x @ x.mT).masked_fill(~to_bool(m), -1e9) * 2
+        return attend(x, x, x, attn_mask=scores)
+
+
+def test_a_computed_bias_is_apart_from_the_mask() -> None:
+    imported, attention = folded(Computed(to_bool), KEEP)
+    assert form(imported, attention) == (PADDING, False)
+    assert attention.bias is not None
+    assert "tanh" in overloads(imported.module)
 
 
 def without_effect(m: torch.Tensor) -> Any:

@@ -130,15 +130,6 @@ def test_forms(how: Any, scale: float, masked: bool) -> None:
     assert left == set()
 
 
-def weights_returned(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
-    weights = (q @ k.mT).softmax(-1)
-    return weights @ v + weights.sum()
-
-
-def other_axis(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
-    return (q @ k.mT).softmax(-2) @ v
-
-
 def low_but_not_excluded(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
     return (q @ k.mT).masked_fill(EXCLUDED, -5.0).softmax(-1) @ v
 
@@ -147,8 +138,8 @@ def a_bool_is_added(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
     return (q @ k.mT + ~EXCLUDED).softmax(-1) @ v
 
 
-def an_integer_is_added(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
-    return (q @ k.mT + EXCLUDED.int() * -100).softmax(-1) @ v
+def capped(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (5 * torch.tanh(q @ k.mT / 5) + ADDED).softmax(-1) @ v
 
 
 def the_mask_has_axes_of_its_own(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
@@ -156,17 +147,98 @@ def the_mask_has_axes_of_its_own(q: torch.Tensor, k: torch.Tensor, v: torch.Tens
     return torch.where(~EXCLUDED.expand(2, 1, 5, 5), scores, float("-inf")).softmax(-1) @ v[:1]
 
 
+def scores_of_a_layer(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return q[..., :5].softmax(-1) @ v
+
+
 @pytest.mark.parametrize(
-    "how",
-    [
-        weights_returned,
-        other_axis,
-        low_but_not_excluded,
-        a_bool_is_added,
-        an_integer_is_added,
-        the_mask_has_axes_of_its_own,
-    ],
+    "how", [low_but_not_excluded, a_bool_is_added, capped, the_mask_has_axes_of_its_own, scores_of_a_layer]
 )
+def test_other_scores_are_added_to_a_product_of_zeros(how: Any) -> None:
+    _, found = recognized(how)
+    assert len(found) == 1
+    assert isinstance(found[0].key.owner, dialect.LiteralOp)
+    assert dialect.sizes_of(found[0].attn_mask)[-2:] == (5, 5)
+
+
+def weights_returned(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    weights = (q @ k.mT).softmax(-1)
+    return weights @ v + weights.sum()
+
+
+def weights_multiplied(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return ((q @ k.mT + ADDED).softmax(-1) * torch.arange(5)) @ v
+
+
+def weights_on_the_right(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return v.mT @ (q @ k.mT).softmax(-1)
+
+
+@pytest.mark.parametrize("how", [weights_returned, weights_multiplied, weights_on_the_right])
+def test_weights_with_other_uses_weigh_a_unit_matrix(how: Any) -> None:
+    module, found = recognized(how)
+    assert len(found) == 1
+    assert isinstance(found[0].value.owner, dialect.LiteralOp)
+    assert dialect.sizes_of(found[0].value)[-2:] == (5, 5)
+    assert "softmax.int" not in overloads(module)
+
+
+def sink(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    scores = torch.cat((q @ k.mT * 0.3 + ADDED, torch.arange(3).view(3, 1, 1).expand(2, 3, 5, 1)), -1)
+    weights = (scores - scores.max(-1, keepdim=True).values).softmax(-1)
+    return weights[..., :-1] @ v
+
+
+def sink_alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return torch.cat((q @ k.mT, q[..., :1]), -1).softmax(-1)[..., :-1] @ v
+
+
+@pytest.mark.parametrize("how", [sink, sink_alone])
+def test_a_sink_is_one_more_key(how: Any) -> None:
+    module, found = recognized(how)
+    assert len(found) == 1
+    assert dialect.sizes_of(found[0].key)[-2] == 6
+    assert found[0].bias is not None
+    assert "softmax.int" not in overloads(module)
+
+
+def plane(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    q, k, v = (one.view(1, 2, 3, 5, 8) for one in (q, k, v))
+    return ((q @ k.mT + ADDED).softmax(-1) @ v)[0]
+
+
+def masked_by_windows(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    scores = q @ k.mT + torch.arange(5).view(1, 1, 1, 5)
+    shifted = torch.stack((ADDED, ADDED.mT))[None, :, None]
+    return (scores.view(1, 2, 3, 5, 5) + shifted).view(2, 3, 5, 5).softmax(-1) @ v
+
+
+def negative_scale(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (q @ k.mT / -4).softmax(-1) @ v
+
+
+def one_batch_of_keys(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (q @ k[:1].mT).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("how", [plane, masked_by_windows, negative_scale, one_batch_of_keys])
+def test_attention_has_four_axes_and_a_positive_scale(how: Any) -> None:
+    _, found = recognized(how)
+    assert len(found) == 1
+    leading = {dialect.sizes_of(one)[:2] for one in found[0].operands[:3]}
+    assert leading == {(2, 3)}
+    assert dialect.number_of(found[0].scale) > 0
+
+
+def other_axis(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return (q @ k.mT).softmax(-2) @ v
+
+
+def of_a_layer_alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    return q.softmax(-1) + v
+
+
+@pytest.mark.parametrize("how", [other_axis, of_a_layer_alone])
 def test_what_is_no_attention_stays(how: Any) -> None:
     module, found = recognized(how)
     assert found == []
