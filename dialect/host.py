@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import (
     DenseArrayBase,
+    DictionaryAttr,
     IntegerAttr,
     IntegerType,
     ModuleOp,
@@ -209,16 +210,21 @@ def model_inputs(module: ModuleOp) -> list[HostInput] | None:
 def _inputs(function: FuncOp) -> list[HostInput]:
     arguments = function.body.block.args
     names = _names(function.arg_attrs, len(arguments))
-    masks = [torch.HOLDS_MASK in entry.data for entry in function.arg_attrs or ()]
-    return [HostInput(name, *_shape(value), mask) for name, value, mask in zip(names, arguments, masks, strict=True)]
+    return [
+        HostInput(name, *_given(value, entry), torch.HOLDS_MASK in entry.data)
+        for name, value, entry in zip(names, arguments, function.arg_attrs or (), strict=True)
+    ]
 
 
-def _shape(value: SSAValue) -> tuple[tuple[int, ...], str]:
+def _given(value: SSAValue, entry: DictionaryAttr) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of an input of the model, which is read as `value`."""
     type_: Attribute = value.type
     if not isinstance(type_, TensorType):
         raise ValueError("an argument of another type than a tensor")
     tensor = cast("TensorType[Attribute]", type_)
-    return tensor.get_shape(), torch.numpy_dtype(tensor.get_element_type()).name
+    dtype = entry.data.get(torch.HOST_DTYPE)
+    own = torch.numpy_dtype(tensor.get_element_type()).name
+    return tensor.get_shape(), dtype.data if isinstance(dtype, StringAttr) else own
 
 
 def _names(attributes: Any, count: int) -> list[str]:

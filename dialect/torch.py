@@ -466,6 +466,8 @@ MASK_DEPTH = "sta.mask_depth"
 """Of an attention: the finite number that the model adds to the scores of keys that it excludes."""
 HOLDS_MASK = "sta.holds_mask"
 """Of an argument: masks are made of its integers as if they were only 0 and 1."""
+HOST_DTYPE = "sta.host_dtype"
+"""Of an argument of the host prologue: the dtype of the model's input, where another is read."""
 
 ANNOTATIONS: Mapping[str, type[Attribute]] = {
     RANGE: RangeAttr,
@@ -482,6 +484,7 @@ ANNOTATIONS: Mapping[str, type[Attribute]] = {
     MASK_FILL: FloatAttr,
     MASK_DEPTH: FloatAttr,
     HOLDS_MASK: UnitAttr,
+    HOST_DTYPE: StringAttr,
 }
 """An annotation of one pass for another, and the kind of its attribute."""
 _KIND_TEXTS: Mapping[type[Attribute], str] = {

@@ -88,6 +88,7 @@ def _imported(program: ExportedProgram, whole: bool = False) -> tuple[ModuleOp, 
     # Only a functional program shows its changes.
     _check_pure(decomposed)
     names = _literal_names(decomposed)
+    _leave_out_assertions(decomposed)
     _alias_listed_state(decomposed)
     weights = WeightStore()
     text = _torch_mlir_text(decomposed, names, weights, whole)
@@ -152,6 +153,25 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
     constants = {name: value for name, value in copy.constants.items() if hasattr(value, "numel")}
     copy._state_dict = {**constants, **copy.state_dict}
     return copy
+
+
+def _leave_out_assertions(program: ExportedProgram) -> None:
+    """Removes the checks that a model makes of its numbers, and what only they use: no result depends on them."""
+    graph = program.graph
+    for check in [node for node in graph.nodes if _is_assertion(node)]:
+        dead, erased = [check], set[Any]()
+        while dead:
+            node = dead.pop()
+            if node.users or node.op != "call_function" or node in erased:
+                continue
+            dead += node.all_input_nodes
+            erased.add(node)
+            graph.erase_node(node)
+
+
+def _is_assertion(node: Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.name.startswith("aten::_assert_")
 
 
 def _alias_listed_state(program: ExportedProgram) -> None:

@@ -99,6 +99,7 @@ def pipeline(options: Options) -> tuple[Step, ...]:
         Step("nm-fuse-epilogues", equal),
         Step("nm-fuse-norm-copies", equal),
         Step("nm-raise-norms", equal),
+        Step("nm-map-into-rows", equal),
         Step("nm-plan-tiles", equal),
         Step("convert-nm-to-sta", equal),
         Step("sta-allocate", equal),

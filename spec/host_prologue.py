@@ -36,12 +36,14 @@ class HostInput:
     shape: tuple[int, ...]
     dtype: str
     holds_mask: bool = False
-    """True if only 0 and 1 are accepted."""
+    """True if only 0 and 1 are accepted; floats are read as bools then."""
 
     @property
-    def is_readable(self) -> bool:
-        """True for integers and bools."""
-        return self.dtype in HOST_DTYPES
+    def kind(self) -> HostType | None:
+        """The type of its value; None for floats, which no step reads."""
+        if self.dtype in HOST_DTYPES:
+            return HostType(self.shape, self.dtype)
+        return HostType(self.shape, "bool") if self.holds_mask else None
 
     @property
     def signature(self) -> TensorSignature:
@@ -94,9 +96,7 @@ class HostPrologue:
                 raise ValueError("two inputs or two results have the same name")
         if set(names) & set(results):
             raise ValueError(f"a result has the name of an input: {sorted(set(names) & set(results))[0]!r}")
-        types: list[HostType | None] = [
-            HostType(one.shape, one.dtype) if one.is_readable else None for one in self.inputs
-        ]
+        types = [one.kind for one in self.inputs]
         for position, step in enumerate(self.steps):
             try:
                 types.append(self._type(step, types))
@@ -161,7 +161,9 @@ class HostPrologue:
         Raises `ValueError`, naming the inputs, for numbers without a result: an index outside of a table.
         """
         values: dict[int, Array] = {
-            number: np.asarray(inputs[one.name], one.dtype) for number, one in enumerate(self.inputs) if one.is_readable
+            number: np.asarray(inputs[one.name]).astype(kind.dtype, copy=False)
+            for number, one in enumerate(self.inputs)
+            if (kind := one.kind) is not None
         }
         last = {operand: position for position, step in enumerate(self.steps) for operand in step.operands}
         last.update((number, len(self.steps)) for _, number in self.results)
@@ -195,7 +197,7 @@ class HostPrologue:
 
         Raises `ValueError`, naming an input of the model, for arrays that do not fit.
         """
-        readable = [one.signature for one in self.inputs if one.is_readable]
+        readable = [one.signature for one in self.inputs if one.kind is not None]
         computed = self.run({one.name: one.encode(inputs[one.name]) for one in readable})
         encoded: dict[str, Array] = {}
         for port in ports:

@@ -156,7 +156,7 @@ class TensorSignature:
     def _host_kinds(self) -> str:
         """Returns the kinds of dtype (NumPy's letters) that are accepted for the host dtype."""
         if np.dtype(self.host_dtype).kind == "f":
-            return "f"
+            return "biuf" if self.kind == "host" else "f"
         is_index = self.kind == "index"
         return "iu" if is_index else "biu"
 

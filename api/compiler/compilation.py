@@ -39,6 +39,7 @@ from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.reader import IrError, IrText, verify
 from sta.dialect.ir.samples import Sample, Samples
 from sta.frontend.errors import ModelError
+from sta.frontend.hugging_face.directory import Request
 from sta.frontend.model import ImportedModel, import_model
 from sta.frontend.original import Original
 from sta.frontend.samples import InputType, check_finite
@@ -276,7 +277,7 @@ def _compile_imported(
 ) -> Compilation:
     options.report("import", None)
     start = time.perf_counter()
-    imported = import_model(model, example_inputs)
+    imported = import_model(model, example_inputs, Request(options.task, options.seq, options.batch))
     samples = _samples(imported, options)
     context = CompileContext(imported.weights, options.target)
     context.samples = samples
@@ -392,8 +393,8 @@ def compile(
     `sta.compile` has the progress.
 
     Args:
-        model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` or `.onnx` file, or of an `.mlir` file that
-            `dump_ir` wrote, from which the compile resumes.
+        model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` or `.onnx` file, of the directory of a
+            Hugging Face model, or of an `.mlir` file that `dump_ir` wrote, from which the compile resumes.
         example_inputs: arrays or tensors by name or in `forward`'s order; required for an `nn.Module`, and for an ONNX
             model that leaves sizes open.
         **keywords: the options, each a keyword:

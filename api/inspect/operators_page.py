@@ -13,6 +13,7 @@ from textwrap import fill
 from sta.dialect.torch import computing_class
 from sta.frontend.onnx.operators import onnx_operators
 from sta.passes.lowering.torch_to_nm.lowering import lowering_of_class
+from sta.spec.operators.on_host import HOST_RULES
 from sta.spec.operators.operator import Operator, Role
 from sta.spec.operators.registry import operators, rows_of
 
@@ -32,7 +33,16 @@ there, and once more for consumers of 8 bits.
 
 def page() -> str:
     """The page in Markdown."""
-    sections = (_computed(), _inside_attention(), _spelled(), _compositions(), _views(), _refused(), _onnx())
+    sections = (
+        _computed(),
+        _inside_attention(),
+        _spelled(),
+        _on_host(),
+        _compositions(),
+        _views(),
+        _refused(),
+        _onnx(),
+    )
     return "\n".join([HEAD, *(line for section in sections for line in section)])
 
 
@@ -64,6 +74,15 @@ def _inside_attention() -> list[str]:
 
 def _spelled() -> list[str]:
     return ["## Spelled with others\n", _listed(rows_of(Role.SPELLED)), ""]
+
+
+def _on_host() -> list[str]:
+    return [
+        "## Computed by the host\n",
+        "On integers and bools that depend on inputs of the model alone, before the machine starts:\n",
+        fill(", ".join(f"`{name}`" for name in sorted(HOST_RULES)) + ".", 120),
+        "",
+    ]
 
 
 def _compositions() -> list[str]:

@@ -2,7 +2,7 @@
 Masks that bools of the run determine, in cases.
 
 A mask may be bools, or floats that are added to scores: `where(bools, 0, -inf)`, `(1 - mask) * -1e9`, sums of such. It
-is followed back to its atoms: bools that depend on integers alone, and inputs of integers that hold 0 and 1. Everything
+is followed back to its atoms: bools that depend on integers alone, and inputs of numbers that hold 0 and 1. Everything
 on the way combines elements at one position, or moves them, so that the interpreter computes one array for each case,
 that is each choice of truths for all atoms. If each element of each case admits or excludes its key, the mask is a
 function of the atoms, which is written with bools.
@@ -56,7 +56,7 @@ class RunTimeMask:
     depth: FloatArray
     """The highest number that is added to the score of a key that is left out; minus infinity where there is none."""
     masks: frozenset[BlockArgument]
-    """Inputs of integers that are followed as if they held only 0 and 1."""
+    """Inputs of integers or floats that are followed as if they held only 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,10 @@ class MaskCases:
 
     def _input(self, argument: BlockArgument) -> _Cases:
         kind = torch.tensor_type(argument)
-        if kind.is_float:
-            raise MaskError("it depends on a floating-point input; pass an integer or bool tensor")
         if kind.element_type == i1:
             return _atom(argument)
+        if kind.is_float and not _makes_masks_only(argument):
+            raise MaskError("it depends on a floating-point input; pass an integer or bool tensor")
         if feeds_embedding(argument):
             raise MaskError("it computes with the indices of an embedding as if they were a mask")
         bools = self._builder.aten(torch.ToDtypeOp, self._conversion(argument), torch.VTensorType(kind.sizes, i1))
@@ -286,6 +286,21 @@ def _is_logic(operation: Operation) -> bool:
     if row is None or not (row.moves or row.combines):
         return False
     return all(_is_bool(value) or torch.is_constant(value) for value in operation.operands)
+
+
+def _makes_masks_only(argument: BlockArgument) -> bool:
+    """True if nothing but masks of attention depends on `argument`."""
+    pending, seen = list(argument.uses), set[Operation]()
+    while pending:
+        use = pending.pop()
+        if isinstance(use.operation, torch.ScaledDotProductAttentionOp) and use.index == 3:
+            continue
+        if not use.operation.results or isinstance(use.operation, torch.ScaledDotProductAttentionOp):
+            return False
+        if use.operation not in seen:
+            seen.add(use.operation)
+            pending += [one for result in use.operation.results for one in result.uses]
+    return True
 
 
 def _is_of_integers(value: SSAValue) -> bool:

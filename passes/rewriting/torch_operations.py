@@ -18,6 +18,7 @@ from sta.dialect import torch
 from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
+from sta.spec.operators.on_host import HOST_RULES
 
 Array = NDArray[Any]
 
@@ -164,9 +165,24 @@ def array_of(value: SSAValue, store: WeightStore) -> Array | None:
 
 def makes_floats_of_integers(operation: Operation) -> bool:
     """True if `operation` converts integers or bools to floats."""
-    if not isinstance(operation, torch.ToDtypeOp) or not isinstance(operation.result.type, torch.VTensorType):
+    if not isinstance(operation, torch.ToDtypeOp):
         return False
     return operation.result.type.is_float and not torch.tensor_type(operation.input).is_float
+
+
+def beyond_host(value: SSAValue) -> str:
+    """The operator nearest to `value`, among those that it is made with, which the host does not compute."""
+    pending = [value]
+    for current in pending:
+        operation = current.owner
+        if not isinstance(operation, Operation):
+            continue
+        name = operation_name(operation).removeprefix("torch.")
+        tensors = [one for one in operation.operands if isinstance(one.type, torch.VTensorType)]
+        if tensors and (name not in HOST_RULES or any(torch.tensor_type(one).is_float for one in tensors)):
+            return name
+        pending += [one for one in operation.operands if one not in pending]
+    return "numbers"
 
 
 def single_use(value: SSAValue) -> bool:

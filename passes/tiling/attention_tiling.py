@@ -87,7 +87,7 @@ def tile_bytes(shape: AttentionShape, tiling: Tiling, ahead: bool = False) -> in
     and keys and values, two chunks of each, or those of one head, `ahead` of two. Operands that are on the chip anyway
     are counted, too.
     """
-    span, rows = tiling.chunk or shape.keys, tiling.rows
+    span, rows = min(tiling.chunk or shape.keys, shape.keys), tiling.rows
     score_bytes = span * (4 + shape.planes + shape.has_mask + 2 * shape.has_bias)
     row_bytes = shape.depth + shape.width * (4 * shape.planes + 2) + 4 * STATE_ARRAYS
     copies = 2 if tiling.chunk or ahead else 1

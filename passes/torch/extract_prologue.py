@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, TensorType, f32
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr, TensorType, f32, i1
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue, Use
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from sta.dialect import torch
-from sta.dialect.host import HOST_CLASSES, TableOp
+from sta.dialect.host import HOST_CLASSES, TableOp, host_type
 from sta.dialect.interpreters.torch import input_names, operation_name
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import module_path
@@ -59,23 +59,21 @@ class _Builder:
         self._block = block
         self._store = store
         self._tables: dict[str, _Value] = {}
-        self._numbers: dict[tuple[object, ...], _Value] = {}
+        self._made: dict[tuple[object, ...], _Value] = {}
+        """Results by operation, operands and attributes: nothing is computed twice."""
         self.current: Operation | None = None
         """The operation of the model that is being spelled."""
 
     def apply(self, name: str, operands: Sequence[HostValue], attributes: Mapping[str, Any]) -> _Value:
         """The result of an operation. Raises ValueError for operands and attributes that do not fit."""
         kind = HOST_OPERATIONS[name].result([one.kind for one in operands], attributes)
-        key = tuple(attributes.items())
-        if not operands and key in self._numbers:
-            return self._numbers[key]
         values = [one.value for one in operands if isinstance(one, _Value)]
-        assert self.current is not None
-        source = "" if not operands else operation_name(self.current).removeprefix("torch.")
-        made = self._insert(HOST_CLASSES[name].create_on(values, attributes, kind, source), kind)
-        if not operands:
-            self._numbers[key] = made
-        return made
+        key = (name, *values, *((key, str(value)) for key, value in attributes.items()))
+        if key not in self._made:
+            assert self.current is not None
+            source = "" if not operands else operation_name(self.current).removeprefix("torch.")
+            self._made[key] = self._insert(HOST_CLASSES[name].create_on(values, attributes, kind, source), kind)
+        return self._made[key]
 
     def table(self, array: Array) -> _Value:
         """The value of constants, which go into the store under a new name."""
@@ -121,7 +119,9 @@ class _Extraction:
         self._names = input_names(self._main)
         self._inputs = list(self._main.body.block.args)
         self._attributes = self._main.arg_attrs
-        self._block = Block(arg_types=[_tensor(value) for value in self._inputs])
+        masks = [torch.HOLDS_MASK in entry.data for entry in self._attributes or ()]
+        self._read = [_read(value, mask) for value, mask in zip(self._inputs, masks, strict=True)]
+        self._block = Block(arg_types=self._read)
         self._builder = _Builder(self._block, store)
         self._host = Host(self._builder)
         self._values: dict[SSAValue, _Value] = {}
@@ -130,7 +130,7 @@ class _Extraction:
         self._results: list[tuple[str, SSAValue]] = []
         for argument, own in zip(self._inputs, self._block.args, strict=True):
             own.name_hint = argument.name_hint
-            if (kind := _host_type(argument)) is not None:
+            if (kind := _host_kind(own.type)) is not None:
                 self._values[argument] = _Value(own, kind)
 
     def run(self) -> None:
@@ -213,19 +213,31 @@ class _Extraction:
 
     def _argument_of(self, value: SSAValue, way: str, operation: Operation) -> BlockArgument:
         """The argument of `main` for a value that is read in one way."""
-        if (value, way) in self._computed:
-            return self._computed[value, way]
         own = self._values[value]
         if way == "mask":
             own = self._mask(own, operation)
         elif way == "indices" and own.kind.is_bool:
             own = self._converted(own, "int64")
+        elif way == _NUMBERS and _takes_floats_only(operation):
+            own = self._whole(own, operation)
+        if (own.value, way) in self._computed:
+            return self._computed[own.value, way]
         element = torch.element_type_of(np.dtype(own.kind.dtype))
         block = self._main.body.block
         argument = block.insert_arg(torch.VTensorType(own.kind.shape, element), len(block.args))
         self._results.append((self._free_name(".".join(filter(None, [module_path(operation), way]))), own.value))
-        self._computed[value, way] = argument
+        self._computed[own.value, way] = argument
         return argument
+
+    def _whole(self, own: _Value, operation: Operation) -> _Value:
+        """Numbers in the shape of the result, where no other operand has it."""
+        full = torch.sizes_of(operation.results[0])
+        tensors = [one for one in operation.operands if isinstance(one.type, torch.VTensorType)]
+        if any(torch.sizes_of(one) == full for one in tensors):
+            return own
+        value = self._host.expand(own, full)
+        assert isinstance(value, _Value)
+        return value
 
     def _mask(self, own: _Value, operation: Operation) -> _Value:
         """A mask of bools with four axes, and one element for each key."""
@@ -274,17 +286,36 @@ class _Extraction:
             PROLOGUE,
             types,
             Region(self._block),
-            arg_attrs=self._attributes,
+            arg_attrs=self._input_attributes(),
             res_attrs=torch.name_attributes(names),
         )
         function.location = self._main.location
         Rewriter.insert_op(function, InsertPoint.before(self._main))
         erase_dead(self._module)
 
+    def _input_attributes(self) -> ArrayAttr[DictionaryAttr]:
+        """The attributes of the inputs; of floats that are read as bools, their dtype as well."""
+        entries: list[DictionaryAttr] = []
+        for argument, entry, read in zip(self._inputs, self._attributes or (), self._read, strict=True):
+            dtype = torch.numpy_dtype(torch.tensor_type(argument).element_type).name
+            is_other = read != _read(argument, False)
+            entries.append(
+                DictionaryAttr({**entry.data, **({torch.HOST_DTYPE: StringAttr(dtype)} if is_other else {})})
+            )
+        return ArrayAttr(entries)
 
-def _tensor(value: SSAValue) -> Attribute:
+
+def _read(value: SSAValue, holds_mask: bool) -> Attribute:
+    """The type in which the prologue reads an input: floats that hold a mask as bools."""
     tensor = torch.tensor_type(value)
-    return TensorType(tensor.element_type, tensor.sizes)
+    return TensorType(i1 if holds_mask and tensor.is_float else tensor.element_type, tensor.sizes)
+
+
+def _host_kind(type_: Attribute) -> HostType | None:
+    try:
+        return host_type(type_)
+    except ValueError:
+        return None
 
 
 def _way(use: Use) -> str | None:

@@ -244,3 +244,33 @@ def test_masks_of_the_run_are_the_machine_s(form: str) -> None:
     assert program.fidelity is not None
     assert program.fidelity.given > 25
     program.run_both({name: array[1] for name, array in given.items()})
+
+
+class Weighed(nn.Module):
+    """Attention whose mask is made of an input of numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        values = self.out(x).view(2, LENGTH, 2, WIDTH // 2).transpose(1, 2)
+        added = (1.0 - mask[:, None, None, :]) * torch.finfo(torch.float32).min
+        return nn.functional.scaled_dot_product_attention(values, values, values, attn_mask=added)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float32"])
+def test_a_mask_of_any_dtype_holds_0_and_1(dtype: str) -> None:
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    mask = (np.arange(LENGTH) < np.array([[5], [LENGTH]])).astype(dtype)
+    x = np.random.default_rng(0).normal(size=(2, LENGTH, WIDTH)).astype(np.float32)
+    model, example = Weighed(), {"x": torch.tensor(x), "mask": torch.tensor(mask)}
+    with pytest.warns(UserWarning, match="no calibration data"):
+        program = sta.compile(model, example, check=True)
+    found = program.run({"x": x, "mask": mask}).outputs["output"]
+    with torch.no_grad():
+        expected = model(**example).numpy()
+    assert np.abs(found - expected).max() < 0.1
+    wrong = (mask * np.array(0.5 if dtype == "float32" else 3)).astype(dtype)
+    with pytest.raises(ValueError, match=r"^input 'mask': a mask holds 0 and 1"):
+        program.run({"x": x, "mask": wrong})

@@ -24,7 +24,7 @@ from sta.dialect.ir.main_function import main_function
 from sta.frontend.errors import ModelError
 from sta.frontend.importer import node_module_path, portable_path, resource_name
 from sta.frontend.model import ImportedModel, import_model
-from tests.support.torch_modules import largest_difference, outputs_of, parse, printed
+from tests.support.torch_modules import largest_difference, outputs_of, overloads, parse, printed
 
 
 class Two(nn.Module):
@@ -479,3 +479,13 @@ def test_a_tensor_that_is_the_example_of_two_inputs_is_two_inputs(by_name: bool)
     given = {"x": np.full((1, 4), 3.0, np.float32), "y": np.full((1, 4), 5.0, np.float32)}
     (found,) = run_torch(imported.module, CompileContext(imported.weights), given).values()
     assert found.tolist() == [[13.0] * 4]
+
+
+def test_what_a_model_asserts_about_its_numbers_is_left_out() -> None:
+    class Checked(nn.Module):
+        def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            torch._check(lengths.max().item() <= 8)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType] - PyTorch documents it
+            return x * 2.0
+
+    imported = import_model(Checked(), {"x": torch.ones(1, 4), "lengths": torch.tensor([4])})
+    assert overloads(imported.module) == ["mul.Scalar"]

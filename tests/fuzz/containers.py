@@ -142,7 +142,7 @@ def run(program: ValidProgram, choice: int) -> Ending:
 def _run_prologue(prologue: HostPrologue, random: np.random.Generator) -> None:
     """Runs a prologue on small numbers: it has results of the types that it says, or names the inputs."""
     inputs = {
-        one.name: random.integers(0, 2, one.shape).astype(one.dtype) for one in prologue.inputs if one.is_readable
+        one.name: random.integers(0, 2, one.shape).astype(one.dtype) for one in prologue.inputs if one.kind is not None
     }
     try:
         results = prologue.run(inputs)

@@ -26,6 +26,7 @@ DECODER_AND_VALIDATOR = {
     ),
     "spec/affine.py": ("",),
     "runtime/validate.py": ("",),
+    "spec/host_prologue.py": ("__post_init__", "_type", "_table_type", "from_json", "_input", "_step", "_result"),
 }
 """Files of the project, and how the names of their functions begin that decode or validate."""
 

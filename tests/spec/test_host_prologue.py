@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sta.spec.host_prologue import HostPrologue
+from sta.spec.host_prologue import HostInput, HostPrologue, HostStep
 from sta.spec.signature import TensorSignature
 from tests.support.random_prologues import RandomPrologue
 
@@ -60,6 +60,18 @@ def test_an_index_outside_of_a_table_of_the_machine_names_the_input() -> None:
         ValueError, match=r"^input 'ids', of which 'positions' is made: expected indices in 0..6, got 7"
     ):
         positions().encode(ports, {"ids": IDS, "x": np.zeros(3, np.float32)})
+
+
+def test_floats_that_hold_a_mask_are_read_as_bools() -> None:
+    inputs = (HostInput("mask", (3,), "float32", holds_mask=True), HostInput("x", (3,), "float32"))
+    prologue = HostPrologue(inputs, (HostStep("not", (0,), {}),), (("left_out", 2),), np.zeros(0, np.uint8))
+    ports = [TensorSignature("left_out", (3,), "bool", "uint8", "mask")]
+    given = np.array([1.0, 0.0, 1.0], np.float32)
+    assert prologue.encode(ports, {"mask": given, "x": given})["left_out"].tolist() == [0, 1, 0]
+    with pytest.raises(ValueError, match=r"input 'mask': a mask holds 0 and 1, got 0\.5 at position \(2,\)"):
+        prologue.encode(ports, {"mask": given * 0.5 + [0.5, 0.0, 0.0], "x": given})
+    with pytest.raises(ValueError, match="no values of integers or bools"):
+        HostPrologue(inputs, (HostStep("not", (1,), {}),), (), np.zeros(0, np.uint8))
 
 
 @pytest.mark.parametrize("seed", range(30))

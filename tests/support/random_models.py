@@ -3,19 +3,51 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-ACTIVATIONS = {
+
+class Function(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "elu": nn.ELU,
     "gelu": nn.GELU,
     "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+    "hardsigmoid": nn.Hardsigmoid,
+    "leaky_relu": nn.LeakyReLU,
+    "mish": nn.Mish,
+    "quick_gelu": lambda: Function(lambda x: x * torch.sigmoid(1.702 * x)),
     "relu": nn.ReLU,
+    "relu_squared": lambda: Function(lambda x: nn.functional.relu(x).square()),
+    "selected": lambda: Function(lambda x: torch.where(x > 0.1, x * x, (0.5 * x).expm1())),
     "silu": nn.SiLU,
+    "softplus": nn.Softplus,
     "tanh": nn.Tanh,
 }
+
+MIXINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sum": lambda x, y: x + y,
+    "difference": lambda x, y: x - y,
+    "maximum": lambda x, y: x + torch.maximum(x, y),
+    "minimum of a row": lambda x, y: x + torch.minimum(y, x[..., :1]),
+    "quotient": lambda x, y: x + y / (1 + x.abs()),
+    "gate": lambda x, y: x + y * (x > y),
+    "selection": lambda x, y: torch.where((x > 0) & (y < 0.2), x, x + y),
+}
+"""Values and what attention makes of them, combined."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +78,12 @@ class Shape:
     seed: int
     int16_inputs: tuple[str, ...] = ()
     """Globs over the linear layers whose input has 16 bits."""
+    stem: str = "none"
+    """A convolution along the sequence in front of the layers, by its name in STEMS."""
+    multiplied: bool = False
+    """Products of values that are no attention stand between the layers."""
+    mixing: str = "sum"
+    """Combination of the values and what attention makes of them."""
 
     @property
     def width(self) -> int:
@@ -68,6 +106,16 @@ class SpelledNorm(nn.Module):
 NORMS = {"layer": nn.LayerNorm, "rms": nn.RMSNorm, "spelled": SpelledNorm}
 
 
+STEMS: dict[str, Callable[[int], nn.Module | None]] = {
+    "none": lambda width: None,
+    "padded": lambda width: nn.Conv1d(width, width, 3, padding=1),
+    "dilated": lambda width: nn.Conv1d(width, width, 3, padding=2, dilation=2),
+    "depthwise": lambda width: nn.Conv1d(width, width, 3, padding=1, groups=width),
+    "pointwise": lambda width: nn.Sequential(nn.Conv1d(width, 2 * width, 1), nn.ReLU(), nn.Conv1d(2 * width, width, 1)),
+}
+"""Convolutions that keep the sequence, by the width."""
+
+
 class Layer(nn.Module):
     """Attention and feed-forward, before or after their norms."""
 
@@ -78,7 +126,7 @@ class Layer(nn.Module):
         self.widen = nn.Linear(shape.width, shape.feed_forward)
         self.narrow = nn.Linear(shape.feed_forward, shape.width)
         self.up = nn.Linear(shape.width, shape.feed_forward) if shape.gated else None
-        self.activation = ACTIVATIONS[shape.activation]()
+        self.activation, self.mix = ACTIVATIONS[shape.activation](), MIXINGS[shape.mixing]
         self.norms = nn.ModuleList([NORMS[shape.norm](shape.width) for _ in range(2)])
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -107,9 +155,9 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         first, second = self.norms
         if self.shape.pre_norm:
-            x = x + self.attention(first(x), mask)
+            x = self.mix(x, self.attention(first(x), mask))
             return x + self.feed_forward(second(x))
-        x = first(x + self.attention(x, mask))
+        x = first(self.mix(x, self.attention(x, mask)))
         return second(x + self.feed_forward(x))
 
 
@@ -126,11 +174,16 @@ class RandomTransformer(nn.Module):
         self.positions = nn.Parameter(torch.randn(shape.sequence, shape.width))
         self.layers = nn.ModuleList([Layer(shape) for _ in range(shape.layers)])
         self.head = nn.Linear(shape.width, 5)
+        self.stem = STEMS[shape.stem](shape.width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         hidden = (self.embedding(x) if self.shape.embedded else x) + self.positions
+        if self.stem is not None:
+            hidden = hidden + self.stem(hidden.transpose(1, 2)).transpose(1, 2)
         for layer in self.layers:
             hidden = layer(hidden, mask)
+            if self.shape.multiplied:
+                hidden = hidden + hidden @ (hidden.transpose(1, 2) @ hidden) / self.shape.sequence
         return hidden, self.head(hidden[:, 0])
 
     def example_inputs(self) -> dict[str, Tensor]:
@@ -169,7 +222,10 @@ SHAPES = st.builds(
     masked=st.booleans(),
     embedded=st.booleans(),
     pattern=_patterns(),
+    mixing=st.sampled_from(sorted(MIXINGS)),
     seed=st.integers(0, 2**31 - 1),
     int16_inputs=st.sampled_from([(), (), ("*",), ("*.narrow",), ("*.widen", "*.query"), ("*.out", "head")]),
+    stem=st.sampled_from(sorted(STEMS)),
+    multiplied=st.booleans(),
 )
 """Shapes that divide nothing."""

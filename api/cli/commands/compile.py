@@ -73,7 +73,9 @@ def _output(arguments: Namespace) -> Path:
         return Path(arguments.output)
     if arguments.standard_input_is_read:
         raise UsageError("argument -o: it is needed where a file is standard input")
-    return Path(Path(arguments.model).with_suffix(".sta").name)
+    model = Path(arguments.model)
+    # A directory's name may have dots in it.
+    return Path(f"{model.resolve().name}.sta" if model.is_dir() else model.with_suffix(".sta").name)
 
 
 def _print_timing(timing: list[dict[str, Any]]) -> None:

@@ -63,6 +63,16 @@ def test_a_residual_may_have_one_element_a_row(
     check_pipeline(builder.case(builder.clamp(product, nm.si16)))
 
 
+@pytest.mark.parametrize("target", [PLAIN_TARGET, SMALL], ids=lambda target: target.name)
+def test_two_values_that_both_broadcast_are_combined_once_one_is_expanded(target: Target) -> None:
+    builder = NmBuilder(target)
+    column, row = builder.stream("c", (2, 50, 1)), builder.stream("r", (1, 24))
+    expanded = builder.broadcast(column, 2, 50, 24)
+    difference = builder.combine(nm.SubtractOp, builder.rescale(row, 0.3), builder.rescale(expanded, 0.7))
+    product = builder.multiply(expanded, row, 0.001)
+    check_pipeline(builder.case(builder.clamp(difference, nm.si16), builder.clamp(product, nm.si16)))
+
+
 def test_queries_keys_and_values_may_be_parts_of_one_tensor_in_dram() -> None:
     builder, attention = fused_attention(SMALL, 2, 60, 2, 16)
     check_pipeline(builder.case(builder.slice(attention, 2, 0, 20)))
@@ -212,6 +222,26 @@ def test_inputs_are_loaded_into_their_parts_of_a_concatenation() -> None:
     check_pipeline(case)
     assert not operations(case, sta.MapOp)
     assert len([op for op in operations(case, sta.AllocOp) if sta.space_of(op.result) == "spad"]) == 1
+
+
+LARGE: dict[str, Callable[[NmBuilder], SSAValue]] = {
+    "view": lambda b: b.norm(b.view(b.permute(b.stream("x", (100, 120)), 1, 0), 100, 120), "n"),
+    "norm": lambda b: b.norm(b.permute(b.stream("x", (100, 120)), 1, 0), "n"),
+    "map": lambda b: b.clamp(b.rescale(b.permute(b.stream("x", (100, 120)), 1, 0), 0.5), nm.si16),
+    "linear": lambda b: b.clamp(b.linear(b.permute(b.bytes("x", (100, 200)), 1, 0), 30, "w"), nm.si16),
+    "broadcast": lambda b: b.clamp(
+        b.rescale(b.broadcast(b.view(b.stream("x", (100, 20)), 100, 20, 1), 100, 20, 30), 0.5), nm.si16
+    ),
+}
+
+
+@pytest.mark.parametrize("build", LARGE.values(), ids=LARGE)
+def test_copies_without_room_in_the_scratchpad_are_made_in_dram(build: Callable[[NmBuilder], SSAValue]) -> None:
+    builder = NmBuilder(SMALL)
+    case = builder.case(build(builder))
+    check_pipeline(case)
+    copies = [op for op in operations(case, sta.AllocOp) if op.label.data.endswith(":copy")]
+    assert "dram" in [sta.space_of(op.result) for op in copies]
 
 
 @pytest.mark.parametrize("kind", ["product", "gather", "table", "norm"])

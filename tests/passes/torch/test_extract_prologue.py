@@ -22,8 +22,10 @@ from sta.dialect.host import prologue_of
 from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.main_function import main_function, prologue_function
+from sta.dialect.ir.model_errors import UnsupportedOperationsError
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.pipeline import FLOAT_PIPELINE, pass_registry
+from sta.passes.torch.check_supported import check_supported
 from sta.passes.torch.extract_prologue import TorchExtractProloguePass
 
 Inputs = Mapping[str, Any]
@@ -314,3 +316,39 @@ def test_an_index_outside_of_a_table_names_the_input() -> None:
     ids = np.full((2, 6), 7)
     with pytest.raises(ValueError, match=r"^inputs 'ids' and 'mask': aten\.index.* is no index of 0\.\.4"):
         run_torch(imported.module, CompileContext(imported.weights), {**drawn(0), "ids": ids})
+
+
+def test_nothing_is_computed_twice() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(9, 8)
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            x = self.table(ids).view(*ids.shape, 2, 4).transpose(1, 2)
+            x = attend(x, x, x, attn_mask=ids.ne(1)[:, None, None, :])
+            return attend(x, x, x, attn_mask=torch.where(ids.ne(1), 0.0, LEAST)[:, None, None, :])
+
+    imported = extracted(Twice(), drawn(0))
+    prologue = prologue_of(imported.module, imported.weights)
+    assert prologue is not None
+    assert [name for name, _ in prologue.results] == ["forward.mask"]
+    assert [step.operation for step in prologue.steps] == ["number", "equal", "not", "reshape"]
+
+
+def test_numbers_have_the_shape_of_a_product_that_no_factor_has() -> None:
+    class Slopes(nn.Module):
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([[0.5], [0.25], [0.125]]) * (mask.cumsum(1) * mask)[:, None, :]
+
+    imported = check(Slopes(), drawn(0), [drawn(1)])
+    prologue = prologue_of(imported.module, imported.weights)
+    assert prologue is not None
+    assert prologue.result_type("forward.numbers").shape == (2, 3, 6)
+
+
+def test_indices_that_the_host_cannot_compute_are_refused_by_the_operator() -> None:
+    model = LookedUp([lambda ids, mask: ids.sort(1).values])
+    imported = extracted(model, drawn(0))
+    with pytest.raises(UnsupportedOperationsError, match=r"made with aten\.sort, which the host does not compute"):
+        check_supported(imported.module)
