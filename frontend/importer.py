@@ -142,6 +142,8 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
     for one in overloads:
         if (name := _OTHER_NAMES.get(one._schema.name)) is not None:
             compositions[one] = getattr(getattr(torch.ops.aten, name), one._overloadname)
+        if one._schema.name == "aten::meshgrid":
+            compositions[one] = _meshgrid
     try:
         with quiet():
             copy = program.run_decompositions(compositions)
@@ -155,6 +157,17 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
     constants = {name: value for name, value in copy.constants.items() if hasattr(value, "numel")}
     copy._state_dict = {**constants, **copy.state_dict}
     return copy
+
+
+def _meshgrid(tensors: Any, indexing: str = "ij") -> list[Any]:
+    """The grids of `tensors` as views of them, of which torch-mlir makes values without types."""
+    axes = list(range(len(tensors)))
+    if indexing == "xy":
+        axes[:2] = axes[1::-1]
+    sizes = [tensors[axis].numel() for axis in axes]
+    return [
+        tensor.reshape([-1 if axis == own else 1 for own in axes]).expand(sizes) for axis, tensor in enumerate(tensors)
+    ]
 
 
 def _leave_out_assertions(program: ExportedProgram) -> None:
