@@ -16,7 +16,13 @@ from sta.frontend.experts.graph_builder import GraphBuilder, sizes_of
 if TYPE_CHECKING:
     from torch.fx import Node
 
-_RISING = ("aten.sigmoid.default", "aten.tanh.default", "aten.exp.default", "aten.softplus.default", "aten.sqrt.default")
+_RISING = (
+    "aten.sigmoid.default",
+    "aten.tanh.default",
+    "aten.exp.default",
+    "aten.softplus.default",
+    "aten.sqrt.default",
+)
 _RISING_ALONG_AXIS = ("aten.softmax.int", "aten._softmax.default", "aten.log_softmax.int", "aten._log_softmax.default")
 _SAME = ("aten.alias.default", "aten.clone.default", "aten.detach.default", "aten.type_as.default")
 

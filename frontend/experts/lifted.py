@@ -93,7 +93,9 @@ class Lifted:
             return self.make_total(weight)
         product = builder.call(torch.ops.aten.mul.Tensor, self.dense, weight)
         sizes = list(self.sizes)
-        spread = builder.total(builder.expand(product, self.full_sizes(sizes_of(product)[self.axis + 1])), [self.axis + 1])
+        spread = builder.total(
+            builder.expand(product, self.full_sizes(sizes_of(product)[self.axis + 1])), [self.axis + 1]
+        )
         sizes[self.axis] //= self.choice.slots
         return builder.view(spread, sizes)
 
@@ -105,7 +107,9 @@ class Lifted:
 def viewed(builder: GraphBuilder, value: Lifted, sizes: Sequence[int]) -> Lifted:
     """The same elements in the same order under other sizes."""
     axis, inner = _place(value, sizes)
-    after = Lifted(value.choice, tuple(sizes), axis, inner, value.count, value.make_dense, value.order, value.is_numbers)
+    after = Lifted(
+        value.choice, tuple(sizes), axis, inner, value.count, value.make_dense, value.order, value.is_numbers
+    )
     if value.order is not None and value.sizes[value.axis] != sizes[axis]:
         raise NotLifted("sorted slots that are taken apart")
 
@@ -145,7 +149,9 @@ def _reshaped(builder: GraphBuilder, node: Node, before: Lifted, after: Lifted) 
     experts = given[before.axis + 1]
     split = before.axis + 1
     front = _part(given[:split], before.full_sizes(experts)[:split], after.full_sizes(experts)[: after.axis + 1])
-    back = _part(given[split + 1 :], before.full_sizes(experts)[split + 1 :], after.full_sizes(experts)[after.axis + 2 :])
+    back = _part(
+        given[split + 1 :], before.full_sizes(experts)[split + 1 :], after.full_sizes(experts)[after.axis + 2 :]
+    )
     node = builder.expand(node, [*front[0], experts, *back[0]])
     return builder.view(node, [*front[1], experts, *back[1]])
 

@@ -153,7 +153,9 @@ def choose_first(rewriting: Rewriting, node: Node) -> Value:
     return [largest, index]
 
 
-def _chosen(rewriting: Rewriting, scores: Any, axis: int, count: int, is_largest: bool, is_sorted: bool) -> list[Lifted]:
+def _chosen(
+    rewriting: Rewriting, scores: Any, axis: int, count: int, is_largest: bool, is_sorted: bool
+) -> list[Lifted]:
     builder = rewriting.builder
     sizes = sizes_of(scores)
     if not scores.meta["val"].is_floating_point() or not sizes:
@@ -181,7 +183,15 @@ def choose_listed(rewriting: Rewriting, indices: Any, experts: int) -> Lifted:
     equal = builder.call(aten.eq.Tensor, builder.call(aten.unsqueeze.default, indices, -1), every)
     count = builder.total(builder.call(aten.to.dtype, equal, torch.float32), [-2])
     numbers = _numbers(builder, experts, axis, len(sizes))
-    return Lifted(Choice(sizes[-1], experts), tuple(sizes), axis, 1, _spread(builder, count, axis), lambda: numbers, is_numbers=True)
+    return Lifted(
+        Choice(sizes[-1], experts),
+        tuple(sizes),
+        axis,
+        1,
+        _spread(builder, count, axis),
+        lambda: numbers,
+        is_numbers=True,
+    )
 
 
 def _spread(builder: GraphBuilder, node: Node, axis: int) -> Node:
@@ -419,7 +429,12 @@ def _reduce(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
 
         kept = [1 if axis in axes else size for axis, size in enumerate(value.sizes)]
         reduced = replace(
-            value, sizes=tuple(kept), count=_ones_at(rewriting, value.count, moved), make_dense=dense, make_total=None, _made=[]
+            value,
+            sizes=tuple(kept),
+            count=_ones_at(rewriting, value.count, moved),
+            make_dense=dense,
+            make_total=None,
+            _made=[],
         )
         return reduced if keeps else viewed(builder, reduced, sizes_of(node))
     total = value.total(builder)
