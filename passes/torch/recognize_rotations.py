@@ -195,7 +195,7 @@ def _angles(linear: _Linear, pairing: str, width: int) -> tuple[Array, Array]:
 
 def _is_rotation(linear: _Linear, pairing: str, cosines: Array, sines: Array) -> bool:
     generator = np.random.default_rng(0)
-    value = generator.standard_normal(linear.sizes, np.float32)
+    value: Array = generator.standard_normal(linear.sizes, np.float32)
     width = cosines.shape[-1]
     paired = partners(width, width, pairing)
     own = value[..., :width]

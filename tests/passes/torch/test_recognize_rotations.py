@@ -62,7 +62,7 @@ def neighbours(x: torch.Tensor) -> Any:
 
 
 def pairs_put_together(x: torch.Tensor) -> Any:
-    pairs: Any = x.unflatten(-1, (-1, 2))  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    pairs = x.view(*x.shape[:-1], -1, 2)
     first, second = pairs[..., 0], pairs[..., 1]
     rotated = (first * ANGLES.cos() - second * ANGLES.sin(), first * ANGLES.sin() + second * ANGLES.cos())
     return torch.stack(rotated, -1).flatten(-2)
