@@ -46,6 +46,9 @@ def in_float32(program: ExportedProgram) -> ExportedProgram:
         warnings.simplefilter("ignore", FutureWarning)
         graph_module = copy.deepcopy(program.graph_module)
         calls = copy.deepcopy(program.module_call_graph)
+    for node, before in zip(graph_module.graph.nodes, program.graph.nodes, strict=True):
+        # A copy calls `input`, which is a name of Python, `input_1`.
+        node.name = before.name
     for part in graph_module.modules():
         if hasattr(part, "graph"):
             _convert_graph(part)

@@ -129,8 +129,8 @@ def _check_flow(program: ExportedProgram) -> None:
     for node in program.graph.nodes:
         if isinstance(node.target, torch._ops.HigherOrderOperator) and node.target._name in _BRANCHES:
             raise ModelError(
-                f"torch.{node.target._name} in {node_module_path(node)} cannot be compiled: its parts run by the values "
-                "that it finds; compute every branch and choose with torch.where, or write out the steps of a loop"
+                f"torch.{node.target._name} in {node_module_path(node)} cannot be compiled: its parts run by the "
+                "values that it finds; compute every branch and choose with torch.where, or write out a loop's steps"
             )
     for node in program.graph.output_node().all_input_nodes:
         value = node.meta.get("val")
