@@ -21,8 +21,8 @@ def _add_compile_arguments(parser: Parser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL.pt2|MODEL.onnx|DIR|NN-PASS.mlir",
-        help="a program saved with torch.export.save, an ONNX model, the directory of a Hugging Face model (config.json "
-        "and safetensors), or a file of --dump-ir",
+        help="a program saved with torch.export.save, an ONNX model, the directory of a Hugging Face model "
+        "(config.json and safetensors), or a file of --dump-ir",
     )
     parser.add_argument(
         "-o",
