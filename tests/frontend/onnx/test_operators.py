@@ -202,9 +202,7 @@ def test_what_is_looked_up_in_equal_numbers_is_a_constant(tmp_path: Path, kind: 
     path = saved(tmp_path, nodes, positions["x"], {"t": table, "w": normal(2, 8)}, 3 + (kind == "Gather"))
     assert compared(path, positions["x"]) == float("inf")
     path = saved(tmp_path, nodes, positions["x"], {"t": np.arange(7)[None] % 2, "w": normal(2, 8)}, 3)
-    with pytest.raises(
-        UnsupportedOperationsError, match="its indices are made with numbers, which the host"
-    ):
+    with pytest.raises(UnsupportedOperationsError, match="its indices are made with numbers, which the host"):
         compared(path, positions["x"])
 
 
