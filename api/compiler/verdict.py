@@ -31,7 +31,7 @@ class Verdict:
     reason: str = ""
     """The other reason why the model does not compile; empty where operations are missing."""
     notes: tuple[str, ...] = ()
-    """What a compile would warn of, without what follows from the missing calibration data."""
+    """Warnings of a compile, without what follows from the missing calibration data."""
 
     def __bool__(self) -> bool:
         return self.program is not None

@@ -1,4 +1,4 @@
-"""What has no form on the machine, whatever operators it knows: one message each, which says what."""
+"""Models that have no form on the machine, whatever operators it knows: one message each, which says why."""
 # pyright: basic
 # torch.cond and torch.sparse have no complete types.
 
