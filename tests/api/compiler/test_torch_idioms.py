@@ -507,7 +507,6 @@ REFUSED = (
         lambda m, x, f: m.o(x * f.unsqueeze(-1).float().expand(-1, -1, 1)),
         linears(),
         (X, (FLAGS, 2)),
-        ("aten.to.dtype", "float32 input"),
     ),
     Case("the largest logit", lambda m, x: m.o(x).argmax(-1), linears(), refused=("aten.argmax", "return the logits")),
     Case(
@@ -549,13 +548,12 @@ REFUSED = (
         linears(),
         refused=("training=True",),
     ),
-    Case("positions of RoBERTa", roberta_positions, EMBEDDINGS, ((IDS, 50),), ("aten.embedding in p", "position_ids")),
+    Case("positions of RoBERTa", roberta_positions, EMBEDDINGS, ((IDS, 50),)),
     Case(
         "positions behind an offset",
         lambda m, i: m.o(m.e(i) + m.p(i + 2)),
         EMBEDDINGS,
         ((IDS, 50),),
-        ("aten.embedding in p", "position_ids"),
     ),
     Case(
         "a norm by another root",
