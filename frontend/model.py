@@ -19,6 +19,7 @@ from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import numpy_dtype, tensor_type
 from sta.frontend.errors import ModelError
+from sta.frontend.float32 import array_in_float32, in_float32
 from sta.frontend.hugging_face.directory import DEFAULTS, Request, load_directory
 from sta.frontend.original import Original, original_file, original_program
 from sta.frontend.program import ExampleInputs, closest_or_all, export_module, load_program
@@ -89,13 +90,15 @@ def import_model(
         model, example_inputs = loaded.model, loaded.inputs if example_inputs is None else example_inputs
     elif given := [name for name, value in request._asdict().items() if value is not None]:
         raise ModelError(f"{' and '.join(given)} are for the directory of a Hugging Face model: leave them out")
-    program = _program(model, example_inputs)
+    program = in_float32(_program(model, example_inputs))
     leaves, outputs = input_names(program), output_names(program)
     imported = import_program(program, leaves, outputs)
     function = main_function(imported.module)
     inputs = argument_names(function)
     given = _examples(program, leaves, None if _is_module(model) else example_inputs)
-    examples = {name: as_array(f"example input {name!r}", given[name]) for name in inputs if name in given}
+    examples = {
+        name: as_array(f"example input {name!r}", array_in_float32(given[name])) for name in inputs if name in given
+    }
     return _checked(imported.module, imported.weights, examples, original_program(program))
 
 

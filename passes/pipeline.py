@@ -54,6 +54,7 @@ def pipeline(options: Options) -> tuple[Step, ...]:
         Step("torch-decompose-resampling", close),
         Step("torch-recognize-norms", close),
         Step("torch-recognize-gelu", close),
+        Step("torch-recognize-rotations", close),
         Step("torch-round-attention", lossy, purpose="attention rounded at query, key and value only"),
         Step("torch-recognize-attention", close),
         Step("torch-fold-masks", close),

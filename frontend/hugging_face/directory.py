@@ -68,7 +68,8 @@ def load_directory(path: Path, request: Request) -> LoadedDirectory:
     """
     config = _config(path)
     files = _weight_files(path)
-    task, auto = auto_class(config, request.task)
+    with quiet():
+        task, auto = auto_class(config, request.task)
     model = _load(auto, path, config, task)
     _prepare(model)
     narrow = sorted({_NARROW[kind] for file in files for kind in _kinds(file) if kind in _NARROW})
@@ -108,7 +109,8 @@ def _config(path: Path) -> Any:
 
 def _known_config(file: Path, fields: dict[str, Any]) -> Any:
     try:
-        from transformers import CONFIG_MAPPING
+        with quiet():
+            from transformers import CONFIG_MAPPING
     except ImportError as error:
         raise ModelError(
             f"a Hugging Face directory is read by transformers, which is not installed ({error}): install "

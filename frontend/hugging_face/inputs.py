@@ -17,6 +17,8 @@ TOKENS = 128
 """Tokens of a text if nothing else is asked for."""
 SAMPLES = 16_000
 """Samples of a recording: a second, at the rate that speech models are trained at."""
+BINS = 80
+"""Bins of a spectrogram whose model does not say."""
 IMAGE = 224
 """Pixels of a side of an image whose model does not say."""
 
@@ -113,12 +115,12 @@ def _image_sizes(config: Any, seq: int | None) -> tuple[int, ...]:
 
 def _feature_sizes(config: Any, seq: int | None) -> tuple[int, ...]:
     audio = _part(config, "audio_config", "num_mel_bins")
-    bins, steps = _number(audio, "num_mel_bins"), _number(audio, "max_source_positions")
-    if bins is not None and steps is not None and not hasattr(audio, "input_feat_per_channel"):
-        # Whisper's: two steps of the spectrogram are a position, and its length is fixed.
-        return bins, 2 * steps
-    wide = _number(audio, "input_feat_per_channel", "feature_projection_input_dim", "num_mel_bins") or 80
-    return seq or TOKENS, wide
+    wide = _number(audio, "input_feat_per_channel", "feature_projection_input_dim")
+    if wide is not None:
+        return seq or TOKENS, wide
+    steps = _number(audio, "max_source_positions")
+    # Whisper's: two steps of the spectrogram are a position, and its length is fixed.
+    return _number(audio, "num_mel_bins") or BINS, seq or TOKENS if steps is None else 2 * steps
 
 
 def _value_sizes(config: Any, seq: int | None) -> tuple[int, ...]:

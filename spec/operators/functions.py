@@ -229,7 +229,7 @@ OPERATORS = (
         "acosh", extended(math.acosh), "the inverse hyperbolic cosine", onnx=Onnx("Acosh"), domain=(1.0, math.inf)
     ),
     _function("atanh", extended(math.atanh), "the inverse hyperbolic tangent", onnx=Onnx("Atanh"), domain=_WITHIN_ONE),
-    _function("erf", extended(math.erf), "the error function", kept=False),
+    _function("erf", extended(math.erf), "the error function", onnx=Onnx("Erf"), kept=False),
     _function("erfc", extended(math.erfc), "one minus the error function", kept=False),
     _function(
         "softplus",

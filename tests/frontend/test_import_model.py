@@ -1,6 +1,5 @@
 """Importing modules, exported programs and `.pt2` files: names, values, places, and errors."""
 
-import copy
 import json
 import os
 import re
@@ -379,12 +378,6 @@ def test_models_that_cannot_be_exported(capfd: pytest.CaptureFixture[str]) -> No
     assert capfd.readouterr().err == ""
 
 
-def test_half_precision_is_refused_with_the_way_out() -> None:
-    model = copy.deepcopy(nn.Linear(3, 2)).half()
-    with pytest.raises(ModelError, match=r"weight is float16: convert the model with model.float\(\)"):
-        import_model(torch.export.export(model, (torch.ones(1, 3, dtype=torch.float16),)))
-
-
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
@@ -460,12 +453,6 @@ def test_constants_of_one_shape_are_not_taken_for_each_other() -> None:
     *steps, named = outputs.values()
     assert [np.flatnonzero(array == 0).tolist() for array in steps] == [[number] for number in range(12)]
     assert np.all(named == 7.0)
-
-
-def test_a_weight_of_another_type_is_called_as_the_model_calls_it() -> None:
-    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6).half())
-    with pytest.raises(ModelError, match=r"^1\.weight is float16: convert the model with model\.float\(\)"):
-        import_model(model, {"input": torch.zeros(1, 6)})
 
 
 @pytest.mark.parametrize("by_name", [True, False])
