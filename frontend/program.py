@@ -108,13 +108,17 @@ def _way_out(error: Exception) -> str:
 def _register_output_classes(path: Path) -> None:
     """Imports the modules of the Hugging Face classes that the program mentions, which registers them with PyTorch."""
     for module_name in sorted(_mentioned_modules(path)):
-        try:
-            importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            raise ModelError(
-                f"{path} was exported from a Hugging Face model: install transformers to load it "
-                f"({module_name} defines the class of its outputs, and could not be imported: {error})"
-            ) from error
+        _import_of_transformers(path, module_name, "the class of its outputs")
+
+
+def _import_of_transformers(path: Path, name: str, defined: str) -> None:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"{path} was exported from a Hugging Face model: install transformers to load it "
+            f"({name} defines {defined}, and could not be imported: {error})"
+        ) from error
 
 
 def _register_operators(path: Path) -> None:
@@ -123,6 +127,8 @@ def _register_operators(path: Path) -> None:
     operators()
     if any("quantized_decomposed" in text for text in descriptions(path)):
         importlib.import_module("torch.ao.quantization.fx._decomposed")
+    if any("grouped_mm_fallback" in text for text in descriptions(path)):
+        _import_of_transformers(path, "transformers.integrations.moe", "its experts' products")
 
 
 def _mentioned_modules(path: Path) -> set[str]:

@@ -7,8 +7,8 @@ function of its token and its expert. So each node behind a choice is rewritten 
 (`sta.frontend.experts.lifted`), up to the sum over the slots, or whatever else tells slots no longer apart. Each
 rewritten value is that of the model, up to the rounding of floats.
 """
-# pyright: basic
-# Operators of torch.ops have no public types.
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sta.frontend.experts.graph_builder import GraphBuilder, NotLifted, sizes_of
-from sta.frontend.experts.rules import Rewriting, Value, choose_best, choose_first, choose_listed, rule_of
+from sta.frontend.experts.lifted import Lifted
+from sta.frontend.experts.rules import Rewriting, Value, choose_best, choose_first, choose_listed, rule_of, slots_of
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -41,18 +42,31 @@ def densify_experts(program: ExportedProgram) -> None:
         try:
             _rewrite(rewriting, node)
         except NotLifted:
-            # The node stays, and reads the model's own slots.
-            continue
+            _take_slots(rewriting, node)
+    if (end := graph.output_node()) is not None:
+        rewriting.builder.current = end
+        _take_slots(rewriting, end)
     _erase_dead(rewriting, calls)
+
+
+def _take_slots(rewriting: Rewriting, node: Node) -> None:
+    """Lets a node that is not rewritten read slot after slot, where they are numbers; else it reads the model's own."""
+    for read in node.all_input_nodes:
+        value = rewriting.values.get(read)
+        if isinstance(value, Lifted) and read.meta["val"].is_floating_point():
+            try:
+                node.replace_input_with(read, slots_of(rewriting, value))
+            except NotLifted:
+                continue
 
 
 def _rewrite(rewriting: Rewriting, node: Node) -> None:
     from torch.fx import Node
 
-    if _is_listed(node):
+    if _is_listed(node) and node.args[2] not in rewriting.values:
         _, axis, indices = node.args[:3]
         experts = sizes_of(node.args[0])[axis]
-        rewriting.values.setdefault(indices, choose_listed(rewriting, indices, experts))
+        rewriting.values[indices] = choose_listed(rewriting, indices, experts)
     value = _value_of(rewriting, node)
     if isinstance(value, Node):
         node.replace_all_uses_with(value)
@@ -98,6 +112,7 @@ def _erase_dead(rewriting: Rewriting, calls: Sequence[Node]) -> None:
     for node in calls:
         if str(node.target) == "aten._assert_tensor_metadata.default" and node.args[0] in rewriting.values:
             node.graph.erase_node(node)
-    for node in reversed(calls):
-        if not node.users and node.meta.get("val") is not None:
-            node.graph.erase_node(node)
+    graph = calls[0].graph
+    for node in reversed(graph.nodes):
+        if node.op in ("call_function", "get_attr") and not node.users and node.meta.get("val") is not None:
+            graph.erase_node(node)

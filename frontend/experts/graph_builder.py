@@ -1,6 +1,6 @@
 """New nodes of an exported program's graph."""
-# pyright: basic
-# Operators of torch.ops have no public types.
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ PLACE = ("nn_module_stack", "stack_trace")
 
 def sizes_of(node: Node) -> list[int]:
     """The sizes of a node's tensor. Raises NotLifted for those that depend on numbers."""
-    sizes = list(node.meta["val"].shape)
-    if any(not isinstance(size, int) for size in sizes):
-        raise NotLifted("sizes that depend on numbers")
-    return sizes
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+    try:
+        # An expression of symbols may be a number all the same.
+        return [int(size) for size in node.meta["val"].shape]
+    except GuardOnDataDependentSymNode as error:
+        raise NotLifted("sizes that depend on numbers") from error
 
 
 class NotLifted(Exception):
@@ -54,14 +57,17 @@ class GraphBuilder:
 
     def constant(self, tensor: Any) -> Node:
         """A tensor that does not depend on the inputs."""
+        import torch
+
         assert self.current is not None
         name = f"expert_constant_{self._count}"
         self._count += 1
         self._module.register_buffer(name, tensor, persistent=False)
         with self._module.graph.inserting_before(self.current):
             node = self._module.graph.get_attr(name)
-        node.meta = {"val": self._mode.from_tensor(tensor)}
-        return node
+        node.meta = {"val": self._mode.from_tensor(tensor, static_shapes=True)}
+        # torch-mlir takes an attribute once.
+        return self.call(torch.ops.aten.alias.default, node)
 
     def view(self, node: Node, sizes: Sequence[int]) -> Node:
         """The same elements under other sizes."""

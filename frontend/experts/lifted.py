@@ -9,8 +9,8 @@ In the model's tensor the slots are an axis, or a part of one: axis `axis` is `o
 `dense` and `count` have three axes in its place, `outer`, the experts and `inner`. Their sizes are 1 where nothing
 depends on the axis.
 """
-# pyright: basic
-# Operators of torch.ops have no public types.
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ What operators do to values in slots, as operations on values of experts.
 A rule gets the rewriting and the node, and returns the node's new value: lifted, a node of the graph, or one of the
 marks below. It raises NotLifted where there is no counterpart.
 """
-# pyright: basic
-# Operators of torch.ops have no public types.
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sta.frontend.experts.choice import between, ranks_of
 from sta.frontend.experts.graph_builder import GraphBuilder, NotLifted, sizes_of
@@ -136,7 +136,7 @@ def choose_first(rewriting: Rewriting, node: Node) -> Value:
     """The index of the largest element, and for `max.dim` its value."""
     import torch
 
-    scores, axis, *rest = node.args
+    scores, axis, *rest = cast("Any", node.args)
     keeps = bool(rest[0]) if rest else bool(node.kwargs.get("keepdim", False))
     if axis is None:
         raise NotLifted("the largest of all elements")
@@ -408,6 +408,19 @@ def _some_slots(rewriting: Rewriting, value: Lifted, start: int, stop: int, step
     )
 
 
+def slots_of(rewriting: Rewriting, value: Lifted) -> Node:
+    """The value itself, slot after slot: that of the expert in it."""
+    import torch
+
+    if not value.is_slot_axis or value.order is not None:
+        raise NotLifted("slots that are told apart")
+    builder, slots = rewriting.builder, value.choice.slots
+    sizes = [1 if axis == value.axis else size for axis, size in enumerate(value.sizes)]
+    single = [value] if slots == 1 else [_some_slots(rewriting, value, slot, slot + 1, 1) for slot in range(slots)]
+    parts = [builder.view(one.total(builder), sizes) for one in single]
+    return parts[0] if slots == 1 else builder.call(torch.ops.aten.cat.default, parts, value.axis)
+
+
 # --- Along axes ---
 
 
@@ -533,7 +546,7 @@ def _is_zero(node: Node) -> bool:
     names = ("aten.zeros.default", "aten.zeros_like.default", "aten.new_zeros.default")
     filled = ("aten.full.default", "aten.full_like.default", "aten.new_full.default")
     name = str(node.target)
-    return name in names or (name in filled and node.args[-1] == 0)
+    return name in names or (name in filled and bool(node.args[-1] == 0))
 
 
 @_rule("cat.default", "concat.default", "concatenate.default")
