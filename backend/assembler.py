@@ -34,7 +34,7 @@ _JSON_SECTIONS = ("target", "program", "signature", "debug")
 _SECTIONS = ("code", *_JSON_SECTIONS, "constants", "ir", *PROLOGUE_SECTIONS)
 """In the order in which they are written: what people look for is first."""
 _TOLD = ("shape", "host_dtype", "device_dtype", "kind")
-"""What the summary says of inputs and outputs, where a signature has it."""
+"""Facts of inputs and outputs in the summary, where a signature has them."""
 _REQUIRED = ("target", "program", "signature", "code")
 _BYTES_PER_LINE = 90
 _INSTRUCTION_WIDTH = 100

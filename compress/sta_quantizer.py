@@ -188,6 +188,9 @@ class STAQuantizer(Quantizer):
                     one: self._specs[_form(node, one)] for one in operands if not _has_role(_source(one), Role.SOFTMAX)
                 }
                 self._annotate(node, taken, None if _becomes_scores(node) else result)
+        elif row.role is Role.ATTENTION:
+            attended: dict[Node, QuantizationSpecBase] = {one: self._specs[_form(node, one)] for one in operands}
+            self._annotate(node, attended, result)
         elif row.role is Role.EMBEDDING:
             self._annotate(node, {}, _table_spec(model, node))
         elif row.role is Role.ADDITION:

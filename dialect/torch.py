@@ -72,12 +72,13 @@ from xdsl.printer import Printer
 from xdsl.traits import ConstantLike, Pure
 from xdsl.utils.exceptions import VerifyException
 
-from sta.dialect.ir.format_directives import float_text
+from sta.dialect.ir.format_directives import Word, float_text
 from sta.dialect.ir.verification import expect
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.operators.expression import Expression, parse
 from sta.spec.operators.operator import Operator, Role
 from sta.spec.operators.registry import operators
+from sta.spec.rotation import partners
 from sta.spec.tables import EXPONENTIAL_BITS, RealFunction
 
 Array = NDArray[Any]
@@ -1694,6 +1695,62 @@ class ConcatenateOp(IRDLOperation):
             expect(part.element_type == result.element_type, f"a part of {part} in {result}")
 
 
+@irdl_op_definition
+class RotateOp(IRDLOperation):
+    """
+    A rotary position embedding: pairs of the first columns of `input` [..., columns], rotated by constant angles.
+
+    ```mlir
+    %3 = torch.rotate half %0 by %1, %2 : !torch.vtensor<[1,4,16,64],f32>, !torch.vtensor<[16,64],f32>, !torch.vtensor<[16,64],f32>
+    ```
+
+    result = input * cosines + turned(input) * sines in the columns [..., width] of the two tables, which broadcast to
+    the input's; `turned` has the second column of a pair, negated, and then the first one
+    (`sta.spec.rotation.partners`). Other columns stay.
+    """  # noqa: E501
+
+    name = "torch.rotate"
+
+    TYPE: ClassVar = VarConstraint("TYPE", TENSOR)
+
+    input = operand_def(TYPE)
+    cosines = operand_def(TENSOR)
+    sines = operand_def(TENSOR)
+    pairing = prop_def(StringAttr)
+    result = result_def(TYPE)
+
+    custom_directives = (Word,)
+    traits = traits_def(Pure())
+    assembly_format = (
+        "custom<Word>($pairing) $input `by` $cosines `,` $sines attr-dict `:` type($input) `,` type($cosines) `,` "
+        "type($sines)"
+    )
+
+    def __init__(self, value: SSAValue, cosines: SSAValue, sines: SSAValue, pairing: str) -> None:
+        super().__init__(
+            operands=[value, cosines, sines],
+            properties={"pairing": StringAttr(pairing)},
+            result_types=[value.type],
+        )
+
+    @property
+    def width(self) -> int:
+        """The number of columns that are rotated."""
+        return sizes_of(self.cosines)[-1]
+
+    def verify_(self) -> None:
+        given, cosines, sines = sizes_of(self.input), sizes_of(self.cosines), sizes_of(self.sines)
+        try:
+            partners(given[-1], self.width, self.pairing.data)
+        except ValueError as error:
+            raise VerifyException(str(error)) from None
+        expect(cosines == sines, f"cosines {list(cosines)} and sines {list(sines)} differ in shape")
+        fits = len(cosines) <= len(given) and all(
+            one in (1, size) for one, size in zip(cosines[-2::-1], given[-2::-1], strict=False)
+        )
+        expect(fits, f"tables of shape {list(cosines)} do not broadcast to {list(given)}")
+
+
 _OPERATORS: Mapping[str, str] = {ConcatenateOp.name: "aten.cat"}
 """Operators of the operations that stand for others."""
 
@@ -1711,6 +1768,7 @@ _OWN: tuple[type[Operation], ...] = (
     FakeQuantizeOp,
     FakeQuantizeChannelsOp,
     ConcatenateOp,
+    RotateOp,
 )
 """Operations that are no operators of PyTorch."""
 

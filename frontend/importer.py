@@ -29,6 +29,7 @@ from sta.dialect.ir.unicode_strings import UnicodeParser
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType, name_attributes, operator_class, sizes_of
 from sta.frontend.errors import ModelError
+from sta.frontend.experts.densify import densify_experts
 from sta.frontend.program import quiet
 from sta.spec.operators.registry import operators, parts_of
 from sta.spec.outside import OPERATORS, OutsideError, find_addition
@@ -47,6 +48,8 @@ _OTHER_NAMES = {
     "aten::true_divide": "div",
 }
 """Operators that PyTorch defines as others, with the same overloads."""
+
+_SIZE_OF_NUMBERS = "the size of its result depends on numbers, and every size must be known: leave it to the host"
 
 _PLACE = ("nn_module_stack", "stack_trace")
 """Entries about a node's place in the model."""
@@ -68,6 +71,7 @@ def import_program(program: ExportedProgram, input_names: list[str], output_name
     dynamic shapes, empty inputs, a model that changes its buffers, and anything that torch-mlir cannot import.
     """
     _check_static(program)
+    _check_flow(program)
     try:
         module, weights = _imported(program)
     except TorchMlirError:
@@ -87,6 +91,7 @@ def _imported(program: ExportedProgram, whole: bool = False) -> tuple[ModuleOp, 
     decomposed = _decomposed(program)
     # Only a functional program shows its changes.
     _check_pure(decomposed)
+    densify_experts(decomposed)
     names = _literal_names(decomposed)
     _leave_out_assertions(decomposed)
     _alias_listed_state(decomposed)
@@ -115,6 +120,28 @@ def _check_static(program: ExportedProgram) -> None:
             )
 
 
+_BRANCHES = ("associative_scan", "cond", "map_impl", "scan", "switch", "while_loop")
+"""Operators whose parts run or do not run, or run again, by the values that they find."""
+
+
+def _check_flow(program: ExportedProgram) -> None:
+    """Raises ModelError for control flow on values, and for outputs whose sizes are values."""
+    import torch
+
+    for node in program.graph.nodes:
+        if isinstance(node.target, torch._ops.HigherOrderOperator) and node.target._name in _BRANCHES:
+            raise ModelError(
+                f"torch.{node.target._name} in {node_module_path(node)} cannot be compiled: its parts run by the "
+                "values that it finds; compute every branch and choose with torch.where, or write out a loop's steps"
+            )
+    for node in program.graph.output_node().all_input_nodes:
+        value = node.meta.get("val")
+        sizes = value.shape if isinstance(value, torch.Tensor) else ()
+        if any(not isinstance(size, int) for size in sizes):
+            name = str(node.target).removesuffix(".default")
+            raise _refusal(name, _place_of(node), _SIZE_OF_NUMBERS)
+
+
 def _check_pure(program: ExportedProgram) -> None:
     signature = program.graph_signature
     parameters = list(signature.parameters_to_mutate.values())
@@ -140,6 +167,8 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
     for one in overloads:
         if (name := _OTHER_NAMES.get(one._schema.name)) is not None:
             compositions[one] = getattr(getattr(torch.ops.aten, name), one._overloadname)
+        if one._schema.name == "aten::meshgrid":
+            compositions[one] = _meshgrid
     try:
         with quiet():
             copy = program.run_decompositions(compositions)
@@ -155,16 +184,28 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
     return copy
 
 
+def _meshgrid(tensors: Any, indexing: str = "ij") -> list[Any]:
+    """The grids of `tensors` as views of them, of which torch-mlir makes values without types."""
+    axes = list(range(len(tensors)))
+    if indexing == "xy":
+        axes[:2] = axes[1::-1]
+    sizes = [tensors[axis].numel() for axis in axes]
+    return [
+        tensor.reshape([-1 if axis == own else 1 for own in axes]).expand(sizes) for axis, tensor in enumerate(tensors)
+    ]
+
+
 def _leave_out_assertions(program: ExportedProgram) -> None:
     """Removes the checks that a model makes of its numbers, and what only they use: no result depends on them."""
     graph = program.graph
     for check in [node for node in graph.nodes if _is_assertion(node)]:
-        dead = [check]
+        dead, erased = [check], set[Any]()
         while dead:
             node = dead.pop()
-            if node.users or node.op != "call_function":
+            if node.users or node.op != "call_function" or node in erased:
                 continue
             dead += node.all_input_nodes
+            erased.add(node)
             graph.erase_node(node)
 
 
@@ -221,8 +262,10 @@ def _array(name: str, tensor: Any) -> np.ndarray:
     """The memory of `tensor` as an array."""
     import torch
 
-    if tensor.dtype in (torch.bfloat16, torch.float16, torch.float64):
-        raise ModelError(f"{name} is {str(tensor.dtype).removeprefix('torch.')}: convert the model with model.float()")
+    if tensor.layout != torch.strided:
+        raise ModelError(
+            f"{name} is a sparse tensor: store it with to_dense(); zeros in N:M patterns are found in dense weights"
+        )
     try:
         return tensor.detach().cpu().contiguous().numpy()
     except (TypeError, RuntimeError) as error:
@@ -382,12 +425,24 @@ def node_module_path(node: Node) -> str:
 
 
 def _source_location(ir: Any, context: Any, node: Node) -> Any:
+    found = _source_line(node)
+    return ir.Location.unknown(context=context) if found is None else ir.Location.file(*found, 0, context=context)
+
+
+def _source_line(node: Node) -> tuple[str, int] | None:
+    """The file and line of the model's own code that made `node`; None if it is unknown."""
     frames = re.findall(r'File "([^"]+)", line ([0-9]+)', node.meta.get("stack_trace") or "")
     if not frames:
-        return ir.Location.unknown(context=context)
+        return None
     own = [frame for frame in frames if not portable_path(frame[0]).startswith("torch/")]
     file, line = (own or frames)[-1]
-    return ir.Location.file(portable_path(file), int(line), 0, context=context)
+    return portable_path(file), int(line)
+
+
+def _place_of(node: Node) -> str:
+    """The module path of `node`, with its line of source where that is known."""
+    path, found = node_module_path(node), _source_line(node)
+    return path if found is None else f"{path} ({found[0]}:{found[1]})"
 
 
 def portable_path(file: str) -> str:
@@ -422,8 +477,7 @@ def _unreadable(error: ParseError) -> TorchMlirError:
     operator = re.search(r'"torch\.([\w.]+)"', line)
     if operator is None:
         return TorchMlirError(f"what torch-mlir made of the model cannot be read: {error}")
-    reason = "the size of its result depends on numbers, and every size must be known: leave it to the host"
-    return _refusal(operator[1], _place_in(line), reason if "?" in line else error.msg)
+    return _refusal(operator[1], _place_in(line), _SIZE_OF_NUMBERS if "?" in line else error.msg)
 
 
 def _of_diagnostic(message: str) -> TorchMlirError | None:

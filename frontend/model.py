@@ -19,6 +19,8 @@ from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import numpy_dtype, tensor_type
 from sta.frontend.errors import ModelError
+from sta.frontend.float32 import array_in_float32, in_float32
+from sta.frontend.hugging_face.directory import DEFAULTS, Request, load_directory
 from sta.frontend.original import Original, original_file, original_program
 from sta.frontend.program import ExampleInputs, closest_or_all, export_module, load_program
 from sta.frontend.samples import InputType, as_array
@@ -64,15 +66,18 @@ class ImportedModel:
 
 
 def import_model(
-    model: Module | ExportedProgram | str | os.PathLike[str], example_inputs: ExampleInputs | None = None
+    model: Module | ExportedProgram | str | os.PathLike[str],
+    example_inputs: ExampleInputs | None = None,
+    request: Request = DEFAULTS,
 ) -> ImportedModel:
     """
-    Imports a module, an exported program, a `.pt2` file or an `.onnx` file. The caller's object is not changed.
+    Imports a module, an exported program, a `.pt2` file, an `.onnx` file, or the directory of a Hugging Face model. The
+    caller's object is not changed.
 
     `example_inputs` (by name, or in `forward`'s order) give a module's shapes and dtypes, and are required for a
-    module. An exported program brings its own, which are used if none are given. Raises ModelError if the model or the
-    example inputs cannot be used, TypeError if the latter are neither mapping, list nor tuple; the message gives the
-    reason.
+    module. An exported program brings its own, which are used if none are given; for a directory they are made, by
+    `request`. Raises ModelError if the model or the example inputs cannot be used, TypeError if the latter are neither
+    mapping, list nor tuple; the message gives the reason.
     """
     from sta.frontend.forward_names import input_names, output_names
     from sta.frontend.importer import import_program
@@ -80,13 +85,20 @@ def import_model(
     _check_container(example_inputs)
     if isinstance(model, str | os.PathLike) and Path(cast("os.PathLike[str]", model)).suffix.lower() == ".onnx":
         return _import_onnx(Path(cast("os.PathLike[str]", model)), example_inputs)
-    program = _program(model, example_inputs)
+    if isinstance(model, str | os.PathLike) and Path(cast("os.PathLike[str]", model)).is_dir():
+        loaded = load_directory(Path(cast("os.PathLike[str]", model)), request)
+        model, example_inputs = loaded.model, loaded.inputs if example_inputs is None else example_inputs
+    elif given := [name for name, value in request._asdict().items() if value is not None]:
+        raise ModelError(f"{' and '.join(given)} are for the directory of a Hugging Face model: leave them out")
+    program = in_float32(_program(model, example_inputs))
     leaves, outputs = input_names(program), output_names(program)
     imported = import_program(program, leaves, outputs)
     function = main_function(imported.module)
     inputs = argument_names(function)
     given = _examples(program, leaves, None if _is_module(model) else example_inputs)
-    examples = {name: as_array(f"example input {name!r}", given[name]) for name in inputs if name in given}
+    examples = {
+        name: as_array(f"example input {name!r}", array_in_float32(given[name])) for name in inputs if name in given
+    }
     return _checked(imported.module, imported.weights, examples, original_program(program))
 
 
@@ -135,7 +147,8 @@ def _program(model: Any, example_inputs: ExampleInputs | None) -> ExportedProgra
     if isinstance(model, str | os.PathLike):
         return load_program(os.fspath(cast("os.PathLike[str]", model)))
     raise ModelError(
-        f"a model is a module, an exported program or the path of a .pt2 or .onnx file, not {type(model).__name__}"
+        "a model is a module, an exported program, or the path of a .pt2 or .onnx file or of a directory, not "
+        f"{type(model).__name__}"
     )
 
 

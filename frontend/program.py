@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from sta.frontend.archive import check_archive, descriptions, tensors_only
 from sta.frontend.errors import ModelError
+from sta.frontend.float32 import float_kind
 from sta.spec.operators.registry import operators
 from sta.spec.suggestion import suggestion
 
 if TYPE_CHECKING:
+    import torch
     from torch.export import ExportedProgram
     from torch.nn import Module
 
@@ -132,15 +134,16 @@ def _mentioned_modules(path: Path) -> set[str]:
 
 def _arguments(module: Module, example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments of `forward`, as tensors, the latter in the order of its parameters."""
+    kind = float_kind(module)
     if not isinstance(example_inputs, Mapping):
-        return tuple(_tensor(str(index), value) for index, value in enumerate(example_inputs)), {}
+        return tuple(_tensor(str(index), value, kind) for index, value in enumerate(example_inputs)), {}
     parameters = inspect.signature(module.forward).parameters
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in example_inputs:
         if name not in parameters and not takes_any:
             raise ModelError(f"{type(module).__name__}.forward takes no {name!r}{closest_or_all(name, parameters)}")
     order = [*(name for name in parameters if name in example_inputs), *example_inputs]
-    return (), {name: _tensor(repr(name), example_inputs[name]) for name in dict.fromkeys(order)}
+    return (), {name: _tensor(repr(name), example_inputs[name], kind) for name in dict.fromkeys(order)}
 
 
 def _without_aliases(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -170,8 +173,13 @@ def closest_or_all(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     return suggestion(name, known) or f"; known are {', '.join(repr(one) for one in known)}"
 
 
-def _tensor(name: str, value: Any) -> Any:
-    """A tensor for a NumPy array; anything else unchanged. Raises ModelError for unsupported numbers."""
+def _tensor(name: str, value: Any, kind: torch.dtype) -> Any:
+    """
+    A tensor for a NumPy array; anything else unchanged.
+
+    Floats of a module in another precision than float32 are converted to that, its `kind`. Raises ModelError for
+    unsupported numbers.
+    """
     import numpy as np
     import torch
 
@@ -179,11 +187,13 @@ def _tensor(name: str, value: Any) -> Any:
         tensor = torch.tensor(value) if isinstance(value, np.ndarray | np.generic) else value
     except (TypeError, ValueError) as error:
         raise ModelError(f"example input {name} cannot be read as a tensor: {error}") from error
+    if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and kind != torch.float32:
+        return tensor.to(kind)
     is_real = isinstance(tensor, torch.Tensor) and (tensor.is_floating_point() or tensor.is_complex())
     if is_real and tensor.dtype != torch.float32:
         raise ModelError(
             f"example input {name} is {str(tensor.dtype).removeprefix('torch.')}, and only float32 is supported: "
-            "convert it with tensor.float() or array.astype(numpy.float32), and the model with model.float()"
+            "convert it with tensor.float() or array.astype(numpy.float32)"
         )
     return tensor
 

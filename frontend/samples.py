@@ -21,6 +21,17 @@ class InputType(NamedTuple):
     dtype: np.dtype[Any]
 
 
+def random_sample(inputs: Mapping[str, InputType]) -> dict[str, Array]:
+    """One sample for a model of which none is known: random numbers, and 1 as every integer: an id, or a mask's."""
+    generator = np.random.default_rng(0)
+    return {
+        name: generator.standard_normal(kind.sizes).astype(kind.dtype)
+        if kind.dtype.kind == "f"
+        else np.ones(kind.sizes, kind.dtype)
+        for name, kind in inputs.items()
+    }
+
+
 def split_samples(arrays: Mapping[str, Any], inputs: Mapping[str, InputType]) -> list[dict[str, Array]]:
     """
     The samples in `arrays` (arrays or tensors by input name), one dictionary of inputs for each.

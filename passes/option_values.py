@@ -115,6 +115,24 @@ def as_decibels(min_sqnr: object) -> float | None:
     return float(min_sqnr)
 
 
+def as_text(name: str, value: object) -> str | None:
+    """A text; None if none is given. Raises TypeError, which begins with the option's name."""
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"{name} is a text, not {_kind(value)}")
+
+
+def as_count(name: str, value: object) -> int | None:
+    """A number from 1 on; None if none is given. Raises TypeError, ValueError, which begin with the option's name."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a whole number, not {_kind(value)}")
+    if value < 1:
+        raise ValueError(f"{name} is a number from 1 on, not {value}")
+    return value
+
+
 def as_methods(methods: object) -> tuple[str, ...]:
     """The calibration methods in `methods`. Raises TypeError, ValueError."""
     if isinstance(methods, str) or not isinstance(methods, Sequence):

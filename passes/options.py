@@ -23,6 +23,7 @@ from sta.passes.option_values import (
     SOFTMAX_MODES,
     Data,
     Sparsity,
+    as_count,
     as_decibels,
     as_given,
     as_globs,
@@ -34,6 +35,7 @@ from sta.passes.option_values import (
     as_softmax,
     as_sparsity,
     as_target,
+    as_text,
     sparsity_part,
 )
 from sta.spec.suggestion import suggestion
@@ -49,6 +51,9 @@ class Keywords(TypedDict, total=False):
     """The keywords of `sta.compile`; `Options` explains each."""
 
     target: str | os.PathLike[str] | Target | None
+    task: str | None
+    seq: int | None
+    batch: int | None
     sparsity: str | Sequence[str] | Mapping[str, str] | None
     calibration: Mapping[str, Any] | Iterable[Any] | str | os.PathLike[str] | None
     evaluation: Mapping[str, Any] | Iterable[Any] | str | os.PathLike[str] | None
@@ -138,6 +143,27 @@ class Options:
         None,
         "the machine: a preset's name, a YAML file or, in Python, a Target (default: sta-base, or that of the dump)",
         command_line={"metavar": "NAME|FILE.yaml"},
+    )
+    task: str | None = _option(
+        partial(as_text, "task"),
+        None,
+        "for a Hugging Face directory: what its model is for, such as feature-extraction, text-classification, "
+        "fill-mask, text-generation (the logits of one step) or image-classification; a wrong one lists all (default: "
+        "what its weights were trained for)",
+        command_line={"metavar": "TASK"},
+    )
+    seq: int | None = _option(
+        partial(as_count, "seq"),
+        None,
+        "for a Hugging Face directory: tokens of its texts, or samples of its recordings (default: 128 tokens, or "
+        "fewer where the model has fewer positions; 16,000 samples)",
+        command_line={"metavar": "N", "type": int},
+    )
+    batch: int | None = _option(
+        partial(as_count, "batch"),
+        None,
+        "for a Hugging Face directory: the first axis of its inputs (default: 1)",
+        command_line={"metavar": "N", "type": int},
     )
     sparsity: Sparsity | None = _option(
         as_sparsity,

@@ -111,8 +111,8 @@ def _execute(arguments: Sequence[str], streams: StandardStreams) -> int:
         chosen = parser.parse_args(given, spoken)
         chosen.standard_input_is_read = streams.is_read
         with saying(_verbosity(chosen)):
-            execute(chosen)
-    return 0
+            # A command has a status of its own where its answer is no.
+            return execute(chosen) or 0
 
 
 def show_help(name: str | None) -> None:

@@ -18,11 +18,7 @@ class Command(NamedTuple):
 def _add_compile_arguments(parser: Parser) -> None:
     from sta.api.cli.compile_options import add_options
 
-    parser.add_argument(
-        "model",
-        metavar="MODEL.pt2|MODEL.onnx|NN-PASS.mlir",
-        help="a program saved with torch.export.save, an ONNX model, or a file of --dump-ir",
-    )
+    _add_model(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -34,6 +30,28 @@ def _add_compile_arguments(parser: Parser) -> None:
         "--explain", action="store_true", help="show each layer's tiling and the reason; with --json also memory maps"
     )
     parser.add_argument("--timing", action="store_true", help="show the time of every pass")
+    _add_json(parser)
+
+
+def _add_model(parser: Parser) -> None:
+    parser.add_argument(
+        "model",
+        metavar="MODEL.pt2|MODEL.onnx|DIR|NN-PASS.mlir",
+        help="a program saved with torch.export.save, an ONNX model, the directory of a Hugging Face model, with "
+        "config.json and safetensors, or a file of --dump-ir",
+    )
+
+
+def _add_check_arguments(parser: Parser) -> None:
+    from sta.api.cli.compile_options import add_options
+
+    parser.description = (
+        "Check whether a model compiles, without calibration data: list everything that is missing, and end with the "
+        "exit code 1, or show what the program would cost."
+    )
+    _add_model(parser)
+    names = ("target", "task", "seq", "batch", "sparsity", "softmax", "probability_bits", "int16_inputs")
+    add_options(parser, names)
     _add_json(parser)
 
 
@@ -224,6 +242,7 @@ def _add_json(parser: Parser) -> None:
 
 COMMANDS = {
     "compile": Command("compile a model to a program", _add_compile_arguments),
+    "check": Command("say whether a model compiles, what is missing, and the cost", _add_check_arguments),
     "quantize": Command("quantize a model", _add_quantize_arguments),
     "run": Command("run a program", _add_run_arguments),
     "opt": Command("run passes on a module of the torch, nm or sta dialect", _add_opt_files),

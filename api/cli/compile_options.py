@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, cast
 
-from sta.api.cli.argument_parser import Parser
+from sta.api.cli.argument_parser import Parser, UsageError
 from sta.passes.options import Keywords, Option, options
+from sta.spec.target import Target, load_target
 
 
-def add_options(parser: Parser) -> None:
-    """Adds every option of the command line."""
+def add_options(parser: Parser, names: Collection[str] | None = None) -> None:
+    """Adds the options of these names to the command line; without names all."""
     for option in options().values():
+        if names is not None and option.name not in names:
+            continue
         for flag, (value, help) in option.without.items():
             parser.add_argument(flag, dest=option.name, action="append_const", const=value, help=help)
         if option.command_line is not None:
@@ -47,3 +51,13 @@ def keywords_of(arguments: Namespace) -> Keywords:
         if given is not None:
             found[name] = [one for one in option.default if one not in given] if option.without else given
     return cast("Keywords", found)
+
+
+def target_of(name: str) -> Target:
+    """Returns the target of a name or file. Raises UsageError for a name that no target has."""
+    try:
+        return load_target(name)
+    except ValueError as error:
+        if Path(name).is_file():
+            raise
+        raise UsageError(str(error)) from error

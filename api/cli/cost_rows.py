@@ -1,4 +1,4 @@
-"""The cost of a run, as rows of a table."""
+"""The cost of a run and its memory, as rows of a table."""
 
 from __future__ import annotations
 
@@ -23,4 +23,14 @@ def cost_rows(facts: Mapping[str, Any]) -> list[list[str]]:
         [useful, count(facts["macs"])],
         ["dense-equivalent MACs", count(facts["dense_macs"])],
         ["DRAM traffic", size(facts["dram_bytes"])],
+    ]
+
+
+def memory_rows(taken: Mapping[str, int], sram_bytes: int) -> list[list[str]]:
+    """Returns the bytes of every memory; the three on the chip share one."""
+    on_chip = {space: taken[space] for space in taken if space != "dram"}
+    return [
+        ["memory on chip", f"{size(sum(on_chip.values()))} of {size(sram_bytes)}"],
+        *([f"  {space}", size(bytes_)] for space, bytes_ in on_chip.items()),
+        ["memory dram", size(taken["dram"])],
     ]

@@ -39,9 +39,10 @@ from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.reader import IrError, IrText, verify
 from sta.dialect.ir.samples import Sample, Samples
 from sta.frontend.errors import ModelError
+from sta.frontend.hugging_face.directory import Request
 from sta.frontend.model import ImportedModel, import_model
 from sta.frontend.original import Original
-from sta.frontend.samples import InputType, check_finite
+from sta.frontend.samples import InputType, check_finite, random_sample
 from sta.passes.errors import CompileError
 from sta.passes.lowering.useful_macs import recorded_macs
 from sta.passes.options import Keywords, Options, StageProgress, silent
@@ -217,9 +218,11 @@ def _readers(options: Options, types: Mapping[str, InputType]) -> dict[str, Call
     return {option: partial(read_samples, option, data, types) for option, data in options.samples.items()}
 
 
-def _samples(model: ImportedModel, options: Options) -> Samples:
-    """The samples of a float module: samples of the options, and the example inputs."""
+def _samples(model: ImportedModel, options: Options, random_inputs: bool) -> Samples:
+    """The samples of a float module: samples of the options, and the example inputs, or random ones in their place."""
     examples = model.example_inputs
+    if random_inputs and not examples:
+        examples = random_sample(model.input_types)
 
     def example() -> Sample:
         for name, array in examples.items():
@@ -254,30 +257,43 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 def compile_model(
-    model: Any, example_inputs: Mapping[str, Any] | Sequence[Any] | None = None, **keywords: Unpack[Keywords]
+    model: Any,
+    example_inputs: Mapping[str, Any] | Sequence[Any] | None = None,
+    *,
+    random_inputs: bool = False,
+    **keywords: Unpack[Keywords],
 ) -> Compilation:
-    """Like `compile`, but returns the whole compilation: the program and its modules."""
+    """
+    Like `compile`, but returns the whole compilation: the program and its modules.
+
+    With `random_inputs` a model without example inputs gets random ones.
+    """
     with _ONE_AT_A_TIME, _collector_paused(), _shown(Options.of(**keywords)) as options:
-        return _compile_model(model, example_inputs, options)
+        return _compile_model(model, example_inputs, options, random_inputs)
 
 
-def _compile_model(model: Any, example_inputs: Any, options: Options) -> Compilation:
+def _compile_model(model: Any, example_inputs: Any, options: Options, random_inputs: bool) -> Compilation:
     steps = pipeline(options)
     dump = None if options.dump_ir is None else IrDump(options.dump_ir, options.only)
     is_dump = isinstance(model, str | os.PathLike) and Path(cast("os.PathLike[str]", model)).suffix == ".mlir"
     with dump or nullcontext():
         if is_dump:
-            return _compile_dump(Path(cast("os.PathLike[str]", model)), options, steps, dump)
-        return _compile_imported(model, example_inputs, options, steps, dump)
+            return _compile_dump(Path(cast("os.PathLike[str]", model)), options, steps, dump, random_inputs)
+        return _compile_imported(model, example_inputs, options, steps, dump, random_inputs)
 
 
 def _compile_imported(
-    model: Any, example_inputs: Any, options: Options, steps: Sequence[Step], dump: IrDump | None
+    model: Any,
+    example_inputs: Any,
+    options: Options,
+    steps: Sequence[Step],
+    dump: IrDump | None,
+    random_inputs: bool,
 ) -> Compilation:
     options.report("import", None)
     start = time.perf_counter()
-    imported = import_model(model, example_inputs)
-    samples = _samples(imported, options)
+    imported = import_model(model, example_inputs, Request(options.task, options.seq, options.batch))
+    samples = _samples(imported, options, random_inputs)
     context = CompileContext(imported.weights, options.target)
     context.samples = samples
     compilation = _compilation(context, imported.module, options, dump)
@@ -310,7 +326,9 @@ def _first(samples: Samples) -> Sample:
     return found[0]
 
 
-def _compile_dump(path: Path, options: Options, steps: Sequence[Step], dump: IrDump | None) -> Compilation:
+def _compile_dump(
+    path: Path, options: Options, steps: Sequence[Step], dump: IrDump | None, random_inputs: bool
+) -> Compilation:
     options.report(f"read {path.name}", None)
     if dump is not None and dump.directory.exists() and dump.directory.samefile(path.parent):
         raise ValueError(f"cannot write the IR to {dump.directory}: {path.name} is read from there")
@@ -318,7 +336,9 @@ def _compile_dump(path: Path, options: Options, steps: Sequence[Step], dump: IrD
     resumed = read_dump_file(path, options.target, steps)
     check_undecided(resumed, options)
     compilation = _compilation(resumed.context, resumed.module, options, dump)
-    resumed.context.samples = Samples(_readers(options, _types_of(resumed)))
+    types = _types_of(resumed)
+    example = partial(random_sample, types) if random_inputs else None
+    resumed.context.samples = Samples(_readers(options, types), example)
     if options.check:
         compilation.sample = lambda: _check_sample(resumed.context.samples)
     compilation.options = lambda: resumed.options(decisive_options(options, resumed.context.samples))
@@ -392,8 +412,8 @@ def compile(
     `sta.compile` has the progress.
 
     Args:
-        model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` or `.onnx` file, or of an `.mlir` file that
-            `dump_ir` wrote, from which the compile resumes.
+        model: an `nn.Module`, an `ExportedProgram`, or the path of a `.pt2` or `.onnx` file, of the directory of a
+            Hugging Face model, or of an `.mlir` file that `dump_ir` wrote, from which the compile resumes.
         example_inputs: arrays or tensors by name or in `forward`'s order; required for an `nn.Module`, and for an ONNX
             model that leaves sizes open.
         **keywords: the options, each a keyword:

@@ -28,6 +28,7 @@ from sta.dialect.ir.location import describe
 from sta.dialect.ir.main_function import main_function, prologue_function
 from sta.dialect.ir.weight_store import WeightStore
 from sta.spec.operators.expression import Expression, Variable
+from sta.spec.rotation import partners
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,6 +92,8 @@ def _evaluate(operation: Operation, values: PythonValues, store: WeightStore) ->
         return (_fake_quantize_channels(values[0], values[1]),)
     if isinstance(operation, dialect.ScaledDotProductAttentionOp):
         return (_attention(values),)
+    if isinstance(operation, dialect.RotateOp):
+        return (_rotated(operation, *values),)
     if isinstance(operation, dialect.ConcatenateOp):
         return _call(f"{ATEN}cat", (list(values), operation.axis.value.data))
     if isinstance(operation, dialect.ConvolutionOp) and not values[7]:
@@ -226,6 +229,16 @@ def _fake_quantize_channels(value: Tensor, scales: Tensor) -> Tensor:
     return torch.fake_quantize_per_channel_affine(
         value, scales, torch.zeros_like(scales, dtype=torch.int32), 0, -128, 127
     )
+
+
+def _rotated(operation: dialect.RotateOp, value: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    import torch
+
+    width = operation.width
+    paired = torch.from_numpy(partners(width, width, operation.pairing.data))  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    own = value[..., :width]
+    turned = torch.where(paired < torch.arange(width), own[..., paired], -own[..., paired])
+    return torch.cat((own * cosines + turned * sines, value[..., width:]), -1)
 
 
 def _attention(values: PythonValues) -> Tensor:

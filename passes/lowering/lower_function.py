@@ -18,7 +18,7 @@ from sta.passes.lowering.lower_matmul import lower_matmul, matmul_operands, matm
 from sta.passes.lowering.lower_rotation import RotationOperands, lower_rotation
 from sta.passes.lowering.lower_vector import NormTiles, lower_gather, lower_map, lower_norm, norm_tiles
 from sta.passes.lowering.operand_copies import copied, copy_elements, with_rows
-from sta.passes.lowering.tile_builder import Operand, Part, TileBuilder, contiguous
+from sta.passes.lowering.tile_builder import Copy, Operand, Part, TileBuilder, contiguous
 from sta.passes.lowering.tile_program import Allocation, Buffer, TileProgram
 from sta.passes.tiling.attention_tiling import AttentionShape, Tiling
 from sta.passes.tiling.linear_tiling import COLUMNS, LinearShape, LinearTiling
@@ -35,8 +35,8 @@ TRANSFER_ROWS = definition_of("ld").field("rows").largest_power
 @dataclass(frozen=True)
 class Plan:
     """
-    Decisions for lowering: the values that live in DRAM rather than the scratchpad, and each layer's tiling. A tiling
-    is a function of the layer and of its shape, which names the operands that have to be loaded.
+    Decisions for lowering: the values and the copies of operands that live in DRAM rather than the scratchpad, and each
+    layer's tiling. A tiling is a function of the layer and its shape, which names the operands that have to be loaded.
     """
 
     in_dram: Set[SSAValue]
@@ -44,6 +44,7 @@ class Plan:
     matmul: Callable[[nm.MatmulOp, MatmulShape], LinearTiling]
     attention: Callable[[nm.AttentionOp, AttentionShape, int], Tiling]
     """The last argument is the number of heads over all batches."""
+    copies_in_dram: Set[Copy] = frozenset()
 
 
 @dataclass
@@ -54,6 +55,8 @@ class LoweredFunction:
     operands: dict[SSAValue, Operand] = field(default_factory=dict[SSAValue, Operand])
     allocations: dict[SSAValue, Allocation] = field(default_factory=dict[SSAValue, Allocation])
     """The buffer of a value."""
+    copies: Mapping[Copy, Allocation] = field(default_factory=dict[Copy, Allocation])
+    """The buffer of a copy of an operand."""
 
 
 def lower_function(
@@ -70,8 +73,9 @@ def lower_function(
     inputs, results = function.body.block.args, terminator.arguments
     arguments = [_argument(value) for value in (*inputs, *results)]
     outputs = list(zip(results, arguments[len(inputs) :], strict=True))
-    lowered = LoweredFunction(TileProgram(arguments))
-    builder = TileBuilder(target, policy, weights, lowered.program)
+    program = TileProgram(arguments)
+    builder = TileBuilder(target, policy, weights, program, copies_in_dram=plan.copies_in_dram)
+    lowered = LoweredFunction(program, copies=builder.copies)
     walk = _Walk(builder, plan, lowered, dict(reversed(outputs)), _written_in_place(function))
     for value, argument in zip(inputs, arguments, strict=False):
         walk.bind_input(value, argument)

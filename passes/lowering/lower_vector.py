@@ -9,7 +9,7 @@ from functools import partial
 from sta.dialect import nm, sta
 from sta.dialect.ir.parameter_blocks import epilogue_scalars, norm_parameters, scalar_map_parameters
 from sta.passes.lowering.double_buffering import rotate_rows
-from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, copied, read_residual, walkable, with_rows
+from sta.passes.lowering.operand_copies import ROWS, broadcast_rows, read_residual, resident, walkable, with_rows
 from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, map_op
 from sta.passes.lowering.tile_program import Tile
 from sta.passes.tiling.strided_view import StridedView, row_space
@@ -139,8 +139,7 @@ def lower_norm_tile(builder: TileBuilder, norm: NormTiles, parameters: Tile, row
 def lower_gather(builder: TileBuilder, op: nm.GatherOp, indices: Operand, result: Operand) -> None:
     """Rows of the embedding table by DMA, a tile at a time."""
     table = builder.stored(builder.store_name(op.table), "embedding", result.element)
-    if indices.space == "dram" or indices.view != StridedView.contiguous(indices.view.shape):
-        indices = copied(builder, indices)
+    indices = resident(builder, indices)
     width = table.shape[1]
     limit = (builder.tile_rows(result.rows, [(result, width)]), width)
 

@@ -9,7 +9,7 @@ from sta.dialect import nm, sta
 from sta.dialect.ir.parameter_blocks import scalar_map_parameters
 from sta.passes.lowering.double_buffering import walk
 from sta.passes.lowering.tile_builder import Operand, Part, Rows, TileBuilder, map_op
-from sta.passes.lowering.tile_program import Position, Tile
+from sta.passes.lowering.tile_program import Buffer, Position, Tile
 from sta.passes.tiling.strided_view import Axis, Factor, NotAView, StridedView, iteration_space, longest_last
 from sta.spec.affine import Affine
 from sta.spec.instructions.table import definition_of
@@ -21,10 +21,23 @@ RUN_LIMIT = definition_of("map").field("columns").largest_power
 
 
 def copied(builder: TileBuilder, operand: Operand) -> Operand:
-    """The operand with its elements copied into a contiguous buffer in the scratchpad."""
+    """The operand with its elements copied into a contiguous buffer, in the scratchpad or where that has no room."""
     shape = operand.view.shape
-    buffer = builder.allocate(f"{builder.path}:copy", (prod(shape),), operand.element, "spad")
-    result = Operand(buffer, StridedView.contiguous(shape), operand.element)
+    return _copied_to(builder, operand, builder.allocate_copy((prod(shape),), operand.element))
+
+
+def resident(builder: TileBuilder, operand: Operand) -> Operand:
+    """The operand itself if it is a contiguous buffer in the scratchpad, else a copy there."""
+    shape = operand.view.shape
+    if operand.space == "spad" and operand.view == StridedView.contiguous(shape):
+        return operand
+    return _copied_to(
+        builder, operand, builder.allocate(f"{builder.path}:copy", (prod(shape),), operand.element, "spad")
+    )
+
+
+def _copied_to(builder: TileBuilder, operand: Operand, buffer: Buffer) -> Operand:
+    result = Operand(buffer, StridedView.contiguous(operand.view.shape), operand.element)
     copy_elements(builder, operand, result)
     return result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -35,6 +35,9 @@ from sta.spec.packing import Packing
 from sta.spec.target import Target
 from sta.spec.tiling_policy import TilingPolicy
 from sta.spec.vector import ADD
+
+Copy = tuple[Operation, int]
+"""A copy of an operand: the operation that reads it, and a number among its copies."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,16 @@ class TileBuilder:
     weights: WeightStore
     program: TileProgram
     source: Operation | None = None
+    copies_in_dram: Set[Copy] = frozenset()
+    """Copies of operands that have no room in the scratchpad."""
+    copies: dict[Copy, Allocation] = field(default_factory=dict["Copy", Allocation])
+    """Buffers of the copies so far."""
     staging: dict[Hashable, Allocation] = field(default_factory=dict[Hashable, Allocation])
     """Tile buffers of the operation being lowered, by role, size and slot."""
 
     def __post_init__(self) -> None:
         self._open: list[Loop] = []
+        self._copied = 0
         self._views: dict[Hashable, View] = {}
 
     @property
@@ -140,6 +148,7 @@ class TileBuilder:
     def begin(self, op: Operation) -> None:
         """Starts the lowering of `op`: later nodes carry its location, and tile buffers are its own."""
         self.source = op
+        self._copied = 0
         self.staging = {}
         self._views = {}
 
@@ -167,6 +176,14 @@ class TileBuilder:
         buffer = Allocation(tuple(shape), element, space, self.source, label=label)
         self._append_outside(buffer)
         return buffer
+
+    def allocate_copy(self, shape: Sequence[int], element: IntegerType) -> Allocation:
+        """A buffer for a copy of an operand of the operation being lowered, in the memory that is planned for it."""
+        assert self.source is not None
+        copy, self._copied = (self.source, self._copied), self._copied + 1
+        space = "dram" if copy in self.copies_in_dram else "spad"
+        self.copies[copy] = self.allocate(f"{self.path}:copy", shape, element, space)
+        return self.copies[copy]
 
     def pair(self, what: str, shape: Sequence[int], element: IntegerType, space: str) -> tuple[Allocation, Allocation]:
         """Two buffers of the operation being lowered, one a slot."""

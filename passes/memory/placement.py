@@ -18,6 +18,7 @@ from sta.dialect import nm
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.lowering.lower_function import LoweredFunction, Plan, lower_function
+from sta.passes.lowering.tile_builder import Copy
 from sta.passes.lowering.tile_program import Allocation, Buffer
 from sta.passes.memory.memory_plan import Crowding, place
 from sta.passes.tiling.attention_tiling import AttentionShape, Tiling
@@ -31,9 +32,10 @@ from sta.spec.tiling_policy import TilingPolicy
 
 @dataclass(frozen=True)
 class Placement:
-    """Plan of a function: the values that live in DRAM, and each layer's tiling, in order."""
+    """Plan of a function: the values and the copies that live in DRAM, and each layer's tiling, in order."""
 
     in_dram: frozenset[SSAValue]
+    copies_in_dram: frozenset[Copy]
     layers: Mapping[Operation, LayerPlan]
 
 
@@ -50,7 +52,7 @@ def place_values(function: func.FuncOp, weights: WeightStore, target: Target, po
         lowered = lower_function(function, weights, target, policy, room.plan(layers))
         places = place(lowered.program.timeline(), target, policy)
         if not isinstance(places, Crowding):
-            return Placement(frozenset(room.in_dram), layers)
+            return Placement(frozenset(room.in_dram), frozenset(room.copies_in_dram), layers)
         if not room.give_way(lowered, layers, places.rivals):
             raise CapacityError(places.message)
 
@@ -62,6 +64,7 @@ class _Room:
     target: Target
     policy: TilingPolicy
     in_dram: set[SSAValue] = field(default_factory=set[SSAValue])
+    copies_in_dram: set[Copy] = field(default_factory=set[Copy])
     budgets: dict[Hashable, int] = field(default_factory=dict[Hashable, int])
     """Budgets of bytes for the tiles of layers of some sizes, below the usual share of the chip."""
 
@@ -88,7 +91,7 @@ class _Room:
             layers[op] = plan
             return plan.tiling
 
-        return Plan(self.in_dram, linear, matmul, attention)
+        return Plan(self.in_dram, linear, matmul, attention, self.copies_in_dram)
 
     def give_way(
         self,
@@ -105,8 +108,12 @@ class _Room:
         kept = [layer for layer in concerned if layer.keeps_weights()]
         if self._shrink(kept or [layer for layer in largest_first if layer.keeps_weights()][:1]):
             return True
-        if spilled := _spilled(lowered, crowded) - self.in_dram:
-            self.in_dram |= spilled
+        moving = _moving(lowered, crowded)
+        values = {value for value, buffer in lowered.allocations.items() if buffer in moving} - self.in_dram
+        copies = {copy for copy, buffer in lowered.copies.items() if buffer in moving} - self.copies_in_dram
+        if values or copies:
+            self.in_dram |= values
+            self.copies_in_dram |= copies
             return True
         taking_most = _taking_most(lowered, layers)
         return self._shrink_cheapest([*concerned, *taking_most]) or self._shrink_cheapest(largest_first)
@@ -132,13 +139,13 @@ class _Room:
         return bool(budgets)
 
 
-def _spilled(lowered: LoweredFunction, crowded: Mapping[Buffer, Sequence[Buffer]]) -> set[SSAValue]:
-    """Values that move to DRAM: those whose buffers found no place, and for each such buffer its largest competitor."""
-    of_values = set[Buffer](lowered.allocations.values())
+def _moving(lowered: LoweredFunction, crowded: Mapping[Buffer, Sequence[Buffer]]) -> set[Buffer]:
+    """Buffers that move to DRAM: those that found no place, and for each of them its largest competitor."""
+    movable = set[Buffer](chain(lowered.allocations.values(), lowered.copies.values()))
     moving = set(crowded)
     for rivals in crowded.values():
-        moving |= set([rival for rival in rivals if rival in of_values][:1])
-    return {value for value, buffer in lowered.allocations.items() if buffer in moving}
+        moving |= set([rival for rival in rivals if rival in movable][:1])
+    return moving
 
 
 def _crowding(layers: Mapping[Operation, LayerPlan], crowded: Mapping[Buffer, Sequence[Buffer]]) -> list[LayerPlan]:

@@ -48,7 +48,7 @@ def plain_error(function: RealFunction, seen: tuple[int, int], spacing: int) -> 
     The largest error of one table with an entry at every multiple of `spacing`, for the integers of `seen`, by the
     root mean square of the function there; infinite where the function is not finite at an entry.
     """
-    points = (np.arange(TABLE_ENTRIES) - TABLE_ENTRIES // 2) * float(spacing)
+    points = _entries(0, spacing)
     values = function(points)
     peak = float(np.abs(values).max())
     if not np.isfinite(peak):
@@ -80,7 +80,9 @@ def plan_tables(
     tables: list[Table] = []
     for position, (low, high) in enumerate(windows):
         middle, spacing = _grid(low, high)
-        values = total(_points(middle, spacing, low, high)) - (total(np.array([float(low)])) if position else 0.0)
+        values = total(np.clip(_entries(middle, spacing), low, high)) - (
+            total(np.array([float(low)])) if position else 0.0
+        )
         scale = float(np.abs(values).max()) / STREAM_LIMIT or 1.0
         tables.append(
             Table(middle, (1 << TABLE_FRACTION_BITS) / spacing, np.rint(values / scale).astype(np.int16), scale)
@@ -107,7 +109,7 @@ class _Total:
 
 def _samples(low: int, high: int) -> Float64Array:
     """Integers of a window, evenly spaced: all if there are few."""
-    return np.unique(np.rint(np.linspace(low, high, min(_SAMPLES, high - low + 1))))
+    return np.unique(np.rint(np.linspace(low, high, min(_SAMPLES, high - low + 1)))).astype(np.float64)
 
 
 def _grid(low: int, high: int) -> tuple[int, float]:
@@ -117,17 +119,16 @@ def _grid(low: int, high: int) -> tuple[int, float]:
     return middle, 1 / (_HALF // half) if half <= _HALF else half / _HALF
 
 
-def _points(middle: int, spacing: float, low: int, high: int) -> Float64Array:
-    """The integers, and numbers between them, at which a table has its entries."""
-    return np.clip(middle + (np.arange(TABLE_ENTRIES) - TABLE_ENTRIES // 2) * spacing, low, high)
+def _entries(middle: int, spacing: float) -> Float64Array:
+    """The numbers at which a table has its entries."""
+    return middle + np.arange(-(TABLE_ENTRIES // 2), TABLE_ENTRIES // 2 + 1, dtype=np.float64) * spacing
 
 
 def _errors(total: _Total, window: tuple[int, int]) -> tuple[Float64Array, Float64Array]:
     """Some integers of a window, and the error of its table there."""
     middle, spacing = _grid(*window)
-    points, sampled = _points(middle, spacing, *window), _samples(*window)
-    grid = middle + (np.arange(TABLE_ENTRIES) - TABLE_ENTRIES // 2) * spacing
-    return sampled, np.abs(np.interp(sampled, grid, total(points)) - total(sampled))
+    points, sampled = _entries(middle, spacing), _samples(*window)
+    return sampled, np.abs(np.interp(sampled, points, total(np.clip(points, *window))) - total(sampled))
 
 
 def _trimmed(total: _Total, window: tuple[int, int], size: float) -> tuple[int, int]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 from xdsl.dialects.builtin import f32
 from xdsl.ir import Operation, SSAValue
 
@@ -144,10 +142,5 @@ class PointwiseValues:
         return self._operands(owner.results[0])
 
 
-def _frozen(constant: Any) -> Constant:
+def _frozen(constant: torch.Constant) -> Constant:
     return tuple(map(_frozen, constant)) if isinstance(constant, list) else constant
-
-
-def is_finite_number(number: float | int | bool | None) -> bool:
-    """True for a number that float32 holds."""
-    return number is not None and bool(abs(number) <= np.finfo(np.float32).max)

@@ -165,7 +165,7 @@ def array_of(value: SSAValue, store: WeightStore) -> Array | None:
 
 def makes_floats_of_integers(operation: Operation) -> bool:
     """True if `operation` converts integers or bools to floats."""
-    if not isinstance(operation, torch.ToDtypeOp) or not isinstance(operation.result.type, torch.VTensorType):
+    if not isinstance(operation, torch.ToDtypeOp):
         return False
     return operation.result.type.is_float and not torch.tensor_type(operation.input).is_float
 

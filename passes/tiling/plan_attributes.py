@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from xdsl.dialects import func
@@ -24,6 +24,8 @@ TILING = "nm.tiling"
 """Attribute of a layer: its tiling."""
 IN_DRAM = "nm.in_dram"
 """Attribute of an operation, and of the function for its arguments: the numbers of the values that live in DRAM."""
+COPIES_IN_DRAM = "nm.copies_in_dram"
+"""Attribute of an operation: the numbers of its copies of operands that live in DRAM."""
 
 
 def write_plan(function: func.FuncOp, placement: Placement, target: Target) -> None:
@@ -31,9 +33,11 @@ def write_plan(function: func.FuncOp, placement: Placement, target: Target) -> N
     function.attributes[TARGET] = StringAttr(target.name)
     for op, values in _values(function):
         numbers = [number for number, value in enumerate(values) if value in placement.in_dram]
-        op.attributes.pop(IN_DRAM, None)
-        if numbers:
-            op.attributes[IN_DRAM] = nm.integers(numbers)
+        copies = sorted(number for reader, number in placement.copies_in_dram if reader is op)
+        for name, listed in ((IN_DRAM, numbers), (COPIES_IN_DRAM, copies)):
+            op.attributes.pop(name, None)
+            if listed:
+                op.attributes[name] = nm.integers(listed)
     for op, layer in placement.layers.items():
         tiling = layer.tiling
         if isinstance(tiling, LinearTiling):
@@ -50,7 +54,8 @@ def is_planned(function: func.FuncOp, target: Target) -> bool:
 def read_plan(function: func.FuncOp) -> Plan:
     """The plan on a function. Lowering checks tilings against the layers when it uses them."""
     in_dram = {value for op, values in _values(function) for value in _numbered(op, values)}
-    return Plan(in_dram, _linear, _matmul, _attention)
+    copies = {(op, number) for op in function.body.block.ops for number in _numbers(op, COPIES_IN_DRAM)}
+    return Plan(in_dram, _linear, _matmul, _attention, copies)
 
 
 def _values(function: func.FuncOp) -> Iterator[tuple[Operation, list[SSAValue]]]:
@@ -61,13 +66,19 @@ def _values(function: func.FuncOp) -> Iterator[tuple[Operation, list[SSAValue]]]
 
 
 def _numbered(op: Operation, values: list[SSAValue]) -> list[SSAValue]:
-    numbers = op.attributes.get(IN_DRAM)
-    if numbers is None:
-        return []
-    given = nm.integer_values(cast(DenseArrayBase, numbers)) if isinstance(numbers, DenseArrayBase) else (-1,)
+    given = _numbers(op, IN_DRAM)
     if not all(0 <= number < len(values) for number in given):
-        raise ValueError(f"{describe(op)}: {IN_DRAM} = {numbers} does not name values of {op.name}: run nm-plan-tiles")
+        raise ValueError(f"{describe(op)}: {IN_DRAM} = {given} does not name values of {op.name}: run nm-plan-tiles")
     return [values[number] for number in given]
+
+
+def _numbers(op: Operation, name: str) -> Sequence[int]:
+    numbers = op.attributes.get(name)
+    if numbers is None:
+        return ()
+    if not isinstance(numbers, DenseArrayBase):
+        raise ValueError(f"{describe(op)}: {name} = {numbers} is no list of numbers: run nm-plan-tiles")
+    return nm.integer_values(cast(DenseArrayBase, numbers))
 
 
 def _linear(op: nm.LinearOp, shape: LinearShape) -> LinearTiling:

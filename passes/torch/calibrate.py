@@ -114,7 +114,7 @@ class TorchCalibratePass(ModulePass):
 
 
 def _judges(held_out: int, is_evaluation: bool) -> str:
-    """What measured the output."""
+    """The samples that measured the output."""
     if is_evaluation:
         return f"{held_out} evaluation sample{'s' * (held_out > 1)}"
     if not held_out:

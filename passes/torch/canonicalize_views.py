@@ -94,7 +94,8 @@ class _Rearrangements:
         if isinstance(operation, torch.ListUnpackOp):
             self._visit_split(operation)
             return
-        if is_aten(operation, *_LOOK_UPS):
+        row = torch.find_row(operation)
+        if row is not None and row.spelling in _LOOK_UPS:
             self._visit_look_up(operation)
             return
         steps = _steps(operation)
@@ -338,8 +339,8 @@ def _steps(operation: Operation) -> Sequence[_Step] | None:
     return None
 
 
-_LOOK_UPS = ("index_select", "index.Tensor", "index.Tensor_hacked_twin", "gather")
-"""Operators that take elements of their first operand at positions."""
+_LOOK_UPS = ("positions", "indices", "gather")
+"""Spellings of the operators that take elements of their first operand at positions."""
 
 
 def _positions(look_up: Operation, store: WeightStore) -> Array | None:

@@ -314,7 +314,7 @@ def narrow_kind(value: SSAValue) -> str | None:
 
 
 def _makes_value(operation: Operation) -> bool:
-    if isinstance(operation, torch.PointwiseOp):
+    if isinstance(operation, torch.PointwiseOp | torch.RotateOp):
         return True
     row = torch.find_row(operation)
     return (row is not None and row.makes_value) or makes_floats_of_integers(operation)
@@ -336,6 +336,8 @@ def _is_parameter(use: Use) -> bool:
     if isinstance(use.operation, torch.ConcatenateOp):
         return False
     row = torch.find_row(use.operation)
+    if isinstance(use.operation, torch.RotateOp):
+        return use.index > 0
     if row is None:
         return isinstance(use.operation, torch.FakeQuantizeOp | torch.FakeQuantizeChannelsOp)
     return row.makes_value and use.index >= len(row.takes)

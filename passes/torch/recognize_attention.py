@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import FloatAttr, ModuleOp, UnitAttr, f64
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
@@ -30,6 +30,7 @@ from sta.passes.rewriting.shared_heads import share_heads
 from sta.passes.rewriting.sinks import Sink, find_sink, with_sink
 from sta.passes.rewriting.sweep import sweep
 from sta.passes.rewriting.torch_operations import TorchBuilder, is_aten, single_use
+from sta.spec.operators.operator import Role
 
 
 def recognize_attention(module: ModuleOp, store: WeightStore) -> None:
@@ -108,7 +109,7 @@ class RecognizeAttention(RewritePattern):
         assert isinstance(replaced, Operation)
         builder = TorchBuilder(replaced, self.store, rewriter)
         scores = find_scores(builder, scored, self.store, rewriter)
-        if product is None and sunk is None and not scores.is_product and not is_aten(scored.owner, *_MASKING):
+        if product is None and sunk is None and not scores.is_product and not _is_selection(scored.owner):
             return
         if product is None:
             value = _unit_matrices(builder, scores.leading, torch.sizes_of(weights)[-1])
@@ -120,7 +121,9 @@ class RecognizeAttention(RewritePattern):
         rewriter.replace(replaced, (), [builder.view(attended, torch.sizes_of(replaced.results[0]))])
 
 
-_MASKING = ("masked_fill.Scalar", "masked_fill.Tensor", "where.self", "where.ScalarOther", "where.ScalarSelf")
+def _is_selection(owner: Operation | Block) -> bool:
+    row = torch.find_row(owner) if isinstance(owner, Operation) else None
+    return row is not None and row.role is Role.SELECTION
 
 
 def _has_axes(product: torch.MatmulOp | torch.BmmOp, leading: tuple[int, ...]) -> bool:

@@ -13,6 +13,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import cast
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Call:
 
 def _text(argument: Variable | Constant) -> str:
     if isinstance(argument, tuple):
-        return f"[{', '.join(map(_text, argument))}]"
+        return f"[{', '.join(map(_text, cast(tuple[Constant, ...], argument)))}]"
     return str(argument) if isinstance(argument, Variable) else repr(argument)
 
 
@@ -127,11 +128,19 @@ def _call(node: ast.expr, defined: int) -> Call:
     return Call(name, tuple(_argument(one, defined) for one in node.args))
 
 
+def _number(node: ast.expr) -> float:
+    """The number of a literal behind a minus sign."""
+    value = _argument(node, -1)
+    if not isinstance(value, int | float):
+        raise ValueError(f"{ast.unparse(node)!r} is no number")
+    return value
+
+
 def _argument(node: ast.expr, defined: int) -> Variable | Constant:
     if isinstance(node, ast.List):
         return tuple(_argument(one, defined) for one in node.elts)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_argument(node.operand, defined)
+        return -_number(node.operand)
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name) and node.id in _NUMBERS:

@@ -41,6 +41,16 @@ def _logarithm(function: Callable[[float], float]) -> RealFunction:
     return lambda x: np.where(x == 0, -np.inf, finite(x))
 
 
+def reciprocal(x: Float64Array) -> Float64Array:
+    """``1 / x``."""
+    return np.divide(1.0, x)
+
+
+def rsqrt(x: Float64Array) -> Float64Array:
+    """``1 / sqrt(x)``."""
+    return reciprocal(np.sqrt(x))
+
+
 def clamp(
     x: Float64Array,
     min: float | None = None,
@@ -101,6 +111,16 @@ def leaky_relu(x: Float64Array, negative_slope: float = 0.01) -> Float64Array:
 def hardtanh(x: Float64Array, min_val: float = -1, max_val: float = 1) -> Float64Array:
     """``min(max(x, min_val), max_val)``."""
     return clamp(x, min_val, max_val)
+
+
+def relu6(x: Float64Array) -> Float64Array:
+    """``min(max(x, 0), 6)``."""
+    return clamp(x, 0.0, 6.0)
+
+
+def clamp_max(x: Float64Array, limit: float) -> Float64Array:
+    """``min(x, limit)``."""
+    return np.minimum(x, limit)
 
 
 def hardsigmoid(x: Float64Array) -> Float64Array:
@@ -185,10 +205,8 @@ OPERATORS = (
     _function("log10", _logarithm(math.log10), "the logarithm to base 10", domain=_POSITIVE),
     _function("log1p", _log1p, "log(1 + x)", domain=(-1.0, math.inf)),
     _function("sqrt", np.sqrt, "the square root", onnx=Onnx("Sqrt"), domain=_POSITIVE, kept=False),
-    _function("rsqrt", lambda x: 1.0 / np.sqrt(x), "one over the square root", domain=_POSITIVE, kept=False),
-    _function(
-        "reciprocal", lambda x: np.divide(1.0, x), "1 / x", onnx=Onnx("Reciprocal"), domain=_POSITIVE, kept=False
-    ),
+    _function("rsqrt", rsqrt, "one over the square root", domain=_POSITIVE, kept=False),
+    _function("reciprocal", reciprocal, "1 / x", onnx=Onnx("Reciprocal"), domain=_POSITIVE, kept=False),
     _function("square", np.square, "x * x", kept=False),
     _function(
         "pow.Tensor_Scalar",
@@ -211,7 +229,7 @@ OPERATORS = (
         "acosh", extended(math.acosh), "the inverse hyperbolic cosine", onnx=Onnx("Acosh"), domain=(1.0, math.inf)
     ),
     _function("atanh", extended(math.atanh), "the inverse hyperbolic tangent", onnx=Onnx("Atanh"), domain=_WITHIN_ONE),
-    _function("erf", extended(math.erf), "the error function", kept=False),
+    _function("erf", extended(math.erf), "the error function", onnx=Onnx("Erf"), kept=False),
     _function("erfc", extended(math.erfc), "one minus the error function", kept=False),
     _function(
         "softplus",
@@ -252,13 +270,13 @@ OPERATORS = (
         spelling="weighted",
     ),
     _function("hardtanh", hardtanh, "min(max(x, min_val), max_val)", examples=((-1.0, 1.0), (0.5, 2.0))),
-    _function("relu6", lambda x: clamp(x, 0.0, 6.0), "min(max(x, 0), 6)", kept=False),
+    _function("relu6", relu6, "min(max(x, 0), 6)", kept=False),
     _function("hardsigmoid", hardsigmoid, "min(max(x + 3, 0), 6) / 6"),
     _function("mish", mish, "x * tanh(softplus(x)) (Misra 2019)", onnx=Onnx("Mish")),
     _function("threshold", threshold, "x if x > threshold else value", examples=((0.5, -1.0),), kept=False),
     _function("clamp", clamp, "x within two limits", examples=((-1.0, 2.0), (None, 1.5)), kept=False),
     _function("clamp_min", clamp, "x from a lower limit on", examples=((0.5,),), kept=False),
-    _function("clamp_max", lambda x, max: np.minimum(x, max), "x up to an upper limit", examples=((0.5,),), kept=False),
+    _function("clamp_max", clamp_max, "x up to an upper limit", examples=((0.5,),), kept=False),
     _function(
         "nan_to_num", nan_to_num, "x with numbers in the place of NaN and infinities", examples=((0.0, 1.0, -1.0),)
     ),

@@ -680,6 +680,19 @@ def _indexed(host: Host, kind: HostType, value: Any, indices: Sequence[Any]) -> 
     return host.permute(found, order)
 
 
+@_rule("index_put", "index_put.hacked_twin")
+def _put_by_mask(
+    host: Host, kind: HostType, value: Any, indices: Sequence[Any], number: Any, accumulate: bool = False
+) -> HostValue:
+    """One number at all places of a mask, which has the leading axes of the value."""
+    mask = indices[0]
+    if len(indices) != 1 or not mask.kind.is_bool or accumulate or number.kind.elements != 1:
+        raise HostRefusal("other than one number at the places of one mask")
+    rank = len(kind.shape)
+    shown = host.reshape(mask, [*mask.kind.shape, *(1,) * (rank - len(mask.kind.shape))])
+    return _where(host, kind, shown, host.reshape(number, []), value)
+
+
 def _row_major(host: Host, before: HostValue, size: int, index: HostValue) -> HostValue:
     return host.combine("add", host.combine("multiply", before, size, "int64"), index, "int64")
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sta.api.compiler.compilation import compile
+    from sta.api.compiler.verdict import check
     from sta.runtime import Program, Result, load
 
-__all__ = ["Program", "Result", "__version__", "compile", "load", "load_ipython_extension"]
+__all__ = ["Program", "Result", "__version__", "check", "compile", "load", "load_ipython_extension"]
 
 __version__: str
 """The version of the installed package."""
@@ -30,6 +31,10 @@ def __getattr__(name: str) -> Any:
         from sta.api.compiler.compilation import compile
 
         return compile
+    if name == "check":
+        from sta.api.compiler.verdict import check
+
+        return check
     if name in ("Program", "Result", "load"):
         import sta.runtime
 

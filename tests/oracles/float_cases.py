@@ -295,7 +295,7 @@ def _refused(imported: ImportedModel, samples: list[dict[str, Any]]) -> set[int]
 
     def observe(value: Any, result: Any, operands: Any) -> None:
         if isinstance(value.owner, dialect.ScaledDotProductAttentionOp):
-            query, key, _, mask, _, causal, scale, _ = operands
+            query, key, _, mask, _, causal, scale, *_ = operands
             depths.update(value.owner, query, key, mask, causal, WIDTH**-0.5 if scale is None else scale)
 
     for sample in samples:

@@ -78,6 +78,10 @@ class Shape:
     seed: int
     int16_inputs: tuple[str, ...] = ()
     """Globs over the linear layers whose input has 16 bits."""
+    stem: str = "none"
+    """A convolution along the sequence in front of the layers, by its name in STEMS."""
+    multiplied: bool = False
+    """Products of values that are no attention stand between the layers."""
     mixing: str = "sum"
     """Combination of the values and what attention makes of them."""
 
@@ -100,6 +104,16 @@ class SpelledNorm(nn.Module):
 
 
 NORMS = {"layer": nn.LayerNorm, "rms": nn.RMSNorm, "spelled": SpelledNorm}
+
+
+STEMS: dict[str, Callable[[int], nn.Module | None]] = {
+    "none": lambda width: None,
+    "padded": lambda width: nn.Conv1d(width, width, 3, padding=1),
+    "dilated": lambda width: nn.Conv1d(width, width, 3, padding=2, dilation=2),
+    "depthwise": lambda width: nn.Conv1d(width, width, 3, padding=1, groups=width),
+    "pointwise": lambda width: nn.Sequential(nn.Conv1d(width, 2 * width, 1), nn.ReLU(), nn.Conv1d(2 * width, width, 1)),
+}
+"""Convolutions that keep the sequence, by the width."""
 
 
 class Layer(nn.Module):
@@ -160,11 +174,16 @@ class RandomTransformer(nn.Module):
         self.positions = nn.Parameter(torch.randn(shape.sequence, shape.width))
         self.layers = nn.ModuleList([Layer(shape) for _ in range(shape.layers)])
         self.head = nn.Linear(shape.width, 5)
+        self.stem = STEMS[shape.stem](shape.width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         hidden = (self.embedding(x) if self.shape.embedded else x) + self.positions
+        if self.stem is not None:
+            hidden = hidden + self.stem(hidden.transpose(1, 2)).transpose(1, 2)
         for layer in self.layers:
             hidden = layer(hidden, mask)
+            if self.shape.multiplied:
+                hidden = hidden + hidden @ (hidden.transpose(1, 2) @ hidden) / self.shape.sequence
         return hidden, self.head(hidden[:, 0])
 
     def example_inputs(self) -> dict[str, Tensor]:
@@ -206,5 +225,7 @@ SHAPES = st.builds(
     mixing=st.sampled_from(sorted(MIXINGS)),
     seed=st.integers(0, 2**31 - 1),
     int16_inputs=st.sampled_from([(), (), ("*",), ("*.narrow",), ("*.widen", "*.query"), ("*.out", "head")]),
+    stem=st.sampled_from(sorted(STEMS)),
+    multiplied=st.booleans(),
 )
 """Shapes that divide nothing."""

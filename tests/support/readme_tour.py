@@ -55,7 +55,7 @@ def _run_console(block: str) -> Iterator[str]:
 
 
 def _output(command: str) -> str:
-    """What a command of the shell prints; raises CalledProcessError if it fails."""
+    """The output of a command of the shell; raises CalledProcessError if it fails."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     shell = ["bash", "-o", "pipefail", "-c", command]
     nothing = subprocess.DEVNULL

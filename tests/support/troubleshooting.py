@@ -59,9 +59,10 @@ MISTAKES = (
         "length, with an attention mask.",
     ),
     Mistake(
-        "A model in half precision",
-        "sta compile half.pt2 -o model.sta",
-        "The compiler quantizes float32 weights. Call `model.float()` before the export.",
+        "A Hugging Face model with pickled weights",
+        "sta compile bert -o model.sta",
+        "A pickle runs code while it loads, and a model's directory may come from anywhere. Load the model with "
+        "transformers where you trust it, and `model.save_pretrained('bert')` writes `model.safetensors`.",
     ),
     Mistake(
         "A program without calibration data",
@@ -133,7 +134,9 @@ def _make_files() -> None:
     _export(model, ids, "model.pt2")
     _export(_Ranking().eval(), torch.rand(1, 8, 16), "ranking.pt2")
     _export(torch.nn.Linear(16, 16).eval(), torch.rand(1, 8, 16), "dynamic.pt2", {1: torch.export.Dim("length")})
-    _export(torch.nn.Linear(16, 16).to(torch.bfloat16), torch.rand(1, 8, 16).to(torch.bfloat16), "half.pt2")
+    Path("bert").mkdir()
+    Path("bert/config.json").write_text('{"model_type": "bert"}')
+    Path("bert/pytorch_model.bin").touch()
     np.savez("samples.npz", ids=ids.numpy()[None])
     np.savez("other_names.npz", input_ids=ids.numpy()[None])
     np.savez("inputs.npz", ids=ids.numpy())

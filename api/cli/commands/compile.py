@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sta.api.cli.argument_parser import UsageError
-from sta.api.cli.compile_options import keywords_of
+from sta.api.cli.compile_options import keywords_of, target_of
 from sta.api.cli.cost_rows import cost_rows
 from sta.api.cli.progress import Progress
 from sta.api.cli.tables import count, duration, noun, percent, print_json, print_sentence, print_table, size
@@ -17,7 +17,6 @@ from sta.api.compiler.explanation import explanation, print_explanation
 from sta.api.files.output_file import check_output
 from sta.passes.options import options
 from sta.runtime.losses import EXACT
-from sta.spec.target import Target, load_target
 
 if TYPE_CHECKING:
     from sta.api.compiler.compilation import Compilation
@@ -34,7 +33,7 @@ def execute(arguments: Namespace) -> None:
         raise UsageError("argument --only: it limits a dump: give --dump-ir as well")
     keywords = keywords_of(arguments)
     if arguments.target is not None:
-        keywords["target"] = _target(arguments.target)
+        keywords["target"] = target_of(arguments.target)
     _check_decibels(arguments.min_sqnr)
     output = _output(arguments)
     samples: list[str | None] = [getattr(arguments, name) for name, one in options().items() if one.is_samples]
@@ -73,7 +72,9 @@ def _output(arguments: Namespace) -> Path:
         return Path(arguments.output)
     if arguments.standard_input_is_read:
         raise UsageError("argument -o: it is needed where a file is standard input")
-    return Path(Path(arguments.model).with_suffix(".sta").name)
+    model = Path(arguments.model)
+    # A directory's name may have dots in it.
+    return Path(f"{model.resolve().name}.sta" if model.is_dir() else model.with_suffix(".sta").name)
 
 
 def _print_timing(timing: list[dict[str, Any]]) -> None:
@@ -81,15 +82,6 @@ def _print_timing(timing: list[dict[str, Any]]) -> None:
     rows = [[row["step"], duration(row["seconds"]), percent(row["seconds"] / total)] for row in timing]
     print()
     print_table(["step", "time", "share"], [*rows, ["all", duration(total), percent(1)]], numbers=[1, 2])
-
-
-def _target(name: str) -> Target:
-    try:
-        return load_target(name)
-    except ValueError as error:
-        if Path(name).is_file():
-            raise
-        raise UsageError(str(error)) from error
 
 
 def _check_decibels(number: float | None) -> None:

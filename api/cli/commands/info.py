@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sta.api.cli.argument_parser import about
-from sta.api.cli.cost_rows import cost_rows
+from sta.api.cli.cost_rows import cost_rows, memory_rows
 from sta.api.cli.tables import count, json_text, print_json, print_table, size
 from sta.runtime import Program, load
 
@@ -36,7 +36,7 @@ def execute(arguments: Namespace) -> None:
             *cost_rows(facts),
             *_accuracy(program),
             *_prologue(program),
-            *_memory(facts["memory"], program.target.sram_bytes),
+            *memory_rows(facts["memory"], program.target.sram_bytes),
         ],
         numbers=[1],
     )
@@ -52,16 +52,6 @@ def execute(arguments: Namespace) -> None:
 def _prologue(program: Program) -> list[list[str]]:
     """The row about the host prologue; none for a program without."""
     return [] if program.prologue is None else [["steps on the host before", count(len(program.prologue.steps))]]
-
-
-def _memory(taken: dict[str, int], sram_bytes: int) -> list[list[str]]:
-    """The rows about memory; the three on the chip share one."""
-    on_chip = {space: taken[space] for space in taken if space != "dram"}
-    return [
-        ["memory on chip", f"{size(sum(on_chip.values()))} of {size(sram_bytes)}"],
-        *([f"  {space}", size(bytes_)] for space, bytes_ in on_chip.items()),
-        ["memory dram", size(taken["dram"])],
-    ]
 
 
 def _accuracy(program: Program) -> list[list[str]]:

@@ -22,6 +22,7 @@ from tests.api.conftest import Files
 
 CALLS: dict[str, str] = {
     "compile": "compile {model} -o out.sta --calibration {calibration} --explain --timing --check",
+    "check": "check {model}",
     "quantize": "quantize {model} --calibration {calibration} -o out.pt2",
     "run": "run {program} --inputs {inputs} -o out.npz --profile --check-races",
     "opt": "opt {module} -p canonicalize -o out.mlir",
@@ -44,7 +45,7 @@ FAILS = ("gui",)
 PRINTS = tuple(name for name in CALLS if name not in ("gui", "opt", "asm"))
 """Commands that print something."""
 WRITES = ("compile", "quantize", "run", "opt", "asm", "report")
-HEAVY = ("compile", "quantize", "opt", "diff", "gui", "report")
+HEAVY = ("check", "compile", "quantize", "opt", "diff", "gui", "report")
 """Commands that load PyTorch, xDSL or the charts, which takes a process seconds."""
 NO_TABLE = ("objdump", "debug", "report", "completion")
 """Commands whose lines are code or a sentence, which are not folded."""

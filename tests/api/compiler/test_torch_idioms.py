@@ -141,6 +141,14 @@ IMPORTED = (
         {**linears(), "a": ROW[:ROWS], "b": ROW},
     ),
     Case(
+        "meshgrid beside a convolution",
+        lambda m, x: (
+            m.c(x.unsqueeze(1))
+            + sum(torch.meshgrid(torch.arange(2).float(), torch.arange(8).float(), indexing="xy")).mT
+        ),
+        {"c": nn.Conv2d(1, 8, 8, stride=8)},
+    ),
+    Case(
         "positions of a constant's elements",
         lambda m, x: m.o(x) + m.a[m.a > 0].sum(),
         {**linears(), "a": ROW},

@@ -98,11 +98,7 @@ def test_parameters_of_norms_are_broadcast_by_their_shape(tmp_path: Path, scale:
 @pytest.mark.parametrize("shape", [(), (1,), (8,), (5, 1), (3, 1, 1), (1, 5, 8), (3, 5, 8), (1, 1, 1, 8), (2, 1, 1, 1)])
 def test_sums_and_products_broadcast_both_ways(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:
     x = normal(3, 5, 8)
-    path = saved(tmp_path, [helper.make_node(kind, ["c", "x"], ["y"])], x, {"c": normal(*shape)})
-    if len(shape) > 3:
-        with pytest.raises(UnsupportedOperationsError, match="must have the shape of the result"):
-            compared(path, x)
-        return
+    path = saved(tmp_path, [helper.make_node(kind, ["c", "x"], ["y"])], x, {"c": normal(*shape)}, max(len(shape), 3))
     assert compared(path, x) > 100
 
 
@@ -153,14 +149,10 @@ def test_a_look_up_at_positions_that_form_a_view_is_one(tmp_path: Path, name: st
         ("GatherElements", np.zeros((3, 5, 8), int)),
     ],
 )
-def test_other_positions_of_a_value_are_one_entry(tmp_path: Path, kind: str, positions: Any) -> None:
+def test_other_positions_of_a_value_are_moved_there(tmp_path: Path, kind: str, positions: Any) -> None:
     nodes = [helper.make_node(kind, ["x", "i"], ["t"], name="choice"), helper.make_node("Relu", ["t"], ["y"])]
-    path = saved(tmp_path, nodes, normal(3, 5, 8), {"i": positions})
-    with pytest.raises(UnsupportedOperationsError) as caught:
-        compared(path, normal(3, 5, 8))
-    (found,) = caught.value.operations
-    assert (found.name, found.module_path) == (f"onnx.{kind}", "choice")
-    assert "let the host choose others" in found.note
+    x = normal(3, 5, 8)
+    assert compared(saved(tmp_path, nodes, x, {"i": positions}), x) == float("inf")
 
 
 @st.composite
@@ -210,7 +202,7 @@ def test_what_is_looked_up_in_equal_numbers_is_a_constant(tmp_path: Path, kind: 
     path = saved(tmp_path, nodes, positions["x"], {"t": table, "w": normal(2, 8)}, 3 + (kind == "Gather"))
     assert compared(path, positions["x"]) == float("inf")
     path = saved(tmp_path, nodes, positions["x"], {"t": np.arange(7)[None] % 2, "w": normal(2, 8)}, 3)
-    with pytest.raises(UnsupportedOperationsError, match="must be an input of the model, and not computed"):
+    with pytest.raises(UnsupportedOperationsError, match="its indices are made with numbers, which the host"):
         compared(path, positions["x"])
 
 

@@ -224,6 +224,26 @@ def test_inputs_are_loaded_into_their_parts_of_a_concatenation() -> None:
     assert len([op for op in operations(case, sta.AllocOp) if sta.space_of(op.result) == "spad"]) == 1
 
 
+LARGE: dict[str, Callable[[NmBuilder], SSAValue]] = {
+    "view": lambda b: b.norm(b.view(b.permute(b.stream("x", (100, 120)), 1, 0), 100, 120), "n"),
+    "norm": lambda b: b.norm(b.permute(b.stream("x", (100, 120)), 1, 0), "n"),
+    "map": lambda b: b.clamp(b.rescale(b.permute(b.stream("x", (100, 120)), 1, 0), 0.5), nm.si16),
+    "linear": lambda b: b.clamp(b.linear(b.permute(b.bytes("x", (100, 200)), 1, 0), 30, "w"), nm.si16),
+    "broadcast": lambda b: b.clamp(
+        b.rescale(b.broadcast(b.view(b.stream("x", (100, 20)), 100, 20, 1), 100, 20, 30), 0.5), nm.si16
+    ),
+}
+
+
+@pytest.mark.parametrize("build", LARGE.values(), ids=LARGE)
+def test_copies_without_room_in_the_scratchpad_are_made_in_dram(build: Callable[[NmBuilder], SSAValue]) -> None:
+    builder = NmBuilder(SMALL)
+    case = builder.case(build(builder))
+    check_pipeline(case)
+    copies = [op for op in operations(case, sta.AllocOp) if op.label.data.endswith(":copy")]
+    assert "dram" in [sta.space_of(op.result) for op in copies]
+
+
 @pytest.mark.parametrize("kind", ["product", "gather", "table", "norm"])
 def test_what_has_to_be_a_constant_is_asked_for_by_name(kind: str) -> None:
     builder = NmBuilder(path="layer.7.mixer")

@@ -100,6 +100,7 @@ FUNCTIONS: dict[str, Function] = {
     "comparisons": lambda ids, mask: (ids >= 2).long() + (ids < 7).int() + (ids.gt(mask)) + ids.ne(1),
     "where": lambda ids, mask: torch.where(mask.bool(), ids, -1) + torch.where(ids > 3, ids, mask),
     "masked fill": lambda ids, mask: ids.masked_fill(mask == 0, 3),
+    "mask assignment": lambda ids, mask: put(ids, mask == 0, 3) + put(ids, mask[:, 0] == 1, 2),
     "views": lambda ids, mask: ids.unsqueeze(1).transpose(1, 2).reshape(-1, 2).view(2, -1),
     "expand": lambda ids, mask: ids[:, None, :].expand(2, 3, 6) + mask[:, :1].expand_as(ids)[:, None],
     "slices": lambda ids, mask: ids[:, 1:5:2] + mask[:, -2:] + ids[1, 2],
@@ -131,6 +132,13 @@ FUNCTIONS: dict[str, Function] = {
     "lengths": lambda ids, mask: torch.arange(6)[None, :] < mask.sum(1)[:, None],
     "segments": lambda ids, mask: (ids[:, :, None] == ids[:, None, :]) & (mask[:, None, :] == 1),
 }
+
+
+def put(ids: torch.Tensor, mask: torch.Tensor, number: int) -> torch.Tensor:
+    """As models of transformers put the padding token in place of images."""
+    result = ids.clone()
+    result[mask] = number
+    return result
 
 
 def shifted(ids: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sta.spec.operators.expression import Call, Expression, Variable, X, parse
+from sta.spec.tables import RealFunction
 
 NUMBERS = st.one_of(st.floats(allow_nan=False), st.integers(-(2**40), 2**40), st.booleans(), st.none(), st.text())
 
@@ -30,29 +31,28 @@ def test_the_text_of_an_expression_is_read_back_as_the_same(expression: Expressi
     assert parse(str(expression)).table_name == expression.table_name
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (
-            "v1=aten.mul.Scalar(x, 1.702); v2=aten.sigmoid(v1); aten.mul.Tensor(x, v2)",
-            lambda x: x / (1 + np.exp(-1.702 * x)),
-        ),
-        (
-            "v1=aten.gt.Scalar(x, 0); v2=aten.exp(x); aten.where.self(v1, x, v2)",
-            lambda x: np.where(x > 0, x, np.exp(x)),
-        ),
-        ("v1=aten.where.ScalarOther(True, x, -inf); aten.exp(v1)", np.exp),
-        (
-            "v1=aten.lt.Scalar(x, 0.5); v2=aten.where.ScalarSelf(v1, -inf, x); aten.exp(v2)",
-            lambda x: np.where(x < 0.5, 0, np.exp(x)),
-        ),
-        ("aten.pow.Scalar(2, x)", np.exp2),
-        ("v1=aten.gt.Scalar(x, 0.0); aten.to.dtype(v1, 6, False, False, None)", lambda x: (x > 0) * 1.0),
-    ],
-)
-def test_the_function_is_that_of_its_operators(text: str, expected: object) -> None:
+FUNCTIONS: list[tuple[str, RealFunction]] = [
+    (
+        "v1=aten.mul.Scalar(x, 1.702); v2=aten.sigmoid(v1); aten.mul.Tensor(x, v2)",
+        lambda x: np.divide(x, 1 + np.exp(-1.702 * x)),
+    ),
+    (
+        "v1=aten.gt.Scalar(x, 0); v2=aten.exp(x); aten.where.self(v1, x, v2)",
+        lambda x: np.where(x > 0, x, np.exp(x)),
+    ),
+    ("v1=aten.where.ScalarOther(True, x, -inf); aten.exp(v1)", np.exp),
+    (
+        "v1=aten.lt.Scalar(x, 0.5); v2=aten.where.ScalarSelf(v1, -inf, x); aten.exp(v2)",
+        lambda x: np.where(x < 0.5, 0, np.exp(x)),
+    ),
+    ("aten.pow.Scalar(2, x)", np.exp2),
+    ("v1=aten.gt.Scalar(x, 0.0); aten.to.dtype(v1, 6, False, False, None)", lambda x: np.where(x > 0, 1.0, 0.0)),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), FUNCTIONS)
+def test_the_function_is_that_of_its_operators(text: str, expected: RealFunction) -> None:
     x = np.linspace(-3, 3, 13)
-    assert callable(expected)
     np.testing.assert_allclose(parse(text)(x), expected(x), rtol=1e-14)
 
 

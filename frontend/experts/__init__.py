@@ -1,0 +1,1 @@
+"""Mixtures of experts in exported programs, as every expert on every token."""

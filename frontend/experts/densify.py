@@ -1,0 +1,103 @@
+"""
+Mixtures of experts as every expert on every token, weighted.
+
+The routing of Hugging Face's models (the best of the router's scores, their experts, slots sorted by expert, grouped
+products, the way back) has sizes and orders that depend on numbers. What it computes does not: what is in a slot is a
+function of its token and its expert. So each node behind a choice is rewritten as one on all experts
+(`sta.frontend.experts.lifted`), up to the sum over the slots, or whatever else tells slots no longer apart. Each
+rewritten value is that of the model, up to the rounding of floats.
+"""
+# pyright: basic
+# Operators of torch.ops have no public types.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sta.frontend.experts.graph_builder import GraphBuilder, NotLifted, sizes_of
+from sta.frontend.experts.rules import Rewriting, Value, choose_best, choose_first, choose_listed, rule_of
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+_CHOICES = {
+    "aten.topk.default": choose_best,
+    "aten.max.dim": choose_first,
+    "aten.argmax.default": choose_first,
+}
+
+
+def densify_experts(program: ExportedProgram) -> None:
+    """Rewrites the graph of a functional program in place, where it chooses by numbers."""
+    graph = program.graph
+    calls = [node for node in graph.nodes if node.op == "call_function"]
+    if not any(_is_choice(node) or _is_listed(node) for node in calls):
+        return
+    rewriting = Rewriting(GraphBuilder(program.graph_module))
+    for node in calls:
+        rewriting.builder.current = node
+        try:
+            _rewrite(rewriting, node)
+        except NotLifted:
+            # The node stays, and reads the model's own slots.
+            continue
+    _erase_dead(rewriting, calls)
+
+
+def _rewrite(rewriting: Rewriting, node: Node) -> None:
+    from torch.fx import Node
+
+    if _is_listed(node):
+        _, axis, indices = node.args[:3]
+        experts = sizes_of(node.args[0])[axis]
+        rewriting.values.setdefault(indices, choose_listed(rewriting, indices, experts))
+    value = _value_of(rewriting, node)
+    if isinstance(value, Node):
+        node.replace_all_uses_with(value)
+    elif value is not None:
+        rewriting.values[node] = value
+
+
+def _value_of(rewriting: Rewriting, node: Node) -> Value:
+    """The value of a node that is or follows a choice; None for others."""
+    if _is_choice(node):
+        return _CHOICES[str(node.target)](rewriting, node)
+    values = [rewriting.value_of(argument) for argument in node.args]
+    rule = rule_of(node) if any(map(_has_slots, values)) else None
+    return None if rule is None else rule(rewriting, node, values)
+
+
+def _has_slots(value: Value) -> bool:
+    from torch.fx import Node
+
+    if isinstance(value, list):
+        return any(map(_has_slots, value))
+    return not isinstance(value, Node) and hasattr(value, "__dataclass_fields__")
+
+
+def _is_choice(node: Node) -> bool:
+    """True if the node's indices are read."""
+    name = str(node.target)
+    if name not in _CHOICES:
+        return False
+    return name == "aten.argmax.default" or name == "aten.topk.default" or any(user.args[1] == 1 for user in node.users)
+
+
+def _is_listed(node: Node) -> bool:
+    """True for scores at indices by which slots are sorted."""
+    if str(node.target) != "aten.gather.default":
+        return False
+    flat = [user for user in node.args[2].users if str(user.target) == "aten.view.default"]
+    return any(str(user.target) == "aten.sort.default" for one in flat for user in one.users)
+
+
+def _erase_dead(rewriting: Rewriting, calls: Sequence[Node]) -> None:
+    """Erases what nothing reads any more; an assertion about a value in slots reads nothing."""
+    for node in calls:
+        if str(node.target) == "aten._assert_tensor_metadata.default" and node.args[0] in rewriting.values:
+            node.graph.erase_node(node)
+    for node in reversed(calls):
+        if not node.users and node.meta.get("val") is not None:
+            node.graph.erase_node(node)
