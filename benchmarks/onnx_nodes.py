@@ -60,7 +60,7 @@ def cases(operators: Sequence[str]) -> Iterator[tuple[str, Any]]:
 def _has_floats(case: Any) -> bool:
     """True for a test of tensors that gives floats."""
     arrays = [array for given in case.data_sets[0] for array in given]
-    tensors = all(isinstance(array, np.ndarray) and array.size <= MOST_ELEMENTS for array in arrays)
+    tensors = all(isinstance(array, np.ndarray | np.generic) and array.size <= MOST_ELEMENTS for array in arrays)
     return tensors and all(array.dtype == np.float32 for array in case.data_sets[0][1])
 
 
@@ -68,7 +68,7 @@ def outcome(case: Any, way: str, directory: Path) -> tuple[str, str]:
     """How a test ends, and the message of an error."""
     inputs, expected = case.data_sets[0]
     names = [value.name for value in case.model.graph.input]
-    given = dict(zip(names, inputs, strict=True))
+    given = {name: np.asarray(array) for name, array in zip(names, inputs, strict=True)}
     count = {"constant": 0, "first at run time": 1}.get(way, len(names))
     path = directory / "model.onnx"
     _save(case.model, given, names[:count], path)
@@ -111,6 +111,18 @@ def _results(path: Path, inputs: dict[str, Array]) -> list[Array]:
     return [np.asarray(result) for result in run_torch(model.module, context, inputs).values()]
 
 
+def _page(counts: Counter[tuple[str, str, str]]) -> str:
+    """The counts as a table: a row for each operator of which a test compiles, one for the others, and one for all."""
+    names = sorted({name for name, _, _ in counts})
+    compiled = [name for name in names if any(counts[name, way, "right"] for way in WAYS[1:])]
+    groups = [*((name, [name]) for name in compiled), ("others", sorted({*names} - {*compiled})), ("all", names)]
+    rows = [
+        [title, *("/".join(str(sum(counts[name, way, end] for name in group)) for end in OUTCOMES) for way in WAYS)]
+        for title, group in groups
+    ]
+    return table(["operator", *WAYS], rows)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
@@ -127,12 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 counts[operator, way, ends] += 1
                 if arguments.list and ends != "right":
                     print(f"{ends}: {case.name}, {way}: {message}", flush=True)
-    rows = [
-        [name, *(str(counts[name, way, ends] or "") for way in WAYS for ends in OUTCOMES)]
-        for name in sorted({name for name, _, _ in counts})
-    ]
-    total = [str(sum(counts[key] for key in counts if key[1:] == (way, ends))) for way in WAYS for ends in OUTCOMES]
-    text = table(["operator", *(f"{way}: {ends}" for way in WAYS for ends in OUTCOMES)], [*rows, ["all", *total]])
+    text = _page(counts)
     print(text)
     if arguments.docs:
         write_section("node tests", text, PAGE)

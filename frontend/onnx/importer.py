@@ -126,26 +126,28 @@ class Importing(OnnxGraph):
         """Adds what `node` computes, by its rule, or by the body that ONNX gives its operator."""
         try:
             translate(self, node)
-        except UnsupportedForm:
-            if not self._is_expanded(node):
-                raise
+        except UnsupportedForm as error:
+            self._expand(node, error)
 
-    def _is_expanded(self, node: NodeProto) -> bool:
-        """Adds what the body of the operator of `node` computes; returns whether there is one that can be compiled."""
+    def _expand(self, node: NodeProto, refusal: UnsupportedForm) -> None:
+        """
+        Adds what the body of the operator of `node` computes.
+
+        Raises `refusal` if it has none that can be compiled, with the body's own reason if it has no other.
+        """
         body = body_of(node, self.opset, [self._kind(name) for name in node.input], self.used)
         if body is None:
-            return False
+            raise refusal
         opset, self.opset = self.opset, body[1]
         self.used |= {name for one in body[0] for name in one.input}
         try:
             for one in body[0]:
                 if not self._take_constant(one):
                     self._translate(one)
-        except UnsupportedForm:
-            return False
+        except UnsupportedForm as inner:
+            raise refusal if str(refusal) else inner from None
         finally:
             self.opset = opset
-        return True
 
     def _kind(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
         """Shape and dtype of the value `name`; None if it is absent."""

@@ -24,7 +24,17 @@ from xdsl.ir import SSAValue
 from sta.dialect import torch
 from sta.dialect.torch import element_type_of, sizes_of, tensor_type
 from sta.frontend.errors import ModelError
-from sta.frontend.onnx import attention, elementwise, lookups, movement, norms, products, reductions, windows
+from sta.frontend.onnx import (
+    attention,
+    elementwise,
+    lookups,
+    movement,
+    norms,
+    products,
+    reductions,
+    resampling,
+    windows,
+)
 from sta.frontend.onnx.file import attributes_of, default_attributes, label
 from sta.frontend.onnx.folding import FROM_SHAPE
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
@@ -168,12 +178,19 @@ def _split(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
         lengths = np.array([min(length, size - index * length) for index in range(count)])
     if lengths.min() < 0 or lengths.sum() != size:
         raise ModelError(f"{label(node)}: parts of {lengths.tolist()} are not the {size} positions that there are")
-    if lengths.min() == 0:
-        raise UnsupportedForm(f"one of its parts is empty: {lengths.tolist()}")
     start = 0
     for name, length in zip(node.output, lengths.tolist(), strict=True):
-        graph.set(name, graph.part(x, axis, start, start + length, 1))
+        if length:
+            graph.set(name, graph.part(x, axis, start, start + length, 1))
+        else:
+            graph.constants[name] = _nothing(x, axis)
         start += length
+
+
+def _nothing(x: SSAValue, axis: int) -> Array:
+    """An empty part of `x`, which has no elements to compute."""
+    kind = tensor_type(x)
+    return np.zeros((*kind.sizes[:axis], 0, *kind.sizes[axis + 1 :]), torch.numpy_dtype(kind.element_type))
 
 
 def _same(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
@@ -287,6 +304,7 @@ _STRUCTURED: dict[str, Rule] = {
     **norms.RULES,
     **products.RULES,
     **reductions.RULES,
+    **resampling.RULES,
     **windows.RULES,
     "Transpose": Rule(_transpose, ("perm",)),
     "Reshape": Rule(_reshape, ("allowzero",)),

@@ -201,8 +201,9 @@ def test_all_unsupported_operators_are_reported_at_once(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Hardmax", ["x"], ["h"], name="hard"),
         helper.make_node("ReduceProd", ["h"], ["p"], name="pool", axes=[1]),
-        helper.make_node("ArgMax", ["p"], ["i"], name="choice", axis=2),
-        helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
+        helper.make_node("ArgMax", ["h"], ["i"], name="choice", axis=2),
+        helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["p", "f"], ["y"]),
     ]
     model = import_model(saved(tmp_path, small(nodes, {})))
     fold_constants(model.module, model.weights)

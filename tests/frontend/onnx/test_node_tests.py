@@ -13,10 +13,13 @@ OPERATORS = (
     "Concat",
     "Conv",
     "ConvTranspose",
-    "CumSum",
     "DepthToSpace",
+    "Gemm",
     "GlobalMaxPool",
     "HardSigmoid",
+    "InstanceNormalization",
+    "LpNormalization",
+    "MatMul",
     "MaxPool",
     "Mean",
     "Min",
@@ -27,10 +30,11 @@ OPERATORS = (
     "ReduceMax",
     "ReduceSumSquare",
     "Selu",
+    "Resize",
+    "RotaryEmbedding",
     "Slice",
     "Softsign",
     "Tile",
-    "Trilu",
 )
 ALLOWED = {"right", "refused"}
 
