@@ -47,7 +47,8 @@ def cases(operators: Sequence[str]) -> Iterator[tuple[str, Any]]:
     from onnx.backend.test.case.node import collect_testcases
 
     for case in collect_testcases(None):
-        nodes = case.model.graph.node
+        model: Any = case.model
+        nodes = model.graph.node
         # What ONNX expands into other operators is the same test once more.
         if len(nodes) != 1 or "_expanded" in case.name or any(one for one in nodes[0].attribute if one.HasField("g")):
             continue
@@ -65,7 +66,7 @@ def _has_floats(case: Any) -> bool:
 
 
 def outcome(case: Any, way: str, directory: Path) -> tuple[str, str]:
-    """How a test ends, and the message of an error."""
+    """The end of a test, and the message of an error."""
     inputs, expected = case.data_sets[0]
     names = [value.name for value in case.model.graph.input]
     given = {name: np.asarray(array) for name, array in zip(names, inputs, strict=True)}

@@ -22,7 +22,7 @@ def has_body(node: NodeProto, opset: int) -> bool:
 
     if node.domain or not defs.has(node.op_type):
         return False
-    schema = defs.get_schema(node.op_type, opset)
+    schema: Any = defs.get_schema(node.op_type, opset)
     return schema.has_function or schema.has_context_dependent_function
 
 
@@ -51,7 +51,7 @@ def _function(node: NodeProto, opset: int, kinds: Sequence[Kind | None]) -> Func
     """The newest function that ONNX has for operators of the version `opset`."""
     from onnx import FunctionProto, TypeProto, defs, helper
 
-    schema = defs.get_schema(node.op_type, opset)
+    schema: Any = defs.get_schema(node.op_type, opset)
     versions = [version for version in schema.function_opset_versions if version <= opset]
     if versions:
         text = schema.get_function_with_opset_version(max(versions))

@@ -83,7 +83,7 @@ class OnnxGraph:
 
     def _argument(self, one: Any) -> SSAValue:
         if isinstance(one, SSAValue):
-            return one
+            return one  # pyright: ignore[reportUnknownVariableType]  # narrowed from Any, without its type of values
         return self.integers(one) if isinstance(one, list | tuple) else self.python(one)
 
     def literal(self, array: Array, name: str) -> SSAValue:

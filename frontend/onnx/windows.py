@@ -117,7 +117,7 @@ def _cut(
     if wanted:
         totals = [length - size for length, size in zip(whole, wanted[-count:], strict=True)]
         halves = [(total // 2, total - total // 2) for total in totals]
-        return list(wanted[-count:]), halves if mode == "SAME_UPPER" else [pair[::-1] for pair in halves]
+        return list(wanted[-count:]), halves if mode == "SAME_UPPER" else [(more, less) for less, more in halves]
     pads = _numbers(attributes["pads"] if mode in (None, "", "NOTSET") else None, 2 * count, 0)
     widths = list(zip(pads[:count], pads[count:], strict=True))
     return [length - sum(pair) for length, pair in zip(whole, widths, strict=True)], widths
