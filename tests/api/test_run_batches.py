@@ -76,6 +76,7 @@ def test_a_long_run_says_how_far_it_is(
     assert json.loads(captured.out)["cycles"] > 0
     lines = captured.err.splitlines()
     assert lines
+    assert lines.pop().startswith("sta: done after ")
     assert all(line.startswith("sta: run") for line in lines)
     fractions = [int(line.removeprefix("sta: run ").removesuffix("%")) for line in lines if line.endswith("%")]
     # How far the native engine is, is not known.

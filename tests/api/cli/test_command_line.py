@@ -260,7 +260,8 @@ def test_objdump_and_asm_in_json(shell: Shell, files: Files) -> None:
     program = sta.load(files.program)
     container = program.container
     contents = json.loads(shell("objdump", files.program, "--json").output)
-    assert contents.keys() == {"code", "constants", "program", "signature", "debug", "ir", "target"}
+    sections = {"code", "constants", "program", "signature", "debug", "ir", "target", "prologue", "tables"}
+    assert contents.keys() == sections
     named = [{"instruction": i.name, **{field.name: value for field, value in i}} for i in container.code]
     assert contents["code"] == named
     assert (contents["constants"], contents["ir"]) == (len(container.constants), container.ir)

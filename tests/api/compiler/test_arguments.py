@@ -42,8 +42,8 @@ def compiled(**arguments: Any) -> sta.Program:
     ("arguments", "message"),
     [
         ({"target": 3}, "target is the name of a preset, .* not int"),
-        ({"sparsity": 0.5}, "sparsity is a pattern such as '2:4', or a mapping .* not float"),
-        ({"sparsity": ["2:4"]}, "sparsity is a pattern .* not list"),
+        ({"sparsity": 0.5}, "sparsity is a pattern such as '2:4', .* or a mapping .* not float"),
+        ({"sparsity": [2]}, "sparsity is a list of patterns, .* not of int"),
         ({"sparsity": {"out": None}}, "sparsity of 'out' is a pattern such as '2:4', not None"),
         ({"sparsity": {None: "2:4"}}, "sparsity maps module-path globs, which are texts, not None"),
         ({"int16_inputs": "out"}, "int16_inputs is a list of module-path globs, not str"),
@@ -101,7 +101,7 @@ def test_evaluation_data_that_does_not_fit_is_told_from_calibration_data() -> No
     reason = r"^evaluation sample 0: cannot run torch.aten.embedding of table .*: its table has rows 0..8"
     with pytest.raises(ValueError, match=reason):
         compiled(calibration=given, evaluation=given | {"ids": given["ids"] + 1})
-    with pytest.raises(ValueError, match=r"reaches .* dB against the model on evaluation samples, .*not the 190 dB"):
+    with pytest.raises(ValueError, match=r"reaches .* dB against the model on 1 evaluation sample, .*not the 190 dB"):
         compiled(calibration=given, evaluation=given, min_sqnr=190)
 
 
@@ -146,10 +146,17 @@ def test_calibration_data_from_a_file(tmp_path: Path) -> None:
     assert len({container_bytes(program.container) for program in programs}) == 1
 
 
+class Ordered(nn.Module):
+    """The elements of each row, sorted."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sort(-1).values
+
+
 def test_what_is_not_supported_is_said_before_samples_are_read() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.Softplus())
+    model = nn.Sequential(nn.Linear(3, 3), Ordered())
     for check in (False, True):
-        with pytest.raises(UnsupportedOperationsError, match=r"aten\.log1p in 1"):
+        with pytest.raises(UnsupportedOperationsError, match=r"aten\.sort in 1"):
             sta.compile(model, [torch.ones(1, 3)], calibration={"wrong": OFFSET}, check=check)
 
 

@@ -149,13 +149,13 @@ def test_tables_and_json_name_both(files: Files, tmp_path: Path, capsys: pytest.
     assert summary["pruned"] == {path: str(pattern) for path, pattern in program.pruned.items()}
     assert main([*arguments, "--sparsity", "2:4"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "quantization SQNR against the pruned model" in lines
+    assert "quantization SQNR against the pruned model in use" in lines
     assert "accuracy SQNR on 1 sample held out" in lines
     assert f"against the pruned model {program.fidelity.pruned:.1f} dB" in lines
     assert f"against the model given {program.fidelity.given:.1f} dB" in lines
     assert main(arguments) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "quantization SQNR on 1 sample held out" in lines
+    assert "quantization SQNR on 1 sample held out in use" in lines
     assert any(line.startswith("against the model given ") for line in lines)
     assert not any("pruned" in line for line in lines)
 
