@@ -13,7 +13,7 @@ rewritten value is that of the model, up to the rounding of floats.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sta.frontend.experts.graph_builder import GraphBuilder, NotLifted, sizes_of
 from sta.frontend.experts.lifted import Lifted
@@ -65,7 +65,7 @@ def _rewrite(rewriting: Rewriting, node: Node) -> None:
 
     if _is_listed(node) and node.args[2] not in rewriting.values:
         _, axis, indices = node.args[:3]
-        experts = sizes_of(node.args[0])[axis]
+        experts = sizes_of(node.args[0])[cast("int", axis)]
         rewriting.values[indices] = choose_listed(rewriting, indices, experts)
     value = _value_of(rewriting, node)
     if isinstance(value, Node):

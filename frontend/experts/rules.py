@@ -1,5 +1,5 @@
 """
-What operators do to values in slots, as operations on values of experts.
+Operators on values in slots, as operations on values of experts.
 
 A rule gets the rewriting and the node, and returns the node's new value: lifted, a node of the graph, or one of the
 marks below. It raises NotLifted where there is no counterpart.
@@ -41,7 +41,7 @@ class Inverse:
 
 @dataclass(frozen=True, eq=False)
 class Ends:
-    """How many sorted slots each expert has, or where its slots end."""
+    """The number of sorted slots of each expert, or the end of its slots."""
 
     order: Order
 
@@ -53,7 +53,7 @@ Rule = Callable[["Rewriting", "Node", Sequence[Value]], Value]
 
 @dataclass
 class Rewriting:
-    """What is known about the nodes of a graph."""
+    """Values of the nodes of a graph, as far as they are rewritten."""
 
     builder: GraphBuilder
     values: dict[Node, Value] = field(default_factory=dict)

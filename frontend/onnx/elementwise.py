@@ -20,29 +20,17 @@ if TYPE_CHECKING:
 
 
 def _power(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
-    """A power with a constant number as exponent."""
-    x, exponent = graph.value(node.input[0]), constant_operand(graph, node, 1)
-    assert exponent is not None
-    if exponent.size != 1 or not tensor_type(x).is_float or exponent.ndim > tensor_type(x).rank:
-        raise UnsupportedForm("only floats can be raised to a power, and only to that of one number")
+    """A power; of a value to a value, for a base above zero."""
+    x, exponent = graph.value(node.input[0]), graph.constant(node.input[1])
+    if not tensor_type(x).is_float:
+        raise UnsupportedForm("only floats can be raised to a power")
+    if exponent is None or exponent.size != 1 or exponent.ndim > tensor_type(x).rank:
+        other = graph.converted(graph.value(node.input[1]), np.dtype(np.float32))
+        sizes = broadcast_sizes(node, [sizes_of(x), sizes_of(other)])
+        graph.set(node.output[0], graph.call("pow.Tensor_Tensor", [x, other], sizes))
+        return
     operands = [x, graph.number(float(exponent.reshape(-1)[0]))]
     graph.set(node.output[0], graph.aten(torch.operator_class("aten.pow.Tensor_Scalar"), operands, sizes_of(x)))
-
-
-def _mean(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
-    """A mean over axes, inside a norm."""
-    x = graph.value(node.input[0])
-    sizes = sizes_of(x)
-    given = constant_operand(graph, node, 1)
-    axes = attributes["axes"] if given is None else given.tolist()
-    if not axes and attributes["noop_with_empty_axes"]:
-        graph.set(node.output[0], x)
-        return
-    taken = [axis % len(sizes) for axis in axes] if axes else list(range(len(sizes)))
-    keeps = bool(attributes["keepdims"])
-    result = [1 if axis in taken else size for axis, size in enumerate(sizes) if keeps or axis not in taken]
-    operands = [x, graph.integers(taken), graph.boolean(keeps), graph.none()]
-    graph.set(node.output[0], graph.aten(torch.operator_class("aten.mean.dim"), operands, result))
 
 
 def _expand(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
@@ -80,6 +68,75 @@ def _convert(graph: OnnxGraph, node: NodeProto, dtype: np.dtype) -> None:
     graph.set(node.output[0], graph.converted(graph.value(node.input[0]), dtype))
 
 
+def _several(graph: OnnxGraph, node: NodeProto, _attributes: Attributes, *, name: str, is_mean: bool = False) -> None:
+    """The sum, mean, maximum or minimum of several values, broadcast."""
+    values = [graph.value(name) for name in node.input]
+    arguments = [1] if name == "add.Tensor" else []
+    result = values[0]
+    for value in values[1:]:
+        sizes = broadcast_sizes(node, [sizes_of(result), sizes_of(value)])
+        result = graph.call(name, [result, value, *arguments], sizes, tensor_type(value).element_type)
+    graph.set(node.output[0], multiplied(graph, result, 1 / len(values)) if is_mean else result)
+
+
+def _clip(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
+    """A value within two limits, constants or values."""
+    x = graph.value(node.input[0])
+    kind = tensor_type(x)
+    for index, name in ((1, "maximum"), (2, "minimum")):
+        if operand(node, index):
+            limit = graph.value(node.input[index])
+            x = graph.call(name, [x, limit], kind.sizes, kind.element_type)
+    graph.set(node.output[0], x)
+
+
+def _prelu(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
+    """max(x, 0) + slope * min(x, 0), the slope broadcast."""
+    x, slope = graph.value(node.input[0]), graph.value(node.input[1])
+    sizes = sizes_of(x)
+    if not tensor_type(x).is_float or broadcast_sizes(node, [sizes, sizes_of(slope)]) != sizes:
+        raise UnsupportedForm("its slope must broadcast to its operand, of floats")
+    below = graph.call("mul.Tensor", [graph.call("clamp_max", [x, 0.0], sizes), slope], sizes)
+    graph.set(node.output[0], graph.call("add.Tensor", [graph.call("relu", [x], sizes), below, 1], sizes))
+
+
+def _hard_sigmoid(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
+    """min(max(alpha * x + beta, 0), 1)."""
+    x = graph.value(node.input[0])
+    sizes = sizes_of(x)
+    line = graph.call("add.Scalar", [multiplied(graph, x, attributes["alpha"]), attributes["beta"], 1], sizes)
+    graph.set(node.output[0], graph.call("clamp", [line, 0.0, 1.0], sizes))
+
+
+def _selu(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
+    """gamma * (x if x > 0 else alpha * (exp(x) - 1))."""
+    x = graph.value(node.input[0])
+    arguments = [x, attributes["alpha"], attributes["gamma"], 1.0]
+    graph.set(node.output[0], graph.call("elu", arguments, sizes_of(x)))
+
+
+def _softsign(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
+    """x / (1 + |x|)."""
+    x = graph.value(node.input[0])
+    sizes = sizes_of(x)
+    divisor = graph.call("add.Scalar", [graph.call("abs", [x], sizes), 1.0, 1], sizes)
+    graph.set(node.output[0], graph.call("div.Tensor", [x, divisor], sizes))
+
+
+def _thresholded(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
+    """x if x > alpha else 0."""
+    x = graph.value(node.input[0])
+    graph.set(node.output[0], graph.call("threshold", [x, attributes["alpha"], 0.0], sizes_of(x)))
+
+
+def _remainder(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
+    """A remainder, of the sign of the divisor, or with `fmod` of that of the dividend."""
+    x, divisor = (graph.value(name) for name in node.input)
+    name = "fmod.Tensor" if attributes["fmod"] else "remainder.Tensor"
+    sizes = broadcast_sizes(node, [sizes_of(x), sizes_of(divisor)])
+    graph.set(node.output[0], graph.call(name, [x, divisor], sizes, tensor_type(x).element_type))
+
+
 def _dropout(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
     """The same value, as in inference."""
     expect_unused(graph, node, {1: "the mask"})
@@ -113,8 +170,18 @@ RULES = {
     "CastLike": Rule(_cast_like, ("saturate", "round_mode")),
     "Dropout": Rule(_dropout, ("seed",)),
     "Expand": Rule(_expand),
+    "Clip": Rule(_clip),
+    "HardSigmoid": Rule(_hard_sigmoid, ("alpha", "beta")),
+    "Max": Rule(partial(_several, name="maximum")),
+    "Mean": Rule(partial(_several, name="add.Tensor", is_mean=True)),
+    "Min": Rule(partial(_several, name="minimum")),
+    "Mod": Rule(_remainder, ("fmod",)),
+    "PRelu": Rule(_prelu),
     "Pow": Rule(_power),
-    "ReduceMean": Rule(_mean, ("axes", "keepdims", "noop_with_empty_axes")),
+    "Selu": Rule(_selu, ("alpha", "gamma")),
+    "Softsign": Rule(_softsign),
+    "Sum": Rule(partial(_several, name="add.Tensor")),
+    "ThresholdedRelu": Rule(_thresholded, ("alpha",)),
 }
 
 ONNXRUNTIME_RULES = {

@@ -77,6 +77,15 @@ class OnnxGraph:
         """The result, of shape `sizes` and elements `like`, of an ATen operator."""
         return self.insert(kind.with_operands(operands, VTensorType(sizes, like)))
 
+    def call(self, name: str, arguments: Sequence[Any], sizes: Any, like: Any = f32) -> SSAValue:
+        """As `aten`, of the operator `name`; arguments are values, lists of integers, or other Python constants."""
+        return self.aten(torch.operator_class(f"aten.{name}"), [self._argument(one) for one in arguments], sizes, like)
+
+    def _argument(self, one: Any) -> SSAValue:
+        if isinstance(one, SSAValue):
+            return one  # pyright: ignore[reportUnknownVariableType]  # narrowed from Any, without its type of values
+        return self.integers(one) if isinstance(one, list | tuple) else self.python(one)
+
     def literal(self, array: Array, name: str) -> SSAValue:
         """
         A constant tensor, kept in the store under `name`.

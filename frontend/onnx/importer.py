@@ -35,6 +35,7 @@ from sta.frontend.errors import ModelError
 from sta.frontend.importer import RawImport
 from sta.frontend.onnx.file import constants_of, input_types, label, names_taken, opset_of, real_inputs
 from sta.frontend.onnx.folding import FROM_SHAPE, fold, is_foldable
+from sta.frontend.onnx.functions import body_of, has_body
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
 from sta.frontend.onnx.guards import find_guards
 from sta.frontend.onnx.notes import note_of, operator_name
@@ -112,7 +113,7 @@ class Importing(OnnxGraph):
     def _visit(self, node: NodeProto) -> None:
         try:
             if not self._take_constant(node):
-                translate(self, node)
+                self._translate(node)
         except UnsupportedForm as error:
             self._stand_in(node, str(error))
         except ModelError:
@@ -120,6 +121,43 @@ class Importing(OnnxGraph):
         except (ValueError, LookupError, TypeError) as error:
             # The checker looks at operators, not at shapes.
             raise ModelError(f"{label(node)} does not fit its operands: {error}") from error
+
+    def _translate(self, node: NodeProto) -> None:
+        """Adds what `node` computes, by its rule, or by the body that ONNX gives its operator."""
+        try:
+            translate(self, node)
+        except UnsupportedForm as error:
+            self._expand(node, error)
+
+    def _expand(self, node: NodeProto, refusal: UnsupportedForm) -> None:
+        """
+        Adds what the body of the operator of `node` computes.
+
+        Raises `refusal` if it has none that can be compiled, with the body's own reason if it has no other.
+        """
+        body = body_of(node, self.opset, [self._kind(name) for name in node.input], self.used)
+        if body is None:
+            raise refusal
+        opset, self.opset = self.opset, body[1]
+        self.used |= {name for one in body[0] for name in one.input}
+        try:
+            for one in body[0]:
+                if not self._take_constant(one):
+                    self._translate(one)
+        except UnsupportedForm as inner:
+            raise refusal if str(refusal) else inner from None
+        finally:
+            self.opset = opset
+
+    def _kind(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+        """Shape and dtype of the value `name`; None if it is absent."""
+        if not name:
+            return None
+        array = self.constant(name)
+        if array is not None:
+            return array.shape, array.dtype
+        kind = tensor_type(self.value(name))
+        return kind.sizes, numpy_dtype(kind.element_type)
 
     def _take_constant(self, node: NodeProto) -> bool:
         """Computes `node` if it depends on no input; returns whether it does not."""
@@ -170,9 +208,14 @@ class Importing(OnnxGraph):
 
     def _unknown_behind(self, node: NodeProto) -> list[UnsupportedOperation]:
         position = next(index for index, other in enumerate(self._nodes) if other.output[0] == node.output[0])
-        unknown = [other for other in self._nodes[position + 1 :] if not is_known(other)]
+        unknown = [
+            other for other in self._nodes[position + 1 :] if not is_known(other) and not has_body(other, self.opset)
+        ]
         unknown = [other for other in unknown if other.output[0] not in self.constants]
         return [UnsupportedOperation(operator_name(other), self._where(other), note_of(other)) for other in unknown]
+
+    def _may_be_translated(self, node: NodeProto) -> bool:
+        return node.output[0] in self.constants or is_known(node) or has_body(node, self.opset)
 
     def _inferred(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Shapes and dtypes as ONNX infers them, for known sizes."""

@@ -13,7 +13,7 @@ from xdsl.ir import SSAValue
 from sta.dialect import torch
 from sta.dialect.torch import sizes_of, tensor_type
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
-from sta.frontend.onnx.operands import added, broadcast_operand, expect_unused, operand, row_of
+from sta.frontend.onnx.operands import added, broadcast_operand, constant_operand, expect_unused, operand, row_of
 from sta.frontend.onnx.rule import Attributes, Rule
 
 if TYPE_CHECKING:
@@ -92,7 +92,39 @@ def _normalized(
     return result
 
 
+def _batch_norm(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
+    """A normalization by constant statistics."""
+    expect_unused(graph, node, _STATISTICS)
+    for index in range(1, 5):
+        constant_operand(graph, node, index)
+    x, scale, offset, mean, variance = (graph.value(name) for name in node.input)
+    arguments = [x, scale, offset, mean, variance, False, 0.1, float(np.float32(attributes["epsilon"])), False]
+    graph.set(node.output[0], graph.call("batch_norm", arguments, sizes_of(x)))
+
+
+def _instance_norm(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
+    """A normalization of each channel of each sample."""
+    x, scale, offset = (graph.value(name) for name in node.input)
+    arguments = [x, scale, offset, None, None, True, 0.1, float(np.float32(attributes["epsilon"])), False]
+    graph.set(node.output[0], graph.call("instance_norm", arguments, sizes_of(x)))
+
+
+def _vector_norm(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
+    """A value divided by its norm over an axis; zeros stay."""
+    x = graph.value(node.input[0])
+    sizes, axis = list(sizes_of(x)), attributes["axis"] % tensor_type(x).rank
+    if attributes["p"] not in (1, 2):
+        raise UnsupportedForm("only norms of order 1 and 2 are supported")
+    kept = [1 if index == axis else size for index, size in enumerate(sizes)]
+    length = graph.call("linalg_vector_norm", [x, float(attributes["p"]), [axis], True, None], kept)
+    divisor = graph.call("clamp_min", [length, 1e-12], kept)
+    graph.set(node.output[0], graph.call("div.Tensor", [x, divisor], sizes))
+
+
 RULES = {
+    "BatchNormalization": Rule(_batch_norm, ("epsilon", "momentum")),
+    "InstanceNormalization": Rule(_instance_norm, ("epsilon",)),
+    "LpNormalization": Rule(_vector_norm, ("axis", "p")),
     "LayerNormalization": Rule(_layer_norm, ("axis", "epsilon")),
     "RMSNormalization": Rule(_rms_norm, ("axis", "epsilon")),
 }

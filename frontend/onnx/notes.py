@@ -15,7 +15,6 @@ ONNXRUNTIME = "com.microsoft"
 """The domain of the operators that onnxruntime adds."""
 
 _HOST = "let the host compute it, and cut the model there with onnx.utils.extract_model"
-_POOLING = "leave pooling to the host, and cut the model before it with onnx.utils.extract_model"
 _STATIC = "quantize with pairs: onnxruntime.quantization.quantize_static with quant_format=QuantFormat.QDQ"
 _BRANCHES = (
     "only graphs without control flow are supported: export the model with torch.onnx.export(dynamo=True), or fold the "
@@ -34,18 +33,9 @@ _FUNCTIONS = (
 
 _NOTES = {
     "ArgMax": f"positions of values are no numbers of the machine: {_HOST}",
-    "Concat": f"values cannot be concatenated: {_HOST}",
-    "Conv": "convolutions cannot be compiled: let the host compute them, and cut the model behind them with "
-    "onnx.utils.extract_model",
-    "CumSum": "make positions an input of the model",
     "If": _BRANCHES,
     "Loop": _BRANCHES,
     "QLinearMatMul": _STATIC,
-    "ReduceMax": _POOLING,
-    "ReduceMean": _POOLING,
-    "ReduceSum": _POOLING,
-    "RotaryEmbedding": "rotary embeddings concatenate values, which cannot be compiled: let the host compute positions "
-    "and what they are added to, and cut the model there with onnx.utils.extract_model",
     "Scan": _BRANCHES,
     "TopK": f"positions of values are no numbers of the machine: {_HOST}",
 }

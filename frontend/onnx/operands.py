@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xdsl.ir import SSAValue
 
 from sta.dialect import torch
-from sta.dialect.torch import sizes_of
+from sta.dialect.torch import sizes_of, tensor_type
 from sta.frontend.errors import ModelError
 from sta.frontend.onnx.file import label
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
@@ -102,3 +102,15 @@ def added(graph: OnnxGraph, node: NodeProto, first: SSAValue, second: SSAValue) 
 def multiplied(graph: OnnxGraph, x: SSAValue, number: float) -> SSAValue:
     """`x` times a number."""
     return x if number == 1 else graph.aten(torch.MulScalarOp, [x, graph.number(number)], sizes_of(x))
+
+
+def joined(graph: OnnxGraph, node: NodeProto, parts: Sequence[SSAValue], axis: int) -> SSAValue:
+    """`parts` one after the other along an axis. Raises ModelError for shapes that do not fit."""
+    sizes, kind = list(sizes_of(parts[0])), tensor_type(parts[0]).element_type
+    axis %= len(sizes)
+    for part in parts[1:]:
+        other = list(sizes_of(part))
+        if [*other[:axis], *other[axis + 1 :]] != [*sizes[:axis], *sizes[axis + 1 :]] or len(other) != len(sizes):
+            raise ModelError(f"{label(node)}: {sizes} and {other} cannot be one after the other along axis {axis}")
+        sizes[axis] += other[axis]
+    return parts[0] if len(parts) == 1 else graph.call("cat", [graph.tensors(parts), axis], sizes, kind)

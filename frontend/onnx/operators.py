@@ -24,7 +24,17 @@ from xdsl.ir import SSAValue
 from sta.dialect import torch
 from sta.dialect.torch import element_type_of, sizes_of, tensor_type
 from sta.frontend.errors import ModelError
-from sta.frontend.onnx import attention, elementwise, lookups, norms, products
+from sta.frontend.onnx import (
+    attention,
+    elementwise,
+    lookups,
+    movement,
+    norms,
+    products,
+    reductions,
+    resampling,
+    windows,
+)
 from sta.frontend.onnx.file import attributes_of, default_attributes, label
 from sta.frontend.onnx.folding import FROM_SHAPE
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
@@ -156,24 +166,6 @@ def _squeeze(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None
     graph.set(node.output[0], graph.view(x, [size for axis, size in enumerate(sizes) if axis not in taken]))
 
 
-def _slice(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
-    """Positions of axes, forwards."""
-    x = graph.value(node.input[0])
-    starts, ends, axes, steps = (constant_operand(graph, node, index) for index in range(1, 5))
-    assert starts is not None
-    assert ends is not None
-    axes = np.arange(starts.size) if axes is None else axes
-    steps = np.ones(starts.size, np.int64) if steps is None else steps
-    for start, end, axis, step in zip(starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist(), strict=True):
-        if step < 1:
-            raise UnsupportedForm("positions can only be taken forwards")
-        low, high, _ = slice(start, end, step).indices(sizes_of(x)[axis])
-        if low >= high:
-            raise UnsupportedForm(f"it takes nothing of axis {axis}, from {start} to {end} of {sizes_of(x)[axis]}")
-        x = graph.part(x, axis, low, high, step)
-    graph.set(node.output[0], x)
-
-
 def _split(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
     """Parts of an axis."""
     x, lengths = graph.value(node.input[0]), constant_operand(graph, node, 1)
@@ -186,12 +178,19 @@ def _split(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
         lengths = np.array([min(length, size - index * length) for index in range(count)])
     if lengths.min() < 0 or lengths.sum() != size:
         raise ModelError(f"{label(node)}: parts of {lengths.tolist()} are not the {size} positions that there are")
-    if lengths.min() == 0:
-        raise UnsupportedForm(f"one of its parts is empty: {lengths.tolist()}")
     start = 0
     for name, length in zip(node.output, lengths.tolist(), strict=True):
-        graph.set(name, graph.part(x, axis, start, start + length, 1))
+        if length:
+            graph.set(name, graph.part(x, axis, start, start + length, 1))
+        else:
+            graph.constants[name] = _nothing(x, axis)
         start += length
+
+
+def _nothing(x: SSAValue, axis: int) -> Array:
+    """An empty part of `x`, which has no elements to compute."""
+    kind = tensor_type(x)
+    return np.zeros((*kind.sizes[:axis], 0, *kind.sizes[axis + 1 :]), torch.numpy_dtype(kind.element_type))
 
 
 def _same(graph: OnnxGraph, node: NodeProto, _attributes: Attributes) -> None:
@@ -301,14 +300,17 @@ _STRUCTURED: dict[str, Rule] = {
     **attention.RULES,
     **elementwise.RULES,
     **lookups.RULES,
+    **movement.RULES,
     **norms.RULES,
     **products.RULES,
+    **reductions.RULES,
+    **resampling.RULES,
+    **windows.RULES,
     "Transpose": Rule(_transpose, ("perm",)),
     "Reshape": Rule(_reshape, ("allowzero",)),
     "Flatten": Rule(_flatten, ("axis",)),
     "Squeeze": Rule(_squeeze),
     "Unsqueeze": Rule(_unsqueeze),
-    "Slice": Rule(_slice),
     "Split": Rule(_split, ("axis", "num_outputs")),
     "Identity": Rule(_same),
     # The axis of scales matters where there are several, which only constants have.
@@ -346,6 +348,8 @@ def onnx_operators() -> list[tuple[str, str]]:
 
 
 def _title(rule: Rule) -> str:
+    if rule.title:
+        return rule.title
     function: Any = rule.function
     documented = function.func if isinstance(function, partial) else function
     return (documented.__doc__ or "").strip()

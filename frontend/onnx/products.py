@@ -15,7 +15,7 @@ from sta.dialect.torch import sizes_of, tensor_type
 from sta.frontend.errors import ModelError
 from sta.frontend.onnx.file import label
 from sta.frontend.onnx.graph import OnnxGraph, UnsupportedForm
-from sta.frontend.onnx.operands import broadcast_operand, broadcast_sizes, multiplied, row_of
+from sta.frontend.onnx.operands import broadcast_operand, broadcast_sizes, multiplied, operand, row_of
 from sta.frontend.onnx.rule import Attributes, Rule
 from sta.frontend.onnx.weight import integer_range
 
@@ -54,29 +54,47 @@ def _transposed(graph: OnnxGraph, x: SSAValue) -> SSAValue:
 
 
 def _product(graph: OnnxGraph, node: NodeProto, a: SSAValue, b: SSAValue) -> SSAValue:
+    """A product of two values; a vector is a row on the left, a column on the right."""
+    vectors = [tensor_type(one).rank == 1 for one in (a, b)]
+    a = graph.view(a, (1, *sizes_of(a))) if vectors[0] else a
+    b = graph.view(b, (*sizes_of(b), 1)) if vectors[1] else b
     first, second = sizes_of(a), sizes_of(b)
-    if min(len(first), len(second)) < 2:
-        raise UnsupportedForm("products with a vector are not supported")
     if first[-1] != second[-2]:
         raise ModelError(f"{label(node)}: {list(first)} cannot be multiplied with {list(second)}")
-    sizes = (*broadcast_sizes(node, [first[:-2], second[:-2]]), first[-2], second[-1])
-    return graph.aten(torch.MatmulOp, [a, b], sizes)
+    leading = broadcast_sizes(node, [first[:-2], second[:-2]])
+    result = graph.aten(torch.MatmulOp, [a, b], (*leading, first[-2], second[-1]))
+    if not any(vectors):
+        return result
+    kept = [size for size, is_vector in zip((first[-2], second[-1]), vectors, strict=True) if not is_vector]
+    return graph.view(result, (*leading, *kept))
 
 
 def _gemm(graph: OnnxGraph, node: NodeProto, attributes: Attributes) -> None:
-    """A linear layer with a constant weight."""
+    """alpha * (a times b) + beta * c: a linear layer where b is a constant, and c a constant row."""
     x = graph.value(node.input[0])
     if tensor_type(x).rank != 2:
         raise ModelError(f"{label(node)}: its operands are matrices, and not of shape {list(sizes_of(x))}")
+    x = _transposed(graph, x) if attributes["transA"] else x
+    alpha, beta = attributes["alpha"], attributes["beta"]
     weight = constant_matrix(graph, node.input[1], transposed=not attributes["transB"])
+    rows = sizes_of(x)[0]
     if weight is None:
-        raise UnsupportedForm("its weight must be a constant")
-    sizes = (sizes_of(x)[0], sizes_of(weight)[0])
-    bias = broadcast_operand(graph, node, 2, sizes)
-    row = row_of(graph, bias, sizes[1])
-    result = linear(graph, node, x, weight, row)
-    if bias is not None and row is None:
-        result = graph.aten(torch.AddTensorOp, [result, bias.literal(graph), graph.integer(1)], sizes)
+        other = graph.value(node.input[1])
+        product = _product(graph, node, x, _transposed(graph, other) if attributes["transB"] else other)
+        result, row = multiplied(graph, product, alpha), None
+    else:
+        plain = alpha == 1 and beta == 1
+        columns = sizes_of(weight)[0]
+        constant = not operand(node, 2) or graph.constant(node.input[2]) is not None
+        bias = broadcast_operand(graph, node, 2, (rows, columns)) if constant else None
+        row = row_of(graph, bias, columns) if plain else None
+        result = multiplied(graph, linear(graph, node, x, weight, row), alpha)
+    if operand(node, 2) and row is None:
+        sizes = sizes_of(result)
+        addend = graph.value(node.input[2])
+        if broadcast_sizes(node, [sizes, sizes_of(addend)]) != sizes:
+            raise ModelError(f"{label(node)}: {list(sizes_of(addend))} does not broadcast to {list(sizes)}")
+        result = graph.aten(torch.AddTensorOp, [result, multiplied(graph, addend, beta), graph.integer(1)], sizes)
     graph.set(node.output[0], result)
 
 
@@ -114,7 +132,7 @@ def constant_matrix(graph: OnnxGraph, name: str, *, transposed: bool) -> SSAValu
     return graph.pairs("dequantize_per_channel", operands, sizes_of(integers), f32)
 
 
-RULES = {"MatMul": Rule(_matmul), "Gemm": Rule(_gemm, ("transB",))}
+RULES = {"MatMul": Rule(_matmul), "Gemm": Rule(_gemm, ("alpha", "beta", "transA", "transB"))}
 
 ONNXRUNTIME_RULES = {
     "FusedMatMul": Rule(

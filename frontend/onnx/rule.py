@@ -26,3 +26,5 @@ class Rule:
     """The attributes that `function` is given."""
     defaults: Attributes = field(default_factory=dict[str, Any])
     """Values of absent attributes, of operators that ONNX does not have."""
+    title: str = ""
+    """Title of the translation, where the function has none of its own."""

@@ -75,7 +75,9 @@ def _arithmetic(
     )
 
 
-def _combination(name: str, reference: Reference, summary: str, onnx: Onnx, spelling: str = "") -> Operator:
+def _combination(
+    name: str, reference: Reference, summary: str, onnx: Onnx | None = None, spelling: str = ""
+) -> Operator:
     return Operator(
         f"aten.{name}",
         Role.COMBINATION,
@@ -126,8 +128,8 @@ OPERATORS = (
         onnx=Onnx("Add", (1,)),
     ),
     _combination("sub.Tensor", subtract, "input - alpha * other, broadcast", Onnx("Sub", (1,)), "difference"),
-    _combination("maximum", np.maximum, "the larger of input and other, broadcast", Onnx("Max")),
-    _combination("minimum", np.minimum, "the smaller of input and other, broadcast", Onnx("Min")),
+    _combination("maximum", np.maximum, "the larger of input and other, broadcast"),
+    _combination("minimum", np.minimum, "the smaller of input and other, broadcast"),
     Operator(
         "aten.mul.Tensor",
         Role.MULTIPLICATION,

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.frontend.model import import_model
-from sta.passes.torch.check_supported import check_supported
-from sta.passes.torch.fold_quantization import fold_quantization
-from tests.support.torch_modules import FLOAT_PASSES, signal_to_noise
+from sta.passes.options import Options
+from sta.passes.pipeline import FLOAT_PIPELINE, SUPPORTED, pass_of, pipeline
+from tests.support.torch_modules import signal_to_noise
 
 Array = NDArray[Any]
 MICROSOFT = "com.microsoft"
@@ -51,12 +51,13 @@ def graph_file(
 def checked(path: Path, inputs: dict[str, Array] | None = None) -> Array | None:
     """The output of the import behind the float passes and the check of support; None without inputs."""
     model = import_model(path)
-    for rewrite in (fold_quantization, *FLOAT_PASSES):
-        rewrite(model.module, model.weights)
-    check_supported(model.module)
+    context = CompileContext(model.weights)
+    for step in pipeline(Options()):
+        if step.name in (*FLOAT_PIPELINE, SUPPORTED):
+            pass_of(step).apply(context, model.module)
     if inputs is None:
         return None
-    (result,) = run_torch(model.module, CompileContext(model.weights), inputs).values()
+    (result,) = run_torch(model.module, context, inputs).values()
     return result
 
 

@@ -206,20 +206,20 @@ def test_attention_as_one_operator_computes_what_onnxruntime_does(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("inputs", "attributes", "reason"),
+    ("inputs", "outputs", "attributes"),
     [
-        (["q", "k", "v"], {"softcap": 5.0}, "scores are not capped"),
-        (["q", "k", "v", "", "p", "p"], {}, "export the model without a cache"),
-        (["q", "k", "v"], {"qk_matmul_output_mode": 1}, "its attribute qk_matmul_output_mode = 1 is not supported"),
+        (["q", "k", "v"], ["y"], {"softcap": 5.0}),
+        (["q", "k", "v", "", "p", "p"], ["y", "keys", "values"], {}),
+        (["q", "k", "v"], ["a", "", "", "y"], {"qk_matmul_output_mode": 3}),
     ],
 )
-def test_attention_that_the_machine_does_not_have_is_refused(
-    tmp_path: Path, inputs: list[str], attributes: Any, reason: str
+def test_attention_beyond_that_of_the_machine_is_made_of_other_operators(
+    tmp_path: Path, inputs: list[str], outputs: list[str], attributes: Any
 ) -> None:
-    nodes = [*THREE, node("Attention", inputs, ["y"], name="attention", **HEADS, **attributes)]
-    path = graph_file(tmp_path, nodes, {"x": X}, {**WEIGHTS, "p": normal(2, 4, 3, 16)}, opset=23)
-    with pytest.raises(UnsupportedOperationsError, match=f"onnx.Attention in attention: .*{reason}"):
-        checked(path)
+    nodes = [*THREE, node("Attention", inputs, outputs, name="attention", **HEADS, **attributes)]
+    constants = {**WEIGHTS, "p": normal(2, 4, 3, 16)}
+    path = graph_file(tmp_path, nodes, {"x": X}, constants, opset=23, rank=3 if outputs[0] == "y" else 4)
+    assert decibels(path, {"x": X}) > 100
 
 
 PADDING = np.ones((2, 16), np.int64)
@@ -288,14 +288,11 @@ def test_a_padding_mask_may_be_an_input(tmp_path: Path, name: str, guarded: bool
     assert decibels(path, inputs) > 100
 
 
-def test_a_mask_that_is_not_supported_is_one_entry(tmp_path: Path) -> None:
+def test_numbers_made_of_a_mask_are_added_to_scores(tmp_path: Path) -> None:
     bias = [node("Cast", ["mask"], ["f"], to=TensorProto.FLOAT), node("Unsqueeze", ["f", "axes"], ["m"])]
     bias += [node("Exp", ["m"], ["e"]), node("Sqrt", ["e"], ["bias"])]
     path = graph_file(tmp_path, spelled(bias, True), {"x": X, "mask": PADDING}, SPELLED_CONSTANTS)
-    with pytest.raises(UnsupportedOperationsError) as caught:
-        checked(path)
-    assert len(caught.value.operations) == 1
-    assert caught.value.operations[0].name == "aten.scaled_dot_product_attention"
+    assert decibels(path, {"x": X, "mask": PADDING}) > 100
 
 
 # --- Conversions ---
@@ -348,8 +345,7 @@ def test_foreign_operators_keep_domain_and_advice(tmp_path: Path) -> None:
         ("acme.Gadget", "fourth"),
     ]
     notes = [one.note for one in caught.value.operations]
-    assert all("onnxruntime's optimizer wrote it" in note for note in notes[:2])
-    assert "rotary embeddings concatenate values" in notes[2]
+    assert all("onnxruntime's optimizer wrote it" in note for note in notes[:3])
     assert "of the domain 'acme' has no translation" in notes[3]
 
 
@@ -466,22 +462,14 @@ def test_dynamic_quantization_is_one_entry_and_its_advice_works(tmp_path: Path) 
 
 
 def test_no_message_is_in_the_words_of_pytorch(tmp_path: Path) -> None:
-    nodes = [node("Exp", ["x"], ["e"], name="power"), node("ReduceMean", ["e"], ["y"], axes=[1], name="pool")]
+    nodes = [node("Hardmax", ["x"], ["h"], name="hard"), node("ReduceProd", ["h"], ["y"], axes=[1], name="pool")]
     with pytest.raises(UnsupportedOperationsError) as caught:
         checked(graph_file(tmp_path, nodes, {"x": X}))
-    assert [found.name for found in caught.value.operations] == ["onnx.Exp", "onnx.ReduceMean"]
+    assert [found.name for found in caught.value.operations] == ["onnx.Hardmax", "onnx.ReduceProd"]
     assert not re.search(r"aten\.|model\.float", "".join(map(str, caught.value.operations)))
 
 
-@pytest.mark.parametrize(
-    ("head", "note"),
-    [
-        (node("LogSoftmax", ["x"], ["y"], name="head"), "return the logits"),
-        (node("Abs", ["x"], ["y"], name="head"), "a function of each element that has no table"),
-        (node("Erf", ["x"], ["y"], name="head"), "inside GELU"),
-    ],
-)
-def test_a_head_that_is_not_supported_is_one_entry_with_a_remedy(tmp_path: Path, head: Any, note: str) -> None:
-    with pytest.raises(UnsupportedOperationsError, match=f"onnx.{head.op_type} in head: .*{note}") as caught:
-        checked(graph_file(tmp_path, [head], {"x": X}))
-    assert len(caught.value.operations) == 1
+@pytest.mark.parametrize("head", ["LogSoftmax", "Abs", "Erf"])
+def test_a_head_of_one_operator_computes_what_onnxruntime_does(tmp_path: Path, head: str) -> None:
+    path = graph_file(tmp_path, [node(head, ["x"], ["y"], name="head")], {"x": X})
+    assert decibels(path, {"x": X}) > 100

@@ -241,6 +241,51 @@ OTHER = {
 }
 
 
+@pytest.mark.parametrize("exclusive", [0, 1])
+@pytest.mark.parametrize("reverse", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_running_sums_begin_at_either_end(tmp_path: Path, axis: int, reverse: int, exclusive: int) -> None:
+    x = normal(3, 5, 8)
+    node = helper.make_node("CumSum", ["x", "axis"], ["y"], reverse=reverse, exclusive=exclusive)
+    assert compared(saved(tmp_path, [node], x, {"axis": np.array(axis)}), x) > 100
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "wrap"])
+@pytest.mark.parametrize("pads", [(1, 2, 3, 0), (-1, 2, 0, -3), (2, -2, -1, 4)])
+def test_padding_adds_and_cuts(tmp_path: Path, mode: str, pads: tuple[int, ...]) -> None:
+    x = normal(3, 5, 8)
+    constants = {"pads": np.array(pads), "axes": np.array([1, -1]), "number": np.array(0.5, np.float32)}
+    node = helper.make_node("Pad", ["x", "pads", "number" if mode == "constant" else "", "axes"], ["y"], mode=mode)
+    if mode == "reflect" and min(pads) < 0:
+        return
+    assert compared(saved(tmp_path, [node], x, constants), x) == float("inf")
+
+
+@pytest.mark.parametrize("upper", [0, 1])
+@pytest.mark.parametrize("offset", [-2, 0, 3])
+def test_triangles_lie_on_either_side_of_a_diagonal(tmp_path: Path, upper: int, offset: int) -> None:
+    x = normal(3, 5, 8)
+    node = helper.make_node("Trilu", ["x", "k"], ["y"], upper=upper)
+    assert compared(saved(tmp_path, [node], x, {"k": np.array(offset)}), x) == float("inf")
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+@pytest.mark.parametrize("beta", [1.0, 0.25])
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_products_are_scaled_and_transposed(tmp_path: Path, alpha: float, beta: float, transposed: int) -> None:
+    x = normal(6, 6)
+    node = helper.make_node(
+        "Gemm", ["x", "b", "c"], ["y"], alpha=alpha, beta=beta, transA=transposed, transB=1 - transposed
+    )
+    assert compared(saved(tmp_path, [node], x, {"b": normal(6, 6), "c": normal(6)}), x) > 100
+
+
+def test_an_operator_without_rule_is_its_body(tmp_path: Path) -> None:
+    x = normal(2, 6, 4)
+    node = helper.make_node("GroupNormalization", ["x", "scale", "offset"], ["y"], num_groups=3)
+    assert compared(saved(tmp_path, [node], x, {"scale": normal(6), "offset": normal(6)}), x) > 90
+
+
 def unread_attributes() -> list[tuple[str, str]]:
     """Every attribute of an operator that is translated, but of which no rule says that it is read."""
     from sta.frontend.onnx import operators
@@ -256,7 +301,7 @@ def unread_attributes() -> list[tuple[str, str]]:
 def test_there_are_attributes_that_no_rule_reads() -> None:
     assert ("LayerNormalization", "stash_type") in unread_attributes()
     assert ("QuantizeLinear", "block_size") in unread_attributes()
-    assert ("Gemm", "alpha") in unread_attributes()
+    assert ("Attention", "left_window_size") in unread_attributes()
 
 
 @pytest.mark.parametrize(("name", "attribute"), unread_attributes())

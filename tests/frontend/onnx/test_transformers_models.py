@@ -13,8 +13,7 @@ import torch
 import transformers
 
 from sta.api.compiler.compilation import compile_model
-from sta.dialect.ir.model_errors import UnsupportedOperationsError
-from tests.support.onnx_graphs import checked, decibels
+from tests.support.onnx_graphs import decibels
 
 WIDTH, VOCABULARY, BATCH, LENGTH = 32, 50, 2, 9
 SIZES = {
@@ -110,12 +109,6 @@ def exported(directory: Path, name: str, attention: str, dynamo: bool, inputs: d
     return path
 
 
-def refused(path: Path) -> list[tuple[str, str, str]]:
-    with pytest.raises(UnsupportedOperationsError) as caught:
-        checked(path)
-    return [(one.name, one.module_path, one.note) for one in caught.value.operations]
-
-
 dynamo = pytest.mark.parametrize("dynamo", [True, False], ids=["dynamo", "script"])
 attention = pytest.mark.parametrize("attention", ["sdpa", "eager"])
 
@@ -145,31 +138,21 @@ def test_a_program_of_such_a_model_keeps_its_bits(tmp_path: Path, dynamo: bool) 
 
 @dynamo
 @pytest.mark.parametrize("name", ["RoBERTa", "XLM-R"])
-def test_positions_that_are_counted_from_the_ids_are_one_entry_and_its_remedy_works(
-    tmp_path: Path, name: str, dynamo: bool
-) -> None:
+def test_the_host_counts_positions_from_the_ids(tmp_path: Path, name: str, dynamo: bool) -> None:
     inputs = {"input_ids": IDS, "attention_mask": PADDED}
-    (entry,) = refused(exported(tmp_path, name, "sdpa", dynamo, inputs))
-    assert entry[:2] == ("onnx.Gather", "model.embeddings.position_embeddings")
-    assert "must be an input of the model, and not computed (position_ids, for those of positions)" in entry[2]
-    inputs["position_ids"] = POSITIONS
     assert decibels(exported(tmp_path, name, "sdpa", dynamo, inputs), inputs) > 120
 
 
 @dynamo
 @pytest.mark.parametrize("name", ["MPNet", "T5's encoder"])
-def test_numbers_that_are_added_to_scores_are_refused_as_such(tmp_path: Path, name: str, dynamo: bool) -> None:
+def test_learned_numbers_are_added_to_scores(tmp_path: Path, name: str, dynamo: bool) -> None:
     inputs = {"input_ids": IDS, "attention_mask": PADDED}
     if name == "MPNet":
         inputs["position_ids"] = POSITIONS
-    found = refused(exported(tmp_path, name, "eager", dynamo, inputs))
-    assert [operation for operation, _, _ in found] == ["aten.scaled_dot_product_attention"] * 2
-    assert all("it adds numbers to the scores (a bias" in note for _, _, note in found)
+    assert decibels(exported(tmp_path, name, "eager", dynamo, inputs), inputs) > 110
 
 
 @dynamo
-def test_patches_and_their_token_are_refused_in_one_message(tmp_path: Path, dynamo: bool) -> None:
-    pixels = GENERATOR.normal(size=(BATCH, 3, 32, 32)).astype(np.float32)
-    found = refused(exported(tmp_path, "ViT", "sdpa", dynamo, {"pixel_values": pixels}))
-    assert [operation for operation, _, _ in found] == ["onnx.Conv", "onnx.Concat"]
-    assert all("onnx.utils.extract_model" in note for _, _, note in found)
+def test_patches_and_their_token_have_onnxruntimes_numbers(tmp_path: Path, dynamo: bool) -> None:
+    pixels = {"pixel_values": GENERATOR.normal(size=(BATCH, 3, 32, 32)).astype(np.float32)}
+    assert decibels(exported(tmp_path, "ViT", "sdpa", dynamo, pixels), pixels) > 110
