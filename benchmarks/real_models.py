@@ -60,8 +60,25 @@ def _example(name: str, shape: Shape) -> torch.Tensor:
     return torch.randn(1, WHISPER_MELS, 2 * shape.sequence)
 
 
+SPREAD = 0.02
+"""Standard deviation of what is added to each parameter."""
+
+
 def build(shape: Shape) -> tuple[nn.Module, str]:
-    """Returns a model of transformers with random weights, and the name of its input."""
+    """
+    Returns a model of transformers with random weights, and the name of its input.
+
+    transformers begins with zeros for some positions and biases, which a compiler would fold away: no parameter stays
+    constant.
+    """
+    model, name = _begun(shape)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(SPREAD * torch.randn_like(parameter))
+    return model, name
+
+
+def _begun(shape: Shape) -> tuple[nn.Module, str]:
     import transformers
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 

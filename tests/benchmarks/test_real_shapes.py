@@ -32,6 +32,14 @@ def test_weights_of_products_are_those_of_the_model(shape: Shape) -> None:
     assert products == sum(layers)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", REAL_SHAPES, ids=lambda shape: shape.name)
+def test_no_parameter_can_be_folded_away(shape: Shape) -> None:
+    model, _ = build(shape)
+    constant = [name for name, value in model.named_parameters() if value.numel() > 1 and value.min() == value.max()]
+    assert constant == []
+
+
 def test_least_traffic_counts_what_layers_share_once() -> None:
     for shape, bytes_shared in ((T5, 2 * 12 * 255), (LLAMA, 2 * 128 * 64), (GPT2, 0), (WHISPER, 0)):
         assert shape.least_dram_bytes(DENSE)["constants"] == bytes_shared
