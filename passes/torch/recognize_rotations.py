@@ -37,16 +37,22 @@ _LONGEST = 40
 """Most operations of a spelling."""
 _TOLERANCE = 1e-5
 """Largest error on random numbers, relative to the largest result."""
-_ROOTS = ("cat", "add.Tensor", "sub.Tensor", "view", "permute")
 
 
 def recognize_rotations(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the function `main` of `module`."""
     inside: set[Operation] = set()
     for operation in reversed(operations_of(module)):
-        if operation not in inside and is_aten(operation, *_ROOTS) and torch.tensor_type(operation.results[0]).rank > 1:
+        if operation not in inside and _may_end(operation):
             inside.update(_rotate(operation, store))
     erase_dead(module)
+
+
+def _may_end(operation: Operation) -> bool:
+    """True for what may be the last operation of a rotation."""
+    types = [result.type for result in operation.results]
+    is_tensor = len(types) == 1 and isinstance(types[0], torch.VTensorType)
+    return is_tensor and _is_linear(operation) and torch.tensor_type(operation.results[0]).rank > 1
 
 
 def _rotate(root: Operation, store: WeightStore) -> list[Operation]:
@@ -122,7 +128,7 @@ def _tensors(operation: Operation) -> list[SSAValue]:
 
 @dataclass(frozen=True)
 class _Linear:
-    """What operations make of a value."""
+    """The effect of operations on a value."""
 
     source: SSAValue
     spelled: list[Operation]
@@ -184,7 +190,7 @@ def _possible(linear: _Linear) -> Iterator[tuple[str, int]]:
 
 
 def _angles(linear: _Linear, pairing: str, width: int) -> tuple[Array, Array]:
-    """What the columns of pairs have of themselves, and of their partners, as models hold the sines."""
+    """The factors of the columns of pairs for themselves, and for their partners, as models hold the sines."""
     columns = linear.sizes[-1]
     paired = partners(columns, width, pairing)
     is_first = np.arange(columns) < paired
@@ -199,7 +205,8 @@ def _is_rotation(linear: _Linear, pairing: str, cosines: Array, sines: Array) ->
     width = cosines.shape[-1]
     paired = partners(width, width, pairing)
     own = value[..., :width]
-    turned = np.where(np.arange(width) < paired, -own[..., paired], own[..., paired])
+    is_first: NDArray[np.bool_] = np.arange(width) < paired
+    turned = np.where(is_first, -own[..., paired], own[..., paired])
     expected = np.concatenate((own * cosines + turned * sines, value[..., width:]), axis=-1)
     found = linear.of(value)
     return bool(np.abs(found - expected).max() <= _TOLERANCE * np.abs(found).max())

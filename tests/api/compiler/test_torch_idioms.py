@@ -144,7 +144,7 @@ IMPORTED = (
         "meshgrid beside a convolution",
         lambda m, x: (
             m.c(x.unsqueeze(1))
-            + sum(torch.meshgrid(torch.arange(2).float(), torch.arange(8).float(), indexing="xy")).mT
+            + torch.add(*torch.meshgrid(torch.arange(2).float(), torch.arange(8).float(), indexing="xy")).mT
         ),
         {"c": nn.Conv2d(1, 8, 8, stride=8)},
     ),
@@ -355,7 +355,9 @@ ATTENTIONS = (
     ),
     Case(
         "a negative scale",
-        lambda m, x: m.o(joined(F.scaled_dot_product_attention(*(heads(f(x)) for f in (m.q, m.k, m.v)), scale=-0.25))),
+        lambda m, x: m.o(
+            joined(F.scaled_dot_product_attention(heads(m.q(x)), heads(m.k(x)), heads(m.v(x)), scale=-0.25))
+        ),
         linears(),
         wide=True,
     ),

@@ -135,7 +135,7 @@ def test_what_is_kept_is_what_the_plan_has() -> None:
         assert ("extremes" in kept) == (not plan.ranges_by_error)
         assert ("ranges by error" in kept) == plan.ranges_by_error
         assert ("GPTQ" in kept) == plan.weights_by_calibration
-        smoothing = set() if plan.smoothing is None else {f"SmoothQuant, strength {plan.smoothing}"}
+        smoothing: set[str] = set() if plan.smoothing is None else {f"SmoothQuant, strength {plan.smoothing}"}
         assert {name for name in kept if name.startswith("SmoothQuant")} == smoothing
         assert sum(name.startswith("16 bits") for name in kept) == bool(plan.int16_inputs)
 
