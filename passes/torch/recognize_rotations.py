@@ -202,11 +202,10 @@ def _angles(linear: _Linear, pairing: str, width: int) -> tuple[Array, Array]:
 def _is_rotation(linear: _Linear, pairing: str, cosines: Array, sines: Array) -> bool:
     generator = np.random.default_rng(0)
     value: Array = generator.standard_normal(linear.sizes, np.float32)
-    width = cosines.shape[-1]
+    width: int = cosines.shape[-1]
     paired = partners(width, width, pairing)
     own = value[..., :width]
-    is_first: NDArray[np.bool_] = np.arange(width) < paired
-    turned = np.where(is_first, -own[..., paired], own[..., paired])
+    turned = np.where(np.arange(width) < paired, -own[..., paired], own[..., paired])
     expected = np.concatenate((own * cosines + turned * sines, value[..., width:]), axis=-1)
     found = linear.of(value)
     return bool(np.abs(found - expected).max() <= _TOLERANCE * np.abs(found).max())
