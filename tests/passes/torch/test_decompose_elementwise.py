@@ -77,11 +77,13 @@ SPELLED: dict[str, Function] = {
     "or": lambda x, y: ((x > 0) | (y > 0.5)) * x,
     "xor": lambda x, y: (x > 0) ^ (y > 0),
     "not": lambda x, y: torch.where(~((x > 0) & (y > 0)), x, y),
+    "triangle": lambda x, y: torch.tril(x, 2) - y.triu(-1),
     "constant and": lambda x, y: torch.where((x > y) & (STEPS % 2 == 0), x, y),
     "masked": lambda x, y: x.masked_fill(y > 0, -2.0),
     "masked by a constant": lambda x, y: x.masked_fill(STEPS % 3 == 0, -1.0) + y,
     "chosen by a constant": lambda x, y: torch.where(STEPS % 3 == 0, x, y),
     "infinite under exp": lambda x, y: x.masked_fill(y > 0, float("-inf")).exp(),
+    "infinite where exp would be, too": lambda x, y: (1000 * x).masked_fill(x > 0, float("-inf")).exp() + y,
     "infinite under two": lambda x, y: torch.where(y > 0, x, torch.finfo(torch.float32).min).sigmoid().sqrt(),
 }
 
