@@ -127,10 +127,7 @@ class _Speller:
             one if self.values.argument_of(one) is None and literal_of(one) is None else self._number_of(one)
             for one in (first, second)
         ]
-        if all(torch.sizes_of(one) != sizes for one in given):
-            counts = [torch.tensor_type(one).element_count for one in given]
-            is_second = literal_of(second) is not None or (literal_of(first) is None and counts[1] > counts[0])
-            given[is_second] = self._expanded(given[is_second], sizes)
+        given = self._one_whole(given[0], given[1], sizes)
         if given == [first, second]:
             return None
         return self.builder.aten(type_of(operation), [*given, *rest], operation.results[0].type)
@@ -194,11 +191,21 @@ class _Speller:
     def _function(self, name: str, value: SSAValue, *arguments: SSAValue) -> SSAValue:
         return self.builder.aten(torch.operator_class(f"aten.{name}"), [value, *arguments], value.type)
 
+    def _one_whole(self, left: SSAValue, right: SSAValue, sizes: tuple[int, ...]) -> list[SSAValue]:
+        """Both values, one of which is expanded to `sizes` if neither has them: a constant one, else the larger."""
+        given = [left, right]
+        if all(torch.sizes_of(one) != sizes for one in given):
+            counts = [torch.tensor_type(one).element_count for one in given]
+            is_second = literal_of(right) is not None or (literal_of(left) is None and counts[1] > counts[0])
+            given[is_second] = self._expanded(given[is_second], sizes)
+        return given
+
     def _sum(self, left: SSAValue, right: SSAValue) -> SSAValue:
         return self.builder.aten(torch.AddTensorOp, [left, right, self.builder.integer(1)], _joint_type(left, right))
 
     def _product(self, left: SSAValue, right: SSAValue) -> SSAValue:
-        return self.builder.aten(torch.MulTensorOp, [left, right], _joint_type(left, right))
+        kind = _joint_type(left, right)
+        return self.builder.aten(torch.MulTensorOp, self._one_whole(left, right, kind.sizes), kind)
 
     def _number_of(self, value: SSAValue) -> SSAValue:
         """A truth value as 0 or 1; another value as it is."""
@@ -277,14 +284,14 @@ def _push_selections(operation: Operation, values: PointwiseValues, store: Weigh
     if row.domain[0] < 0 < row.domain[1]:
         zero = builder.literal(np.zeros((), np.float32), "selected")
         finite = [part if number is None else zero for part, number in zip(parts, numbers, strict=True)]
-        values = [builder.aten(select, [condition, *finite], source.results[0].type)] * 2
+        sources = [builder.aten(select, [condition, *finite], source.results[0].type)] * 2
     else:
-        values = parts
+        sources = parts
     made = [
-        builder.aten(type_of(operation), [value, *arguments], value.type)
+        builder.aten(type_of(operation), [one, *arguments], one.type)
         if number is None
         else builder.literal(_function_of(row, number, arguments), "selected")
-        for value, number in zip(values, numbers, strict=True)
+        for one, number in zip(sources, numbers, strict=True)
     ]
     replace(operation, [builder.aten(select, [condition, *made], operation.results[0].type)])
 

@@ -73,6 +73,7 @@ SPELLED: dict[str, Function] = {
     "where of a number": lambda x, y: torch.where(x > y, x, 3.0),
     "where of zero": lambda x, y: torch.where(y > 0, x, torch.zeros(())),
     "where of a column": lambda x, y: torch.where(y[..., :1] > 0, x, torch.zeros(())),
+    "where of a column and a row": lambda x, y: torch.where(x[:, :, :1] > 0, STEPS / 8, y),
     "and": lambda x, y: torch.where((x > 0) & (y > 0), x, 0.5),
     "or": lambda x, y: ((x > 0) | (y > 0.5)) * x,
     "xor": lambda x, y: (x > 0) ^ (y > 0),
@@ -94,7 +95,10 @@ def test_operators_of_two_values_are_spelled_with_others(name: str) -> None:
     spelled(lambda x, y: function(x, y) + x * 0)
 
 
-@pytest.mark.parametrize("name", ["quotient", "where", "or", "masked by a constant", "infinite under exp", "prelu"])
+@pytest.mark.parametrize(
+    "name",
+    ["quotient", "where", "where of a column and a row", "or", "masked by a constant", "infinite under exp", "prelu"],
+)
 def test_what_is_spelled_compiles(name: str) -> None:
     model, inputs = Model(SPELLED[name]), {"x": X, "y": Y}
     program = sta.compile(model, inputs, calibration={"x": X[None], "y": Y[None]}, check=True)
