@@ -27,7 +27,7 @@ from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.mask_terms import expanded
 from sta.passes.rewriting.scores import Scores, find_scores, keeps_matrices, leading_axes, on_leading_axes
 from sta.passes.rewriting.shared_heads import share_heads
-from sta.passes.rewriting.sinks import Sink, find_sink, with_sink
+from sta.passes.rewriting.sinks import Sink, find_sink, gate_as_sink, with_sink
 from sta.passes.rewriting.sweep import sweep
 from sta.passes.rewriting.torch_operations import TorchBuilder, is_aten, single_use
 from sta.spec.operators.operator import Role
@@ -45,7 +45,7 @@ def recognize_attention(module: ModuleOp, store: WeightStore) -> None:
 
 @dataclass(frozen=True)
 class PlainScores(RewritePattern):
-    """Scores by a product and a sum, and a softmax that needs no stabilization of theirs."""
+    """Scores by a product and a sum, a softmax that needs no stabilization of theirs, and no gate of a sink."""
 
     store: WeightStore
 
@@ -56,6 +56,10 @@ class PlainScores(RewritePattern):
         elif isinstance(op, torch.SoftmaxIntOp | torch.SoftmaxOp) and (plain := _without_shift(op)) is not None:
             op.operands[0] = plain
             rewriter.notify_op_modified(op)
+        elif isinstance(op, torch.MulTensorOp):
+            attended = gate_as_sink(TorchBuilder(op, self.store, rewriter), op)
+            if attended is not None:
+                rewriter.replace(op, (), [attended])
 
     def _spell_product(self, op: Operation, rewriter: PatternRewriter) -> None:
         builder, result = TorchBuilder(op, self.store, rewriter), op.results[0].type

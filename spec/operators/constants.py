@@ -4,7 +4,7 @@ from sta.spec.operators.operator import Elements, Operator, Role
 
 _NAMES = (
     "all.dim arange arange.start arange.start_step empty.memory_format fill.Scalar full "
-    "full_like mul.int new_ones new_zeros ones ones_like scalar_tensor tril triu zeros zeros_like"
+    "full_like mul.int new_ones new_zeros ones ones_like scalar_tensor zeros zeros_like"
 ).split()
 
 _CHOICE = "leave the choice to the host: return the logits"

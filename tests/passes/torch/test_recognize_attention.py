@@ -193,7 +193,13 @@ def sink_alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
     return torch.cat((q @ k.mT, q[..., :1]), -1).softmax(-1)[..., :-1] @ v
 
 
-@pytest.mark.parametrize("how", [sink, sink_alone])
+def gate_of_a_sink(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    scores = q @ k.mT * 0.3 + ADDED
+    gate = (scores.logsumexp(-1) - torch.arange(3).view(1, 3, 1)).sigmoid()
+    return (scores.softmax(-1) @ v) * gate.unsqueeze(-1)
+
+
+@pytest.mark.parametrize("how", [sink, sink_alone, gate_of_a_sink])
 def test_a_sink_is_one_more_key(how: Any) -> None:
     module, found = recognized(how)
     assert len(found) == 1
