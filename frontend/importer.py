@@ -30,6 +30,7 @@ from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType, name_attributes, operator_class, sizes_of
 from sta.frontend.errors import ModelError
 from sta.frontend.experts.densify import densify_experts
+from sta.frontend.padding import leave_out_padding
 from sta.frontend.program import quiet
 from sta.spec.operators.registry import operators, parts_of
 from sta.spec.outside import OPERATORS, OutsideError, find_addition
@@ -92,6 +93,7 @@ def _imported(program: ExportedProgram, whole: bool = False) -> tuple[ModuleOp, 
     # Only a functional program shows its changes.
     _check_pure(decomposed)
     densify_experts(decomposed)
+    leave_out_padding(decomposed)
     names = _literal_names(decomposed)
     _leave_out_assertions(decomposed)
     _alias_listed_state(decomposed)
