@@ -28,8 +28,10 @@ from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.unicode_strings import UnicodeParser
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType, name_attributes, operator_class, sizes_of
+from sta.frontend.complex_numbers import split_complex_numbers
 from sta.frontend.errors import ModelError
 from sta.frontend.experts.densify import densify_experts
+from sta.frontend.graph_builder import PLACE, erase_assertions
 from sta.frontend.padding import leave_out_padding
 from sta.frontend.program import quiet
 from sta.spec.operators.registry import operators, parts_of
@@ -51,9 +53,6 @@ _OTHER_NAMES = {
 """Operators that PyTorch defines as others, with the same overloads."""
 
 _SIZE_OF_NUMBERS = "the size of its result depends on numbers, and every size must be known: leave it to the host"
-
-_PLACE = ("nn_module_stack", "stack_trace")
-"""Entries about a node's place in the model."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,11 @@ def _imported(program: ExportedProgram, whole: bool = False) -> tuple[ModuleOp, 
     decomposed = _decomposed(program)
     # Only a functional program shows its changes.
     _check_pure(decomposed)
+    erase_assertions(decomposed)
+    split_complex_numbers(decomposed)
     densify_experts(decomposed)
     leave_out_padding(decomposed)
     names = _literal_names(decomposed)
-    _leave_out_assertions(decomposed)
     _alias_listed_state(decomposed)
     weights = WeightStore()
     text = _torch_mlir_text(decomposed, names, weights, whole)
@@ -197,25 +197,6 @@ def _meshgrid(tensors: Any, indexing: str = "ij") -> list[Any]:
     ]
 
 
-def _leave_out_assertions(program: ExportedProgram) -> None:
-    """Removes the checks that a model makes of its numbers, and what only they use: no result depends on them."""
-    graph = program.graph
-    for check in [node for node in graph.nodes if _is_assertion(node)]:
-        dead, erased = [check], set[Any]()
-        while dead:
-            node = dead.pop()
-            if node.users or node.op != "call_function" or node in erased:
-                continue
-            dead += node.all_input_nodes
-            erased.add(node)
-            graph.erase_node(node)
-
-
-def _is_assertion(node: Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.name.startswith("aten::_assert_")
-
-
 def _alias_listed_state(program: ExportedProgram) -> None:
     """
     Lets `program` take parameters and buffers in lists through an alias.
@@ -232,7 +213,7 @@ def _alias_listed_state(program: ExportedProgram) -> None:
         for state in dict.fromkeys(one for one in listed if one in placeholders):
             with graph.inserting_before(node):
                 alias = graph.call_function(torch.ops.aten.alias.default, (state,))
-            alias.meta = {**state.meta, **{key: node.meta[key] for key in _PLACE if key in node.meta}}
+            alias.meta = {**state.meta, **{key: node.meta[key] for key in PLACE if key in node.meta}}
             node.replace_input_with(state, alias)
 
 

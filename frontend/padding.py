@@ -8,15 +8,13 @@ which nothing is read. Sums end where either factor is filled, everything else w
 then called on operands cut to that. Results are those of the model, up to the order of its sums; a zero of the padding
 counts as zero whatever it is multiplied with.
 """
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sta.frontend.experts.graph_builder import GraphBuilder, NotLifted, sizes_of
+from sta.frontend.graph_builder import GraphBuilder, NotRewritten, name_of, sizes_of
 from sta.frontend.padding_rules import RULES, Extents, Rule, pointwise_rule
 
 if TYPE_CHECKING:
@@ -26,13 +24,14 @@ if TYPE_CHECKING:
 
 def leave_out_padding(program: ExportedProgram) -> None:
     """Rewrites the graph of a functional program in place, where it pads a value with zeros at its end."""
-    nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+    every = list(program.graph.nodes)
+    nodes = [node for node in every if node.op == "call_function"]
     if not any(_pads_with_zeros(node) for node in nodes):
         return
     rules = {node: rule for node in nodes if (rule := _rule_of(node)) is not None}
-    filled = _filled(program.graph.nodes, rules)
-    extents, operands = _needed(program.graph.nodes, rules, filled)
-    builder, cut = GraphBuilder(program.graph_module), dict[Any, Any]()
+    filled = _filled(every, rules)
+    extents, operands = _needed(every, rules, filled)
+    builder, cut = GraphBuilder(program), dict[Any, Any]()
     whole: dict[Any, Any] = {}
     for node in nodes:
         if node not in operands or not (
@@ -57,7 +56,7 @@ def leave_out_padding(program: ExportedProgram) -> None:
 
 
 def _pads_with_zeros(node: Node) -> bool:
-    return str(node.target) in ("aten.pad.default", "aten.constant_pad_nd.default") and _rule_of(node) is not None
+    return name_of(node) in ("pad.default", "constant_pad_nd.default") and _rule_of(node) is not None
 
 
 def _rule_of(node: Node) -> Rule | None:
@@ -70,9 +69,9 @@ def _rule_of(node: Node) -> Rule | None:
         for one in (node, *node.all_input_nodes):
             if isinstance(one.meta.get("val"), torch.Tensor):
                 sizes_of(one)
-    except NotLifted:
+    except NotRewritten:
         return None
-    make: Callable[[Node], Rule | None] | None = RULES.get(str(node.target))
+    make: Callable[[Node], Rule | None] | None = RULES.get(name_of(node))
     if make is None and torch.Tag.pointwise in getattr(node.target, "tags", ()):
         make = pointwise_rule
     return None if make is None else make(node)
@@ -127,16 +126,15 @@ def _needed(
 
 def _resized(builder: GraphBuilder, node: Node, value: Node | None, extents: Extents) -> Node:
     """The leading extents of a node's tensor, of which `value` holds all that is filled; None if that is nothing."""
-    import torch
 
     if value is None:
-        return builder.call(torch.ops.aten.full.default, list(extents), 0, dtype=node.meta["val"].dtype)
+        return builder.call("full.default", list(extents), 0, dtype=node.meta["val"].dtype)
     sizes = sizes_of(value)
     for axis, (size, extent) in enumerate(zip(sizes, extents, strict=True)):
         if extent < size:
-            value = builder.call(torch.ops.aten.slice.Tensor, value, axis, 0, extent)
+            value = builder.call("slice.Tensor", value, axis, 0, extent)
     missing = [max(0, extent - size) for size, extent in zip(sizes, extents, strict=True)]
     if not any(missing):
         return value
     ends = [amount for one in reversed(missing) for amount in (0, one)]
-    return builder.call(torch.ops.aten.constant_pad_nd.default, value, ends, 0)
+    return builder.call("constant_pad_nd.default", value, ends, 0)

@@ -3,8 +3,6 @@ Leading extents of tensors through operators: what is filled of a result, and wh
 
 A rule is made of a node; it is None where the node's arguments have a form without one.
 """
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sta.frontend.experts.graph_builder import GraphBuilder, sizes_of
+from sta.frontend.graph_builder import GraphBuilder, name_of, sizes_of
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -41,7 +39,7 @@ RULES: dict[str, Callable[[Node], Rule | None]] = {}
 
 def _rule(*names: str) -> Callable[[Callable[[Node], Rule | None]], Callable[[Node], Rule | None]]:
     def register(make: Callable[[Node], Rule | None]) -> Callable[[Node], Rule | None]:
-        RULES.update((f"aten.{name}", make) for name in names)
+        RULES.update((name, make) for name in names)
         return make
 
     return register
@@ -78,7 +76,7 @@ def _called(node: Node, operands: Sequence[Node]) -> Callable[[GraphBuilder, Ext
 
         cut = dict(zip(operands, values, strict=True))
         arguments, keywords = map_arg((node.args, dict(node.kwargs)), lambda one: cut[one])
-        return builder.call(node.target, *arguments, **keywords)
+        return builder.call_target(node.target, *arguments, **keywords)
 
     return made
 
@@ -164,13 +162,12 @@ def _copied(node: Node) -> Rule:
 @_rule("copy.default")
 def _overwritten(node: Node) -> Rule:
     """A tensor that takes its sizes from one operand, and its elements from another."""
-    import torch
 
     source, sizes = _arguments(node)[1], tuple(sizes_of(node))
     axes = _aligned(len(sizes_of(source)), len(sizes))
 
     def made(builder: GraphBuilder, needed: Extents, values: Sequence[Node | None]) -> Node:
-        return builder.call(torch.ops.aten.expand.default, values[0], list(needed))
+        return builder.call("expand.default", values[0], list(needed))
 
     return Rule(
         [source],
@@ -197,14 +194,13 @@ def _triangle(node: Node) -> Rule:
 @_rule("squeeze.default", "squeeze.dim", "squeeze.dims")
 def _viewed(node: Node) -> Rule:
     """Axes that stay whole axes between others."""
-    import torch
 
     given, result = sizes_of(_arguments(node)[0]), sizes_of(node)
     axes = _corresponding(given, result)
 
     def made(builder: GraphBuilder, needed: Extents, values: Sequence[Node | None]) -> Node:
         sizes = [needed[axis] if axis in axes else size for axis, size in enumerate(result)]
-        return builder.call(torch.ops.aten.reshape.default, values[0], sizes)
+        return builder.call("reshape.default", values[0], sizes)
 
     return _along_axes(node, axes, made)
 
@@ -240,10 +236,9 @@ def _transposed(node: Node) -> Rule:
 
 @_rule("expand.default")
 def _expanded(node: Node) -> Rule:
-    import torch
 
     def made(builder: GraphBuilder, needed: Extents, values: Sequence[Node | None]) -> Node:
-        return builder.call(torch.ops.aten.expand.default, values[0], list(needed))
+        return builder.call("expand.default", values[0], list(needed))
 
     return _along_axes(node, _aligned(len(sizes_of(_arguments(node)[0])), len(sizes_of(node))), made)
 
@@ -259,9 +254,9 @@ def _repeated(node: Node) -> Rule | None:
 
 @_rule("slice.Tensor")
 def _sliced(node: Node) -> Rule | None:
-    import torch
 
-    source, axis, start, end, step = [*_arguments(node), *(0, None, None, 1)[len(_arguments(node)) - 1 :]]
+    source = _arguments(node)[0]
+    axis, start, end, step = [*_arguments(node)[1:], *(0, None, None, 1)[len(_arguments(node)) - 1 :]]
     axis = _axis(source, axis)
     size, sizes = sizes_of(source)[axis], tuple(sizes_of(node))
     start, _, step = slice(start, end, step).indices(size)
@@ -277,14 +272,13 @@ def _sliced(node: Node) -> Rule | None:
 
     def made(builder: GraphBuilder, wanted: Extents, values: Sequence[Node | None]) -> Node:
         end = start + (wanted[axis] - 1) * step + 1
-        return builder.call(torch.ops.aten.slice.Tensor, values[0], axis, start, end, step)
+        return builder.call("slice.Tensor", values[0], axis, start, end, step)
 
     return Rule([source], filled, needed, made)
 
 
 @_rule("select.int")
 def _selected(node: Node) -> Rule:
-    import torch
 
     source, axis, index = _arguments(node)
     axis = _axis(source, axis)
@@ -298,7 +292,7 @@ def _selected(node: Node) -> Rule:
         return [(*wanted[:axis], index + 1, *wanted[axis:])]
 
     def made(builder: GraphBuilder, wanted: Extents, values: Sequence[Node | None]) -> Node:
-        return builder.call(torch.ops.aten.select.int, values[0], axis, index)
+        return builder.call("select.int", values[0], axis, index)
 
     return Rule([source], filled, needed, made)
 
@@ -316,13 +310,16 @@ def _padded(node: Node) -> Rule | None:
     def needed(wanted: Extents, given: Sequence[Extents]) -> list[Extents | None]:
         return [tuple(map(min, wanted, sizes))]
 
-    # More than the source's own is never filled.
-    return Rule([source], lambda given: given[0], needed, lambda builder, wanted, values: values[0])
+    def made(builder: GraphBuilder, wanted: Extents, values: Sequence[Node | None]) -> Node:
+        # More than the source's own is never filled.
+        assert values[0] is not None
+        return values[0]
+
+    return Rule([source], lambda given: given[0], needed, made)
 
 
 @_rule("cat.default")
 def _concatenated(node: Node) -> Rule | None:
-    import torch
 
     parts = list(_arguments(node)[0])
     axis = _arguments(node)[1] if len(_arguments(node)) > 1 else node.kwargs.get("dim", 0)
@@ -345,7 +342,7 @@ def _concatenated(node: Node) -> Rule | None:
 
     def made(builder: GraphBuilder, wanted: Extents, values: Sequence[Node | None]) -> Node:
         left = [one for one in values if one is not None]
-        return left[0] if len(left) == 1 else builder.call(torch.ops.aten.cat.default, left, axis)
+        return left[0] if len(left) == 1 else builder.call("cat.default", left, axis)
 
     return Rule(parts, filled, needed, made)
 
@@ -353,10 +350,9 @@ def _concatenated(node: Node) -> Rule | None:
 @_rule("slice_scatter.default", "select_scatter.default")
 def _scattered(node: Node) -> Rule | None:
     """A part of a tensor in the place of its own."""
-    import torch
 
     base, part, axis, *place = _arguments(node)
-    is_slice = str(node.target) == "aten.slice_scatter.default"
+    is_slice = name_of(node) == "slice_scatter.default"
     axis = _axis(base, axis)
     size = sizes_of(base)[axis]
     if base is part:
@@ -392,9 +388,9 @@ def _scattered(node: Node) -> Rule | None:
         if cut is None:
             return whole
         if not is_slice:
-            return builder.call(torch.ops.aten.select_scatter.default, whole, cut, axis, first)
+            return builder.call("select_scatter.default", whole, cut, axis, first)
         end = min(first + (taken(wanted[axis]) - 1) * step + 1, wanted[axis])
-        return builder.call(torch.ops.aten.slice_scatter.default, whole, cut, axis, first, end, step)
+        return builder.call("slice_scatter.default", whole, cut, axis, first, end, step)
 
     return Rule([base, part], filled, needed, made)
 
@@ -408,7 +404,7 @@ def _summed(node: Node) -> Rule:
     rank = len(sizes_of(source))
     axes = {_axis(source, axis) for axis in (_arguments(node)[1] or range(rank))}
     keeps = bool(_arguments(node)[2]) if len(_arguments(node)) > 2 else bool(node.kwargs.get("keepdim", False))
-    is_sum = str(node.target) == "aten.sum.dim_IntList"
+    is_sum = name_of(node) == "sum.dim_IntList"
     kept = [axis for axis in range(rank) if keeps or axis not in axes]
 
     def filled(given: Sequence[Extents]) -> Extents:
@@ -428,7 +424,7 @@ def _summed(node: Node) -> Rule:
 def _along_one_axis(node: Node) -> Rule:
     """Running totals need no more than they give; a softmax all of its axis."""
     axis, rank = _axis(node, _arguments(node)[1]), len(sizes_of(node))
-    is_sum = str(node.target) == "aten.cumsum.default"
+    is_sum = name_of(node) == "cumsum.default"
     every = tuple(range(rank))
     others = tuple(None if one == axis else one for one in every)
     rule = _along_axes(node, every if is_sum else others)

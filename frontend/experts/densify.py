@@ -12,21 +12,20 @@ rewritten value is that of the model, up to the rounding of floats.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from sta.frontend.experts.graph_builder import GraphBuilder, NotLifted, sizes_of
 from sta.frontend.experts.lifted import Lifted
 from sta.frontend.experts.rules import Rewriting, Value, choose_best, choose_first, choose_listed, rule_of, slots_of
+from sta.frontend.graph_builder import GraphBuilder, NotRewritten, erase_dead, name_of, sizes_of
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
 _CHOICES = {
-    "aten.topk.default": choose_best,
-    "aten.max.dim": choose_first,
-    "aten.argmax.default": choose_first,
+    "topk.default": choose_best,
+    "max.dim": choose_first,
+    "argmax.default": choose_first,
 }
 
 
@@ -36,17 +35,17 @@ def densify_experts(program: ExportedProgram) -> None:
     calls = [node for node in graph.nodes if node.op == "call_function"]
     if not any(_is_choice(node) or _is_listed(node) for node in calls):
         return
-    rewriting = Rewriting(GraphBuilder(program.graph_module))
+    rewriting = Rewriting(GraphBuilder(program))
     for node in calls:
         rewriting.builder.current = node
         try:
             _rewrite(rewriting, node)
-        except NotLifted:
+        except NotRewritten:
             _take_slots(rewriting, node)
     if (end := graph.output_node()) is not None:
         rewriting.builder.current = end
         _take_slots(rewriting, end)
-    _erase_dead(rewriting, calls)
+    erase_dead(program.graph.nodes)
 
 
 def _take_slots(rewriting: Rewriting, node: Node) -> None:
@@ -56,7 +55,7 @@ def _take_slots(rewriting: Rewriting, node: Node) -> None:
         if isinstance(value, Lifted) and read.meta["val"].is_floating_point():
             try:
                 node.replace_input_with(read, slots_of(rewriting, value))
-            except NotLifted:
+            except NotRewritten:
                 continue
 
 
@@ -77,7 +76,7 @@ def _rewrite(rewriting: Rewriting, node: Node) -> None:
 def _value_of(rewriting: Rewriting, node: Node) -> Value:
     """The value of a node that is or follows a choice; None for others."""
     if _is_choice(node):
-        return _CHOICES[str(node.target)](rewriting, node)
+        return _CHOICES[name_of(node)](rewriting, node)
     values = [rewriting.value_of(argument) for argument in node.args]
     rule = rule_of(node) if any(map(_has_slots, values)) else None
     return None if rule is None else rule(rewriting, node, values)
@@ -93,26 +92,15 @@ def _has_slots(value: Value) -> bool:
 
 def _is_choice(node: Node) -> bool:
     """True if the node's indices are read."""
-    name = str(node.target)
+    name = name_of(node)
     if name not in _CHOICES:
         return False
-    return name == "aten.argmax.default" or name == "aten.topk.default" or any(user.args[1] == 1 for user in node.users)
+    return name == "argmax.default" or name == "topk.default" or any(user.args[1] == 1 for user in node.users)
 
 
 def _is_listed(node: Node) -> bool:
     """True for scores at indices by which slots are sorted."""
-    if str(node.target) != "aten.gather.default":
+    if name_of(node) != "gather.default":
         return False
-    flat = [user for user in node.args[2].users if str(user.target) == "aten.view.default"]
-    return any(str(user.target) == "aten.sort.default" for one in flat for user in one.users)
-
-
-def _erase_dead(rewriting: Rewriting, calls: Sequence[Node]) -> None:
-    """Erases what nothing reads any more; an assertion about a value in slots reads nothing."""
-    for node in calls:
-        if str(node.target) == "aten._assert_tensor_metadata.default" and node.args[0] in rewriting.values:
-            node.graph.erase_node(node)
-    graph = calls[0].graph
-    for node in reversed(graph.nodes):
-        if node.op in ("call_function", "get_attr") and not node.users and node.meta.get("val") is not None:
-            graph.erase_node(node)
+    flat = [user for user in node.args[2].users if name_of(user) == "view.default"]
+    return any(name_of(user) == "sort.default" for one in flat for user in one.users)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sta.frontend.experts.graph_builder import GraphBuilder, NotLifted, sizes_of
+from sta.frontend.graph_builder import GraphBuilder, NotRewritten, sizes_of
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -86,12 +86,11 @@ class Lifted:
 
     def total(self, builder: GraphBuilder, weight: Node | None = None) -> Node:
         """The sum over the slots of values times `weight`; the axis is `outer` times `inner` afterwards."""
-        import torch
 
         weight = self.count if weight is None else weight
         if self.make_total is not None:
             return self.make_total(weight)
-        product = builder.call(torch.ops.aten.mul.Tensor, self.dense, weight)
+        product = builder.call("mul.Tensor", self.dense, weight)
         sizes = list(self.sizes)
         spread = builder.total(
             builder.expand(product, self.full_sizes(sizes_of(product)[self.axis + 1])), [self.axis + 1]
@@ -111,7 +110,7 @@ def viewed(builder: GraphBuilder, value: Lifted, sizes: Sequence[int]) -> Lifted
         value.choice, tuple(sizes), axis, inner, value.count, value.make_dense, value.order, value.is_numbers
     )
     if value.order is not None and value.sizes[value.axis] != sizes[axis]:
-        raise NotLifted("sorted slots that are taken apart")
+        raise NotRewritten("sorted slots that are taken apart")
 
     def total(weight: Node) -> Node:
         return builder.view(value.total(builder, _reshaped(builder, weight, after, value)), _without_slots(after))
@@ -140,7 +139,7 @@ def _place(value: Lifted, sizes: Sequence[int]) -> tuple[int, int]:
         if stride % behind == 0 and size % (inner * value.choice.slots) == 0 and size >= inner * value.choice.slots:
             return axis, inner
         behind *= size
-    raise NotLifted("slots that are taken apart")
+    raise NotRewritten("slots that are taken apart")
 
 
 def _reshaped(builder: GraphBuilder, node: Node, before: Lifted, after: Lifted) -> Node:
@@ -173,7 +172,7 @@ def _part(given: list[int], before: list[int], after: list[int]) -> tuple[list[i
 def permuted(builder: GraphBuilder, value: Lifted, axes: Sequence[int]) -> Lifted:
     """The axes of the model's tensor in another order."""
     if value.order is not None:
-        raise NotLifted("sorted slots whose axis moves")
+        raise NotRewritten("sorted slots whose axis moves")
     triple = [value.axis, value.axis + 1, value.axis + 2]
     moved = [one for axis in axes for one in (triple if axis == value.axis else [value.dense_axis(axis)])]
     return replace(
@@ -190,18 +189,18 @@ def permuted(builder: GraphBuilder, value: Lifted, axes: Sequence[int]) -> Lifte
 def aligned(builder: GraphBuilder, operand: Any, form: Lifted, rank: int) -> Callable[[], Any]:
     """
     Makes an operand of an elementwise operation, whose result has `rank` axes, one of the values of experts in the form
-    of `form`. Raises NotLifted if it differs between slots.
+    of `form`. Raises NotRewritten if it differs between slots.
     """
     from torch.fx import Node
 
     if isinstance(operand, Lifted):
         missing = rank - len(operand.sizes)
         if operand.axis + missing != form.axis + rank - len(form.sizes):
-            raise NotLifted("slots along different axes")
+            raise NotRewritten("slots along different axes")
         if (operand.inner, operand.outer, operand.choice.slots) != (form.inner, form.outer, form.choice.slots):
-            raise NotLifted("different slots")
+            raise NotRewritten("different slots")
         if operand.order is not form.order:
-            raise NotLifted("slots in different orders")
+            raise NotRewritten("slots in different orders")
         return lambda: operand.dense
     if not isinstance(operand, Node) or not hasattr(operand.meta.get("val"), "shape"):
         return lambda: operand
@@ -211,5 +210,5 @@ def aligned(builder: GraphBuilder, operand: Any, form: Lifted, rank: int) -> Cal
         return lambda: operand
     at = len(sizes) - behind
     if sizes[at] != 1:
-        raise NotLifted("a value that differs between slots")
+        raise NotRewritten("a value that differs between slots")
     return lambda: builder.view(operand, [*sizes[:at], 1, 1, 1, *sizes[at + 1 :]])

@@ -2,7 +2,7 @@
 Operators on values in slots, as operations on values of experts.
 
 A rule gets the rewriting and the node, and returns the node's new value: lifted, a node of the graph, or one of the
-marks below. It raises NotLifted where there is no counterpart.
+marks below. It raises NotRewritten where there is no counterpart.
 """
 # pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
 # Operators of torch.ops and arguments of nodes have no public types.
@@ -18,8 +18,8 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sta.frontend.experts.choice import between, ranks_of
-from sta.frontend.experts.graph_builder import GraphBuilder, NotLifted, sizes_of
 from sta.frontend.experts.lifted import Choice, Lifted, Order, aligned, permuted, viewed
+from sta.frontend.graph_builder import GraphBuilder, NotRewritten, name_of, sizes_of
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -76,7 +76,7 @@ RULES: dict[str, Rule] = {}
 
 def _rule(*names: str) -> Callable[[Rule], Rule]:
     def register(rule: Rule) -> Rule:
-        RULES.update((f"aten.{name}", rule) for name in names)
+        RULES.update((name, rule) for name in names)
         return rule
 
     return register
@@ -88,7 +88,7 @@ def rule_of(node: Node) -> Rule | None:
 
     if node.target is operator.getitem:
         return _part_of_list
-    found = RULES.get(str(node.target))
+    found = RULES.get(name_of(node))
     if found is None and isinstance(node.target, torch._ops.OpOverload):
         if node.target._schema.name == "transformers::grouped_mm_fallback":
             return _grouped_product
@@ -102,7 +102,7 @@ def _axis(value: Lifted, axis: int) -> int:
 
 def _lifted(value: Value) -> Lifted:
     if not isinstance(value, Lifted):
-        raise NotLifted("an operand without slots")
+        raise NotRewritten("an operand without slots")
     return value
 
 
@@ -110,14 +110,14 @@ def _own_axis(value: Lifted, axis: int) -> int:
     """An axis that is not that of the slots."""
     axis = _axis(value, axis)
     if axis == value.axis:
-        raise NotLifted("slots that are told apart")
+        raise NotRewritten("slots that are told apart")
     return axis
 
 
 def _part_of_list(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     parts, index = values
     if not isinstance(parts, list):
-        raise NotLifted("a part of no list")
+        raise NotRewritten("a part of no list")
     return parts[index]
 
 
@@ -134,22 +134,21 @@ def choose_best(rewriting: Rewriting, node: Node) -> list[Value]:
 
 def choose_first(rewriting: Rewriting, node: Node) -> Value:
     """The index of the largest element, and for `max.dim` its value."""
-    import torch
 
     scores, axis, *rest = cast("Any", node.args)
     keeps = bool(rest[0]) if rest else bool(node.kwargs.get("keepdim", False))
     if axis is None:
-        raise NotLifted("the largest of all elements")
+        raise NotRewritten("the largest of all elements")
     _, index = _chosen(rewriting, scores, axis, 1, True, True)
     sizes = list(index.sizes)
     if not keeps:
         del sizes[axis % len(sizes)]
         if not sizes:
-            raise NotLifted("an index without axes")
+            raise NotRewritten("an index without axes")
         index = viewed(rewriting.builder, index, sizes)
-    if str(node.target) == "aten.argmax.default":
+    if name_of(node) == "argmax.default":
         return index
-    largest = rewriting.builder.call(torch.ops.aten.amax.default, scores, [axis], keeps)
+    largest = rewriting.builder.call("amax.default", scores, [axis], keeps)
     return [largest, index]
 
 
@@ -159,7 +158,7 @@ def _chosen(
     builder = rewriting.builder
     sizes = sizes_of(scores)
     if not scores.meta["val"].is_floating_point() or not sizes:
-        raise NotLifted("a choice among integers")
+        raise NotRewritten("a choice among integers")
     axis %= len(sizes)
     experts = sizes[axis]
     ranks = _spread(builder, ranks_of(builder, scores, axis, is_largest), axis)
@@ -176,12 +175,12 @@ def choose_listed(rewriting: Rewriting, indices: Any, experts: int) -> Lifted:
     """Slots that are filled with integers, which may be equal; along their last axis."""
     import torch
 
-    builder, aten = rewriting.builder, torch.ops.aten
+    builder = rewriting.builder
     sizes = sizes_of(indices)
     axis = len(sizes) - 1
     every = builder.constant(torch.arange(experts, dtype=indices.meta["val"].dtype))
-    equal = builder.call(aten.eq.Tensor, builder.call(aten.unsqueeze.default, indices, -1), every)
-    count = builder.total(builder.call(aten.to.dtype, equal, torch.float32), [-2])
+    equal = builder.call("eq.Tensor", builder.call("unsqueeze.default", indices, -1), every)
+    count = builder.total(builder.call("to.dtype", equal, torch.float32), [-2])
     numbers = _numbers(builder, experts, axis, len(sizes))
     return Lifted(
         Choice(sizes[-1], experts),
@@ -216,11 +215,11 @@ def _elementwise(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> V
     builder = rewriting.builder
     form = next((one for one in values if isinstance(one, Lifted)), None)
     if form is None or any(isinstance(one, list | Order | Tokens | Inverse | Ends) for one in values):
-        raise NotLifted("an operation on what is no tensor with slots")
+        raise NotRewritten("an operation on what is no tensor with slots")
     sizes = sizes_of(node)
     axis = form.axis + len(sizes) - len(form.sizes)
     if sizes[axis] != form.sizes[form.axis]:
-        raise NotLifted("slots that are repeated")
+        raise NotRewritten("slots that are repeated")
     operands = [aligned(builder, one, form, len(sizes)) for one in values]
     keywords = {name: one for name, one in node.kwargs.items() if name not in ("memory_format", "layout", "pin_memory")}
     count = builder.view(form.count, [*(1 for _ in range(axis - form.axis)), *sizes_of(form.count)])
@@ -230,7 +229,7 @@ def _elementwise(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> V
         axis,
         form.inner,
         count,
-        lambda: builder.call(node.target, *(one() for one in operands), **keywords),
+        lambda: builder.call_target(node.target, *(one() for one in operands), **keywords),
         form.order,
     )
     return replace(result, make_total=_total_of(rewriting, node, values, operands))
@@ -240,26 +239,25 @@ def _total_of(
     rewriting: Rewriting, node: Node, values: Sequence[Value], operands: Sequence[Callable[[], Any]]
 ) -> Callable[[Node], Node] | None:
     """The sum over the experts of a product or a sum of which a part has a cheap one."""
-    import torch
 
-    builder, aten, sizes = rewriting.builder, torch.ops.aten, tuple(sizes_of(node))
+    builder, sizes = rewriting.builder, tuple(sizes_of(node))
     cheap = next((index for index, one in enumerate(values) if isinstance(one, Lifted) and one.make_total), None)
     if cheap is None or values[cheap].sizes != sizes or len(values) > 2:
         return None
-    if str(node.target) in _COPIES:
+    if name_of(node) in _COPIES:
         return values[cheap].make_total
     if len(values) != 2 or node.kwargs:
         return None
     part, other = values[cheap], values[1 - cheap]
-    if str(node.target) == "aten.mul.Tensor":
+    if name_of(node) == "mul.Tensor":
         factor = operands[1 - cheap]
-        return lambda weight: part.total(builder, builder.call(aten.mul.Tensor, weight, factor()))
-    if str(node.target) == "aten.add.Tensor" and isinstance(other, Lifted) and other.sizes == sizes:
-        return lambda weight: builder.call(aten.add.Tensor, part.total(builder, weight), other.total(builder, weight))
+        return lambda weight: part.total(builder, builder.call("mul.Tensor", weight, factor()))
+    if name_of(node) == "add.Tensor" and isinstance(other, Lifted) and other.sizes == sizes:
+        return lambda weight: builder.call("add.Tensor", part.total(builder, weight), other.total(builder, weight))
     return None
 
 
-_COPIES = ("aten.alias.default", "aten.clone.default", "aten.detach.default")
+_COPIES = ("alias.default", "clone.default", "detach.default")
 
 
 @_rule("alias.default", "clone.default", "detach.default", "contiguous.default")
@@ -269,13 +267,12 @@ def _copy(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
 
 @_rule("_to_copy.default", "to.dtype", "type_as.default")
 def _converted(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
-    import torch
 
     value, dtype = _lifted(values[0]), node.meta["val"].dtype
     if node.args[0].meta["val"].dtype == dtype:
         return value
     builder = rewriting.builder
-    dense = lambda: builder.call(torch.ops.aten.to.dtype, value.dense, dtype)  # noqa: E731
+    dense = lambda: builder.call("to.dtype", value.dense, dtype)  # noqa: E731
     return replace(value, make_dense=dense, make_total=None, _made=[])
 
 
@@ -286,7 +283,7 @@ def _quotient(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Valu
     if not isinstance(order, Order):
         return _elementwise(rewriting, node, values)
     if values[1] != order.ids.choice.slots:
-        raise NotLifted("arithmetic with positions")
+        raise NotRewritten("arithmetic with positions")
     return Tokens(order)
 
 
@@ -313,7 +310,7 @@ def _expand(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     value, sizes = _lifted(values[0]), sizes_of(node)
     added = len(sizes) - len(value.sizes)
     if sizes[value.axis + added] != value.sizes[value.axis]:
-        raise NotLifted("slots that are repeated")
+        raise NotRewritten("slots that are repeated")
     widened = viewed(rewriting.builder, value, [*(1 for _ in range(added)), *value.sizes])
     # What does not depend on an axis has size 1 there.
     return replace(widened, sizes=tuple(sizes), make_total=None)
@@ -340,7 +337,7 @@ def _split(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     parts = [int(part.shape[axis]) for part in node.meta["val"]]
     starts = [sum(parts[:index]) for index in range(len(parts))]
     if any(not isinstance(one, int) for one in (given if isinstance(given, list) else [given])):
-        raise NotLifted("parts whose sizes depend on the choice")
+        raise NotRewritten("parts whose sizes depend on the choice")
     return [_cut(rewriting, value, axis, start, start + size, 1) for start, size in zip(starts, parts, strict=True)]
 
 
@@ -373,14 +370,13 @@ def _select(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
 
 def _cut(rewriting: Rewriting, value: Lifted, axis: int, start: int, stop: int, step: int) -> Lifted:
     """A part of an axis that is not that of the slots."""
-    import torch
 
     builder, at = rewriting.builder, value.dense_axis(axis)
 
     def part(node: Node) -> Node:
         if sizes_of(node)[at] == 1:
             return node
-        return builder.call(torch.ops.aten.slice.Tensor, node, at, start, stop, step)
+        return builder.call("slice.Tensor", node, at, start, stop, step)
 
     sizes = list(value.sizes)
     sizes[axis] = len(range(start, stop, step))
@@ -398,7 +394,7 @@ def _some_slots(rewriting: Rewriting, value: Lifted, start: int, stop: int, step
     """The slots of some ranks."""
     builder, choice = rewriting.builder, value.choice
     if choice.ranks is None or not value.is_slot_axis or step != 1 or value.order is not None:
-        raise NotLifted("slots that are told apart")
+        raise NotRewritten("slots that are told apart")
     ranks = builder.view(choice.ranks, sizes_of(value.count))
     count = between(builder, ranks, start, stop, choice.experts)
     sizes = list(value.sizes)
@@ -410,15 +406,14 @@ def _some_slots(rewriting: Rewriting, value: Lifted, start: int, stop: int, step
 
 def slots_of(rewriting: Rewriting, value: Lifted) -> Node:
     """The value itself, slot after slot: that of the expert in it."""
-    import torch
 
     if not value.is_slot_axis or value.order is not None:
-        raise NotLifted("slots that are told apart")
+        raise NotRewritten("slots that are told apart")
     builder, slots = rewriting.builder, value.choice.slots
     sizes = [1 if axis == value.axis else size for axis, size in enumerate(value.sizes)]
     single = [value] if slots == 1 else [_some_slots(rewriting, value, slot, slot + 1, 1) for slot in range(slots)]
     parts = [builder.view(one.total(builder), sizes) for one in single]
-    return parts[0] if slots == 1 else builder.call(torch.ops.aten.cat.default, parts, value.axis)
+    return parts[0] if slots == 1 else builder.call("cat.default", parts, value.axis)
 
 
 # --- Along axes ---
@@ -426,19 +421,18 @@ def slots_of(rewriting: Rewriting, value: Lifted) -> Node:
 
 @_rule("sum.dim_IntList", "mean.dim")
 def _reduce(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
-    import torch
 
     builder, value = rewriting.builder, _lifted(values[0])
     axes = sorted(_axis(value, axis) for axis in (values[1] or range(len(value.sizes))))
     keeps = len(values) > 2 and values[2]
     if not node.meta["val"].is_floating_point():
-        raise NotLifted("a sum of integers")
+        raise NotRewritten("a sum of integers")
     if value.axis not in axes:
         moved = [value.dense_axis(axis) for axis in axes]
 
         def dense() -> Node:
             sizes = value.full_sizes(sizes_of(value.dense)[value.axis + 1])
-            return builder.call(node.target, builder.expand(value.dense, sizes), moved, True)
+            return builder.call_target(node.target, builder.expand(value.dense, sizes), moved, True)
 
         kept = [1 if axis in axes else size for axis, size in enumerate(value.sizes)]
         reduced = replace(
@@ -452,37 +446,36 @@ def _reduce(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
         return reduced if keeps else viewed(builder, reduced, sizes_of(node))
     total = value.total(builder)
     left = [axis for axis in axes if axis != value.axis or not value.is_slot_axis]
-    if str(node.target) == "aten.mean.dim":
-        total = builder.call(torch.ops.aten.div.Tensor, total, value.choice.slots)
+    if name_of(node) == "mean.dim":
+        total = builder.call("div.Tensor", total, value.choice.slots)
     if left:
-        total = builder.call(node.target, total, left, True)
+        total = builder.call_target(node.target, total, left, True)
     return builder.view(total, sizes_of(node))
 
 
 def _ones_at(rewriting: Rewriting, node: Node, axes: Sequence[int]) -> Node:
     """A count that does not depend on some axes."""
     if any(sizes_of(node)[axis] != 1 for axis in axes):
-        raise NotLifted("a sum over tokens")
+        raise NotRewritten("a sum over tokens")
     return node
 
 
 @_rule("softmax.int", "_softmax.default")
 def _softmax(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     """Over the slots: the experts' exponentials, those that are not chosen without a part in the sum."""
-    import torch
 
-    builder, aten = rewriting.builder, torch.ops.aten
+    builder = rewriting.builder
     value, axis = _lifted(values[0]), _axis(_lifted(values[0]), values[1])
     if axis != value.axis:
-        raise NotLifted("a softmax beside slots")
+        raise NotRewritten("a softmax beside slots")
     if not value.is_slot_axis:
-        raise NotLifted("a softmax over slots of several tokens")
+        raise NotRewritten("a softmax over slots of several tokens")
 
     def dense() -> Node:
         experts = builder.expand(value.dense, value.full_sizes(value.choice.experts))
-        parts = builder.call(aten.softmax.int, experts, value.axis + 1)
-        chosen = builder.call(aten.mul.Tensor, parts, value.count)
-        return builder.call(aten.div.Tensor, parts, builder.call(aten.sum.dim_IntList, chosen, [value.axis + 1], True))
+        parts = builder.call("softmax.int", experts, value.axis + 1)
+        chosen = builder.call("mul.Tensor", parts, value.count)
+        return builder.call("div.Tensor", parts, builder.call("sum.dim_IntList", chosen, [value.axis + 1], True))
 
     return replace(value, make_dense=dense, make_total=None, _made=[])
 
@@ -496,10 +489,10 @@ def _gather(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     builder, index = rewriting.builder, _lifted(index)
     axis = _axis(index, axis)
     if axis != index.axis or not index.is_slot_axis or not index.is_numbers or isinstance(source, Lifted):
-        raise NotLifted("indices of something else than experts")
+        raise NotRewritten("indices of something else than experts")
     sizes = sizes_of(source)
     if sizes[axis] != index.choice.experts or _without(sizes, axis) != _without(index.sizes, axis):
-        raise NotLifted("indices of something else than experts")
+        raise NotRewritten("indices of something else than experts")
     dense = lambda: _spread(builder, source, axis)  # noqa: E731
     return replace(index, make_dense=dense, is_numbers=False, make_total=None, _made=[])
 
@@ -510,32 +503,31 @@ def _without(sizes: Sequence[int], axis: int) -> list[int]:
 
 @_rule("scatter.src", "scatter.value")
 def _scatter(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
-    import torch
 
-    builder, aten = rewriting.builder, torch.ops.aten
+    builder = rewriting.builder
     base, axis, index, source = values
     index, sizes = _lifted(index), sizes_of(node)
     axis = _axis(index, axis)
     if isinstance(base, Lifted) or axis != index.axis or not index.is_slot_axis or not index.is_numbers:
-        raise NotLifted("indices of something else than experts")
+        raise NotRewritten("indices of something else than experts")
     if sizes[axis] != index.choice.experts or _without(sizes, axis) != _without(index.sizes, axis):
-        raise NotLifted("indices of something else than experts")
+        raise NotRewritten("indices of something else than experts")
     count = builder.view(builder.expand(index.count, index.full_sizes(index.choice.experts)), sizes)
     if isinstance(source, Lifted):
         source = builder.expand(aligned(builder, source, index, len(sizes))(), index.full_sizes(index.choice.experts))
         source = builder.view(source, sizes)
     elif not isinstance(source, bool | int | float):
-        raise NotLifted("values that do not come from the slots")
-    chosen = builder.call(aten.gt.Scalar, count, 0.5)
+        raise NotRewritten("values that do not come from the slots")
+    chosen = builder.call("gt.Scalar", count, 0.5)
     dtype = node.meta["val"].dtype
     if dtype.is_floating_point and _is_zero(base) and isinstance(source, int | float):
-        result = count if source == 1 else builder.call(aten.mul.Scalar, count, source)
+        result = count if source == 1 else builder.call("mul.Scalar", count, source)
     elif dtype.is_floating_point and _is_zero(base):
-        result = builder.call(aten.mul.Tensor, source, count)
+        result = builder.call("mul.Tensor", source, count)
     elif isinstance(source, bool | int | float):
-        result = builder.call(aten.masked_fill.Scalar, base, chosen, source)
+        result = builder.call("masked_fill.Scalar", base, chosen, source)
     else:
-        result = builder.call(aten.where.self, chosen, source, base)
+        result = builder.call("where.self", chosen, source, base)
     if source == -math.inf:
         rewriting.excluded[result] = index.choice
     return result
@@ -543,33 +535,32 @@ def _scatter(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value
 
 def _is_zero(node: Node) -> bool:
     """True for a tensor of zeros."""
-    names = ("aten.zeros.default", "aten.zeros_like.default", "aten.new_zeros.default")
-    filled = ("aten.full.default", "aten.full_like.default", "aten.new_full.default")
-    name = str(node.target)
+    names = ("zeros.default", "zeros_like.default", "new_zeros.default")
+    filled = ("full.default", "full_like.default", "new_full.default")
+    name = name_of(node)
     return name in names or (name in filled and bool(node.args[-1] == 0))
 
 
 @_rule("cat.default", "concat.default", "concatenate.default")
 def _concatenate(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     """Slots of choices of which each excludes the ones before."""
-    import torch
 
-    builder, aten = rewriting.builder, torch.ops.aten
+    builder = rewriting.builder
     parts, axis = [_lifted(one) for one in values[0]], values[1] if len(values) > 1 else node.kwargs.get("dim", 0)
     first = parts[0]
     axis = _axis(first, axis)
     if any(one.axis != axis or not one.is_slot_axis or one.order is not None for one in parts):
-        raise NotLifted("slots beside other slots")
+        raise NotRewritten("slots beside other slots")
     choices = tuple(one.choice for one in parts)
     for before, after in itertools.pairwise(choices):
         if not set(_all_excluded(before)) | {before} <= set(_all_excluded(after)):
-            raise NotLifted("slots that may hold the same expert")
+            raise NotRewritten("slots that may hold the same expert")
 
     def added(nodes: Sequence[Node]) -> Node:
-        return reduce(lambda left, right: builder.call(aten.add.Tensor, left, right), nodes)
+        return reduce(lambda left, right: builder.call("add.Tensor", left, right), nodes)
 
     def dense() -> Node:
-        return added([builder.call(aten.mul.Tensor, one.dense, one.count) for one in parts])
+        return added([builder.call("mul.Tensor", one.dense, one.count) for one in parts])
 
     choice = rewriting.joined.setdefault(choices, Choice(sum(one.slots for one in choices), choices[0].experts))
     is_numbers = all(one.is_numbers for one in parts)
@@ -599,7 +590,7 @@ def _all_excluded(choice: Choice) -> list[Choice]:
 def _sort(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     ids = next(_lifted(one) for one in values if isinstance(one, Lifted))
     if len(ids.sizes) != 1 or ids.inner != 1 or not ids.is_numbers or ids.order is not None or _is_descending(node):
-        raise NotLifted("sorted values")
+        raise NotRewritten("sorted values")
     order = Order(ids)
     return [replace(ids, order=order), order]
 
@@ -620,7 +611,7 @@ def _index(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     builder = rewriting.builder
     source, indices = values
     if len(indices) != 1:
-        raise NotLifted("several indices")
+        raise NotRewritten("several indices")
     (index,) = indices
     if isinstance(index, Tokens) and not isinstance(source, Lifted):
         ids, sizes = index.order.ids, sizes_of(node)
@@ -629,11 +620,11 @@ def _index(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
         return Lifted(ids.choice, tuple(sizes), 0, 1, count, lambda: dense, index.order)
     if isinstance(index, Order) and isinstance(source, Lifted):
         if source.axis != 0 or source.inner != 1 or source.order is not None:
-            raise NotLifted("sorted slots of something else")
+            raise NotRewritten("sorted slots of something else")
         return replace(source, order=index)
     if isinstance(index, Inverse) and isinstance(source, Lifted):
         if source.order is not index.order:
-            raise NotLifted("sorted slots of something else")
+            raise NotRewritten("sorted slots of something else")
         return replace(source, order=None)
     if isinstance(index, Lifted) and not isinstance(source, Lifted) and index.is_numbers:
         rest = sizes_of(source)[1:]
@@ -642,17 +633,16 @@ def _index(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
         dense = builder.view(source, [*lead, *rest])
         count = builder.view(index.count, [*sizes_of(index.count), *(1 for _ in rest)])
         if sizes_of(source)[0] != index.choice.experts:
-            raise NotLifted("indices of something else than experts")
+            raise NotRewritten("indices of something else than experts")
         value = Lifted(index.choice, tuple(sizes), index.axis, index.inner, count, lambda: dense, index.order)
         return replace(value, make_total=_total_of_parameters(rewriting, value))
-    raise NotLifted("indices of something else")
+    raise NotRewritten("indices of something else")
 
 
 def _total_of_parameters(rewriting: Rewriting, value: Lifted) -> Callable[[Node], Node] | None:
     """The sum over the experts of what only depends on the expert, one axis behind the slots: a linear layer."""
-    import torch
 
-    builder, aten = rewriting.builder, torch.ops.aten
+    builder = rewriting.builder
     if len(value.sizes) != 2 or value.axis != 0:
         return None
 
@@ -661,7 +651,7 @@ def _total_of_parameters(rewriting: Rewriting, value: Lifted) -> Callable[[Node]
             return replace(value, make_total=None).total(builder, weight)
         table = builder.view(value.dense, [value.choice.experts, value.sizes[1]])
         tokens = builder.view(builder.expand(weight, [value.outer, value.choice.experts, 1, 1]), [value.outer, -1])
-        return builder.call(aten.linear.default, tokens, builder.permute(table, [1, 0]))
+        return builder.call("linear.default", tokens, builder.permute(table, [1, 0]))
 
     return total
 
@@ -670,9 +660,9 @@ def _total_of_parameters(rewriting: Rewriting, value: Lifted) -> Callable[[Node]
 def _index_put(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     """Positions put where an order says: its inverse."""
     _, indices, positions = values[:3]
-    is_range = getattr(positions, "target", None) is not None and str(positions.target) == "aten.arange.default"
+    is_range = getattr(positions, "target", None) is not None and name_of(positions) == "arange.default"
     if len(indices) != 1 or not isinstance(indices[0], Order) or not is_range or len(positions.args) != 1:
-        raise NotLifted("values put somewhere")
+        raise NotRewritten("values put somewhere")
     return Inverse(indices[0])
 
 
@@ -688,14 +678,14 @@ def _histogram(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Val
     experts = ids.choice.experts
     given = tuple(values[1:])
     if ids.order is None or not ids.is_numbers or given not in ((experts, 0, experts - 1), (None, experts)):
-        raise NotLifted("counted values")
+        raise NotRewritten("counted values")
     return Ends(ids.order)
 
 
 @_rule("cumsum.default")
 def _running_total(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     if not isinstance(values[0], Ends):
-        raise NotLifted("a running total over slots")
+        raise NotRewritten("a running total over slots")
     return values[0]
 
 
@@ -704,9 +694,9 @@ def _grouped_product(rewriting: Rewriting, node: Node, values: Sequence[Value]) 
     rows, weight, ends = values
     rows = _lifted(rows)
     if not isinstance(ends, Ends) or rows.order is not ends.order or rows.axis != 0 or rows.inner != 1:
-        raise NotLifted("a product with groups of something else")
+        raise NotRewritten("a product with groups of something else")
     if isinstance(weight, Lifted) or sizes_of(weight)[0] != rows.choice.experts:
-        raise NotLifted("a product with groups of something else")
+        raise NotRewritten("a product with groups of something else")
     return product(rewriting, rows, weight)
 
 
@@ -716,9 +706,8 @@ def product(rewriting: Rewriting, rows: Lifted, weight: Node) -> Lifted:
 
     The weighted sum over the experts is one linear layer on all their weighted rows.
     """
-    import torch
 
-    builder, aten = rewriting.builder, torch.ops.aten
+    builder = rewriting.builder
     experts, width, out = sizes_of(weight)
     tokens = rows.outer
 
@@ -730,25 +719,25 @@ def product(rewriting: Rewriting, rows: Lifted, weight: Node) -> Lifted:
         given = every(rows.dense)
         if sizes_of(given)[1] == 1:
             matrix = builder.view(builder.permute(weight, [0, 2, 1]), [experts * out, width])
-            result = builder.call(aten.linear.default, builder.view(given, [tokens, width]), matrix)
+            result = builder.call("linear.default", builder.view(given, [tokens, width]), matrix)
             return builder.view(result, [tokens, experts, 1, out])
         layers = [
             builder.call(
-                aten.linear.default,
-                builder.call(aten.select.int, given, 1, expert),
-                builder.permute(builder.call(aten.select.int, weight, 0, expert), [1, 0]),
+                "linear.default",
+                builder.call("select.int", given, 1, expert),
+                builder.permute(builder.call("select.int", weight, 0, expert), [1, 0]),
             )
             for expert in range(experts)
         ]
-        return builder.view(builder.call(aten.stack.default, layers, 1), [tokens, experts, 1, out])
+        return builder.view(builder.call("stack.default", layers, 1), [tokens, experts, 1, out])
 
     result = Lifted(rows.choice, (rows.sizes[0], out), 0, 1, rows.count, dense, rows.order)
 
     def total(weights: Node) -> Node:
         if sizes_of(weights)[-1] != 1:
             return replace(result, make_total=None).total(builder, weights)
-        weighted = every(builder.call(aten.mul.Tensor, rows.dense, weights))
+        weighted = every(builder.call("mul.Tensor", rows.dense, weights))
         matrix = builder.view(builder.permute(weight, [2, 0, 1]), [out, experts * width])
-        return builder.call(aten.linear.default, builder.view(weighted, [tokens, experts * width]), matrix)
+        return builder.call("linear.default", builder.view(weighted, [tokens, experts * width]), matrix)
 
     return replace(result, make_total=total)

@@ -9,7 +9,7 @@ _NAMES = (
 
 _CHOICE = "leave the choice to the host: return the logits"
 _RANDOM = "random numbers cannot be drawn: leave it out (a dropout with training=True ignores the mode of the model)"
-_PAIRS = "complex numbers have no integer form: write a rotation with cosine and sine"
+_PAIRS = "complex numbers have no integer form beyond sums, products and views: write it with real ones"
 
 
 def _constant(

@@ -441,6 +441,11 @@ def complex_rotation(m: Any, x: Tensor) -> Tensor:
     return m.o(joined(F.scaled_dot_product_attention(q, k, heads(m.v(x)))))
 
 
+def turned_back(y: Tensor, turns: Tensor) -> Tensor:
+    pairs = torch.view_as_complex(y.unflatten(-1, (HEADS, -1, 2)))
+    return torch.view_as_real(pairs * turns.unsqueeze(1).conj()).flatten(2)
+
+
 def halves_rotation(m: Any, x: Tensor) -> Tensor:
     def rotated(y: Tensor) -> Tensor:
         first, second = y.chunk(2, -1)
@@ -485,13 +490,7 @@ EMBEDDINGS = {**linears(), "e": nn.Embedding(50, WIDTH), "p": nn.Embedding(60, W
 TURNS = {**linears(), "angles": torch.cat((ANGLES, ANGLES), -1), "turns": torch.polar(torch.ones_like(ANGLES), ANGLES)}
 
 REFUSED = (
-    Case(
-        "complex rotation",
-        complex_rotation,
-        TURNS,
-        refused=("view_as_complex in forward", "cosine and sine"),
-        entries=2,
-    ),
+    Case("a length of complex numbers", lambda m, x: torch.fft.rfft(m.o(x)).abs(), linears(), refused=("complex",)),
     Case("a roll by nothing", lambda m, x: m.q(torch.roll(m.o(x), (0, 8), (1, 2))), linears(), (IMAGE,)),
     Case(
         "a weight of one axis",
@@ -565,6 +564,8 @@ REFUSED = (
 )
 
 MOVEMENTS = (
+    Case("a rotation of complex numbers", complex_rotation, TURNS, wide=True),
+    Case("a rotation back", lambda m, x: m.o(turned_back(m.q(x), m.turns)), TURNS),
     Case("rotation of halves", halves_rotation, TURNS),
     Case("rotation of pairs", pairs_rotation, TURNS),
     Case("a roll over two axes", lambda m, x: torch.roll(m.o(x), (-2, -2), (1, 2)), linears(), (IMAGE,)),

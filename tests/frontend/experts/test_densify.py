@@ -15,6 +15,7 @@ from torch.fx import Interpreter
 
 import sta
 from sta.frontend.experts.densify import densify_experts
+from sta.frontend.graph_builder import erase_assertions
 
 TOKENS, WIDTH, EXPERTS, SLOTS = 6, 16, 5, 2
 GONE = ("topk", "argmax", "sort", "histc", "index_put", "gather", "scatter", "grouped_mm")
@@ -93,6 +94,7 @@ ROUTINGS = [_normalized, _softmax_of_best, _corrected, _least, _one_after_the_ot
 def _densified(model: nn.Module, *inputs: torch.Tensor) -> tuple[Any, torch.Tensor]:
     """The rewritten program of a model, and what it computes."""
     program = torch.export.export(model.eval(), inputs).run_decompositions({})
+    erase_assertions(program)
     densify_experts(program)
     program.graph.lint()
     state = {**program.state_dict, **program.constants}
