@@ -14,8 +14,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from sta.frontend.experts.choices import choose_best, choose_first, choose_listed
 from sta.frontend.experts.lifted import Lifted
-from sta.frontend.experts.rules import Rewriting, Value, choose_best, choose_first, choose_listed, rule_of, slots_of
+from sta.frontend.experts.rewriting import Rewriting, Value
+from sta.frontend.experts.rules import rule_of
+from sta.frontend.experts.views import slots_of
 from sta.frontend.graph_builder import GraphBuilder, NotRewritten, erase_dead, name_of, sizes_of
 
 if TYPE_CHECKING:
