@@ -1,11 +1,9 @@
 """Choices: slots filled with the experts of the best scores, or with those that integers name."""
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sta.frontend.experts.lifted import Choice, Lifted, viewed
 from sta.frontend.experts.ranks import between, ranks_of
@@ -14,7 +12,7 @@ from sta.frontend.experts.rewriting import (
     Value,
     spread,
 )
-from sta.frontend.graph_builder import GraphBuilder, NotRewritten, name_of, sizes_of
+from sta.frontend.graph_builder import GraphBuilder, NotRewritten, argument_of, name_of, sizes_of, source_of
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -22,17 +20,14 @@ if TYPE_CHECKING:
 
 def choose_best(rewriting: Rewriting, node: Node) -> list[Value]:
     """The values and indices of topk."""
-    scores, count, axis, largest, is_sorted = [*node.args, *(-1, True, True)[len(node.args) - 2 :]]
-    axis, largest = node.kwargs.get("dim", axis), node.kwargs.get("largest", largest)
-    assert hasattr(scores, "meta")
-    return _chosen(rewriting, scores, axis, count, bool(largest), bool(node.kwargs.get("sorted", is_sorted)))
+    axis, is_largest = argument_of(node, 2, "dim", -1), argument_of(node, 3, "largest", True)
+    is_sorted = argument_of(node, 4, "sorted", True)
+    return _chosen(rewriting, source_of(node), axis, argument_of(node, 1, "k"), is_largest, is_sorted)
 
 
 def choose_first(rewriting: Rewriting, node: Node) -> Value:
     """The index of the largest element, and for `max.dim` its value."""
-
-    scores, axis, *rest = cast("Any", node.args)
-    keeps = bool(rest[0]) if rest else bool(node.kwargs.get("keepdim", False))
+    scores, axis, keeps = source_of(node), argument_of(node, 1, "dim"), argument_of(node, 2, "keepdim", False)
     if axis is None:
         raise NotRewritten("the largest of all elements")
     _, index = _chosen(rewriting, scores, axis, 1, True, True)
@@ -59,10 +54,18 @@ def _chosen(
     experts = sizes[axis]
     ranks = spread(builder, ranks_of(builder, scores, axis, is_largest), axis)
     excluded = rewriting.excluded.get(scores)
-    choice = Choice(count, experts, ranks if is_sorted else None, () if excluded is None else (excluded,))
+    choice = Choice(count, experts, () if excluded is None else (excluded,))
     slots = [*sizes[:axis], count, *sizes[axis + 1 :]]
     mask = between(builder, ranks, 0, count, experts)
-    values = Lifted(choice, tuple(slots), axis, 1, mask, lambda: spread(builder, scores, axis))
+    values = Lifted(
+        choice,
+        tuple(slots),
+        axis,
+        1,
+        mask,
+        lambda: spread(builder, scores, axis),
+        ranks=ranks if is_sorted else None,
+    )
     numbers = _numbers(builder, experts, axis, len(sizes))
     return [values, replace(values, make_dense=lambda: numbers, is_numbers=True, _made=[])]
 

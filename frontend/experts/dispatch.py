@@ -1,17 +1,20 @@
 """Rules for slots sorted by expert: their order, their tokens, the products of each expert, and the way back."""
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from sta.frontend.experts.elements import elementwise
+from sta.frontend.experts.groups import LAYERS, of_group
+from sta.frontend.experts.indices import is_zero
 from sta.frontend.experts.lifted import Lifted, Order
+from sta.frontend.experts.ranks import between
 from sta.frontend.experts.rewriting import (
     Ends,
+    Group,
     Inverse,
     Rewriting,
     Rule,
@@ -68,11 +71,12 @@ def _index(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
         raise NotRewritten("several indices")
     (index,) = indices
     if isinstance(index, Tokens) and not isinstance(source, Lifted):
-        ids, sizes = index.order.ids, sizes_of(node)
+        sizes = sizes_of(node)
         dense = builder.view(source, [sizes_of(source)[0], 1, 1, *sizes[1:]])
-        count = builder.view(ids.count, [*sizes_of(ids.count), *(1 for _ in sizes[1:])])
-        return Lifted(ids.choice, tuple(sizes), 0, 1, count, lambda: dense, index.order)
-    if isinstance(index, Order) and isinstance(source, Lifted):
+        return _sorted(rewriting, index.order, lambda: dense, sizes)
+    if isinstance(index, Order) and not isinstance(source, Lifted):
+        return _sorted(rewriting, index, _of_slots(rewriting, index.ids, source), sizes_of(node))
+    if isinstance(index, Order):
         if source.axis != 0 or source.inner != 1 or source.order is not None:
             raise NotRewritten("sorted slots of something else")
         return replace(source, order=index)
@@ -85,12 +89,42 @@ def _index(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
         sizes = sizes_of(node)
         lead = [1] * index.axis + [1, index.choice.experts, 1] + [1] * (len(index.sizes) - index.axis - 1)
         dense = builder.view(source, [*lead, *rest])
-        count = builder.view(index.count, [*sizes_of(index.count), *(1 for _ in rest)])
         if sizes_of(source)[0] != index.choice.experts:
             raise NotRewritten("indices of something else than experts")
-        value = Lifted(index.choice, tuple(sizes), index.axis, index.inner, count, lambda: dense, index.order)
+        value = replace(
+            index,
+            sizes=tuple(sizes),
+            **index.marks(lambda one: builder.view(one, [*sizes_of(one), *(1 for _ in rest)])),
+            make_dense=lambda: dense,
+            is_numbers=False,
+            _made=[],
+        )
         return replace(value, make_total=_total_of_parameters(rewriting, value))
     raise NotRewritten("indices of something else")
+
+
+def _sorted(rewriting: Rewriting, order: Order, dense: Callable[[], Node], sizes: Sequence[int]) -> Lifted:
+    """Sorted slots whose values are `[tokens, experts, 1, ...]`."""
+    builder, ids, rest = rewriting.builder, order.ids, [1] * (len(sizes) - 1)
+    marks = ids.marks(lambda one: builder.view(one, [*sizes_of(one), *rest]))
+    return Lifted(ids.choice, tuple(sizes), 0, 1, make_dense=dense, order=order, **marks)
+
+
+def _of_slots(rewriting: Rewriting, ids: Lifted, values: Node) -> Callable[[], Node]:
+    """Makes, of values `[slots of all tokens, ...]`, for each expert that of the slot in which it is."""
+    if ids.ranks is None:
+        raise NotRewritten("slots in an unknown order")
+    builder, ranks, slots, experts = rewriting.builder, ids.ranks, ids.choice.slots, ids.choice.experts
+    rest = sizes_of(values)[1:]
+    told = builder.view(values, [ids.outer, slots, 1, *rest])
+
+    def part(slot: int) -> Node:
+        chosen = builder.view(
+            between(builder, ranks, slot, slot + 1, experts), [ids.outer, experts, 1, *(1 for _ in rest)]
+        )
+        return builder.call("mul.Tensor", builder.call("slice.Tensor", told, 1, slot, slot + 1), chosen)
+
+    return lambda: reduce(lambda left, right: builder.call("add.Tensor", left, right), map(part, range(slots)))
 
 
 def _total_of_parameters(rewriting: Rewriting, value: Lifted) -> Callable[[Node], Node] | None:
@@ -108,6 +142,28 @@ def _total_of_parameters(rewriting: Rewriting, value: Lifted) -> Callable[[Node]
         return builder.call("linear.default", tokens, builder.permute(table, [1, 0]))
 
     return total
+
+
+@_rule(*LAYERS)
+def _linear(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
+    """A layer of one expert, on its group."""
+    if not isinstance(values[0], Group) or any(isinstance(one, Group) for one in values[1:]):
+        raise NotRewritten("a layer of all experts")
+    return of_group(rewriting, node, values)
+
+
+@_rule("index_add.default")
+def _index_add(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
+    """Sorted slots put back in their places, or added up for each token, on zeros."""
+    base, axis, index, value = values
+    value = lifted(value)
+    if not is_zero(base) or axis != 0 or node.kwargs or value.axis != 0 or value.inner != 1:
+        raise NotRewritten("slots added to something else")
+    if isinstance(index, Order) and value.order is index and sizes_of(node)[0] == value.sizes[0]:
+        return replace(value, order=None)
+    if isinstance(index, Tokens) and value.order is index.order and sizes_of(node)[0] == value.outer:
+        return value.total(rewriting.builder)
+    raise NotRewritten("slots added to something else")
 
 
 @_rule("index_put.default")
@@ -143,7 +199,8 @@ def _running_total(rewriting: Rewriting, node: Node, values: Sequence[Value]) ->
     return values[0]
 
 
-def grouped_product(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
+@_rule("transformers.grouped_mm_fallback.default")
+def _grouped_product(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     """Each expert's linear layer, on its slots."""
     rows, weight, ends = values
     rows = lifted(rows)
@@ -185,7 +242,7 @@ def product(rewriting: Rewriting, rows: Lifted, weight: Node) -> Lifted:
         ]
         return builder.view(builder.call("stack.default", layers, 1), [tokens, experts, 1, out])
 
-    result = Lifted(rows.choice, (rows.sizes[0], out), 0, 1, rows.count, dense, rows.order)
+    result = replace(rows, sizes=(rows.sizes[0], out), make_dense=dense, make_total=None, _made=[])
 
     def total(weights: Node) -> Node:
         if sizes_of(weights)[-1] != 1:

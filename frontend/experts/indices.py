@@ -1,6 +1,4 @@
 """Rules for values at the experts of slots, and for slots put together."""
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
@@ -11,8 +9,10 @@ from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
+from sta.frontend.experts.groups import joined
 from sta.frontend.experts.lifted import Choice, Lifted, aligned
 from sta.frontend.experts.rewriting import (
+    Group,
     Rewriting,
     Rule,
     Value,
@@ -21,7 +21,7 @@ from sta.frontend.experts.rewriting import (
     registrar,
     spread,
 )
-from sta.frontend.graph_builder import NotRewritten, name_of, sizes_of
+from sta.frontend.graph_builder import NotRewritten, argument_of, name_of, sizes_of
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -67,9 +67,9 @@ def _scatter(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value
         raise NotRewritten("values that do not come from the slots")
     chosen = builder.call("gt.Scalar", count, 0.5)
     dtype = node.meta["val"].dtype
-    if dtype.is_floating_point and _is_zero(base) and isinstance(source, int | float):
+    if dtype.is_floating_point and is_zero(base) and isinstance(source, int | float):
         result = count if source == 1 else builder.call("mul.Scalar", count, source)
-    elif dtype.is_floating_point and _is_zero(base):
+    elif dtype.is_floating_point and is_zero(base):
         result = builder.call("mul.Tensor", source, count)
     elif isinstance(source, bool | int | float):
         result = builder.call("masked_fill.Scalar", base, chosen, source)
@@ -77,10 +77,12 @@ def _scatter(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value
         result = builder.call("where.self", chosen, source, base)
     if source == -math.inf:
         rewriting.excluded[result] = index.choice
+    if source == 1 and result is count:
+        rewriting.masks[result] = index.choice
     return result
 
 
-def _is_zero(node: Node) -> bool:
+def is_zero(node: Node) -> bool:
     """True for a tensor of zeros."""
     names = ("zeros.default", "zeros_like.default", "new_zeros.default")
     filled = ("full.default", "full_like.default", "new_full.default")
@@ -90,12 +92,15 @@ def _is_zero(node: Node) -> bool:
 
 @_rule("cat.default", "concat.default", "concatenate.default")
 def _concatenate(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
-    """Slots of choices of which each excludes the ones before."""
-
-    builder = rewriting.builder
-    parts, axis = [lifted(one) for one in values[0]], values[1] if len(values) > 1 else node.kwargs.get("dim", 0)
+    """Slots of choices of which each excludes the ones before, parts of values along another axis, or groups."""
+    builder, axis = rewriting.builder, argument_of(node, 1, "dim", 0)
+    if all(isinstance(one, Group) for one in values[0]):
+        return joined(rewriting, values[0], axis)
+    parts = [lifted(one) for one in values[0]]
     first = parts[0]
     axis = axis_of(first, axis)
+    if axis != first.axis:
+        return _side_by_side(rewriting, parts, axis)
     if any(one.axis != axis or not one.is_slot_axis or one.order is not None for one in parts):
         raise NotRewritten("slots beside other slots")
     choices = tuple(one.choice for one in parts)
@@ -120,6 +125,25 @@ def _concatenate(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> V
         (lambda: first.dense) if is_numbers else dense,
         is_numbers=is_numbers,
     )
+
+
+def _side_by_side(rewriting: Rewriting, parts: Sequence[Lifted], axis: int) -> Lifted:
+    """Parts of values of the same slots, along another axis than theirs."""
+    builder, first = rewriting.builder, parts[0]
+    at = first.dense_axis(axis)
+    made = [aligned(builder, one, first, len(first.sizes)) for one in parts]
+    if sizes_of(first.count)[at] != 1:
+        raise NotRewritten("choices of several tokens side by side")
+
+    def dense() -> Node:
+        given = [
+            builder.expand(make(), one.full_sizes(one.choice.experts)) for make, one in zip(made, parts, strict=True)
+        ]
+        return builder.call("cat.default", given, at)
+
+    sizes = list(first.sizes)
+    sizes[axis] = sum(one.sizes[axis] for one in parts)
+    return replace(first, sizes=tuple(sizes), make_dense=dense, make_total=None, is_numbers=False, _made=[])
 
 
 def _all_excluded(choice: Choice) -> list[Choice]:

@@ -1,6 +1,4 @@
 """Rules for operators along axes."""
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ def _reduce(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
         reduced = replace(
             value,
             sizes=tuple(kept),
-            count=_ones_at(rewriting, value.count, moved),
+            **value.marks(lambda one: _ones_at(one, moved)),
             make_dense=dense,
             make_total=None,
             _made=[],
@@ -60,7 +58,7 @@ def _reduce(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     return builder.view(total, sizes_of(node))
 
 
-def _ones_at(rewriting: Rewriting, node: Node, axes: Sequence[int]) -> Node:
+def _ones_at(node: Node, axes: Sequence[int]) -> Node:
     """A count that does not depend on some axes."""
     if any(sizes_of(node)[axis] != 1 for axis in axes):
         raise NotRewritten("a sum over tokens")

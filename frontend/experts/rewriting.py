@@ -1,12 +1,10 @@
 """Values of nodes while a graph is rewritten, and the form of rules."""
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sta.frontend.experts.lifted import Choice, Lifted, Order
 from sta.frontend.graph_builder import GraphBuilder, NotRewritten, sizes_of
@@ -36,6 +34,15 @@ class Ends:
     order: Order
 
 
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The sorted slots of one expert: its value of every token, `[tokens, ...]`."""
+
+    order: Order
+    expert: int
+    every: Node
+
+
 Value: TypeAlias = Any
 """A Lifted, an Order, one of the marks, a Python constant, a node of the graph, or a list of those."""
 Rule = Callable[["Rewriting", "Node", Sequence[Value]], Value]
@@ -46,10 +53,12 @@ class Rewriting:
     """Values of the nodes of a graph, as far as they are rewritten."""
 
     builder: GraphBuilder
-    values: dict[Node, Value] = field(default_factory=dict)
-    excluded: dict[Node, Choice] = field(default_factory=dict)
+    values: dict[Node, Value] = field(default_factory=dict["Node", Value])
+    excluded: dict[Node, Choice] = field(default_factory=dict["Node", Choice])
     """Scores of which those that a choice took are -inf, and that choice."""
-    joined: dict[tuple[Choice, ...], Choice] = field(default_factory=dict)
+    masks: dict[Node, Choice] = field(default_factory=dict["Node", Choice])
+    """Ones at the experts of each token `[tokens, experts]`, zeros elsewhere, and their choice."""
+    joined: dict[tuple[Choice, ...], Choice] = field(default_factory=dict[tuple[Choice, ...], Choice])
     """The slots of several choices, one after the other."""
 
     def value_of(self, argument: Any) -> Value:
@@ -57,7 +66,7 @@ class Rewriting:
         from torch.fx import Node
 
         if isinstance(argument, list | tuple):
-            return [self.value_of(one) for one in argument]
+            return [self.value_of(one) for one in cast("Sequence[Any]", argument)]
         return self.values.get(argument, argument) if isinstance(argument, Node) else argument
 
 

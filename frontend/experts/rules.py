@@ -4,14 +4,12 @@ Operators on values in slots, as operations on values of experts.
 A rule gets the rewriting and the node, and returns the node's new value: lifted, a node of the graph, or a mark. It
 raises NotRewritten where there is no counterpart.
 """
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sta.frontend.experts import dispatch, elements, indices, reductions, views
 from sta.frontend.experts.rewriting import (
@@ -35,15 +33,12 @@ def rule_of(node: Node) -> Rule | None:
     if node.target is operator.getitem:
         return _part_of_list
     found = RULES.get(name_of(node))
-    if found is None and isinstance(node.target, torch._ops.OpOverload):
-        if node.target._schema.name == "transformers::grouped_mm_fallback":
-            return dispatch.grouped_product
-        return elements.elementwise if torch.Tag.pointwise in node.target.tags else None
-    return found
+    is_pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
+    return elements.elementwise if found is None and is_pointwise else found
 
 
 def _part_of_list(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
-    parts, index = values
+    parts: Value = values[0]
     if not isinstance(parts, list):
         raise NotRewritten("a part of no list")
-    return parts[index]
+    return cast("list[Value]", parts)[values[1]]

@@ -1,13 +1,12 @@
 """Rules for views, and for parts of values in slots."""
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from sta.frontend.experts.groups import groups
 from sta.frontend.experts.lifted import Choice, Lifted, permuted, viewed
 from sta.frontend.experts.ranks import between
 from sta.frontend.experts.rewriting import (
@@ -19,7 +18,7 @@ from sta.frontend.experts.rewriting import (
     own_axis,
     registrar,
 )
-from sta.frontend.graph_builder import NotRewritten, sizes_of
+from sta.frontend.graph_builder import NotRewritten, argument_of, sizes_of
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -70,25 +69,27 @@ def _transpose(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Val
 
 @_rule("split.Tensor", "split_with_sizes.default", "chunk.default")
 def _split(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
-    value, given, axis = lifted(values[0]), values[1], values[2] if len(values) > 2 else node.kwargs.get("dim", 0)
+    value, given = lifted(values[0]), values[1]
+    axis = axis_of(value, argument_of(node, 2, "dim", 0))
+    if value.order is not None and axis == value.axis and isinstance(given, list):
+        return groups(rewriting, value, value.order, cast("list[Value]", given))
     axis = own_axis(value, axis)
-    parts = [int(part.shape[axis]) for part in node.meta["val"]]
+    parts: list[int] = [int(part.shape[axis]) for part in node.meta["val"]]
     starts = [sum(parts[:index]) for index in range(len(parts))]
-    if any(not isinstance(one, int) for one in (given if isinstance(given, list) else [given])):
-        raise NotRewritten("parts whose sizes depend on the choice")
     return [cut(rewriting, value, axis, start, start + size, 1) for start, size in zip(starts, parts, strict=True)]
 
 
 @_rule("slice.Tensor")
 def _slice(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
-    value, axis, start, stop, step = [*values, *(0, None, None, 1)[len(values) - 1 :]]
-    value = lifted(value)
-    axis = axis_of(value, axis)
+    value = lifted(values[0])
+    axis = axis_of(value, argument_of(node, 1, "dim", 0))
     size = value.sizes[axis]
-    start, stop, step = slice(start, stop, step).indices(size)
+    limits = slice(argument_of(node, 2, "start"), argument_of(node, 3, "end"), argument_of(node, 4, "step", 1))
+    start, stop, step = limits.indices(size)
     if (start, stop, step) == (0, size, 1):
         return value
     if axis == value.axis:
+        _check_is_slot_axis(value)
         return _some_slots(rewriting, value, start, stop, step)
     return cut(rewriting, value, axis, start, stop, step)
 
@@ -102,6 +103,7 @@ def _select(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Value:
     if axis != value.axis:
         part = cut(rewriting, value, axis, index, index + 1, 1)
         return viewed(rewriting.builder, part, sizes_of(node))
+    _check_is_slot_axis(value)
     slot = _some_slots(rewriting, value, index, index + 1, 1)
     return rewriting.builder.view(slot.total(rewriting.builder), sizes_of(node))
 
@@ -121,7 +123,7 @@ def cut(rewriting: Rewriting, value: Lifted, axis: int, start: int, stop: int, s
     return replace(
         value,
         sizes=tuple(sizes),
-        count=part(value.count),
+        **value.marks(part),
         make_dense=lambda: part(value.dense),
         make_total=None,
         _made=[],
@@ -131,24 +133,33 @@ def cut(rewriting: Rewriting, value: Lifted, axis: int, start: int, stop: int, s
 def _some_slots(rewriting: Rewriting, value: Lifted, start: int, stop: int, step: int) -> Lifted:
     """The slots of some ranks."""
     builder, choice = rewriting.builder, value.choice
-    if choice.ranks is None or not value.is_slot_axis or step != 1 or value.order is not None:
+    if value.ranks is None or step != 1 or value.order is not None:
         raise NotRewritten("slots that are told apart")
-    ranks = builder.view(choice.ranks, sizes_of(value.count))
-    count = between(builder, ranks, start, stop, choice.experts)
+    count = between(builder, value.ranks, start, stop, choice.experts)
     sizes = list(value.sizes)
-    sizes[value.axis] = stop - start
+    sizes[value.axis] = value.outer * (stop - start) * value.inner
     return replace(
-        value, choice=Choice(stop - start, choice.experts), sizes=tuple(sizes), count=count, make_total=None, _made=[]
+        value,
+        choice=Choice(stop - start, choice.experts),
+        sizes=tuple(sizes),
+        count=count,
+        ranks=None,
+        make_total=None,
+        _made=[],
     )
 
 
 def slots_of(rewriting: Rewriting, value: Lifted) -> Node:
     """The value itself, slot after slot: that of the expert in it."""
-
-    if not value.is_slot_axis or value.order is not None:
-        raise NotRewritten("slots that are told apart")
-    builder, slots = rewriting.builder, value.choice.slots
-    sizes = [1 if axis == value.axis else size for axis, size in enumerate(value.sizes)]
+    if value.order is not None:
+        raise NotRewritten("sorted slots")
+    builder, slots, axis = rewriting.builder, value.choice.slots, value.axis
+    sizes = [*value.sizes[:axis], value.outer, 1, value.inner, *value.sizes[axis + 1 :]]
     single = [value] if slots == 1 else [_some_slots(rewriting, value, slot, slot + 1, 1) for slot in range(slots)]
     parts = [builder.view(one.total(builder), sizes) for one in single]
-    return parts[0] if slots == 1 else builder.call("cat.default", parts, value.axis)
+    return builder.view(parts[0] if slots == 1 else builder.call("cat.default", parts, axis + 1), value.sizes)
+
+
+def _check_is_slot_axis(value: Lifted) -> None:
+    if not value.is_slot_axis:
+        raise NotRewritten("slots of several tokens that are told apart")
