@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sta.frontend.experts.groups import of_group
 from sta.frontend.experts.lifted import Lifted, Order, aligned
 from sta.frontend.experts.rewriting import (
@@ -56,11 +58,10 @@ def elementwise(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Va
 
 def _joint_sizes(values: Sequence[Value]) -> list[int]:
     """The sizes to which operands broadcast; those of the node may be unknown, of slots in groups."""
-    from torch import broadcast_shapes
     from torch.fx import Node
 
     nodes = [sizes_of(one) for one in values if isinstance(one, Node) and hasattr(one.meta.get("val"), "shape")]
-    return list(broadcast_shapes(*(one.sizes for one in values if isinstance(one, Lifted)), *nodes))
+    return list(np.broadcast_shapes(*(one.sizes for one in values if isinstance(one, Lifted)), *nodes))
 
 
 def _total_of(
