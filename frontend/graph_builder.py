@@ -37,6 +37,20 @@ def sizes_of(node: Node) -> list[int]:
         raise NotRewritten("sizes that depend on numbers") from error
 
 
+def argument_of(node: Node, index: int, name: str, default: Argument = None) -> Argument:
+    """An argument that is given by its place or by its name."""
+    return node.args[index] if index < len(node.args) else node.kwargs.get(name, default)
+
+
+def source_of(node: Node) -> Node:
+    """The first argument of a node, where that is one."""
+    from torch.fx import Node
+
+    source = node.args[0]
+    assert isinstance(source, Node)
+    return source
+
+
 def name_of(node: Node) -> str:
     """The operator that a node calls: `mul.Tensor` of ATen's, or `namespace.name.overload`."""
     return str(node.target).removeprefix("aten.")

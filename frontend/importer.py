@@ -28,6 +28,7 @@ from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.unicode_strings import UnicodeParser
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType, name_attributes, operator_class, sizes_of
+from sta.frontend.chosen_rows import keep_all_rows
 from sta.frontend.complex_numbers import split_complex_numbers
 from sta.frontend.errors import ModelError
 from sta.frontend.experts.densify import densify_experts
@@ -93,6 +94,7 @@ def _imported(program: ExportedProgram, whole: bool = False) -> tuple[ModuleOp, 
     _check_pure(decomposed)
     erase_assertions(decomposed)
     split_complex_numbers(decomposed)
+    keep_all_rows(decomposed)
     densify_experts(decomposed)
     leave_out_padding(decomposed)
     names = _literal_names(decomposed)

@@ -7,16 +7,17 @@ function of its token and its expert. So each node behind a choice is rewritten 
 (`sta.frontend.experts.lifted`), up to the sum over the slots, or whatever else tells slots no longer apart. Each
 rewritten value is that of the model, up to the rounding of floats.
 """
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from sta.frontend.experts.choices import choose_best, choose_first, choose_listed
 from sta.frontend.experts.lifted import Lifted
-from sta.frontend.experts.rules import Rewriting, Value, choose_best, choose_first, choose_listed, rule_of, slots_of
-from sta.frontend.graph_builder import GraphBuilder, NotRewritten, erase_dead, name_of, sizes_of
+from sta.frontend.experts.rewriting import Rewriting, Value
+from sta.frontend.experts.rules import rule_of
+from sta.frontend.experts.views import slots_of
+from sta.frontend.graph_builder import GraphBuilder, NotRewritten, argument_of, erase_dead, name_of, sizes_of, source_of
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -42,9 +43,9 @@ def densify_experts(program: ExportedProgram) -> None:
             _rewrite(rewriting, node)
         except NotRewritten:
             _take_slots(rewriting, node)
-    if (end := graph.output_node()) is not None:
-        rewriting.builder.current = end
-        _take_slots(rewriting, end)
+    end = graph.output_node()
+    rewriting.builder.current = end
+    _take_slots(rewriting, end)
     erase_dead(program.graph.nodes)
 
 
@@ -62,9 +63,9 @@ def _take_slots(rewriting: Rewriting, node: Node) -> None:
 def _rewrite(rewriting: Rewriting, node: Node) -> None:
     from torch.fx import Node
 
-    if _is_listed(node) and node.args[2] not in rewriting.values:
-        _, axis, indices = node.args[:3]
-        experts = sizes_of(node.args[0])[cast("int", axis)]
+    if _is_listed(node) and (indices := _indices(node)) not in rewriting.values:
+        axis: int = argument_of(node, 1, "dim")
+        experts = sizes_of(source_of(node))[axis]
         rewriting.values[indices] = choose_listed(rewriting, indices, experts)
     value = _value_of(rewriting, node)
     if isinstance(value, Node):
@@ -74,19 +75,23 @@ def _rewrite(rewriting: Rewriting, node: Node) -> None:
 
 
 def _value_of(rewriting: Rewriting, node: Node) -> Value:
-    """The value of a node that is or follows a choice; None for others."""
+    """The value of a node that is or follows a choice; None for others. Raises NotRewritten."""
     if _is_choice(node):
         return _CHOICES[name_of(node)](rewriting, node)
     values = [rewriting.value_of(argument) for argument in node.args]
-    rule = rule_of(node) if any(map(_has_slots, values)) else None
-    return None if rule is None else rule(rewriting, node, values)
+    if not any(map(_has_slots, values)):
+        return None
+    rule = rule_of(node)
+    if rule is None:
+        raise NotRewritten("an operation without a rule")
+    return rule(rewriting, node, values)
 
 
 def _has_slots(value: Value) -> bool:
     from torch.fx import Node
 
     if isinstance(value, list):
-        return any(map(_has_slots, value))
+        return any(map(_has_slots, cast("list[Value]", value)))
     return not isinstance(value, Node) and hasattr(value, "__dataclass_fields__")
 
 
@@ -98,9 +103,13 @@ def _is_choice(node: Node) -> bool:
     return name == "argmax.default" or name == "topk.default" or any(user.args[1] == 1 for user in node.users)
 
 
+def _indices(gather: Node) -> Node:
+    return argument_of(gather, 2, "index")
+
+
 def _is_listed(node: Node) -> bool:
     """True for scores at indices by which slots are sorted."""
     if name_of(node) != "gather.default":
         return False
-    flat = [user for user in node.args[2].users if name_of(user) == "view.default"]
+    flat = [user for user in _indices(node).users if name_of(user) == "view.default"]
     return any(name_of(user) == "sort.default" for one in flat for user in one.users)

@@ -9,20 +9,25 @@ In the model's tensor the slots are an axis, or a part of one: axis `axis` is `o
 `dense` and `count` have three axes in its place, `outer`, the experts and `inner`. Their sizes are 1 where nothing
 depends on the axis.
 """
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from sta.frontend.graph_builder import GraphBuilder, NotRewritten, sizes_of
 
 if TYPE_CHECKING:
     from torch.fx import Node
+
+
+class Marks(TypedDict):
+    """What is known of the experts of each token."""
+
+    count: Node
+    ranks: Node | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +36,6 @@ class Choice:
 
     slots: int
     experts: int
-    ranks: Node | None = None
-    """The ranks of the experts, where the slots are in their order."""
     excluded: tuple[Choice, ...] = ()
     """Choices whose experts this one leaves out."""
 
@@ -61,7 +64,9 @@ class Lifted:
     """True if the value of an expert is its number."""
     make_total: Callable[[Node], Node] | None = None
     """Makes the sum over the experts of `dense` times a weight that it may be given, where there is a cheaper way."""
-    _made: list[Node] = field(default_factory=list)
+    ranks: Node | None = None
+    """The ranks of the experts, in the form of `count`, where the slots are in their order."""
+    _made: list[Node] = field(default_factory=list["Node"])
 
     @property
     def outer(self) -> int:
@@ -79,6 +84,10 @@ class Lifted:
     def is_slot_axis(self) -> bool:
         """True if the slots are an axis of their own."""
         return self.sizes[self.axis] == self.choice.slots
+
+    def marks(self, moved: Callable[[Node], Node]) -> Marks:
+        """`count` and `ranks` in another form."""
+        return {"count": moved(self.count), "ranks": None if self.ranks is None else moved(self.ranks)}
 
     def dense_axis(self, axis: int) -> int:
         """The axis of `dense` for another axis than that of the slots."""
@@ -106,9 +115,7 @@ class Lifted:
 def viewed(builder: GraphBuilder, value: Lifted, sizes: Sequence[int]) -> Lifted:
     """The same elements in the same order under other sizes."""
     axis, inner = _place(value, sizes)
-    after = Lifted(
-        value.choice, tuple(sizes), axis, inner, value.count, value.make_dense, value.order, value.is_numbers
-    )
+    after = replace(value, sizes=tuple(sizes), axis=axis, inner=inner)
     if value.order is not None and value.sizes[value.axis] != sizes[axis]:
         raise NotRewritten("sorted slots that are taken apart")
 
@@ -117,9 +124,10 @@ def viewed(builder: GraphBuilder, value: Lifted, sizes: Sequence[int]) -> Lifted
 
     return replace(
         after,
-        count=_reshaped(builder, value.count, value, after),
+        **value.marks(lambda one: _reshaped(builder, one, value, after)),
         make_dense=lambda: _reshaped(builder, value.dense, value, after),
         make_total=None if value.make_total is None else total,
+        _made=[],
     )
 
 
@@ -179,7 +187,7 @@ def permuted(builder: GraphBuilder, value: Lifted, axes: Sequence[int]) -> Lifte
         value,
         sizes=tuple(value.sizes[axis] for axis in axes),
         axis=list(axes).index(value.axis),
-        count=builder.permute(value.count, moved),
+        **value.marks(lambda one: builder.permute(one, moved)),
         make_dense=lambda: builder.permute(value.dense, moved),
         make_total=None,
         _made=[],

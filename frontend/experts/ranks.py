@@ -4,8 +4,6 @@ The experts that a router chooses, without indices: how often it takes each of t
 The best `count` of `size` scores are those with fewer than `count` better ones. Of equal scores the first is better,
 where PyTorch leaves it open.
 """
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
