@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from xdsl.context import Context
 from xdsl.dialects.builtin import FloatAttr, ModuleOp, StringAttr, UnitAttr, f32, f64, i1
 from xdsl.dialects.func import FuncOp
@@ -38,6 +40,8 @@ from sta.passes.rewriting.mask_analysis import (
 from sta.passes.rewriting.mask_cases import MaskCases
 from sta.passes.rewriting.mask_terms import TermFinder, all_added, expanded, sum_of
 from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace, set_argument_attribute
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 SWALLOWING = -(2.0**29)
 """A number to which float32 adds scores below 16 without a trace; those of samples are held to its own limit."""
@@ -91,7 +95,7 @@ def _fold_mask(
             raise MaskError(SHALLOW)
         flag, at_run_time = _flag(builder, _without(builder, attention, mask, is_causal)), True
     folded = _put_mask(attention, builder, mask, is_causal, _counting_depth(attention, admissible.depth))
-    _add_means(folded, flag, store, at_run_time)
+    _add_means(folded, flag, store, at_run_time, _lowered(folded, admissible.depth))
 
 
 def _use_bools(
@@ -122,15 +126,15 @@ def _use_bools(
         left_out = _without(builder, attention, mask, is_causal)
         if _gives_means(attention, depth):
             flag, at_run_time = _flag(builder, left_out), True
-        elif depth.min() == depth.max() >= FAITHFUL:
+        elif _only_number(depth) >= FAITHFUL:
             # All scores of a row are lowered by one number, which changes no weight.
-            mask, is_causal = _or_every(builder, left_out), False
+            mask, is_causal = _or_lowered(builder, left_out, np.isfinite(depth)), False
         else:
             attention.attributes[torch.MASK_ERROR] = StringAttr(SHALLOW)
             return
     folded = _put_mask(attention, builder, mask, is_causal, _counting_depth(attention, depth))
     folded.attributes[torch.MASK_ERROR] = reason
-    _add_means(folded, flag, store, at_run_time)
+    _add_means(folded, flag, store, at_run_time, _lowered(folded, depth))
 
 
 def _put_mask(
@@ -220,13 +224,23 @@ def _gives_means(attention: torch.ScaledDotProductAttentionOp, depth: FloatArray
         return False
     if torch.MASK_FILL in attention.attributes:
         return True
-    least, most = float(depth.min()), float(depth.max())
-    return bool(np.isfinite(least)) and least == most <= SWALLOWING
+    return _only_number(depth) <= SWALLOWING
+
+
+def _only_number(depth: FloatArray) -> float:
+    """The number that is added to scores beside minus infinity; NaN if it is not the same everywhere."""
+    numbers = np.unique(depth[np.isfinite(depth)])
+    return float(numbers[0]) if len(numbers) == 1 else float("nan")
 
 
 def _is_finite(attention: torch.ScaledDotProductAttentionOp, depth: FloatArray) -> bool:
     """True if keys are left out by a finite number."""
     return torch.MASK_FILL in attention.attributes or bool(np.isfinite(depth).any())
+
+
+def _lowered(attention: torch.ScaledDotProductAttentionOp, depth: FloatArray) -> BoolArray:
+    """The keys that a finite number leaves out; all, where it takes the place of scores."""
+    return np.ones((1, 1, 1, 1), np.bool_) if torch.MASK_FILL in attention.attributes else np.isfinite(depth)
 
 
 def _constant_flag(builder: TorchBuilder, empty: BoolArray) -> SSAValue | None:
@@ -266,32 +280,52 @@ def _flag(builder: TorchBuilder, left_out: SSAValue) -> SSAValue:
     return builder.aten(torch.ToDtypeOp, [empty, number, false, false, builder.none()], result)
 
 
-def _or_every(builder: TorchBuilder, left_out: SSAValue) -> SSAValue:
-    """A mask that admits every key where a run leaves out all of a row's."""
-    mask = builder.aten(torch.LogicalNotOp, [left_out], left_out.type)
-    return _logic(builder, "aten.logical_or", mask, _empty(builder, left_out))
+def _or_lowered(builder: TorchBuilder, left_out: SSAValue, lowered: BoolArray) -> SSAValue:
+    """A mask that admits every key with a lowered score where a run leaves out all of a row's."""
+    mask, empty = builder.aten(torch.LogicalNotOp, [left_out], left_out.type), _empty(builder, left_out)
+    if not lowered.all():
+        empty = _logic(builder, "aten.logical_and", empty, builder.literal(lowered, "lowered_keys"))
+    return _logic(builder, "aten.logical_or", mask, empty)
 
 
 def _add_means(
-    attention: torch.ScaledDotProductAttentionOp, flag: SSAValue | None, store: WeightStore, at_run_time: bool
+    attention: torch.ScaledDotProductAttentionOp,
+    flag: SSAValue | None,
+    store: WeightStore,
+    at_run_time: bool,
+    lowered: BoolArray,
 ) -> None:
-    """Adds the mean of the values to the results of an attention, which are zero, where `flag` is one."""
+    """
+    Adds the mean of the values to the results of an attention, which are zero, where `flag` is one.
+
+    Keys whose scores are not `lowered` but minus infinity have no part in it.
+    """
     if flag is None:
         return
     if at_run_time:
         attention.attributes[torch.MEANS] = UnitAttr()
     value, result, users = attention.value, attention.result, list(attention.result.uses)
     builder = TorchBuilder(attention, store)
-    batch, heads, _, width = torch.sizes_of(value)
-    means = builder.aten(
-        torch.MeanOp,
-        [value, builder.integers([2]), builder.boolean(True), builder.none()],
-        torch.VTensorType((batch, heads, 1, width), f32),
-    )
+    batch, heads, keys, width = torch.sizes_of(value)
+    if lowered.all():
+        rows = 1
+        means = builder.aten(
+            torch.MeanOp,
+            [value, builder.integers([2]), builder.boolean(True), builder.none()],
+            torch.VTensorType((batch, heads, 1, width), f32),
+        )
+    else:
+        rows = torch.sizes_of(result)[2]
+        parts = np.broadcast_to(lowered, (*lowered.shape[:2], rows, keys)).astype(np.float32)
+        parts /= np.maximum(parts.sum(axis=-1, keepdims=True), 1)
+        weights = builder.literal(_shrunk(parts), "parts_of_means")
+        means = builder.aten(torch.MatmulOp, [weights, value], torch.VTensorType((batch, heads, rows, width), f32))
     shared = torch.sizes_of(result)[1] // heads
     if shared > 1:
-        wide = builder.expand(means, (batch, heads, shared, width))
-        means = builder.view(wide, (batch, heads * shared, 1, width))
+        wide = builder.expand(
+            builder.view(means, (batch * heads, 1, rows, width)), (batch * heads, shared, rows, width)
+        )
+        means = builder.view(wide, (batch, heads * shared, rows, width))
     there = builder.aten(torch.MulTensorOp, [means, flag], result.type)
     following = attention.next_op
     assert following is not None
@@ -367,7 +401,7 @@ def _simplest(
     return _padding(builder, admissible, triangle if is_causal else np.ones_like(triangle)), is_causal
 
 
-def _shrunk(array: BoolArray) -> BoolArray:
+def _shrunk(array: NDArray[Scalar]) -> NDArray[Scalar]:
     """`array` with one element along each of the first two axes if it is constant along them."""
     for axis in (0, 1):
         first = array.take([0], axis=axis)
