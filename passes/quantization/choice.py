@@ -141,12 +141,27 @@ class QuantizationChoice:
     def _against_given(self, noise: Noise, candidate: Candidate, choice: Choice) -> float:
         """The SQNR of the choice against the model as it was given, on the samples that judge."""
         given = self._given
-        if given is None:
+        if self._context.original is None and given is None:
             return choice.decibels
         self._report("compare with the model given", None)
-        references: list[Mapping[str, Array]] = []
-        in_parallel(lambda sample: run_torch(given, self._context, sample), noise.samples, references.append)
+        references = self._of_original(noise.samples)
+        if references is None and given is None:
+            return choice.decibels
+        if references is None:
+            assert given is not None
+            found: list[Mapping[str, Array]] = []
+            in_parallel(lambda sample: run_torch(given, self._context, sample), noise.samples, found.append)
+            references = found
         return candidate.decibels(replace(noise, references=references), choice.plan.int16_inputs)
+
+    def _of_original(self, samples: Sequence[Sample]) -> list[Mapping[str, Array]] | None:
+        """The outputs of the model by the library that it came from; None where that does not run it."""
+        if self._context.original is None:
+            return None
+        try:
+            return [self._context.original(sample) for sample in samples]
+        except ValueError:
+            return None
 
     def _observe(self) -> tuple[Noise, int]:
         """Observes the samples of the judged ranges; the others judge."""

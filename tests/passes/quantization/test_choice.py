@@ -403,3 +403,17 @@ def test_a_module_is_calibrated_fast_by_its_ranges_alone() -> None:
     assert plans[1] == (1, Plan())
     with pytest.raises(ValueError, match="leave out fast or min_sqnr"):
         Options.of(fast=True, min_sqnr=30.0)
+
+
+def test_the_model_given_is_the_original_and_a_departure_from_it_is_told() -> None:
+    model, context = imported(encoder(True, layers=1))
+    assert model.original is not None
+    original = model.original.run
+    context.original = lambda sample: {name: 2 * output for name, output in original(sample).items()}
+    context.samples = Samples({"calibration": lambda: list(samples(8))})
+    with pytest.warns(UserWarning, match="what was read is not the model; sta diff shows where they part"):
+        TorchCalibratePass().apply(context, model.module)
+    choice = context.notes[TorchCalibratePass.name]
+    # Half of the original is missing.
+    assert choice.given == pytest.approx(6.0, abs=0.2)
+    assert choice.decibels > 30
