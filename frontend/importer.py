@@ -167,9 +167,10 @@ def _leave_out_idle_changes(program: ExportedProgram) -> None:
     state = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     changed = {**signature.parameters_to_mutate, **signature.buffers_to_mutate}
     output = program.graph.output_node()
+    results: Any = output.args[0]
     kept = [
         (node, spec)
-        for node, spec in zip(output.args[0], signature.output_specs, strict=True)
+        for node, spec in zip(results, signature.output_specs, strict=True)
         if spec.target not in changed.values() or not _is_idle(node, program.state_dict[spec.target], state, program)
     ]
     output.args = (tuple(node for node, _ in kept),)
@@ -184,7 +185,8 @@ def _is_idle(node: Node, before: Any, state: Mapping[str, str], program: Exporte
         if one.op == "placeholder":
             return program.state_dict[state[one.name]]
         arguments, keywords = torch.fx.map_arg((one.args, one.kwargs), value_of)
-        return one.target(*arguments, **keywords)
+        function: Any = one.target
+        return function(*arguments, **keywords)
 
     pending = [node]
     for one in pending:
