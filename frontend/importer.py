@@ -171,7 +171,9 @@ def _leave_out_idle_changes(program: ExportedProgram) -> None:
     kept = [
         (node, spec)
         for node, spec in zip(results, signature.output_specs, strict=True)
-        if spec.target not in changed.values() or not _is_idle(node, program.state_dict[spec.target], state, program)
+        if spec.target is None
+        or spec.target not in changed.values()
+        or not _is_idle(node, program.state_dict[spec.target], state, program)
     ]
     output.args = (tuple(node for node, _ in kept),)
     signature.output_specs = [spec for _, spec in kept]
