@@ -11,6 +11,7 @@ that is named after the parameter.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,7 @@ class TorchMlirError(ModelError):
 def _imported(program: ExportedProgram, whole: bool = False) -> tuple[ModuleOp, WeightStore]:
     """The verified module of `program`, and its arrays; with `whole` no operator without a row is decomposed."""
     decomposed = _decomposed(program)
+    _leave_out_idle_changes(decomposed)
     # Only a functional program shows its changes.
     _check_pure(decomposed)
     erase_assertions(decomposed)
@@ -152,7 +154,8 @@ def _check_pure(program: ExportedProgram) -> None:
     if parameters:
         raise ModelError(
             f"the model changes {', '.join(parameters)} when it runs, and only models without state can be compiled: "
-            "an embedding with max_norm scales its rows while it reads them; scale them once, and leave max_norm out"
+            "an embedding with max_norm scales its rows while it reads them (scale them once, and leave max_norm out), "
+            "and what a first run prepares is best prepared by a run before the export"
         )
     changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
     if changed:
@@ -160,6 +163,43 @@ def _check_pure(program: ExportedProgram) -> None:
             f"the model changes {', '.join(changed)} when it runs, and only models without state can be compiled: "
             "export it in evaluation mode and without caches (use_cache=False)"
         )
+
+
+def _leave_out_idle_changes(program: ExportedProgram) -> None:
+    """Drops changes of state that leave the numbers as they are: a weight divided by a power of two that is one."""
+    signature = program.graph_signature
+    state = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    changed = {**signature.parameters_to_mutate, **signature.buffers_to_mutate}
+    output = program.graph.output_node()
+    results: Any = output.args[0]
+    kept = [
+        (node, spec)
+        for node, spec in zip(results, signature.output_specs, strict=True)
+        if spec.target is None
+        or spec.target not in changed.values()
+        or not _is_idle(node, program.state_dict[spec.target], state, program)
+    ]
+    output.args = (tuple(node for node, _ in kept),)
+    signature.output_specs = [spec for _, spec in kept]
+
+
+def _is_idle(node: Node, before: Any, state: Mapping[str, str], program: ExportedProgram) -> bool:
+    """True if `node`, the new value of some state, is made of state alone and equals the value `before`."""
+    import torch
+
+    def value_of(one: Node) -> Any:
+        if one.op == "placeholder":
+            return program.state_dict[state[one.name]]
+        arguments, keywords = torch.fx.map_arg((one.args, one.kwargs), value_of)
+        function: Any = one.target
+        return function(*arguments, **keywords)
+
+    pending = [node]
+    for one in pending:
+        if one.op != "call_function" and one.name not in state:
+            return False
+        pending += [source for source in one.all_input_nodes if source not in pending]
+    return torch.equal(value_of(node), before)
 
 
 def _decomposed(program: ExportedProgram) -> ExportedProgram:

@@ -174,7 +174,12 @@ def weights_on_the_right(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> A
     return v.mT @ (q @ k.mT).softmax(-1)
 
 
-@pytest.mark.parametrize("how", [weights_returned, weights_multiplied, weights_on_the_right])
+def scores_put_together(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    weights = (torch.cat((q @ k[..., :2, :].mT, q @ k[..., 2:, :].mT), -1) + ADDED).softmax(-1)
+    return weights[..., :2] @ v[..., :2, :] + weights[..., 2:] @ v[..., 2:, :]
+
+
+@pytest.mark.parametrize("how", [weights_returned, weights_multiplied, weights_on_the_right, scores_put_together])
 def test_weights_with_other_uses_weigh_a_unit_matrix(how: Any) -> None:
     module, found = recognized(how)
     assert len(found) == 1
