@@ -122,7 +122,7 @@ def _tensors(operation: Operation) -> list[SSAValue]:
 
 @dataclass(frozen=True)
 class _Linear:
-    """What operations make of a value."""
+    """A linear function, as the operations that compute it from a value."""
 
     source: SSAValue
     spelled: list[Operation]
@@ -184,7 +184,7 @@ def _possible(linear: _Linear) -> Iterator[tuple[str, int]]:
 
 
 def _angles(linear: _Linear, pairing: str, width: int) -> tuple[Array, Array]:
-    """What the columns of pairs have of themselves, and of their partners, as models hold the sines."""
+    """Shares that the columns of pairs have of themselves and of their partners, as models hold the sines."""
     columns = linear.sizes[-1]
     paired = partners(columns, width, pairing)
     is_first = np.arange(columns) < paired
