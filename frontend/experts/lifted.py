@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Marks(TypedDict):
-    """What is known of the experts of each token."""
+    """Knowledge of the experts of each token."""
 
     count: Node
     ranks: Node | None

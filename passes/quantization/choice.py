@@ -56,7 +56,12 @@ HELD_OUT_PART = 4
 MOST_HELD_OUT = 8
 """Most held-out samples: more make the choice slower, and hardly another one."""
 DEFAULT_LEAST_SQNR = 20.0
-"""Decibels at the output below which inputs get 16 bits: noise of a hundredth of the signal's power."""
+"""Decibels at the output below which inputs get 16 bits at any cost: noise of a hundredth of the signal's power."""
+WANTED_SQNR, IMPROVED_SQNR = 32.0, 30.0
+"""
+Decibels at the output up to which inputs get 16 bits while this costs little, and those that it has to reach for that:
+noise of a thousandth. Few samples that judge are off by one or two decibels.
+"""
 
 LEAST_GAIN = 1.0
 """
@@ -102,10 +107,10 @@ class QuantizationChoice:
         """
         The best plan on held-out samples, with 16-bit inputs by sensitivity.
 
-        `least_sqnr` is the required SQNR of the output in decibels, at any cost; None is DEFAULT_LEAST_SQNR, as long as
-        there are samples to hold out: the sample of the ranges does not show the needs of others. Inputs that match a
-        glob in `int16_inputs` have 16 bits in any case. Raises ValueError for samples that cannot be run, and values
-        that are not finite.
+        `least_sqnr` is the required SQNR of the output in decibels, at any cost; None is DEFAULT_LEAST_SQNR, and
+        WANTED_SQNR where that costs little, as long as there are samples to hold out: the sample of the ranges does not
+        show the needs of others. Inputs that match a glob in `int16_inputs` have 16 bits in any case. Raises ValueError
+        for samples that cannot be run, and values that are not finite.
         """
         noise, held_out = self._observe()
         choice = Choice(Plan(int16_inputs=tuple(int16_inputs)), held_out=held_out)
@@ -128,6 +133,8 @@ class QuantizationChoice:
             choice.trials[0] = replace(choice.trials[0], kept=False)
         if choice.decibels < least_sqnr:
             WideInputs(self._module, kept, noise, self._report).choose(choice, least_sqnr)
+        if asked is None and choice.held_out and choice.decibels < WANTED_SQNR:
+            WideInputs(self._module, kept, noise, self._report).improve(choice, WANTED_SQNR, IMPROVED_SQNR)
         if asked is None and choice.decibels < least_sqnr:
             choice.missed = least_sqnr
             choice.loudest = self._loudest(noise, kept, choice.plan)

@@ -19,7 +19,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Spelled:
-    """What operations make of a value."""
+    """The effect of operations on a value."""
 
     source: SSAValue
     spelled: list[Operation]
