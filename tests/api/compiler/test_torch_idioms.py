@@ -482,7 +482,34 @@ def dropping(m: Any, x: Tensor) -> Tensor:
 EMBEDDINGS = {**linears(), "e": nn.Embedding(50, WIDTH), "p": nn.Embedding(60, WIDTH)}
 TURNS = {**linears(), "angles": torch.cat((ANGLES, ANGLES), -1), "turns": torch.polar(torch.ones_like(ANGLES), ANGLES)}
 
+
+def masked_mean(m: Any, x: Tensor, mask: Tensor) -> Tensor:
+    """The pooling of sentence-transformers."""
+    tokens = m.o(x)
+    wide = mask.unsqueeze(-1).expand(tokens.size()).float()
+    return torch.sum(tokens * wide, 1) / torch.clamp(wide.sum(1), min=1e-9)
+
+
 REFUSED = (
+    Case(
+        "mean over the tokens that a mask admits, by their number",
+        lambda m, x, mask: (m.o(x) * mask[..., None]).sum(1) / mask[..., None].sum(1).clamp(min=1),
+        linears(),
+        (X, (FLAGS, 2)),
+    ),
+    Case(
+        "mean over the tokens that a mask admits, by their number as a float",
+        lambda m, x, mask: (m.o(x) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).float().clamp(min=1),
+        linears(),
+        (X, (FLAGS, 2)),
+    ),
+    Case("mean over the tokens by a mask in their shape", masked_mean, linears(), (X, (FLAGS, 2))),
+    Case(
+        "complex numbers times a conjugate",
+        lambda m, x: torch.view_as_real(torch.view_as_complex(m.o(x).unflatten(-1, (-1, 2))) * m.turns.conj()),
+        {**linears(), "turns": torch.polar(torch.ones(WIDTH // 2), torch.arange(WIDTH / 2))},
+        refused=("view_as_complex in forward", "cosine and sine"),
+    ),
     Case(
         "complex rotation",
         complex_rotation,
