@@ -51,8 +51,9 @@ def explanation(compilation: Compilation) -> dict[str, Any]:
 
 def print_explanation(explained: Mapping[str, Any]) -> None:
     """Prints the layers; the map of the memory is for programs."""
-    folded = [(layer, len(list(alike))) for layer, alike in groupby(explained["layers"])]
-    earlier = [{}, *(layer for layer, _ in folded)]
+    layers: list[Mapping[str, Any]] = explained["layers"]
+    folded = [(layer, len(list(alike))) for layer, alike in groupby(layers)]
+    earlier: list[Mapping[str, Any]] = [{}, *(layer for layer, _ in folded)]
     print()
     print_table(
         ["layer", "tile", "bytes", "bound", "estimate", "cycles", "runner-up", "its estimate"],
