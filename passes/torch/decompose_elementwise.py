@@ -96,8 +96,10 @@ class _Speller:
     def _quotient(self) -> Made:
         """`x / y` as `x` times one over `y`, rounded if that is asked for."""
         value, divisor, *mode = self.operation.operands
-        if literal_of(divisor) is not None or not all(map(_is_float, (value, divisor))):
+        if literal_of(divisor) is not None or not _is_float(value):
             return None
+        # A number of tokens is an integer, which the host counts.
+        divisor = divisor if _is_float(divisor) else self._converted(divisor)
         quotient = self._product(value, self._function("reciprocal", divisor))
         rounding = torch.constant_of(mode[0]) if mode else None
         return quotient if rounding is None else self._function(str(rounding), quotient)
@@ -213,6 +215,10 @@ class _Speller:
             return value
         if literal_of(value) is not None:
             return self._literal(self._array(value))
+        return self._converted(value)
+
+    def _converted(self, value: SSAValue) -> SSAValue:
+        """Integers or truth values as floats."""
         number, keep = self.builder.integer(torch.dtype_number(np.dtype(np.float32))), self.builder.boolean(False)
         kind = torch.VTensorType(torch.sizes_of(value), f32)
         return self.builder.aten(torch.ToDtypeOp, [value, number, keep, keep, self.builder.none()], kind)

@@ -498,8 +498,29 @@ def dropping(m: Any, x: Tensor) -> Tensor:
 EMBEDDINGS = {**linears(), "e": nn.Embedding(50, WIDTH), "p": nn.Embedding(60, WIDTH)}
 TURNS = {**linears(), "angles": torch.cat((ANGLES, ANGLES), -1), "turns": torch.polar(torch.ones_like(ANGLES), ANGLES)}
 
+
+def masked_mean(m: Any, x: Tensor, mask: Tensor) -> Tensor:
+    """The pooling of sentence-transformers."""
+    tokens = m.o(x)
+    wide = mask.unsqueeze(-1).expand(tokens.size()).float()
+    return torch.sum(tokens * wide, 1) / torch.clamp(wide.sum(1), min=1e-9)
+
+
 REFUSED = (
     Case("a length of complex numbers", lambda m, x: torch.fft.rfft(m.o(x)).abs(), linears(), refused=("complex",)),
+    Case(
+        "mean over the tokens that a mask admits, by their number",
+        lambda m, x, mask: (m.o(x) * mask[..., None]).sum(1) / mask[..., None].sum(1).clamp(min=1),
+        linears(),
+        (X, (FLAGS, 2)),
+    ),
+    Case(
+        "mean over the tokens that a mask admits, by their number as a float",
+        lambda m, x, mask: (m.o(x) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).float().clamp(min=1),
+        linears(),
+        (X, (FLAGS, 2)),
+    ),
+    Case("mean over the tokens by a mask in their shape", masked_mean, linears(), (X, (FLAGS, 2))),
     Case("a roll by nothing", lambda m, x: m.q(torch.roll(m.o(x), (0, 8), (1, 2))), linears(), (IMAGE,)),
     Case(
         "a weight of one axis",
