@@ -115,7 +115,7 @@ def _renamed_node(
 
 
 def _needed(nodes: Sequence[NodeProto], outputs: set[str]) -> list[NodeProto]:
-    """Those of `nodes` on which `outputs` depend."""
+    """The nodes of `nodes` that `outputs` depend on."""
     kept: list[NodeProto] = []
     for node in reversed(nodes):
         if not outputs.isdisjoint(node.output):
