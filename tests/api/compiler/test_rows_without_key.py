@@ -1,4 +1,6 @@
 """Attention whose masks of a run leave rows without a key, on the machine: PyTorch's numbers, and a true fidelity."""
+# pyright: basic
+# PyTorch leaves from_numpy without types.
 
 from __future__ import annotations
 
@@ -59,7 +61,7 @@ class Masked(nn.Module):
 @pytest.mark.parametrize("form", WEIGHTS)
 @pytest.mark.parametrize("mask", [causal, of_queries, of_both, constant])
 def test_numbers_and_fidelity_are_those_of_the_model(mask: Mask, form: str) -> None:
-    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - its stub lacks a type
+    torch.manual_seed(0)
     generator = np.random.default_rng(0)
     x = generator.standard_normal((SAMPLES, 2, ROWS, WIDTH), np.float32)
     m = (generator.random((SAMPLES, 2, ROWS)) > 0.4).astype(np.int64)
