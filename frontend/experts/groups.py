@@ -48,7 +48,7 @@ _COPIES = ("_to_copy.default", "to.dtype", "item.default", "_local_scalar_dense.
 
 
 def _source(value: Value, names: Sequence[str]) -> Node | None:
-    """What operators of some names pass on; None for what is no node."""
+    """The value that operators of some names pass on; None for what is no node."""
     from torch.fx import Node
 
     while isinstance(value, Node) and name_of(value) in names:
@@ -60,7 +60,7 @@ LAYERS = ("linear.default", "matmul.default", "mm.default")
 
 
 def of_group(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Group:
-    """What a node computes of each row of a group by itself."""
+    """The result of a node that computes each row of a group by itself."""
     from torch.fx import Node
 
     group = next(one for one in values if isinstance(one, Group))
