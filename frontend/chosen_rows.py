@@ -86,7 +86,7 @@ _ALONG_AXES = ("mean.dim", "sum.dim_IntList", "amax.default", "softmax.int")
 
 
 def _of_each_row(builder: GraphBuilder, node: Node, arguments: Sequence[Argument], rows: Rows) -> Node:
-    """The result of a node, which computes each row by itself, for all rows."""
+    """The result of a node that computes each row by itself, for all rows."""
     import torch
 
     name, given = name_of(node), list(arguments)
@@ -144,7 +144,7 @@ def _put_at(builder: GraphBuilder, arguments: Sequence[Argument]) -> Node:
 
 
 def _origin(mask: Node) -> tuple[Node, bool]:
-    """The bools of which a mask is a view, and whether it is their negation."""
+    """The mask of which another is a view, and whether it is its negation."""
     is_negated = False
     while name_of(mask) in (*_NEGATIONS, *_VIEWS):
         is_negated ^= name_of(mask) in _NEGATIONS

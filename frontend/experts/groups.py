@@ -60,7 +60,7 @@ LAYERS = ("linear.default", "matmul.default", "mm.default")
 
 
 def of_group(rewriting: Rewriting, node: Node, values: Sequence[Value]) -> Group:
-    """The result of a node, which computes each row of a group by itself."""
+    """The result of a node that computes each row of a group by itself."""
     from torch.fx import Node
 
     group = next(one for one in values if isinstance(one, Group))

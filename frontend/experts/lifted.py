@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Marks(TypedDict):
-    """Knowledge of the experts of each token."""
+    """The experts of each token, as far as they are known."""
 
     count: Node
     ranks: Node | None

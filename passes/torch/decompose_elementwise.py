@@ -3,7 +3,8 @@ Quotients, powers, comparisons, logic and selections of several values as sums, 
 
 What a float value decides is a zero or a one: `x > y` is a function of `x - y`, `p and q` one of `p + q`, and
 `where(p, x, y)` is `p * x + (1 - p) * y`. A triangle is a product with zeros and ones. Functions of one value are left
-to `torch-fuse-pointwise`, behind this. Operands that both broadcast get the shape of the result.
+to `torch-fuse-pointwise`, behind this. Operands that both broadcast get the shape of the result. Layers whose
+results are compared with one another get more bits.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.compared_layers import refine_compared_layers
 from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.pointwise import PointwiseValues
 from sta.passes.rewriting.torch_operations import (
@@ -41,6 +43,7 @@ LARGEST = float(np.finfo(np.float32).max)
 def decompose_elementwise(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the function `main` of `module`; new constants go into `store`."""
     values = PointwiseValues(store)
+    refine_compared_layers(operations_of(module), store)
     for operation in operations_of(module):
         _push_selections(operation, values, store)
     for operation in operations_of(module):
