@@ -9,16 +9,17 @@ from typing import Any
 import torch
 
 from benchmarks.models import Inputs, compile_pruned
-from benchmarks.shapes import Encoder, pattern_name
+from benchmarks.shapes import Encoder, Shape, pattern_name
+from sta.runtime import Program
 from sta.spec.nm_format import Pattern
 from sta.spec.target import Target
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The cost of an encoder with all its linear layers pruned to a pattern."""
+    """The cost of a model with all its linear layers pruned to a pattern."""
 
-    encoder: Encoder
+    encoder: Shape
     pattern: Pattern
     target: Target
     cycles: int
@@ -62,7 +63,7 @@ class Measurement:
 
     @property
     def least_dram_bytes(self) -> int:
-        """The bytes that any schedule moves, from the encoder's shape."""
+        """The bytes that any schedule moves, from the model's shape."""
         return sum(self.encoder.least_dram_bytes(self.pattern).values())
 
     @property
@@ -100,31 +101,35 @@ class Measurement:
 def measure(
     encoder: Encoder, pattern: Pattern, target: Target, exported: torch.export.ExportedProgram, inputs: Inputs
 ) -> Measurement:
+    """Compiles an exported encoder and takes its program's cost. Raises what `cost` raises."""
+    start = time.process_time()
+    program = compile_pruned(exported, inputs, target, pattern)
+    return cost(encoder, pattern, target, program, time.process_time() - start)
+
+
+def cost(shape: Shape, pattern: Pattern, target: Target, program: Program, compile_seconds: float) -> Measurement:
     """
-    Compiles an exported encoder and takes its program's cost, which does not depend on data.
+    Takes a program's cost, which does not depend on data.
 
     Raises:
         ValueError: the program was credited with other useful MACs than the shape has, or what it moves does not sum
             up: the figures made of these would mean nothing.
     """
-    start = time.process_time()
-    program = compile_pruned(exported, inputs, target, pattern)
-    seconds = time.process_time() - start
-    useful = encoder.macs(pattern)
+    useful = shape.macs(pattern)
     if program.macs != useful:
-        raise ValueError(f"{encoder.name} {pattern}: {program.macs} useful MACs, where its shape has {useful}")
+        raise ValueError(f"{shape.name} {pattern}: {program.macs} useful MACs, where its shape has {useful}")
     dram = program.profile().total.dram
     if sum(dram.values()) != program.dram_bytes:
-        raise ValueError(f"{encoder.name} {pattern}: {program.dram_bytes} DRAM bytes, but {dram} by class")
+        raise ValueError(f"{shape.name} {pattern}: {program.dram_bytes} DRAM bytes, but {dram} by class")
     timing = program.timing
     moved = max(timing.dram_bytes_read, timing.dram_bytes_written)
     return Measurement(
-        encoder=encoder,
+        encoder=shape,
         pattern=pattern,
         target=target,
         cycles=program.cycles,
         busy=dict(timing.busy),
         dram=dict(dram),
         dma_bound=-(-moved // target.dma_bytes_per_cycle),
-        compile_seconds=seconds,
+        compile_seconds=compile_seconds,
     )

@@ -7,9 +7,11 @@ independent.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from sta.spec.nm_format import DENSE, Pattern, kept, packed_size, smaller_encoding
 from sta.spec.parameters import map_parameters_size, norm_parameters_size
@@ -25,7 +27,12 @@ MASK_BYTES = 1
 
 @dataclass(frozen=True)
 class Product:
-    """`count` products of ``[m, k]`` by ``[k, n]`` of one kind; `weights`: the second operand is a model's weight."""
+    """
+    `count` products of ``[m, k]`` by ``[k, n]`` of one kind.
+
+    `weights`: the second operand is a model's weight. `causal`: a side of the product whose length is that of the keys,
+    of which query i sees i + 1.
+    """
 
     kind: str
     m: int
@@ -33,34 +40,78 @@ class Product:
     k: int
     count: int = 1
     weights: bool = True
+    causal: Literal["n", "k"] | None = None
 
     def macs(self, pattern: Pattern) -> Fraction:
-        """Useful multiply-accumulates: count * m * n * k; for products with weights N/M of that."""
+        """
+        Useful multiply-accumulates: count * m * n * k; for products with weights N/M of that; of causal ones those of
+        the keys that are seen.
+        """
         dense = self.count * self.m * self.n * self.k
+        if self.causal is not None:
+            dense = dense * (self.m + 1) // (2 * self.m)
         return Fraction(dense * pattern.n, pattern.m) if self.weights else Fraction(dense)
 
     def padded_macs(self, pattern: Pattern, target: Target) -> int:
-        """Multiply-accumulates with m, n and the kept k padded to the next multiple of the array's R, C and L."""
+        """
+        Multiply-accumulates with m, n and the kept k padded to the next multiple of the array's R, C and L; of causal
+        ones, in every R rows the keys that their last row sees.
+        """
+        if self.causal is not None:
+            return self.count * self._padded_causal(target)
         depth = kept(self.k, pattern) if self.weights else self.k
         rows, columns = _padded(self.m, target.array_rows), _padded(self.n, target.array_columns)
         return self.count * rows * columns * _padded(depth, target.multipliers)
 
+    def _padded_causal(self, target: Target) -> int:
+        rows, columns, multipliers = target.array_rows, target.array_columns, target.multipliers
+        seen = [min(first + rows, self.m) for first in range(0, self.m, rows)]
+        if self.causal == "n":
+            return rows * sum(_padded(keys, columns) for keys in seen) * _padded(self.k, multipliers)
+        return rows * sum(_padded(keys, multipliers) for keys in seen) * _padded(self.n, columns)
+
 
 @dataclass(frozen=True)
-class Encoder:
+class Shape(ABC):
+    """The shape of a model with one batch of `sequence` tokens."""
+
+    name: str
+    sequence: int
+
+    @abstractmethod
+    def products(self) -> Iterator[Product]:
+        """Iterates over the products of the whole model."""
+
+    @abstractmethod
+    def least_dram_bytes(self, pattern: Pattern) -> dict[str, int]:
+        """Least bytes of any schedule, by class."""
+
+    def macs(self, pattern: Pattern = DENSE) -> Fraction:
+        """Useful multiply-accumulates: all of attention, and N/M of the products with weights."""
+        return sum((product.macs(pattern) for product in self.products()), Fraction())
+
+    def padded_macs(self, pattern: Pattern, target: Target) -> int:
+        """The same, of shapes padded to the array's granularity."""
+        return sum(product.padded_macs(pattern, target) for product in self.products())
+
+    def ideal_speed_up(self, pattern: Pattern) -> Fraction:
+        """Factor of fewer MACs than dense."""
+        return self.macs() / self.macs(pattern)
+
+
+@dataclass(frozen=True)
+class Encoder(Shape):
     """
-    The shape of a Transformer encoder with one batch of `sequence` tokens.
+    The shape of a Transformer encoder.
 
     `vocabulary`: rows of the word embedding. A BERT has one, and positions and token types, a norm after them, a mask,
     GELU and a pooler; 0 is PyTorch's encoder, from stream to stream, with ReLU.
     """
 
-    name: str
     layers: int
     width: int
     heads: int
     hidden: int
-    sequence: int
     vocabulary: int
 
     @property
@@ -78,18 +129,6 @@ class Encoder:
         yield Product("output", tokens, width, self.hidden, self.layers)
         if self.is_bert:
             yield Product("pooler", 1, width, width)
-
-    def macs(self, pattern: Pattern = DENSE) -> Fraction:
-        """Useful multiply-accumulates: all of attention, and N/M of the products with weights."""
-        return sum((product.macs(pattern) for product in self.products()), Fraction())
-
-    def padded_macs(self, pattern: Pattern, target: Target) -> int:
-        """The same, of shapes padded to the array's granularity."""
-        return sum(product.padded_macs(pattern, target) for product in self.products())
-
-    def ideal_speed_up(self, pattern: Pattern) -> Fraction:
-        """Factor of fewer MACs than dense."""
-        return self.macs() / self.macs(pattern)
 
     def least_dram_bytes(self, pattern: Pattern) -> dict[str, int]:
         """
@@ -118,14 +157,14 @@ class Encoder:
 
 def bert(name: str, layers: int, width: int, heads: int, hidden: int, sequence: int = 128) -> Encoder:
     """Returns a BERT with the vocabulary of `bert-base-uncased`."""
-    return Encoder(name, layers, width, heads, hidden, sequence, 30522)
+    return Encoder(name, sequence, layers, width, heads, hidden, 30522)
 
 
 ENCODERS = (
     bert("BERT-base", 12, 768, 12, 3072),
     bert("TinyBERT-6", 6, 768, 12, 3072),
     bert("TinyBERT-4", 4, 312, 12, 1200),
-    Encoder("Transformer-base", 6, 512, 8, 2048, 128, 0),
+    Encoder("Transformer-base", 128, 6, 512, 8, 2048, 0),
     bert("BERT-base-512", 12, 768, 12, 3072, 512),
     bert("BERT-base-2048", 12, 768, 12, 3072, 2048),
 )

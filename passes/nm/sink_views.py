@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Block, Operation, SSAValue
 from xdsl.irdl import IRDLOperation
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import (
@@ -94,6 +94,48 @@ class SinkBelowClamp(RewritePattern):
         _insert(rewriter, op, clamped, reapplied(view, clamped.result))
 
 
+def _viewed(value: SSAValue) -> Operation | Block:
+    """The owner of a value that is seen through views."""
+    view = _reordering(value)
+    return value.owner if view is None else _viewed(view.x)
+
+
+def _is_read_once(value: SSAValue) -> bool:
+    """True if a value, and everything that it is a view of, has no other reader."""
+    view = _reordering(value)
+    return value.has_one_use() and (view is None or _is_read_once(view.x))
+
+
+class SinkBelowTable(RewritePattern):
+    """
+    `table(view(x))` becomes `view(table(x))` if `x` is an accumulators' clamp that nothing else reads: the table is
+    looked up as they drain.
+    """
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: nm.TableOp, rewriter: PatternRewriter) -> None:
+        view = _reordering(op.x)
+        if view is None or not _is_read_once(op.x):
+            return
+        clamp = _viewed(view.x)
+        if not isinstance(clamp, nm.ClampOp) or not _from_accumulators(clamp.x):
+            return
+        found = nm.TableOp(view.x, op.table)
+        _insert(rewriter, op, found, reapplied(view, found.result))
+
+
+class SinkBelowRescale(RewritePattern):
+    """`rescale(view(table(x)))` becomes `view(rescale(table(x)))`: the rescaling of a table's result stays with it."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: nm.RescaleOp, rewriter: PatternRewriter) -> None:
+        view = _reordering(op.x)
+        if view is None or not isinstance(_viewed(view.x), nm.TableOp):
+            return
+        rescaled = nm.RescaleOp(view.x, op.bias.value.data, *op.scale.pair)
+        _insert(rewriter, op, rescaled, reapplied(view, rescaled.result))
+
+
 class RaiseAboveRescale(RewritePattern):
     """`view(rescale(x))` becomes `rescale(view(x))`: a residual is rescaled as it is added."""
 
@@ -108,14 +150,20 @@ class RaiseAboveRescale(RewritePattern):
         _insert(rewriter, op, view, nm.RescaleOp(view.result, *scale))
 
 
-PATTERNS: tuple[Callable[[], RewritePattern], ...] = (SinkBelowCombination, SinkBelowClamp, RaiseAboveRescale)
+PATTERNS: tuple[Callable[[], RewritePattern], ...] = (
+    SinkBelowCombination,
+    SinkBelowClamp,
+    SinkBelowTable,
+    SinkBelowRescale,
+    RaiseAboveRescale,
+)
 
 
 @dataclass(frozen=True)
 class NmSinkViewsPass(ModulePass):
     """
-    Sinks reshapes and permutations of accumulators below additions and clamps, and raises reshapes and permutations of
-    residuals above their rescaling.
+    Sinks reshapes and permutations of accumulators below additions, clamps and tables, and raises reshapes and
+    permutations of residuals above their rescaling.
     """
 
     name = "nm-sink-views"

@@ -141,3 +141,25 @@ def test_views_between_stored_values_stay() -> None:
     x = builder.clamp(builder.rescale(builder.stream("x", (5, 6)), 0.01), nm.si8)
     result = builder.clamp(builder.linear(both(builder, x), 4, "w"), nm.si8)
     assert chain(builder, result) == ["rescale", "clamp", "view", "permute", "rescale_channels", "clamp"]
+
+
+@VIEWS
+def test_a_table_of_viewed_accumulators_is_looked_up_as_they_drain(view: View) -> None:
+    builder = NmBuilder()
+    product = builder.clamp(builder.linear(builder.bytes("x", (5, 8)), 6, "w"), nm.si16)
+    found = builder.table(view(builder, product), "t")
+    case = builder.case(builder.clamp(builder.rescale(found, 0.4), nm.si8, 3))
+    _ = list(check_passes(case, (*PASS, "nm-fuse-epilogues")))
+    (linear,) = operations(case, nm.LinearOp)
+    assert any(nm.tensor_of(operand).get_shape() == (513,) for operand in linear.operands)
+    assert not operations(case, nm.MapOp)
+
+
+def test_a_viewed_table_stays_where_the_product_has_another_reader() -> None:
+    builder = NmBuilder()
+    product = builder.clamp(builder.linear(builder.bytes("x", (5, 8)), 6, "w"), nm.si16)
+    found = builder.clamp(builder.table(split(builder, product), "t"), nm.si8)
+    case = builder.case(found, product)
+    _ = list(check_passes(case, PASS))
+    (table,) = operations(case, nm.TableOp)
+    assert isinstance(table.operands[0].owner, nm.ViewOp)
