@@ -8,7 +8,7 @@ the PyPI package pipecat-ai 1.14.0 (BSD-2-Clause), together with a short recordi
     unzip pipecat_ai-1.14.0-py3-none-any.whl -d pipecat
     python -m benchmarks.smart_turn pipecat
 
-Its two convolutions, and the pooling behind the encoder, are onnxruntime's: the part between is compiled.
+Everything is compiled, from the features to the probability.
 """
 # pyright: basic
 # onnx, onnxruntime and transformers have no types that pyright could check.
@@ -16,6 +16,7 @@ Its two convolutions, and the pooling behind the encoder, are onnxruntime's: the
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import wave
 from pathlib import Path
@@ -33,7 +34,7 @@ Array = NDArray[Any]
 
 MODEL = "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"
 RECORDING = "pipecat/services/aws/nova_sonic/ready.wav"
-FEATURES, BEFORE, PROBABILITY = "input_features", "conv1d_1", "logits"
+FEATURES, PROBABILITY = "input_features", "logits"
 LAYERS = [f"layer_norm_{index}_DequantizeLinear_Output" for index in (2, 4, 6, 8)]
 """Outputs of the four layers: the input of the next, normalized, and of the pooling."""
 SECONDS, RATE = 8, 16000
@@ -123,23 +124,28 @@ def main() -> None:
 
 def compare(directory: Path, model: onnx.ModelProto, plain: onnx.ModelProto, features: Array) -> None:
     """Prints a line for each layer, and the model's result."""
-    stem = run(cut(model, FEATURES, BEFORE, directory / "stem.onnx"), FEATURES, features)
     print("| after layer | program to onnxruntime | onnxruntime to itself | program to float | onnxruntime to float |")
     print("|---|---|---|---|---|")
     for number, layer in enumerate(LAYERS, 1):
-        path = cut(model, BEFORE, layer, directory / f"{number}.onnx")
-        program = sta.compile(path)
-        ours = program.run({BEFORE: stem}).outputs[layer]
-        theirs, again = run(path, BEFORE, stem), run(path, BEFORE, stem, optimized=False)
-        reference = run(cut(plain, BEFORE, layer, directory / "float.onnx"), BEFORE, stem)
+        ours, theirs, again, reference = results(directory, model, plain, features, layer)
         pairs = ((ours, theirs), (again, theirs), (ours, reference), (theirs, reference))
         print(f"| {number} | {' | '.join(fidelity(*pair) for pair in pairs)} |", flush=True)
-        if layer == LAYERS[-1]:
-            tail = cut(model, layer, PROBABILITY, directory / "tail.onnx")
-            said = [float(run(tail, layer, value).item()) for value in (ours, theirs, again, reference)]
-            print("\nProbability that the speaker has finished: program {:.3f}, onnxruntime {:.3f},".format(*said[:2]))
-            print("onnxruntime without rewriting {:.3f}, float encoder {:.3f}.".format(*said[2:]))
-            print(f"The program: {program.timing.cycles:,} cycles.")
+    said = [one.item() for one in results(directory, model, plain, features, PROBABILITY)]
+    print("\nProbability that the speaker has finished: program {:.3f}, onnxruntime {:.3f},".format(*said[:2]))
+    print("onnxruntime without rewriting {:.3f}, float model {:.3f}.".format(*said[2:]))
+
+
+def results(
+    directory: Path, model: onnx.ModelProto, plain: onnx.ModelProto, features: Array, last: str
+) -> tuple[Array, Array, Array, Array]:
+    """The value `last`: of a program, of onnxruntime with and without its optimizations, and in float."""
+    path = cut(model, FEATURES, last, directory / "part.onnx")
+    # The pooling has no pairs: its ranges are those of the recording.
+    program = sta.compile(path, calibration={FEATURES: features[None]})
+    ours = program.run({FEATURES: features}).outputs[last]
+    print(f"{last}: {program.timing.cycles:,} cycles", file=sys.stderr)
+    theirs, again = run(path, FEATURES, features), run(path, FEATURES, features, optimized=False)
+    return ours, theirs, again, run(cut(plain, FEATURES, last, directory / "float.onnx"), FEATURES, features)
 
 
 if __name__ == "__main__":

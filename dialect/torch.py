@@ -464,6 +464,8 @@ MASK_FILL = "sta.mask_fill"
 """Of an attention: the finite number that replaces the scores of keys that the model excludes."""
 MASK_DEPTH = "sta.mask_depth"
 """Of an attention: the finite number that the model adds to the scores of keys that it excludes."""
+MEANS = "sta.means"
+"""Of an attention: what follows adds the mean of the values where a run admits no key, which padding does, too."""
 HOLDS_MASK = "sta.holds_mask"
 """Of an argument: masks are made of its integers as if they were only 0 and 1."""
 HOST_DTYPE = "sta.host_dtype"
@@ -480,6 +482,7 @@ ANNOTATIONS: Mapping[str, type[Attribute]] = {
     ROUNDED_WEIGHT: StringAttr,
     SMOOTHED: StringAttr,
     MASK_ERROR: StringAttr,
+    MEANS: UnitAttr,
     SPELLED: UnitAttr,
     MASK_FILL: FloatAttr,
     MASK_DEPTH: FloatAttr,

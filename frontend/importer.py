@@ -11,6 +11,7 @@ that is named after the parameter.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,12 @@ from sta.dialect.ir.main_function import main_function
 from sta.dialect.ir.unicode_strings import UnicodeParser
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import VTensorType, name_attributes, operator_class, sizes_of
+from sta.frontend.chosen_rows import keep_all_rows
+from sta.frontend.complex_numbers import split_complex_numbers
 from sta.frontend.errors import ModelError
 from sta.frontend.experts.densify import densify_experts
+from sta.frontend.graph_builder import PLACE, erase_assertions
+from sta.frontend.padding import leave_out_padding
 from sta.frontend.program import quiet
 from sta.spec.operators.registry import operators, parts_of
 from sta.spec.outside import OPERATORS, OutsideError, find_addition
@@ -50,9 +55,6 @@ _OTHER_NAMES = {
 """Operators that PyTorch defines as others, with the same overloads."""
 
 _SIZE_OF_NUMBERS = "the size of its result depends on numbers, and every size must be known: leave it to the host"
-
-_PLACE = ("nn_module_stack", "stack_trace")
-"""Entries about a node's place in the model."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,15 @@ class TorchMlirError(ModelError):
 def _imported(program: ExportedProgram, whole: bool = False) -> tuple[ModuleOp, WeightStore]:
     """The verified module of `program`, and its arrays; with `whole` no operator without a row is decomposed."""
     decomposed = _decomposed(program)
+    _leave_out_idle_changes(decomposed)
     # Only a functional program shows its changes.
     _check_pure(decomposed)
+    erase_assertions(decomposed)
+    split_complex_numbers(decomposed)
+    keep_all_rows(decomposed)
     densify_experts(decomposed)
+    leave_out_padding(decomposed)
     names = _literal_names(decomposed)
-    _leave_out_assertions(decomposed)
     _alias_listed_state(decomposed)
     weights = WeightStore()
     text = _torch_mlir_text(decomposed, names, weights, whole)
@@ -148,7 +154,8 @@ def _check_pure(program: ExportedProgram) -> None:
     if parameters:
         raise ModelError(
             f"the model changes {', '.join(parameters)} when it runs, and only models without state can be compiled: "
-            "an embedding with max_norm scales its rows while it reads them; scale them once, and leave max_norm out"
+            "an embedding with max_norm scales its rows while it reads them (scale them once, and leave max_norm out), "
+            "and what a first run prepares is best prepared by a run before the export"
         )
     changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
     if changed:
@@ -156,6 +163,43 @@ def _check_pure(program: ExportedProgram) -> None:
             f"the model changes {', '.join(changed)} when it runs, and only models without state can be compiled: "
             "export it in evaluation mode and without caches (use_cache=False)"
         )
+
+
+def _leave_out_idle_changes(program: ExportedProgram) -> None:
+    """Drops changes of state that leave the numbers as they are: a weight divided by a power of two that is one."""
+    signature = program.graph_signature
+    state = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    changed = {**signature.parameters_to_mutate, **signature.buffers_to_mutate}
+    output = program.graph.output_node()
+    results: Any = output.args[0]
+    kept = [
+        (node, spec)
+        for node, spec in zip(results, signature.output_specs, strict=True)
+        if spec.target is None
+        or spec.target not in changed.values()
+        or not _is_idle(node, program.state_dict[spec.target], state, program)
+    ]
+    output.args = (tuple(node for node, _ in kept),)
+    signature.output_specs = [spec for _, spec in kept]
+
+
+def _is_idle(node: Node, before: Any, state: Mapping[str, str], program: ExportedProgram) -> bool:
+    """True if `node`, the new value of some state, is made of state alone and equals the value `before`."""
+    import torch
+
+    def value_of(one: Node) -> Any:
+        if one.op == "placeholder":
+            return program.state_dict[state[one.name]]
+        arguments, keywords = torch.fx.map_arg((one.args, one.kwargs), value_of)
+        function: Any = one.target
+        return function(*arguments, **keywords)
+
+    pending = [node]
+    for one in pending:
+        if one.op != "call_function" and one.name not in state:
+            return False
+        pending += [source for source in one.all_input_nodes if source not in pending]
+    return torch.equal(value_of(node), before)
 
 
 def _decomposed(program: ExportedProgram) -> ExportedProgram:
@@ -195,25 +239,6 @@ def _meshgrid(tensors: Any, indexing: str = "ij") -> list[Any]:
     ]
 
 
-def _leave_out_assertions(program: ExportedProgram) -> None:
-    """Removes the checks that a model makes of its numbers, and what only they use: no result depends on them."""
-    graph = program.graph
-    for check in [node for node in graph.nodes if _is_assertion(node)]:
-        dead, erased = [check], set[Any]()
-        while dead:
-            node = dead.pop()
-            if node.users or node.op != "call_function" or node in erased:
-                continue
-            dead += node.all_input_nodes
-            erased.add(node)
-            graph.erase_node(node)
-
-
-def _is_assertion(node: Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.name.startswith("aten::_assert_")
-
-
 def _alias_listed_state(program: ExportedProgram) -> None:
     """
     Lets `program` take parameters and buffers in lists through an alias.
@@ -230,7 +255,7 @@ def _alias_listed_state(program: ExportedProgram) -> None:
         for state in dict.fromkeys(one for one in listed if one in placeholders):
             with graph.inserting_before(node):
                 alias = graph.call_function(torch.ops.aten.alias.default, (state,))
-            alias.meta = {**state.meta, **{key: node.meta[key] for key in _PLACE if key in node.meta}}
+            alias.meta = {**state.meta, **{key: node.meta[key] for key in PLACE if key in node.meta}}
             node.replace_input_with(state, alias)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +22,7 @@ from sta.frontend.errors import ModelError
 from sta.frontend.forward_names import input_names, output_names
 
 if TYPE_CHECKING:
+    import torch
     from torch.export import ExportedProgram
 
 Array = NDArray[Any]
@@ -46,10 +48,11 @@ class Original:
 
 def original_program(program: ExportedProgram) -> Original:
     """An exported program, run by PyTorch."""
-    return Original("PyTorch", lambda inputs: _run_program(program, inputs))
+    module = cache(program.module)
+    return Original("PyTorch", lambda inputs: _run_program(program, module(), inputs))
 
 
-def _run_program(program: ExportedProgram, inputs: Inputs) -> dict[str, Array]:
+def _run_program(program: ExportedProgram, module: torch.nn.Module, inputs: Inputs) -> dict[str, Array]:
     import torch
     from torch.utils import _pytree
 
@@ -59,7 +62,7 @@ def _run_program(program: ExportedProgram, inputs: Inputs) -> dict[str, Array]:
     given = (torch.tensor(inputs[name]) if name in inputs else one for name, one in zip(names, examples, strict=True))
     arguments, keywords = _pytree.tree_unflatten(list(given), cast(Any, program.call_spec.in_spec))
     with torch.no_grad():
-        results = _pytree.tree_leaves(program.module()(*arguments, **keywords))
+        results = _pytree.tree_leaves(module(*arguments, **keywords))
     named = zip(output_names(program), results, strict=True)
     return {name: result.detach().cpu().numpy() for name, result in named if isinstance(result, torch.Tensor)}
 

@@ -52,6 +52,7 @@ def pipeline(options: Options) -> tuple[Step, ...]:
         Step("torch-fold-batch-norm", close),
         Step("torch-decompose-convolutions", close),
         Step("torch-decompose-resampling", close),
+        Step("torch-recognize-inverses", close),
         Step("torch-recognize-norms", close),
         Step("torch-recognize-gelu", close),
         Step("torch-recognize-rotations", close),

@@ -523,8 +523,10 @@ def _check_is_one_sample(signature: TensorSignature, array: NDArray[Any]) -> Non
     """Raises ValueError for several samples along a first axis."""
     given: tuple[int, ...] = getattr(array, "shape", ())
     shape = signature.shape
+    if not given:
+        return
     stacked = given[1:] == shape
-    grown = bool(shape) and shape[0] == 1 and given[1:] == shape[1:] and given[:1] != (1,)
+    grown = bool(shape) and shape[0] == 1 and given[1:] == shape[1:] and given[0] != 1
     if not stacked and not grown:
         return
     one = "a" if stacked else "a[np.newaxis]"

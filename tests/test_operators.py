@@ -90,6 +90,8 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     **{f"aten.bitwise_{name}.Tensor": [(MASK, MASK[:1])] for name in ("and", "or", "xor")},
     **{f"aten.__{name}__.Tensor": [(MASK, MASK[:1])] for name in ("and", "or", "xor")},
     "aten.bitwise_not": [(MASK,)],
+    "aten.tril": [(X,), (X, 2)],
+    "aten.triu": [(X,), (X, -1)],
     "aten.sub.Tensor": [(X, Y), (X, Y[0], 2.5)],
     "aten.rsub.Tensor": [(X, Y), (X, Y[0], 2.5)],
     "aten.add.Scalar": [(X, 2.5), (X, 2.5, 3)],

@@ -42,7 +42,7 @@ def test_a_tour_that_prints_something_else_is_seen() -> None:
 
 def test_commands_in_sentences_run_in_the_folder_of_the_tour() -> None:
     shown = re.findall(r"`(sta [a-z]+ [^`]*\.sta[^`]*)`", README.read_text(encoding="utf-8"))
-    assert {command.split()[1] for command in shown} == {"report", "run", "debug", "diff"}
+    assert {command.split()[1] for command in shown} == {"report", "run", "debug", "diff", "where"}
     with pytest.raises(subprocess.CalledProcessError):
         run_tour("Then `sta info\nnone.sta` says what it is.")
     # Not a command that can be typed: a name alone, or one without a program.

@@ -30,4 +30,6 @@ def script(shell: str) -> str:
     """The script with which a shell completes `sta`. Raises ModuleNotFoundError without argcomplete."""
     from argcomplete.shell_integration import shellcode
 
-    return shellcode(["sta"], shell=shell)
+    lines = shellcode(["sta"], shell=shell)
+    # The script of zsh, where this line says for which command it is, does for bash as well.
+    return lines.removeprefix("#compdef sta\n") if shell == "bash" else lines

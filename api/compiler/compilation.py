@@ -296,6 +296,8 @@ def _compile_imported(
     samples = _samples(imported, options, random_inputs)
     context = CompileContext(imported.weights, options.target)
     context.samples = samples
+    if imported.original is not None:
+        context.original = imported.original.run
     compilation = _compilation(context, imported.module, options, dump)
     if options.check:
         compilation.sample = lambda: _first(samples)

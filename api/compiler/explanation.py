@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sta.api.cli.tables import count, print_table, size
@@ -51,22 +52,24 @@ def explanation(compilation: Compilation) -> dict[str, Any]:
 def print_explanation(explained: Mapping[str, Any]) -> None:
     """Prints the layers; the map of the memory is for programs."""
     layers: list[Mapping[str, Any]] = explained["layers"]
+    folded = [(layer, len(list(alike))) for layer, alike in groupby(layers)]
+    earlier: list[Mapping[str, Any]] = [{}, *(layer for layer, _ in folded)]
     print()
     print_table(
         ["layer", "tile", "bytes", "bound", "estimate", "cycles", "runner-up", "its estimate"],
-        [_cells(layer, earlier) for layer, earlier in zip(layers, [{}, *layers], strict=False)],
+        [_cells(layer, number, before) for (layer, number), before in zip(folded, earlier, strict=False)],
         title=_TITLE,
         numbers=[2, 4, 5, 7],
         drop=[7, 6, 2, 4, 3],
     )
 
 
-def _cells(layer: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
-    """Returns the row of a layer; the first layer of a module shows the run's cycles of the module."""
+def _cells(layer: Mapping[str, Any], number: int, earlier: Mapping[str, Any]) -> list[str]:
+    """Returns the row of `number` equal layers; the first layer of a module shows the run's cycles of the module."""
     other = dict(layer["runner_up"])
     cycles = other.pop("cycles", None)
     return [
-        layer["path"],
+        layer["path"] if number == 1 else f"{layer['path']} ({number} layers alike)",
         _tile(layer["tile"]),
         size(layer["chip_bytes"]),
         layer["bound"],

@@ -76,7 +76,10 @@ def find(place: str, program: Program | None) -> list[Origin]:
         path, source = _at_line(Path(line[1]), int(line[2]))
         return [Origin(path, source)] if program is None else _origins(program, [path], place)
     if program is None:
-        raise ValueError(f"{place}: give the program as well, for all but a line of a dump (NN-pass.mlir:LINE)")
+        raise ValueError(
+            f"{place}: give the program as well, as in `sta where layer.sta '{place}'`, for all but a line of a dump "
+            "(NN-pass.mlir:LINE)"
+        )
     if (address := _INSTRUCTION.fullmatch(place)) is not None:
         return _origins(program, [_path_of_instruction(program.container, int(address[1]))], place)
     _paths(program.container)
@@ -95,6 +98,8 @@ def matching_modules(container: Container, place: str) -> list[str]:
     """
     known = _paths(container)
     matching = [path for path in known if fnmatchcase(path, place) or path.startswith(f"{place.rstrip('.')}.")]
+    if not matching and place.isdecimal():
+        raise ValueError(f"no module path matches {place!r}: an instruction is named by @ and its address: @{place}")
     if not matching:
         raise ValueError(f"no module path matches {place!r}{suggestion(place, known)}")
     return matching

@@ -197,7 +197,7 @@ def _pointwise(expression: Expression, x: Tensor) -> Tensor:
     values: list[Any] = [x]
     for call in expression.calls:
         given = [values[one.index] if isinstance(one, Variable) else one for one in call.arguments]
-        values += _call(f"torch.{call.name}", _as_declared(f"torch.{call.name}", given))
+        values += _call(f"torch.{call.name}", tuple(_as_declared(f"torch.{call.name}", given)))
     return values[-1]
 
 

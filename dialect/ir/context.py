@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
 from xdsl.context import Context
 from xdsl.dialect_interfaces import DialectInterface
 from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
@@ -54,7 +55,8 @@ class CompileContext(Context):
     on first use); `policy` the constants of tiling. The dialects `builtin`, `func`, `torch`, `nm` and `sta` are
     registered and loaded on first use.
 
-    `samples` are inputs of the model for passes that need some. Long passes report their activity and its completed
+    `samples` are inputs of the model for passes that need some; `original` runs the model as it was given on one, if it
+    can be run. Long passes report their activity and its completed
     share to `report` (None if unknown). In `notes` a pass leaves, under its name, results besides the IR.
     """
 
@@ -64,6 +66,7 @@ class CompileContext(Context):
         super().__init__()
         self.weights = WeightStore() if weights is None else weights
         self.samples = Samples()
+        self.original: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]] | None = None
         self.report: Callable[[str, float | None], None] = lambda stage, done: None
         self.notes: dict[str, Any] = {}
         self._target = target

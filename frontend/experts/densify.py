@@ -7,26 +7,26 @@ function of its token and its expert. So each node behind a choice is rewritten 
 (`sta.frontend.experts.lifted`), up to the sum over the slots, or whatever else tells slots no longer apart. Each
 rewritten value is that of the model, up to the rounding of floats.
 """
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from sta.frontend.experts.graph_builder import GraphBuilder, NotLifted, sizes_of
+from sta.frontend.experts.choices import choose_best, choose_first, choose_listed
 from sta.frontend.experts.lifted import Lifted
-from sta.frontend.experts.rules import Rewriting, Value, choose_best, choose_first, choose_listed, rule_of, slots_of
+from sta.frontend.experts.rewriting import Rewriting, Value
+from sta.frontend.experts.rules import rule_of
+from sta.frontend.experts.views import slots_of
+from sta.frontend.graph_builder import GraphBuilder, NotRewritten, argument_of, erase_dead, name_of, sizes_of, source_of
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
 _CHOICES = {
-    "aten.topk.default": choose_best,
-    "aten.max.dim": choose_first,
-    "aten.argmax.default": choose_first,
+    "topk.default": choose_best,
+    "max.dim": choose_first,
+    "argmax.default": choose_first,
 }
 
 
@@ -36,17 +36,17 @@ def densify_experts(program: ExportedProgram) -> None:
     calls = [node for node in graph.nodes if node.op == "call_function"]
     if not any(_is_choice(node) or _is_listed(node) for node in calls):
         return
-    rewriting = Rewriting(GraphBuilder(program.graph_module))
+    rewriting = Rewriting(GraphBuilder(program))
     for node in calls:
         rewriting.builder.current = node
         try:
             _rewrite(rewriting, node)
-        except NotLifted:
+        except NotRewritten:
             _take_slots(rewriting, node)
-    if (end := graph.output_node()) is not None:
-        rewriting.builder.current = end
-        _take_slots(rewriting, end)
-    _erase_dead(rewriting, calls)
+    end = graph.output_node()
+    rewriting.builder.current = end
+    _take_slots(rewriting, end)
+    erase_dead(program.graph.nodes)
 
 
 def _take_slots(rewriting: Rewriting, node: Node) -> None:
@@ -56,16 +56,16 @@ def _take_slots(rewriting: Rewriting, node: Node) -> None:
         if isinstance(value, Lifted) and read.meta["val"].is_floating_point():
             try:
                 node.replace_input_with(read, slots_of(rewriting, value))
-            except NotLifted:
+            except NotRewritten:
                 continue
 
 
 def _rewrite(rewriting: Rewriting, node: Node) -> None:
     from torch.fx import Node
 
-    if _is_listed(node) and node.args[2] not in rewriting.values:
-        _, axis, indices = node.args[:3]
-        experts = sizes_of(node.args[0])[cast("int", axis)]
+    if _is_listed(node) and (indices := _indices(node)) not in rewriting.values:
+        axis: int = argument_of(node, 1, "dim")
+        experts = sizes_of(source_of(node))[axis]
         rewriting.values[indices] = choose_listed(rewriting, indices, experts)
     value = _value_of(rewriting, node)
     if isinstance(value, Node):
@@ -75,44 +75,41 @@ def _rewrite(rewriting: Rewriting, node: Node) -> None:
 
 
 def _value_of(rewriting: Rewriting, node: Node) -> Value:
-    """The value of a node that is or follows a choice; None for others."""
+    """The value of a node that is or follows a choice; None for others. Raises NotRewritten."""
     if _is_choice(node):
-        return _CHOICES[str(node.target)](rewriting, node)
+        return _CHOICES[name_of(node)](rewriting, node)
     values = [rewriting.value_of(argument) for argument in node.args]
-    rule = rule_of(node) if any(map(_has_slots, values)) else None
-    return None if rule is None else rule(rewriting, node, values)
+    if not any(map(_has_slots, values)):
+        return None
+    rule = rule_of(node)
+    if rule is None:
+        raise NotRewritten("an operation without a rule")
+    return rule(rewriting, node, values)
 
 
 def _has_slots(value: Value) -> bool:
     from torch.fx import Node
 
     if isinstance(value, list):
-        return any(map(_has_slots, value))
+        return any(map(_has_slots, cast("list[Value]", value)))
     return not isinstance(value, Node) and hasattr(value, "__dataclass_fields__")
 
 
 def _is_choice(node: Node) -> bool:
     """True if the node's indices are read."""
-    name = str(node.target)
+    name = name_of(node)
     if name not in _CHOICES:
         return False
-    return name == "aten.argmax.default" or name == "aten.topk.default" or any(user.args[1] == 1 for user in node.users)
+    return name == "argmax.default" or name == "topk.default" or any(user.args[1] == 1 for user in node.users)
+
+
+def _indices(gather: Node) -> Node:
+    return argument_of(gather, 2, "index")
 
 
 def _is_listed(node: Node) -> bool:
     """True for scores at indices by which slots are sorted."""
-    if str(node.target) != "aten.gather.default":
+    if name_of(node) != "gather.default":
         return False
-    flat = [user for user in node.args[2].users if str(user.target) == "aten.view.default"]
-    return any(str(user.target) == "aten.sort.default" for one in flat for user in one.users)
-
-
-def _erase_dead(rewriting: Rewriting, calls: Sequence[Node]) -> None:
-    """Erases what nothing reads any more; an assertion about a value in slots reads nothing."""
-    for node in calls:
-        if str(node.target) == "aten._assert_tensor_metadata.default" and node.args[0] in rewriting.values:
-            node.graph.erase_node(node)
-    graph = calls[0].graph
-    for node in reversed(graph.nodes):
-        if node.op in ("call_function", "get_attr") and not node.users and node.meta.get("val") is not None:
-            graph.erase_node(node)
+    flat = [user for user in _indices(node).users if name_of(user) == "view.default"]
+    return any(name_of(user) == "sort.default" for one in flat for user in one.users)

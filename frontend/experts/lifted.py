@@ -9,20 +9,25 @@ In the model's tensor the slots are an axis, or a part of one: axis `axis` is `o
 `dense` and `count` have three axes in its place, `outer`, the experts and `inner`. Their sizes are 1 where nothing
 depends on the axis.
 """
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from sta.frontend.experts.graph_builder import GraphBuilder, NotLifted, sizes_of
+from sta.frontend.graph_builder import GraphBuilder, NotRewritten, sizes_of
 
 if TYPE_CHECKING:
     from torch.fx import Node
+
+
+class Marks(TypedDict):
+    """The experts of each token, as far as they are known."""
+
+    count: Node
+    ranks: Node | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +36,6 @@ class Choice:
 
     slots: int
     experts: int
-    ranks: Node | None = None
-    """The ranks of the experts, where the slots are in their order."""
     excluded: tuple[Choice, ...] = ()
     """Choices whose experts this one leaves out."""
 
@@ -61,7 +64,9 @@ class Lifted:
     """True if the value of an expert is its number."""
     make_total: Callable[[Node], Node] | None = None
     """Makes the sum over the experts of `dense` times a weight that it may be given, where there is a cheaper way."""
-    _made: list[Node] = field(default_factory=list)
+    ranks: Node | None = None
+    """The ranks of the experts, in the form of `count`, where the slots are in their order."""
+    _made: list[Node] = field(default_factory=list["Node"])
 
     @property
     def outer(self) -> int:
@@ -80,18 +85,21 @@ class Lifted:
         """True if the slots are an axis of their own."""
         return self.sizes[self.axis] == self.choice.slots
 
+    def marks(self, moved: Callable[[Node], Node]) -> Marks:
+        """`count` and `ranks` in another form."""
+        return {"count": moved(self.count), "ranks": None if self.ranks is None else moved(self.ranks)}
+
     def dense_axis(self, axis: int) -> int:
         """The axis of `dense` for another axis than that of the slots."""
         return axis if axis < self.axis else axis + 2
 
     def total(self, builder: GraphBuilder, weight: Node | None = None) -> Node:
         """The sum over the slots of values times `weight`; the axis is `outer` times `inner` afterwards."""
-        import torch
 
         weight = self.count if weight is None else weight
         if self.make_total is not None:
             return self.make_total(weight)
-        product = builder.call(torch.ops.aten.mul.Tensor, self.dense, weight)
+        product = builder.call("mul.Tensor", self.dense, weight)
         sizes = list(self.sizes)
         spread = builder.total(
             builder.expand(product, self.full_sizes(sizes_of(product)[self.axis + 1])), [self.axis + 1]
@@ -107,20 +115,19 @@ class Lifted:
 def viewed(builder: GraphBuilder, value: Lifted, sizes: Sequence[int]) -> Lifted:
     """The same elements in the same order under other sizes."""
     axis, inner = _place(value, sizes)
-    after = Lifted(
-        value.choice, tuple(sizes), axis, inner, value.count, value.make_dense, value.order, value.is_numbers
-    )
+    after = replace(value, sizes=tuple(sizes), axis=axis, inner=inner)
     if value.order is not None and value.sizes[value.axis] != sizes[axis]:
-        raise NotLifted("sorted slots that are taken apart")
+        raise NotRewritten("sorted slots that are taken apart")
 
     def total(weight: Node) -> Node:
         return builder.view(value.total(builder, _reshaped(builder, weight, after, value)), _without_slots(after))
 
     return replace(
         after,
-        count=_reshaped(builder, value.count, value, after),
+        **value.marks(lambda one: _reshaped(builder, one, value, after)),
         make_dense=lambda: _reshaped(builder, value.dense, value, after),
         make_total=None if value.make_total is None else total,
+        _made=[],
     )
 
 
@@ -140,7 +147,7 @@ def _place(value: Lifted, sizes: Sequence[int]) -> tuple[int, int]:
         if stride % behind == 0 and size % (inner * value.choice.slots) == 0 and size >= inner * value.choice.slots:
             return axis, inner
         behind *= size
-    raise NotLifted("slots that are taken apart")
+    raise NotRewritten("slots that are taken apart")
 
 
 def _reshaped(builder: GraphBuilder, node: Node, before: Lifted, after: Lifted) -> Node:
@@ -173,14 +180,14 @@ def _part(given: list[int], before: list[int], after: list[int]) -> tuple[list[i
 def permuted(builder: GraphBuilder, value: Lifted, axes: Sequence[int]) -> Lifted:
     """The axes of the model's tensor in another order."""
     if value.order is not None:
-        raise NotLifted("sorted slots whose axis moves")
+        raise NotRewritten("sorted slots whose axis moves")
     triple = [value.axis, value.axis + 1, value.axis + 2]
     moved = [one for axis in axes for one in (triple if axis == value.axis else [value.dense_axis(axis)])]
     return replace(
         value,
         sizes=tuple(value.sizes[axis] for axis in axes),
         axis=list(axes).index(value.axis),
-        count=builder.permute(value.count, moved),
+        **value.marks(lambda one: builder.permute(one, moved)),
         make_dense=lambda: builder.permute(value.dense, moved),
         make_total=None,
         _made=[],
@@ -190,18 +197,18 @@ def permuted(builder: GraphBuilder, value: Lifted, axes: Sequence[int]) -> Lifte
 def aligned(builder: GraphBuilder, operand: Any, form: Lifted, rank: int) -> Callable[[], Any]:
     """
     Makes an operand of an elementwise operation, whose result has `rank` axes, one of the values of experts in the form
-    of `form`. Raises NotLifted if it differs between slots.
+    of `form`. Raises NotRewritten if it differs between slots.
     """
     from torch.fx import Node
 
     if isinstance(operand, Lifted):
         missing = rank - len(operand.sizes)
         if operand.axis + missing != form.axis + rank - len(form.sizes):
-            raise NotLifted("slots along different axes")
+            raise NotRewritten("slots along different axes")
         if (operand.inner, operand.outer, operand.choice.slots) != (form.inner, form.outer, form.choice.slots):
-            raise NotLifted("different slots")
+            raise NotRewritten("different slots")
         if operand.order is not form.order:
-            raise NotLifted("slots in different orders")
+            raise NotRewritten("slots in different orders")
         return lambda: operand.dense
     if not isinstance(operand, Node) or not hasattr(operand.meta.get("val"), "shape"):
         return lambda: operand
@@ -211,5 +218,5 @@ def aligned(builder: GraphBuilder, operand: Any, form: Lifted, rank: int) -> Cal
         return lambda: operand
     at = len(sizes) - behind
     if sizes[at] != 1:
-        raise NotLifted("a value that differs between slots")
+        raise NotRewritten("a value that differs between slots")
     return lambda: builder.view(operand, [*sizes[:at], 1, 1, 1, *sizes[at + 1 :]])

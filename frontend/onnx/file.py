@@ -19,7 +19,7 @@ from sta.frontend.program import closest_or_all
 from sta.frontend.samples import InputType, as_array
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorShapeProto, ValueInfoProto
 
 Array = NDArray[Any]
 
@@ -36,8 +36,9 @@ def load_onnx(path: str | os.PathLike[str]) -> ModelProto:
     """
     The model in the file at `path`, with its weights, including those in files beside it, without unused nodes.
 
-    Raises ModelError if the file is missing, damaged, not valid or no ONNX file, if its weights cannot be read, and for
-    operators of a version before 13; UnsupportedOperationsError for operators that ONNX does not have.
+    Operators of versions before 13 become those of 13. Raises ModelError if the file is missing, damaged, not valid or
+    no ONNX file, if its weights cannot be read, and for operators without conversion; UnsupportedOperationsError for
+    operators that ONNX does not have.
     """
     onnx = _library()
     if not Path(path).is_file():
@@ -55,8 +56,23 @@ def load_onnx(path: str | os.PathLike[str]) -> ModelProto:
         onnx.checker.check_model(model)
     except Exception as error:  # whatever the checker finds
         raise ModelError(f"{path} is not valid in ONNX: {_first_line(error)}") from error
+    if opset_of(model) < OLDEST_OPSET:
+        model = _converted(model, path)
     _drop_unused(model.graph)
     return model
+
+
+def _converted(model: ModelProto, path: str | os.PathLike[str]) -> ModelProto:
+    """The valid `model` with operators of the version OLDEST_OPSET. Raises ModelError if ONNX cannot convert it."""
+    import onnx.version_converter
+
+    try:
+        return onnx.version_converter.convert_version(model, OLDEST_OPSET)
+    except Exception as error:  # whatever the converter raises for an operator that it does not have
+        raise ModelError(
+            f"{path} uses version {opset_of(model)} of the ONNX operators, and its conversion to {OLDEST_OPSET}, the "
+            f"oldest one that is supported, fails: {_first_line(error)}; export the model for that version or a newer"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -92,16 +108,11 @@ def _check_operators(model: ModelProto, path: str | os.PathLike[str]) -> None:
     """
     Gives misplaced operators their domain.
 
-    Raises ModelError for versions that are not supported, UnsupportedOperationsError for operators of no version.
+    Raises ModelError for versions that are not known, UnsupportedOperationsError for operators of no version.
     """
     from onnx import defs
 
     version = opset_of(model)
-    if version < OLDEST_OPSET:
-        raise ModelError(
-            f"{path} uses version {version} of the ONNX operators, and only {OLDEST_OPSET} and later are supported: "
-            f"convert it with onnx.version_converter.convert_version(model, {OLDEST_OPSET})"
-        )
     if version > defs.onnx_opset_version():
         raise ModelError(
             f"{path} uses version {version} of the ONNX operators, and the package onnx that is installed has up to "
@@ -247,7 +258,8 @@ def _input_type(value: ValueInfoProto, example: Array | None) -> InputType:
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     if dtype.name not in _INPUT_DTYPES:
         raise ModelError(f"input {value.name!r} is {dtype}, and only {', '.join(_INPUT_DTYPES)} are supported")
-    sizes = [axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in tensor.shape.dim]
+    # PaddlePaddle writes open sizes as -1.
+    sizes = [axis.dim_value if _is_known(axis) else axis.dim_param or "?" for axis in tensor.shape.dim]
     text = ", ".join(str(size) for size in sizes)
     if example is not None:
         fits = len(sizes) == example.ndim and all(
@@ -264,6 +276,10 @@ def _input_type(value: ValueInfoProto, example: Array | None) -> InputType:
     if 0 in sizes:
         raise ModelError(f"input {value.name!r} is empty, its sizes are [{text}]: give one with elements")
     return InputType(tuple(int(size) for size in sizes), dtype)
+
+
+def _is_known(axis: TensorShapeProto.Dimension) -> bool:
+    return axis.HasField("dim_value") and axis.dim_value >= 0
 
 
 def label(node: NodeProto) -> str:

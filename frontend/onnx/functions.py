@@ -115,7 +115,7 @@ def _renamed_node(
 
 
 def _needed(nodes: Sequence[NodeProto], outputs: set[str]) -> list[NodeProto]:
-    """Those of `nodes` on which `outputs` depend."""
+    """The nodes among `nodes` on which `outputs` depend."""
     kept: list[NodeProto] = []
     for node in reversed(nodes):
         if not outputs.isdisjoint(node.output):

@@ -56,7 +56,12 @@ HELD_OUT_PART = 4
 MOST_HELD_OUT = 8
 """Most held-out samples: more make the choice slower, and hardly another one."""
 DEFAULT_LEAST_SQNR = 20.0
-"""Decibels at the output below which inputs get 16 bits: noise of a hundredth of the signal's power."""
+"""Decibels at the output below which inputs get 16 bits at any cost: noise of a hundredth of the signal's power."""
+WANTED_SQNR, IMPROVED_SQNR = 32.0, 30.0
+"""
+Decibels at the output up to which inputs get 16 bits while this costs little, and those that it has to reach for that:
+noise of a thousandth. Few samples that judge are off by one or two decibels.
+"""
 
 LEAST_GAIN = 1.0
 """
@@ -102,10 +107,10 @@ class QuantizationChoice:
         """
         The best plan on held-out samples, with 16-bit inputs by sensitivity.
 
-        `least_sqnr` is the required SQNR of the output in decibels, at any cost; None is DEFAULT_LEAST_SQNR, as long as
-        there are samples to hold out: the sample of the ranges does not show the needs of others. Inputs that match a
-        glob in `int16_inputs` have 16 bits in any case. Raises ValueError for samples that cannot be run, and values
-        that are not finite.
+        `least_sqnr` is the required SQNR of the output in decibels, at any cost; None is DEFAULT_LEAST_SQNR, and
+        WANTED_SQNR where that costs little, as long as there are samples to hold out: the sample of the ranges does not
+        show the needs of others. Inputs that match a glob in `int16_inputs` have 16 bits in any case. Raises ValueError
+        for samples that cannot be run, and values that are not finite.
         """
         noise, held_out = self._observe()
         choice = Choice(Plan(int16_inputs=tuple(int16_inputs)), held_out=held_out)
@@ -128,6 +133,8 @@ class QuantizationChoice:
             choice.trials[0] = replace(choice.trials[0], kept=False)
         if choice.decibels < least_sqnr:
             WideInputs(self._module, kept, noise, self._report).choose(choice, least_sqnr)
+        if asked is None and choice.held_out and choice.decibels < WANTED_SQNR:
+            WideInputs(self._module, kept, noise, self._report).improve(choice, WANTED_SQNR, IMPROVED_SQNR)
         if asked is None and choice.decibels < least_sqnr:
             choice.missed = least_sqnr
             choice.loudest = self._loudest(noise, kept, choice.plan)
@@ -141,12 +148,27 @@ class QuantizationChoice:
     def _against_given(self, noise: Noise, candidate: Candidate, choice: Choice) -> float:
         """The SQNR of the choice against the model as it was given, on the samples that judge."""
         given = self._given
-        if given is None:
+        if self._context.original is None and given is None:
             return choice.decibels
         self._report("compare with the model given", None)
-        references: list[Mapping[str, Array]] = []
-        in_parallel(lambda sample: run_torch(given, self._context, sample), noise.samples, references.append)
+        references = self._of_original(noise.samples)
+        if references is None and given is None:
+            return choice.decibels
+        if references is None:
+            assert given is not None
+            found: list[Mapping[str, Array]] = []
+            in_parallel(lambda sample: run_torch(given, self._context, sample), noise.samples, found.append)
+            references = found
         return candidate.decibels(replace(noise, references=references), choice.plan.int16_inputs)
+
+    def _of_original(self, samples: Sequence[Sample]) -> list[Mapping[str, Array]] | None:
+        """The outputs of the model by the library that it came from; None where that does not run it."""
+        if self._context.original is None:
+            return None
+        try:
+            return [self._context.original(sample) for sample in samples]
+        except ValueError:
+            return None
 
     def _observe(self) -> tuple[Noise, int]:
         """Observes the samples of the judged ranges; the others judge."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 from xdsl.dialects.builtin import FloatAttr, ModuleOp
 from xdsl.ir import SSAValue
 
@@ -55,6 +56,9 @@ class MaskDepths:
         left_out = (added == -float("inf")).expand(scores.shape)
         # A row without a key, or with all of them, has no other keys to be above.
         rows = left_out.any(-1) & ~left_out.all(-1)
+        if float(scores.abs().max()) * HEADROOM >= _swallowed(attention):
+            self._gaps[attention] = float("inf")
+            return
         admitted = scores.masked_fill(left_out, -float("inf")).amax(-1)[rows]
         # Numbers are added to the scores of keys that are left out, or to none.
         base = scores if torch.MASK_DEPTH in attention.attributes else scores.new_zeros(()).expand(scores.shape)
@@ -78,8 +82,20 @@ def check_by_formats(module: ModuleOp) -> None:
     for attention in attentions:
         largest = _reach(attention.query) * _reach(attention.key) * torch.sizes_of(attention.query)[-1]
         scores = largest * torch.number_of(attention.scale)
+        if scores >= _swallowed(attention):
+            gaps[attention] = float("inf")
+            continue
         gaps[attention] = (2 * scores if torch.MASK_DEPTH in attention.attributes else scores) / HEADROOM
     _check(gaps.items(), "without samples, by the formats of queries and keys,")
+
+
+def _swallowed(attention: Attention) -> float:
+    """The score from which on a number that makes all weights of a row equal leaves something of scores in float32."""
+    if torch.MEANS not in attention.attributes or torch.MASK_DEPTH not in attention.attributes:
+        return float("inf")
+    number = _number(attention)
+    assert number is not None
+    return float(np.spacing(np.float32(abs(number)))) / 2
 
 
 def _reach(value: SSAValue) -> float:

@@ -47,8 +47,13 @@ class PaddingMask:
 
 
 def padding_mask(module: ModuleOp, store: WeightStore) -> PaddingMask | None:
-    """The padding mask of all attentions in the function `main` of `module`; None if they do not share one."""
+    """
+    The padding mask of all attentions in the function `main` of `module`; None if they do not share one, or if rows of
+    padding have numbers of their own.
+    """
     attentions = [op for op in operations_of(module) if isinstance(op, torch.ScaledDotProductAttentionOp)]
+    if any(torch.MEANS in attention.attributes for attention in attentions):
+        return None
     found = {_input_of(attention.attn_mask) for attention in attentions}
     if len(found) != 1:
         return None

@@ -29,6 +29,10 @@ USEFUL_PART, USEFUL_DECIBELS = 0.01, 0.1
 Least part of the noise that 16 bits for an input remove if the required SQNR is out of reach, and most decibels that
 the output may lose by leaving out those that remove less.
 """
+MOST_COST = 0.5
+"""
+Multiply-accumulates of layers whose inputs get 16 bits for a better output than the required one, of all that have 8.
+"""
 SENSITIVITY_SAMPLES = 4
 """Samples on which single inputs are tried with 16 bits."""
 
@@ -49,24 +53,8 @@ class WideInputs:
         Stops where the output reaches `least_sqnr` decibels, or where all inputs have 16 bits.
         """
         narrow = choice.plan
-        sites = _sites(self._module, narrow.int16_inputs)
-        before, gains = self._gains(narrow, sites)
-        gains.sort(key=lambda pair: -pair[0] / pair[1].products)
-        taken: list[_Site] = []
-        tried: list[tuple[Plan, Trial]] = []
-        expected = _power(choice.decibels)
-        for gain, site in gains:
-            taken.append(site)
-            expected -= max(gain, 0.0)
-            if expected > _power(least_sqnr) and site is not gains[-1][1]:
-                continue
-            plan = _wider(narrow, taken)
-            decibels = self._judge(self._noise, plan)
-            tried.append((plan, Trial(f"16 bits for {len(taken)} of {len(sites)} inputs", decibels)))
-            if decibels >= least_sqnr or site is gains[-1][1]:
-                choice.plan, choice.decibels = plan, decibels
-                break
-            expected = max(expected, _power(decibels))
+        before, gains = self._gains(narrow, _sites(self._module, narrow.int16_inputs))
+        taken, tried = self._take(choice, narrow, gains, least_sqnr)
         if choice.decibels >= least_sqnr:
             tried += self._leave_out(choice, narrow, taken, least_sqnr)
             choice.record(tried)
@@ -80,14 +68,61 @@ class WideInputs:
             tried.append((plan, Trial(f"16 bits for {len(useful) or 'no'} inputs", decibels)))
         choice.record(tried)
 
+    def improve(self, choice: Choice, wanted: float, least_sqnr: float) -> None:
+        """
+        Gives inputs 16 bits in `choice` for an output of `wanted` decibels, as far as MOST_COST goes.
+
+        Below `least_sqnr` decibels `choice` stays as it was.
+        """
+        narrow = choice.plan
+        sites = _sites(self._module, narrow.int16_inputs)
+        few = self._noise.on_first(SENSITIVITY_SAMPLES)
+        # One run tells whether the search is worth its time.
+        if not sites or self._judge(few, _wider(narrow, sites)) < least_sqnr:
+            return
+        _, gains = self._gains(narrow, sites)
+        affordable = _affordable(gains, MOST_COST * sum(site.products for site in sites))
+        better = replace(choice)
+        taken, tried = self._take(better, narrow, affordable, wanted)
+        if better.decibels < least_sqnr:
+            return
+        tried += self._leave_out(better, narrow, taken, min(wanted, better.decibels))
+        choice.plan, choice.decibels = better.plan, better.decibels
+        choice.record(tried)
+
+    def _take(
+        self, choice: Choice, narrow: Plan, gains: Sequence[tuple[float, _Site]], least_sqnr: float
+    ) -> tuple[list[_Site], list[tuple[Plan, Trial]]]:
+        """Takes inputs in the order of `gains` until `least_sqnr` is reached; returns them and the trials."""
+        taken: list[_Site] = []
+        tried: list[tuple[Plan, Trial]] = []
+        expected = _power(choice.decibels)
+        for gain, site in gains:
+            taken.append(site)
+            expected -= max(gain, 0.0)
+            if expected > _power(least_sqnr) and site is not gains[-1][1]:
+                continue
+            plan = _wider(narrow, taken)
+            decibels = self._judge(self._noise, plan)
+            tried.append((plan, Trial(f"16 bits for {len(taken)} of {len(gains)} inputs", decibels)))
+            if decibels >= least_sqnr or site is gains[-1][1]:
+                choice.plan, choice.decibels = plan, decibels
+                break
+            expected = max(expected, _power(decibels))
+        return taken, tried
+
     def _gains(self, narrow: Plan, sites: Sequence[_Site]) -> tuple[float, list[tuple[float, _Site]]]:
-        """The noise relative to the signal, and each input with the noise that 16 bits for it alone remove."""
+        """
+        The noise relative to the signal, and each input with the noise that 16 bits for it alone remove; first those
+        that remove most for their cycles.
+        """
         few = self._noise.on_first(SENSITIVITY_SAMPLES)
         before = _power(self._judge(few, narrow))
         gains: list[tuple[float, _Site]] = []
         for index, site in enumerate(sites):
             self._report("find inputs that need 16 bits", index / len(sites))
             gains.append((before - _power(self._judge(few, _wider(narrow, [site]))), site))
+        gains.sort(key=lambda pair: -pair[0] / pair[1].products)
         return before, gains
 
     def _leave_out(
@@ -133,6 +168,16 @@ def _sites(module: ModuleOp, taken: Sequence[str]) -> list[_Site]:
         paths = tuple(dict.fromkeys(module_path(layer) for layer in found))
         products[paths] = products.get(paths, 0) + sum(products_of(layer) for layer in found)
     return [_Site(*entry) for entry in products.items()]
+
+
+def _affordable(gains: Sequence[tuple[float, _Site]], most: float) -> list[tuple[float, _Site]]:
+    """Inputs that remove noise, in their order, whose layers have no more than `most` multiply-accumulates together."""
+    found: list[tuple[float, _Site]] = []
+    for gain, site in gains:
+        if gain > 0.0 and site.products <= most:
+            found.append((gain, site))
+            most -= site.products
+    return found
 
 
 def _wider(plan: Plan, sites: Sequence[_Site]) -> Plan:

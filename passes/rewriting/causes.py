@@ -20,7 +20,7 @@ from sta.passes.rewriting.torch_operations import is_aten
 from sta.spec.operators.operator import Role
 
 NORM = "a norm that is spelled out in a form that is not recognized: use nn.LayerNorm or nn.RMSNorm"
-COMPLEX = "complex numbers have no integer form: write a rotation with cosine and sine"
+COMPLEX = "complex numbers have no integer form beyond sums, products and views: write it with real ones"
 
 _PRODUCTS = torch.MatmulOp | torch.BmmOp
 

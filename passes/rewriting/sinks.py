@@ -1,7 +1,9 @@
 """
 Sinks of attention: one more score of each row, whose weight is dropped behind the softmax.
 
-It is the score of one more key, of zeros, with the sink as its bias and a value of zeros.
+It is the score of one more key, of zeros, with the sink as its bias and a value of zeros. A gate
+`sigmoid(logsumexp(scores) - sink)` of what is attended is such a sink too:
+`exp(s) / sum(exp(s)) * sigmoid(log(sum(exp(s))) - sink)` is `exp(s) / (sum(exp(s)) + exp(sink))`.
 """
 
 from __future__ import annotations
@@ -43,6 +45,52 @@ def find_sink(softmax: torch.SoftmaxIntOp | torch.SoftmaxOp) -> Sink | None:
     if torch.sizes_of(sink)[-1] != 1 or not isinstance(part, torch.SliceTensorOp) or part.bounds != (axis, 0, keys, 1):
         return None
     return Sink(scores, sink, part.result)
+
+
+def gate_as_sink(builder: TorchBuilder, product: torch.MulTensorOp) -> SSAValue | None:
+    """The attended values that `product` multiplies with a gate, with the gate as a sink; None if it does not."""
+    pairs = [(product.input, product.other), (product.other, product.input)]
+    return next((made for pair in pairs if (made := _ungated(builder, *pair)) is not None), None)
+
+
+def _ungated(builder: TorchBuilder, attended: SSAValue, gate: SSAValue) -> SSAValue | None:
+    weighing = attended.owner
+    if not isinstance(weighing, torch.MatmulOp | torch.BmmOp) or not single_use(attended):
+        return None
+    softmax = weighing.input.owner
+    if not isinstance(softmax, torch.SoftmaxIntOp | torch.SoftmaxOp) or not single_use(softmax.result):
+        return None
+    scores, rank = softmax.input, softmax.result.type.rank
+    sink = _sink_of_gate(gate, scores)
+    if sink is None or torch.integer_of(softmax.dim) % rank != rank - 1:
+        return None
+    sizes = torch.sizes_of(scores)
+    column = builder.view(sink, (*torch.sizes_of(sink), 1))
+    whole = builder.expand(column, (*sizes[:-1], 1))
+    longer = _concatenated(builder, [scores, whole], rank - 1)
+    operands = [longer, *softmax.operands[1:]]
+    weights = builder.slice(builder.aten(type(softmax), operands, longer.type), rank - 1, 0, sizes[-1])
+    return builder.aten(type(weighing), [weights, weighing.operands[1]], attended.type)
+
+
+def _sink_of_gate(gate: SSAValue, scores: SSAValue) -> SSAValue | None:
+    """The sink of the gate of rows [..., rows, 1] that depends on the sum of their `scores`, [..., rows or 1]."""
+    *leading, keys = torch.sizes_of(scores)
+    if torch.sizes_of(gate) != (*leading, 1) or keys == 1:
+        return None
+    sigmoid = gate.owner.operands[0].owner if isinstance(gate.owner, torch.ViewOp) else gate.owner
+    difference = sigmoid.operands[0].owner if is_aten(sigmoid, "sigmoid") and isinstance(sigmoid, Operation) else None
+    if not isinstance(difference, Operation) or not is_aten(difference, "sub.Tensor"):
+        return None
+    total, sink, alpha = difference.operands
+    reduction = total.owner
+    if not isinstance(reduction, Operation) or not is_aten(reduction, "logsumexp") or torch.constant_of(alpha) != 1:
+        return None
+    is_over_keys = reduction.operands[0] is scores and torch.integers_of(reduction.operands[1]) in (
+        [-1],
+        [len(leading)],
+    )
+    return sink if is_over_keys and torch.sizes_of(total) == tuple(leading) else None
 
 
 def with_sink(

@@ -33,6 +33,9 @@ from sta.passes.torch.prune import forget_dense_weights, unpruned
 from sta.passes.torch.quantize import check_int16_inputs, values_without_format
 from sta.passes.torch.round_weights import TorchRoundWeightsPass
 
+MOST_DEPARTURE = 6.0
+"""Decibels that roundings may cost more against the model than against what was read of it; they are no noise."""
+
 
 @dataclass(frozen=True)
 class TorchCalibratePass(ModulePass):
@@ -71,7 +74,15 @@ class TorchCalibratePass(ModulePass):
         methods, least_sqnr = ((), 0.0) if self.fast else (self.methods, self.min_sqnr)
         chooser = QuantizationChoice(op, context, samples, methods, context.report, evaluation, given)
         choice = chooser.choose(least_sqnr, self.int16_inputs)
-        self._check_reached(choice, _judges(choice.held_out, bool(evaluation)), given is not None)
+        judges = _judges(choice.held_out, bool(evaluation))
+        self._check_reached(choice, judges, given is not None)
+        if given is None and choice.given < choice.decibels - MOST_DEPARTURE:
+            warnings.warn(
+                f"the output reaches {choice.decibels:.1f} dB against the model as it was read, but "
+                f"{choice.given:.1f} dB against the model itself on {judges}: what was read is not the model; sta diff "
+                "shows where they part, and a report of it is welcome",
+                stacklevel=6,
+            )
         chooser.apply(choice.plan)
         set_fidelity(main_function(op), choice.fidelity)
         context.notes[self.name] = choice

@@ -2,7 +2,8 @@
 One spelling for every rearrangement, and one for every product with a weight.
 
 unsqueeze, squeeze, flatten, unflatten, reshape, t, transpose, select, chunk and split become `aten.view`,
-`aten.permute` and `aten.slice.Tensor`, as do look-ups at constant positions that form a view. A chain of them becomes
+`aten.permute` and `aten.slice.Tensor`, as do look-ups at constant positions that form a view. Rows that are selected
+from a constant table are an embedding. A chain of them becomes
 slices, at most a view, a permutation and a view, in this order, or nothing if it has no effect. mm, addmm and matmul
 with a constant weight become `aten.linear`. A linear layer whose result is used in parts only (a packed projection of
 query, key and value) becomes one layer for each part.
@@ -126,7 +127,10 @@ class _Rearrangements:
         replace(operation, parts)
 
     def _visit_look_up(self, operation: Operation) -> None:
-        """A look-up at constant positions as the view that they form."""
+        """A look-up at constant positions as the view that they form, and one in a constant table as an embedding."""
+        if (rows := _table_rows(operation, self._store)) is not None:
+            replace(operation, [rows])
+            return
         source = operation.operands[0]
         positions = _positions(operation, self._store)
         view = None if positions is None else _strided(positions)
@@ -341,6 +345,24 @@ def _steps(operation: Operation) -> Sequence[_Step] | None:
 
 _LOOK_UPS = ("positions", "indices", "gather")
 """Spellings of the operators that take elements of their first operand at positions."""
+
+
+def _table_rows(look_up: Operation, store: WeightStore) -> SSAValue | None:
+    """The rows of a constant table of floats that `look_up` selects at positions of the run; None if it does not."""
+    if not is_aten(look_up, "index_select"):
+        return None
+    table, dim, positions = look_up.operands
+    kind = torch.tensor_type(table)
+    if literal_of(table) is None or not kind.is_float or literal_of(positions) is not None:
+        return None
+    if torch.integer_of(dim) % kind.rank != 0:
+        return None
+    builder = TorchBuilder(look_up, store)
+    count, width = torch.tensor_type(positions).element_count, kind.element_count // kind.sizes[0]
+    matrix = builder.view(table, (kind.sizes[0], width))
+    operands = [matrix, positions, builder.integer(-1), builder.boolean(False), builder.boolean(False)]
+    rows = builder.aten(torch.EmbeddingOp, operands, torch.VTensorType((count, width), kind.element_type))
+    return builder.view(rows, torch.sizes_of(look_up.results[0]))
 
 
 def _positions(look_up: Operation, store: WeightStore) -> Array | None:

@@ -2,12 +2,14 @@
 Quotients, powers, comparisons, logic and selections of several values as sums, products and functions of one value.
 
 What a float value decides is a zero or a one: `x > y` is a function of `x - y`, `p and q` one of `p + q`, and
-`where(p, x, y)` is `p * x + (1 - p) * y`. Functions of one value are left to `torch-fuse-pointwise`, behind this.
-Operands that both broadcast get the shape of the result.
+`where(p, x, y)` is `p * x + (1 - p) * y`. A triangle is a product with zeros and ones. Functions of one value are left
+to `torch-fuse-pointwise`, behind this. Operands that both broadcast get the shape of the result. Layers whose
+results are compared with one another get more bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +22,7 @@ from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
+from sta.passes.rewriting.compared_layers import refine_compared_layers
 from sta.passes.rewriting.dead_code import erase_dead
 from sta.passes.rewriting.pointwise import PointwiseValues
 from sta.passes.rewriting.torch_operations import (
@@ -40,6 +43,7 @@ LARGEST = float(np.finfo(np.float32).max)
 def decompose_elementwise(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the function `main` of `module`; new constants go into `store`."""
     values = PointwiseValues(store)
+    refine_compared_layers(operations_of(module), store)
     for operation in operations_of(module):
         _push_selections(operation, values, store)
     for operation in operations_of(module):
@@ -51,7 +55,11 @@ def decompose_elementwise(module: ModuleOp, store: WeightStore) -> None:
 def _spelled(operation: Operation, values: PointwiseValues, store: WeightStore) -> Made:
     kind = operation.results[0].type
     row = torch.find_row(operation)
-    if row is None or not row.is_pointwise or not isinstance(kind, torch.VTensorType):
+    if row is None or not isinstance(kind, torch.VTensorType):
+        return None
+    if row.spelling in _TRIANGLES and kind.element_type == f32:
+        return _triangle(operation, _TRIANGLES[row.spelling], TorchBuilder(operation, store))
+    if not row.is_pointwise:
         return None
     if kind.element_type not in (f32, i1) or values.is_function(operation.results[0]):
         return None
@@ -91,8 +99,10 @@ class _Speller:
     def _quotient(self) -> Made:
         """`x / y` as `x` times one over `y`, rounded if that is asked for."""
         value, divisor, *mode = self.operation.operands
-        if literal_of(divisor) is not None or not all(map(_is_float, (value, divisor))):
+        if literal_of(divisor) is not None or not _is_float(value):
             return None
+        # A number of tokens is an integer, which the host counts.
+        divisor = divisor if _is_float(divisor) else self._converted(divisor)
         quotient = self._product(value, self._function("reciprocal", divisor))
         rounding = torch.constant_of(mode[0]) if mode else None
         return quotient if rounding is None else self._function(str(rounding), quotient)
@@ -122,10 +132,7 @@ class _Speller:
             one if self.values.argument_of(one) is None and literal_of(one) is None else self._number_of(one)
             for one in (first, second)
         ]
-        if all(torch.sizes_of(one) != sizes for one in given):
-            counts = [torch.tensor_type(one).element_count for one in given]
-            is_second = literal_of(second) is not None or (literal_of(first) is None and counts[1] > counts[0])
-            given[is_second] = self._expanded(given[is_second], sizes)
+        given = self._one_whole(given[0], given[1], sizes)
         if given == [first, second]:
             return None
         return self.builder.aten(type_of(operation), [*given, *rest], operation.results[0].type)
@@ -189,11 +196,21 @@ class _Speller:
     def _function(self, name: str, value: SSAValue, *arguments: SSAValue) -> SSAValue:
         return self.builder.aten(torch.operator_class(f"aten.{name}"), [value, *arguments], value.type)
 
+    def _one_whole(self, left: SSAValue, right: SSAValue, sizes: tuple[int, ...]) -> list[SSAValue]:
+        """Both values, one of which is expanded to `sizes` if neither has them: a constant one, else the larger."""
+        given = [left, right]
+        if all(torch.sizes_of(one) != sizes for one in given):
+            counts = [torch.tensor_type(one).element_count for one in given]
+            is_second = literal_of(right) is not None or (literal_of(left) is None and counts[1] > counts[0])
+            given[is_second] = self._expanded(given[is_second], sizes)
+        return given
+
     def _sum(self, left: SSAValue, right: SSAValue) -> SSAValue:
         return self.builder.aten(torch.AddTensorOp, [left, right, self.builder.integer(1)], _joint_type(left, right))
 
     def _product(self, left: SSAValue, right: SSAValue) -> SSAValue:
-        return self.builder.aten(torch.MulTensorOp, [left, right], _joint_type(left, right))
+        kind = _joint_type(left, right)
+        return self.builder.aten(torch.MulTensorOp, self._one_whole(left, right, kind.sizes), kind)
 
     def _number_of(self, value: SSAValue) -> SSAValue:
         """A truth value as 0 or 1; another value as it is."""
@@ -201,6 +218,10 @@ class _Speller:
             return value
         if literal_of(value) is not None:
             return self._literal(self._array(value))
+        return self._converted(value)
+
+    def _converted(self, value: SSAValue) -> SSAValue:
+        """Integers or truth values as floats."""
         number, keep = self.builder.integer(torch.dtype_number(np.dtype(np.float32))), self.builder.boolean(False)
         kind = torch.VTensorType(torch.sizes_of(value), f32)
         return self.builder.aten(torch.ToDtypeOp, [value, number, keep, keep, self.builder.none()], kind)
@@ -224,6 +245,17 @@ class _Speller:
         return torch.VTensorType(torch.sizes_of(self.operation.results[0]), f32)
 
 
+def _triangle(operation: Operation, triangle: Callable[..., np.ndarray], builder: TorchBuilder) -> Made:
+    """The operand times ones in a triangle of the last two axes, and zeros elsewhere."""
+    value, diagonal = operation.operands
+    ones = triangle(np.ones(torch.sizes_of(value)[-2:], np.float32), torch.integer_of(diagonal))
+    name = f"{identifier(module_path(operation)) or 'constant'}.triangle"
+    return builder.aten(torch.MulTensorOp, [value, builder.literal(ones, name)], value.type)
+
+
+_TRIANGLES: dict[str, Callable[..., np.ndarray]] = {"lower triangle": np.tril, "upper triangle": np.triu}
+"""By the spelling of the operators that keep them."""
+
 _LOGIC = {"conjunction": 1.5, "disjunction": 0.5}
 """Lower limit of the sum of two truth values, by the spelling of the operators that are true above it."""
 
@@ -242,7 +274,8 @@ def _number_or_none(value: SSAValue, values: PointwiseValues) -> float | None:
 def _push_selections(operation: Operation, values: PointwiseValues, store: WeightStore) -> None:
     """
     A function of a selection of a number that no format holds becomes the selection of the function of that number, as
-    long as it is none: `exp(where(p, -inf, x))` is `where(p, 0, exp(x))`.
+    long as it is none: `exp(where(p, -inf, x))` is `where(p, 0, exp(where(p, 0, x)))`. Where a value is not chosen its
+    function may overflow, and would widen the range of the others.
     """
     row = torch.find_row(operation)
     source = operation.operands[0].owner if operation.operands else None
@@ -256,14 +289,20 @@ def _push_selections(operation: Operation, values: PointwiseValues, store: Weigh
     if all(number is None or abs(number) < LARGEST for number in numbers):
         return
     builder, arguments = TorchBuilder(operation, store), list(operation.operands[1:])
+    select = torch.operator_class("aten.where.self")
+    if row.domain[0] < 0 < row.domain[1]:
+        zero = builder.literal(np.zeros((), np.float32), "selected")
+        finite = [part if number is None else zero for part, number in zip(parts, numbers, strict=True)]
+        sources = [builder.aten(select, [condition, *finite], source.results[0].type)] * 2
+    else:
+        sources = parts
     made = [
-        builder.aten(type_of(operation), [part, *arguments], part.type)
+        builder.aten(type_of(operation), [one, *arguments], one.type)
         if number is None
         else builder.literal(_function_of(row, number, arguments), "selected")
-        for part, number in zip(parts, numbers, strict=True)
+        for one, number in zip(sources, numbers, strict=True)
     ]
-    operands = [condition, *made]
-    replace(operation, [builder.aten(torch.operator_class("aten.where.self"), operands, operation.results[0].type)])
+    replace(operation, [builder.aten(select, [condition, *made], operation.results[0].type)])
 
 
 def _function_of(row: Operator, number: float, arguments: list[SSAValue]) -> np.ndarray:

@@ -2,7 +2,8 @@
 Movement of values as views and concatenations.
 
 cat, padding with a number, roll, flip, repeat, repeat_interleave, scattered slices and look-ups at constant positions
-become `torch.concatenate` of slices, and `aten.expand` under other shapes. What moves integers or bools stays as it is.
+become `torch.concatenate` of slices, and `aten.expand` under other shapes. Look-ups of very many parts, whose positions
+differ from row to row, are products with ones. What moves integers or bools stays as it is.
 """
 
 from __future__ import annotations
@@ -233,7 +234,7 @@ def _is_whole(positions: Array, axis: int, size: int) -> bool:
 
 
 def _gather(builder: TorchBuilder, gather: Operation, store: WeightStore) -> SSAValue | None:
-    """Positions of an axis that are the same everywhere else, or positions of the whole tensor."""
+    """Positions of an axis that are the same everywhere else, or positions of the whole tensor, or a product."""
     value, dim, index = gather.operands[:3]
     positions = array_of(index, store)
     if positions is None:
@@ -248,7 +249,31 @@ def _gather(builder: TorchBuilder, gather: Operation, store: WeightStore) -> SSA
     places = [positions if other == axis else place for other, place in enumerate(np.indices(positions.shape))]
     flat = builder.view(value, [torch.tensor_type(value).element_count])
     result = _looked_up(builder, flat, 0, np.ravel_multi_index(tuple(places), sizes).reshape(-1))
-    return None if result is None else builder.view(result, positions.shape)
+    return _chosen(builder, value, axis, positions) if result is None else builder.view(result, positions.shape)
+
+
+def _chosen(builder: TorchBuilder, value: SSAValue, axis: int, positions: Positions) -> SSAValue:
+    """
+    The product of each row of an axis with a matrix that has a single one for each position.
+
+    One matrix for all rows that have the same positions along an axis.
+    """
+    rank, count = positions.ndim, positions.shape[axis]
+    for other, size in enumerate(positions.shape):
+        value = value if other == axis else builder.slice(value, other, 0, size)
+    others = [other for other in range(rank) if other != axis]
+    same = [other for other in others if np.array_equal(positions, np.roll(positions, 1, other))]
+    order = [*(other for other in others if other not in same), *same, axis]
+    outer = len(others) - len(same)
+    turned = np.transpose(positions, order)
+    kinds, rows = prod(turned.shape[:outer]), prod(turned.shape[outer:-1])
+    distinct = turned.reshape(kinds, rows, count)[:, 0]
+    matrices = np.equal.outer(np.arange(torch.sizes_of(value)[axis]), distinct).transpose(1, 0, 2)
+    ones = builder.literal(np.array(matrices, np.float32, order="C"), "choice")
+    lines = builder.view(builder.permute(value, order), (kinds, rows, matrices.shape[1]))
+    kind = torch.VTensorType((kinds, rows, count), torch.tensor_type(value).element_type)
+    product = builder.view(builder.aten(torch.MatmulOp, [lines, ones], kind), turned.shape)
+    return builder.permute(product, [order.index(other) for other in range(rank)])
 
 
 def _looked_up(builder: TorchBuilder, value: SSAValue, axis: int, positions: Array) -> SSAValue | None:

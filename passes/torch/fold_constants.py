@@ -178,7 +178,7 @@ class _Folder:
         if not isinstance(value.type, torch.VTensorType):
             return None
         name = f"{self._bases[value].removesuffix('.folded')}.folded"
-        return builder.literal(np.array(result.numpy(), order="C"), name)
+        return builder.literal(np.array(result.resolve_conj().resolve_neg().numpy(), order="C"), name)
 
     def _passed_on(self, operation: Operation) -> SSAValue | None:
         """The operand that the result of `operation` always equals; None if it computes something."""

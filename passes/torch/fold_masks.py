@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from xdsl.context import Context
-from xdsl.dialects.builtin import FloatAttr, ModuleOp, StringAttr, UnitAttr, f64, i1
+from xdsl.dialects.builtin import FloatAttr, ModuleOp, StringAttr, UnitAttr, f32, f64, i1
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
@@ -38,6 +40,17 @@ from sta.passes.rewriting.mask_analysis import (
 from sta.passes.rewriting.mask_cases import MaskCases
 from sta.passes.rewriting.mask_terms import TermFinder, all_added, expanded, sum_of
 from sta.passes.rewriting.torch_operations import TorchBuilder, operations_of, replace, set_argument_attribute
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+SWALLOWING = -(2.0**29)
+"""A number to which float32 adds scores below 16 without a trace; those of samples are held to its own limit."""
+FAITHFUL = -(2.0**16)
+"""A number to which float32 adds scores with an error below a part in 256."""
+SHALLOW = (
+    "rows may have no key, and the number that is added there keeps a part of the scores in float32: use "
+    "torch.finfo(torch.float32).min, or scaled_dot_product_attention with a bool mask"
+)
 
 
 def fold_masks(module: ModuleOp, store: WeightStore) -> None:
@@ -72,10 +85,17 @@ def _fold_mask(
     """
     builder = TorchBuilder(attention, store)
     admissible = _on_four_axes(analysis.admissible(attention.attn_mask))
-    _check_rows(attention, admissible.constant, admissible.depth)
+    empty = _empty_rows(attention, admissible.constant, admissible.depth)
     mask, is_causal = _simplest(builder, attention, admissible)
     _check_one_sense(admissible, negated)
-    _put_mask(attention, builder, mask, is_causal, _counting_depth(attention, admissible.depth))
+    flag, at_run_time = _constant_flag(builder, empty), False
+    if admissible.argument is not None and is_causal and _is_finite(attention, admissible.depth):
+        # Behind a causal mask, rows of padding before the first token have no key.
+        if not _gives_means(attention, admissible.depth):
+            raise MaskError(SHALLOW)
+        flag, at_run_time = _flag(builder, _without(builder, attention, mask, is_causal)), True
+    folded = _put_mask(attention, builder, mask, is_causal, _counting_depth(attention, admissible.depth))
+    _add_means(folded, flag, store, at_run_time, _lowered(folded, admissible.depth))
 
 
 def _use_bools(
@@ -89,7 +109,7 @@ def _use_bools(
         found = cases.mask(attention)
         possible = found.possible.reshape(_four(found.possible.shape))
         depth = found.depth.reshape(_four(found.depth.shape))
-        _check_rows(attention, possible, depth)
+        empty = _empty_rows(attention, possible, depth)
     except MaskError:
         return
     rows, keys = torch.sizes_of(attention.query)[-2], torch.sizes_of(attention.key)[-2]
@@ -100,8 +120,21 @@ def _use_bools(
     for argument in found.masks:
         set_argument_attribute(function, argument.index, torch.HOLDS_MASK, UnitAttr())
     reason = attention.attributes[torch.MASK_ERROR]
-    folded = _put_mask(attention, TorchBuilder(attention, store), mask, is_causal, _counting_depth(attention, depth))
+    builder = TorchBuilder(attention, store)
+    flag, at_run_time = _constant_flag(builder, empty), False
+    if (is_causal or torch.sizes_of(mask)[-2] > 1) and _is_finite(attention, depth):
+        left_out = _without(builder, attention, mask, is_causal)
+        if _gives_means(attention, depth):
+            flag, at_run_time = _flag(builder, left_out), True
+        elif _only_number(depth) >= FAITHFUL:
+            # All scores of a row are lowered by one number, which changes no weight.
+            mask, is_causal = _or_lowered(builder, left_out, np.isfinite(depth)), False
+        else:
+            attention.attributes[torch.MASK_ERROR] = StringAttr(SHALLOW)
+            return
+    folded = _put_mask(attention, builder, mask, is_causal, _counting_depth(attention, depth))
     folded.attributes[torch.MASK_ERROR] = reason
+    _add_means(folded, flag, store, at_run_time, _lowered(folded, depth))
 
 
 def _put_mask(
@@ -110,7 +143,7 @@ def _put_mask(
     mask: SSAValue,
     is_causal: bool,
     depth: FloatArray,
-) -> Operation:
+) -> torch.ScaledDotProductAttentionOp:
     """Replaces `attention` by one with another mask, which it returns."""
     operands = list(attention.operands)
     operands[3], operands[5] = mask, builder.boolean(is_causal)
@@ -157,26 +190,149 @@ def _is_input(value: SSAValue) -> bool:
     return isinstance(value, BlockArgument)
 
 
-def _check_rows(attention: torch.ScaledDotProductAttentionOp, constant: BoolArray, depth: FloatArray) -> None:
+def _empty_rows(attention: torch.ScaledDotProductAttentionOp, constant: BoolArray, depth: FloatArray) -> BoolArray:
     """
-    Raises MaskError for rows that have no key, whatever an input is, unless PyTorch gives zero there.
+    The rows [batch or 1, heads or 1, rows] that have no key, whatever an input is, and of which PyTorch makes the mean
+    of the values; where it gives zero, as the machine does, there are none. Raises MaskError where it gives neither.
 
     `constant` are the keys that some input admits, `depth` the numbers added to the scores of others.
     """
     admitted = constant & _before(attention)
-    empty = ~admitted.any(axis=3)
+    empty: BoolArray = np.logical_not(admitted.any(axis=3))
     if not empty.any():
-        return
-    depth = np.broadcast_to(_counting_depth(attention, depth), admitted.shape).max(axis=3)
+        return empty
+    depth = np.broadcast_to(_counting_depth(attention, depth), admitted.shape)
     is_finite = torch.MASK_FILL in attention.attributes or bool(np.isfinite(depth[empty]).any())
     if not is_finite and torch.SPELLED not in attention.attributes:
-        return
-    there = "the mean of the values" if is_finite else "NaN"
+        return np.zeros_like(empty)
+    if _gives_means(attention, depth[empty]):
+        return empty
+    there = "the weights of scores without a mask" if is_finite else "NaN"
     rows = np.unique(np.nonzero(empty)[2])
     raise MaskError(
         f"{_row_text(rows)} no key, for which PyTorch gives {there}, and this machine zero: admit a key in every row, "
         "or use scaled_dot_product_attention with a bool mask, which gives zero, too"
     )
+
+
+def _gives_means(attention: torch.ScaledDotProductAttentionOp, depth: FloatArray) -> bool:
+    """
+    True if scores without an admitted key are all equal, and so are their weights, whatever the scores are: one number
+    stands in their place, or is added that is so large that float32 keeps nothing of them.
+    """
+    if torch.constant_of(attention.is_causal):
+        return False
+    if torch.MASK_FILL in attention.attributes:
+        return True
+    return _only_number(depth) <= SWALLOWING
+
+
+def _only_number(depth: FloatArray) -> float:
+    """The number that is added to scores beside minus infinity; NaN if it is not the same everywhere."""
+    numbers = np.unique(depth[np.isfinite(depth)])
+    return float(numbers[0]) if len(numbers) == 1 else float("nan")
+
+
+def _is_finite(attention: torch.ScaledDotProductAttentionOp, depth: FloatArray) -> bool:
+    """True if keys are left out by a finite number."""
+    return torch.MASK_FILL in attention.attributes or bool(np.isfinite(depth).any())
+
+
+def _lowered(attention: torch.ScaledDotProductAttentionOp, depth: FloatArray) -> BoolArray:
+    """The keys that a finite number leaves out; all, where it takes the place of scores."""
+    return np.ones((1, 1, 1, 1), np.bool_) if torch.MASK_FILL in attention.attributes else np.isfinite(depth)
+
+
+def _constant_flag(builder: TorchBuilder, empty: BoolArray) -> SSAValue | None:
+    """One for rows [..., rows, 1] without a key; None if each has one."""
+    flag = empty[..., np.newaxis].astype(np.float32)
+    return builder.literal(flag, "rows_without_key") if empty.any() else None
+
+
+def _without(
+    builder: TorchBuilder, attention: torch.ScaledDotProductAttentionOp, mask: SSAValue, is_causal: bool
+) -> SSAValue:
+    """The keys [batch or 1, heads or 1, rows, keys] that are left out in a run, for the host to compute."""
+    rows, keys = torch.sizes_of(attention.query)[-2], torch.sizes_of(attention.key)[-2]
+    if is_causal:
+        triangle = builder.literal(np.tril(np.ones((1, 1, rows, keys), np.bool_)), "causal_mask")
+        mask = _logic(builder, "aten.logical_and", mask, triangle)
+    return builder.aten(torch.LogicalNotOp, [mask], mask.type)
+
+
+def _logic(builder: TorchBuilder, name: str, left: SSAValue, right: SSAValue) -> SSAValue:
+    sizes = np.broadcast_shapes(torch.sizes_of(left), torch.sizes_of(right))
+    return builder.aten(torch.operator_class(name), [left, right], torch.VTensorType(sizes, i1))
+
+
+def _empty(builder: TorchBuilder, left_out: SSAValue) -> SSAValue:
+    """True for rows [batch or 1, heads or 1, rows, 1] of which all keys are left out."""
+    operands = [left_out, builder.integer(3), builder.boolean(True)]
+    result = torch.VTensorType((*torch.sizes_of(left_out)[:3], 1), i1)
+    return builder.aten(torch.operator_class("aten.all.dim"), operands, result)
+
+
+def _flag(builder: TorchBuilder, left_out: SSAValue) -> SSAValue:
+    """One for rows [batch or 1, heads or 1, rows, 1] without a key in a run, for the host to compute."""
+    empty, false = _empty(builder, left_out), builder.boolean(False)
+    number = builder.integer(torch.dtype_number(np.dtype(np.float32)))
+    result = torch.VTensorType(torch.sizes_of(empty), f32)
+    return builder.aten(torch.ToDtypeOp, [empty, number, false, false, builder.none()], result)
+
+
+def _or_lowered(builder: TorchBuilder, left_out: SSAValue, lowered: BoolArray) -> SSAValue:
+    """A mask that admits every key with a lowered score where a run leaves out all of a row's."""
+    mask, empty = builder.aten(torch.LogicalNotOp, [left_out], left_out.type), _empty(builder, left_out)
+    if not lowered.all():
+        empty = _logic(builder, "aten.logical_and", empty, builder.literal(lowered, "lowered_keys"))
+    return _logic(builder, "aten.logical_or", mask, empty)
+
+
+def _add_means(
+    attention: torch.ScaledDotProductAttentionOp,
+    flag: SSAValue | None,
+    store: WeightStore,
+    at_run_time: bool,
+    lowered: BoolArray,
+) -> None:
+    """
+    Adds the mean of the values to the results of an attention, which are zero, where `flag` is one.
+
+    Keys whose scores are not `lowered` but minus infinity have no part in it.
+    """
+    if flag is None:
+        return
+    if at_run_time:
+        attention.attributes[torch.MEANS] = UnitAttr()
+    value, result, users = attention.value, attention.result, list(attention.result.uses)
+    builder = TorchBuilder(attention, store)
+    batch, heads, keys, width = torch.sizes_of(value)
+    if lowered.all():
+        rows = 1
+        means = builder.aten(
+            torch.MeanOp,
+            [value, builder.integers([2]), builder.boolean(True), builder.none()],
+            torch.VTensorType((batch, heads, 1, width), f32),
+        )
+    else:
+        rows = torch.sizes_of(result)[2]
+        parts = np.broadcast_to(lowered, (*lowered.shape[:2], rows, keys)).astype(np.float32)
+        parts /= np.maximum(parts.sum(axis=-1, keepdims=True), 1)
+        weights = builder.literal(_shrunk(parts), "parts_of_means")
+        means = builder.aten(torch.MatmulOp, [weights, value], torch.VTensorType((batch, heads, rows, width), f32))
+    shared = torch.sizes_of(result)[1] // heads
+    if shared > 1:
+        wide = builder.expand(
+            builder.view(means, (batch * heads, 1, rows, width)), (batch * heads, shared, rows, width)
+        )
+        means = builder.view(wide, (batch, heads * shared, rows, width))
+    there = builder.aten(torch.MulTensorOp, [means, flag], result.type)
+    following = attention.next_op
+    assert following is not None
+    behind = TorchBuilder(following, store)
+    total = behind.aten(torch.AddTensorOp, [result, there, behind.integer(1)], result.type)
+    for use in users:
+        use.operation.operands[use.index] = total
 
 
 def _row_text(rows: IndexArray) -> str:
@@ -245,7 +401,7 @@ def _simplest(
     return _padding(builder, admissible, triangle if is_causal else np.ones_like(triangle)), is_causal
 
 
-def _shrunk(array: BoolArray) -> BoolArray:
+def _shrunk(array: NDArray[Scalar]) -> NDArray[Scalar]:
     """`array` with one element along each of the first two axes if it is constant along them."""
     for axis in (0, 1):
         first = array.take([0], axis=axis)

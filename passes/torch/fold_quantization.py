@@ -24,6 +24,7 @@ from sta.dialect import torch
 from sta.dialect.interpreters.torch import operation_name
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import ROOT, describe, module_path
+from sta.dialect.ir.model_errors import ModelError
 from sta.dialect.ir.weight_store import WeightStore
 from sta.dialect.torch import si8, si16
 from sta.passes.rewriting.dead_code import erase_dead
@@ -46,7 +47,7 @@ _RANGES: dict[tuple[int, int], tuple[IntegerType, int]] = {
 """Storage of integers of a range, and the offset subtracted for it."""
 
 
-class QuantizationError(ValueError):
+class QuantizationError(ModelError):
     """A quantized model with numbers that the machine does not have; the message names the layer."""
 
 

@@ -180,12 +180,15 @@ class _Quantizer:
         self._function = function
         self._store = store
         self._int16_inputs = int16_inputs
+        self._primaries: dict[SSAValue, Format] = {}
+        """Formats of values that were asked for since anything was rounded."""
 
     def visit(self, value: SSAValue) -> None:
         """Rounds `value` at its producer, and once more for consumers of another format."""
         if value.first_use is None or self._stays_in_accumulators(value) or _is_rounded(value):
             return
-        wanted = [(consumer, self._wanted(value, consumer)) for consumer in consumers_of(value)]
+        self._primaries.clear()
+        wanted = self._wanted(value)
         primary = self._primary(value)
         rounded = self._round(value, primary)
         for kind in dict.fromkeys(kind for _, kind in wanted):
@@ -195,7 +198,12 @@ class _Quantizer:
 
     def _primary(self, value: SSAValue) -> Format:
         """The format in which `value` is stored where it is produced."""
-        formats = dict.fromkeys(self._wanted(value, consumer) for consumer in consumers_of(value))
+        if value not in self._primaries:
+            self._primaries[value] = self._stored(value)
+        return self._primaries[value]
+
+    def _stored(self, value: SSAValue) -> Format:
+        formats = dict.fromkeys(kind for _, kind in self._wanted(value))
         made_wide = isinstance(value, BlockArgument) or isinstance(value.owner, torch.EmbeddingOp) or _is_whole(value)
         is_wide = all(kind.storage == si16 for kind in formats) and not _is_whole(value)
         return stored(formats, self._stream_format(value), always_stream=made_wide and not is_wide)
@@ -209,6 +217,7 @@ class _Quantizer:
         uses = [use for use in literal.result.uses if not _is_parameter(use)]
         if not uses:
             return
+        self._primaries.clear()
         array = array_of(literal.result, self._store)
         assert array is not None
         extremes = float(array.min(initial=0.0)), float(array.max(initial=0.0))
@@ -221,8 +230,12 @@ class _Quantizer:
             if wanting:
                 self._round(literal.result, symmetric(storage, *extremes), only=wanting)
 
-    def _wanted(self, value: SSAValue, consumer: Consumer) -> Format:
-        """The format in which `consumer` accepts `value`."""
+    def _wanted(self, value: SSAValue) -> list[tuple[Consumer, Format]]:
+        """The consumers of `value`, each with the format in which it accepts it."""
+        stream = self._stream_format(value)
+        return [(consumer, self._wanted_by(consumer, value, stream)) for consumer in consumers_of(value)]
+
+    def _wanted_by(self, consumer: Consumer, value: SSAValue, stream: Format) -> Format:
         operation = consumer.use.operation
         if isinstance(operation, torch.FakeQuantizeOp):
             return _format(operation)
@@ -233,7 +246,7 @@ class _Quantizer:
             return affine(*self._narrow_range(value))
         if form is Form.OPERAND:
             return symmetric(si8, *self._narrow_range(value))
-        return self._stream_format(value)
+        return stream
 
     def _stream_format(self, value: SSAValue) -> Format:
         low, high = self._range(value)

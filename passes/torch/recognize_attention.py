@@ -24,10 +24,11 @@ from sta.dialect import torch
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.mask_analysis import MaskAnalysis
 from sta.passes.rewriting.mask_terms import expanded
 from sta.passes.rewriting.scores import Scores, find_scores, keeps_matrices, leading_axes, on_leading_axes
 from sta.passes.rewriting.shared_heads import share_heads
-from sta.passes.rewriting.sinks import Sink, find_sink, with_sink
+from sta.passes.rewriting.sinks import Sink, find_sink, gate_as_sink, with_sink
 from sta.passes.rewriting.sweep import sweep
 from sta.passes.rewriting.torch_operations import TorchBuilder, is_aten, single_use
 from sta.spec.operators.operator import Role
@@ -45,7 +46,7 @@ def recognize_attention(module: ModuleOp, store: WeightStore) -> None:
 
 @dataclass(frozen=True)
 class PlainScores(RewritePattern):
-    """Scores by a product and a sum, and a softmax that needs no stabilization of theirs."""
+    """Scores by a product and a sum, a softmax that needs no stabilization of theirs, and no gate of a sink."""
 
     store: WeightStore
 
@@ -56,6 +57,10 @@ class PlainScores(RewritePattern):
         elif isinstance(op, torch.SoftmaxIntOp | torch.SoftmaxOp) and (plain := _without_shift(op)) is not None:
             op.operands[0] = plain
             rewriter.notify_op_modified(op)
+        elif isinstance(op, torch.MulTensorOp):
+            attended = gate_as_sink(TorchBuilder(op, self.store, rewriter), op)
+            if attended is not None:
+                rewriter.replace(op, (), [attended])
 
     def _spell_product(self, op: Operation, rewriter: PatternRewriter) -> None:
         builder, result = TorchBuilder(op, self.store, rewriter), op.results[0].type
@@ -109,7 +114,7 @@ class RecognizeAttention(RewritePattern):
         assert isinstance(replaced, Operation)
         builder = TorchBuilder(replaced, self.store, rewriter)
         scores = find_scores(builder, scored, self.store, rewriter)
-        if product is None and sunk is None and not scores.is_product and not _is_selection(scored.owner):
+        if product is None and sunk is None and not scores.is_product and not self._is_masked(scored.owner):
             return
         if product is None:
             value = _unit_matrices(builder, scores.leading, torch.sizes_of(weights)[-1])
@@ -120,10 +125,14 @@ class RecognizeAttention(RewritePattern):
         attended = _attention(builder, scores, value, sunk)
         rewriter.replace(replaced, (), [builder.view(attended, torch.sizes_of(replaced.results[0]))])
 
-
-def _is_selection(owner: Operation | Block) -> bool:
-    row = torch.find_row(owner) if isinstance(owner, Operation) else None
-    return row is not None and row.role is Role.SELECTION
+    def _is_masked(self, owner: Operation | Block) -> bool:
+        """True if `owner` selects scores, or adds a mask to them."""
+        if not isinstance(owner, Operation):
+            return False
+        if isinstance(owner, torch.AddTensorOp):
+            return any(map(MaskAnalysis(self.store).admits, owner.operands[:2]))
+        row = torch.find_row(owner)
+        return row is not None and row.role is Role.SELECTION
 
 
 def _has_axes(product: torch.MatmulOp | torch.BmmOp, leading: tuple[int, ...]) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +20,12 @@ from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from sta.dialect import torch
-from sta.dialect.interpreters.torch import TorchInterpretationError, evaluate, tensor_from
+from sta.dialect.interpreters.torch import TorchInterpretationError
 from sta.dialect.ir.context import weights_of
 from sta.dialect.ir.location import module_path
 from sta.dialect.ir.weight_store import WeightStore
 from sta.passes.rewriting.dead_code import erase_dead
+from sta.passes.rewriting.spelled import Spelled, tensors_of, values_of
 from sta.passes.rewriting.torch_operations import TorchBuilder, identifier, is_aten, literal_of, operations_of, replace
 from sta.passes.rewriting.uses_through_views import VIEWS
 from sta.spec.operators.operator import Role
@@ -37,16 +37,22 @@ _LONGEST = 40
 """Most operations of a spelling."""
 _TOLERANCE = 1e-5
 """Largest error on random numbers, relative to the largest result."""
-_ROOTS = ("cat", "add.Tensor", "sub.Tensor", "view", "permute")
 
 
 def recognize_rotations(module: ModuleOp, store: WeightStore) -> None:
     """Rewrites the function `main` of `module`."""
     inside: set[Operation] = set()
     for operation in reversed(operations_of(module)):
-        if operation not in inside and is_aten(operation, *_ROOTS) and torch.tensor_type(operation.results[0]).rank > 1:
+        if operation not in inside and _may_end(operation):
             inside.update(_rotate(operation, store))
     erase_dead(module)
+
+
+def _may_end(operation: Operation) -> bool:
+    """True for what may be the last operation of a rotation."""
+    types = [result.type for result in operation.results]
+    is_tensor = len(types) == 1 and isinstance(types[0], torch.VTensorType)
+    return is_tensor and _is_linear(operation) and torch.tensor_type(operation.results[0]).rank > 1
 
 
 def _rotate(root: Operation, store: WeightStore) -> list[Operation]:
@@ -85,7 +91,7 @@ def _sources(root: Operation) -> Iterator[tuple[SSAValue, list[Operation]]]:
             return
         spelled.append(operation)
         pending -= set(operation.results)
-        pending |= {value for value in _tensors(operation) if literal_of(value) is None}
+        pending |= values_of(operation)
 
 
 def _mixes(spelled: list[Operation]) -> bool:
@@ -100,7 +106,7 @@ def _is_linear(operation: Operation) -> bool:
     if torch.tensor_type(operation.results[0]).element_type != f32 or len(operation.results) != 1:
         return False
     if is_aten(operation, "add.Tensor", "sub.Tensor", "cat", "stack"):
-        return all(literal_of(value) is None for value in _tensors(operation))
+        return all(literal_of(value) is None for value in tensors_of(operation))
     if is_aten(operation, "mul.Tensor"):
         return sum(literal_of(value) is None for value in operation.operands) == 1
     if is_aten(operation, "neg", "mul.Scalar"):
@@ -109,51 +115,12 @@ def _is_linear(operation: Operation) -> bool:
     return isinstance(operation, VIEWS) or (row is not None and row.role is Role.VIEW)
 
 
-def _tensors(operation: Operation) -> list[SSAValue]:
-    """The tensors that `operation` takes, those in lists as well."""
-    found: list[SSAValue] = []
-    for value in operation.operands:
-        if isinstance(value.owner, torch.ListConstructOp):
-            found += value.owner.elements
-        else:
-            found.append(value)
-    return [value for value in found if isinstance(value.type, torch.VTensorType)]
-
-
-@dataclass(frozen=True)
-class _Linear:
-    """What operations make of a value."""
-
-    source: SSAValue
-    spelled: list[Operation]
-    result: SSAValue
-    store: WeightStore
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The shape of both."""
-        return torch.sizes_of(self.source)
-
-    def of(self, value: Array) -> Array:
-        """The result for a value. Raises TorchInterpretationError where PyTorch refuses to compute it."""
-        known: dict[SSAValue, Any] = {self.source: tensor_from(value)}
-        for operation in self.spelled:
-            results = evaluate(
-                operation, tuple(self._known(operand, known) for operand in operation.operands), self.store
-            )
-            known.update(zip(operation.results, results, strict=True))
-        return known[self.result].numpy()
+class _Linear(Spelled):
+    """The effect of linear operations on a value, of its shape."""
 
     def of_columns(self, columns: NDArray[np.bool_]) -> Array:
         """The result for ones in `columns`, and zeros elsewhere."""
         return self.of(np.array(np.broadcast_to(columns.astype(np.float32), self.sizes), order="C"))
-
-    def _known(self, value: SSAValue, known: dict[SSAValue, Any]) -> Any:
-        if value in known:
-            return known[value]
-        owner = value.owner
-        assert isinstance(owner, Operation)
-        return evaluate(owner, tuple(self._known(operand, known) for operand in owner.operands), self.store)[0]
 
 
 def _rotation(linear: _Linear) -> tuple[str, Array, Array] | None:
@@ -184,7 +151,7 @@ def _possible(linear: _Linear) -> Iterator[tuple[str, int]]:
 
 
 def _angles(linear: _Linear, pairing: str, width: int) -> tuple[Array, Array]:
-    """What the columns of pairs have of themselves, and of their partners, as models hold the sines."""
+    """The factors of the columns of pairs for themselves, and for their partners, as models hold the sines."""
     columns = linear.sizes[-1]
     paired = partners(columns, width, pairing)
     is_first = np.arange(columns) < paired
@@ -196,7 +163,7 @@ def _angles(linear: _Linear, pairing: str, width: int) -> tuple[Array, Array]:
 def _is_rotation(linear: _Linear, pairing: str, cosines: Array, sines: Array) -> bool:
     generator = np.random.default_rng(0)
     value: Array = generator.standard_normal(linear.sizes, np.float32)
-    width = cosines.shape[-1]
+    width: int = cosines.shape[-1]
     paired = partners(width, width, pairing)
     own = value[..., :width]
     turned = np.where(np.arange(width) < paired, -own[..., paired], own[..., paired])

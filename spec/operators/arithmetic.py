@@ -115,6 +115,11 @@ _LOGIC = (
     ("bitwise_not", np.bitwise_not, None, ""),
 )
 
+
+def _triangle(name: str, spelling: str, summary: str, reference: Reference) -> Operator:
+    return Operator(f"aten.{name}", Role.SPELLED, summary, reference=reference, spelling=spelling, kept=False)
+
+
 _SELECTION = "supported inside attention, to put float('-inf') or a number far below the scores in their place"
 
 OPERATORS = (
@@ -176,4 +181,6 @@ OPERATORS = (
         reference=np.logical_not,
         onnx=Onnx("Not", truth=True),
     ),
+    _triangle("tril", "lower triangle", "zeros above a diagonal of the last two axes", np.tril),
+    _triangle("triu", "upper triangle", "zeros below a diagonal of the last two axes", np.triu),
 )

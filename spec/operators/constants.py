@@ -4,12 +4,12 @@ from sta.spec.operators.operator import Elements, Operator, Role
 
 _NAMES = (
     "all.dim arange arange.start arange.start_step empty.memory_format fill.Scalar full "
-    "full_like mul.int new_ones new_zeros ones ones_like scalar_tensor tril triu zeros zeros_like"
+    "full_like mul.int new_ones new_zeros ones ones_like scalar_tensor zeros zeros_like"
 ).split()
 
 _CHOICE = "leave the choice to the host: return the logits"
 _RANDOM = "random numbers cannot be drawn: leave it out (a dropout with training=True ignores the mode of the model)"
-_PAIRS = "complex numbers have no integer form: write a rotation with cosine and sine"
+_PAIRS = "complex numbers have no integer form beyond sums, products and views: write it with real ones"
 
 
 def _constant(

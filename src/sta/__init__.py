@@ -47,5 +47,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Names of the package: what is imported on first use is among them, what this file imports is not."""
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+    """Names of the package: what is imported on first use is among them, what Python sets in a module is not."""
+    return sorted(__all__)

@@ -168,29 +168,49 @@ def _smart_turn() -> Path | None:
     return Path(places[0]).parent if places else None
 
 
-@pytest.mark.skipif(_smart_turn() is None, reason="`make install` installs pipecat-ai, which holds the model")
+needs_smart_turn = pytest.mark.skipif(
+    _smart_turn() is None, reason="`make install` installs pipecat-ai, which holds the model"
+)
+
+
+@needs_smart_turn
 def test_smart_turn_compiles_with_its_own_scales(tmp_path: Path) -> None:
-    from benchmarks.smart_turn import (
-        BEFORE,
-        FEATURES,
-        LAYERS,
-        MODEL,
-        cut,
-        run,
-        with_one_sample,
-        without_activation_pairs,
-    )
+    from benchmarks.smart_turn import FEATURES, LAYERS, MODEL, cut, run, with_one_sample, without_activation_pairs
 
     package = _smart_turn()
     assert package is not None
     model = with_one_sample(onnx.load(package / MODEL))
     features = np.random.default_rng(0).uniform(0, 1, size=(1, 80, 800)).astype(np.float32)
-    stem = run(cut(model, FEATURES, BEFORE, tmp_path / "stem.onnx"), FEATURES, features)
-    path = cut(model, BEFORE, LAYERS[-1], tmp_path / "encoder.onnx")
-    plain = cut(without_activation_pairs(model), BEFORE, LAYERS[-1], tmp_path / "float.onnx")
+    path = cut(model, FEATURES, LAYERS[-1], tmp_path / "encoder.onnx")
+    plain = cut(without_activation_pairs(model), FEATURES, LAYERS[-1], tmp_path / "float.onnx")
     ours, theirs, reference = (
-        sta.compile(path).run({BEFORE: stem}).outputs[LAYERS[-1]],
-        run(path, BEFORE, stem),
-        run(plain, BEFORE, stem),
+        sta.compile(path).run({FEATURES: features}).outputs[LAYERS[-1]],
+        run(path, FEATURES, features),
+        run(plain, FEATURES, features),
     )
     assert signal_to_noise(reference, ours) > signal_to_noise(reference, theirs)
+
+
+@pytest.mark.slow
+@needs_smart_turn
+def test_smart_turn_compiles_as_it_is_from_features_to_probability(tmp_path: Path) -> None:
+    from benchmarks.smart_turn import FEATURES, MODEL, PROBABILITY, RECORDING, log_mel, run, without_activation_pairs
+
+    package = _smart_turn()
+    assert package is not None
+    plain = tmp_path / "float.onnx"
+    onnx.save(without_activation_pairs(onnx.load(package / MODEL)), plain)
+    speech = log_mel(package / RECORDING)
+    noise = np.random.default_rng(0).uniform(0, 1, size=speech.shape).astype(np.float32)
+    program = sta.compile(package / MODEL, {FEATURES: speech}, calibration={FEATURES: np.stack([speech, noise])})
+    for features in (speech, noise):
+        reference = run(plain, FEATURES, features).item()
+        ours = program.run({FEATURES: features}).outputs[PROBABILITY].item()
+        # Logits, which tell probabilities near 1 apart.
+        assert abs(_logit(ours) - _logit(reference)) < abs(
+            _logit(run(package / MODEL, FEATURES, features).item()) - _logit(reference)
+        )
+
+
+def _logit(probability: float) -> float:
+    return float(np.log(probability / (1 - probability)))

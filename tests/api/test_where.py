@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -81,6 +82,7 @@ def test_a_loop_is_where_its_end_says(dump: Dump) -> None:
     ("place", "message"),
     [
         ("layer.linaer1", "no module path matches 'layer.linaer1'; did you mean 'layer.linear1'?"),
+        ("40", "no module path matches '40': an instruction is named by @ and its address: @40"),
         ("@99999", "@99999: the program has "),
         ("model.py:1", "no operation of the program comes from this line"),
     ],
@@ -88,5 +90,5 @@ def test_a_loop_is_where_its_end_says(dump: Dump) -> None:
 def test_a_place_that_is_none(place: str, message: str, program: Program) -> None:
     with pytest.raises(ValueError, match=message.replace("?", r"\?")):
         find(place, program)
-    with pytest.raises(ValueError, match="give the program as well"):
+    with pytest.raises(ValueError, match=re.escape(f"give the program as well, as in `sta where layer.sta '{place}'`")):
         find(place, None)

@@ -202,7 +202,7 @@ def test_waits_and_posts_are_those_of_the_operations() -> None:
     case = builder.case()
     apply(case.module, case.context, "sta-synchronize")
     code = named(container_of(case).code, "ld", "st", "sync")
-    units = [op for op in operations(case, sta.UnitOp) if isinstance(op, sta.UnitOp)]
+    units = operations(case, sta.UnitOp)
     assert any(op.wait is not None for op in units)
     for op, instruction in zip(units, code, strict=True):
         for name, attribute in (("wait", op.wait), ("post", op.post)):

@@ -360,6 +360,26 @@ def test_a_mask_that_is_looked_at_comes_with_the_way_out() -> None:
     assert import_model(Masked(True), (torch.ones(1, 3, 4),)).output_names == ["output"]
 
 
+class Prepared(nn.Module):
+    """Weights that a first run divides, as RWKV's does, by a number for each layer."""
+
+    def __init__(self, divisor: float) -> None:
+        super().__init__()
+        self.project = nn.Linear(4, 4)
+        self.divisor = divisor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.project.weight.div_(self.divisor)
+        return self.project(x)
+
+
+def test_a_change_that_leaves_the_numbers_as_they_are_is_none() -> None:
+    assert import_model(Prepared(1), (torch.ones(2, 4),)).output_names == ["output"]
+    with pytest.raises(ModelError, match=r"changes project.weight when it runs.* by a run before the export"):
+        import_model(Prepared(2), (torch.ones(2, 4),))
+
+
 def test_models_that_cannot_be_exported(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ModelError, match="changes count"):
         import_model(Counting(), (torch.ones(2),))

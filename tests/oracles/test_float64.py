@@ -1,6 +1,7 @@
 """Normalization, softmax and attention against float64; tables against arithmetic of 60 digits."""
 
 import math
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -15,8 +16,10 @@ from benchmarks.operator_accuracy import CLOSER, RANGES, SHORTEST, compare_norms
 from sta.spec.integers import encode_scale
 from sta.spec.operators.operator import Role
 from sta.spec.operators.registry import activation, activations, rows_of
+from sta.spec.parameters import MapParameters
 from sta.spec.softmax import probabilities
-from sta.spec.tables import build_table_8, build_table_16, table_8, table_16
+from sta.spec.tables import Float64Array, build_table_8, build_table_16, table_8, table_16
+from sta.spec.vector import ADD, MULTIPLY, map_tile
 
 mp: Any = import_module("mpmath")
 EVERY_INT8 = np.arange(-128, 128).astype(np.int8)
@@ -30,6 +33,15 @@ def test_norms_are_within_one_of_the_correctly_rounded_result() -> None:
         assert comparison.different / comparison.elements < 0.002, comparison.operator
 
 
+EXACTLY_COMBINED: dict[str, Callable[[Float64Array, Float64Array], Float64Array]] = {
+    ADD: np.add,
+    "subtract": np.subtract,
+    "subtract_from": lambda x, y: y - x,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    MULTIPLY: np.multiply,
+}
+"""Combinations of two values in units of the result, in float64."""
 NAMED = ("gelu", "gelu_tanh", "relu", "sigmoid", "silu", "tanh")
 """The activations that have a definition here."""
 
@@ -160,3 +172,41 @@ def test_itas_rows_do_not_add_up_to_one() -> None:
         weights = ita_weights(generator.normal(size=(4000, keys)))
         assert weights.sum(axis=1).mean() == pytest.approx(expected, abs=0.05)
     assert ita_weights(np.array([[5.0]]))[0, 0] == 1.0
+
+
+FACTORS = st.floats(-12, -2).map(lambda exponent: 2.0**exponent)
+"""From the scales of the operands to that of the result, for which no product is too large to be rescaled."""
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from(sorted(EXACTLY_COMBINED)),
+    st.tuples(FACTORS, FACTORS),
+    st.sampled_from([np.int8, np.int16]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_two_values_are_combined_within_one(
+    combine: str, factors: tuple[float, float], dtype: Any, is_column: bool, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    limits = np.iinfo(dtype)
+    x = generator.integers(limits.min, limits.max + 1, (7, 13)).astype(dtype)
+    residual = generator.integers(limits.min, limits.max + 1, (7, 1 if is_column else 13)).astype(dtype)
+    # A product has one scale, that of its residual.
+    own = 1.0 if combine == MULTIPLY else factors[0]
+    first, second = encode_scale(own), encode_scale(factors[1])
+    parameters = MapParameters(
+        np.zeros(1, np.int32),
+        np.array([first[0]], np.int32),
+        np.array([first[1]], np.int8),
+        residual_multiplier=int(second[0]),
+        residual_shift=int(second[1]),
+    )
+    found = map_tile(x, parameters, np.int32, residual=residual, combine=combine)
+    terms = own * x.astype(np.float64), factors[1] * residual.astype(np.float64)
+    exact_result = np.clip(EXACTLY_COMBINED[combine](*terms), -(2.0**31), 2.0**31 - 1)
+    roundings = 0.5 if combine == MULTIPLY else 1.0
+    # Multipliers have 31 bits.
+    encoding = 2.0**-30 * (np.abs(exact_result) + sum(np.abs(term) for term in terms))
+    assert np.all(np.abs(found - exact_result) <= roundings + encoding)

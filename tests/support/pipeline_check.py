@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from sta.runtime import Program
 from tests.support.nm_builder import Case
 
 Array = NDArray[Any]
+AnyOperation = TypeVar("AnyOperation", bound=Operation)
 
 POISONS = (0xA5, 0x5A)
 LOWERING = INTEGER_PIPELINE[INTEGER_PIPELINE.index("convert-nm-to-sta") :]
@@ -87,6 +88,6 @@ def function_of(case: Case) -> func.FuncOp:
     return main_function(case.module)
 
 
-def operations(case: Case, *kinds: type[Operation]) -> list[Operation]:
+def operations(case: Case, *kinds: type[AnyOperation]) -> list[AnyOperation]:
     """Returns the operations of some kinds in a case's function, in order."""
     return [op for op in function_of(case).body.walk() if isinstance(op, kinds)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,14 @@ def test_files_are_completed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_script_names_the_command(shell: str) -> None:
     assert "sta" in script(shell).split()
+
+
+def test_only_the_script_of_zsh_is_marked_as_one() -> None:
+    scripts = {shell: script(shell) for shell in SHELLS}
+    assert [shell for shell, text in scripts.items() if text.startswith("#compdef")] == ["zsh"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_accepts_its_script() -> None:
+    done = subprocess.run(["bash", "-c", f"{script('bash')}\ncomplete -p sta"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ from torch.fx import Interpreter
 
 import sta
 from sta.frontend.experts.densify import densify_experts
+from sta.frontend.graph_builder import erase_assertions
 
 TOKENS, WIDTH, EXPERTS, SLOTS = 6, 16, 5, 2
 GONE = ("topk", "argmax", "sort", "histc", "index_put", "gather", "scatter", "grouped_mm")
@@ -93,6 +94,7 @@ ROUTINGS = [_normalized, _softmax_of_best, _corrected, _least, _one_after_the_ot
 def _densified(model: nn.Module, *inputs: torch.Tensor) -> tuple[Any, torch.Tensor]:
     """The rewritten program of a model, and what it computes."""
     program = torch.export.export(model.eval(), inputs).run_decompositions({})
+    erase_assertions(program)
     densify_experts(program)
     program.graph.lint()
     state = {**program.state_dict, **program.constants}
@@ -153,6 +155,40 @@ def test_experts_listed_by_integers_may_be_equal() -> None:
 
     assert _left(program) == []
     torch.testing.assert_close(result, model(rows, ids), rtol=1e-5, atol=1e-5)
+
+
+class _Grouped(Mixture):
+    """A group of slots for each expert, slots that are told apart in the middle, and sums by token at the end."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """The mixture of `[tokens, width]`."""
+        weights, experts = self.routing(self, self.router(rows))
+        mask = torch.zeros(len(rows), EXPERTS).scatter(1, experts, 1)
+        sizes = mask.long().sum(0).tolist()
+        order = torch.sort(experts.flatten())[1]
+        tokens = order.div(self.slots, rounding_mode="trunc")
+        groups = rows[tokens].split(sizes, 0)
+        joined = torch.cat([torch.tanh(group @ self.up[expert]) for expert, group in enumerate(groups)])
+        slots = torch.zeros(len(order), 24).index_add(0, order, joined).view(len(rows), self.slots, 2, 12)
+        slots = torch.cat((slots[..., 6:], -slots[..., :6]), -1)
+        # Of heads, two to a slot, each reads the one before.
+        heads = slots.reshape(len(rows), self.slots * 2, 12)
+        told = (heads + heads.roll(1, 1)).view(len(order), 2, 12).sum(1)
+        groups = told[order].split(sizes, 0)
+        layers = [nn.functional.linear(group, self.down[expert].mT) for expert, group in enumerate(groups)]
+        weighted = torch.cat(layers) * weights.flatten()[order].unsqueeze(1)
+        return torch.zeros(len(rows), WIDTH).index_add(0, tokens, weighted)
+
+
+@pytest.mark.parametrize("routing", [_softmax_of_best, _normalized])
+def test_slots_may_be_split_into_groups(routing: Routing) -> None:
+    torch.manual_seed(5)
+    model, rows = _Grouped(routing), torch.randn(TOKENS, WIDTH)
+
+    program, result = _densified(model, rows)
+
+    assert _left(program) == []
+    torch.testing.assert_close(result, model(rows), rtol=1e-5, atol=1e-5)
 
 
 class _Values(nn.Module):

@@ -80,6 +80,24 @@ def test_an_operator_computes_what_onnxruntime_does(tmp_path: Path, name: str) -
     assert decibels(graph_file(tmp_path, nodes, {"x": X}, constants, opset=opset), {"x": X}) > 100
 
 
+def test_old_operators_become_newer_ones_of_the_same_numbers(tmp_path: Path) -> None:
+    nodes = [
+        node("Unsqueeze", ["x"], ["u"], axes=[1]),
+        # Until version 12, over all axes from this one on.
+        node("Softmax", ["u"], ["s"], axis=2),
+        node("Squeeze", ["s"], ["y"], axes=[1]),
+    ]
+    assert decibels(graph_file(tmp_path, nodes, {"x": X}, opset=11), {"x": X}) > 100
+
+
+def test_sizes_of_minus_one_are_open(tmp_path: Path) -> None:
+    model = onnx.load(graph_file(tmp_path, [node("Relu", ["x"], ["y"])], {"x": X}))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    onnx.save(model, tmp_path / "open.onnx")
+    imported = import_model(tmp_path / "open.onnx", {"x": X})
+    assert imported.input_types["x"].sizes == X.shape
+
+
 # --- Constants ---
 
 SUM = node("Add", ["x", "k"], ["y"])

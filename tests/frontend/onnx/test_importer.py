@@ -297,10 +297,11 @@ def test_scales_of_input_channels_are_reported(tmp_path: Path) -> None:
         check_supported(model.module)
 
 
-def test_old_operators_are_refused(tmp_path: Path) -> None:
-    nodes = [helper.make_node("Relu", ["x"], ["y"])]
-    with pytest.raises(ModelError, match="uses version 11 of the ONNX operators, and only 13 and later"):
-        import_model(saved(tmp_path, small(nodes, {}, opset=11)))
+def test_old_operators_without_a_conversion_are_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to="FLOAT")]
+    old = small(nodes, {}, opset=5)
+    with pytest.raises(ModelError, match=r"uses version 5 of the ONNX operators, and its conversion to 13, .* fails"):
+        import_model(saved(tmp_path, old))
 
 
 def test_inputs_of_other_numbers_are_refused(tmp_path: Path) -> None:

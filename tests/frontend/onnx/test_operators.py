@@ -119,16 +119,16 @@ def test_constants_of_a_spelled_gelu_may_have_axes(tmp_path: Path, shape: tuple[
 
 # --- Look-ups ---
 
-GRID = np.indices((3, 5))
+GRID: Any = np.indices((3, 5))
 """Positions along the first and the second axis of a value [3, 5, 8], in its order."""
-LOOK_UPS: dict[str, tuple[tuple[str, dict[str, int]], Any]] = {
+LOOK_UPS: dict[str, tuple[tuple[str, dict[str, Any]], Any]] = {
     "a part": (("Gather", {"axis": 1}), np.array([1, 2, 3])),
     "the last one": (("Gather", {"axis": 1}), np.array(-1)),
     "a part from the end": (("Gather", {"axis": 2}), np.array([[-3], [-2]])),
     "axes in another order": (("GatherND", {}), np.stack(GRID, -1).transpose(1, 0, 2)),
     "rows of each sample": (("GatherND", {"batch_dims": 1}), np.tile(np.array([[[2], [3]]]), (3, 1, 1))),
     "elements of each row": (("GatherElements", {"axis": 2}), np.broadcast_to(np.arange(4, 8), (3, 5, 4))),
-    "elements of all": (("GatherND", {}), np.stack(np.indices((3, 2, 8)), -1) + np.array([0, 3, 0])),
+    "elements of all": (("GatherND", {}), np.stack(list(np.indices((3, 2, 8))), -1) + np.array([0, 3, 0])),
 }
 
 
@@ -166,7 +166,7 @@ def look_ups(draw: st.DrawFn) -> tuple[Any, tuple[int, ...], Any]:
         depth = draw(st.integers(1, len(sizes) - batch_axes))
         shape = (*sizes[:batch_axes], *draw(st.lists(st.integers(1, 3), min_size=0, max_size=2)), depth)
         limits = np.array(sizes[batch_axes : batch_axes + depth])
-        attributes = {"batch_dims": batch_axes}
+        attributes: dict[str, Any] = {"batch_dims": batch_axes}
     else:
         axis = draw(st.integers(0, len(sizes) - 1))
         inner = (draw(st.integers(1, 5)),)

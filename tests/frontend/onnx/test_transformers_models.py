@@ -46,33 +46,37 @@ DISTILBERT = {
 }
 VIT = {name: SIZES[name] for name in list(SIZES)[:4]} | {"image_size": 32, "patch_size": 8}
 
+
+def using(attention: str) -> dict[str, Any]:
+    """The choice of an attention, of which the configurations' own types know nothing."""
+    return {"attn_implementation": attention}
+
+
 MODELS: dict[str, Callable[[str], Any]] = {
     "BERT": lambda attention: transformers.BertModel(
-        transformers.BertConfig(**SIZES, attn_implementation=attention), add_pooling_layer=False
+        transformers.BertConfig(**SIZES, **using(attention)), add_pooling_layer=False
     ),
     "DistilBERT": lambda attention: transformers.DistilBertModel(
-        transformers.DistilBertConfig(**DISTILBERT, attn_implementation=attention)
+        transformers.DistilBertConfig(**DISTILBERT, **using(attention))
     ),
     "ELECTRA": lambda attention: transformers.ElectraModel(
-        transformers.ElectraConfig(**SIZES, embedding_size=WIDTH, attn_implementation=attention)
+        transformers.ElectraConfig(**SIZES, embedding_size=WIDTH, **using(attention))
     ),
     "BART's encoder": lambda attention: transformers.BartModel(
-        transformers.BartConfig(**BART, attn_implementation=attention)
+        transformers.BartConfig(**BART, **using(attention))
     ).get_encoder(),
     "RoBERTa": lambda attention: transformers.RobertaModel(
-        transformers.RobertaConfig(**SIZES, attn_implementation=attention), add_pooling_layer=False
+        transformers.RobertaConfig(**SIZES, **using(attention)), add_pooling_layer=False
     ),
     "XLM-R": lambda attention: transformers.XLMRobertaModel(
-        transformers.XLMRobertaConfig(**SIZES, attn_implementation=attention), add_pooling_layer=False
+        transformers.XLMRobertaConfig(**SIZES, **using(attention)), add_pooling_layer=False
     ),
     "MPNet": lambda attention: transformers.MPNetModel(
-        transformers.MPNetConfig(**SIZES, attn_implementation=attention), add_pooling_layer=False
+        transformers.MPNetConfig(**SIZES, **using(attention)), add_pooling_layer=False
     ),
-    "T5's encoder": lambda attention: transformers.T5EncoderModel(
-        transformers.T5Config(**T5, attn_implementation=attention)
-    ),
+    "T5's encoder": lambda attention: transformers.T5EncoderModel(transformers.T5Config(**T5, **using(attention))),
     "ViT": lambda attention: transformers.ViTModel(
-        transformers.ViTConfig(**VIT, attn_implementation=attention), add_pooling_layer=False
+        transformers.ViTConfig(**VIT, **using(attention)), add_pooling_layer=False
     ),
 }
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sta.spec.operators.elementwise import elementwise, pointwise
+from sta.spec.operators.elementwise import elementwise
 from sta.spec.operators.operator import Operator, Role
 
-ATAN = elementwise("aten.atan", pointwise(math.atan), "the arc tangent", curvature=3 * 3**0.5 / 8)
+SINC = elementwise("aten.sinc", np.sinc, "sin(pi x) / (pi x)", curvature=math.pi**2 / 3)
 
 
 def _swiglu(gate: torch.Tensor, x: torch.Tensor, slope: float) -> torch.Tensor:

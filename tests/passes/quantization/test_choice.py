@@ -18,6 +18,7 @@ from sta.dialect.ir.samples import Samples
 from sta.frontend.model import ImportedModel, import_model
 from sta.passes.options import Options
 from sta.passes.quantization import choice as quantization_choice
+from sta.passes.quantization import wide_inputs
 from sta.passes.quantization.calibrate import calibrate, range_of
 from sta.passes.quantization.calibration_observer import MOST_ROWS, RowObserver
 from sta.passes.quantization.candidate import rounded_weights
@@ -26,6 +27,7 @@ from sta.passes.quantization.padding_rows import counted_rows, padding_mask
 from sta.passes.quantization.plan import Plan
 from sta.passes.quantization.range_by_error import range_by_error, rounding_error
 from sta.passes.quantization.smoothquant import smooth, smoothing_scale
+from sta.passes.quantization.work import products_of
 from sta.passes.rewriting.torch_operations import array_of
 from sta.passes.torch.calibrate import TorchCalibratePass
 from sta.passes.torch.quantize import affine, quantize
@@ -135,7 +137,7 @@ def test_what_is_kept_is_what_the_plan_has() -> None:
         assert ("extremes" in kept) == (not plan.ranges_by_error)
         assert ("ranges by error" in kept) == plan.ranges_by_error
         assert ("GPTQ" in kept) == plan.weights_by_calibration
-        smoothing = set() if plan.smoothing is None else {f"SmoothQuant, strength {plan.smoothing}"}
+        smoothing: set[str] = set() if plan.smoothing is None else {f"SmoothQuant, strength {plan.smoothing}"}
         assert {name for name in kept if name.startswith("SmoothQuant")} == smoothing
         assert sum(name.startswith("16 bits") for name in kept) == bool(plan.int16_inputs)
 
@@ -196,6 +198,37 @@ def test_without_a_figure_asked_for_the_default_holds_where_samples_are_held_out
     assert choice.trials[0].decibels < default
     assert bool(choice.plan.int16_inputs) == wide
     assert (choice.decibels >= default) == wide
+
+
+@pytest.mark.parametrize(
+    ("most", "wanted", "improved", "reached"),
+    [(1.0, 38.0, 36.0, True), (0.0, 38.0, 36.0, False), (1.0, 90.0, 89.0, False)],
+    ids=["affordable", "too dear", "out of reach"],
+)
+def test_without_a_figure_asked_for_the_output_improves_where_that_costs_little(
+    most: float, wanted: float, improved: float, reached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wide_inputs, "MOST_COST", most)
+    monkeypatch.setattr(quantization_choice, "WANTED_SQNR", wanted)
+    monkeypatch.setattr(quantization_choice, "IMPROVED_SQNR", improved)
+    model, context = imported(encoder(True, layers=2))
+    choice = QuantizationChoice(model.module, context, samples(8), ()).choose(None)
+    assert 20.0 < choice.trials[0].decibels < improved
+    assert (choice.decibels >= improved) == reached
+    assert bool(choice.plan.int16_inputs) == reached
+    assert choice.missed is None
+
+
+def test_improving_the_output_spends_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantization_choice, "WANTED_SQNR", 90.0)
+    monkeypatch.setattr(quantization_choice, "IMPROVED_SQNR", 30.0)
+    model, context = imported(encoder(True, layers=2))
+    choice = QuantizationChoice(model.module, context, samples(8), ()).choose(None)
+    layers = [op for op in model.module.walk() if isinstance(op, dialect.LinearOp)]
+    widened = [layer for layer in layers if module_path(layer) in choice.plan.int16_inputs]
+    spent, whole = (sum(products_of(layer) for layer in some) for some in (widened, layers))
+    assert 0 < spent <= wide_inputs.MOST_COST * whole
+    assert choice.decibels > choice.trials[0].decibels
 
 
 def test_inputs_get_16_bits_until_what_is_asked_for_is_reached() -> None:
@@ -403,3 +436,17 @@ def test_a_module_is_calibrated_fast_by_its_ranges_alone() -> None:
     assert plans[1] == (1, Plan())
     with pytest.raises(ValueError, match="leave out fast or min_sqnr"):
         Options.of(fast=True, min_sqnr=30.0)
+
+
+def test_the_model_given_is_the_original_and_a_departure_from_it_is_told() -> None:
+    model, context = imported(encoder(True, layers=1))
+    assert model.original is not None
+    original = model.original.run
+    context.original = lambda sample: {name: 2 * output for name, output in original(sample).items()}
+    context.samples = Samples({"calibration": lambda: list(samples(8))})
+    with pytest.warns(UserWarning, match="what was read is not the model; sta diff shows where they part"):
+        TorchCalibratePass().apply(context, model.module)
+    choice = context.notes[TorchCalibratePass.name]
+    # Half of the original is missing.
+    assert choice.given == pytest.approx(6.0, abs=0.2)
+    assert choice.decibels > 30

@@ -200,7 +200,7 @@ def test_program_order_is_kept(build: Build) -> None:
 
 def unit_operations(case: Case) -> list[sta.UnitOp]:
     """Returns the operations of units in a program."""
-    return [op for op in operations(case, sta.UnitOp) if isinstance(op, sta.UnitOp)]
+    return operations(case, sta.UnitOp)
 
 
 def without_one_wait(build: Build) -> Iterator[Case]:

@@ -73,15 +73,18 @@ SPELLED: dict[str, Function] = {
     "where of a number": lambda x, y: torch.where(x > y, x, 3.0),
     "where of zero": lambda x, y: torch.where(y > 0, x, torch.zeros(())),
     "where of a column": lambda x, y: torch.where(y[..., :1] > 0, x, torch.zeros(())),
+    "where of a column and a row": lambda x, y: torch.where(x[:, :, :1] > 0, STEPS / 8, y),
     "and": lambda x, y: torch.where((x > 0) & (y > 0), x, 0.5),
     "or": lambda x, y: ((x > 0) | (y > 0.5)) * x,
     "xor": lambda x, y: (x > 0) ^ (y > 0),
     "not": lambda x, y: torch.where(~((x > 0) & (y > 0)), x, y),
+    "triangle": lambda x, y: torch.tril(x, 2) - y.triu(-1),
     "constant and": lambda x, y: torch.where((x > y) & (STEPS % 2 == 0), x, y),
     "masked": lambda x, y: x.masked_fill(y > 0, -2.0),
     "masked by a constant": lambda x, y: x.masked_fill(STEPS % 3 == 0, -1.0) + y,
     "chosen by a constant": lambda x, y: torch.where(STEPS % 3 == 0, x, y),
     "infinite under exp": lambda x, y: x.masked_fill(y > 0, float("-inf")).exp(),
+    "infinite where exp would be, too": lambda x, y: (1000 * x).masked_fill(x > 0, float("-inf")).exp() + y,
     "infinite under two": lambda x, y: torch.where(y > 0, x, torch.finfo(torch.float32).min).sigmoid().sqrt(),
 }
 
@@ -92,7 +95,10 @@ def test_operators_of_two_values_are_spelled_with_others(name: str) -> None:
     spelled(lambda x, y: function(x, y) + x * 0)
 
 
-@pytest.mark.parametrize("name", ["quotient", "where", "or", "masked by a constant", "infinite under exp", "prelu"])
+@pytest.mark.parametrize(
+    "name",
+    ["quotient", "where", "where of a column and a row", "or", "masked by a constant", "infinite under exp", "prelu"],
+)
 def test_what_is_spelled_compiles(name: str) -> None:
     model, inputs = Model(SPELLED[name]), {"x": X, "y": Y}
     program = sta.compile(model, inputs, calibration={"x": X[None], "y": Y[None]}, check=True)

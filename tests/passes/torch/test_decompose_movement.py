@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from xdsl.dialects.func import ReturnOp
 
+import sta
 from sta.dialect import torch as dialect
 from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
@@ -24,6 +25,7 @@ from sta.passes.rewriting.torch_operations import operations_of
 from sta.passes.torch.canonicalize_views import canonicalize_views
 from sta.passes.torch.decompose_movement import decompose_movement
 from sta.passes.torch.fold_constants import fold_constants
+from tests.support.torch_modules import signal_to_noise
 
 CORE = (
     dialect.ConcatenateOp,
@@ -152,3 +154,22 @@ def test_infinite_padding_stays() -> None:
 def test_masks_and_integers_stay() -> None:
     with pytest.raises(AssertionError, match=r"aten\.cat"):
         spelled(lambda x, y: torch.cat([x > 1, y > 1]), 4, 2)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (1, 0, 2, 3), (3, 0, 1, 2)])
+def test_positions_that_differ_from_row_to_row_are_a_product(axes: tuple[int, ...]) -> None:
+    rows = torch.randint(20, (1, 1, 9, 40), generator=torch.Generator().manual_seed(0)).expand(2, 3, 9, 40)
+    index, axis = rows.permute(axes).contiguous(), axes.index(3)
+    x = np.random.default_rng(0).normal(size=np.transpose(np.empty((2, 3, 9, 20)), axes).shape).astype(np.float32)
+    model = Moved(lambda x, y: x.gather(axis, index) + y)
+    imported = import_model(model, (torch.tensor(x), torch.ones(1)))
+    for rewrite in (fold_constants, canonicalize_views, decompose_movement):
+        rewrite(imported.module, imported.weights)
+        imported.module.verify()
+    (product,) = (one for one in operations_of(imported.module) if isinstance(one, dialect.MatmulOp))
+    assert dialect.sizes_of(product.other) == (9, 20, 40)
+    context, inputs = CompileContext(imported.weights), {"x": x, "y": np.ones(1, np.float32)}
+    (found,) = run_torch(imported.module, context, inputs).values()
+    np.testing.assert_allclose(found, np.take_along_axis(x, index.numpy(), axis) + 1, rtol=1e-6)
+    program = sta.compile(model, inputs, calibration={name: array[None] for name, array in inputs.items()}, check=True)
+    assert signal_to_noise(found, program.run(inputs).outputs["output"]) > 60

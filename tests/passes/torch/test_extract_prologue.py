@@ -162,6 +162,27 @@ def test_what_pytorch_computes_from_integers_the_host_does(name: str) -> None:
     assert reads_arguments_only(imported)
 
 
+class Positions(nn.Module):
+    """Positions of the tokens that are none of padding, whose rows a table has: a matrix, or one of matrices."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.weights = nn.Buffer(torch.randn(20, *sizes, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        counted = ids.ne(1).int()
+        positions = (torch.cumsum(counted, 1) * counted).long() + 1 + mask
+        return self.weights.index_select(0, positions.view(-1)).view(*ids.shape, *self.sizes)
+
+
+@pytest.mark.parametrize("sizes", [(8,), (2, 3)])
+def test_rows_selected_from_a_table_are_an_embedding(sizes: tuple[int, ...]) -> None:
+    imported = check(Positions(*sizes), drawn(0), [drawn(seed) for seed in range(1, 4)])
+    assert sum(isinstance(one, dialect.EmbeddingOp) for one in main_function(imported.module).walk()) == 1
+    assert reads_arguments_only(imported)
+
+
 class RandomGraph:
     """A composition of functions of two matrices of integers, which give such a matrix."""
 

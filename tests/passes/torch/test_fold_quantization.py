@@ -11,6 +11,7 @@ from sta.dialect import torch as dialect
 from sta.dialect.interpreters.torch import run_torch
 from sta.dialect.ir.context import CompileContext
 from sta.dialect.ir.weight_store import WeightStore
+from sta.frontend.errors import ModelError
 from sta.passes.torch.fold_quantization import QuantizationError, fold_quantization
 from tests.support.torch_modules import parse
 
@@ -152,3 +153,7 @@ def test_a_value_rounded_twice_alike_is_rounded_once() -> None:
     text = pair(0.5, 0, -128, 127)
     module, _ = fold(text)
     assert sum(isinstance(op, dialect.FakeQuantizeOp) for op in module.walk()) == 1
+
+
+def test_numbers_that_the_machine_does_not_have_are_an_error_of_the_model() -> None:
+    assert issubclass(QuantizationError, ModelError)

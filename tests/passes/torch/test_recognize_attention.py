@@ -174,7 +174,12 @@ def weights_on_the_right(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> A
     return v.mT @ (q @ k.mT).softmax(-1)
 
 
-@pytest.mark.parametrize("how", [weights_returned, weights_multiplied, weights_on_the_right])
+def scores_put_together(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    weights = (torch.cat((q @ k[..., :2, :].mT, q @ k[..., 2:, :].mT), -1) + ADDED).softmax(-1)
+    return weights[..., :2] @ v[..., :2, :] + weights[..., 2:] @ v[..., 2:, :]
+
+
+@pytest.mark.parametrize("how", [weights_returned, weights_multiplied, weights_on_the_right, scores_put_together])
 def test_weights_with_other_uses_weigh_a_unit_matrix(how: Any) -> None:
     module, found = recognized(how)
     assert len(found) == 1
@@ -193,7 +198,13 @@ def sink_alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
     return torch.cat((q @ k.mT, q[..., :1]), -1).softmax(-1)[..., :-1] @ v
 
 
-@pytest.mark.parametrize("how", [sink, sink_alone])
+def gate_of_a_sink(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+    scores = q @ k.mT * 0.3 + ADDED
+    gate = (scores.logsumexp(-1) - torch.arange(3).view(1, 3, 1)).sigmoid()
+    return (scores.softmax(-1) @ v) * gate.unsqueeze(-1)
+
+
+@pytest.mark.parametrize("how", [sink, sink_alone, gate_of_a_sink])
 def test_a_sink_is_one_more_key(how: Any) -> None:
     module, found = recognized(how)
     assert len(found) == 1

@@ -68,6 +68,16 @@ def pairs_put_together(x: torch.Tensor) -> Any:
     return torch.stack(rotated, -1).flatten(-2)
 
 
+def complex_numbers(x: torch.Tensor) -> Any:
+    turns = torch.polar(torch.ones_like(ANGLES), ANGLES)
+    return torch.view_as_real(torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)) * turns).flatten(-2)
+
+
+def conjugated(x: torch.Tensor) -> Any:
+    turns = torch.exp(torch.complex(torch.zeros_like(ANGLES), ANGLES)).conj()
+    return torch.view_as_real(torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)) * turns).flatten(-2)
+
+
 def partly(x: torch.Tensor) -> Any:
     part, angles = x[..., :4], HALVES[:, [0, 1, 0, 1]]
     return torch.cat((part * angles.cos() + turned(part) * angles.sin(), x[..., 4:]), -1)
@@ -80,6 +90,8 @@ FORMS = [
     (before_the_transpose, "half", 8),
     (neighbours, "interleaved", 8),
     (pairs_put_together, "interleaved", 8),
+    (complex_numbers, "interleaved", 8),
+    (conjugated, "interleaved", 8),
     (partly, "half", 4),
 ]
 

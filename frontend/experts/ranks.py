@@ -4,27 +4,25 @@ The experts that a router chooses, without indices: how often it takes each of t
 The best `count` of `size` scores are those with fewer than `count` better ones. Of equal scores the first is better,
 where PyTorch leaves it open.
 """
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# Operators of torch.ops and arguments of nodes have no public types.
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sta.frontend.experts.graph_builder import GraphBuilder, sizes_of
+from sta.frontend.graph_builder import GraphBuilder, name_of, sizes_of
 
 if TYPE_CHECKING:
     from torch.fx import Node
 
 _RISING = (
-    "aten.sigmoid.default",
-    "aten.tanh.default",
-    "aten.exp.default",
-    "aten.softplus.default",
-    "aten.sqrt.default",
+    "sigmoid.default",
+    "tanh.default",
+    "exp.default",
+    "softplus.default",
+    "sqrt.default",
 )
-_RISING_ALONG_AXIS = ("aten.softmax.int", "aten._softmax.default", "aten.log_softmax.int", "aten._log_softmax.default")
-_SAME = ("aten.alias.default", "aten.clone.default", "aten.detach.default", "aten.type_as.default")
+_RISING_ALONG_AXIS = ("softmax.int", "_softmax.default", "log_softmax.int", "_log_softmax.default")
+_SAME = ("alias.default", "clone.default", "detach.default", "type_as.default")
 
 
 def ranks_of(builder: GraphBuilder, scores: Node, axis: int, is_largest: bool) -> Node:
@@ -35,22 +33,21 @@ def ranks_of(builder: GraphBuilder, scores: Node, axis: int, is_largest: bool) -
     """
     import torch
 
-    aten = torch.ops.aten
     scores = source_of_order(scores, axis)
     rank = len(sizes_of(scores))
     axis %= rank
     last = builder.permute(scores, [*(one for one in range(rank) if one != axis), axis])
     size = sizes_of(last)[-1]
     difference = builder.call(
-        aten.sub.Tensor, builder.call(aten.unsqueeze.default, last, -1), builder.call(aten.unsqueeze.default, last, -2)
+        "sub.Tensor", builder.call("unsqueeze.default", last, -1), builder.call("unsqueeze.default", last, -2)
     )
-    compared = builder.call(aten.ge.Scalar if is_largest else aten.le.Scalar, difference, 0)
+    compared = builder.call("ge.Scalar" if is_largest else "le.Scalar", difference, 0)
     earlier = builder.constant(torch.ones(size, size).triu(1))
     # Element (j, e) is 1 where j comes first and is not worse.
-    wins = builder.call(aten.mul.Tensor, builder.call(aten.to.dtype, compared, torch.float32), earlier)
+    wins = builder.call("mul.Tensor", builder.call("to.dtype", compared, torch.float32), earlier)
     ahead, behind = builder.total(wins, [-2]), builder.total(wins, [-1])
     rest = builder.constant(torch.arange(size - 1, -1, -1, dtype=torch.float32))
-    ranks = builder.call(aten.add.Tensor, builder.call(aten.sub.Tensor, ahead, behind), rest)
+    ranks = builder.call("add.Tensor", builder.call("sub.Tensor", ahead, behind), rest)
     order = list(range(rank - 1))
     order.insert(axis, rank - 1)
     return builder.permute(ranks, order)
@@ -59,7 +56,7 @@ def ranks_of(builder: GraphBuilder, scores: Node, axis: int, is_largest: bool) -
 def source_of_order(scores: Node, axis: int) -> Node:
     """The value whose order along an axis is that of `scores`: functions that rise keep it, and round it."""
     while scores.op == "call_function" and scores.args:
-        name = str(scores.target)
+        name = name_of(scores)
         rises = name in _RISING or name in _SAME or _is_same_type(scores)
         if not rises and not (name in _RISING_ALONG_AXIS and _is_axis(scores.args[1], axis, scores)):
             break
@@ -69,8 +66,8 @@ def source_of_order(scores: Node, axis: int) -> Node:
 
 def _is_same_type(node: Node) -> bool:
     source: Any = node.args[0]
-    names = ("aten._to_copy.default", "aten.to.dtype")
-    return str(node.target) in names and source.meta["val"].dtype == node.meta["val"].dtype
+    names = ("_to_copy.default", "to.dtype")
+    return name_of(node) in names and source.meta["val"].dtype == node.meta["val"].dtype
 
 
 def _is_axis(given: Any, axis: int, node: Node) -> bool:
@@ -82,15 +79,13 @@ def between(builder: GraphBuilder, ranks: Node, first: int, stop: int, size: int
     """One for the ranks from `first` up to, without, `stop`, else zero."""
     import torch
 
-    aten = torch.ops.aten
-
     def below(bound: int) -> Node:
-        return builder.call(aten.to.dtype, builder.call(aten.lt.Scalar, ranks, bound - 0.5), torch.float32)
+        return builder.call("to.dtype", builder.call("lt.Scalar", ranks, bound - 0.5), torch.float32)
 
     if first == 0 and stop == size:
         return builder.constant(torch.ones(sizes_of(ranks)))
     if first == 0:
         return below(stop)
     if stop == size:
-        return builder.call(aten.rsub.Scalar, below(first), 1)
-    return builder.call(aten.sub.Tensor, below(stop), below(first))
+        return builder.call("rsub.Scalar", below(first), 1)
+    return builder.call("sub.Tensor", below(stop), below(first))
