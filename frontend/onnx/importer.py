@@ -146,6 +146,9 @@ class Importing(OnnxGraph):
                     self._translate(one)
         except UnsupportedForm as inner:
             raise refusal if str(refusal) else inner from None
+        except ModelError as inner:
+            # Nodes of the body are not the user's.
+            raise ModelError(f"{label(node)} does not fit its operands: {inner}") from None
         finally:
             self.opset = opset
 

@@ -9,11 +9,11 @@ scores of samples get the same headroom as values of 16 bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 from xdsl.dialects.builtin import FloatAttr, ModuleOp
 from xdsl.ir import SSAValue
 
@@ -95,7 +95,8 @@ def _swallowed(attention: Attention) -> float:
         return float("inf")
     number = _number(attention)
     assert number is not None
-    return float(np.spacing(np.float32(abs(number)))) / 2
+    # Half of the last of 24 bits.
+    return math.ldexp(1.0, math.frexp(number)[1] - 25)
 
 
 def _reach(value: SSAValue) -> float:

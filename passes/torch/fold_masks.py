@@ -122,7 +122,8 @@ def _use_bools(
     reason = attention.attributes[torch.MASK_ERROR]
     builder = TorchBuilder(attention, store)
     flag, at_run_time = _constant_flag(builder, empty), False
-    if (is_causal or torch.sizes_of(mask)[-2] > 1) and _is_finite(attention, depth):
+    has_rows = not isinstance(mask.type, torch.NoneType) and (is_causal or torch.sizes_of(mask)[-2] > 1)
+    if has_rows and _is_finite(attention, depth):
         left_out = _without(builder, attention, mask, is_causal)
         if _gives_means(attention, depth):
             flag, at_run_time = _flag(builder, left_out), True

@@ -32,7 +32,7 @@ OPERATORS = (
     *map(_constant, _NAMES),
     _constant("lift_fresh_copy", elements=Elements.SAME),
     _constant("to.device", elements=Elements.SAME),
-    *(_constant(name, _CHOICE, kept=True) for name in ("argmax", "argmin", "topk", "sort")),
+    *(_constant(name, _CHOICE, kept=True) for name in ("argmax", "argmin", "topk", "sort", "median.dim", "kthvalue")),
     *(_constant(name, _RANDOM) for name in ("bernoulli", "uniform", "rand", "rand_like", "randn", "randn_like")),
     *(_constant(name, _PAIRS) for name in ("view_as_complex", "view_as_real")),
     _constant("native_layer_norm", "layer_norm is supported", kept=True),

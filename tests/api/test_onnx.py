@@ -5,6 +5,7 @@
 import dataclasses
 import importlib.util
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ def test_a_check_finds_a_wrong_translation(tmp_path: Path) -> None:
     message = "pass import changed output 'y': .* dB from the model as onnxruntime runs it, at least 60 dB"
     with pytest.raises(CheckError, match=message):
         sta.compile(path, calibration={"x": xs}, check=True)
-    assert sta.compile(path, calibration={"x": xs}).cycles > 0
+    with pytest.warns(match="what was read is not the model"):
+        assert sta.compile(path, calibration={"x": xs}).cycles > 0
 
 
 def test_a_check_says_what_it_cannot_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +130,9 @@ def test_a_check_says_what_it_cannot_compare(tmp_path: Path, monkeypatch: pytest
 def compared(directory: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
     """Output of `sta diff` for the product."""
     path, xs = product(directory)
-    sta.compile(path, calibration={"x": xs}).save(directory / "product.sta")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sta.compile(path, calibration={"x": xs}).save(directory / "product.sta")
     np.savez(directory / "in.npz", x=xs[1])
     files = [str(path), str(directory / "product.sta"), "--inputs", str(directory / "in.npz")]
     assert main(["diff", *files, *options]) == 0

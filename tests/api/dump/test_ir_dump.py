@@ -172,6 +172,7 @@ def test_timing_lists_every_step(dump: Dump, tmp_path: Path, capsys: pytest.Capt
         "import",
         "nm-fuse-norm-copies",
         "nm-raise-norms",
+        "nm-map-into-rows",
         "nm-plan-tiles",
         "convert-nm-to-sta",
         "sta-allocate",

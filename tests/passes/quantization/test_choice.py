@@ -432,7 +432,8 @@ def test_a_module_is_calibrated_fast_by_its_ranges_alone() -> None:
         TorchCalibratePass(fast=fast).apply(context, model.module)
         choice = context.notes[TorchCalibratePass.name]
         plans.append((len(choice.trials), choice.plan))
-    assert plans[0][0] == 5
+    # Four methods, and 16 bits.
+    assert plans[0][0] == 6
     assert plans[1] == (1, Plan())
     with pytest.raises(ValueError, match="leave out fast or min_sqnr"):
         Options.of(fast=True, min_sqnr=30.0)

@@ -73,7 +73,8 @@ class Geometry:
     @property
     def shape(self) -> tuple[int, ...]:
         """The sizes of the input, of which one differs from the others."""
-        least = 1 if self.transposed else self.reach + 1
+        # With padding the whole kernel may be cut off.
+        least = 2 if self.transposed else self.reach + 1
         return (2, self.groups * self.depth, *(least + self.size + axis for axis in range(self.axes)))
 
 
