@@ -118,6 +118,7 @@ CHOICES: dict[str, Function] = {
     "ge": lambda x: (x >= x[..., :1]).to(x.dtype),
     "le": lambda x: (x <= x[:, :1]).to(x.dtype),
     "lt": lambda x: (x < x[..., :1]).to(x.dtype),
+    "triangles": lambda x: x.tril() - x.triu(1) / 2,
     "gt": lambda x: (x > x[:, :1]).to(x.dtype),
     "ne": lambda x: (x.floor() != x.floor()[..., :1]).to(x.dtype),
     "comparison with numbers": lambda x: sum(
