@@ -93,5 +93,7 @@ def test_a_plan_that_does_not_fit_its_layer_is_refused(tiling: Attribute | None)
 def test_values_that_are_not_there_cannot_live_in_dram(numbers: Attribute) -> None:
     case = linear()
     layer_of(case).attributes[IN_DRAM] = numbers
-    with pytest.raises(ValueError, match=r"encoder\.layer\.0\.dense.*nm\.in_dram = .* (does not name values|is no list of numbers)"):
+    with pytest.raises(
+        ValueError, match=r"encoder\.layer\.0\.dense.*nm\.in_dram = .* (does not name values|is no list of numbers)"
+    ):
         apply(case.module, case.context, "convert-nm-to-sta")
